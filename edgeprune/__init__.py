@@ -1,0 +1,5 @@
+"""edgeprune: an ONNX graph-level edge deployment compiler."""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""Backends build, benchmark and verify a lowered model on an inference runtime."""

@@ -1,0 +1,55 @@
+"""What the solver finds: groups of units that can be removed, and what is frozen, with the reason.
+
+A *unit* is the smallest thing that can be removed on its own: one channel, one attention head, one
+query/key dimension. A *group* is a set of interchangeable units that touch the same axes of the same
+tensors. An axis that is a product, such as ``(head dim)``, belongs to several groups: a position of it goes when a unit of
+any of them goes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Role: TypeAlias = Literal["producer", "consumer", "pointwise", "statistic", "activation"]
+
+Cut: TypeAlias = "dict[str, NDArray[np.int64]]"
+"""Group id -> indices of the units that stay, sorted; a group that is not named stays whole."""
+
+
+@dataclass(frozen=True)
+class Freeze:
+    """Why an axis may not be cut, and the node, input or output that says so."""
+
+    reason: str
+    node: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.reason} [{self.node}]" if self.node else self.reason
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """One axis of one tensor that a group touches.
+
+    ``unit`` has the axis's length and gives at each position the index of the group's unit that it belongs to, or -1.
+    ``role`` is ``activation`` for computed tensors and one of the others for initializers.
+    """
+
+    value: str
+    axis: int
+    role: Role
+    unit: NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Interchangeable units that touch the same axes. ``kind`` is channel, head, dim, group, ..."""
+
+    id: str
+    kind: str
+    size: int
+    members: tuple[Member, ...]

@@ -1,0 +1,1 @@
+"""Reports: JSON, Markdown and HTML views of what a compile measured."""

@@ -1,0 +1,1 @@
+"""Axis-relation rules, one file an operator family."""

@@ -1,0 +1,1 @@
+"""Hardware profiles, one file a device, with their schema."""
