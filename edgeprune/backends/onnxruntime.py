@@ -1,0 +1,197 @@
+"""The default backend: runs a model on the CPU through onnxruntime, the way it would be deployed there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeprune.errors import BackendError, ModelError, UsageError
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+    import onnxruntime as ort
+
+PROVIDER = "CPUExecutionProvider"
+
+_NUMPY_TYPES = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(int8)": np.int8,
+    "tensor(int16)": np.int16,
+    "tensor(int32)": np.int32,
+    "tensor(int64)": np.int64,
+    "tensor(uint8)": np.uint8,
+    "tensor(uint16)": np.uint16,
+    "tensor(uint32)": np.uint32,
+    "tensor(uint64)": np.uint64,
+    "tensor(bool)": np.bool_,
+}
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output of a loaded model; a dimension that is not fixed is a name, or None."""
+
+    name: str
+    type: str
+    shape: tuple[int | str | None, ...]
+
+
+class Runner:
+    """A model that onnxruntime has loaded."""
+
+    def __init__(self, session: ort.InferenceSession):
+        self._session = session
+        self.inputs = tuple(Port(i.name, i.type, tuple(i.shape)) for i in session.get_inputs())
+        self.outputs = tuple(Port(o.name, o.type, tuple(o.shape)) for o in session.get_outputs())
+
+    def run(self, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        """The outputs, in the model's order, for one feed by input name.
+
+        Raises:
+            BackendError: onnxruntime refuses the feed or fails in a node; the text is its own.
+        """
+        try:
+            outputs: list[NDArray[Any]] = self._session.run(None, dict(feeds))
+        except _failures() as error:
+            raise BackendError(f"onnxruntime could not run the model: {_first_sentence(error)}") from error
+        return outputs
+
+    def bind(self, feeds: Mapping[str, NDArray[Any]]) -> Callable[[], object]:
+        """A function that runs the model on this feed once, for `edgeprune.bench.benchmark`; it has run once already."""
+        self.run(feeds)
+        fixed = {name: np.ascontiguousarray(value) for name, value in feeds.items()}
+        run = self._session.run
+        return lambda: run(None, fixed)
+
+    def random_feeds(self, seed: int = 0, shapes: Mapping[str, Sequence[int]] | None = None) -> dict[str, NDArray[Any]]:
+        """A feed for timing: standard normal floats, integers and booleans of 0 and 1 (valid as any index).
+
+        Args:
+            seed: Seed of the random numbers.
+            shapes: Input name -> shape, for inputs that leave a size open. An open first size counts as a batch of 1.
+
+        Raises:
+            UsageError: An input leaves another size open and ``shapes`` does not give it, or names no input.
+            ModelError: An input has a type that numpy cannot hold.
+        """
+        shapes = shapes or {}
+        if unknown := sorted(set(shapes) - {port.name for port in self.inputs}):
+            names = ", ".join(port.name for port in self.inputs)
+            raise UsageError(f"the model has no input {unknown[0]!r}; its inputs are: {names}")
+        random = np.random.default_rng(seed)
+        feeds: dict[str, NDArray[Any]] = {}
+        for port in self.inputs:
+            shape = _fixed_shape(port, shapes.get(port.name))
+            if port.type not in _NUMPY_TYPES:
+                raise ModelError(f"input {port.name!r} has type {port.type}, which cannot be fed from numpy")
+            dtype = np.dtype(_NUMPY_TYPES[port.type])
+            values = random.standard_normal(shape) if dtype.kind == "f" else random.integers(0, 2, shape)
+            feeds[port.name] = np.asarray(values, dtype=dtype)
+        return feeds
+
+
+class OnnxRuntime:
+    """onnxruntime on this machine's CPU with a fixed number of threads.
+
+    All graph optimisations are on. Threads that outnumber the cores do not spin while they wait, since they would spin
+    on a core that another one needs.
+    """
+
+    name = "onnxruntime"
+
+    def __init__(self, threads: int = 1):
+        if threads < 1:
+            raise UsageError(f"the number of threads must be at least 1, not {threads}")
+        self.threads = threads
+
+    @property
+    def version(self) -> str:
+        """Version of onnxruntime."""
+        import onnxruntime
+
+        return str(onnxruntime.__version__)
+
+    def load(self, model: ir.Model | str | os.PathLike[str] | bytes) -> Runner:
+        """Load a model from memory, from a file, or from a serialized model.
+
+        Raises:
+            ModelError: onnxruntime does not accept the model; the text is its own.
+            BackendError: onnxruntime would run it elsewhere than on the CPU.
+        """
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.inter_op_num_threads = 1
+        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+        options.log_severity_level = 4  # its errors are raised; printing them as well would be a second report
+        if self.threads > available_cores():
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            session = ort.InferenceSession(_source(model), options, providers=[PROVIDER])
+        except _failures() as error:
+            raise ModelError(f"onnxruntime does not accept the model: {_first_sentence(error)}") from error
+        if session.get_providers() != [PROVIDER]:
+            raise BackendError(f"onnxruntime would run on {', '.join(session.get_providers())}, not on {PROVIDER}")
+        return Runner(session)
+
+
+def available_cores() -> int:
+    """Cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _source(model: ir.Model | str | os.PathLike[str] | bytes) -> str | bytes:
+    if isinstance(model, bytes):
+        return model
+    if isinstance(model, (str, os.PathLike)):
+        if not Path(model).is_file():
+            raise UsageError(f"there is no file {os.fspath(model)!r}")
+        return os.fspath(model)
+    from edgeprune import graph
+
+    return graph.to_bytes(model)
+
+
+def _fixed_shape(port: Port, given: Sequence[int] | None) -> tuple[int, ...]:
+    example = f"--shape {port.name}={'x'.join(str(d if isinstance(d, int) else 1) for d in port.shape)}"
+    if given is not None:
+        fits = len(given) == len(port.shape) and all(
+            size > 0 and (not isinstance(open_size, int) or size == open_size)
+            for size, open_size in zip(given, port.shape, strict=True)
+        )
+        if not fits:
+            shown = "x".join(str(d if d is not None else "?") for d in port.shape)
+            raise UsageError(f"shape {'x'.join(map(str, given))} does not fit input {port.name!r}, which is {shown}")
+        return tuple(given)
+    shape = [1 if axis == 0 and not isinstance(size, int) else size for axis, size in enumerate(port.shape)]
+    fixed = [size for size in shape if isinstance(size, int)]
+    if len(fixed) < len(shape):
+        open_size = next(size for size in shape if not isinstance(size, int))
+        called = f"the open size {open_size!r}" if open_size else "an open size"
+        raise UsageError(f"input {port.name!r} has {called}; fix it, as in {example}")
+    return tuple(fixed)
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What onnxruntime raises: its own classes have no common base, and its Python layer raises three built-in ones."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    own = [c for c in vars(state).values() if isinstance(c, type) and issubclass(c, Exception)]
+    return (*own, RuntimeError, ValueError, TypeError)
+
+
+def _first_sentence(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].removeprefix("[ONNXRuntimeError] : ").rstrip(".") if lines else type(error).__name__

@@ -1,0 +1,288 @@
+"""The timing protocol: candidates take turns in short blocks, and every figure comes with its interval.
+
+Why blocks: a model that runs right after another one finds its weights evicted from the cache, which is not how it runs
+once deployed, so single runs must not alternate. Why turns: the speed of a shared machine drifts, and two candidates
+measured seconds apart are not measured on the same machine. So a *round* gives every candidate one block of about
+0.15 s, in random order; the first run of a block warms the caches again and is not counted. A block is summarised by
+its median; the latency is the median of the blocks, and the ratio of two candidates is the median over the rounds of
+the ratio of their two blocks, which cancels whatever slowed the whole round.
+
+The intervals are order-statistic intervals of a median, without an assumption on the distribution, widened where
+successive blocks are correlated (a drifting machine). Rounds in which the operating system gave the process less of the
+processor than in the quiet rounds are set aside for all candidates alike: they are judged by processor time, never by
+how slow they look, so this does not select for a result.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import math
+import random
+import time
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
+
+CONFIDENCE = 0.95
+MIN_ROUNDS = 6
+"""Fewest rounds: below six values no order-statistic interval of the median reaches 95%."""
+
+_CPU_BOUND_SHARE = 0.9
+_QUIET_SHARE = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A median with the bounds of its confidence interval, in the unit of the values."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How many times one latency is another, unitless, with the bounds of its 95% interval."""
+
+    value: float
+    ci_low: float
+    ci_high: float
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The latency of one candidate; all times in milliseconds.
+
+    Attributes:
+        median_ms: Median of ``blocks``.
+        p95_ms: 95th percentile of single runs.
+        ci_low_ms: Lower bound of the 95% interval of the median.
+        ci_high_ms: Upper bound.
+        runs: Timed runs that count.
+        blocks: Median run of every round that counts, in order of time. Candidates of one ``benchmark`` call have
+            equally many, paired by position.
+        set_aside: Rounds not counted because the process was denied the processor.
+        drift: Last third of the blocks against the first third, as a fraction (0.1: grew 10% slower).
+    """
+
+    median_ms: float
+    p95_ms: float
+    ci_low_ms: float
+    ci_high_ms: float
+    runs: int
+    blocks: tuple[float, ...]
+    set_aside: int = 0
+    drift: float = 0.0
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The two clocks of the protocol, both in nanoseconds; tests bring their own."""
+
+    wall_ns: Callable[[], int] = time.perf_counter_ns
+    cpu_ns: Callable[[], int] = time.process_time_ns
+
+
+@dataclass(frozen=True)
+class _Block:
+    times_ns: array[int]
+    median_ns: float
+    cpu_share: float
+
+
+def benchmark(
+    candidates: Mapping[str, Callable[[], object]],
+    *,
+    min_seconds: float = 1.0,
+    max_seconds: float = 10.0,
+    block_s: float = 0.15,
+    precision: float = 0.01,
+    seed: int = 0,
+    progress: Callable[[float], None] | None = None,
+    clock: Clock | None = None,
+) -> dict[str, Measurement]:
+    """Time all candidates against each other.
+
+    Rounds are added until every median, and every ratio to the first candidate, is known to within ``precision``, or
+    ``max_seconds`` have passed; six rounds are always run.
+
+    Args:
+        candidates: Name -> function that runs it once. The first is the reference of the ratios.
+        min_seconds: Shortest time to measure, over all candidates together, seconds.
+        max_seconds: When to stop although the intervals are still wide, seconds.
+        block_s: Length of one candidate's turn, seconds.
+        precision: Half width of an interval, relative to its median, that is narrow enough.
+        seed: Seed of the order within the rounds.
+        progress: Called after every round with the fraction done, 0 to 1.
+        clock: The clocks to use.
+
+    Returns:
+        Name -> measurement, in the order of ``candidates``.
+
+    Raises:
+        ValueError: There is no candidate, or the times make no sense.
+    """
+    if not candidates:
+        raise ValueError("benchmark needs at least one candidate")
+    if not (block_s > 0 and 0 <= min_seconds <= max_seconds and precision > 0):
+        raise ValueError("benchmark needs 0 < block_s, 0 <= min_seconds <= max_seconds and precision > 0")
+    clock = clock or Clock()
+    shuffle = random.Random(seed).shuffle
+    order = list(candidates)
+    block_ns = int(block_s * 1e9)
+    rounds: list[dict[str, _Block]] = []
+    done = 0.0
+    with _no_garbage_collection():
+        for run in candidates.values():
+            _time_block(run, block_ns, clock)
+        started_ns = clock.wall_ns()
+        while True:
+            shuffle(order)
+            rounds.append({name: _time_block(candidates[name], block_ns, clock) for name in order})
+            elapsed_s = (clock.wall_ns() - started_ns) * 1e-9
+            kept = _quiet_rounds(rounds)
+            width = _widest(kept, list(candidates))
+            if progress is not None:
+                done = max(done, _fraction_done(len(rounds), elapsed_s, min_seconds, max_seconds, width / precision))
+                progress(done)
+            if len(rounds) < MIN_ROUNDS or elapsed_s < min_seconds:
+                continue
+            if width <= precision or elapsed_s >= max_seconds:
+                break
+    if progress is not None:
+        progress(1.0)
+    return {name: _summarise([r[name] for r in kept], len(rounds) - len(kept)) for name in candidates}
+
+
+def ratio(a: Measurement, b: Measurement) -> Ratio:
+    """How many times the latency of ``b`` the latency of ``a`` is: the speed-up of ``b`` over ``a``.
+
+    Raises:
+        ValueError: The two were not measured in one ``benchmark`` call, so their blocks do not pair.
+    """
+    if len(a.blocks) != len(b.blocks):
+        raise ValueError(f"measurements of {len(a.blocks)} and {len(b.blocks)} blocks do not pair")
+    logs = median_interval([math.log(x / y) for x, y in zip(a.blocks, b.blocks, strict=True)])
+    return Ratio(math.exp(logs.value), math.exp(logs.low), math.exp(logs.high))
+
+
+def median_interval(values: Sequence[float]) -> Interval:
+    """Median and 95% interval of a series in order of time.
+
+    Distribution-free: the bounds are order statistics, whose coverage follows from the binomial distribution (David &
+    Nagaraja 2003, section 7.1). Correlation between neighbours, as drift makes it, lowers the number of values that
+    the ranks are chosen for to n (1 - r) / (1 + r), r being the rank correlation at lag 1. Where fewer than six
+    values are left in effect, the bounds are the extremes and cover less than 95%.
+    """
+    n = len(values)
+    effective = max(1, math.floor(n * (1 - (r := _lag1_rank_correlation(values))) / (1 + r)))
+    trimmed = math.floor(_trimmed_each_side(effective) * n / effective)
+    ordered = sorted(values)
+    return Interval(median(ordered), ordered[trimmed], ordered[n - 1 - trimmed])
+
+
+def _trimmed_each_side(n: int) -> int:
+    """Largest k for which leaving out the k smallest and k largest of n values still covers the median with 95%."""
+    k, below = 0, 1 + n  # `below` of the 2^n sign patterns have at most k + 1 values under the median
+    while 2 * below <= (1 - CONFIDENCE) * 2**n:
+        k += 1
+        below += math.comb(n, k + 1)
+    return k
+
+
+def _lag1_rank_correlation(values: Sequence[float]) -> float:
+    """Correlation of neighbours' ranks, 0 to 0.98; negative ones count as none, ranks resist outliers."""
+    n = len(values)
+    if n < 4:
+        return 0.0
+    ordered = sorted(values)
+    rank = [(bisect_left(ordered, v) + bisect_right(ordered, v) - n) / 2 for v in values]  # ties share one; mean 0
+    spread = sum(r * r for r in rank)
+    if spread == 0:
+        return 0.0
+    return min(0.98, max(0.0, sum(a * b for a, b in pairwise(rank)) / spread))
+
+
+def _time_block(run: Callable[[], object], block_ns: int, clock: Clock) -> _Block:
+    """One candidate's turn: a run that warms the caches, then timed runs until the block is over, at least one.
+
+    A model so slow that its first run outlasts two blocks is timed from that run on: for it a refilled cache is nothing.
+    """
+    wall_ns = clock.wall_ns
+    times_ns = array("q")
+    cpu_started, started = clock.cpu_ns(), wall_ns()
+    run()
+    now = wall_ns()
+    if now - started >= 2 * block_ns:
+        times_ns.append(now - started)
+    else:
+        cpu_started, started = clock.cpu_ns(), now
+    while not times_ns or now - started < block_ns:
+        before = wall_ns()
+        run()
+        now = wall_ns()
+        times_ns.append(now - before)
+    cpu_share = (clock.cpu_ns() - cpu_started) / max(1, now - started)
+    return _Block(times_ns, max(1.0, median(times_ns)), cpu_share)
+
+
+def _quiet_rounds(rounds: list[dict[str, _Block]]) -> list[dict[str, _Block]]:
+    """The rounds in which every processor-bound candidate got the processor; all of them where too few did."""
+    quiet_share: dict[str, float] = {}
+    for name in rounds[0]:
+        shares = sorted(r[name].cpu_share for r in rounds)
+        reference = shares[9 * (len(shares) - 1) // 10]
+        quiet_share[name] = _QUIET_SHARE * reference if reference >= _CPU_BOUND_SHARE else 0.0
+    quiet = [r for r in rounds if all(block.cpu_share >= quiet_share[name] for name, block in r.items())]
+    return quiet if len(quiet) >= MIN_ROUNDS else rounds
+
+
+def _widest(rounds: list[dict[str, _Block]], names: list[str]) -> float:
+    """The largest half width, relative to its median, among all medians and all ratios to the first candidate."""
+    logs = {name: [math.log(r[name].median_ns) for r in rounds] for name in names}
+    reference = logs[names[0]]
+    series = list(logs.values())
+    series += [[a - b for a, b in zip(logs[name], reference, strict=True)] for name in names[1:]]
+    intervals = [median_interval(s) for s in series]
+    return max((i.high - i.low) / 2 for i in intervals)
+
+
+def _fraction_done(rounds: int, elapsed_s: float, min_s: float, max_s: float, width_over_precision: float) -> float:
+    """A guess for the progress bar: intervals shrink with the root of the time, and the time limit bounds it."""
+    by_interval = min(1.0, width_over_precision**-2) if width_over_precision > 0 else 1.0
+    by_minimum = min(1.0, rounds / MIN_ROUNDS, elapsed_s / min_s if min_s > 0 else 1.0)
+    by_limit = min(1.0, elapsed_s / max_s) if max_s > 0 else 1.0
+    return min(by_minimum, max(by_interval, by_limit))
+
+
+def _summarise(blocks: list[_Block], set_aside: int) -> Measurement:
+    medians_ms = [block.median_ns * 1e-6 for block in blocks]
+    interval = median_interval(medians_ms)
+    times_ns = sorted(t for block in blocks for t in block.times_ns)
+    third = max(1, len(blocks) // 3)
+    return Measurement(
+        median_ms=interval.value,
+        p95_ms=times_ns[math.ceil(0.95 * len(times_ns)) - 1] * 1e-6,
+        ci_low_ms=interval.low,
+        ci_high_ms=interval.high,
+        runs=len(times_ns),
+        blocks=tuple(medians_ms),
+        set_aside=set_aside,
+        drift=median(medians_ms[-third:]) / median(medians_ms[:third]) - 1,
+    )
+
+
+@contextlib.contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Keep the collector, whose pauses have nothing to do with a candidate, out of the timed runs."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
