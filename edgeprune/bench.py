@@ -210,7 +210,7 @@ def _lag1_rank_correlation(values: Sequence[float]) -> float:
 def _time_block(run: Callable[[], object], block_ns: int, clock: Clock) -> _Block:
     """One candidate's turn: a run that warms the caches, then timed runs until the block is over, at least one.
 
-    A model so slow that its first run outlasts two blocks is timed from that run on: for it a refilled cache is nothing.
+    A model so slow that its first run outlasts two blocks is timed from that run on: a refilled cache is nothing to it.
     """
     wall_ns = clock.wall_ns
     times_ns = array("q")

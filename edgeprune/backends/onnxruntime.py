@@ -65,7 +65,7 @@ class Runner:
         return outputs
 
     def bind(self, feeds: Mapping[str, NDArray[Any]]) -> Callable[[], object]:
-        """A function that runs the model on this feed once, for `edgeprune.bench.benchmark`; it has run once already."""
+        """A function that runs the model on this feed, for `edgeprune.bench.benchmark`; it has run once already."""
         self.run(feeds)
         fixed = {name: np.ascontiguousarray(value) for name, value in feeds.items()}
         run = self._session.run
@@ -159,9 +159,9 @@ def _source(model: ir.Model | str | os.PathLike[str] | bytes) -> str | bytes:
         if not Path(model).is_file():
             raise UsageError(f"there is no file {os.fspath(model)!r}")
         return os.fspath(model)
-    from edgeprune import graph
+    from edgeprune.graph import to_bytes
 
-    return graph.to_bytes(model)
+    return to_bytes(model)
 
 
 def _fixed_shape(port: Port, given: Sequence[int] | None) -> tuple[int, ...]:

@@ -1,0 +1,116 @@
+"""Long steps tell how far they are through a `Progress`, which also keeps the seconds each of them took.
+
+The library is silent by default; the command line shows bars on a terminal, and one line a step elsewhere (a CI log).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
+
+
+class Step:
+    """One step under way. This one shows nothing."""
+
+    def advance(self, amount: float = 1.0) -> None:
+        """Count ``amount`` more of the step's total as done."""
+
+    def fraction(self, done: float) -> None:
+        """Set the share of the step that is done, 0 to 1."""
+
+
+class Progress:
+    """Steps without a display.
+
+    Attributes:
+        seconds: Step -> seconds it took; a step entered twice adds up.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def step(self, name: str, total: float | None = None) -> Iterator[Step]:
+        """Do one step inside this context.
+
+        Args:
+            name: What is done, in the words shown to the user, such as "profiling blocks".
+            total: How much `Step.advance` adds up to; None where only `Step.fraction`, or nothing, is told.
+        """
+        started = time.perf_counter()
+        try:
+            with self._shown(name, total) as step:
+                yield step
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+
+    def note(self, text: str) -> None:
+        """Tell the user one thing worth knowing that is no error."""
+
+    @contextlib.contextmanager
+    def _shown(self, name: str, total: float | None) -> Iterator[Step]:
+        yield Step()
+
+
+class TerminalProgress(Progress):
+    """Bars on a terminal, which vanish when done, and one line for every finished step elsewhere."""
+
+    def __init__(self, console: Console):
+        super().__init__()
+        self._console = console
+        self._bars: Bars | None = None
+
+    def note(self, text: str) -> None:
+        """Print the note above the bars."""
+        self._console.print(text, highlight=False, markup=False)
+
+    @contextlib.contextmanager
+    def _shown(self, name: str, total: float | None) -> Iterator[Step]:
+        if not self._console.is_terminal:
+            started = time.perf_counter()
+            yield Step()
+            self.note(f"{name}: {time.perf_counter() - started:.1f} s")
+            return
+        with self._open_bars() as bars:
+            task = bars.add_task(name, total=total)
+            try:
+                yield _Bar(bars, task, total)
+            finally:
+                bars.remove_task(task)
+
+    @contextlib.contextmanager
+    def _open_bars(self) -> Iterator[Bars]:
+        """The display, opened by the outermost step and shared by the steps inside it."""
+        if self._bars is not None:
+            yield self._bars
+            return
+        from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as Bars
+
+        columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
+        # Two redraws a second: a display thread that is busier than that would show up in the latencies measured here.
+        with Bars(*columns, console=self._console, transient=True, refresh_per_second=2) as bars:
+            self._bars = bars
+            try:
+                yield bars
+            finally:
+                self._bars = None
+
+
+class _Bar(Step):
+    def __init__(self, bars: Bars, task: TaskID, total: float | None):
+        self._bars, self._task, self._total = bars, task, total
+
+    def advance(self, amount: float = 1.0) -> None:
+        self._bars.update(self._task, advance=amount)
+
+    def fraction(self, done: float) -> None:
+        total = 1.0 if self._total is None else self._total
+        self._bars.update(self._task, total=total, completed=done * total)
