@@ -58,12 +58,12 @@ class Measurement:
     """The latency of one candidate; all times in milliseconds.
 
     Attributes:
-        median_ms: Median of ``blocks``.
+        median_ms: Median of ``blocks_ms``.
         p95_ms: 95th percentile of single runs.
         ci_low_ms: Lower bound of the 95% interval of the median.
         ci_high_ms: Upper bound.
         runs: Timed runs that count.
-        blocks: Median run of every round that counts, in order of time. Candidates of one ``benchmark`` call have
+        blocks_ms: Median run of every round that counts, in order of time. Candidates of one ``benchmark`` call have
             equally many, paired by position.
         set_aside: Rounds not counted because the process was denied the processor.
         drift: Last third of the blocks against the first third, as a fraction (0.1: grew 10% slower).
@@ -74,7 +74,7 @@ class Measurement:
     ci_low_ms: float
     ci_high_ms: float
     runs: int
-    blocks: tuple[float, ...]
+    blocks_ms: tuple[float, ...]
     set_aside: int = 0
     drift: float = 0.0
 
@@ -164,9 +164,9 @@ def ratio(a: Measurement, b: Measurement) -> Ratio:
     Raises:
         ValueError: The two were not measured in one ``benchmark`` call, so their blocks do not pair.
     """
-    if len(a.blocks) != len(b.blocks):
-        raise ValueError(f"measurements of {len(a.blocks)} and {len(b.blocks)} blocks do not pair")
-    logs = median_interval([math.log(x / y) for x, y in zip(a.blocks, b.blocks, strict=True)])
+    if len(a.blocks_ms) != len(b.blocks_ms):
+        raise ValueError(f"measurements of {len(a.blocks_ms)} and {len(b.blocks_ms)} blocks do not pair")
+    logs = median_interval([math.log(x / y) for x, y in zip(a.blocks_ms, b.blocks_ms, strict=True)])
     return Ratio(math.exp(logs.value), math.exp(logs.low), math.exp(logs.high))
 
 
@@ -270,7 +270,7 @@ def _summarise(blocks: list[_Block], set_aside: int) -> Measurement:
         ci_low_ms=interval.low,
         ci_high_ms=interval.high,
         runs=len(times_ns),
-        blocks=tuple(medians_ms),
+        blocks_ms=tuple(medians_ms),
         set_aside=set_aside,
         drift=median(medians_ms[-third:]) / median(medians_ms[:third]) - 1,
     )
