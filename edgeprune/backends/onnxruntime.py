@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeprune.backends.cpu import available_cores, this_cpu
 from edgeprune.errors import BackendError, ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -119,6 +120,11 @@ class OnnxRuntime:
 
         return str(onnxruntime.__version__)
 
+    @property
+    def device(self) -> str:
+        """The processor in words: name, cores and the instruction-set extensions that matter."""
+        return str(this_cpu())
+
     def load(self, model: ir.Model | str | os.PathLike[str] | bytes) -> Runner:
         """Load a model from memory, from a file, or from a serialized model.
 
@@ -143,13 +149,6 @@ class OnnxRuntime:
         if session.get_providers() != [PROVIDER]:
             raise BackendError(f"onnxruntime would run on {', '.join(session.get_providers())}, not on {PROVIDER}")
         return Runner(session)
-
-
-def available_cores() -> int:
-    """Cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _source(model: ir.Model | str | os.PathLike[str] | bytes) -> str | bytes:

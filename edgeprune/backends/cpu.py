@@ -1,0 +1,85 @@
+"""What processor this is: the name under which a measured profile is kept, and the instructions that decide its stairs."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+# The extensions that onnxruntime's kernels choose by, as Linux spells them: dot products (vnni, asimddp, i8mm), matrix
+# tiles (amx, sme), half precision and vector width.
+_KERNEL_FEATURES = (
+    "avx",
+    "avx2",
+    "fma",
+    "f16c",
+    "avx512f",
+    "avx512_vnni",
+    "avx_vnni",
+    "avx512_bf16",
+    "avx512_fp16",
+    "amx_int8",
+    "amx_bf16",
+    "amx_fp16",
+    "asimd",
+    "asimdhp",
+    "asimddp",
+    "i8mm",
+    "bf16",
+    "sve",
+    "sve2",
+    "sme",
+)
+
+
+@dataclass(frozen=True)
+class Cpu:
+    """A processor: its name, the cores this process may use, and its extensions that matter to inference kernels."""
+
+    name: str
+    cores: int
+    features: tuple[str, ...]
+
+    def __str__(self) -> str:
+        cores = "1 core" if self.cores == 1 else f"{self.cores} cores"
+        return ", ".join((self.name, cores, *([" ".join(self.features)] if self.features else [])))
+
+
+@cache
+def this_cpu() -> Cpu:
+    """The processor this process runs on."""
+    facts = _linux_facts()
+    name = facts.get("model name") or facts.get("Model") or _macos_name() or platform.processor() or platform.machine()
+    flags = set((facts.get("flags") or facts.get("Features") or "").split())
+    return Cpu(" ".join(name.split()), available_cores(), tuple(f for f in _KERNEL_FEATURES if f in flags))
+
+
+def available_cores() -> int:
+    """Cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _linux_facts() -> dict[str, str]:
+    """The first processor's entries in /proc/cpuinfo, and the board's below them; empty on other systems."""
+    file = Path("/proc/cpuinfo")
+    if not file.exists():
+        return {}
+    facts: dict[str, str] = {}
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+        key, _, value = line.partition(":")
+        facts.setdefault(key.strip(), value.strip())
+    return facts
+
+
+def _macos_name() -> str | None:
+    if sys.platform != "darwin":
+        return None
+    command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None
