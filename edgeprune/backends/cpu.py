@@ -1,4 +1,4 @@
-"""What processor this is: the name under which a measured profile is kept, and the instructions that decide its stairs."""
+"""What processor this is: the name a measured profile is kept under, and the instructions that shape its latencies."""
 
 from __future__ import annotations
 

@@ -1,0 +1,208 @@
+"""Thresholds for continuous integration: does a report keep its limits, and how sure is that?
+
+A latency is a noisy figure, so a limit is failed only when it is 95% sure that the true latency is beyond it; a figure
+beyond its limit that may as well be noise passes, and the summary says so. The uncertainty has two parts, both taken as
+log-normal: the interval of the median, from the blocks of one run, and what differs from one run to the next although
+the blocks within each agree (memory layout, clocks, neighbours), which no single run can show: 1% unless told.
+
+A regression compares two reports. When both measured the same original model on the same device and runtime, that model
+is the yardstick: what is compared is the latency relative to the original's, measured in turns with it, so that a
+machine that is slower today does not count as a slower model.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Literal
+from xml.etree import ElementTree
+
+from edgeprune.bench import CONFIDENCE, Measurement
+from edgeprune.errors import UsageError
+from edgeprune.report.model import Latency, Report
+
+SESSION_NOISE = 0.01
+"""Standard deviation of a median from one run to the next, as a fraction of it."""
+
+_HALF_WIDTH_SIGMAS = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One limit and what became of it.
+
+    Attributes:
+        name: What is limited: ``latency``, ``accuracy drop`` or ``latency regression``.
+        value: The figure, with its unit.
+        limit: The limit, with its unit.
+        verdict: ``pass``; ``fail``; or ``unsure``, which passes: beyond the limit, but perhaps only by noise.
+        detail: How sure that is, as a sentence.
+    """
+
+    name: str
+    value: str
+    limit: str
+    verdict: Literal["pass", "fail", "unsure"]
+    detail: str
+
+
+@dataclass(frozen=True)
+class Gate:
+    """All checks of one report."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether no limit is surely broken."""
+        return all(check.verdict != "fail" for check in self.checks)
+
+    def to_markdown(self) -> str:
+        """A table for a pull request or a job's summary."""
+        cells = [(c.name, c.value, c.limit, c.verdict, c.detail) for c in self.checks]
+        rows = [f"| {' | '.join(text.replace('|', chr(92) + '|') for text in row)} |" for row in cells]
+        heading = f"### edgeprune gate: {'passed' if self.passed else 'failed'}"
+        return "\n".join(
+            [heading, "", "| check | value | limit | verdict | |", "| --- | --- | --- | --- | --- |", *rows, ""]
+        )
+
+    def to_junit(self) -> str:
+        """JUnit XML, one test case a check."""
+        failures = sum(check.verdict == "fail" for check in self.checks)
+        suite = ElementTree.Element(
+            "testsuite", name="edgeprune gate", tests=str(len(self.checks)), failures=str(failures), errors="0"
+        )
+        for check in self.checks:
+            case = ElementTree.SubElement(suite, "testcase", classname="edgeprune.gate", name=check.name)
+            summary = f"{check.value}, limit {check.limit}: {check.detail}"
+            if check.verdict == "fail":
+                ElementTree.SubElement(case, "failure", message=summary)
+            ElementTree.SubElement(case, "system-out").text = summary
+        ElementTree.indent(suite)
+        return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def gate(
+    report: Report,
+    *,
+    max_latency_ms: float | None = None,
+    max_drop: float | None = None,
+    baseline: Report | None = None,
+    max_regression: float | None = None,
+    session_noise: float = SESSION_NOISE,
+) -> Gate:
+    """Hold a report against limits.
+
+    Args:
+        report: What is judged.
+        max_latency_ms: Largest median latency of the result, milliseconds.
+        max_drop: Largest drop in accuracy or fidelity, points.
+        baseline: An older report.
+        max_regression: Largest growth in latency since ``baseline``, as a fraction (0.05: 5%).
+        session_noise: Standard deviation of a median from one run to the next, as a fraction.
+
+    Raises:
+        UsageError: There is no limit; the report lacks the figure that is limited; the two reports can't be compared.
+    """
+    if (baseline is None) != (max_regression is None):
+        raise UsageError("a regression needs both --baseline and --max-regression")
+    checks = []
+    if max_latency_ms is not None:
+        checks.append(_check_latency(_measured(report, "the report"), max_latency_ms, session_noise))
+    if max_drop is not None:
+        checks.append(_check_drop(report, max_drop))
+    if baseline is not None and max_regression is not None:
+        checks.append(_check_regression(report, baseline, max_regression, session_noise))
+    if not checks:
+        raise UsageError("nothing to check: give --max-latency-ms, --max-drop or --baseline")
+    return Gate(tuple(checks))
+
+
+def _check_latency(latency: Latency, limit_ms: float, session_noise: float) -> Check:
+    if limit_ms <= 0:
+        raise UsageError(f"--max-latency-ms must be positive, not {limit_ms:g}")
+    result = latency.result
+    sigma = math.hypot(_sigma(result.ci_low_ms, result.ci_high_ms), session_noise)
+    verdict, detail = _judge(math.log(result.median_ms / limit_ms), sigma)
+    return Check("latency", f"{result.median_ms:.4g} ms", f"{limit_ms:g} ms", verdict, detail)
+
+
+def _check_drop(report: Report, limit: float) -> Check:
+    accuracy = report.accuracy
+    if accuracy is None:
+        raise UsageError("the report holds no accuracy or fidelity to check --max-drop against")
+    on = f"on {accuracy.samples} samples" if accuracy.samples else "on the evaluation's own data"
+    stand_in = "" if accuracy.kind == "evaluation" else ", fidelity to the original standing in for accuracy"
+    # The same samples before and after, and a deterministic runtime: the drop on them is exact.
+    verdict: Literal["pass", "fail"] = "fail" if accuracy.drop > limit else "pass"
+    return Check(
+        "accuracy drop",
+        f"{accuracy.drop:.2f} points",
+        f"{limit:g} points",
+        verdict,
+        f"{accuracy.metric} {on}{stand_in}",
+    )
+
+
+def _check_regression(report: Report, baseline: Report, limit: float, session_noise: float) -> Check:
+    if limit < 0:
+        raise UsageError(f"--max-regression must not be negative, not {limit:.1%}")
+    new, old = _measured(report, "the report"), _measured(baseline, "the baseline report")
+    if (new.device, new.threads) != (old.device, old.threads):
+        raise UsageError(
+            f"the two reports can't be compared: this one was measured on {_place(new)}, the baseline on {_place(old)}"
+        )
+    growth_log = math.log(new.result.median_ms / old.result.median_ms)
+    spreads = [_sigma(m.ci_low_ms, m.ci_high_ms) for m in (new.result, old.result)]
+    yardstick = ""
+    if report.model.sha256 == baseline.model.sha256 and new.runtime == old.runtime:
+        growth_log -= math.log(new.baseline.median_ms / old.baseline.median_ms)
+        spreads = [_sigma(latency.speedup.ci_low, latency.speedup.ci_high) for latency in (new, old)]
+        yardstick = ", relative to the original model's latency in the same run"
+    elif new.runtime != old.runtime:
+        yardstick = f", {old.runtime} against {new.runtime}"
+    sigma = math.hypot(*spreads, session_noise, session_noise)
+    verdict, detail = _judge(growth_log - math.log1p(limit), sigma)
+    value = f"{math.expm1(growth_log):+.1%}"
+    return Check("latency regression", value, f"{limit:+.1%}", verdict, detail + yardstick)
+
+
+def _judge(excess_log: float, sigma: float) -> tuple[Literal["pass", "fail", "unsure"], str]:
+    """Verdict on a figure whose logarithm is ``excess_log`` above its limit's, with standard deviation ``sigma``."""
+    sure_beyond = NormalDist(0, sigma).cdf(excess_log) if sigma > 0 else float(excess_log > 0)
+    if sure_beyond >= CONFIDENCE:
+        return "fail", f"{_percent(sure_beyond)} sure that it is beyond the limit"
+    if excess_log > 0:
+        return "unsure", f"only {_percent(sure_beyond)} sure that it is beyond the limit, so this may be noise"
+    return "pass", f"{_percent(1 - sure_beyond)} sure that it is within the limit"
+
+
+def _percent(probability: float) -> str:
+    return "more than 99.9%" if probability > 0.999 else f"{100 * probability:.3g}%"
+
+
+def _sigma(low: float, high: float) -> float:
+    """Standard deviation of a logarithm from its 95% interval."""
+    if not 0 < low <= high:
+        raise UsageError(f"the report has an impossible confidence interval, {low:g} to {high:g}")
+    return math.log(high / low) / (2 * _HALF_WIDTH_SIGMAS)
+
+
+def _measured(report: Report, called: str) -> Latency:
+    if report.latency is None:
+        raise UsageError(
+            f"{called} holds no measured latency, only a prediction at most, which is no ground for a verdict"
+        )
+    for measurement in (report.latency.baseline, report.latency.result):
+        _require_positive(measurement, called)
+    return report.latency
+
+
+def _require_positive(measurement: Measurement, called: str) -> None:
+    if measurement.median_ms <= 0:
+        raise UsageError(f"{called} has an impossible latency of {measurement.median_ms:g} ms")
+
+
+def _place(latency: Latency) -> str:
+    return latency.device + (f" with {latency.threads} threads" if latency.threads is not None else "")
