@@ -1,0 +1,93 @@
+"""Multiply-accumulates and parameters of a model whose shapes are known. Used by :mod:`edgeprune.graph` alone."""
+
+from __future__ import annotations
+
+import math
+
+import onnx_ir as ir
+
+
+def count_parameters(model: ir.Model) -> int:
+    """Number of elements of all initializers of the main graph."""
+    return sum(value.const_value.size for value in model.graph.initializers.values() if value.const_value is not None)
+
+
+def count_macs(model: ir.Model) -> dict[str, int]:
+    """Multiply-accumulates of every contraction: node name -> count, symbolic dimensions counted as 1.
+
+    Conv and ConvTranspose count products of the dense formula (padding included), as is usual; elementwise work is not counted.
+    """
+    counts = {}
+    for node in model.graph:
+        macs = _MACS[node.op_type](node) if node.domain == "" and node.op_type in _MACS else 0
+        if macs and node.name:
+            counts[node.name] = macs
+    return counts
+
+
+def _size(value: ir.Value | None) -> int:
+    """Elements of a value; unknown dimensions count as 1, an unknown shape as 0 elements."""
+    return math.prod(_dims(value)) if value is not None and value.shape is not None else 0
+
+
+def _dims(value: ir.Value | None) -> list[int]:
+    return (
+        [d if isinstance(d, int) else 1 for d in value.shape] if value is not None and value.shape is not None else []
+    )
+
+
+def _conv(node: ir.Node, weight: int = 1) -> int:
+    """Every output element is a dot product over (in channels / group) x kernel, which is a weight's size over its first axis."""
+    kernel = _dims(node.inputs[weight])
+    return _size(node.outputs[0]) * math.prod(kernel[1:]) if kernel else 0
+
+
+def _conv_transpose(node: ir.Node) -> int:
+    """Every input element is scattered to (out channels / group) x kernel products."""
+    return _size(node.inputs[0]) * math.prod(_dims(node.inputs[1])[1:])
+
+
+def _matmul(node: ir.Node) -> int:
+    left = _dims(node.inputs[0])
+    return _size(node.outputs[0]) * left[-1] if left else 0
+
+
+def _gemm(node: ir.Node) -> int:
+    left = _dims(node.inputs[0])
+    transposed = "transA" in node.attributes and node.attributes["transA"].as_int()
+    return _size(node.outputs[0]) * left[0 if transposed else 1] if len(left) == 2 else 0
+
+
+def _einsum(node: ir.Node) -> int:
+    """The product of the sizes of all distinct indices: what a single contraction loop does."""
+    terms = node.attributes["equation"].as_string().replace(" ", "").split("->")[0].split(",")
+    if len(terms) != len(node.inputs) or any("." in term for term in terms):
+        return 0
+    sizes = {
+        index: d
+        for term, value in zip(terms, node.inputs, strict=True)
+        for index, d in zip(term, _dims(value), strict=False)
+    }
+    return math.prod(sizes.values()) if len(terms) > 1 else 0
+
+
+def _recurrent(node: ir.Node) -> int:
+    """Per step and direction: input and hidden contraction of all gates, the sizes of W and R over the directions."""
+    steps = math.prod(_dims(node.inputs[0])[:2])
+    return steps * (_size(node.inputs[1]) + _size(node.inputs[2]))
+
+
+_MACS = {
+    "Conv": _conv,
+    "ConvInteger": _conv,
+    "QLinearConv": lambda node: _conv(node, weight=3),
+    "ConvTranspose": _conv_transpose,
+    "MatMul": _matmul,
+    "MatMulInteger": _matmul,
+    "QLinearMatMul": _matmul,
+    "Gemm": _gemm,
+    "Einsum": _einsum,
+    "LSTM": _recurrent,
+    "GRU": _recurrent,
+    "RNN": _recurrent,
+}

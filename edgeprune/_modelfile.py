@@ -1,0 +1,173 @@
+"""What can be wrong with a model *file*: its bytes, its external data, its weights. Used by :mod:`edgeprune.graph` alone."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from google.protobuf.message import DecodeError
+
+from edgeprune.errors import ModelError
+
+_FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE})
+_CHUNK_ELEMENTS = 1 << 22
+_CONTRACTIONS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "LayerNormalization"})
+_GRAPH_FIELD = 7
+
+
+def parse(source: Path) -> onnx.ModelProto:
+    """Parse the bytes of a model file.
+
+    Raises:
+        ModelError: if the file cannot be read, is not ONNX, or is truncated.
+    """
+    try:
+        data = source.read_bytes()
+    except OSError as error:
+        raise ModelError(f"cannot read {source}: {error.strerror or error}") from error
+    proto = onnx.ModelProto()
+    try:
+        proto.ParseFromString(data)
+    except DecodeError as error:
+        missing = _missing_bytes(data)
+        if missing:
+            raise ModelError(f"{source.name} is truncated: at least {missing} more bytes belong to it") from error
+        raise ModelError(f"{source.name} is not an ONNX model") from error
+    if not proto.HasField("graph"):
+        raise ModelError(f"{source.name} is not an ONNX model: it holds no graph")
+    return proto
+
+
+def _missing_bytes(data: bytes) -> int:
+    """How many bytes a protobuf that looks like a model lacks at its end; 0 if it does not look like one."""
+    position, end = 0, len(data)
+    if not end or data[0] != 0x08:  # every exporter writes ir_version, field 1, first
+        return 0
+    while position < end:
+        key, position = _varint(data, position)
+        field, wire = key >> 3, key & 7
+        if wire == 0:
+            _, position = _varint(data, position)
+        elif wire == 2:
+            length, position = _varint(data, position)
+            position += length
+            if position > end and 0 < field <= 26:
+                return position - end
+        else:
+            return 0
+    return 0
+
+
+def _varint(data: bytes, position: int) -> tuple[int, int]:
+    value = shift = 0
+    while position < len(data) and shift < 64:
+        byte = data[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if not byte & 0x80:
+            break
+        shift += 7
+    return value, position
+
+
+def tensor_protos(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """All tensors of a graph: initializers and attributes, in subgraphs too."""
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+            if attribute.HasField("g"):
+                yield from tensor_protos(attribute.g)
+            for subgraph in attribute.graphs:
+                yield from tensor_protos(subgraph)
+
+
+def check_external_data(proto: onnx.ModelProto, source: Path) -> None:
+    """Check that all external data lies in the model's folder and is as long as its tensors say.
+
+    Raises:
+        ModelError: for a file that is missing, too short, or outside the folder (absolute, by ``..`` or by a symbolic link).
+    """
+    folder = source.parent.resolve()
+    sizes: dict[str, int] = {}
+    for tensor in tensor_protos(proto.graph):
+        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            continue
+        fields = {entry.key: entry.value for entry in tensor.external_data}
+        location = fields.get("location", "")
+        if location not in sizes:
+            sizes[location] = _size_of_external_file(folder, location, tensor.name)
+        dtype = ir.DataType(tensor.data_type)
+        needed_bytes = math.ceil(math.prod(tensor.dims) * dtype.bitwidth / 8)
+        try:
+            offset, length = int(fields.get("offset", 0)), int(fields.get("length", needed_bytes))
+        except ValueError:
+            offset = length = -1
+        if offset < 0 or length != needed_bytes or offset + length > sizes[location]:
+            raise ModelError(
+                f"external data {location!r} is damaged: tensor {tensor.name!r} needs {needed_bytes} bytes at offset "
+                f"{fields.get('offset', 0)}, the file has {sizes[location]}"
+            )
+
+
+def _size_of_external_file(folder: Path, location: str, tensor: str) -> int:
+    """Size in bytes of an external data file that must lie inside ``folder``."""
+    parts = PurePosixPath(location).parts
+    if not location or ".." in parts or os.path.isabs(location) or PureWindowsPath(location).is_absolute():
+        raise ModelError(f"external data {location!r} of tensor {tensor!r} is outside the model's folder; refused")
+    path = (folder / location).resolve()
+    if not path.is_relative_to(folder):
+        raise ModelError(
+            f"external data {location!r} of tensor {tensor!r} is a link out of the model's folder; refused"
+        )
+    if not path.is_file():
+        raise ModelError(f"external data {location!r} of tensor {tensor!r} is missing from {folder}")
+    return path.stat().st_size
+
+
+def check_weights(model: ir.Model) -> None:
+    """Look for NaN in every float initializer, and for infinities in the weights of contractions.
+
+    Infinities elsewhere are legitimate: attention masks are full of them. Large tensors are read in chunks.
+
+    Raises:
+        ModelError: names the tensor.
+    """
+    for graph in model.graphs():
+        for value in graph.initializers.values():
+            tensor = value.const_value
+            if tensor is None or tensor.dtype not in _FLOATS:
+                continue
+            finite = any(use.node.op_type in _CONTRACTIONS for use in value.uses())
+            for chunk in _chunks(tensor):
+                # A sum is finite if all its terms are, short of overflow: one fast pass, and a slow one only in doubt.
+                with np.errstate(all="ignore"):
+                    doubtful = not math.isfinite(float(chunk.sum(dtype=np.float64 if chunk.itemsize < 4 else None)))
+                if doubtful and np.isnan(chunk).any():
+                    raise ModelError(f"the initializer {value.name!r} holds NaN")
+                if doubtful and finite and np.isinf(chunk).any():
+                    raise ModelError(f"the weight {value.name!r} holds infinities")
+
+
+def _chunks(tensor: ir.TensorProtocol) -> Iterator[np.ndarray]:
+    """The elements of a tensor, flat, a few million at a time; external files are read, not mapped, so that pages do not pile up."""
+    if isinstance(tensor, ir.ExternalTensor):
+        dtype = tensor.dtype.numpy()
+        with open(tensor.path, "rb") as file:
+            file.seek(tensor.offset or 0)
+            left = tensor.size
+            while left:
+                chunk = np.fromfile(file, dtype=dtype, count=min(left, _CHUNK_ELEMENTS))
+                left -= len(chunk)
+                yield chunk
+        return
+    flat = tensor.numpy().reshape(-1)
+    for start in range(0, flat.size, _CHUNK_ELEMENTS):
+        yield flat[start : start + _CHUNK_ELEMENTS]

@@ -1,0 +1,131 @@
+"""Shape inference by ONNX's own C++ code, on a copy of the model without its weights. Used by :mod:`edgeprune.graph` alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import onnx
+import onnx_ir as ir
+
+_SMALL_TENSOR_BYTES = 4096
+"""Tensors up to this size are shown with their values: reshape targets, axes, scales."""
+
+ONNX_DOMAINS = frozenset({"", "ai.onnx"})
+
+
+def lite_proto(model: ir.Model, *, declared: frozenset[ir.Value] | None = None) -> onnx.ModelProto:
+    """Serialize a model without large weights: they become graph inputs of the same name, type and shape.
+
+    Args:
+        model: not changed.
+        declared: computed values whose type and shape are stated; by default all that are known.
+    """
+    proto = onnx.ModelProto(ir_version=max(model.ir_version or 4, 4))
+    for domain, version in model.opset_imports.items():
+        proto.opset_import.add(domain=domain, version=version)
+    for function in model.functions.values():
+        ir.serde.serialize_function_into(proto.functions.add(), function)
+    graph, source = proto.graph, model.graph
+    graph.name = source.name or "graph"
+    for value in source.inputs:
+        ir.serde.serialize_value_into(graph.input.add(), value)
+    inputs = {value.name for value in source.inputs}
+    for value in source.initializers.values():
+        tensor = value.const_value
+        if tensor is not None and (tensor.nbytes <= _SMALL_TENSOR_BYTES):
+            ir.serde.serialize_tensor_into(graph.initializer.add(), from_=tensor)
+            graph.initializer[-1].name = value.name or ""
+        elif value.name not in inputs and tensor is not None:
+            info = graph.input.add(name=value.name)
+            info.type.tensor_type.elem_type = tensor.dtype.value
+            info.type.tensor_type.shape.dim.extend(
+                onnx.TensorShapeProto.Dimension(dim_value=int(d)) for d in tensor.shape.numpy()
+            )
+    for node in source:
+        ir.serde.serialize_node_into(graph.node.add(), node)
+        for value in node.outputs:
+            if value.is_graph_output() or not value.name or (value.type is None and value.shape is None):
+                continue
+            if declared is None or value in declared:
+                ir.serde.serialize_value_into(graph.value_info.add(), value)
+    for value in source.outputs:
+        info = graph.output.add()
+        ir.serde.serialize_value_into(info, value)
+        if declared is not None and value not in declared and value.producer() is not None:
+            info.type.tensor_type.ClearField("shape")
+    return proto
+
+
+def infer(model: ir.Model, *, keep: bool) -> None:
+    """Set type and shape of every computed value; see :func:`edgeprune.graph.infer_shapes`."""
+    before = {value: value.shape for value in computed_values(model.graph)}
+    custom = frozenset(
+        value
+        for node in model.graph
+        for value in node.outputs
+        if node.domain not in ONNX_DOMAINS and value.shape is not None
+    )
+    unresolved = _infer_once(model, custom)
+    seeds = frozenset(value for value in unresolved if keep and _knows_more(before[value], value.shape))
+    if seeds:
+        # What a model declares about values that cannot be derived helps to derive those after them.
+        for value in seeds:
+            value.shape = before[value]
+        _infer_once(model, custom | seeds)
+
+
+def computed_values(graph: ir.Graph) -> Iterator[ir.Value]:
+    """The named outputs of all nodes of a graph, without subgraphs."""
+    for node in graph:
+        for value in node.outputs:
+            if value.name:
+                yield value
+
+
+def _knows_more(old: ir.Shape | None, new: ir.Shape | None) -> bool:
+    if old is None:
+        return False
+    if new is None:
+        return True
+    return len(old) == len(new) and any(
+        isinstance(a, int) and not isinstance(b, int) for a, b in zip(old, new, strict=True)
+    )
+
+
+def _infer_once(model: ir.Model, declared: frozenset[ir.Value]) -> list[ir.Value]:
+    """Infer, write the results back, and return the values of the main graph that are not fully known."""
+    inferred = onnx.shape_inference.infer_shapes(
+        lite_proto(model, declared=declared), check_type=False, strict_mode=False, data_prop=True
+    )
+    _write_back(model.graph, inferred.graph, declared)
+    return [
+        value
+        for value in computed_values(model.graph)
+        if value not in declared and (value.shape is None or any(not isinstance(d, int) for d in value.shape))
+    ]
+
+
+def _write_back(graph: ir.Graph, inferred: onnx.GraphProto, declared: frozenset[ir.Value]) -> None:
+    types = {info.name: info.type for info in inferred.value_info}
+    types.update((info.name, info.type) for info in inferred.output)
+    for node, node_proto in zip(graph, inferred.node, strict=True):
+        for value in node.outputs:
+            if not value.name:
+                continue
+            found = types.get(value.name)
+            if found is None:
+                if value not in declared:
+                    value.shape = None
+                continue
+            kind = ir.serde.deserialize_type_proto_for_type(found)
+            if kind is not None:
+                value.type = kind
+            value.shape = ir.serde.deserialize_type_proto_for_shape(found)
+        for attribute in node_proto.attribute:
+            own = node.attributes.get(attribute.name)
+            if own is None or own.is_ref():
+                continue
+            if attribute.HasField("g"):
+                _write_back(own.as_graph(), attribute.g, declared)
+            for subgraph, subproto in zip(own.as_graphs() if attribute.graphs else (), attribute.graphs, strict=True):
+                _write_back(subgraph, subproto, declared)

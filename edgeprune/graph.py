@@ -1,0 +1,203 @@
+"""ONNX in and out: the only file that loads, saves and shape-infers models.
+
+In memory a model is an :class:`onnx_ir.Model`. Weights stay where they are: inside the parsed protobuf, or memory-mapped from
+the external data file, and are only read when something asks for them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import onnx
+import onnx_ir as ir
+
+from edgeprune._macs import count_macs as count_macs
+from edgeprune._macs import count_parameters as count_parameters
+from edgeprune._modelfile import check_external_data, check_weights, parse
+from edgeprune._shapes import infer, lite_proto
+from edgeprune.errors import ModelError, UsageError
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+EXTERNAL_DATA_BYTES = 1_900_000_000
+"""Weights above this go to a file of their own: a protobuf may not exceed 2 GiB."""
+
+
+def load(path: str | PathLike[str]) -> ir.Model:
+    """Read an ONNX model and check it.
+
+    External data is memory-mapped, not read, apart from one streaming pass that looks for NaN.
+
+    Raises:
+        ModelError: if the file is missing, not ONNX, truncated, or fails ONNX's checker; if external data is missing, too short or
+            outside the model's folder; if a weight holds NaN.
+    """
+    source = Path(path).absolute()
+    proto = parse(source)
+    check_external_data(proto, source)
+    try:
+        model = ir.serde.deserialize_model(proto)
+        ir.external_data.set_base_dir(model.graph, source.parent)
+        for graph in model.graphs():
+            graph.sort()
+    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, ir.serde.SerdeError) as error:
+        raise ModelError(f"{source.name} is not a valid ONNX model: {_first_line(error)}") from error
+    check(model, source.name)
+    check_weights(model)
+    return model
+
+
+def check(model: ir.Model, name: str = "the model") -> None:
+    """Hold the structure of a model (not its weights) against ONNX's checker.
+
+    Raises:
+        ModelError: with the checker's first sentence.
+    """
+    try:
+        onnx.checker.check_model(lite_proto(model))
+    except (onnx.checker.ValidationError, ValueError) as error:
+        raise ModelError(f"{name} is not a valid ONNX model: {_first_line(error)}") from error
+
+
+def save(model: ir.Model, path: str | PathLike[str], *, external_data: bool | None = None) -> None:
+    """Write a model, whole or not at all.
+
+    Args:
+        model: the model; it is not changed.
+        path: the file to write. External data goes beside it, to ``<name>.data``.
+        external_data: whether weights go to a file of their own; by default only when they exceed 1.9 GB.
+
+    Raises:
+        UsageError: if the disk is full or the folder cannot be written to; nothing half-written stays.
+    """
+    target = Path(path).absolute()
+    outside = _weight_bytes(model) > EXTERNAL_DATA_BYTES if external_data is None else external_data
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
+            written = Path(folder) / target.name
+            if outside:
+                ir.save(model, written, external_data=f"{target.name}.data")
+            else:
+                with _embedded(model):
+                    ir.save(model, written)
+            # The data first: a model file is never seen without its weights.
+            for file in sorted(Path(folder).iterdir(), key=lambda f: f == written):
+                os.replace(file, target.parent / file.name)
+    except OSError as error:
+        raise UsageError(f"cannot write {target}: {error.strerror or error}") from error
+
+
+def to_bytes(model: ir.Model) -> bytes:
+    """Serialize a model, weights included, for an onnxruntime session.
+
+    Raises:
+        ModelError: if the weights do not fit in a protobuf (2 GB).
+    """
+    size_bytes = _weight_bytes(model)
+    if size_bytes > EXTERNAL_DATA_BYTES:
+        raise ModelError(
+            f"the model's weights ({size_bytes / 1e9:.1f} GB) do not fit in one protobuf; save it to a file"
+        )
+    with _embedded(model):
+        return ir.to_proto(model).SerializeToString()
+
+
+def clone(model: ir.Model) -> ir.Model:
+    """Copy nodes, values and lists; tensors, which are immutable, are shared."""
+    return model.clone()
+
+
+def infer_shapes(model: ir.Model, shapes: Mapping[str, Sequence[int]] | None = None, *, keep: bool = True) -> ir.Model:
+    """Derive types and shapes of all values, in place, and return the model.
+
+    Args:
+        model: changed in place: only ``value.type`` and ``value.shape``.
+        shapes: input name -> dimensions, to fix symbolic dimensions of graph inputs.
+        keep: what is derived wins over what the model declares; where nothing can be derived, a declaration is kept if this is true
+            and forgotten if it is false (after a rewrite that changed sizes). Declarations of custom operators' outputs are kept.
+
+    Raises:
+        UsageError: if ``shapes`` names no input, or contradicts a fixed dimension.
+        ModelError: if the model is inconsistent.
+    """
+    if shapes:
+        _fix_inputs(model, shapes)
+    infer(model, keep=keep and not shapes)
+    return model
+
+
+def parse_shape_option(text: str) -> tuple[str, tuple[int, ...]]:
+    """Parse ``name=1x3x48x320``; the name may itself hold ``=`` or ``:``.
+
+    Raises:
+        UsageError: if the text is malformed or a dimension is not positive.
+    """
+    match = re.fullmatch(r"(?P<name>.+)=(?P<dims>\d+([x,]\d+)*)", text.strip())
+    dims = tuple(int(d) for d in re.split("[x,]", match["dims"])) if match else ()
+    if match is None or 0 in dims:
+        raise UsageError(f"--shape {text!r}: expected NAME=1x3x48x320 with positive dimensions")
+    return match["name"], dims
+
+
+def _fix_inputs(model: ir.Model, shapes: Mapping[str, Sequence[int]]) -> None:
+    """Set the shapes of graph inputs; a symbolic dimension that occurs in several inputs is fixed in all."""
+    inputs = {value.name: value for value in model.graph.inputs if not value.is_initializer()}
+    bindings: dict[str, int] = {}
+    for name, dims in shapes.items():
+        if name not in inputs:
+            raise UsageError(f"--shape names {name!r}, but the model's inputs are {', '.join(map(repr, inputs))}")
+        declared = inputs[name].shape
+        if declared is not None and len(declared) != len(dims):
+            raise UsageError(f"--shape gives input {name!r} {len(dims)} dimensions, the model gives it {len(declared)}")
+        for axis, (dim, size) in enumerate(zip(declared or (None,) * len(dims), dims, strict=True)):
+            symbol = dim.value if isinstance(dim, ir.SymbolicDim) else None
+            fixed = dim if isinstance(dim, int) else bindings.setdefault(symbol, size) if symbol else size
+            if fixed != size:
+                raise UsageError(f"--shape gives axis {axis} of input {name!r} the size {size}, but it must be {fixed}")
+        inputs[name].shape = ir.Shape(dims)
+    for value in inputs.values():
+        if value.shape is not None:
+            value.shape = ir.Shape([_bound(dim, bindings) for dim in value.shape])
+
+
+def _bound(dim: int | ir.SymbolicDim, bindings: Mapping[str, int]) -> int | ir.SymbolicDim:
+    return bindings.get(dim.value, dim) if isinstance(dim, ir.SymbolicDim) and dim.value else dim
+
+
+def _initializers(model: ir.Model) -> Iterator[ir.Value]:
+    for graph in model.graphs():
+        yield from graph.initializers.values()
+
+
+def _weight_bytes(model: ir.Model) -> int:
+    return sum(value.const_value.nbytes for value in _initializers(model) if value.const_value is not None)
+
+
+@contextlib.contextmanager
+def _embedded(model: ir.Model) -> Iterator[None]:
+    """Make external tensors ordinary ones for a while: a reference to a file does not travel."""
+    external = [
+        (value, value.const_value) for value in _initializers(model) if isinstance(value.const_value, ir.ExternalTensor)
+    ]
+    try:
+        for value, tensor in external:
+            value.const_value = ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=value.name)
+        yield
+    finally:
+        for value, tensor in external:
+            value.const_value = tensor
+
+
+def _first_line(error: BaseException) -> str:
+    """The first sentence of an error's innermost cause."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0].rstrip(".") if lines else type(error).__name__

@@ -1,0 +1,138 @@
+"""Bring a model into the one form that the axis-relation solver, the planner and the other passes work on.
+
+A canonical model guarantees:
+
+* no functions and no ``Constant`` nodes: constants are initializers, and no initializer is a graph input;
+* every node has a unique, non-empty name, every value a unique name; the names, order and types of inputs and outputs are the user's;
+* shapes are inferred: ``value.shape`` is complete wherever it can be derived, symbolic where the input is;
+* what is constant is folded (shape arithmetic on static shapes, transposed or reshaped weights, position tables), up to a size limit;
+  a Reshape whose target depends on a symbolic dimension has a constant target with 0 (axis kept) and at most one -1 where provable;
+* BatchNormalization is folded into the neighbouring Conv, ConvTranspose or Gemm where that is exact, and left standing where not;
+* nodes that do nothing are gone (Identity, Dropout, casts, reshapes, slices without effect, pairs that undo each other), and dead nodes;
+* quantization stays visible: QuantizeLinear and DequantizeLinear are never folded. Control flow and custom operators are untouched;
+* initializers are not merged: two layers that hold equal weights hold two tensors, which can be cut independently.
+
+Unless told not to, the result is run against the original, and a difference is an error, never a model.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from edgeprune import graph as graphs
+from edgeprune.passes._edit import Names, add_initializer, input_at, is_op, remove_dead, replace_value, subgraphs
+from edgeprune.passes.fold_batchnorm import fold_batchnorm
+from edgeprune.passes.fold_constants import fold_node
+from edgeprune.passes.inline_functions import inline_functions
+from edgeprune.passes.lift_constants import lift_constants
+from edgeprune.passes.propagate_shapes import Facts, derive, reshape_target
+from edgeprune.passes.remove_noops import inverse_pair, passed_through
+
+_MAX_ROUNDS = 6
+"""Each round needs shapes that the one before made derivable; real exports need two or three."""
+
+
+def canonicalize(model: ir.Model, *, verify: bool = True) -> ir.Model:
+    """Return the canonical form of a model; the model itself is not changed.
+
+    Args:
+        model: any valid model.
+        verify: whether to run both in onnxruntime and compare.
+
+    Raises:
+        ModelError: if the model cannot be brought into canonical form, or the result differs from the original.
+    """
+    result = graphs.clone(model)
+    inline_functions(result)
+    lift_constants(result)
+    name_everything(result)
+    graphs.infer_shapes(result)
+    for _ in range(_MAX_ROUNDS):
+        if not _simplify(result):
+            break
+        remove_dead(result.graph)
+        graphs.infer_shapes(result)
+    if fold_batchnorm(result):
+        remove_dead(result.graph)
+    name_everything(result)
+    graphs.check(result, "the canonical form")
+    if verify:
+        from edgeprune.passes.verify_equal import verify_equal
+
+        verify_equal(model, result)
+    return result
+
+
+def _simplify(model: ir.Model) -> int:
+    """One sweep in topological order over the main graph; returns the number of changes."""
+    names, opset, changes = Names(model), model.opset_imports.get("", 1), 0
+    facts: Facts = {}
+    for node in model.graph:
+        if not any(value.uses() or value.is_graph_output() for value in node.outputs):
+            continue
+        arrays = fold_node(node, opset)
+        if arrays is None:
+            known = derive(node, facts)
+            if known is not None:
+                facts[node.outputs[0]] = known
+                rank, dtype = node.outputs[0].shape, node.outputs[0].dtype
+                if all(isinstance(e, int) for e in known) and rank is not None and dtype is not None:
+                    array = np.array(known, dtype.numpy())
+                    arrays = [array.reshape(()) if len(rank) == 0 else array]
+        if arrays is not None:
+            changes += _store(node, arrays, names)
+            continue
+        source = passed_through(node) or inverse_pair(node)
+        if source is not None:
+            changes += replace_value(node.outputs[0], source)
+            continue
+        changes += _constant_target(node, facts, names)
+    return changes
+
+
+def _store(node: ir.Node, arrays: list[np.ndarray], names: Names) -> int:
+    """Replace the outputs of a node by initializers; outputs of the graph stay computed."""
+    if any(value.is_graph_output() for value in node.outputs):
+        return 0
+    assert node.graph is not None
+    named = [value for value in node.outputs if value.name]
+    for value, array in zip(named, arrays, strict=True):
+        name = value.name
+        assert name is not None
+        value.name = names.fresh(f"{name}__folded")
+        value.replace_all_uses_with(add_initializer(node.graph, name, array))
+    return 1
+
+
+def _constant_target(node: ir.Node, facts: Facts, names: Names) -> int:
+    """Give a Reshape a constant target where its symbolic one allows."""
+    target = input_at(node, 1)
+    if not is_op(node, "Reshape") or target is None or target.is_initializer():
+        return 0
+    dims = reshape_target(node, facts)
+    if dims is None:
+        return 0
+    assert node.graph is not None
+    node.replace_input_with(
+        1, add_initializer(node.graph, names.fresh(f"{node.name}_target"), np.array(dims, np.int64))
+    )
+    return 1
+
+
+def name_everything(model: ir.Model) -> None:
+    """Give every node a unique name, in place, keeping those that are unique already."""
+    seen: set[str] = set()
+
+    def visit(graph: ir.Graph) -> None:
+        for index, node in enumerate(graph):
+            base = node.name or f"{node.op_type}_{index}"
+            name, number = base, 1
+            while name in seen:
+                name, number = f"{base}_{number}", number + 1
+            seen.add(name)
+            node.name = name
+            for subgraph in subgraphs(node):
+                visit(subgraph)
+
+    visit(model.graph)

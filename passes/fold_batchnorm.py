@@ -1,0 +1,143 @@
+"""Fold BatchNormalization into the convolution or Gemm before it, or, where no padding interferes, after it.
+
+With scale γ, shift β, mean μ, variance σ² and ε per channel, the node computes ``a·x + c`` with ``a = γ/√(σ²+ε)`` and
+``c = β - a·μ`` (Ioffe & Szegedy 2015, section 3.1). Computed in float64, stored in the weight's type.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from edgeprune.passes._edit import (
+    Names,
+    add_initializer,
+    constant,
+    input_at,
+    int_attribute,
+    is_op,
+    only_use,
+    replace_value,
+)
+
+Array = NDArray[Any]
+_PRODUCERS = ("Conv", "ConvTranspose", "Gemm")
+
+
+def fold_batchnorm(model: ir.Model) -> int:
+    """Fold every BatchNormalization that can be, in place; returns how many."""
+    names, folded = Names(model), 0
+    for node in list(model.graph):
+        affine = _affine(node)
+        if affine is not None and (_into_producer(node, *affine, names) or _into_consumer(node, *affine, names)):
+            folded += 1
+    return folded
+
+
+def _affine(node: ir.Node) -> tuple[Array, Array] | None:
+    """Scale and shift per channel, float64, of a BatchNormalization in inference mode with constant statistics."""
+    if not is_op(node, "BatchNormalization") or int_attribute(node, "training_mode", 0):
+        return None
+    if (
+        any(value.uses() or value.is_graph_output() for value in node.outputs[1:])
+        or int_attribute(node, "spatial", 1) != 1
+    ):
+        return None
+    constants = [constant(value) for value in node.inputs[1:5]]
+    if len(constants) < 4 or any(c is None or c.ndim != 1 for c in constants):
+        return None
+    gamma, beta, mean, variance = (c.astype(np.float64) for c in constants if c is not None)
+    epsilon = node.attributes.get("epsilon")
+    scale = gamma / np.sqrt(variance + (1e-5 if epsilon is None else epsilon.as_float()))
+    shift = beta - scale * mean
+    return (scale, shift) if np.isfinite(scale).all() and np.isfinite(shift).all() else None
+
+
+def _into_producer(node: ir.Node, scale: Array, shift: Array, names: Names) -> bool:
+    source = node.inputs[0]
+    producer = source.producer() if source is not None else None
+    if source is None or producer is None or not is_op(producer, *_PRODUCERS) or only_use(source) is None:
+        return False
+    if producer.graph is not node.graph or not _plain_gemm(producer):
+        return False
+    weight, bias = constant(input_at(producer, 1)), constant(input_at(producer, 2))
+    if weight is None or (input_at(producer, 2) is not None and bias is None):
+        return False
+    axis = _output_axis(producer)
+    if axis is None:  # ConvTranspose: (in, out/group, ...), the groups laid along the input axis
+        groups = int_attribute(producer, "group", 1)
+        factor = np.repeat(scale.reshape(groups, 1, -1), weight.shape[0] // groups, axis=1).reshape(weight.shape[0], -1)
+        factor = factor.reshape(*factor.shape, *(1,) * (weight.ndim - 2))
+    else:
+        factor = scale.reshape([-1 if a == axis else 1 for a in range(weight.ndim)])
+    old = np.zeros(()) if bias is None else bias.astype(np.float64)
+    _set_weights(producer, weight * factor, old * scale + shift, weight.dtype, names)
+    return replace_value(node.outputs[0], source)
+
+
+def _into_consumer(node: ir.Node, scale: Array, shift: Array, names: Names) -> bool:
+    """Exact only without padding: a padded zero would have to become the normalization of zero."""
+    use = only_use(node.outputs[0])
+    if use is None or use[1] != 0 or not is_op(use[0], "Conv", "Gemm") or use[0].graph is not node.graph:
+        return False
+    consumer = use[0]
+    weight, bias = constant(input_at(consumer, 1)), constant(input_at(consumer, 2))
+    if weight is None or (input_at(consumer, 2) is not None and bias is None) or node.inputs[0] is None:
+        return False
+    if is_op(consumer, "Conv"):
+        pads, auto = consumer.attributes.get("pads"), consumer.attributes.get("auto_pad")
+        if (pads is not None and any(pads.as_ints())) or (
+            auto is not None and auto.as_string() not in ("NOTSET", "VALID")
+        ):
+            return False
+        if int_attribute(consumer, "group", 1) != 1:
+            return False
+        spatial = tuple(range(2, weight.ndim))
+        factor = scale.reshape(1, -1, *(1,) * len(spatial))
+        added = weight.astype(np.float64).sum(axis=spatial) @ shift
+    else:
+        transposed = int_attribute(consumer, "transB", 0)
+        if not _plain_gemm(consumer) or (weight.shape[1 if transposed else 0] != scale.size):
+            return False
+        factor = scale.reshape(1, -1) if transposed else scale.reshape(-1, 1)
+        added = weight.astype(np.float64) @ shift if transposed else shift @ weight.astype(np.float64)
+    old = np.zeros(()) if bias is None else bias.astype(np.float64)
+    _set_weights(consumer, weight * factor, old + added, weight.dtype, names)
+    consumer.replace_input_with(0, node.inputs[0])
+    return True
+
+
+def _plain_gemm(node: ir.Node) -> bool:
+    """A Gemm whose alpha, beta and transA leave a plain linear layer; a convolution always is."""
+    if not is_op(node, "Gemm"):
+        return True
+    factors = [node.attributes[name].as_float() for name in ("alpha", "beta") if name in node.attributes]
+    return all(f == 1 for f in factors) and not int_attribute(node, "transA", 0)
+
+
+def _output_axis(node: ir.Node) -> int | None:
+    """The axis of the weight that is the node's output channel; None for ConvTranspose, where groups interleave."""
+    if is_op(node, "ConvTranspose"):
+        return None
+    return 0 if is_op(node, "Conv") or int_attribute(node, "transB", 0) else 1
+
+
+def _set_weights(node: ir.Node, weight: Array, bias: Array, dtype: np.dtype[Any], names: Names) -> None:
+    """Give a node new weights, under the old names where nothing else uses the old ones."""
+    for index, array in ((1, weight), (2, bias)):
+        old = input_at(node, index)
+        tensor = array.astype(dtype)
+        if old is not None and len(old.uses()) == 1 and not old.is_graph_output():
+            old.const_value = ir.Tensor(tensor, name=old.name)
+            old.shape = ir.Shape(tensor.shape)
+            continue
+        assert node.graph is not None
+        weight_name = node.inputs[1].name if node.inputs[1] is not None else node.name
+        base = f"{weight_name}_{'folded' if index == 1 else 'bias'}"
+        value = add_initializer(node.graph, names.fresh(base), tensor)
+        if index >= len(node.inputs):
+            node.resize_inputs(index + 1)
+        node.replace_input_with(index, value)

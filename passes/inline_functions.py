@@ -1,0 +1,25 @@
+"""Replace every call of a model-local function by the function's body."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+from onnx_ir.passes.common import InlinePass
+
+from edgeprune.errors import PassError
+
+
+def inline_functions(model: ir.Model) -> bool:
+    """Inline all model-local functions, in place; returns whether there were any.
+
+    Raises:
+        PassError: if functions call each other in a circle, or need another opset than the model's.
+    """
+    if not model.functions:
+        return False
+    try:
+        InlinePass()(model)
+    except (ir.passes.PassError, ir.passes.InvariantError, ValueError) as error:
+        cause = error.__cause__ or error
+        raise PassError(f"cannot inline the model's functions: {str(cause).splitlines()[0]}") from error
+    model.functions.clear()
+    return True

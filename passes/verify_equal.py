@@ -1,0 +1,212 @@
+"""Run two models on the same random inputs and hold their outputs against each other."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from edgeprune import graph as graphs
+from edgeprune.errors import ModelError
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+logger = logging.getLogger(__name__)
+
+_RELATIVE_TOLERANCE = {
+    # Rewrites round differently once per folded layer; what is left of the type's precision after some hundred layers.
+    ir.DataType.DOUBLE: 1e-9,
+    ir.DataType.FLOAT: 1e-4,
+    ir.DataType.FLOAT16: 2e-2,
+    ir.DataType.BFLOAT16: 1e-1,
+}
+_QUANTIZED_TOLERANCE = 2e-2
+"""A value that lies on the edge between two steps of an 8-bit scale may fall to the other side: a step is 1/127 of the range."""
+_QUANTIZERS = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul"})
+_SELECTING = frozenset({"ArgMax", "ArgMin", "NonMaxSuppression", "NonZero", "TopK", "Unique", "Round", "Floor", "Ceil"})
+"""Operators that turn a difference in the last bit into another choice; a model with them must agree on one of the draws only."""
+_DRAWS = 3
+_SIZES = (64, 224, 32, 16, 8, 7, 4, 1)
+"""Tried in turn for symbolic dimensions other than the batch, until the original runs."""
+
+Feeds = dict[str, NDArray[Any]]
+
+
+def verify_equal(reference: ir.Model, candidate: ir.Model) -> bool:
+    """Compare two models in onnxruntime on random inputs.
+
+    Returns:
+        Whether they were compared: onnxruntime cannot run models with unknown custom operators.
+
+    Raises:
+        ModelError: if an output differs in shape, type, or by more than its type's tolerance, relative to its largest value.
+    """
+    try:
+        first = session(reference)
+    except ModelError as error:
+        logger.warning("not verified numerically: %s", error)
+        return False
+    draws = _runnable(reference, first)
+    if draws is None:
+        logger.warning("not verified numerically: onnxruntime cannot run the original on random inputs")
+        return False
+    names = [value.name or "" for value in reference.graph.outputs]
+    selecting = any(node.op_type in _SELECTING for node in reference.graph.all_nodes())
+    tolerance = _tolerance(reference)
+    runs = [(feeds, _run(first, names, feeds)) for feeds in draws]
+    del first
+    second = session(candidate)
+    complaints = []
+    for feeds, expected in runs:
+        if expected is None:
+            continue
+        complaint = _difference(names, expected, _run(second, names, feeds), tolerance)
+        complaints.append(complaint)
+        if complaint is None and selecting:
+            return True
+        if complaint is not None and not selecting:
+            break
+    failed = [c for c in complaints if c is not None]
+    if failed:
+        raise ModelError(f"the rewritten model differs from the original: {failed[0]}")
+    return True
+
+
+def session(model: ir.Model) -> onnxruntime.InferenceSession:
+    """An onnxruntime session that executes the model as it is written, without its optimizer.
+
+    Raises:
+        ModelError: if onnxruntime does not accept the model.
+    """
+    import onnxruntime as ort
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    refusals = (
+        state.Fail,
+        state.InvalidArgument,
+        state.InvalidGraph,
+        state.NotImplemented,
+        state.NoSuchFile,
+        state.RuntimeException,
+    )
+    try:
+        return ort.InferenceSession(graphs.to_bytes(model), options, providers=["CPUExecutionProvider"])
+    except refusals as error:
+        raise ModelError(f"onnxruntime does not accept the model: {str(error).splitlines()[0]}") from error
+
+
+def _run(run_session: onnxruntime.InferenceSession, names: list[str], feeds: Feeds) -> list[Any] | None:
+    """The outputs, or None if the model cannot be run on these inputs."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    try:
+        return list(run_session.run(names, feeds))
+    except (state.Fail, state.InvalidArgument, state.RuntimeException, state.NotImplemented, ValueError, RuntimeError):
+        return None
+
+
+def _runnable(model: ir.Model, run_session: onnxruntime.InferenceSession) -> list[Feeds] | None:
+    """Random inputs of the first sizes on which the model runs; None if there are none."""
+    names = [value.name or "" for value in model.graph.outputs]
+    for batch, size in [(2, size) for size in _SIZES] + [(1, size) for size in _SIZES]:
+        feeds = random_feeds(model, batch=batch, size=size, seed=0)
+        if feeds is None:
+            return None
+        if _run(run_session, names, feeds) is not None:
+            rest = (random_feeds(model, batch=batch, size=size, seed=seed) for seed in range(1, _DRAWS))
+            return [feeds, *(f for f in rest if f is not None)]
+        if not _symbolic(model):
+            break
+    return None
+
+
+def _symbolic(model: ir.Model) -> bool:
+    return any(value.shape is None or value.shape.is_dynamic() for value in model.graph.inputs)
+
+
+def random_feeds(model: ir.Model, *, batch: int, size: int, seed: int) -> Feeds | None:
+    """Random inputs: normal for floats, 0 or 1 for integers; None if an input is not a tensor of numbers.
+
+    Args:
+        model: whose inputs to fill.
+        batch: size of a symbolic first axis. Equal symbols get equal sizes.
+        size: size of all other symbolic axes.
+        seed: of the generator.
+    """
+    generator = np.random.default_rng(seed)
+    bindings: dict[str, int] = {}
+    feeds: Feeds = {}
+    for value in model.graph.inputs:
+        if value.is_initializer():
+            continue
+        if not isinstance(value.type, ir.TensorType) or value.dtype in (None, ir.DataType.STRING) or value.name is None:
+            return None
+        dims = [
+            dim if isinstance(dim, int) else _bind(bindings, dim.value, batch if axis == 0 else size)
+            for axis, dim in enumerate(value.shape or ())
+        ]
+        dtype = value.type.dtype.numpy()
+        floating = value.type.dtype.is_floating_point()
+        array = generator.standard_normal(dims) if floating else generator.integers(0, 2, dims)
+        feeds[value.name] = np.asarray(array).astype(dtype)
+    return feeds
+
+
+def _bind(bindings: dict[str, int], symbol: str | None, size: int) -> int:
+    return size if symbol is None else bindings.setdefault(symbol, size)
+
+
+def _all_dtypes(model: ir.Model) -> Iterator[ir.DataType]:
+    for graph in model.graphs():
+        for value in graph.initializers.values():
+            if value.dtype is not None:
+                yield value.dtype
+        for node in graph:
+            yield from (value.dtype for value in node.outputs if value.dtype is not None)
+            target = node.attributes.get("to")
+            if node.op_type == "Cast" and target is not None:
+                yield ir.DataType(target.as_int())
+
+
+def _tolerance(model: ir.Model) -> float:
+    """Relative tolerance of a model: that of the coarsest type it computes in."""
+    found = {dtype for dtype in _all_dtypes(model) if dtype in _RELATIVE_TOLERANCE} or {ir.DataType.FLOAT}
+    tolerance = max(_RELATIVE_TOLERANCE[dtype] for dtype in found)
+    quantized = any(node.op_type in _QUANTIZERS for node in model.graph.all_nodes())
+    return max(tolerance, _QUANTIZED_TOLERANCE) if quantized else tolerance
+
+
+def _difference(names: list[str], expected: list[Any], found: list[Any] | None, tolerance: float) -> str | None:
+    """What is wrong with a model's outputs, in words; None if nothing is."""
+    if found is None:
+        return "it cannot be run"
+    for name, a, b in zip(names, expected, found, strict=True):
+        if not isinstance(a, np.ndarray):
+            continue
+        if a.shape != b.shape or a.dtype != b.dtype:
+            return f"output {name!r} is {a.dtype}{list(a.shape)} in the original and {b.dtype}{list(b.shape)} after"
+        error = relative_error(a, b)
+        if error > tolerance:
+            return f"output {name!r} is off by {error:.1e} of its largest value (tolerance {tolerance:g})"
+    return None
+
+
+def relative_error(expected: NDArray[Any], found: NDArray[Any]) -> float:
+    """Largest difference over largest finite magnitude; infinite where non-finite values, integers, booleans or strings differ."""
+    if expected.dtype.kind not in "fV":
+        return 0.0 if np.array_equal(expected, found) else float("inf")
+    a, b = expected.astype(np.float64), found.astype(np.float64)
+    finite = np.isfinite(a)
+    if not np.array_equal(finite, np.isfinite(b)) or not np.array_equal(a[~finite], b[~finite], equal_nan=True):
+        return float("inf")
+    if not finite.any():
+        return 0.0
+    return float(np.abs(a[finite] - b[finite]).max() / (np.abs(a[finite]).max() + 1e-30))
