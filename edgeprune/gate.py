@@ -25,6 +25,8 @@ from edgeprune.report.model import Latency, Report
 SESSION_NOISE = 0.01
 """Standard deviation of a median from one run to the next, as a fraction of it."""
 
+DEFAULT_REGRESSION = 0.05
+
 _HALF_WIDTH_SIGMAS = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
 
 

@@ -1,0 +1,84 @@
+"""Commands on what was measured before: gate and report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgeprune import cli_support as support
+from edgeprune.cli_support import MODEL, POSITIVE, Shown
+
+
+@click.command()
+@click.argument("report", type=MODEL)
+@click.option("--max-latency-ms", type=POSITIVE, metavar="X", help="Largest median latency of the result.")
+@click.option("--max-drop", type=click.FloatRange(min=0), metavar="D", help="Largest drop in accuracy, in points.")
+@click.option("--baseline", type=MODEL, metavar="REPORT", help="An older report to compare the latency with.")
+@click.option("--max-regression", metavar="5%", callback=support.parse_fraction, help="Largest growth since then [5%].")
+@click.option(
+    "--noise", metavar="1%", default="1%", callback=support.parse_fraction, help="How much latency varies between runs."
+)
+@click.option("--markdown", type=MODEL, metavar="FILE", help="Write the summary as Markdown.")
+@click.option("--junit", type=MODEL, metavar="FILE", help="Write it as JUnit XML.")
+@support.say_how_much
+def gate(
+    report: Path,
+    max_latency_ms: float | None,
+    max_drop: float | None,
+    baseline: Path | None,
+    max_regression: float | None,
+    noise: float,
+    markdown: Path | None,
+    junit: Path | None,
+    shown: Shown,
+) -> int:
+    """Hold REPORT (a report.json or its folder) against limits: exit code 0 if it keeps them, 1 if it surely fails."""
+    from edgeprune.gate import DEFAULT_REGRESSION
+    from edgeprune.gate import gate as judge
+    from edgeprune.output import write_text
+    from edgeprune.report.model import Report
+
+    if baseline is not None and max_regression is None:
+        max_regression = DEFAULT_REGRESSION
+    result = judge(
+        Report.load(report),
+        max_latency_ms=max_latency_ms,
+        max_drop=max_drop,
+        baseline=None if baseline is None else Report.load(baseline),
+        max_regression=max_regression,
+        session_noise=noise,
+    )
+    if markdown is not None:
+        write_text(markdown, result.to_markdown())
+    if junit is not None:
+        write_text(junit, result.to_junit())
+    if not shown.quiet:
+        for check in result.checks:
+            click.echo(f"{check.verdict:6} {check.name} {check.value}, limit {check.limit}: {check.detail}")
+    return 0 if result.passed else 1
+
+
+@click.command("report")
+@click.argument("folder", type=MODEL)
+@click.option("--markdown", type=MODEL, metavar="FILE", help="Also write it as Markdown.")
+@click.option("--html", type=MODEL, metavar="FILE", help="Also write it as a web page.")
+@support.say_how_much
+def report(folder: Path, markdown: Path | None, html: Path | None, shown: Shown) -> None:
+    """Show the report in FOLDER, which compile or prune wrote."""
+    from edgeprune.output import write_text
+    from edgeprune.report.model import Report
+
+    found = Report.load(folder)
+    if markdown is not None:
+        from edgeprune.report.markdown import to_markdown
+
+        write_text(markdown, to_markdown(found))
+    if html is not None:
+        from edgeprune.report.html import to_html
+
+        write_text(html, to_html(found))
+    if not shown.quiet:
+        from edgeprune.report.terminal import print_report
+
+        print_report(support.output_console(), found)

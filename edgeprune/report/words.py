@@ -1,0 +1,117 @@
+"""How figures are written for people, the same in every view of a report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgeprune.bench import Measurement
+from edgeprune.report.model import Accuracy, Report
+
+_CALLED = {"compile": "compiled", "prune": "pruned"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the comparison: what, before, after, and what changed; empty text where there is nothing to say."""
+
+    what: str
+    before: str
+    after: str
+    change: str
+
+
+def headline(report: Report) -> str:
+    """One sentence on what was reached."""
+    parts = [f"{report.model.file} {_CALLED[report.command]} for {report.target}"]
+    if report.latency is not None:
+        parts.append(f"{report.latency.speedup.value:.2f}x as fast, measured")
+    elif report.predicted is not None:
+        faster = report.predicted.baseline_ms / report.predicted.result_ms
+        parts.append(f"{faster:.2f}x as fast, predicted, not measured")
+    if report.accuracy is not None:
+        parts.append(f"{report.accuracy.metric} {_score(report.accuracy, report.accuracy.after)}")
+    return ", ".join(parts)
+
+
+def comparison(report: Report) -> list[Row]:
+    """Latency, accuracy and sizes before and after."""
+    rows = []
+    if report.latency is not None:
+        old, new, faster = report.latency.baseline, report.latency.result, report.latency.speedup
+        change = f"{faster.value:.2f}x as fast ({faster.ci_low:.2f} to {faster.ci_high:.2f})"
+        rows.append(Row("latency, median (95% interval)", latency(old), latency(new), change))
+        rows.append(Row("latency, 95th percentile", f"{old.p95_ms:.4g} ms", f"{new.p95_ms:.4g} ms", ""))
+    if report.predicted is not None:
+        guess = report.predicted
+        error = "" if guess.error is None else f", typical error {guess.error:.0%}"
+        change = f"from {'a measured' if guess.source == 'measured' else 'an analytic'} profile{error}"
+        rows.append(Row("latency, predicted", f"{guess.baseline_ms:.4g} ms", f"{guess.result_ms:.4g} ms", change))
+    if (judged := report.accuracy) is not None:
+        what = judged.metric if judged.kind == "evaluation" else f"fidelity to the original: {judged.metric}"
+        before = "" if judged.before is None else _score(judged, judged.before)
+        samples = "" if judged.samples is None else f" on {judged.samples} samples"
+        rows.append(Row(what, before, _score(judged, judged.after), f"{-judged.drop:+.2f} points{samples}"))
+    old_size, new_size = report.sizes.baseline, report.sizes.result
+    for what, old_count, new_count, text in (
+        ("parameters", old_size.parameters, new_size.parameters, count),
+        ("multiply-accumulates", old_size.macs, new_size.macs, count),
+        ("file", old_size.file_bytes, new_size.file_bytes, file_size),
+    ):
+        rows.append(Row(what, text(old_count), text(new_count), _share(old_count, new_count)))
+    return rows
+
+
+def conditions(report: Report) -> list[tuple[str, str]]:
+    """Under what conditions this was measured, as name and text."""
+    facts = [("target", report.target)]
+    if report.latency is not None:
+        measured = report.latency
+        threads = "" if measured.threads is None else f", {plural(measured.threads, 'thread')}"
+        facts.append(("measured on", f"{measured.device}; {measured.runtime}{threads}"))
+        runs = f"{measured.result.runs} runs in {plural(len(measured.result.blocks_ms), 'block')}"
+        aside = measured.result.set_aside
+        facts.append(("runs", runs + (f"; {plural(aside, 'disturbed round')} not counted" if aside else "")))
+    facts.append(("calibration", report.calibration or "none"))
+    facts.append(("versions", ", ".join(f"{name} {number}" for name, number in report.versions.items())))
+    facts.append(("time taken", seconds(sum(report.seconds.values()))))
+    facts.append(("seed", str(report.seed)))
+    return facts
+
+
+def latency(measurement: Measurement) -> str:
+    """Median and interval, such as ``4.02 ms (3.98 to 4.1)``."""
+    return f"{measurement.median_ms:.4g} ms ({measurement.ci_low_ms:.4g} to {measurement.ci_high_ms:.4g})"
+
+
+def count(number: int) -> str:
+    """A count with three digits, such as ``1.21 G``."""
+    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return str(number)
+
+
+def file_size(number_of_bytes: int) -> str:
+    """A size in decimal units, such as ``11.2 MB``."""
+    return f"{number_of_bytes} bytes" if number_of_bytes < 1000 else f"{count(number_of_bytes)}B"
+
+
+def seconds(duration_s: float) -> str:
+    """A duration, such as ``2 min 5 s``."""
+    if duration_s < 60:
+        return f"{duration_s:.1f} s"
+    minutes, rest = divmod(round(duration_s), 60)
+    return f"{minutes} min {rest} s"
+
+
+def plural(number: int, noun: str) -> str:
+    """Number and noun, such as ``1 thread`` or ``2 threads``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _score(accuracy: Accuracy, value: float) -> str:
+    return f"{value:.2f}{'' if accuracy.unit == '%' else ' '}{accuracy.unit}".rstrip()
+
+
+def _share(before: int, after: int) -> str:
+    return f"{after / before - 1:+.1%}" if before else ""
