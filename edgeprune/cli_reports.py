@@ -75,9 +75,10 @@ def report(folder: Path, markdown: Path | None, html: Path | None, shown: Shown)
 
         write_text(markdown, to_markdown(found))
     if html is not None:
+        from edgeprune.report.files import read_plan
         from edgeprune.report.html import to_html
 
-        write_text(html, to_html(found))
+        write_text(html, to_html(found, read_plan(folder if folder.is_dir() else folder.parent)))
     if not shown.quiet:
         from edgeprune.report.terminal import print_report
 
