@@ -1,0 +1,124 @@
+"""How long every block of a model takes inside the whole model, from onnxruntime's own profiler.
+
+Timing blocks in isolation would charge each for layout changes and cold caches that it does not see in its place. So the
+whole model runs with the profiler on, every node and value renamed after its block so that fused kernels can be told
+apart, and the profiler's overhead, a constant per kernel, is taken off such that the kernels add up to the unprofiled time.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from edgeprune import graph
+
+_TAG = re.compile(r"blk(\d+)_")
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Microseconds per inference: of every block, and of the model as a whole, measured without the profiler."""
+
+    block_us: Mapping[int, float]
+    total_us: float
+
+
+def trace(
+    model: ir.Model, block_of: Mapping[str, int], feeds: Mapping[str, NDArray[Any]], threads: int, seconds: float
+) -> Trace:
+    """Time a model's blocks.
+
+    Args:
+        model: what to run; nodes that ``block_of`` does not name count to the block they hand their result to.
+        block_of: node name -> block index.
+        feeds: one input.
+        threads: of onnxruntime.
+        seconds: how long to measure, half without and half with the profiler.
+    """
+    tagged = graph.to_bytes(_tag(model, block_of))
+    plain = _session(tagged, threads, None)
+    times = _timed_runs(plain, feeds, seconds / 2)
+    total_us = float(np.median(times)) * 1e6
+    del plain
+    with tempfile.TemporaryDirectory() as folder:
+        profiled = _session(tagged, threads, Path(folder) / "trace")
+        runs = len(_timed_runs(profiled, feeds, seconds / 2))
+        events = json.loads(Path(profiled.end_profiling()).read_text())
+    return Trace(_per_block(events, runs, total_us), total_us)
+
+
+def _session(serialized: bytes, threads: int, profile: Path | None) -> Any:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 4
+    if profile is not None:
+        options.enable_profiling, options.profile_file_prefix = True, str(profile)
+    return ort.InferenceSession(serialized, options, providers=["CPUExecutionProvider"])
+
+
+def _timed_runs(session: Any, feeds: Mapping[str, NDArray[Any]], seconds: float) -> list[float]:
+    session.run(None, feeds)
+    times: list[float] = []
+    start = time.perf_counter()
+    while len(times) < 3 or (time.perf_counter() - start < seconds and len(times) < 400):
+        before = time.perf_counter()
+        session.run(None, feeds)
+        times.append(time.perf_counter() - before)
+    return times
+
+
+def _tag(model: ir.Model, block_of: Mapping[str, int]) -> ir.Model:
+    copy = graph.clone(model)
+    tags: dict[ir.Node, int] = {}
+    for node in reversed(list(copy.graph)):
+        tag = block_of.get(str(node.name))
+        if tag is None:
+            readers = [tags[c] for v in node.outputs for c in v.consumers() if c in tags]
+            producers = [
+                block_of.get(str(p.name)) for v in node.inputs if v is not None and (p := v.producer()) is not None
+            ]
+            tag = readers[0] if readers else next((p for p in producers if p is not None), 0)
+        tags[node] = tag
+    interface = {*copy.graph.inputs, *copy.graph.outputs}
+    for i, (node, tag) in enumerate(tags.items()):
+        node.name = f"blk{tag}_{i}"
+        for k, v in enumerate(node.outputs):
+            if v not in interface and v.name:
+                v.name = f"blk{tag}_{i}_{k}"
+    return copy
+
+
+def _per_block(events: list[dict[str, Any]], runs: int, total_us: float) -> dict[int, float]:
+    kernels: dict[str, list[float]] = defaultdict(list)
+    for e in events:
+        if e.get("cat") == "Node" and e["name"].endswith("_kernel_time"):
+            kernels[e["name"]].append(float(e["dur"]))
+    trimmed = {name: _interquartile_mean(d) * max(1, round(len(d) / (runs + 1))) for name, d in kernels.items()}
+    overhead_us = max(0.0, (sum(trimmed.values()) - total_us) / max(1, len(trimmed)))
+    per_block: dict[int, float] = defaultdict(float)
+    last = 0
+    for name, us in trimmed.items():
+        match = _TAG.search(name)
+        last = int(match[1]) if match else last
+        per_block[last] += max(us - overhead_us, 0.05 * us)
+    scale = total_us / max(sum(per_block.values()), 1e-9)
+    return {block: us * scale for block, us in per_block.items()}
+
+
+def _interquartile_mean(values: list[float]) -> float:
+    ordered = np.sort(values)
+    n = len(ordered)
+    return float(ordered[n // 4 : n - n // 4].mean())

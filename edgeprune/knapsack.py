@@ -1,0 +1,52 @@
+"""Multiple-choice knapsack: one item of every class, least loss within a budget (Sinha & Zoltners 1979).
+
+Solved by dynamic programming over time buckets, times rounded *up*, so a solution never exceeds the budget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+BUCKETS = 10_000
+
+
+def solve_knapsack(
+    times: Sequence[NDArray[np.float64]], losses: Sequence[NDArray[np.float64]], budget: float, buckets: int = BUCKETS
+) -> list[int] | None:
+    """Index of the chosen item of every class, or None if no choice fits.
+
+    Args:
+        times: per class, shape (items,): cost of each item; may be negative.
+        losses: per class, shape (items,).
+        budget: bound on the summed times, same unit.
+        buckets: resolution: the solution may waste up to ``classes / buckets`` of the spread of the times.
+    """
+    floor = [float(t.min()) for t in times]
+    room = budget - sum(floor)
+    if room < 0:
+        return None
+    spread = sum(float(t.max()) for t in times) - sum(floor)
+    unit = max(min(room, spread), 1e-12) / buckets
+    weights = [np.ceil((t - f) / unit - 1e-9).astype(np.int64) for t, f in zip(times, floor, strict=True)]
+    capacity = min(int(room / unit + 1e-9), int(sum(int(w.max()) for w in weights)))
+    best = np.zeros(capacity + 1)
+    chosen = []
+    for weight, loss in zip(weights, losses, strict=True):
+        table = np.full((len(weight), capacity + 1), np.inf)
+        for i, w in enumerate(weight):
+            if w <= capacity:
+                table[i, w:] = best[: capacity + 1 - w] + loss[i]
+        pick = table.argmin(axis=0)
+        chosen.append(pick.astype(np.int16))
+        best = np.take_along_axis(table, pick[None], axis=0)[0]
+    if not np.isfinite(best[capacity]):
+        return None
+    picks, left = [], capacity
+    for weight, pick in zip(reversed(weights), reversed(chosen), strict=True):
+        i = int(pick[left])
+        picks.append(i)
+        left -= int(weight[i])
+    return picks[::-1]

@@ -1,0 +1,275 @@
+"""INT8 for x86 through onnxruntime: unsigned asymmetric activations, signed per-channel weights, int32 biases.
+
+onnxruntime fuses ``DequantizeLinear -> op -> QuantizeLinear`` into an integer kernel. On a CPU with VNNI its fast kernels take
+unsigned activations and signed weights; signed activations can be slower than float32. So activations are uint8 with a zero point,
+weights int8 with zero point 0.
+
+Precision is chosen node by node. Three kinds of integer nodes differ in what happens to their output:
+
+    convolution, addition, product, sigmoid, pooling ...   quantized
+    MatMul, Gemm                                           quantized only if an integer node reads it: onnxruntime has kernels
+                                                           that take integers and give floats
+    MaxPool, Reshape, Split, nearest Resize ...            in and out share one scale: the integers are only moved
+
+A Relu or Clip after an integer node costs nothing: the value in between stays unquantized, and the range of the output does the clipping.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from edgeprune import graph as graphs
+from edgeprune.errors import PassError
+from edgeprune.passes.edit import add_initializer, add_node
+from edgeprune.passes.qdq import Refused, asymmetric_scale, insert_qdq, quantize, quantize_weight
+
+FLOAT_OUTPUT_OPS = frozenset({"MatMul", "Gemm"})
+CARRY_OPS = frozenset(
+    {"Flatten", "MaxPool", "Reshape", "Resize", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"}
+)
+CLIP_OPS = frozenset({"Relu", "Clip"})
+COMPUTE_OPS = frozenset({"Add", "AveragePool", "Concat", "Conv", "GlobalAveragePool", "LeakyRelu", "Mul", "Sigmoid"})
+INT8_OPS = FLOAT_OUTPUT_OPS | CARRY_OPS | CLIP_OPS | COMPUTE_OPS
+
+_SHARED_RANGE_RATIO = 2.0
+"""Operands of a Concat share a scale when their ranges differ by at most this factor: moving integers is faster than rescaling them."""
+
+_BIAS_LIMIT = 2.0**30
+
+
+def int8_eligible(model: ir.Model) -> dict[str, bool | Refused]:
+    """For every node, whether onnxruntime can run it on integers, or why not."""
+    return {str(n.name): _eligible(n) for n in model.graph}
+
+
+def _eligible(node: ir.Node) -> bool | Refused:
+    if node.domain not in ("", "ai.onnx") or node.op_type not in INT8_OPS:
+        return Refused(f"onnxruntime has no integer kernel for {node.op_type}")
+    if not all(v.dtype == ir.DataType.FLOAT for v in _data_inputs(node)):
+        return Refused("its inputs are not float32")
+    if node.op_type == "Resize" and _text(node, "mode", "nearest") != "nearest":
+        return Refused("only nearest-neighbour Resize moves integers")
+    if node.op_type in ("Conv", "Gemm"):
+        if any(v is not None and v.const_value is None for v in node.inputs[1:]):
+            return Refused("its weight is computed")
+        if node.op_type == "Gemm" and (_number(node, "alpha", 1.0), _number(node, "beta", 1.0)) != (1.0, 1.0):
+            return Refused("its alpha or beta is not 1")
+    if node.op_type in ("Add", "Mul") and any(
+        v.const_value is not None and v.const_value.size > 1 for v in _data_inputs(node)
+    ):
+        return Refused("it combines with a constant tensor")
+    if not any(v.const_value is None for v in _data_inputs(node)):
+        return Refused("its inputs are constant")
+    return True
+
+
+def values_to_quantize(model: ir.Model, int8: Collection[str]) -> list[str]:
+    """Names of the activations that get a scale when the named nodes run on integers; ranges are needed for these."""
+    return [str(v.name) for v in _quantized(model.graph, set(int8))]
+
+
+def quantize_x86(
+    model: ir.Model, int8: Collection[str], ranges: Mapping[str, tuple[float, float]], *, weight_bits: int = 8
+) -> ir.Model:
+    """A copy of the model in which the named nodes run on integers.
+
+    Args:
+        model: canonical, float32, opset 13 or later.
+        int8: names of nodes; each must be eligible.
+        ranges: activation name -> (low, high), for all of ``values_to_quantize``.
+        weight_bits: 8, or 7 on CPUs without VNNI, whose uint8 x int8 sums saturate at 16 bits.
+
+    Raises:
+        PassError: if a node is unknown or not eligible, a range is missing, or the opset is older than 13.
+    """
+    if model.graph.opset_imports.get("", 0) < 13:
+        raise PassError("quantize: per-channel DequantizeLinear needs opset 13 or later")
+    eligible = int8_eligible(model)
+    for name in int8:
+        if name not in eligible:
+            raise PassError(f"quantize: the model has no node {name!r}")
+        if not eligible[name]:
+            raise PassError(f"quantize: node {name!r} cannot run on integers: {eligible[name]}")
+    copy = graphs.clone(model)
+    chosen = set(int8)
+    values = _quantized(copy.graph, chosen)
+    if missing := [v.name for v in values if v.name not in ranges]:
+        raise PassError(f"quantize: no range is given for {missing[0]!r}")
+    scales = _scales(copy.graph, chosen, values, ranges)
+    nodes = {str(n.name): n for n in copy.graph}
+    for name in sorted(chosen):
+        _quantize_constants(copy, nodes[name], scales, weight_bits)
+    for v in values:
+        _insert(copy, v, chosen, *scales[v])
+    return copy
+
+
+def _quantized(graph: ir.Graph, int8: set[str]) -> list[ir.Value]:
+    """Activations with a scale: what integer nodes read, and what they write unless a float or a clip follows."""
+    found: dict[ir.Value, None] = {}
+    for node in graph:
+        if node.name not in int8:
+            continue
+        inner = {v for v in node.inputs if v is not None and _clipped_by(v, node, int8)}
+        for v in _data_inputs(node):
+            if v.const_value is None and v not in inner:
+                found[v] = None
+        if node.op_type not in FLOAT_OUTPUT_OPS:
+            for v in node.outputs:
+                if not any(_clipped_by(v, c, int8) for c in v.consumers()):
+                    found[v] = None
+    return list(found)
+
+
+def _clipped_by(value: ir.Value, node: ir.Node, int8: set[str]) -> bool:
+    """Whether ``value`` goes from an integer node to this integer Relu or Clip alone, so that it needs no scale of its own."""
+    producer = value.producer()
+    return (
+        node.op_type in CLIP_OPS
+        and node.name in int8
+        and producer is not None
+        and producer.name in int8
+        and producer.op_type not in CARRY_OPS | CLIP_OPS
+        and len(value.consumers()) == 1
+        and not value.is_graph_output()
+    )
+
+
+def _scales(
+    graph: ir.Graph, int8: set[str], values: list[ir.Value], ranges: Mapping[str, tuple[float, float]]
+) -> dict[ir.Value, tuple[NDArray[Any], NDArray[Any]]]:
+    """Scale and zero point of every value; values that are only moved share theirs."""
+    bounds = {v: (min(0.0, ranges[str(v.name)][0]), max(0.0, ranges[str(v.name)][1])) for v in values}
+    owner = {v: v for v in values}
+
+    def find(v: ir.Value) -> ir.Value:
+        while owner[v] is not v:
+            v = owner[v]
+        return v
+
+    for node in graph:
+        if node.name not in int8 or node.op_type not in CARRY_OPS | {"Concat"}:
+            continue
+        moved = [find(v) for v in (*_data_inputs(node), *node.outputs) if v in owner]
+        widths = [bounds[v][1] - bounds[v][0] for v in moved]
+        if node.op_type == "Concat" and max(widths) > _SHARED_RANGE_RATIO * min(widths):
+            continue
+        for v in moved[1:]:
+            low, high = bounds[find(v)]
+            owner[find(v)] = moved[0]
+            bounds[moved[0]] = (min(low, bounds[moved[0]][0]), max(high, bounds[moved[0]][1]))
+    return {v: asymmetric_scale(*bounds[find(v)]) for v in values}
+
+
+def _insert(model: ir.Model, value: ir.Value, int8: set[str], scale: NDArray[Any], zero: NDArray[Any]) -> None:
+    producer = value.producer()
+    written_as_integer = producer is not None and producer.name in int8 and producer.op_type not in FLOAT_OUTPUT_OPS
+    readers = None if written_as_integer else [c for c in value.consumers() if c.name in int8]
+    restored = insert_qdq(model, value, scale, zero, ir.DataType.UINT8, readers)
+    if written_as_integer and value.is_graph_output():
+        name = value.name
+        for i, output in enumerate(model.graph.outputs):
+            if output is value:
+                model.graph.outputs[i] = restored
+        value.name, restored.name = f"{name}_exact", name
+
+
+def _quantize_constants(
+    model: ir.Model,
+    node: ir.Node,
+    scales: Mapping[ir.Value, tuple[NDArray[Any], NDArray[Any]]],
+    weight_bits: int,
+) -> None:
+    """Integer weight and bias of a convolution or product; the scalar of an elementwise node."""
+    graph = model.graph
+    if node.op_type in ("Add", "Mul", "Concat"):
+        for i, v in enumerate(node.inputs):
+            if v is not None and v.const_value is not None:
+                array = v.const_value.numpy()
+                scale, zero = asymmetric_scale(float(array.min()), float(array.max()))
+                integers = quantize(array, scale, zero, low=0, high=255)
+                node.replace_input_with(i, _dequantized(graph, node, v, integers, scale, zero, None))
+        return
+    if node.op_type not in ("Conv", "Gemm", "MatMul"):
+        return
+    data, weight = node.inputs[0], node.inputs[1]
+    if weight is None or weight.const_value is None or data is None:
+        return
+    array = weight.const_value.numpy()
+    axis = _output_axis(node, array.ndim)
+    integers, scale, zero = quantize_weight(array, axis, weight_bits)
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    if bias is not None and bias.const_value is not None and axis is not None:
+        bias_array = np.broadcast_to(bias.const_value.numpy().astype(np.float64).ravel(), scale.shape)
+        input_scale = float(scales[data][0])
+        # A channel of near-zero weights has a scale so small that its bias would overflow 32 bits.
+        needed = np.abs(bias_array) / (input_scale * _BIAS_LIMIT)
+        scale = np.maximum(scale, needed.astype(np.float32))
+        top = 2 ** (weight_bits - 1) - 1
+        integers = quantize(array, scale, zero, axis=axis, low=-top, high=top)
+        bias_scale = (scale.astype(np.float64) * input_scale).astype(np.float32)
+        steps = np.rint(bias_array / bias_scale).astype(np.int32)
+        node.replace_input_with(
+            2, _dequantized(graph, node, bias, steps, bias_scale, np.zeros(scale.shape, np.int32), 0)
+        )
+    node.replace_input_with(1, _dequantized(graph, node, weight, integers, scale, zero, axis))
+
+
+def _dequantized(
+    graph: ir.Graph,
+    node: ir.Node,
+    source: ir.Value,
+    integers: NDArray[Any],
+    scale: NDArray[Any],
+    zero: NDArray[Any],
+    axis: int | None,
+) -> ir.Value:
+    stored = add_initializer(graph, f"{source.name}_quantized", integers)
+    scale_value = add_initializer(graph, f"{source.name}_scale", scale)
+    zero_value = add_initializer(graph, f"{source.name}_zero_point", zero)
+    attributes = {} if axis is None else {"axis": axis}
+    restore = add_node(
+        graph,
+        "DequantizeLinear",
+        [stored, scale_value, zero_value],
+        f"{source.name}_dequantize",
+        ir.DataType.FLOAT,
+        attributes,
+    )
+    graph.insert_before(node, [restore])
+    return restore.outputs[0]
+
+
+def _output_axis(node: ir.Node, rank: int) -> int | None:
+    if node.op_type == "Conv":
+        return 0
+    if node.op_type == "Gemm":
+        return 0 if _number(node, "transB", 0) else 1
+    return 1 if rank == 2 else None
+
+
+def _data_inputs(node: ir.Node) -> list[ir.Value]:
+    """Inputs that carry activations or their constants, not shapes, axes or weights."""
+    if node.op_type in ("Add", "Mul", "Concat") or (node.op_type == "MatMul" and _weight(node) is None):
+        return [v for v in node.inputs if v is not None]
+    return [v for v in node.inputs[:1] if v is not None]
+
+
+def _weight(node: ir.Node) -> ir.Value | None:
+    v = node.inputs[1]
+    return v if v is not None and v.const_value is not None else None
+
+
+def _number(node: ir.Node, name: str, default: float) -> float:
+    attribute = node.attributes.get(name)
+    return default if attribute is None else float(attribute.value)
+
+
+def _text(node: ir.Node, name: str, default: str) -> str:
+    attribute = node.attributes.get(name)
+    return default if attribute is None else str(attribute.value)
