@@ -1,8 +1,8 @@
 """Partition of a canonical graph into blocks: what an inference runtime times as one unit.
 
-A block is a *weighted* node (convolution or product with a constant) together with the pointwise nodes that runtimes fuse
-into it: bias, activation, residual addition. A node that is neither weighted nor pointwise (Concat, Resize, pooling, softmax, ...)
-is a block of its own, with the pointwise nodes after it. Every node is in exactly one block.
+A block is a *weighted* node (convolution or product with a constant) together with the pointwise nodes that runtimes
+fuse into it: bias, activation, residual addition. A node that is neither weighted nor pointwise (Concat, Resize,
+pooling, softmax, ...) is a block of its own, with the pointwise nodes after it. Every node is in exactly one block.
 """
 
 from __future__ import annotations
@@ -14,9 +14,58 @@ import onnx_ir as ir
 WEIGHTED_OPS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
 POINTWISE_OPS = frozenset(
-    "Abs Add BatchNormalization Cast Ceil Celu Clip Cos Div Elu Erf Exp Floor Gelu HardSigmoid HardSwish Identity LeakyRelu Log "
-    "Max Min Mish Mul Neg Not PRelu Pow Reciprocal Relu Round Selu Sigmoid Sign Sin Softplus Softsign Sqrt Sub Swish Tanh "
-    "ThresholdedRelu Where Equal Greater GreaterOrEqual Less LessOrEqual And Or Xor".split()
+    {
+        "Abs",
+        "Add",
+        "BatchNormalization",
+        "Cast",
+        "Ceil",
+        "Celu",
+        "Clip",
+        "Cos",
+        "Div",
+        "Elu",
+        "Erf",
+        "Exp",
+        "Floor",
+        "Gelu",
+        "HardSigmoid",
+        "HardSwish",
+        "Identity",
+        "LeakyRelu",
+        "Log",
+        "Max",
+        "Min",
+        "Mish",
+        "Mul",
+        "Neg",
+        "Not",
+        "PRelu",
+        "Pow",
+        "Reciprocal",
+        "Relu",
+        "Round",
+        "Selu",
+        "Sigmoid",
+        "Sign",
+        "Sin",
+        "Softplus",
+        "Softsign",
+        "Sqrt",
+        "Sub",
+        "Swish",
+        "Tanh",
+        "ThresholdedRelu",
+        "Where",
+        "Equal",
+        "Greater",
+        "GreaterOrEqual",
+        "Less",
+        "LessOrEqual",
+        "And",
+        "Or",
+        "Xor",
+    }
 )
 
 

@@ -23,7 +23,8 @@ from edgeprune.taps import Taps
 from edgeprune.widths import Widths, axis_lengths
 
 RANDOM_VARIANTS = 9
-"""Networks of random aligned widths measured in each format, beside the dense one: more than the features of a block."""
+"""Networks of random aligned widths measured in each format, beside the dense one: more than the features of a
+block."""
 
 MIXED_VARIANTS = 3
 """Networks of random precision, from which the cost of changing between float and integers is read."""
@@ -68,7 +69,7 @@ def network(model: ir.Model, analysis: Analysis) -> Network:
 
 
 def channel_step(group: Group) -> int:
-    """Units that go together so that widths stay on multiples the hardware likes: 8 channels, or less for small groups."""
+    """Units that go together so that widths stay on multiples the hardware likes: 8 channels, less in small groups."""
     for step in (8, 4, 2):
         if group.size % step == 0 and group.size >= 2 * step:
             return step if group.kind != "head" else 1
@@ -142,7 +143,7 @@ def _variants(net: Network, quantizable: bool, rng: np.random.Generator) -> list
 
 
 def _uniform(net: Network, fmt: Format) -> tuple[Format, ...]:
-    """Every block in this format; those that lack it in the nearest: a block without a core form is whole, a plain one float."""
+    """Every block in this format, or in the nearest that it has."""
     return tuple(
         fmt if fmt in f else (forms.INT8 if fmt == forms.CORE and b.weighted and forms.INT8 in f else forms.FLOAT)
         for b, f in zip(net.blocks, net.integer_nodes, strict=True)
@@ -162,10 +163,12 @@ def _random_widths(net: Network, rng: np.random.Generator) -> Widths:
 def _works(net: Network, v: _Variant) -> dict[int, str]:
     """Block -> what it is, as a key: same work, same time."""
     nodes = {str(n.name): n for n in net.model.graph}
-    return {
-        b: f"{v.formats[b]}|{describe([nodes[n] for n in block.nodes], net.geometries[b], v.widths, net.sizes)}|{b if v.mixed else ''}"
-        for b, block in enumerate(net.blocks)
-    }
+    works = {}
+    for b, block in enumerate(net.blocks):
+        what = describe([nodes[n] for n in block.nodes], net.geometries[b], v.widths, net.sizes)
+        # Among neighbours of another format a block takes another time: that one is not to be shared.
+        works[b] = f"{v.formats[b]}|{what}|{b if v.mixed else ''}"
+    return works
 
 
 def _whole(works: Mapping[int, str], v: _Variant) -> str:

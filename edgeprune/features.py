@@ -7,8 +7,8 @@ The features of a block on a CPU with vector registers of ``lanes`` channels, al
     MACs            the same with only the output channels rounded up
     elements in, elements out, weight elements: memory traffic
 
-A block's latency is a non-negative combination of these (``edgeprune.latency`` fits it to measurements), hence a staircase in
-every width that never rises as an aligned width shrinks.
+A block's latency is a non-negative combination of these (``edgeprune.latency`` fits it to measurements), hence a
+staircase in every width that never rises as an aligned width shrinks.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """How long every block of a model takes inside the whole model, from onnxruntime's own profiler.
 
-Timing blocks in isolation would charge each for layout changes and cold caches that it does not see in its place. So the
-whole model runs with the profiler on, every node and value renamed after its block so that fused kernels can be told
-apart, and the profiler's overhead, a constant per kernel, is taken off such that the kernels add up to the unprofiled time.
+Timing blocks in isolation would charge each for layout changes and cold caches that it does not see in its place. So
+the whole model runs with the profiler on, every node and value renamed after its block so that fused kernels can be
+told apart, and the profiler's overhead, a constant per kernel, is taken off such that the kernels add up to the
+unprofiled time.
 """
 
 from __future__ import annotations

@@ -18,12 +18,13 @@ from edgeprune.features import FEATURES, Geometry
 from edgeprune.widths import Widths
 
 Format = str
-"""``fp32`` or ``fp16``: all in float; ``int8``: all that can be on integers; ``int8-core``: the weighted node alone on integers."""
+"""``fp32`` or ``fp16``: all in float; ``int8``: all that can be on integers; ``int8-core``: the weighted node alone
+on integers."""
 
 
 @dataclass(frozen=True, eq=False)
 class Edge:
-    """A tensor that one block writes and another reads; ``dims`` is the geometry's index into the writer's ``writes``."""
+    """A tensor that block ``writer`` writes, as number ``tensor`` of its writes, and block ``reader`` reads."""
 
     writer: int
     reader: int
@@ -32,7 +33,18 @@ class Edge:
 
 @dataclass(frozen=True, eq=False)
 class LatencyModel:
-    """Fitted coefficients: ``theta[format]`` has shape (blocks, features), NaN rows where a block has no such format."""
+    """Fitted coefficients of one network on one device.
+
+    Attributes:
+        geometries: of every block.
+        edges: tensors between blocks.
+        sizes: units of every group in the dense network, shape (groups,).
+        lanes: channels in a vector register.
+        theta: format -> microseconds per feature, shape (blocks, features); NaN where a block has no such format.
+        switch_us: microseconds of a change between float and integers: constant, and per element.
+        correction: factor on everything, learnt from whole-network measurements.
+        error: median relative error over the networks that it was fitted on, as a fraction.
+    """
 
     geometries: tuple[Geometry, ...]
     edges: tuple[Edge, ...]
@@ -71,7 +83,7 @@ class LatencyModel:
 
 
 def switches(writer: Format, reader: Format) -> bool:
-    """Whether a tensor changes between float and integers; ``int8-core`` gives out floats that it has already quantized."""
+    """Whether a tensor changes between float and integers; ``int8-core`` gives out both."""
     if writer == "int8-core":
         return False
     return (writer == "int8") != reader.startswith("int8")
@@ -82,12 +94,12 @@ def edges_of(
 ) -> tuple[Edge, ...]:
     """Edges between blocks, from the names of the values each one writes and reads."""
     home = {name: (b, t) for b, names in enumerate(writers) for t, name in enumerate(names)}
-    found = []
-    for reader, names in enumerate(readers):
-        for name in names:
-            if name in home and home[name][0] != reader:
-                found.append(Edge(home[name][0], reader, home[name][1]))
-    return tuple(found)
+    return tuple(
+        Edge(home[name][0], reader, home[name][1])
+        for reader, names in enumerate(readers)
+        for name in names
+        if name in home and home[name][0] != reader
+    )
 
 
 def fit_theta(features: NDArray[np.float64], times_us: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -2,8 +2,9 @@
 
 Per output, without labels:
 
-    class scores     mean KL divergence of the softmax, nats (the distillation loss of Hinton et al. 2015 at temperature 1)
-    anything else    squared error over variance, channel by channel, averaged over the channels, so that boxes in pixels do not
+    class scores     mean KL divergence of the softmax, nats (the distillation loss of Hinton et al. 2015 at
+    temperature 1) anything else    squared error over variance, channel by channel, averaged over the channels, so
+    that boxes in pixels do not
                      drown class scores
 
 and the outputs' errors are averaged.

@@ -1,14 +1,14 @@
 """Activation ranges for quantization: streaming histograms, and five calibrators of which each tensor gets its best.
 
 Two passes over the calibration data, memory independent of its size: the first finds each tensor's extremes, the second
-counts a histogram between them. From the histogram five ranges are proposed, and the one with the least expected squared quantization
-error wins, tensor by tensor:
+counts a histogram between them. From the histogram five ranges are proposed, and the one with the least expected
+squared quantization error wins, tensor by tensor:
 
     max       the extremes
     p99.999   the central 99.999% of the values
     p99.99    the central 99.99%
-    mse       the range that minimises the expected squared error over a grid of shrink factors (Nagel et al. 2021, section 3.1.1)
-    entropy   the range that minimises the KL divergence to the float histogram (Migacz 2017)
+    mse       the range that minimises the expected squared error over a grid of shrink factors (Nagel et al. 2021,
+    section 3.1.1) entropy   the range that minimises the KL divergence to the float histogram (Migacz 2017)
 
 The error model counts rounding inside the range (step^2 / 12) and clipping outside it.
 """
@@ -112,8 +112,8 @@ def propose(histogram: Histogram, levels: int = 256, symmetric: bool = False) ->
         high = max(-low, high)
         low = -high
     shrunk = [_shrink(histogram, low, high, f, symmetric) for f in np.linspace(1.0, 0.3, 36)]
-    by_mse = min(shrunk, key=lambda r: expected_error(histogram, *r, levels))
-    by_entropy = min(shrunk, key=lambda r: _divergence(histogram, *r, levels))
+    by_mse = min(shrunk, key=lambda r: expected_error(histogram, r[0], r[1], levels))
+    by_entropy = min(shrunk, key=lambda r: _divergence(histogram, r[0], r[1], levels))
     return {
         "max": (low, high),
         "p99.999": _percentile(histogram, 99.999, symmetric),
@@ -124,7 +124,7 @@ def propose(histogram: Histogram, levels: int = 256, symmetric: bool = False) ->
 
 
 def expected_error(histogram: Histogram, low: float, high: float, levels: int = 256) -> float:
-    """Mean squared error of quantizing the tensor to ``levels`` steps between ``low`` and ``high``; unit of the tensor squared."""
+    """Mean squared error of quantizing the tensor to ``levels`` steps between ``low`` and ``high``."""
     total = histogram.counts.sum()
     if total == 0:
         return 0.0
@@ -153,12 +153,12 @@ def _percentile(h: Histogram, percent: float, symmetric: bool) -> tuple[float, f
     if symmetric:
         order = np.argsort(np.abs(x))
         cumulative = np.cumsum(h.counts[order]) / total
-        a = float(np.abs(x[order])[min(np.searchsorted(cumulative, percent / 100), len(x) - 1)])
+        a = float(np.abs(x[order])[min(int(np.searchsorted(cumulative, percent / 100)), len(x) - 1)])
         return -a, a
     cumulative = np.cumsum(h.counts) / total
     tail = (1 - percent / 100) / 2
-    low = float(x[min(np.searchsorted(cumulative, tail, side="right"), len(x) - 1)])
-    high = float(x[min(np.searchsorted(cumulative, 1 - tail), len(x) - 1)])
+    low = float(x[min(int(np.searchsorted(cumulative, tail, side="right")), len(x) - 1)])
+    high = float(x[min(int(np.searchsorted(cumulative, 1 - tail)), len(x) - 1)])
     return min(low, 0.0), max(high, 0.0)
 
 

@@ -1,10 +1,10 @@
 """Budget -> widths and formats: the joint choice of ``ALGORITHMS``, section "the joint choice".
 
-Every group chooses a width and every block a format. Losses add up; times do not: a convolution's time is a product of the widths on its two
-sides, and a block next to integers costs less in integers. So the times are linearised around the current choice, the
-multiple-choice knapsack of the linear problem is solved exactly within a trust region of neighbouring widths, and so on until
-nothing improves. Exact times decide what is kept. A descent by the best loss-per-microsecond and a pairwise exchange then use what
-the linearisation left.
+Every group chooses a width and every block a format. Losses add up; times do not: a convolution's time is a product
+of the widths on its two sides, and a block next to integers costs less in integers. So the times are linearised
+around the current choice, the multiple-choice knapsack of the linear problem is solved exactly within a trust region
+of neighbouring widths, and so on until nothing improves. Exact times decide what is kept. A descent by the best
+loss-per-microsecond and a pairwise exchange then use what the linearisation left.
 """
 
 from __future__ import annotations
@@ -140,10 +140,10 @@ class _State:
         return point
 
     def with_level(self, p: _Point, group: int, level: int) -> _Point:
-        return _Point(p.levels[:group] + (level,) + p.levels[group + 1 :], p.formats)
+        return _Point((*p.levels[:group], level, *p.levels[group + 1 :]), p.formats)
 
     def with_format(self, p: _Point, block: int, fmt: int) -> _Point:
-        return _Point(p.levels, p.formats[:block] + (fmt,) + p.formats[block + 1 :])
+        return _Point(p.levels, (*p.formats[:block], fmt, *p.formats[block + 1 :]))
 
     def widths(self, p: _Point) -> Widths:
         return np.array([v[i] for v, i in zip(self.problem.levels, p.levels, strict=True)], dtype=np.int64)
@@ -206,8 +206,7 @@ def _improve(state: _State, start: _Point, budget_us: float) -> _Point | None:
     best: _Point | None = None
     point = start
     for _ in range(ROUNDS):
-        proposal = _linearised_step(state, point, budget_us) or point
-        proposal = _shrink_to_fit(state, proposal, budget_us)
+        proposal = _shrink_to_fit(state, _linearised_step(state, point, budget_us) or point, budget_us)
         if proposal is None:
             return best
         if best is not None and state.loss(proposal) >= state.loss(best) - _EPSILON:
@@ -278,7 +277,7 @@ def _exchange(state: _State, p: _Point, budget_us: float) -> _Point:
 
 
 def _best_pair(state: _State, p: _Point, moves: list[tuple[float, float, _Point]], budget_us: float) -> _Point | None:
-    """One move that gains accuracy, paid by the cheapest that saves the time; tried in order of promise, checked exactly."""
+    """One move that gains accuracy, paid by those that save time at the least loss; checked with exact times."""
     gains = sorted((m for m in moves if m[1] < -_EPSILON), key=lambda m: m[1])[:40]
     for _, _, candidate in gains:
         fitted = _shrink_to_fit(state, candidate, budget_us)

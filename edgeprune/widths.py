@@ -1,7 +1,8 @@
 """Length of every axis as a function of group widths, without touching the graph.
 
-An axis of a tensor is a disjoint union of segments, each the product of the groups that cut it: a channel axis has one segment of one group,
-a concatenation one segment per operand, a ``(head dim)`` axis one segment of two groups. So its length is
+An axis of a tensor is a disjoint union of segments, each the product of the groups that cut it: a channel axis has
+one segment of one group, a concatenation one segment per operand, a ``(head dim)`` axis one segment of two groups. So
+its length is
 
     L(w) = sum over segments s of  n_s * prod over groups g in s of  w_g / size_g
 
@@ -27,7 +28,7 @@ Widths = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Segment:
-    """``length`` positions in the dense model, cut by every group in ``groups`` (indices into the analysis's groups)."""
+    """``length`` positions in the dense model, cut by every group in ``groups``, given by index."""
 
     length: int
     groups: tuple[int, ...]

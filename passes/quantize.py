@@ -1,17 +1,19 @@
 """INT8 for x86 through onnxruntime: unsigned asymmetric activations, signed per-channel weights, int32 biases.
 
-onnxruntime fuses ``DequantizeLinear -> op -> QuantizeLinear`` into an integer kernel. On a CPU with VNNI its fast kernels take
-unsigned activations and signed weights; signed activations can be slower than float32. So activations are uint8 with a zero point,
-weights int8 with zero point 0.
+onnxruntime fuses ``DequantizeLinear -> op -> QuantizeLinear`` into an integer kernel. On a CPU with VNNI its fast
+kernels take unsigned activations and signed weights; signed activations can be slower than float32. So activations
+are uint8 with a zero point, weights int8 with zero point 0.
 
 Precision is chosen node by node. Three kinds of integer nodes differ in what happens to their output:
 
     convolution, addition, product, sigmoid, pooling ...   quantized
-    MatMul, Gemm                                           quantized only if an integer node reads it: onnxruntime has kernels
+    MatMul, Gemm                                           quantized only if an integer node reads it: onnxruntime has
+    kernels
                                                            that take integers and give floats
     MaxPool, Reshape, Split, nearest Resize ...            in and out share one scale: the integers are only moved
 
-A Relu or Clip after an integer node costs nothing: the value in between stays unquantized, and the range of the output does the clipping.
+A Relu or Clip after an integer node costs nothing: the value in between stays unquantized, and the range of the
+output does the clipping.
 """
 
 from __future__ import annotations
@@ -37,7 +39,8 @@ COMPUTE_OPS = frozenset({"Add", "AveragePool", "Concat", "Conv", "GlobalAverageP
 INT8_OPS = FLOAT_OUTPUT_OPS | CARRY_OPS | CLIP_OPS | COMPUTE_OPS
 
 _SHARED_RANGE_RATIO = 2.0
-"""Operands of a Concat share a scale when their ranges differ by at most this factor: moving integers is faster than rescaling them."""
+"""Operands of a Concat share a scale when their ranges differ by at most this factor: moving integers is faster than
+rescaling them."""
 
 _BIAS_LIMIT = 2.0**30
 
@@ -127,7 +130,7 @@ def _quantized(graph: ir.Graph, int8: set[str]) -> list[ir.Value]:
 
 
 def _clipped_by(value: ir.Value, node: ir.Node, int8: set[str]) -> bool:
-    """Whether ``value`` goes from an integer node to this integer Relu or Clip alone, so that it needs no scale of its own."""
+    """Whether ``value`` goes from an integer node to this integer Relu or Clip alone, and so needs no scale."""
     producer = value.producer()
     return (
         node.op_type in CLIP_OPS
@@ -242,7 +245,8 @@ def _dequantized(
         attributes,
     )
     graph.insert_before(node, [restore])
-    return restore.outputs[0]
+    restored: ir.Value = restore.outputs[0]
+    return restored
 
 
 def _output_axis(node: ir.Node, rank: int) -> int | None:
