@@ -1,0 +1,67 @@
+"""What edgeprune needs to know about PP-OCR: data to calibrate with, and how good a recogniser is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import onnx
+from lines import rendered_lines
+from numpy.typing import NDArray
+
+CALIBRATION_LINES, CALIBRATION_SEED = 192, 1
+EVALUATION_LINES, EVALUATION_SEED = 300, 2
+
+
+def calibration() -> Iterator[dict[str, NDArray[np.float32]]]:
+    """Feeds of one line each; edgeprune never sees their text."""
+    for _, image in rendered_lines(CALIBRATION_LINES, CALIBRATION_SEED):
+        yield {"x": image[None]}
+
+
+def characters_correct(model: Callable[[NDArray[np.float32]], Sequence[NDArray[np.float32]]]) -> float:
+    """Percent of characters read correctly, on lines that calibration has not seen.
+
+    100 less the edit distance from what is read to what is written, over the number of characters written.
+    """
+    alphabet = characters()
+    wrong = written = 0
+    for text, image in rendered_lines(EVALUATION_LINES, EVALUATION_SEED):
+        wrong += edit_distance(read(model(image[None])[0][0], alphabet), text)
+        written += len(text)
+    return 100 * (1 - wrong / written)
+
+
+def read(probabilities: NDArray[np.float32], alphabet: list[str]) -> str:
+    """Greedy CTC decoding of probabilities, shape (steps, classes): repeats are one character, class 0 is none."""
+    classes = probabilities.argmax(axis=1)
+    starts = np.flatnonzero(np.diff(classes, prepend=0))
+    return "".join(alphabet[c] for c in classes[starts] if c)
+
+
+def characters() -> list[str]:
+    """Class -> character, from the model's own metadata; class 0 is CTC's blank and the last one the space."""
+    metadata = {entry.key: entry.value for entry in onnx.load(model_file(), load_external_data=False).metadata_props}
+    return ["", *metadata["character"].splitlines(), " "]
+
+
+def model_file() -> Path:
+    """PP-OCRv4's recogniser inside the package rapidocr-onnxruntime, which need not be importable."""
+    package = find_spec("rapidocr_onnxruntime")
+    if package is None or package.origin is None:
+        raise SystemExit(
+            "this example needs a model: pip install --no-deps --ignore-requires-python rapidocr-onnxruntime"
+        )
+    return Path(package.origin).parent / "models" / "ch_PP-OCRv4_rec_infer.onnx"
+
+
+def edit_distance(a: str, b: str) -> int:
+    """Fewest insertions, deletions and replacements that turn ``a`` into ``b`` (Wagner & Fischer 1974)."""
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        diagonal, row[0] = row[0], i
+        for j, y in enumerate(b, 1):
+            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (x != y))
+    return row[-1]
