@@ -53,3 +53,16 @@ class Group:
     kind: str
     size: int
     members: tuple[Member, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """In which order a group's units are best removed, and what that is predicted to cost.
+
+    Attributes:
+        order: units, the first to go first, shape (size,).
+        loss: predicted loss after removing the first k units, shape (size + 1,), starting at 0; its unit is the criterion's.
+    """
+
+    order: NDArray[np.int64]
+    loss: NDArray[np.float64]

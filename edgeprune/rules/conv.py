@@ -1,0 +1,28 @@
+"""Convolutions, plain, grouped, depthwise and transposed."""
+
+from __future__ import annotations
+
+from edgeprune.dims import AFFINE, NodeView, Rel, rule
+from edgeprune.repair import Repair, repair
+
+_WHY = "a convolution's batch or spatial axis"
+
+
+@rule("Conv")
+def conv(n: NodeView) -> Rel:
+    """``n`` batch, ``g`` groups, ``i`` inputs and ``o`` outputs of each group."""
+    return Rel("n (g i) ., (g o) i ., (g o) -> n (g o) .", {"g": n.attr("group", 1)}, zeros=AFFINE, why=_WHY)
+
+
+@rule("ConvTranspose")
+def conv_transpose(n: NodeView) -> Rel:
+    """As Conv, with the weight's first axis running over inputs."""
+    return Rel("n (g i) ., (g i) o ., (g o) -> n (g o) .", {"g": n.attr("group", 1)}, zeros=AFFINE, why=_WHY)
+
+
+@repair("Conv", "ConvTranspose")
+def conv_group(fix: Repair) -> None:
+    """The number of groups that are left."""
+    if fix.view.attr("group", 1) > 1:
+        side = fix.length(0, 1) if fix.view.op == "Conv" else fix.out_length(0, 1)
+        fix.set_attr("group", side // fix.length(1, 1))

@@ -1,0 +1,48 @@
+"""Models that arrive quantized: QuantizeLinear and DequantizeLinear pass; scales and zero points of an axis follow it."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from edgeprune.dims import LINEAR, NodeView, Rel, Zeros, rule
+from edgeprune.errors import RuleError
+from edgeprune.rules._text import axes
+
+
+def _relation(n: NodeView, zeros: Zeros | None) -> Rel:
+    if n.attr("block_size", 0):
+        raise RuleError("blocked scales are not supported")
+    rank = n.rank(0)
+    k = n.axis(n.attr("axis", 1), rank) if rank and n.rank(1) == 1 and n.shape(1) != (1,) else -1
+    scale = {0: "", 1: f"a{k}" if k >= 0 else "1"}.get(n.rank(1))
+    if scale is None:
+        raise RuleError("its scale has more than one axis")
+    terms = [axes(rank), scale] + [scale if n.rank(2) == n.rank(1) else "."] * (n.inputs - 2)
+    return Rel(f"{', '.join(terms)} -> {axes(rank)}", zeros=zeros)
+
+
+@rule("QuantizeLinear")
+def quantize(n: NodeView) -> Rel:
+    """Zero becomes the zero point, which DequantizeLinear reads back as zero."""
+    return _relation(n, LINEAR)
+
+
+@rule("DequantizeLinear")
+def dequantize(n: NodeView) -> Rel:
+    """Zero where a symmetric operand is zero, or where the QuantizeLinear before it, of the same zero point, was given zero."""
+    zero_point = n.const(2) if n.has(2) else np.zeros(1)
+    if zero_point is not None and not np.any(zero_point.astype(np.float64)):
+        return _relation(n, LINEAR)
+    return _relation(n, LINEAR if _same_zero_point(n.node) else ((1,),))
+
+
+def _same_zero_point(node: ir.Node) -> bool:
+    before = node.inputs[0].producer() if node.inputs[0] is not None else None
+    return (
+        before is not None
+        and before.op_type == "QuantizeLinear"
+        and len(before.inputs) > 2
+        and len(node.inputs) > 2
+        and before.inputs[2] is node.inputs[2]
+    )

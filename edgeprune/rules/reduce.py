@@ -1,0 +1,84 @@
+"""Reductions, arg-reductions and sorts."""
+
+from __future__ import annotations
+
+from edgeprune.dims import LINEAR, NodeView, Rel, rule
+from edgeprune.errors import RuleError
+from edgeprune.rules._text import axes
+
+
+def _over(n: NodeView) -> list[int]:
+    """The reduced axes, from the attribute or the second operand."""
+    rank = n.rank(0)
+    given = n.attr("axes")
+    if given is None and n.has(1):
+        given = n.ints(1)
+    if not given:
+        return [] if n.attr("noop_with_empty_axes", 0) else list(range(rank))
+    return [n.axis(int(k), rank) for k in given]
+
+
+def _reduce(n: NodeView, mark: str, **settings: object) -> Rel:
+    rank, over = n.rank(0), set(_over(n))
+    data = axes(rank, {k: f"{mark}r{k}" for k in over})
+    if n.attr("keepdims", 1):
+        result = axes(rank, dict.fromkeys(over, "1"))
+    else:
+        result = " ".join(f"a{k}" for k in range(rank) if k not in over)
+    return Rel(f"{data}, . -> {result}", **settings)  # type: ignore[arg-type]
+
+
+@rule("ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare")
+def reduce_sum(n: NodeView) -> Rel:
+    """A position that is zero adds nothing, and may go."""
+    return _reduce(n, "", zeros=LINEAR)
+
+
+@rule("ReduceMean")
+def reduce_mean(n: NodeView) -> Rel:
+    """A mean changes with the number of positions."""
+    return _reduce(n, "~", zeros=LINEAR)
+
+
+@rule("ReduceMax", "ReduceMin", "ReduceProd", "ReduceLogSum", "ReduceLogSumExp")
+def reduce_other(n: NodeView) -> Rel:
+    """A position may decide the result."""
+    return _reduce(
+        n, "!", zeros=LINEAR if n.op in ("ReduceMax", "ReduceMin", "ReduceProd") else None, why=f"{n.op} over this axis"
+    )
+
+
+@rule("ArgMax", "ArgMin")
+def arg_reduce(n: NodeView) -> Rel:
+    """Positions are numbered along one axis."""
+    rank = n.rank(0)
+    k = n.axis(n.attr("axis", 0), rank)
+    result = axes(rank, {k: "1"}) if n.attr("keepdims", 1) else " ".join(f"a{j}" for j in range(rank) if j != k)
+    return Rel(f"{axes(rank, {k: '!r'})} -> {result}", why=f"{n.op} numbers this axis")
+
+
+@rule("TopK")
+def top_k(n: NodeView) -> Rel:
+    """Positions are sorted along one axis."""
+    rank = n.rank(0)
+    k = n.axis(n.attr("axis", -1), rank)
+    result = axes(rank, {k: "!s"} if k < rank else {})
+    return Rel(f"{axes(rank, {k: '!r'})}, . -> {result}, {result}", why="TopK sorts along this axis")
+
+
+@rule("CumSum")
+def cumulative_sum(n: NodeView) -> Rel:
+    """Later positions hold earlier ones."""
+    rank = n.rank(0)
+    whole = axes(rank, {n.axis(n.ints(1)[0], rank): "!c"})
+    return Rel(f"{whole}, . -> {whole}", zeros=LINEAR, why="CumSum runs along this axis")
+
+
+@rule("Trilu")
+def triangle(n: NodeView) -> Rel:
+    """Rows and columns are compared by position."""
+    rank = n.rank(0)
+    if rank < 2:
+        raise RuleError("fewer than two axes")
+    whole = axes(rank, {rank - 2: "!r", rank - 1: "!c"})
+    return Rel(f"{whole}, . -> {whole}", zeros=LINEAR, why="a triangle is cut from these axes")

@@ -1,0 +1,109 @@
+"""Remove units from a model: slice every weight, repair every node that carries a length, and hold the result to what was expected.
+
+Requires a canonical model and its analysis. Ensures that every axis of every computed value has the length that the analysis
+says, by inferring all shapes anew.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from edgeprune import graph as graphs
+from edgeprune.errors import EdgepruneError, PassError
+from edgeprune.groups import Cut
+from edgeprune.repair import Repair, repair_of
+from edgeprune.solve import Analysis
+
+
+def prune_channels(model: ir.Model, analysis: Analysis, cut: Cut) -> ir.Model:
+    """Return a copy of the model without the units that the cut does not keep.
+
+    Args:
+        model: the canonical model that was analysed; it is not changed.
+        analysis: of this model.
+        cut: group id -> units that stay; a group that is not named stays whole.
+
+    Raises:
+        ModelError: if the cut does not fit the analysis.
+        PassError: naming the node, if a node does not come out with the expected shape. No model is returned then.
+    """
+    kept = analysis.kept(cut)
+    pruned = graphs.clone(model)
+    if not kept:
+        return pruned
+    expected = _expected_shapes(pruned, kept)
+    changed = {name for name, _ in kept}
+    for node in list(pruned.graph):
+        touched = any(v is not None and v.name in changed for v in (*node.inputs, *node.outputs))
+        function = repair_of(node, changed=touched)
+        if function is not None:
+            _run(function, Repair(node, pruned.graph, kept))
+    _slice_initializers(pruned.graph, kept)
+    _infer(pruned, expected)
+    return pruned
+
+
+def _run(function, fix: Repair) -> None:  # type: ignore[no-untyped-def]
+    try:
+        function(fix)
+    except EdgepruneError as error:
+        raise PassError(f"prune_channels: {fix.node.op_type} {fix.node.name}: {error}") from error
+
+
+def _expected_shapes(model: ir.Model, kept: dict[tuple[str, int], NDArray[np.int64]]) -> dict[str, list[int | None]]:
+    """Computed value -> lengths after the cut; None where they are dynamic."""
+    out: dict[str, list[int | None]] = {}
+    for node in model.graph:
+        for value in node.outputs:
+            if value.name and value.shape is not None:
+                out[value.name] = [d if isinstance(d, int) else None for d in value.shape.dims]
+    for (name, axis), positions in kept.items():
+        if name in out:
+            out[name][axis] = len(positions)
+    return out
+
+
+def _slice_initializers(graph: ir.Graph, kept: dict[tuple[str, int], NDArray[np.int64]]) -> None:
+    """Give every initializer that loses positions a smaller tensor; the dense one is shared with other models and stays."""
+    axes: dict[str, dict[int, NDArray[np.int64]]] = {}
+    for (name, axis), positions in kept.items():
+        if name in graph.initializers:
+            axes.setdefault(name, {})[axis] = positions
+    for name, cuts in axes.items():
+        value = graph.initializers[name]
+        tensor = value.const_value
+        assert tensor is not None
+        array = tensor.numpy()
+        for axis, positions in sorted(cuts.items(), key=lambda c: len(c[1]) / array.shape[c[0]]):
+            array = np.take(array, positions, axis=axis)
+        value.const_value = ir.tensor(np.ascontiguousarray(array), dtype=tensor.dtype, name=name)
+        value.shape = ir.Shape(array.shape)
+
+
+def _infer(model: ir.Model, expected: dict[str, list[int | None]]) -> None:
+    """Infer all shapes from the weights and inputs alone, and compare."""
+    fixed = {id(v) for v in model.graph.outputs}
+    for node in model.graph:
+        for value in node.outputs:
+            if (
+                node.domain in ("", "ai.onnx")
+                and id(value) not in fixed
+                and not any(a.type == ir.AttributeType.GRAPH for a in node.attributes.values())
+            ):
+                value.shape = None
+    graphs.infer_shapes(model)
+    for node in model.graph:
+        for value in node.outputs:
+            want = expected.get(value.name or "")
+            if want is None:
+                continue
+            if value.shape is None:
+                value.shape = ir.Shape(want)
+                continue
+            have = [d if isinstance(d, int) else None for d in value.shape.dims]
+            if len(have) != len(want) or any(a != b for a, b in zip(have, want) if a is not None and b is not None):
+                raise PassError(
+                    f"prune_channels: {node.op_type} {node.name} would give {value.name} the shape {have}, not {want}; nothing is written"
+                )
