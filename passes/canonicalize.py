@@ -28,9 +28,10 @@ from edgeprune.passes.inline_functions import inline_functions
 from edgeprune.passes.lift_constants import lift_constants
 from edgeprune.passes.propagate_shapes import Facts, derive, reshape_target
 from edgeprune.passes.remove_noops import inverse_pair, passed_through
+from edgeprune.passes.split_qkv import split_qkv
 
 _MAX_ROUNDS = 6
-"""Each round needs shapes that the one before made derivable; real exports need two or three."""
+"""Real exports need two or three; a model that needs more stays a little less simple."""
 
 
 def canonicalize(model: ir.Model, *, verify: bool = True) -> ir.Model:
@@ -48,13 +49,11 @@ def canonicalize(model: ir.Model, *, verify: bool = True) -> ir.Model:
     lift_constants(result)
     name_everything(result)
     graphs.infer_shapes(result)
-    for _ in range(_MAX_ROUNDS):
-        if not _simplify(result):
-            break
+    _settle(result)
+    if fold_batchnorm(result) + split_qkv(result):
         remove_dead(result.graph)
         graphs.infer_shapes(result)
-    if fold_batchnorm(result):
-        remove_dead(result.graph)
+        _settle(result)
     name_everything(result)
     graphs.check(result, "the canonical form")
     if verify:
@@ -62,6 +61,15 @@ def canonicalize(model: ir.Model, *, verify: bool = True) -> ir.Model:
 
         verify_equal(model, result)
     return result
+
+
+def _settle(model: ir.Model) -> None:
+    """Simplify until nothing changes: a round may need shapes that the one before it made derivable."""
+    for _ in range(_MAX_ROUNDS):
+        if not _simplify(model):
+            break
+        remove_dead(model.graph)
+        graphs.infer_shapes(model)
 
 
 def _simplify(model: ir.Model) -> int:

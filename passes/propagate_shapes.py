@@ -14,6 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeprune.passes._edit import constant, constant_tensor, dim_keys, input_at, int_attribute, ints_attribute
+from edgeprune.passes._reshape_targets import constant_target
 
 Element: TypeAlias = int | str | None
 """A known integer, the symbol of a dimension, or nothing known."""
@@ -160,15 +161,4 @@ def reshape_target(node: ir.Node, facts: Facts) -> tuple[int, ...] | None:
     target = facts_of(input_at(node, 1), facts)
     if target is None or int_attribute(node, "allowzero", 0):
         return None
-    source = dim_keys(node.inputs[0]) or ()
-    result: list[int] = []
-    for axis, element in enumerate(target):
-        if isinstance(element, int):
-            result.append(element)
-        elif element is not None and axis < len(source) and source[axis] == element:
-            result.append(0)
-        else:
-            result.append(-1)
-    if result.count(-1) > 1 or any(e == 0 for e in target):
-        return None
-    return tuple(result)
+    return constant_target(dim_keys(node.inputs[0]) or (), target)
