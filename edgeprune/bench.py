@@ -25,7 +25,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from statistics import median
+from statistics import NormalDist, median
 
 CONFIDENCE = 0.95
 MIN_ROUNDS = 6
@@ -176,13 +176,21 @@ def median_interval(values: Sequence[float]) -> Interval:
     Distribution-free: the bounds are order statistics, whose coverage follows from the binomial distribution (David &
     Nagaraja 2003, section 7.1). Correlation between neighbours, as drift makes it, lowers the number of values that
     the ranks are chosen for to n (1 - r) / (1 + r), r being the rank correlation at lag 1. Where fewer than six
-    values are left in effect, the bounds are the extremes and cover less than 95%.
+    values are left in effect, the extremes cover less than 95%, and their distance from the median is stretched as it
+    would be for normally distributed values.
     """
     n = len(values)
-    effective = max(1, math.floor(n * (1 - (r := _lag1_rank_correlation(values))) / (1 + r)))
+    effective = max(2, math.floor(n * (1 - (r := _lag1_rank_correlation(values))) / (1 + r)))
     trimmed = math.floor(_trimmed_each_side(effective) * n / effective)
     ordered = sorted(values)
-    return Interval(median(ordered), ordered[trimmed], ordered[n - 1 - trimmed])
+    middle, low, high = median(ordered), ordered[trimmed], ordered[n - 1 - trimmed]
+    stretch = max(1.0, _sigmas(CONFIDENCE) / _sigmas(1 - 2 * 0.5**effective))
+    return Interval(middle, middle - stretch * (middle - low), middle + stretch * (high - middle))
+
+
+def _sigmas(coverage: float) -> float:
+    """Half width of the central interval of the normal distribution with this coverage, in standard deviations."""
+    return NormalDist().inv_cdf(0.5 + min(coverage, CONFIDENCE) / 2)
 
 
 def _trimmed_each_side(n: int) -> int:
@@ -261,14 +269,14 @@ def _fraction_done(rounds: int, elapsed_s: float, min_s: float, max_s: float, wi
 
 def _summarise(blocks: list[_Block], set_aside: int) -> Measurement:
     medians_ms = [block.median_ns * 1e-6 for block in blocks]
-    interval = median_interval(medians_ms)
+    log_ms = median_interval([math.log(ms) for ms in medians_ms])
     times_ns = sorted(t for block in blocks for t in block.times_ns)
     third = max(1, len(blocks) // 3)
     return Measurement(
-        median_ms=interval.value,
+        median_ms=median(medians_ms),
         p95_ms=times_ns[math.ceil(0.95 * len(times_ns)) - 1] * 1e-6,
-        ci_low_ms=interval.low,
-        ci_high_ms=interval.high,
+        ci_low_ms=math.exp(log_ms.low),
+        ci_high_ms=math.exp(log_ms.high),
         runs=len(times_ns),
         blocks_ms=tuple(medians_ms),
         set_aside=set_aside,

@@ -103,7 +103,7 @@ def _beside(path: Path) -> Path:
 def _missing_parents(folder: Path) -> Iterator[None]:
     """Make the folders above ``folder``, and take those that were made away again after an error."""
     missing = [parent for parent in folder.absolute().parents if not parent.exists()]
-    with _writing_to(folder, *missing):
+    with _writing_to(folder, folder.absolute().parent, *missing):
         folder.absolute().parent.mkdir(parents=True, exist_ok=True)
     try:
         yield

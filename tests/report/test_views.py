@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import io
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from edgeprune.bench import ratio
+from edgeprune.errors import UsageError
+from edgeprune.report import html, words
+from edgeprune.report.files import read_plan, write_report
+from edgeprune.report.html import to_html
+from edgeprune.report.markdown import to_markdown
+from edgeprune.report.model import Accuracy, Outcome, Prediction
+from edgeprune.report.terminal import print_measurements, print_report
+from tests.reports import latency, measurement, report
+
+PLAN = {
+    "groups": [{"id": "g<1>", "unit": "channel", "size": 4, "kept": [0, 1, 3], "tensors": ["w"]}],
+    "layers": [
+        {"node": "conv_a", "op": "Conv", "precision": "int8", "sparsity": "dense", "latency_us": 12.5},
+        {"node": "conv_b", "op": "Conv", "precision": "fp16", "sparsity": "2:4", "latency_us": None},
+    ],
+}
+
+
+class Tags(HTMLParser):
+    """Open tags and outside references of a page; raises where tags do not nest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.references: list[str] = []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.references += [value or "" for name, value in attributes if name in ("src", "href")]
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def page(text: str) -> Tags:
+    tags = Tags()
+    tags.feed(text)
+    return tags
+
+
+@pytest.fixture
+def without_plotly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(html, "find_spec", lambda name: None)
+
+
+@pytest.mark.usefixtures("without_plotly")
+def test_the_page_is_whole_and_needs_nothing_else():
+    text = to_html(report(warnings=("a <b> tag",)), PLAN)
+    tags = page(text)
+    assert tags.open == []
+    assert tags.references == []
+    for part in (
+        "a &lt;b&gt; tag",
+        "g&lt;1&gt;",
+        "3 of 4",
+        "conv_b",
+        "12.5 us",
+        "com.acme::Swoosh",
+        "93.10%",
+        "92.60%",
+    ):
+        assert part in text
+
+
+@pytest.mark.usefixtures("without_plotly")
+def test_what_is_missing_is_left_out():
+    text = to_html(report(latency=None, predicted=None, accuracy=None, refused=(), seconds={}, warnings=()), {})
+    assert page(text).open == []
+    for title in ("Latency", "Widths", "Layers", "Left whole", "notes"):
+        assert f"<h2>{title}" not in text
+
+
+def test_charts_come_with_their_script():
+    pytest.importorskip("plotly")
+    text = to_html(report(), PLAN)
+    assert text.count("Plotly.newPlot(") >= 3
+    assert "cdn.plot.ly/plotly" not in text.partition("Plotly.newPlot")[2]
+    assert "conv_a" in text
+
+
+def test_markdown():
+    lines = to_markdown(report(outcome=Outcome("compressed", True, "Because."))).splitlines()
+    assert lines[0].startswith("## edgeprune: net.onnx compiled for cpu, 2.99x as fast, measured")
+    assert lines[2] == "Because."
+    assert any("no rule for com.acme::Swoosh | 2 | act_3" in line for line in lines)
+    assert "- the machine was busy" in lines
+
+
+def test_terminal_summary():
+    text = io.StringIO()
+    print_report(Console(file=text, width=140), report())
+    assert "Pruned and quantized." in text.getvalue()
+    assert "note: the machine was busy" in text.getvalue()
+    assert "-0.50 points on 1000 samples" in text.getvalue()
+
+
+def test_terminal_measurements():
+    text = io.StringIO()
+    a, b = measurement(4.0), measurement(2.0)
+    print_measurements(Console(file=text, width=140), {"a.onnx": a, "b.onnx": b}, ratio(a, b))
+    assert "b.onnx is 2.000x as fast as a.onnx" in text.getvalue()
+
+
+def test_a_prediction_is_called_one():
+    only_predicted = report(latency=None, predicted=Prediction(6.0, 2.0, "analytic", 0.2))
+    assert "3.00x as fast, predicted, not measured" in words.headline(only_predicted)
+    (row,) = (row for row in words.comparison(only_predicted) if row.what == "latency, predicted")
+    assert row.change == "from an analytic profile, typical error 20%"
+
+
+def test_fidelity_is_not_called_accuracy():
+    stand_in = report(accuracy=Accuracy("fidelity", "signal to noise", "dB", None, 31.5, 0.2))
+    (row,) = (row for row in words.comparison(stand_in) if "fidelity" in row.what)
+    assert (row.before, row.after) == ("", "31.50 dB")
+
+
+def test_variants_are_shown():
+    measured = latency(measurement(6.0), measurement(2.0), variants={"int8": measurement(3.0)})
+    assert "int8" in to_markdown(report(latency=measured))
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(999, "999"), (1500, "1.5 k"), (2_000_000, "2 M"), (3_210_000_000, "3.21 G")]
+)
+def test_counts(number: int, text: str):
+    assert words.count(number) == text
+
+
+def test_sizes_and_durations():
+    assert words.file_size(512) == "512 bytes"
+    assert words.file_size(12_345_678) == "12.3 MB"
+    assert words.seconds(3.14) == "3.1 s"
+    assert words.seconds(125.4) == "2 min 5 s"
+    assert words.plural(1, "thread") == "1 thread"
+
+
+@pytest.mark.usefixtures("without_plotly")
+def test_files(tmp_path: Path):
+    (tmp_path / "plan.json").write_text(json.dumps(PLAN))
+    write_report(tmp_path, report())
+    assert "conv_a" in (tmp_path / "report.html").read_text()
+    assert json.loads((tmp_path / "report.json").read_text())["schema"] == 1
+
+
+@pytest.mark.parametrize(("text", "message"), [("{", "is not JSON"), ("[]", "is no JSON object")])
+def test_a_plan_that_is_none_is_refused(tmp_path: Path, text: str, message: str):
+    assert read_plan(tmp_path) == {}
+    (tmp_path / "plan.json").write_text(text)
+    with pytest.raises(UsageError, match=message):
+        read_plan(tmp_path)

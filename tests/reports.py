@@ -1,0 +1,46 @@
+"""Reports for tests, from made-up measurements."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import random
+
+from edgeprune.bench import Measurement, median_interval, ratio
+from edgeprune.report.model import Accuracy, Latency, ModelFile, Outcome, Prediction, Refusal, Report, Size, Sizes
+
+
+def measurement(median_ms: float, *, noise: float = 0.0, blocks: int = 20, seed: int = 0) -> Measurement:
+    """Blocks that scatter log-normally around a latency."""
+    draw = random.Random(seed)
+    blocks_ms = tuple(median_ms * math.exp(draw.gauss(0, noise)) for _ in range(blocks))
+    logs = median_interval([math.log(ms) for ms in blocks_ms])
+    low_ms, value_ms, high_ms = (math.exp(x) for x in (logs.low, logs.value, logs.high))
+    return Measurement(value_ms, 1.2 * value_ms, low_ms, high_ms, 50 * blocks, blocks_ms)
+
+
+def latency(baseline: Measurement, result: Measurement, **changes: object) -> Latency:
+    """What a compile measures on one thread of a processor."""
+    found = Latency("Processor, 2 cores", "onnxruntime 1.0", 1, baseline, result, ratio(baseline, result))
+    return dataclasses.replace(found, **changes)  # type: ignore[arg-type]
+
+
+def report(**changes: object) -> Report:
+    """A compile from 6 to 2 ms that loses half a point."""
+    whole = Report(
+        command="compile",
+        target="cpu",
+        model=ModelFile("net.onnx", "00" * 32),
+        outcome=Outcome("compressed", True, "Pruned and quantized."),
+        sizes=Sizes(Size(4_000_000, 1_000_000, 2_000_000_000), Size(1_000_000, 900_000, 1_500_000_000)),
+        versions={"edgeprune": "0.1.0"},
+        seconds={"profiling": 61.0, "searching": 2.5},
+        seed=3,
+        latency=latency(measurement(6.0, noise=0.01, seed=1), measurement(2.0, noise=0.01, seed=2)),
+        predicted=Prediction(6.1, 2.05, "measured", 0.05),
+        accuracy=Accuracy("evaluation", "top-1 accuracy", "%", 93.1, 92.6, 0.5, 1000),
+        calibration="calib.npz, 128 samples",
+        refused=(Refusal("no rule for com.acme::Swoosh", 2, ("act_3",)),),
+        warnings=("the machine was busy",),
+    )
+    return dataclasses.replace(whole, **changes)  # type: ignore[arg-type]

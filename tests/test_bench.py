@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import math
+import random
+from itertools import groupby, zip_longest
+
+import pytest
+
+from edgeprune.bench import MIN_ROUNDS, Measurement, benchmark, median_interval, ratio
+from tests.machine import Machine
+
+SECOND_NS = 1_000_000_000
+
+
+def measured(machine: Machine, **latency_ms: float) -> dict[str, Measurement]:
+    candidates = {name: machine.model(name, ms) for name, ms in latency_ms.items()}
+    return benchmark(candidates, min_seconds=0, max_seconds=60, clock=machine.clock)
+
+
+def test_quiet_machine_is_measured_exactly():
+    found = measured(Machine(), slow=4.0, fast=2.0)
+    assert found["slow"].median_ms == pytest.approx(4.0, rel=1e-9)
+    assert found["fast"].p95_ms == pytest.approx(2.0, rel=1e-9)
+    speedup = ratio(found["slow"], found["fast"])
+    assert (speedup.ci_low, speedup.value, speedup.ci_high) == pytest.approx((2.0, 2.0, 2.0), rel=1e-9)
+    assert len(found["slow"].blocks_ms) == MIN_ROUNDS
+    assert found["slow"].set_aside == 0
+
+
+def test_candidates_alternate_in_blocks_and_in_random_order():
+    machine = Machine()
+    measured(machine, a=1.0, b=1.0, c=1.0)
+    turns = [(name, len(list(runs))) for name, runs in groupby(machine.calls)]
+    assert all(100 <= runs <= 2 * 152 for _, runs in turns)
+    warm_up, *rounds = [tuple(name for name, _ in turns[i : i + 3]) for i in range(0, len(turns), 3)]
+    assert warm_up == ("a", "b", "c")
+    assert len(set(rounds)) > 1
+
+
+def test_a_cold_cache_does_not_count():
+    machine = Machine()
+    candidates = {"big": machine.model("big", 3.0, cold_ms=20.0), "small": machine.model("small", 1.0, cold_ms=5.0)}
+    found = benchmark(candidates, min_seconds=0, max_seconds=60, clock=machine.clock)
+    assert found["big"].median_ms == pytest.approx(3.0, rel=1e-9)
+    assert found["big"].p95_ms == pytest.approx(3.0, rel=1e-9)
+
+
+def test_a_slow_model_is_run_once_a_block():
+    machine = Machine()
+    found = measured(machine, slow=900.0)
+    assert found["slow"].runs == MIN_ROUNDS
+    assert len(machine.calls) == MIN_ROUNDS + 1
+
+
+def test_six_rounds_are_run_whatever_the_limit():
+    machine = Machine(run_noise=0.5)
+    found = benchmark({"a": machine.model("a", 400.0)}, min_seconds=0, max_seconds=0.1, clock=machine.clock)
+    assert len(found["a"].blocks_ms) == MIN_ROUNDS
+
+
+def test_a_noisy_machine_is_measured_for_longer_until_the_limit():
+    def jump(now_ns: int) -> float:
+        return 1.0 + 0.4 * (hash(now_ns // (SECOND_NS // 10)) * 2654435761 % 97) / 97
+
+    quiet, noisy = Machine(), Machine(slowdown=jump)
+    measured(quiet, a=2.0)
+    found = measured(noisy, a=2.0)
+    assert noisy.now_ns > 2 * quiet.now_ns
+    assert noisy.now_ns < 61 * SECOND_NS
+    assert found["a"].ci_low_ms < found["a"].median_ms < found["a"].ci_high_ms
+
+
+def test_drift_cancels_in_the_ratio_and_is_told():
+    machine = Machine(slowdown=lambda now_ns: 1.0 + 0.05 * now_ns / SECOND_NS)
+    candidates = {"slow": machine.model("slow", 3.0), "fast": machine.model("fast", 2.0)}
+    found = benchmark(candidates, min_seconds=8, max_seconds=8, clock=machine.clock)
+    speedup = ratio(found["slow"], found["fast"])
+    assert speedup.value == pytest.approx(1.5, rel=0.01)  # a block later, the machine is 0.75% slower
+    assert found["slow"].drift > 0.1
+    assert found["slow"].ci_high_ms / found["slow"].ci_low_ms > 1.1
+
+
+def test_rounds_without_the_processor_are_set_aside():
+    machine = Machine(denied=lambda now_ns: 0.5 if now_ns // SECOND_NS % 2 else 0.0)
+    candidates = {"a": machine.model("a", 2.0), "b": machine.model("b", 1.0)}
+    found = benchmark(candidates, min_seconds=10, max_seconds=10, clock=machine.clock)
+    assert found["a"].set_aside > 0
+    assert found["a"].set_aside == found["b"].set_aside
+    assert found["a"].ci_high_ms == pytest.approx(2.0, rel=1e-9)
+
+
+def test_a_device_that_needs_no_processor_keeps_its_rounds():
+    machine = Machine(denied=lambda now_ns: 0.9 if now_ns // SECOND_NS % 2 else 0.8)
+    found = benchmark({"a": machine.model("a", 2.0)}, min_seconds=5, max_seconds=5, clock=machine.clock)
+    assert found["a"].set_aside == 0
+
+
+def test_progress_grows_to_one():
+    told: list[float] = []
+    machine = Machine(run_noise=0.3)
+    benchmark({"a": machine.model("a", 2.0)}, min_seconds=3, max_seconds=9, clock=machine.clock, progress=told.append)
+    assert told == sorted(told)
+    assert told[-1] == 1.0
+    assert told[0] > 0
+
+
+@pytest.mark.parametrize(
+    "settings", [{"block_s": 0.0}, {"min_seconds": 3.0, "max_seconds": 2.0}, {"precision": 0.0}, {"min_seconds": -1.0}]
+)
+def test_settings_without_sense_are_refused(settings: dict[str, float]):
+    with pytest.raises(ValueError, match="benchmark needs"):
+        benchmark({"a": lambda: None}, **settings)
+
+
+def test_no_candidate_is_refused():
+    with pytest.raises(ValueError, match="at least one candidate"):
+        benchmark({})
+
+
+def test_unpaired_measurements_have_no_ratio():
+    short = Measurement(1.0, 1.0, 1.0, 1.0, 10, (1.0,) * 6)
+    long = Measurement(1.0, 1.0, 1.0, 1.0, 10, (1.0,) * 7)
+    with pytest.raises(ValueError, match="do not pair"):
+        ratio(short, long)
+
+
+@pytest.mark.parametrize(("n", "trimmed"), [(6, 0), (8, 0), (9, 1), (12, 2), (20, 5), (30, 9), (100, 39)])
+def test_interval_bounds_are_the_order_statistics_of_the_sign_test(n: int, trimmed: int):
+    """Ranks as in any table of the sign test at 5%, for an order in which neighbours are not alike."""
+    rising = [float(i) for i in range(n)]
+    halves = rising[: n // 2], rising[n // 2 :]
+    alternating = [x for pair in zip_longest(halves[1], halves[0]) for x in pair if x is not None]
+    interval = median_interval(alternating)
+    assert (interval.low, interval.value, interval.high) == (trimmed, (n - 1) / 2, n - 1 - trimmed)
+
+
+def test_few_values_get_a_wide_interval():
+    interval = median_interval([1.0, 3.0, 2.0])
+    assert interval.value == 2.0
+    assert interval.low < 0.5
+    assert interval.high > 3.5
+
+
+def test_interval_covers_the_median_as_often_as_it_says():
+    draw = random.Random(1)
+    hits = 0
+    for _ in range(400):
+        interval = median_interval([draw.expovariate(1.0) for _ in range(15)])
+        hits += interval.low <= math.log(2) <= interval.high
+    assert hits / 400 > 0.93  # 95% less two standard errors of 400 draws
+
+
+def test_interval_covers_the_median_of_correlated_blocks():
+    draw = random.Random(2)
+    hits = 0
+    for _ in range(400):
+        value, values = draw.gauss(0, 1), []
+        for _ in range(60):
+            value = 0.6 * value + 0.8 * draw.gauss(0, 1)
+            values.append(value)
+        interval = median_interval(values)
+        hits += interval.low <= 0.0 <= interval.high
+    assert hits / 400 > 0.90
+
+
+def test_constant_values_have_an_interval_of_no_width():
+    interval = median_interval([3.0] * 12)
+    assert (interval.low, interval.value, interval.high) == (3.0, 3.0, 3.0)

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import random
+from xml.etree import ElementTree
+
+import pytest
+
+from edgeprune.errors import UsageError
+from edgeprune.gate import Gate, gate
+from edgeprune.report.model import Accuracy, ModelFile, Report
+from tests.reports import latency, measurement, report
+
+
+def verdict(found: Gate) -> str:
+    (check,) = found.checks
+    return check.verdict
+
+
+def slower(factor: float, *, original: float = 1.0, noise: float = 0.01, seed: int = 5) -> Report:
+    """The report of a result slower by a factor, measured with an original that looks slower by another."""
+    before = measurement(6.0 * original, noise=noise, seed=seed)
+    after = measurement(2.0 * factor * original, noise=noise, seed=seed + 1)
+    return report(latency=latency(before, after))
+
+
+@pytest.mark.parametrize(("limit_ms", "expected"), [(2.2, "pass"), (1.99, "unsure"), (1.8, "fail")])
+def test_latency(limit_ms: float, expected: str):
+    found = gate(report(), max_latency_ms=limit_ms)
+    assert verdict(found) == expected
+    assert found.passed == (expected != "fail")
+
+
+def test_it_says_how_sure_it_is():
+    assert gate(report(), max_latency_ms=3.0).checks[0].detail == "more than 99.9% sure that it is within the limit"
+    detail = gate(report(), max_latency_ms=1.99).checks[0].detail
+    assert detail.startswith("only ")
+    assert "may be noise" in detail
+
+
+def test_the_same_excess_fails_when_it_is_sure():
+    """10% above the limit: noise where the blocks scatter by 30%, a failure where they scatter by 1%."""
+    noisy = report(
+        latency=latency(measurement(6.0, noise=0.3, blocks=8), measurement(2.2, noise=0.3, blocks=8, seed=9))
+    )
+    assert verdict(gate(noisy, max_latency_ms=2.0)) == "unsure"
+    assert verdict(gate(slower(1.1), max_latency_ms=2.0)) == "fail"
+
+
+def test_known_noise_between_runs_can_be_stated():
+    assert verdict(gate(slower(1.05), max_latency_ms=2.0)) == "fail"
+    assert verdict(gate(slower(1.05), max_latency_ms=2.0, session_noise=0.05)) == "unsure"
+
+
+def test_noise_seldom_fails_a_model_that_is_exactly_at_its_limit():
+    draw = random.Random(11)
+    failed = 0
+    for seed in range(300):
+        result = measurement(2.0 * (1 + draw.gauss(0, 0.01)), noise=0.03, seed=seed)
+        at_limit = report(latency=latency(measurement(6.0, noise=0.03, seed=seed + 1000), result))
+        failed += not gate(at_limit, max_latency_ms=2.0).passed
+    assert failed / 300 <= 0.05 + 0.025  # the promised 5% and two standard errors of 300 trials
+
+
+def test_drop_is_exact():
+    assert verdict(gate(report(), max_drop=0.5)) == "pass"
+    assert verdict(gate(report(), max_drop=0.4)) == "fail"
+
+
+def test_fidelity_is_called_that():
+    stand_in = report(accuracy=Accuracy("fidelity", "top-1 agreement", "%", 100.0, 99.0, 1.0, 64))
+    assert "fidelity to the original" in gate(stand_in, max_drop=2).checks[0].detail
+
+
+@pytest.mark.parametrize(("factor", "expected"), [(1.0, "pass"), (1.04, "pass"), (1.06, "unsure"), (1.15, "fail")])
+def test_regression(factor: float, expected: str):
+    assert verdict(gate(slower(factor), baseline=slower(1.0, seed=50), max_regression=0.05)) == expected
+
+
+def test_a_slower_machine_is_no_regression():
+    found = gate(slower(1.0, original=1.3), baseline=slower(1.0, seed=50), max_regression=0.05)
+    assert verdict(found) == "pass"
+    assert "relative to the original" in found.checks[0].detail
+
+
+def test_without_a_common_original_latencies_are_compared_as_they_are():
+    other = report(model=ModelFile("other.onnx", "11" * 32))
+    assert verdict(gate(slower(1.0, original=1.3), baseline=other, max_regression=0.05)) == "fail"
+
+
+def test_another_device_is_refused():
+    elsewhere = report(latency=latency(measurement(6.0), measurement(2.0), device="Other"))
+    with pytest.raises(UsageError, match=r"can't be compared.*Processor, 2 cores.*Other"):
+        gate(report(), baseline=elsewhere, max_regression=0.05)
+
+
+def test_another_runtime_is_told():
+    older = report(latency=latency(measurement(6.0), measurement(2.0), runtime="onnxruntime 0.9"))
+    assert (
+        "onnxruntime 0.9 against onnxruntime 1.0"
+        in gate(report(), baseline=older, max_regression=0.05).checks[0].detail
+    )
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        ({}, "nothing to check"),
+        ({"max_regression": 0.05}, "needs both"),
+        ({"max_latency_ms": 0.0}, "must be positive"),
+        ({"baseline": report(), "max_regression": -0.1}, "must not be negative"),
+    ],
+)
+def test_limits_without_sense_are_refused(limits: dict[str, float], message: str):
+    with pytest.raises(UsageError, match=message):
+        gate(report(), **limits)
+
+
+def test_a_prediction_is_no_measurement():
+    with pytest.raises(UsageError, match="no measured latency"):
+        gate(report(latency=None), max_latency_ms=5)
+
+
+def test_missing_accuracy_is_refused():
+    with pytest.raises(UsageError, match="no accuracy"):
+        gate(report(accuracy=None), max_drop=1)
+
+
+def test_an_impossible_measurement_is_refused():
+    nonsense = measurement(2.0)
+    object.__setattr__(nonsense, "ci_low_ms", -1.0)
+    with pytest.raises(UsageError, match="impossible confidence interval"):
+        gate(report(latency=latency(measurement(6.0), nonsense)), max_latency_ms=5)
+
+
+def test_markdown_has_a_row_for_every_check():
+    text = gate(report(), max_latency_ms=1.0, max_drop=1).to_markdown()
+    assert text.startswith("### edgeprune gate: failed")
+    assert sum(line.startswith("| ") for line in text.splitlines()) == 4
+    assert "| latency | 1.9" in text
+
+
+def test_junit_counts_failures():
+    suite = ElementTree.fromstring(gate(report(), max_latency_ms=1.0, max_drop=1).to_junit())
+    assert (suite.get("tests"), suite.get("failures")) == ("2", "1")
+    assert [case.find("failure") is not None for case in suite] == [True, False]
