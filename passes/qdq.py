@@ -170,6 +170,7 @@ def dequantized_weight(
     bits: int = 8,
     symmetric: bool = True,
     scale_dtype: np.dtype[Any] | type = np.float32,
+    float_dtype: np.dtype[Any] | type | None = None,
     stored: bool = True,
     consumers: Iterable[ir.Node] | None = None,
 ) -> ir.Value:
@@ -183,7 +184,8 @@ def dequantized_weight(
         axis: the channel axis; None quantizes per tensor.
         bits: see `quantize_weight`.
         symmetric: see `quantize_weight`.
-        scale_dtype: float32 or float16: the type that the consumers will read.
+        scale_dtype: float32 or float16: the type that holds the scales exactly.
+        float_dtype: the type that the consumers will read; by default ``scale_dtype``.
         stored: True stores integers and a DequantizeLinear; False keeps the floats and inserts QuantizeLinear too, for
             runtimes whose importer knows no integer constants.
         consumers: nodes that shall read the quantized weight; all, if None.
@@ -198,6 +200,7 @@ def dequantized_weight(
     base = source.name or "weight"
     array = source.const_value.numpy()
     quantized, scale, zero = quantize_weight(array, axis, bits, symmetric, scale_dtype=scale_dtype)
+    scale = scale.astype(float_dtype or scale_dtype)
     attributes = {} if axis is None else {"axis": axis}
     scale_value = add_initializer(graph, f"{base}_scale", scale)
     zero_value = add_initializer(graph, f"{base}_zero_point", zero)
