@@ -35,8 +35,20 @@ def cli() -> None:
 @support.calibration_options
 @click.option("--eval", "evaluation", metavar="SRC", help="An .npz with inputs and `labels`, or file.py:function.")
 @click.option("-o", "--out", type=MODEL, metavar="DIR", help="Output folder [default: MODEL.TARGET beside the model].")
-@click.option("--precision", type=click.Choice(["auto", "fp32", "fp16", "int8"]), default="auto", show_default=True)
-@click.option("--sparsity", type=click.Choice(["auto", "none", "2:4"]), default="auto", show_default=True)
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "fp32", "fp16", "int8"]),
+    default="auto",
+    show_default=True,
+    help="Of the layers; auto chooses one for each.",
+)
+@click.option(
+    "--sparsity",
+    type=click.Choice(["auto", "none", "2:4"]),
+    default="auto",
+    show_default=True,
+    help="Of the weights; auto uses 2:4 where the target gains by it.",
+)
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of a CPU target.")
 @support.shape_option
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random.")

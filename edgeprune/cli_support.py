@@ -179,9 +179,13 @@ def run_and_exit(group: click.Group, arguments: list[str] | None) -> NoReturn:
 
 def _run(group: click.Group, arguments: list[str] | None) -> int:
     try:
-        result = group.main(arguments, prog_name="edgeprune", standalone_mode=False)
+        # Not group.main: it leaves with exit code 1, a failed gate's, when the reader of a pipe goes away.
+        with group.make_context("edgeprune", list(sys.argv[1:] if arguments is None else arguments)) as context:
+            result = group.invoke(context)
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
+    except click.exceptions.Exit as done:
+        return done.exit_code
     except (click.Abort, KeyboardInterrupt):
         return _end("interrupted", INTERRUPTED)
     except click.ClickException as error:
