@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -12,17 +14,37 @@ from numpy.typing import NDArray
 from edgeprune.errors import PassError
 
 
+_NAMING: ContextVar[tuple[ir.Graph, set[str | None]] | None] = ContextVar("edgeprune_naming", default=None)
+
+
+@contextmanager
+def naming(graph: ir.Graph) -> Iterator[None]:
+    """While a pass edits this graph through this module alone, its names are gathered once instead of for every new one."""
+    token = _NAMING.set((graph, _taken(graph)))
+    try:
+        yield
+    finally:
+        _NAMING.reset(token)
+
+
 def fresh_name(graph: ir.Graph, wanted: str) -> str:
     """The first of ``wanted``, ``wanted_1``, ``wanted_2``, ... that no value and no node of the graph bears."""
-    taken = set(graph.initializers) | {value.name for value in graph.inputs}
-    for node in graph.all_nodes():
-        taken.add(node.name)
-        taken.update(value.name for value in node.outputs)
+    current = _NAMING.get()
+    taken = current[1] if current is not None and current[0] is graph else _taken(graph)
     name, count = wanted, 0
     while name in taken:
         count += 1
         name = f"{wanted}_{count}"
+    taken.add(name)
     return name
+
+
+def _taken(graph: ir.Graph) -> set[str | None]:
+    taken: set[str | None] = {*graph.initializers, *(value.name for value in graph.inputs)}
+    for node in graph.all_nodes():
+        taken.add(node.name)
+        taken.update(value.name for value in node.outputs)
+    return taken
 
 
 def add_initializer(graph: ir.Graph, wanted: str, array: NDArray[Any]) -> ir.Value:

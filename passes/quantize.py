@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from edgeprune import graph as graphs
 from edgeprune.errors import PassError
-from edgeprune.passes.edit import add_initializer, add_node
+from edgeprune.passes.edit import add_initializer, add_node, naming
 from edgeprune.passes.qdq import Refused, asymmetric_scale, insert_qdq, quantize, quantize_weight
 
 FLOAT_OUTPUT_OPS = frozenset({"MatMul", "Gemm"})
@@ -105,10 +105,11 @@ def quantize_x86(
         raise PassError(f"quantize: no range is given for {missing[0]!r}")
     scales = _scales(copy.graph, chosen, values, ranges)
     nodes = {str(n.name): n for n in copy.graph}
-    for name in sorted(chosen):
-        _quantize_constants(copy, nodes[name], scales, weight_bits)
-    for v in values:
-        _insert(copy, v, chosen, *scales[v])
+    with naming(copy.graph):
+        for name in sorted(chosen):
+            _quantize_constants(copy, nodes[name], scales, weight_bits)
+        for v in values:
+            _insert(copy, v, chosen, *scales[v])
     return copy
 
 
