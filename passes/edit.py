@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 
 from edgeprune.errors import PassError
 
-
 _NAMING: ContextVar[tuple[ir.Graph, set[str | None]] | None] = ContextVar("edgeprune_naming", default=None)
 
 
 @contextmanager
 def naming(graph: ir.Graph) -> Iterator[None]:
-    """While a pass edits this graph through this module alone, its names are gathered once instead of for every new one."""
+    """Gather the graph's names once instead of for every new one, while a pass edits it through this module alone."""
     token = _NAMING.set((graph, _taken(graph)))
     try:
         yield
