@@ -28,6 +28,7 @@ from edgeprune.passes.inline_functions import inline_functions
 from edgeprune.passes.lift_constants import lift_constants
 from edgeprune.passes.propagate_shapes import Facts, derive, reshape_target
 from edgeprune.passes.remove_noops import inverse_pair, passed_through
+from edgeprune.passes.simplify_views import simplify_view
 from edgeprune.passes.split_qkv import split_qkv
 
 _MAX_ROUNDS = 6
@@ -50,7 +51,10 @@ def canonicalize(model: ir.Model, *, verify: bool = True) -> ir.Model:
     name_everything(result)
     graphs.infer_shapes(result)
     _settle(result)
-    if fold_batchnorm(result) + split_qkv(result):
+    changed = fold_batchnorm(result)
+    remove_dead(result.graph)
+    changed += split_qkv(result)
+    if changed:
         remove_dead(result.graph)
         graphs.infer_shapes(result)
         _settle(result)
@@ -95,7 +99,7 @@ def _simplify(model: ir.Model) -> int:
         if source is not None:
             changes += replace_value(node.outputs[0], source)
             continue
-        changes += _constant_target(node, facts, names)
+        changes += _constant_target(node, facts, names) or simplify_view(node, names)
     return changes
 
 

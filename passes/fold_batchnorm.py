@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from edgeprune.passes._edit import (
     Names,
     add_initializer,
+    add_node,
     constant,
+    dim_keys,
     input_at,
     int_attribute,
     is_op,
@@ -58,24 +60,80 @@ def _affine(node: ir.Node) -> tuple[Array, Array] | None:
 
 def _into_producer(node: ir.Node, scale: Array, shift: Array, names: Names) -> bool:
     source = node.inputs[0]
-    producer = source.producer() if source is not None else None
-    if source is None or producer is None or not is_op(producer, *_PRODUCERS) or only_use(source) is None:
+    found = _producer(source, len(scale)) if source is not None else None
+    if source is None or found is None or found.graph is not node.graph:
         return False
-    if producer.graph is not node.graph or not _plain_gemm(producer):
+    if is_op(found, "MatMul", "Add"):
+        return _into_matmul(found, scale, shift, names) and replace_value(node.outputs[0], source)
+    if not _plain_gemm(found):
         return False
-    weight, bias = constant(input_at(producer, 1)), constant(input_at(producer, 2))
-    if weight is None or (input_at(producer, 2) is not None and bias is None):
+    weight, bias = constant(input_at(found, 1)), constant(input_at(found, 2))
+    if weight is None or (input_at(found, 2) is not None and bias is None):
         return False
-    axis = _output_axis(producer)
+    axis = _output_axis(found)
     if axis is None:  # ConvTranspose: (in, out/group, ...), the groups laid along the input axis
-        groups = int_attribute(producer, "group", 1)
+        groups = int_attribute(found, "group", 1)
         factor = np.repeat(scale.reshape(groups, 1, -1), weight.shape[0] // groups, axis=1).reshape(weight.shape[0], -1)
         factor = factor.reshape(*factor.shape, *(1,) * (weight.ndim - 2))
     else:
         factor = scale.reshape([-1 if a == axis else 1 for a in range(weight.ndim)])
     old = np.zeros(()) if bias is None else bias.astype(np.float64)
-    _set_weights(producer, weight * factor, old * scale + shift, weight.dtype, names)
+    _set_weights(found, weight * factor, old * scale + shift, weight.dtype, names)
     return replace_value(node.outputs[0], source)
+
+
+def _producer(value: ir.Value, channels: int) -> ir.Node | None:
+    """The linear node that computes a value which nothing else reads, past reshapes that leave the last axis alone.
+
+    A linear layer on tokens is normalized as ``MatMul, Flatten to (tokens, channels), BatchNormalization``.
+    """
+    passed = False
+    while only_use(value) is not None and (node := value.producer()) is not None:
+        if is_op(node, *_PRODUCERS):
+            return node if not passed else None
+        if len(value.shape or ()) < 2 or dim_keys(value) is None or (dim_keys(value) or ())[-1] != channels:
+            return None
+        source = node.inputs[0]
+        if is_op(node, "MatMul", "Add") and (passed or len(value.shape or ()) == 2):
+            return node
+        if not is_op(node, "Reshape", "Flatten") or source is None or (dim_keys(source) or (None,))[-1] != channels:
+            return None
+        if not passed and len(value.shape or ()) != 2:
+            return None  # the axis that is normalized is not the last
+        value, passed = source, True
+    return None
+
+
+def _into_matmul(node: ir.Node, scale: Array, shift: Array, names: Names) -> bool:
+    """Fold into a MatMul with a constant right operand, and the Add of a constant vector after it if there is one."""
+    matmul, added = node, None
+    if is_op(node, "Add"):
+        sides = [i for i in (0, 1) if constant(input_at(node, i)) is not None]
+        other = node.inputs[1 - sides[0]] if len(sides) == 1 else None
+        producer = other.producer() if other is not None else None
+        added = constant(node.inputs[sides[0]]) if sides else None
+        if other is None or producer is None or added is None or added.shape != scale.shape or only_use(other) is None:
+            return False
+        matmul = producer
+    weight = constant(input_at(matmul, 1))
+    if not is_op(matmul, "MatMul") or weight is None or weight.ndim != 2 or weight.shape[1] != len(scale):
+        return False
+    assert node.graph is not None
+    base = matmul.inputs[1].name if matmul.inputs[1] is not None else matmul.name
+    folded = add_initializer(node.graph, names.fresh(f"{base}_folded"), (weight * scale).astype(weight.dtype))
+    bias = shift if added is None else added.astype(np.float64) * scale + shift
+    vector = add_initializer(node.graph, names.fresh(f"{base}_bias"), bias.astype(weight.dtype))
+    matmul.replace_input_with(1, folded)
+    if is_op(node, "Add"):
+        node.replace_input_with(sides[0], vector)
+        return True
+    output = matmul.outputs[0]
+    uses = list(output.uses())
+    addition = add_node(uses[0].node, "Add", [output, vector], names, name=f"{matmul.name}_bias")
+    addition.outputs[0].shape, addition.outputs[0].type = output.shape, output.type
+    for use in uses:
+        use.node.replace_input_with(use.idx, addition.outputs[0])
+    return True
 
 
 def _into_consumer(node: ir.Node, scale: Array, shift: Array, names: Names) -> bool:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx_ir as ir
@@ -14,10 +14,12 @@ from edgeprune.passes._edit import (
     ONNX_DOMAINS,
     constant_tensor,
     has_subgraph,
-    int_attribute,
-    ints_attribute,
     static_shape,
 )
+from edgeprune.passes._numpy_ops import NUMPY
+
+if TYPE_CHECKING:
+    import onnx
 
 GROWTH_LIMIT_BYTES = 4 << 20
 """A constant that is larger than its inputs together is stored only up to this size: an Expand to a huge tensor stays a node."""
@@ -62,10 +64,10 @@ def fold_node(node: ir.Node, opset: int) -> list[Array] | None:
     if not _small(node, input_bytes, tensors):
         return None
     arrays = [None if tensor is None else tensor.numpy() for tensor in tensors]
-    direct = _DIRECT.get(node.op_type)
+    direct = NUMPY.get(node.op_type)
     results = direct(node, arrays, opset) if direct is not None else None
     if results is None:
-        results = _by_reference(node, arrays, opset)
+        results = _evaluate(node, arrays, opset)
     if results is None or sum(r.nbytes for r in results) > max(input_bytes, GROWTH_LIMIT_BYTES):
         return None
     return results
@@ -88,133 +90,8 @@ def _small(node: ir.Node, input_bytes: int, tensors: list[ir.TensorProtocol | No
     return True
 
 
-def _axes(node: ir.Node, inputs: list[Array | None], rank: int) -> tuple[int, ...] | None:
-    """Axes of Squeeze and Unsqueeze: an input from opset 13, an attribute before."""
-    if len(inputs) > 1 and inputs[1] is not None:
-        axes = tuple(int(a) for a in inputs[1].reshape(-1))
-    else:
-        given = ints_attribute(node, "axes")
-        if given is None:
-            return None
-        axes = given
-    return tuple(a % rank for a in axes)
-
-
-def _squeeze(node: ir.Node, inputs: list[Array | None], opset: int) -> list[Array] | None:
-    x = inputs[0]
-    assert x is not None
-    axes = _axes(node, inputs, max(x.ndim, 1))
-    return [x.squeeze() if axes is None else x.squeeze(axes)]
-
-
-def _unsqueeze(node: ir.Node, inputs: list[Array | None], opset: int) -> list[Array] | None:
-    x = inputs[0]
-    assert x is not None
-    count = len(ints_attribute(node, "axes") or ()) if len(inputs) < 2 or inputs[1] is None else inputs[1].size
-    axes = _axes(node, inputs, x.ndim + count)
-    return None if axes is None else [np.expand_dims(x, axes)]
-
-
-def _transpose(node: ir.Node, inputs: list[Array | None], opset: int) -> list[Array] | None:
-    assert inputs[0] is not None
-    return [inputs[0].transpose(ints_attribute(node, "perm"))]  # a view: nothing is copied until it is written out
-
-
-def _reshape(node: ir.Node, inputs: list[Array | None], opset: int) -> list[Array] | None:
-    x = inputs[0]
-    if x is None or opset < 5 or len(inputs) < 2 or inputs[1] is None:
-        return None
-    target = [int(d) for d in inputs[1]]
-    if not int_attribute(node, "allowzero", 0):
-        target = [x.shape[i] if d == 0 else d for i, d in enumerate(target)]
-    return [x.reshape(target)]
-
-
-def _gather(node: ir.Node, inputs: list[Array | None], opset: int) -> list[Array] | None:
-    x, index = inputs
-    assert x is not None
-    assert index is not None
-    return [np.asarray(np.take(x, index, axis=int_attribute(node, "axis", 0)))]
-
-
-def _concat(node: ir.Node, inputs: list[Array | None], opset: int) -> list[Array] | None:
-    return [np.concatenate([x for x in inputs if x is not None], axis=int_attribute(node, "axis", 0))]
-
-
-def _slice(node: ir.Node, inputs: list[Array | None], opset: int) -> list[Array] | None:
-    x = inputs[0]
-    if x is None or opset < 10 or inputs[1] is None or inputs[2] is None:
-        return None
-    starts, ends = inputs[1].tolist(), inputs[2].tolist()
-    axes = inputs[3].tolist() if len(inputs) > 3 and inputs[3] is not None else list(range(len(starts)))
-    steps = inputs[4].tolist() if len(inputs) > 4 and inputs[4] is not None else [1] * len(starts)
-    index = [slice(None)] * x.ndim
-    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        size = x.shape[axis]
-        if step < 0 and end < -size:
-            end = None  # numpy would count from the end
-        index[axis] = slice(start, end, step)
-    return [x[tuple(index)]]
-
-
-def _cast(node: ir.Node, inputs: list[Array | None], opset: int) -> list[Array] | None:
-    x, target = inputs[0], ir.DataType(node.attributes["to"].as_int())
-    assert x is not None
-    plain = (np.bool_, np.integer, np.floating)
-    if target is ir.DataType.STRING or not any(np.issubdtype(d, k) for k in plain for d in (x.dtype,)):
-        return None
-    if np.issubdtype(x.dtype, np.floating) and np.issubdtype(target.numpy(), np.integer) and not np.isfinite(x).all():
-        return None
-    return [x.astype(target.numpy())] if target.itemsize >= 1 and target.numpy().kind in "biuf" else None
-
-
-def _constant_of_shape(node: ir.Node, inputs: list[Array | None], opset: int) -> list[Array] | None:
-    assert inputs[0] is not None
-    value = node.attributes.get("value")
-    fill = np.zeros(1, np.float32) if value is None else value.as_tensor().numpy()
-    return [np.full([int(d) for d in inputs[0]], fill.reshape(-1)[0], fill.dtype)]
-
-
-def _binary(
-    operation: Callable[[Array, Array], Array],
-) -> Callable[[ir.Node, list[Array | None], int], list[Array] | None]:
-    def evaluate(node: ir.Node, inputs: list[Array | None], opset: int) -> list[Array] | None:
-        a, b = inputs
-        if a is None or b is None or opset < 7:
-            return None
-        return [np.asarray(operation(a, b))]
-
-    return evaluate
-
-
-def _divide(a: Array, b: Array) -> Array:
-    """ONNX divides integers toward zero, numpy toward minus infinity."""
-    if not np.issubdtype(a.dtype, np.integer):
-        return a / b
-    quotient, remainder = np.divmod(a, b)
-    return quotient + ((remainder != 0) & ((a < 0) != (b < 0)))
-
-
-_DIRECT: dict[str, Callable[[ir.Node, list[Array | None], int], list[Array] | None]] = {
-    "Add": _binary(np.add),
-    "And": _binary(np.logical_and),
-    "Cast": _cast,
-    "Concat": _concat,
-    "ConstantOfShape": _constant_of_shape,
-    "Div": _binary(_divide),
-    "Equal": _binary(np.equal),
-    "Gather": _gather,
-    "Identity": lambda node, inputs, opset: [x for x in inputs if x is not None],
-    "Mul": _binary(np.multiply),
-    "Reshape": _reshape,
-    "Slice": _slice,
-    "Squeeze": _squeeze,
-    "Sub": _binary(np.subtract),
-    "Transpose": _transpose,
-    "Unsqueeze": _unsqueeze,
-}
-"""The operators of shape arithmetic, of which graphs hold thousands; all others go through ONNX's reference."""
-
+_MOVES = frozenset({"Compress", "GatherElements", "GatherND", "Pad", "ScatterElements", "ScatterND", "Tile", "Trilu"})
+"""Operators that compute nothing, so that ONNX's reference gives the same bits as any runtime."""
 
 _REFUSALS = (
     ArithmeticError,
@@ -226,32 +103,66 @@ _REFUSALS = (
     TypeError,
     ValueError,
 )
-"""What the reference raises for operators, versions or types that it does not know; such a node simply stays."""
+"""What the evaluators raise for operators, versions or types that they do not know; such a node simply stays."""
 
 
-def _by_reference(node: ir.Node, arrays: list[Array | None], opset: int) -> list[Array] | None:
-    """Evaluate a node with ONNX's reference implementation; None where it has none or refuses."""
+def _evaluate(node: ir.Node, arrays: list[Array | None], opset: int) -> list[Array] | None:
+    """Run a node alone: in onnxruntime, to round as it will, or in ONNX's reference where that cannot; None if neither can."""
     import onnx
-    from onnx.reference import ReferenceEvaluator
 
     names = [f"i{k}" if array is not None else "" for k, array in enumerate(arrays)]
     proto = ir.serde.serialize_node(node)
     del proto.input[:]
     proto.input.extend(names)
-    outputs = [name for name in proto.output if name]
     graph = onnx.GraphProto(name="constant", node=[proto])
-    for name, array in zip(names, arrays, strict=True):
-        if array is not None:
-            graph.input.append(
-                onnx.helper.make_tensor_value_info(name, ir.DataType.from_numpy(array.dtype).value, array.shape)
-            )
-    graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
-    model = onnx.ModelProto(ir_version=10, graph=graph, opset_import=[onnx.OperatorSetIdProto(version=opset)])
+    feeds = {name: array for name, array in zip(names, arrays, strict=True) if array is not None}
+    for name, array in feeds.items():
+        dtype = ir.DataType.from_numpy(array.dtype).value
+        graph.input.append(onnx.helper.make_tensor_value_info(name, dtype, array.shape))
+    for value in node.outputs:
+        if value.name:
+            dtype = onnx.TypeProto()
+            if value.dtype is not None:
+                dtype.tensor_type.elem_type = value.dtype.value
+            graph.output.append(onnx.ValueInfoProto(name=value.name, type=dtype))
+    model = onnx.ModelProto(ir_version=8, graph=graph, opset_import=[onnx.OperatorSetIdProto(version=opset)])
+    runners = (_in_reference,) if node.op_type in _MOVES else (_in_onnxruntime, _in_reference)
+    for run in runners:
+        results = run(model, feeds)
+        if results is not None:
+            return results
+    return None
+
+
+def _in_onnxruntime(model: onnx.ModelProto, feeds: dict[str, Array]) -> list[Array] | None:
+    import onnxruntime as ort
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        with np.errstate(all="ignore"):
-            results = ReferenceEvaluator(model).run(
-                None, {name: array for name, array in zip(names, arrays, strict=True) if array is not None}
-            )
+        session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        results = session.run(None, feeds)
+    except (state.Fail, state.InvalidArgument, state.InvalidGraph, state.NotImplemented, state.RuntimeException):
+        return None
     except _REFUSALS:
         return None
-    return [np.asarray(r) for r in results] if all(isinstance(r, np.ndarray | np.generic) for r in results) else None
+    return _arrays(results)
+
+
+def _in_reference(model: onnx.ModelProto, feeds: dict[str, Array]) -> list[Array] | None:
+    from onnx.reference import ReferenceEvaluator
+
+    try:
+        with np.errstate(all="ignore"):
+            return _arrays(ReferenceEvaluator(model).run(None, feeds))
+    except _REFUSALS:
+        return None
+
+
+def _arrays(results: Sequence[object]) -> list[Array] | None:
+    """Results as arrays; None if one is a sequence, an optional or text."""
+    found = [np.asarray(r) for r in results if isinstance(r, np.ndarray | np.generic)]
+    return found if len(found) == len(results) and all(r.dtype.kind in "biufcV" for r in found) else None

@@ -48,7 +48,9 @@ def _tensor(node: ir.Node) -> ir.TensorProtocol | None:
     if attribute.is_ref():
         return None
     if name == "value":
-        tensor = attribute.as_tensor()
+        tensor: ir.TensorProtocol = (
+            attribute.value
+        )  # as_tensor() checks a protocol, which takes longer than all the rest
         return None if tensor.dtype is ir.DataType.STRING else tensor
     dtypes: dict[str, Any] = {
         "value_float": np.float32,
