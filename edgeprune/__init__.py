@@ -23,18 +23,22 @@ if TYPE_CHECKING:
     from edgeprune import errors as errors
     from edgeprune.calibration_spec import CalibrationSpec as CalibrationSpec
     from edgeprune.compiler import compile_model as compile
-    from edgeprune.compiler import prune_model as prune
+    from edgeprune.plan import Plan as Plan
+    from edgeprune.pruner import prune_model as prune
     from edgeprune.report.model import Report as Report
+    from edgeprune.targets import load_profile as load_profile
 
 _HOME = {
     "CalibrationSpec": "edgeprune.calibration_spec:CalibrationSpec",
+    "Plan": "edgeprune.plan:Plan",
     "Report": "edgeprune.report.model:Report",
     "compile": "edgeprune.compiler:compile_model",
     "errors": "edgeprune.errors",
-    "prune": "edgeprune.compiler:prune_model",
+    "load_profile": "edgeprune.targets:load_profile",
+    "prune": "edgeprune.pruner:prune_model",
 }
 
-__all__ = ["CalibrationSpec", "Report", "__version__", "compile", "errors", "prune"]
+__all__ = ["CalibrationSpec", "Plan", "Report", "__version__", "compile", "errors", "load_profile", "prune"]
 
 
 def __getattr__(name: str) -> object:

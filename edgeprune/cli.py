@@ -9,6 +9,7 @@ import click
 
 import edgeprune
 from edgeprune import cli_support as support
+from edgeprune.cli_devices import predict, targets
 from edgeprune.cli_reports import gate, report
 from edgeprune.cli_support import MODEL, POSITIVE, Shown
 from edgeprune.errors import UsageError
@@ -74,6 +75,9 @@ def compile_command(
     """Compress MODEL for a target within a budget, and measure the result against the original."""
     if sum(limit is not None for limit in (latency_ms, speedup, max_drop)) > 1:
         raise UsageError("--latency-ms, --speedup and --max-drop are three ways to say the budget: give one")
+    from edgeprune.targets import load_profile
+
+    target = load_profile(target).name
     from edgeprune.compiler import compile_model
 
     out = out or model.with_name(f"{model.stem}.{target}")
@@ -125,7 +129,7 @@ def prune(
     shown: Shown,
 ) -> None:
     """Remove a share of MODEL's channels and heads, whatever the latency."""
-    from edgeprune.compiler import prune_model
+    from edgeprune.pruner import prune_model
 
     out = out or model.with_name(f"{model.stem}.pruned")
     result = prune_model(
@@ -178,8 +182,8 @@ def bench(
     print_measurements(support.output_console(), result.measurements, result.speedup)
 
 
-cli.add_command(gate)
-cli.add_command(report)
+for command in (gate, predict, report, targets):
+    cli.add_command(command)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

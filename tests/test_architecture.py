@@ -74,8 +74,13 @@ def modules() -> dict[str, Path]:
     return found
 
 
-def imported(name: str) -> Iterator[str]:
+@cache
+def imported(name: str) -> frozenset[str]:
     """What a module imports when it runs, within functions too; not what it imports for its types alone."""
+    return frozenset(_imported(name))
+
+
+def _imported(name: str) -> Iterator[str]:
     tree = ast.parse(modules()[name].read_text(encoding="utf-8"))
     only_types = {
         id(node)

@@ -72,6 +72,11 @@ def test_version(capsys: pytest.CaptureFixture[str]):
         (["compile", "{net}", "--target", "cpu", "--size", "0x3"], 2, "--size takes HEIGHTxWIDTH"),
         (["prune", "{net}", "--ratio", "1.0"], 2, "--ratio"),
         (["bench", "{net}", "--target", "orin"], 5, "'orin'"),
+        (["bench", "{net}", "--target", "toaster"], 2, "toaster"),
+        (["compile", "{net}", "--target", "../toaster"], 2, "toaster"),
+        (["predict", "{net}", "--target", "toaster"], 2, "toaster"),
+        (["predict", "{net}", "--target", "cpu"], 5, "cpu"),
+        (["predict", "{net}", "--target", "orin", "--power-mode", "9000W"], 2, "9000W"),
         (["bench", "{net}", "--shape", "z=1"], 2, "no input 'z'"),
         (["bench", "{tmp}/none.onnx"], 3, "none.onnx"),
         (["bench", "{tmp}/text.onnx"], 3, "text.onnx"),
@@ -116,6 +121,23 @@ def test_report_is_shown_and_written(reported: Path, capsys: pytest.CaptureFixtu
     assert "net.onnx compiled for cpu" in capsys.readouterr().out
     assert page.read_text().startswith("<!DOCTYPE html>")
     assert text.read_text().startswith("## edgeprune")
+
+
+def test_targets_are_listed(capsys: pytest.CaptureFixture[str]):
+    assert run("targets", "--json") == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert listed["cpu"]["source"] == "measured at first use"
+    assert run("targets") == 0
+    assert listed["orin"]["title"] in capsys.readouterr().out
+
+
+def test_predictions_are_printed(net: Path, capsys: pytest.CaptureFixture[str]):
+    assert run("predict", net, "--target", "orin", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["latency_ms"] > 0
+    assert found["error"] > 0
+    assert run("predict", net, "--target", "orin", "--precision", "int8", "--power-mode", "15W") == 0
+    assert "ms predicted, not measured, on orin (15W), int8" in capsys.readouterr().out
 
 
 def test_bench_prints_json(net: Path, capsys: pytest.CaptureFixture[str]):

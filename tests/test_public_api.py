@@ -12,7 +12,8 @@ HEAVY = ("numpy", "onnx", "onnx_ir", "onnxruntime", "rich", "scipy", "highspy", 
 
 
 def test_names():
-    assert sorted(edgeprune.__all__) == ["CalibrationSpec", "Report", "__version__", "compile", "errors", "prune"]
+    names = ["CalibrationSpec", "Plan", "Report", "__version__", "compile", "errors", "load_profile", "prune"]
+    assert edgeprune.__all__ == names
 
 
 @pytest.mark.parametrize("name", edgeprune.__all__)

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from edgeprune.bench import Measurement
 from edgeprune.report.model import Accuracy, Report
 
+NO_TARGET = "none"
+"""What a prune for no particular device says is its target."""
+
 _CALLED = {"compile": "compiled", "prune": "pruned"}
 
 
@@ -22,7 +25,8 @@ class Row:
 
 def headline(report: Report) -> str:
     """One sentence on what was reached."""
-    parts = [f"{report.model.file} {_CALLED[report.command]} for {report.target}"]
+    whole = f"{report.model.file} {_CALLED[report.command]}"
+    parts = [whole if report.target == NO_TARGET else f"{whole} for {report.target}"]
     if report.latency is not None:
         parts.append(f"{report.latency.speedup.value:.2f}x as fast, measured")
     elif report.predicted is not None:

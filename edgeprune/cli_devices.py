@@ -1,0 +1,75 @@
+"""Commands on targets: what there is, and how fast a model would be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgeprune import cli_support as support
+from edgeprune.cli_support import MODEL, Shown
+
+_COSTLIEST = 10
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@support.say_how_much
+def targets(as_json: bool, shown: Shown) -> None:
+    """List the devices that models can be compiled for."""
+    from edgeprune.targets import load_profile, target_names
+
+    profiles = [load_profile(name) for name in target_names()]
+    if as_json:
+        support.print_json(
+            {
+                profile.name: {
+                    "title": profile.title,
+                    "source": profile.source,
+                    "error": profile.error and profile.error.median,
+                    "precisions": profile.precisions,
+                    "power_modes": [mode.name for mode in profile.power_modes],
+                }
+                for profile in profiles
+            }
+        )
+        return
+    from edgeprune.report.terminal import print_targets
+
+    print_targets(support.output_console(), profiles)
+
+
+@click.command()
+@click.argument("model", type=MODEL)
+@click.option("--target", required=True, help="The device; `edgeprune targets` lists them.")
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "fp16", "int8", "best"]),
+    help="Of all layers; best is the fastest mix [default: what the graph says].",
+)
+@click.option("--power-mode", metavar="NAME", help="One of the target's [default: the fastest].")
+@support.shape_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@support.say_how_much
+def predict(
+    model: Path,
+    target: str,
+    precision: str | None,
+    power_mode: str | None,
+    shapes: dict[str, tuple[int, ...]],
+    as_json: bool,
+    shown: Shown,
+) -> None:
+    """Predict MODEL's latency on a target that is not at hand, with the error to expect."""
+    from typing import cast
+
+    from edgeprune.predict import Wanted
+    from edgeprune.predict import predict as predicted
+
+    found = predicted(model, target, power_mode, cast("Wanted | None", precision), shapes)
+    if as_json:
+        support.print_json(found.to_json())
+        return
+    from edgeprune.report.terminal import print_prediction
+
+    print_prediction(support.output_console(), found, _COSTLIEST)
