@@ -44,19 +44,13 @@ def test_every_module_is_in_a_package():
     assert [file for folder in FOLDERS.values() for file in folder.rglob("*.py") if file.parent not in folders] == []
 
 
-def test_every_data_file_is_installed():
+def test_every_data_file_beside_modules_is_installed():
     patterns = PROJECT["tool"]["setuptools"]["package-data"]
     folders = package_folders()
-    for root in FOLDERS.values():
-        for file in root.rglob("*"):
-            if file.is_dir() or file.suffix == ".py" or "__pycache__" in file.parts:
-                continue
-            package, folder = max(
-                ((name, path) for name, path in folders.items() if file.is_relative_to(path)),
-                key=lambda x: len(x[1].parts),
-            )
-            relative = file.relative_to(folder).as_posix()
-            assert any(fnmatch.fnmatch(relative, pattern) for pattern in patterns.get(package, [])), file
+    for package, folder in folders.items():
+        for file in folder.iterdir():
+            if file.is_file() and file.suffix != ".py":
+                assert any(fnmatch.fnmatch(file.name, pattern) for pattern in patterns.get(package, [])), file
 
 
 def test_the_version_is_said_once():

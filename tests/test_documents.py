@@ -1,0 +1,63 @@
+"""What the documents say is so: commands parse, links lead somewhere, names exist."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+
+import edgeprune
+from edgeprune.cli import cli
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])
+LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)")
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def blocks(language: str) -> list[str]:
+    """All code blocks of a language in all documents."""
+    texts = [document.read_text(encoding="utf-8") for document in DOCUMENTS]
+    return [code for text in texts for kind, code in BLOCK.findall(text) if kind == language]
+
+
+def commands() -> list[str]:
+    """All calls of edgeprune in shell blocks, without their comments."""
+    lines = [line for block in blocks("sh") for line in block.replace("\\\n", " ").splitlines()]
+    return [line for line in lines if line.startswith("edgeprune ")]
+
+
+@pytest.mark.parametrize("line", commands())
+def test_commands_parse(line: str):
+    _, name, *arguments = shlex.split(line, comments=True)
+    command = cli.commands[name]
+    with command.make_context(name, arguments, parent=click.Context(cli)) as context:
+        assert context.params
+
+
+def test_every_command_is_shown():
+    assert {line.split()[1] for line in commands()} >= set(cli.commands)
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_python_is_valid_and_uses_public_names(code: str):
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "edgeprune":
+            assert node.attr in edgeprune.__all__
+
+
+@pytest.mark.parametrize(
+    "target", sorted({t for block in blocks("sh") for t in re.findall(r"^make ([\w-]+)", block, re.MULTILINE)})
+)
+def test_make_targets_exist(target: str):
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document: Path):
+    for link in LINK.findall(document.read_text(encoding="utf-8")):
+        assert (document.parent / link).exists(), link
