@@ -1,0 +1,294 @@
+"""The kernels a GPU inference runtime would launch for a graph: what the analytic cost model prices.
+
+One :class:`Kernel` is one launch. It is described by the sizes that decide its time, in the notation of implicit matrix
+products: ``groups`` independent products (rows, k) (k, n) with k = cin / groups * taps and n = cout / groups.
+Activations that a kernel reads and writes are counted per channel, so that the same record prices every pruned width.
+
+Which nodes share a launch is decided by :mod:`edgeprune.fusion`, after TensorRT's documented and logged behaviour.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import onnx_ir as ir
+
+from edgeprune.fusion import Cluster, fuse
+
+Kind = Literal["conv", "depthwise", "matmul", "attention", "pointwise", "reduce", "pool", "copy", "concat", "unknown"]
+Epilogue = Literal["none", "simple", "complex"]
+
+CONTRACTIONS: frozenset[Kind] = frozenset({"conv", "matmul", "attention"})
+"""Kinds that run on tensor cores where the device has them."""
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One launch.
+
+    ``anchor`` is the node that names it and ``nodes`` all of its nodes; ``input`` and ``output`` are the values whose
+    channel axes are ``cin`` and ``cout`` long. ``read_positions`` and ``write_positions`` are elements per channel of
+    those; ``side_elements`` are elements per output channel of other operands that an epilogue reads (a residual).
+    ``epilogue`` is ``complex`` where only a code generator can attach it to the product (SiLU, activation before
+    addition). ``weighted`` is false for a product of two activations. ``repeats`` counts sequential launches (time
+    steps of a recurrence). ``quantized`` marks operands that come from DequantizeLinear. ``reads`` and ``writes`` are
+    the computed values that pass between launches.
+    """
+
+    anchor: str
+    nodes: tuple[str, ...]
+    kind: Kind
+    input: str
+    output: str
+    groups: int
+    rows: int
+    cin: int
+    cout: int
+    taps: int
+    read_positions: float
+    write_positions: float
+    side_elements: float = 0.0
+    epilogue: Epilogue = "none"
+    weighted: bool = True
+    keys: int = 0
+    repeats: int = 1
+    quantized: bool = False
+    reads: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of the product, epilogue not counted."""
+        if self.kind == "depthwise":
+            return self.rows * self.cout * self.taps
+        if self.kind == "attention":
+            return self.rows * self.keys * (self.cin + self.cout)
+        if self.kind in CONTRACTIONS:
+            return self.rows * self.taps * self.cin * self.cout // self.groups * self.repeats
+        return 0
+
+    def to_json(self) -> dict[str, object]:
+        """Field name -> value."""
+        return asdict(self)
+
+
+def kernels_of(model: ir.Model) -> tuple[Kernel, ...]:
+    """Kernels of a model whose shapes are known, in launch order.
+
+    Raises:
+        ModelError: if a tensor's shape is not fully known; the text names the tensor.
+    """
+    clusters = fuse(model)
+    return tuple(_kernel(cluster, dict(clusters.shapes)) for cluster in clusters.clusters)
+
+
+def _kernel(cluster: Cluster, shapes: Mapping[str, tuple[int, ...]]) -> Kernel:
+    node = cluster.anchor
+    builder = {
+        "Conv": _conv,
+        "ConvTranspose": _conv_transpose,
+        "Gemm": _gemm,
+        "MatMul": _matmul,
+        "LSTM": _recurrent,
+        "GRU": _recurrent,
+        "RNN": _recurrent,
+    }.get(node.op_type, _movement)
+    if cluster.kind == "attention":
+        builder = _attention
+    if cluster.kind == "unknown":
+        builder = _movement
+    return builder(cluster, shapes)
+
+
+def _make(cluster: Cluster, kind: Kind, **sizes: object) -> Kernel:
+    common: dict[str, object] = {
+        "anchor": str(cluster.anchor.name),
+        "nodes": tuple(str(n.name) for n in cluster.nodes),
+        "kind": kind,
+        "input": cluster.input,
+        "output": cluster.output,
+        "epilogue": cluster.epilogue,
+        "quantized": cluster.quantized,
+        "reads": tuple(cluster.sources),
+        "writes": tuple(cluster.writes),
+    }
+    return Kernel(**{**common, **sizes})  # type: ignore[arg-type]
+
+
+def _side(cluster: Cluster, shapes: Mapping[str, tuple[int, ...]], channels: int) -> float:
+    """Elements per output channel of residual operands and of intermediate results that are used elsewhere."""
+    return sum(math.prod(shapes[v]) for v in cluster.sides) / max(channels, 1)
+
+
+def _conv(cluster: Cluster, shapes: Mapping[str, tuple[int, ...]]) -> Kernel:
+    node = cluster.anchor
+    data, weight, out = (shapes[_name(v)] for v in (node.inputs[0], node.inputs[1], node.outputs[0]))
+    groups = _int(node, "group", 1)
+    cin, cout = data[1], out[1]
+    depthwise = groups > 1 and groups == cin
+    return _make(
+        cluster,
+        "depthwise" if depthwise else "conv",
+        groups=1 if depthwise else groups,
+        rows=out[0] * math.prod(out[2:]),
+        cin=cin,
+        cout=cout,
+        taps=math.prod(weight[2:]),
+        read_positions=math.prod(data) / cin,
+        write_positions=math.prod(out) / cout,
+        side_elements=_side(cluster, shapes, cout),
+    )
+
+
+def _conv_transpose(cluster: Cluster, shapes: Mapping[str, tuple[int, ...]]) -> Kernel:
+    """Every input position is multiplied by all taps: as many products as a convolution from output to input."""
+    node = cluster.anchor
+    data, weight, out = (shapes[_name(v)] for v in (node.inputs[0], node.inputs[1], node.outputs[0]))
+    cin, cout = data[1], out[1]
+    rows = out[0] * math.prod(out[2:])
+    macs_per_pair = data[0] * math.prod(data[2:]) * math.prod(weight[2:])
+    return _make(
+        cluster,
+        "conv",
+        groups=_int(node, "group", 1),
+        rows=rows,
+        cin=cin,
+        cout=cout,
+        taps=max(1, round(macs_per_pair / rows)),
+        read_positions=math.prod(data) / cin,
+        write_positions=math.prod(out) / cout,
+        side_elements=_side(cluster, shapes, cout),
+    )
+
+
+def _gemm(cluster: Cluster, shapes: Mapping[str, tuple[int, ...]]) -> Kernel:
+    node = cluster.anchor
+    data, out = shapes[_name(node.inputs[0])], shapes[_name(node.outputs[0])]
+    k = data[0] if _int(node, "transA", 0) else data[1]
+    return _product(cluster, shapes, batch=1, rows=out[0], k=k, n=out[1], weighted=node.inputs[1] is not None)
+
+
+def _matmul(cluster: Cluster, shapes: Mapping[str, tuple[int, ...]]) -> Kernel:
+    node = cluster.anchor
+    left, right, out = (shapes[_name(v)] for v in (node.inputs[0], node.inputs[1], node.outputs[0]))
+    k = left[-1]
+    rows = out[-2] if len(out) > 1 and len(left) > 1 else 1
+    n = right[-1] if len(right) > 1 else 1
+    batch = max(1, math.prod(out) // max(1, rows * n))
+    weighted = cluster.weighted
+    if math.prod(right[:-2]) == 1:
+        # One right-hand side for the whole batch: a single tall product.
+        return _product(cluster, shapes, batch=1, rows=rows * batch, k=k, n=n, weighted=weighted)
+    return _product(cluster, shapes, batch=batch, rows=rows, k=k, n=n, weighted=weighted)
+
+
+def _product(
+    cluster: Cluster,
+    shapes: Mapping[str, tuple[int, ...]],
+    *,
+    batch: int,
+    rows: int,
+    k: int,
+    n: int,
+    weighted: bool,
+) -> Kernel:
+    return _make(
+        cluster,
+        "matmul",
+        groups=batch,
+        rows=rows,
+        cin=batch * k,
+        cout=batch * n,
+        taps=1,
+        read_positions=float(rows),
+        write_positions=float(rows),
+        side_elements=_side(cluster, shapes, batch * n),
+        weighted=weighted,
+    )
+
+
+def _attention(cluster: Cluster, shapes: Mapping[str, tuple[int, ...]]) -> Kernel:
+    """Softmax(Q Kᵀ) V in one launch: only Q, K, V and the result travel."""
+    first, last = cluster.anchor, cluster.last_product
+    q, scores = shapes[_name(first.inputs[0])], shapes[_name(first.outputs[0])]
+    out = shapes[_name(last.outputs[0])]
+    heads = max(1, math.prod(scores[:-2]))
+    rows, keys = scores[-2], scores[-1]
+    d_qk = q[-1]
+    d_v = max(1, math.prod(out) // (heads * rows))
+    return _make(
+        cluster,
+        "attention",
+        groups=heads,
+        rows=rows,
+        keys=keys,
+        cin=heads * d_qk,
+        cout=heads * d_v,
+        taps=1,
+        read_positions=float(rows + keys),
+        write_positions=float(rows + keys),
+        side_elements=_side(cluster, shapes, heads * d_v),
+        weighted=False,
+    )
+
+
+def _recurrent(cluster: Cluster, shapes: Mapping[str, tuple[int, ...]]) -> Kernel:
+    """A recurrence is one small product after another: time steps do not overlap."""
+    node = cluster.anchor
+    data, weight = shapes[_name(node.inputs[0])], shapes[_name(node.inputs[1])]
+    steps, batch = data[0], data[1]
+    directions, gates, _ = weight
+    hidden = shapes[_name(node.inputs[2])][-1]
+    return _make(
+        cluster,
+        "matmul",
+        groups=directions,
+        rows=batch,
+        cin=directions * (data[2] + hidden),
+        cout=directions * gates,
+        taps=1,
+        read_positions=float(batch),
+        write_positions=float(batch),
+        repeats=steps,
+    )
+
+
+def _movement(cluster: Cluster, shapes: Mapping[str, tuple[int, ...]]) -> Kernel:
+    """Anything whose time is its traffic: pointwise work, reductions, pooling, copies."""
+    read = sum(math.prod(shapes[v]) for v in cluster.reads)
+    written = sum(math.prod(shapes[v]) for v in cluster.writes)
+    # A concatenation is one copy an operand.
+    launches = len(cluster.reads) if cluster.kind == "concat" else 1
+    cin = _channels(shapes.get(cluster.input, ()))
+    cout = _channels(shapes.get(cluster.output, ()))
+    return _make(
+        cluster,
+        cluster.kind,
+        groups=1,
+        rows=max(1, round(written / launches / cout)),
+        cin=cin,
+        cout=cout,
+        taps=cluster.window,
+        read_positions=read / launches / cin,
+        write_positions=written / launches / cout,
+        epilogue="none",
+        repeats=launches,
+    )
+
+
+def _channels(shape: tuple[int, ...]) -> int:
+    if not shape:
+        return 1
+    return max(1, shape[1] if len(shape) >= 4 else shape[-1])
+
+
+def _name(value: ir.Value | None) -> str:
+    return "" if value is None else str(value.name)
+
+
+def _int(node: ir.Node, name: str, default: int) -> int:
+    attribute = node.attributes.get(name)
+    return default if attribute is None else attribute.as_int()

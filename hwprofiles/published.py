@@ -1,0 +1,122 @@
+"""Published latencies and the launches of the models they are about: the data that the cost model is fitted on."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+from collections import Counter
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, cast
+
+from edgeprune.device import Device, Precision
+from edgeprune.errors import UsageError
+from edgeprune.kernels import Kernel, kernels_of
+from edgeprune.targets import load_profile
+
+Counted = tuple[tuple[Kernel, int], ...]
+"""Distinct launches of a model, and how often each occurs."""
+
+_NAMES = frozenset({"anchor", "nodes", "input", "output", "reads", "writes"})
+_SIZES = tuple(f.name for f in fields(Kernel) if f.name not in _NAMES)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One published latency: of a whole batch, in milliseconds.
+
+    ``kernels`` names the model in ``kernels.json.gz``; ``gpu_mhz`` and ``dram_gb_per_s`` are 0 where the power mode
+    says them; ``unused`` is why the row is not fitted, empty where it is.
+    """
+
+    model: str
+    kernels: str
+    batch: int
+    precision: Precision
+    target: str
+    power_mode: str
+    gpu_mhz: float
+    dram_gb_per_s: float
+    latency_ms: float
+    tier: str
+    conditions: str
+    source: str
+    unused: str
+
+    def device(self) -> Device:
+        """The device in the clocks that the row states."""
+        device = load_profile(self.target).device(self.power_mode)
+        return replace(
+            device,
+            clock_mhz=self.gpu_mhz or device.clock_mhz,
+            dram_gb_per_s=self.dram_gb_per_s or device.dram_gb_per_s,
+        )
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Rows of ``published.csv``."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return [_row(record) for record in csv.DictReader(file)]
+
+
+def _row(record: dict[str, str]) -> Row:
+    return Row(
+        model=record["model"],
+        kernels=record["kernels"],
+        batch=int(record["batch"]),
+        precision=cast(Precision, record["precision"]),
+        target=record["target"],
+        power_mode=record["power_mode"],
+        gpu_mhz=float(record["gpu_mhz"] or 0),
+        dram_gb_per_s=float(record["dram_gb_per_s"] or 0),
+        latency_ms=float(record["latency_ms"]),
+        tier=record["tier"],
+        conditions=record["conditions"],
+        source=record["source"],
+        unused=record["unused"],
+    )
+
+
+def read_kernels(path: Path) -> dict[str, Counted]:
+    """Model -> its launches, without names."""
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        document = json.load(file)
+    names = document["fields"]
+    return {
+        model: tuple((_nameless(dict(zip(names, sizes, strict=True))), count) for *sizes, count in launches)
+        for model, launches in document["models"].items()
+    }
+
+
+def _nameless(sizes: dict[str, Any]) -> Kernel:
+    return Kernel(anchor="", nodes=(), input="", output="", **sizes)
+
+
+def counted(kernels: tuple[Kernel, ...]) -> Counted:
+    """Distinct launches and how often each occurs."""
+    return tuple(Counter(_nameless({name: getattr(k, name) for name in _SIZES}) for k in kernels).items())
+
+
+def write_kernels(folder: Path, path: Path) -> None:
+    """Derive the launches of every ``<name>.onnx`` in a folder.
+
+    Raises:
+        UsageError: if the folder holds no model.
+    """
+    from edgeprune import graph
+    from edgeprune.passes.canonicalize import canonicalize
+
+    models = {}
+    for file in sorted(folder.glob("*.onnx")):
+        kernels = kernels_of(canonicalize(graph.load(file), verify=False))
+        models[file.stem] = [[*(getattr(k, n) for n in _SIZES), count] for k, count in counted(kernels)]
+    if not models:
+        raise UsageError(f"no .onnx file in {folder}")
+    write_table(models, path)
+
+
+def write_table(models: dict[str, list[list[object]]], path: Path) -> None:
+    """Store launches; the same launches give the same bytes."""
+    text = json.dumps({"fields": list(_SIZES), "models": models}, separators=(",", ":"))
+    path.write_bytes(gzip.compress(text.encode(), compresslevel=9, mtime=0))
