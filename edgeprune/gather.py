@@ -1,0 +1,89 @@
+"""Rows of many linear layers, gathered in one streaming pass over the calibration data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from edgeprune.calibrate import Calibration
+from edgeprune.errors import CalibrationError
+from edgeprune.linear import Linear
+from edgeprune.sources import Feeds
+from edgeprune.taps import Taps
+
+ACTIVATION_BYTES = 128 << 20
+"""A batch is made small enough that the activations it gives out stay below this."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How many patches are gathered for a layer, at random positions spread evenly over the samples.
+
+    Attributes:
+        rows_per_feature: patches per feature of the layer.
+        least_rows: patches at the least (all, where there are fewer).
+        most_rows: patches at the most.
+        seed: of the choice of positions.
+    """
+
+    rows_per_feature: float = 4.0
+    least_rows: int = 8192
+    most_rows: int = 20_000
+    seed: int = 0
+
+    def rows(self, features: int) -> int:
+        """Patches wanted for a layer."""
+        return min(self.most_rows, max(self.least_rows, round(self.rows_per_feature * features)))
+
+    def choose(self, rng: np.random.Generator, positions: int, features: int, share: float) -> NDArray[np.int64]:
+        """Sorted positions to take from one batch that holds ``share`` of all samples."""
+        wanted = max(1, round(self.rows(features) * share))
+        if wanted >= positions:
+            return np.arange(positions)
+        return np.sort(rng.choice(positions, wanted, replace=False)).astype(np.int64)
+
+
+def gather_rows(
+    model: ir.Model, linears: Sequence[Linear], calibration: Calibration, sampling: Sampling, threads: int = 1
+) -> Iterator[tuple[Linear, NDArray[Any]]]:
+    """For every batch and layer, rows of the layer's input: shape (groups, rows, features).
+
+    Raises:
+        CalibrationError: an activation is NaN or infinite; the text names it.
+    """
+    inputs = {value.name for value in model.graph.inputs}
+    taps = (
+        Taps(model, [linear.input for linear in linears if linear.input not in inputs], threads)
+        if any(linear.input not in inputs for linear in linears)
+        else None
+    )
+    rng = np.random.default_rng(sampling.seed)
+    for feeds, items in sized_batches(calibration, taps):
+        values = {**feeds, **(taps.run(feeds) if taps else {})}
+        for linear in linears:
+            x = values[linear.input]
+            chosen = sampling.choose(rng, linear.positions(x.shape), linear.features, items / calibration.items)
+            rows = linear.rows(x, chosen)
+            require_finite(rows, linear.input)
+            yield linear, rows
+
+
+def sized_batches(calibration: Calibration, taps: Taps | None) -> Iterator[tuple[Feeds, int]]:
+    """Batches with how many items each holds, sized by what one item's activations take in memory."""
+    size = calibration.batch_size
+    if taps is not None and calibration.batchable:
+        first = next(iter(calibration.batches(1)))
+        size = max(1, min(size, ACTIVATION_BYTES // max(1, sum(a.nbytes for a in taps.run(first).values()))))
+    for feeds in calibration.batches(size):
+        yield feeds, len(next(iter(feeds.values()))) if calibration.batchable else 1
+
+
+def require_finite(array: NDArray[Any], name: str) -> None:
+    """Raise CalibrationError if an activation is NaN or infinite."""
+    if not np.isfinite(array.sum(dtype=np.float64)):
+        raise CalibrationError(f"activation {name!r} is NaN or infinite on the calibration data")

@@ -1,0 +1,111 @@
+"""What criteria work from: the groups, the layers that read them, their weights, and statistics of activations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from edgeprune.calibrate import Calibration
+from edgeprune.errors import CalibrationError
+from edgeprune.groups import Group, Ranking
+from edgeprune.linear import Linear, find_linears
+
+Floats = NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Consumer:
+    """A linear layer that contracts a group's channels.
+
+    ``unit`` has shape (layer groups, features): the group's unit that each feature belongs to, or -1.
+    """
+
+    linear: Linear
+    unit: NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
+class Context:
+    """The input of a criterion.
+
+    Attributes:
+        model: the dense canonical model.
+        groups: the groups to rank.
+        calibration: samples, None where a criterion needs none.
+        step: units that will be removed at a time.
+        seed: of the choice of patches.
+    """
+
+    model: ir.Model
+    groups: tuple[Group, ...]
+    calibration: Calibration | None
+    step: int = 1
+    seed: int = 0
+
+    @cached_property
+    def linears(self) -> dict[str, Linear]:
+        """Linear layers by node name."""
+        return find_linears(self.model)
+
+    @cached_property
+    def _by_weight(self) -> Mapping[str, list[Linear]]:
+        found: dict[str, list[Linear]] = {}
+        for linear in self.linears.values():
+            found.setdefault(linear.weight, []).append(linear)
+        return found
+
+    def data(self) -> Calibration:
+        """The calibration samples. Raises CalibrationError if there are none."""
+        if self.calibration is None:
+            raise CalibrationError("this criterion needs calibration data")
+        return self.calibration
+
+    def consumers(self, group: Group) -> list[Consumer]:
+        """The linear layers that contract the group's channels."""
+        found = []
+        for member in group.members:
+            if member.role != "consumer":
+                continue
+            found += [
+                Consumer(linear, linear.feature_values(member.unit))
+                for linear in self._by_weight.get(member.value, ())
+                if linear.channel_axis == member.axis
+            ]
+        return found
+
+    def weight(self, name: str) -> Floats:
+        """An initializer's values as float64."""
+        tensor = self.model.graph.initializers[name].const_value
+        assert tensor is not None, name
+        return tensor.numpy().astype(np.float64)
+
+    def weight_slices(self, group: Group) -> Iterator[tuple[NDArray[np.int32], Floats]]:
+        """For every weight of two axes or more that the group touches: unit of each row, rows (positions, rest)."""
+        for member in group.members:
+            if member.role not in ("producer", "consumer", "pointwise"):
+                continue
+            weight = self.weight(member.value)
+            if weight.ndim < 2 or weight.size == weight.shape[member.axis]:
+                continue
+            moved = np.moveaxis(weight, member.axis, 0)
+            yield member.unit, moved.reshape(moved.shape[0], -1)
+
+
+def sum_over_units(unit: NDArray[np.int32], values: Floats, size: int) -> Floats:
+    """Sum of the values at the positions of each unit: shape (size,); positions of unit -1 are left out."""
+    inside = unit >= 0
+    return np.bincount(unit[inside], weights=values[inside], minlength=size)
+
+
+def ranking_from(scores: Floats) -> Ranking:
+    """Lowest score first; the loss of a removal is the removed share of the total score."""
+    order = np.argsort(scores, kind="stable").astype(np.int64)
+    positive = np.maximum(scores, 0.0)
+    total = float(positive.sum()) or 1.0
+    return Ranking(order, np.concatenate([[0.0], np.cumsum(positive[order]) / total]))

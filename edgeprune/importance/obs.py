@@ -1,0 +1,100 @@
+"""Block optimal brain surgeon: the loss of removing units when all layers that read the group are refitted.
+
+For a consumer ``y = W h + b`` with centred covariance C of h, removing the features P and refitting the others costs
+
+    tr(W_P [C_PP - C_PS C_SS^-1 C_SP] W_P') = tr(W_P (M_PP)^-1 W_P'),   M = (C + r I)^-1
+
+and leaves ``W - W_P M_PP^-1 M_P:`` and ``M - M_:P M_PP^-1 M_P:`` (Hassibi & Stork 1993; blocks: Kurtic et al. 2022;
+one sweep for every width: Kurtic et al. 2023, "ZipLM"). A unit's block is all its features in all its consumers:
+kernel positions of a convolution, the columns of a head, every layer that reads a residual stream. Units go in
+batches, within a batch greedily, and a swap pass exchanges units of the batch with near misses where that pays.
+
+The loss of a consumer is divided by the variance of its outputs, so losses are relative errors: they add up over
+consumers and compare between groups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from edgeprune.gather import Sampling, gather_rows
+from edgeprune.groups import Group, Ranking
+from edgeprune.importance.context import Consumer, Context, ranking_from
+from edgeprune.importance.magnitude import weight_energy
+from edgeprune.importance.registry import criterion
+from edgeprune.importance.surgeon import Surgeon
+from edgeprune.importance.sweep import sweep
+from edgeprune.linear import Linear
+from edgeprune.ridge import Moments
+
+DAMPING = 1e-2
+"""r as a fraction of the mean diagonal of C."""
+GRAM_BYTES = 512 << 20
+"""Covariances held at a time; more are gathered in further passes over the data."""
+MOST_BATCHES = 48
+"""Large groups lose more than the step at a time."""
+MOST_FEATURES = 6144
+"""A wider layer is judged without the correlations between its features."""
+
+
+@criterion("obs", source="Kurtic et al. 2023, ZipLM; Frantar & Alistarh 2022, OBC", needs_data=True)
+def obs(context: Context) -> dict[str, Ranking]:
+    """The loss of section "block optimal brain surgeon", summed over consumers, relative to their output variance."""
+    consumers = {group.id: context.consumers(group) for group in context.groups}
+    rankings = {g.id: ranking_from(weight_energy(context, g)) for g in context.groups if not consumers[g.id]}
+    todo = [g for g in context.groups if consumers[g.id]]
+    while todo:
+        wave, todo = next_wave(todo, consumers)
+        linears = {c.linear.node: c.linear for group in wave for c in consumers[group.id]}
+        moments = gather_moments(context, list(linears.values()))
+        for group in wave:
+            rankings[group.id] = rank_group(context, group, consumers[group.id], moments)
+    return rankings
+
+
+def gather_moments(context: Context, linears: Sequence[Linear]) -> dict[str, Moments]:
+    """Node -> covariances of the layer's features."""
+    moments = {linear.node: Moments(diagonal=linear.features > MOST_FEATURES) for linear in linears}
+    for linear, x in gather_rows(context.model, linears, context.data(), Sampling(seed=context.seed)):
+        moments[linear.node].add(x, np.zeros((*x.shape[:2], 0), x.dtype))
+    return moments
+
+
+def rank_group(context: Context, group: Group, consumers: Sequence[Consumer], moments: dict[str, Moments]) -> Ranking:
+    """Order of removal of a group's units and the summed relative loss after each."""
+    surgeons = []
+    for consumer in consumers:
+        c_xx, _ = moments[consumer.linear.node].covariances()
+        matrix = consumer.linear.matrix(context.weight(consumer.linear.weight))
+        if c_xx.ndim == 2:  # variances alone
+            energy = float(np.einsum("gok,gk->", matrix**2, c_xx))
+        else:
+            energy = float(np.einsum("gok,gok->", matrix @ c_xx, matrix))
+        if energy <= 0:
+            continue
+        surgeons += [
+            Surgeon.operate(c_xx[g], matrix[g], consumer.unit[g], 1 / energy, DAMPING)
+            for g in range(consumer.linear.groups)
+            if (consumer.unit[g] >= 0).any()
+        ]
+    if not surgeons:
+        return ranking_from(weight_energy(context, group))
+    batch = max(context.step, -(-group.size // MOST_BATCHES))
+    return sweep(surgeons, group.size, batch)
+
+
+def next_wave(todo: list[Group], consumers: dict[str, list[Consumer]]) -> tuple[list[Group], list[Group]]:
+    """As many groups as fit into the memory for covariances (at least one), and the rest."""
+    seen: set[str] = set()
+    total = 0
+    for count, group in enumerate(todo):
+        for consumer in consumers[group.id]:
+            linear = consumer.linear
+            if linear.node not in seen:
+                seen.add(linear.node)
+                total += 8 * linear.groups * min(linear.features, MOST_FEATURES) ** 2
+        if total > GRAM_BYTES and count:
+            return todo[:count], todo[count:]
+    return todo, []

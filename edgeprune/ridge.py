@@ -1,0 +1,203 @@
+"""Least squares from streamed statistics: refit a linear map so that it gives wanted outputs from changed inputs.
+
+For rows x (features) and y (wanted outputs), with centred covariances C and means m, the map W is moved to
+
+    W + D,  D = (C_yx - W C_xx) (C_xx + r I)^-1,  b = m_y - (W + D) m_x
+
+which is ridge regression of what W leaves over: strong damping r leaves W as it is and corrects the bias alone.
+If x are the kept features of a layer and y its dense outputs, D is ``W_P C_PS (C_SS + r I)^-1``, the compensation of
+CORP, OBC and ZipLM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[Any]
+
+DAMPINGS = (1e-8, 1e-5, 1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 1.0)
+"""Tried values of r, as fractions of the mean diagonal of C_xx."""
+DOUBLE_PRECISION_FEATURES = 1024
+"""Up to so many features products are made in float64; above, in float32 of centred rows, summed in float64."""
+
+
+SMALL_FEATURES = 64
+"""Up to so many features all groups (of a depthwise layer, say) are worked on at once."""
+
+
+@dataclass
+class Moments:
+    """Running sums over rows, for a number of independent groups; only these matrices are kept, never the rows.
+
+    Attributes:
+        diagonal: keep variances of x alone, for features too many for a matrix; xx then has shape (groups, features).
+        rows: number of rows seen.
+        pilot_x, pilot_y: shapes (groups, features) and (groups, outputs); means of the first batch. Sums are of
+            differences to them, so that a large mean costs no digits.
+        sum_x, sum_y: the same shapes.
+        xx, yx: shapes (groups, features, features) and (groups, outputs, features), float64.
+    """
+
+    diagonal: bool = False
+    rows: int = 0
+    pilot_x: Floats = field(default_factory=lambda: np.zeros(0))
+    pilot_y: Floats = field(default_factory=lambda: np.zeros(0))
+    sum_x: Floats = field(default_factory=lambda: np.zeros(0))
+    sum_y: Floats = field(default_factory=lambda: np.zeros(0))
+    xx: Floats = field(default_factory=lambda: np.zeros(0))
+    yx: Floats = field(default_factory=lambda: np.zeros(0))
+    _waiting: list[tuple[Floats, Floats]] = field(default_factory=list, repr=False)
+
+    def add(self, x: Floats, y: Floats) -> None:
+        """Add rows x, shape (groups, rows, features), and y, shape (groups, rows, outputs)."""
+        if not self.pilot_x.size:
+            groups, _, features = x.shape
+            self.pilot_x, self.pilot_y = x.mean(axis=1, dtype=np.float64), y.mean(axis=1, dtype=np.float64)
+            self.sum_x, self.sum_y = np.zeros_like(self.pilot_x), np.zeros_like(self.pilot_y)
+            self.xx = np.zeros((groups, features) if self.diagonal else (groups, features, features))
+            self.yx = np.zeros((groups, y.shape[2], 0 if self.diagonal else features))
+        self._waiting.append((x, y))
+        self.rows += x.shape[1]
+        # A product over few rows costs more in adding it up than in multiplying: wait for enough of them.
+        if sum(rows.shape[1] for rows, _ in self._waiting) >= min(4096, x.shape[2]):
+            self._flush()
+
+    def _flush(self) -> None:
+        if not self._waiting:
+            return
+        x = np.concatenate([rows for rows, _ in self._waiting], axis=1)
+        y = np.concatenate([rows for _, rows in self._waiting], axis=1)
+        self._waiting.clear()
+        features = x.shape[2]
+        dtype = np.float64 if features <= DOUBLE_PRECISION_FEATURES else np.float32
+        x = (x - self.pilot_x[:, None]).astype(dtype, copy=False)
+        y = (y - self.pilot_y[:, None]).astype(dtype, copy=False)
+        self.sum_x += x.sum(axis=1, dtype=np.float64)
+        self.sum_y += y.sum(axis=1, dtype=np.float64)
+        if self.diagonal:
+            self.xx += (x**2).sum(axis=1, dtype=np.float64)
+        elif features <= SMALL_FEATURES:
+            self.xx += x.transpose(0, 2, 1) @ x
+            self.yx += y.transpose(0, 2, 1) @ x
+        else:
+            for group in range(len(x)):  # one at a time: numpy then uses the symmetric product, at half the cost
+                self.xx[group] += x[group].T @ x[group]
+                self.yx[group] += y[group].T @ x[group]
+
+    def means(self) -> tuple[Floats, Floats]:
+        """Means of x and of y: shapes (groups, features) and (groups, outputs)."""
+        self._flush()
+        return self.pilot_x + self.sum_x / self.rows, self.pilot_y + self.sum_y / self.rows
+
+    def covariances(self, centred: bool = True) -> tuple[Floats, Floats]:
+        """C_xx and C_yx, centred or as plain second moments."""
+        self._flush()
+        mean_x, mean_y = self.sum_x / self.rows, self.sum_y / self.rows
+        if self.diagonal:
+            return self.xx / self.rows - mean_x**2, self.yx
+        c_xx = self.xx / self.rows - mean_x[:, :, None] * mean_x[:, None, :]
+        c_yx = self.yx / self.rows - mean_y[:, :, None] * mean_x[:, None, :]
+        if not centred:
+            mean_x, mean_y = self.means()
+            c_xx += mean_x[:, :, None] * mean_x[:, None, :]
+            c_yx += mean_y[:, :, None] * mean_x[:, None, :]
+        return c_xx, c_yx
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A refitted map.
+
+    Attributes:
+        matrix: shape (groups, outputs, features).
+        offset: shape (groups, outputs).
+        damping: the chosen r as a fraction of the mean diagonal; infinite where only the bias changed.
+        error_before, error_after: squared error on held-out rows over the variance of the wanted outputs there.
+    """
+
+    matrix: Floats
+    offset: Floats
+    damping: float
+    error_before: float
+    error_after: float
+
+
+def refit(
+    fitted: Moments,
+    held_out: Sequence[tuple[Floats, Floats]],
+    matrix: Floats,
+    *,
+    intercept: bool = True,
+    dampings: Sequence[float] = DAMPINGS,
+) -> Fit:
+    """Refit ``matrix`` on the fitted rows with the damping that does best on the held-out rows, then on all rows.
+
+    Args:
+        fitted: statistics of the rows to fit on; the held-out rows are added to them.
+        held_out: pairs (x, y) of rows kept apart.
+        matrix: the map to start from, shape (groups, outputs, features).
+        intercept: whether there is a bias to fit; without one moments are not centred.
+        dampings: what to choose from; infinite (bias alone) is always a choice.
+    """
+    matrix = matrix.astype(np.float64)
+    mean_x, mean_y = fitted.means() if intercept else (np.zeros(1), np.zeros(1))
+    x = np.concatenate([rows for rows, _ in held_out], axis=1) - mean_x[..., None, :]
+    y = np.concatenate([rows for _, rows in held_out], axis=1) - mean_y[..., None, :]
+    energy = float(((y - y.mean(axis=1, keepdims=True)) ** 2).sum()) or 1.0
+    residual = y - x @ matrix.transpose(0, 2, 1)
+    before = float((residual**2).sum()) / energy
+    best, best_damping = before, np.inf
+    c_xx, c_yx = fitted.covariances(intercept)
+    left = c_yx - matrix @ c_xx
+    for damping in sorted(dampings, reverse=True):
+        step = _solve(c_xx, left, damping)
+        if step is None:
+            break
+        error = float(((residual - x @ step.transpose(0, 2, 1)) ** 2).sum()) / energy
+        if error < best:
+            best, best_damping = error, damping
+        elif error > 1.5 * best:
+            break
+    for rows_x, rows_y in held_out:
+        fitted.add(rows_x, rows_y)
+    if np.isfinite(best_damping):
+        c_xx, c_yx = fitted.covariances(intercept)
+        step = _solve(c_xx, c_yx - matrix @ c_xx, best_damping)
+        matrix = matrix if step is None else matrix + step
+    if not intercept:
+        return Fit(matrix, np.zeros(matrix.shape[:2]), best_damping, before, best)
+    mean_x, mean_y = fitted.means()
+    return Fit(matrix, mean_y - np.einsum("gok,gk->go", matrix, mean_x), best_damping, before, best)
+
+
+def _solve(c_xx: Floats, left: Floats, damping: float) -> Floats | None:
+    """``left (c_xx + r I)^-1`` for every group, None where the matrix is not positive definite to working precision."""
+    from scipy.linalg import LinAlgError, cho_factor, cho_solve
+
+    solved = np.empty_like(left)
+    size = c_xx.shape[1]
+    if size <= SMALL_FEATURES:
+        mean = np.trace(c_xx, axis1=1, axis2=2)[:, None, None] / size
+        damped = c_xx + (damping * mean + np.finfo(np.float64).tiny) * np.eye(size)
+        try:
+            return np.asarray(np.linalg.solve(damped, left.transpose(0, 2, 1)).transpose(0, 2, 1))
+        except np.linalg.LinAlgError:
+            return None
+    for group, gram in enumerate(c_xx):
+        level = float(np.trace(gram)) / size
+        if level <= 0:
+            solved[group] = 0
+            continue
+        damped = gram.copy()
+        damped.flat[:: size + 1] += damping * level
+        try:
+            factor = cho_factor(damped, lower=True, overwrite_a=True, check_finite=False)
+        except LinAlgError:
+            return None
+        solved[group] = cho_solve(factor, left[group].T, check_finite=False).T
+    return solved
