@@ -7,10 +7,10 @@ measured seconds apart are not measured on the same machine. So a *round* gives 
 its median; the latency is the median of the blocks, and the ratio of two candidates is the median over the rounds of
 the ratio of their two blocks, which cancels whatever slowed the whole round.
 
-The intervals are order-statistic intervals of a median, without an assumption on the distribution, widened where
-successive blocks are correlated (a drifting machine). Rounds in which the operating system gave the process less of the
-processor than in the quiet rounds are set aside for all candidates alike: they are judged by processor time, never by
-how slow they look, so this does not select for a result.
+Others use the machine too. Rounds in which the operating system gave the process less of the processor than in quiet
+ones are set aside for all candidates alike; they are judged by processor time, never by how slow they look, so this
+does not select for a result. Where no quiet rounds are left, a run on a single thread is timed by that thread's
+processor time, which leaves out the time that others had the processor; for more threads there is no such clock.
 """
 
 from __future__ import annotations
@@ -21,27 +21,18 @@ import math
 import random
 import time
 from array import array
-from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
-from statistics import NormalDist, median
+from functools import cached_property
+from statistics import median
 
-CONFIDENCE = 0.95
+from edgeprune.intervals import median_interval
+
 MIN_ROUNDS = 6
 """Fewest rounds: below six values no order-statistic interval of the median reaches 95%."""
 
 _CPU_BOUND_SHARE = 0.9
 _QUIET_SHARE = 0.95
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A median with the bounds of its confidence interval, in the unit of the values."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -66,6 +57,8 @@ class Measurement:
         blocks_ms: Median run of every round that counts, in order of time. Candidates of one ``benchmark`` call have
             equally many, paired by position.
         set_aside: Rounds not counted because the process was denied the processor.
+        denied: Share of the time in which a model that runs on one thread was denied the processor in the rounds that
+            count; the latencies are without it.
         drift: Last third of the blocks against the first third, as a fraction (0.1: grew 10% slower).
     """
 
@@ -76,22 +69,50 @@ class Measurement:
     runs: int
     blocks_ms: tuple[float, ...]
     set_aside: int = 0
+    denied: float = 0.0
     drift: float = 0.0
 
 
 @dataclass(frozen=True)
 class Clock:
-    """The two clocks of the protocol, both in nanoseconds; tests bring their own."""
+    """The clocks of the protocol, in nanoseconds: real time, and processor time of this process and of this thread."""
 
     wall_ns: Callable[[], int] = time.perf_counter_ns
-    cpu_ns: Callable[[], int] = time.process_time_ns
+    process_ns: Callable[[], int] = time.process_time_ns
+    thread_ns: Callable[[], int] = time.thread_time_ns
+
+
+@dataclass(frozen=True)
+class OneThread:
+    """A candidate that does all its work on the thread that calls it."""
+
+    run: Callable[[], object]
+
+    def __call__(self) -> object:
+        """Run it once."""
+        return self.run()
 
 
 @dataclass(frozen=True)
 class _Block:
-    times_ns: array[int]
-    median_ns: float
-    cpu_share: float
+    """Runs of one turn: real and processor time of each, nanoseconds."""
+
+    wall_ns: array[int]
+    busy_ns: array[int]
+    one_thread: bool
+
+    @property
+    def busy_share(self) -> float:
+        return sum(self.busy_ns) / max(1, sum(self.wall_ns))
+
+    def times_ns(self) -> Iterator[int]:
+        """What every run took, without the time that it was denied the processor where that can be told."""
+        for wall, busy in zip(self.wall_ns, self.busy_ns, strict=True):
+            yield max(1, busy if self.one_thread and busy < _QUIET_SHARE * wall else wall)
+
+    @cached_property
+    def median_ns(self) -> float:
+        return median(self.times_ns())
 
 
 def benchmark(
@@ -111,7 +132,8 @@ def benchmark(
     ``max_seconds`` have passed; six rounds are always run.
 
     Args:
-        candidates: Name -> function that runs it once. The first is the reference of the ratios.
+        candidates: Name -> function that runs it once, a `OneThread` where that is so. The first is the reference of
+            the ratios.
         min_seconds: Shortest time to measure, over all candidates together, seconds.
         max_seconds: When to stop although the intervals are still wide, seconds.
         block_s: Length of one candidate's turn, seconds.
@@ -170,82 +192,39 @@ def ratio(a: Measurement, b: Measurement) -> Ratio:
     return Ratio(math.exp(logs.value), math.exp(logs.low), math.exp(logs.high))
 
 
-def median_interval(values: Sequence[float]) -> Interval:
-    """Median and 95% interval of a series in order of time.
-
-    Distribution-free: the bounds are order statistics, whose coverage follows from the binomial distribution (David &
-    Nagaraja 2003, section 7.1). Correlation between neighbours, as drift makes it, lowers the number of values that
-    the ranks are chosen for to n (1 - r) / (1 + r), r being the rank correlation at lag 1. Where fewer than six
-    values are left in effect, the extremes cover less than 95%, and their distance from the median is stretched as it
-    would be for normally distributed values.
-    """
-    n = len(values)
-    effective = max(2, math.floor(n * (1 - (r := _lag1_rank_correlation(values))) / (1 + r)))
-    trimmed = math.floor(_trimmed_each_side(effective) * n / effective)
-    ordered = sorted(values)
-    middle, low, high = median(ordered), ordered[trimmed], ordered[n - 1 - trimmed]
-    stretch = max(1.0, _sigmas(CONFIDENCE) / _sigmas(1 - 2 * 0.5**effective))
-    return Interval(middle, middle - stretch * (middle - low), middle + stretch * (high - middle))
-
-
-def _sigmas(coverage: float) -> float:
-    """Half width of the central interval of the normal distribution with this coverage, in standard deviations."""
-    return NormalDist().inv_cdf(0.5 + min(coverage, CONFIDENCE) / 2)
-
-
-def _trimmed_each_side(n: int) -> int:
-    """Largest k for which leaving out the k smallest and k largest of n values still covers the median with 95%."""
-    k, below = 0, 1 + n  # `below` of the 2^n sign patterns have at most k + 1 values under the median
-    while 2 * below <= (1 - CONFIDENCE) * 2**n:
-        k += 1
-        below += math.comb(n, k + 1)
-    return k
-
-
-def _lag1_rank_correlation(values: Sequence[float]) -> float:
-    """Correlation of neighbours' ranks, 0 to 0.98; negative ones count as none, ranks resist outliers."""
-    n = len(values)
-    if n < 4:
-        return 0.0
-    ordered = sorted(values)
-    rank = [(bisect_left(ordered, v) + bisect_right(ordered, v) - n) / 2 for v in values]  # ties share one; mean 0
-    spread = sum(r * r for r in rank)
-    if spread == 0:
-        return 0.0
-    return min(0.98, max(0.0, sum(a * b for a, b in pairwise(rank)) / spread))
-
-
 def _time_block(run: Callable[[], object], block_ns: int, clock: Clock) -> _Block:
     """One candidate's turn: a run that warms the caches, then timed runs until the block is over, at least one.
 
     A model so slow that its first run outlasts two blocks is timed from that run on: a refilled cache is nothing to it.
     """
-    wall_ns = clock.wall_ns
-    times_ns = array("q")
-    cpu_started, started = clock.cpu_ns(), wall_ns()
-    run()
-    now = wall_ns()
-    if now - started >= 2 * block_ns:
-        times_ns.append(now - started)
-    else:
-        cpu_started, started = clock.cpu_ns(), now
-    while not times_ns or now - started < block_ns:
-        before = wall_ns()
+    one_thread = isinstance(run, OneThread)
+    wall_ns, busy_ns = clock.wall_ns, clock.thread_ns if one_thread else clock.process_ns
+    wall, busy = array("q"), array("q")
+
+    def timed_run() -> int:
+        busy_before, before = busy_ns(), wall_ns()
         run()
-        now = wall_ns()
-        times_ns.append(now - before)
-    cpu_share = (clock.cpu_ns() - cpu_started) / max(1, now - started)
-    return _Block(times_ns, max(1.0, median(times_ns)), cpu_share)
+        wall.append(wall_ns() - before)
+        busy.append(busy_ns() - busy_before)
+        return wall[-1]
+
+    if timed_run() < 2 * block_ns:
+        wall.pop()
+        busy.pop()
+        left_ns = block_ns
+        while left_ns > 0:
+            left_ns -= timed_run()
+    return _Block(wall, busy, one_thread)
 
 
 def _quiet_rounds(rounds: list[dict[str, _Block]]) -> list[dict[str, _Block]]:
     """The rounds in which every processor-bound candidate got the processor; all of them where too few did."""
     quiet_share: dict[str, float] = {}
-    for name in rounds[0]:
-        shares = sorted(r[name].cpu_share for r in rounds)
-        reference = shares[9 * (len(shares) - 1) // 10]
+    for name, first in rounds[0].items():
+        shares = sorted(r[name].busy_share for r in rounds)
+        reference = 1.0 if first.one_thread else shares[9 * (len(shares) - 1) // 10]
         quiet_share[name] = _QUIET_SHARE * reference if reference >= _CPU_BOUND_SHARE else 0.0
-    quiet = [r for r in rounds if all(block.cpu_share >= quiet_share[name] for name, block in r.items())]
+    quiet = [r for r in rounds if all(block.busy_share >= quiet_share[name] for name, block in r.items())]
     return quiet if len(quiet) >= MIN_ROUNDS else rounds
 
 
@@ -270,7 +249,8 @@ def _fraction_done(rounds: int, elapsed_s: float, min_s: float, max_s: float, wi
 def _summarise(blocks: list[_Block], set_aside: int) -> Measurement:
     medians_ms = [block.median_ns * 1e-6 for block in blocks]
     log_ms = median_interval([math.log(ms) for ms in medians_ms])
-    times_ns = sorted(t for block in blocks for t in block.times_ns)
+    times_ns = sorted(t for block in blocks for t in block.times_ns())
+    denied = [1 - block.busy_share if block.one_thread else 0.0 for block in blocks]
     third = max(1, len(blocks) // 3)
     return Measurement(
         median_ms=median(medians_ms),
@@ -280,6 +260,7 @@ def _summarise(blocks: list[_Block], set_aside: int) -> Measurement:
         runs=len(times_ns),
         blocks_ms=tuple(medians_ms),
         set_aside=set_aside,
+        denied=max(0.0, sum(denied) / len(denied)),
         drift=median(medians_ms[-third:]) / median(medians_ms[:third]) - 1,
     )
 

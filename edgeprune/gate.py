@@ -18,8 +18,9 @@ from statistics import NormalDist
 from typing import Literal
 from xml.etree import ElementTree
 
-from edgeprune.bench import CONFIDENCE, Measurement
+from edgeprune.bench import Measurement
 from edgeprune.errors import UsageError
+from edgeprune.intervals import CONFIDENCE
 from edgeprune.report.model import Latency, Report
 
 SESSION_NOISE = 0.01

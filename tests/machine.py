@@ -27,7 +27,7 @@ class Machine:
 
     @property
     def clock(self) -> Clock:
-        return Clock(wall_ns=lambda: self.now_ns, cpu_ns=lambda: self.cpu_ns)
+        return Clock(lambda: self.now_ns, lambda: self.cpu_ns, lambda: self.cpu_ns)
 
     def model(self, name: str, latency_ms: float, cold_ms: float = 0.0) -> Callable[[], None]:
         """A candidate; ``cold_ms`` is added when another candidate ran before it."""

@@ -6,7 +6,8 @@ import dataclasses
 import math
 import random
 
-from edgeprune.bench import Measurement, median_interval, ratio
+from edgeprune.bench import Measurement, ratio
+from edgeprune.intervals import median_interval
 from edgeprune.report.model import Accuracy, Latency, ModelFile, Outcome, Prediction, Refusal, Report, Size, Sizes
 
 

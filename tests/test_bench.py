@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-import math
-import random
-from itertools import groupby, zip_longest
+from itertools import groupby
 
 import pytest
 
-from edgeprune.bench import MIN_ROUNDS, Measurement, benchmark, median_interval, ratio
+from edgeprune.bench import MIN_ROUNDS, Measurement, OneThread, benchmark, ratio
 from tests.machine import Machine
 
 SECOND_NS = 1_000_000_000
@@ -95,6 +93,23 @@ def test_a_device_that_needs_no_processor_keeps_its_rounds():
     assert found["a"].set_aside == 0
 
 
+def test_one_thread_is_timed_without_the_time_it_was_denied():
+    machine = Machine(denied=lambda now_ns: 0.5 + 0.3 * (now_ns // 7_000_000 % 2))
+    candidates = {name: OneThread(machine.model(name, ms)) for name, ms in (("a", 10.0), ("b", 0.5))}
+    found = benchmark(candidates, min_seconds=5, max_seconds=5, clock=machine.clock)
+    assert found["a"].median_ms == pytest.approx(10.0, rel=1e-9)
+    assert ratio(found["a"], found["b"]).value == pytest.approx(20.0, rel=1e-9)
+    assert found["a"].set_aside == 0
+    assert 0.5 < found["a"].denied < 0.8
+
+
+def test_one_thread_prefers_quiet_rounds():
+    machine = Machine(denied=lambda now_ns: 0.5 if now_ns // SECOND_NS % 2 else 0.0)
+    found = benchmark({"a": OneThread(machine.model("a", 2.0))}, min_seconds=10, max_seconds=10, clock=machine.clock)
+    assert found["a"].set_aside > 0
+    assert found["a"].denied == 0.0
+
+
 def test_progress_grows_to_one():
     told: list[float] = []
     machine = Machine(run_noise=0.3)
@@ -122,47 +137,3 @@ def test_unpaired_measurements_have_no_ratio():
     long = Measurement(1.0, 1.0, 1.0, 1.0, 10, (1.0,) * 7)
     with pytest.raises(ValueError, match="do not pair"):
         ratio(short, long)
-
-
-@pytest.mark.parametrize(("n", "trimmed"), [(6, 0), (8, 0), (9, 1), (12, 2), (20, 5), (30, 9), (100, 39)])
-def test_interval_bounds_are_the_order_statistics_of_the_sign_test(n: int, trimmed: int):
-    """Ranks as in any table of the sign test at 5%, for an order in which neighbours are not alike."""
-    rising = [float(i) for i in range(n)]
-    halves = rising[: n // 2], rising[n // 2 :]
-    alternating = [x for pair in zip_longest(halves[1], halves[0]) for x in pair if x is not None]
-    interval = median_interval(alternating)
-    assert (interval.low, interval.value, interval.high) == (trimmed, (n - 1) / 2, n - 1 - trimmed)
-
-
-def test_few_values_get_a_wide_interval():
-    interval = median_interval([1.0, 3.0, 2.0])
-    assert interval.value == 2.0
-    assert interval.low < 0.5
-    assert interval.high > 3.5
-
-
-def test_interval_covers_the_median_as_often_as_it_says():
-    draw = random.Random(1)
-    hits = 0
-    for _ in range(400):
-        interval = median_interval([draw.expovariate(1.0) for _ in range(15)])
-        hits += interval.low <= math.log(2) <= interval.high
-    assert hits / 400 > 0.93  # 95% less two standard errors of 400 draws
-
-
-def test_interval_covers_the_median_of_correlated_blocks():
-    draw = random.Random(2)
-    hits = 0
-    for _ in range(400):
-        value, values = draw.gauss(0, 1), []
-        for _ in range(60):
-            value = 0.6 * value + 0.8 * draw.gauss(0, 1)
-            values.append(value)
-        interval = median_interval(values)
-        hits += interval.low <= 0.0 <= interval.high
-    assert hits / 400 > 0.90
-
-
-def test_constant_values_have_an_interval_of_no_width():
-    interval = median_interval([3.0] * 12)
-    assert (interval.low, interval.value, interval.high) == (3.0, 3.0, 3.0)

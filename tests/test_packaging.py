@@ -76,7 +76,8 @@ def test_the_wheel_works_on_its_own(tmp_path: Path):
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(unpacked), str(wheel)]
     subprocess.run(install, check=True, timeout=300)
     code = (
-        "import sys, importlib.resources as r; sys.path.insert(0, sys.argv[1]); import edgeprune, edgeprune.passes as p;"
+        "import sys, importlib.resources as r; sys.path.insert(0, sys.argv[1]);"
+        "import edgeprune, edgeprune.passes as p;"
         "assert edgeprune.__file__.startswith(sys.argv[1]); assert p.__file__.startswith(sys.argv[1]);"
         "assert r.files('edgeprune').joinpath('py.typed').is_file()"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeprune.backends.cpu import available_cores, this_cpu
+from edgeprune.bench import OneThread
 from edgeprune.errors import BackendError, ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -48,8 +50,9 @@ class Port:
 class Runner:
     """A model that onnxruntime has loaded."""
 
-    def __init__(self, session: ort.InferenceSession):
+    def __init__(self, session: ort.InferenceSession, threads: int):
         self._session = session
+        self._threads = threads
         self.inputs = tuple(Port(i.name, i.type, tuple(i.shape)) for i in session.get_inputs())
         self.outputs = tuple(Port(o.name, o.type, tuple(o.shape)) for o in session.get_outputs())
 
@@ -69,8 +72,8 @@ class Runner:
         """A function that runs the model on this feed, for `edgeprune.bench.benchmark`; it has run once already."""
         self.run(feeds)
         fixed = {name: np.ascontiguousarray(value) for name, value in feeds.items()}
-        run = self._session.run
-        return lambda: run(None, fixed)
+        run = functools.partial(self._session.run, None, fixed)
+        return OneThread(run) if self._threads == 1 else run
 
     def random_feeds(self, seed: int = 0, shapes: Mapping[str, Sequence[int]] | None = None) -> dict[str, NDArray[Any]]:
         """A feed for timing: standard normal floats, integers and booleans of 0 and 1 (valid as any index).
@@ -148,7 +151,7 @@ class OnnxRuntime:
             raise ModelError(f"onnxruntime does not accept the model: {_first_sentence(error)}") from error
         if session.get_providers() != [PROVIDER]:
             raise BackendError(f"onnxruntime would run on {', '.join(session.get_providers())}, not on {PROVIDER}")
-        return Runner(session)
+        return Runner(session, self.threads)
 
 
 def _source(model: ir.Model | str | os.PathLike[str] | bytes) -> str | bytes:

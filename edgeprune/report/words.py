@@ -10,6 +10,8 @@ from edgeprune.report.model import Accuracy, Report
 NO_TARGET = "none"
 """What a prune for no particular device says is its target."""
 
+_WORTH_SAYING = 0.05
+
 _CALLED = {"compile": "compiled", "prune": "pruned"}
 
 
@@ -73,8 +75,11 @@ def conditions(report: Report) -> list[tuple[str, str]]:
         threads = "" if measured.threads is None else f", {plural(measured.threads, 'thread')}"
         facts.append(("measured on", f"{measured.device}; {measured.runtime}{threads}"))
         runs = f"{measured.result.runs} runs in {plural(len(measured.result.blocks_ms), 'block')}"
-        aside = measured.result.set_aside
-        facts.append(("runs", runs + (f"; {plural(aside, 'disturbed round')} not counted" if aside else "")))
+        if aside := measured.result.set_aside:
+            runs += f"; {plural(aside, 'disturbed round')} not counted"
+        if (denied := measured.result.denied) > _WORTH_SAYING:
+            runs += f"; others had the processor {denied:.0%} of the time, which is taken out"
+        facts.append(("runs", runs))
     facts.append(("calibration", report.calibration or "none"))
     facts.append(("versions", ", ".join(f"{name} {number}" for name, number in report.versions.items())))
     facts.append(("time taken", seconds(sum(report.seconds.values()))))
