@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edgeprune import graph as graphs
 from edgeprune.errors import ModelError, PassError
-from edgeprune.passes.edit import add_initializer, add_node, fresh_name, place_after
+from edgeprune.passes.edit import add_initializer, add_node, fresh_name, naming, place_after
 from edgeprune.passes.fp16_rules import half_variables
 
 FLOAT, FLOAT16 = ir.DataType.FLOAT, ir.DataType.FLOAT16
@@ -47,18 +47,19 @@ def cast_fp16(model: ir.Model, nodes: Collection[str]) -> ir.Model:
         for index in outputs:
             node.outputs[index].type = ir.TensorType(FLOAT16)  # a clone shares its type objects with the original
         _restate_type(node)
-    rewiring = _Rewiring(graph)
-    for node, (inputs, _) in halved.items():
-        for index in sorted(inputs):
-            rewiring.read_as(node, index, FLOAT16)
-    for node, (_, outputs) in halved.items():
-        for value in (node.outputs[i] for i in sorted(outputs)):
-            for reader, index in tuple(value.uses()):
-                if index not in halved.get(reader, ((), ()))[0]:
-                    rewiring.read_as(reader, index, FLOAT)
-            if value.is_graph_output():
-                rewiring.keep_output(value)
-    rewiring.drop_unread()
+    with naming(graph):
+        rewiring = _Rewiring(graph)
+        for node, (inputs, _) in halved.items():
+            for index in sorted(inputs):
+                rewiring.read_as(node, index, FLOAT16)
+        for node, (_, outputs) in halved.items():
+            for value in (node.outputs[i] for i in sorted(outputs)):
+                for reader, index in tuple(value.uses()):
+                    if index not in halved.get(reader, ((), ()))[0]:
+                        rewiring.read_as(reader, index, FLOAT)
+                if value.is_graph_output():
+                    rewiring.keep_output(value)
+        rewiring.drop_unread()
     try:
         return graphs.infer_shapes(copy)
     except ModelError as error:

@@ -13,7 +13,7 @@ import onnx_ir as ir
 from edgeprune import graph as graphs
 from edgeprune._shapes import lite_proto
 from edgeprune.errors import ModelError, PassError
-from edgeprune.passes.edit import fresh_name
+from edgeprune.passes.edit import fresh_name, naming
 
 _IR_VERSION_OF_OPSET = {13: 7, 14: 7, 15: 8, 16: 8, 17: 8, 18: 8, 19: 9, 20: 9, 21: 10, 22: 10, 23: 11, 24: 12}
 
@@ -67,10 +67,11 @@ def _bring_back(model: ir.Model, result: ir.Model) -> None:
 def _name_new_nodes(model: ir.Model) -> None:
     """The converter leaves the nodes it adds without a name."""
     seen: set[str] = set()
-    for node in model.graph:
-        if not node.name or node.name in seen:
-            node.name = fresh_name(model.graph, f"{node.op_type}_{node.outputs[0].name}")
-        seen.add(node.name)
+    with naming(model.graph):
+        for node in model.graph:
+            if not node.name or node.name in seen:
+                node.name = fresh_name(model.graph, f"{node.op_type}_{node.outputs[0].name}")
+            seen.add(node.name)
 
 
 def _first_line(error: Exception) -> str:

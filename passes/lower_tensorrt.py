@@ -78,7 +78,7 @@ def lower_tensorrt(
     converted = convert_opset(model, _target_opset(model, lowest, versions))
     allowed = fp16_eligible(converted, ranges)
     half = {name for name, kind in precision.items() if kind in kinds and allowed[name]}
-    quantized = quantize_tensorrt(converted, int8, ranges, half=half & int8 if modern else (), stored=modern)
+    quantized = quantize_tensorrt(converted, int8, ranges, half=half if modern else (), stored=modern)
     lowered = cast_fp16(quantized, half | (_half_pairs(quantized, half) if modern else set()))
     try:
         graphs.check(lowered)

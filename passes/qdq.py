@@ -104,7 +104,7 @@ def quantize_weight(
     if not values.size or not np.isfinite(values).all():
         raise PassError(f"qdq: a weight of shape {array.shape} is empty or holds values that are not finite")
     others = tuple(a for a in range(values.ndim) if axis is None or a != axis % values.ndim)
-    low, high = values.min(axis=others), values.max(axis=others)
+    low, high = (v.astype(np.float64) for v in (values.min(axis=others), values.max(axis=others)))
     if symmetric:
         top = 2 ** (bits - 1) - 1
         scale = representable_scale(np.maximum(np.abs(low), np.abs(high)) / top, scale_dtype)

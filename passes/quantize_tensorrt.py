@@ -16,6 +16,7 @@ import onnx_ir as ir
 
 from edgeprune import graph as graphs
 from edgeprune.errors import PassError
+from edgeprune.passes.edit import naming
 from edgeprune.passes.int8_tensorrt import int8_eligible, operands
 from edgeprune.passes.qdq import dequantized_weight, insert_qdq, symmetric_scale
 
@@ -44,9 +45,8 @@ def quantize_tensorrt(
         model: canonical, float32, opset 13 or newer.
         int8: names of eligible nodes.
         ranges: activation name -> observed (low, high), for all of `values_to_quantize`.
-        half: those nodes whose other types will be float16: their scales are chosen so that float16 holds them exactly,
-        and they share
-            no pair with the rest.
+        half: nodes that will compute in float16: scales of theirs are chosen so that float16 holds them exactly, and
+            they share no pair with the rest.
         stored: whether weights are stored as integers; see `edgeprune.passes.qdq.dequantized_weight`.
 
     Raises:
@@ -64,20 +64,21 @@ def quantize_tensorrt(
     readers = _readers(copy, int8)
     limits = _limits(copy.graph, readers, ranges)
     halves = {node for node in copy.graph if node.name in half}
-    for node in [n for n in copy.graph if n.name in int8]:
-        for weight, axis in operands(node).weights:
-            rounded = np.float16 if node in halves else np.float32
-            dequantized_weight(
-                copy, weight, axis, scale_dtype=rounded, float_dtype=np.float32, stored=stored, consumers=[node]
-            )
-    for value, nodes in readers.items():
-        for group, rounded in (
-            ([n for n in nodes if n in halves], np.float16),
-            ([n for n in nodes if n not in halves], np.float32),
-        ):
-            if group:
-                scale = symmetric_scale(-limits[value], limits[value], dtype=rounded)
-                insert_qdq(copy, value, scale.astype(np.float32), consumers=group)
+    with naming(copy.graph):
+        for node in [n for n in copy.graph if n.name in int8]:
+            for weight, axis in operands(node).weights:
+                rounded = np.float16 if node in halves else np.float32
+                dequantized_weight(
+                    copy, weight, axis, scale_dtype=rounded, float_dtype=np.float32, stored=stored, consumers=[node]
+                )
+        for value, nodes in readers.items():
+            for group, rounded in (
+                ([n for n in nodes if n in halves], np.float16),
+                ([n for n in nodes if n not in halves], np.float32),
+            ):
+                if group:
+                    scale = symmetric_scale(-limits[value], limits[value], dtype=rounded)
+                    insert_qdq(copy, value, scale.astype(np.float32), consumers=group)
     return copy
 
 
