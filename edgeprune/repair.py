@@ -123,6 +123,19 @@ class Repair:
         self.graph.insert_before(self.node, gather)
         self.node.replace_input_with(0, out)
 
+    def scale_result(self, factor: float) -> None:
+        """Multiply the node's first result by a number."""
+        out = self.node.outputs[0]
+        name = out.name or ""
+        assert out.dtype is not None
+        mul = ir.node("Mul", [out, self.constant(np.asarray(factor, dtype=out.dtype.numpy()))], name=f"{self.node.name}.scale")
+        scaled = mul.outputs[0]
+        scaled.type, scaled.shape = out.type, out.shape
+        self.graph.insert_after(self.node, mul)
+        out.replace_all_uses_with(scaled, replace_graph_outputs=True)
+        mul.replace_input_with(0, out)
+        out.name, scaled.name = f"{name}.unscaled", name
+
     def repositioned(
         self, positions: NDArray[np.int64], operand: tuple[int, int], result: tuple[int, int] | None
     ) -> NDArray[np.int64]:

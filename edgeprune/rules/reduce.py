@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edgeprune.dims import LINEAR, NodeView, Rel, rule
 from edgeprune.errors import RuleError
+from edgeprune.repair import Repair, repair
 from edgeprune.rules._text import axes
 
 
@@ -36,8 +37,19 @@ def reduce_sum(n: NodeView) -> Rel:
 
 @rule("ReduceMean")
 def reduce_mean(n: NodeView) -> Rel:
-    """A mean changes with the number of positions."""
-    return _reduce(n, "~", zeros=LINEAR)
+    """As a sum: the repair makes up for the smaller number of positions."""
+    return _reduce(n, "", zeros=LINEAR)
+
+
+@repair("ReduceMean")
+def mean_of_fewer(fix: Repair) -> None:
+    """The mean over all positions, removed ones counting as zeros."""
+    factor = 1.0
+    for k in _over(fix.view):
+        if fix.kept(0, k) is not None:
+            factor *= fix.length(0, k) / fix.old_length(0, k)
+    if factor != 1.0:
+        fix.scale_result(factor)
 
 
 @rule("ReduceMax", "ReduceMin", "ReduceProd", "ReduceLogSum", "ReduceLogSumExp")

@@ -79,7 +79,7 @@ def space_to_depth(n: NodeView) -> Rel:
 @rule("GridSample")
 def grid_sample(n: NodeView) -> Rel:
     """Channel by channel, at positions given by the grid."""
-    return Rel("n c ., . -> n c .", zeros=LINEAR if n.attr("padding_mode", "zeros") == "zeros" else None, why=_WHY)
+    return Rel("n c ., n . -> n c .", zeros=LINEAR if n.attr("padding_mode", "zeros") == "zeros" else None, why=_WHY)
 
 
 @rule("RoiAlign", "MaxRoiPool")
