@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import onnx
 import onnx_ir as ir
 
+from edgeprune._refine import ONNX_DOMAINS, named, refine
+
 _SMALL_TENSOR_BYTES = 4096
 """Tensors up to this size are shown with their values: reshape targets, axes, scales."""
-
-ONNX_DOMAINS = frozenset({"", "ai.onnx"})
 
 
 def lite_proto(model: ir.Model, *, declared: frozenset[ir.Value] | None = None) -> onnx.ModelProto:
@@ -71,7 +71,9 @@ def infer(model: ir.Model, *, keep: bool) -> None:
         # What a model declares about values that cannot be derived helps to derive those after them.
         for value in seeds:
             value.shape = before[value]
-        _infer_once(model, custom | seeds)
+        unresolved = _infer_once(model, custom | seeds)
+    if unresolved:
+        refine(model)
 
 
 def computed_values(graph: ir.Graph) -> Iterator[ir.Value]:
@@ -88,8 +90,12 @@ def _knows_more(old: ir.Shape | None, new: ir.Shape | None) -> bool:
     if new is None:
         return True
     return len(old) == len(new) and any(
-        isinstance(a, int) and not isinstance(b, int) for a, b in zip(old, new, strict=True)
+        isinstance(a, int) > isinstance(b, int) or (_named(a) and not _named(b)) for a, b in zip(old, new, strict=True)
     )
+
+
+def _named(dim: int | ir.SymbolicDim) -> bool:
+    return isinstance(dim, int) or named(dim.value)
 
 
 def _infer_once(model: ir.Model, declared: frozenset[ir.Value]) -> list[ir.Value]:

@@ -106,7 +106,8 @@ def to_bytes(model: ir.Model) -> bytes:
             f"the model's weights ({size_bytes / 1e9:.1f} GB) do not fit in one protobuf; save it to a file"
         )
     with _embedded(model):
-        return ir.to_proto(model).SerializeToString()
+        data: bytes = ir.to_proto(model).SerializeToString()
+        return data
 
 
 def clone(model: ir.Model) -> ir.Model:

@@ -10,8 +10,8 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from edgeprune._dimensions import Dim, aligned_groups
 from edgeprune.passes._edit import constant, dim_keys, input_at, int_attribute, ints_attribute, is_op
-from edgeprune.passes._reshape_targets import Dim, aligned_groups
 
 VIEWS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 WITH_CONSTANT = ("Add", "Sub", "Mul", "Div")

@@ -21,15 +21,27 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeprune import graph as graphs
-from edgeprune.passes._edit import Names, add_initializer, input_at, is_op, remove_dead, replace_value, subgraphs
+from edgeprune.passes._edit import (
+    Names,
+    add_initializer,
+    dim_keys,
+    input_at,
+    is_op,
+    remove_dead,
+    replace_value,
+    subgraphs,
+)
 from edgeprune.passes.fold_batchnorm import fold_batchnorm
 from edgeprune.passes.fold_constants import fold_node
 from edgeprune.passes.inline_functions import inline_functions
 from edgeprune.passes.lift_constants import lift_constants
-from edgeprune.passes.propagate_shapes import Facts, derive, reshape_target
+from edgeprune.passes.modernize import modernize
+from edgeprune.passes.propagate_shapes import Facts, derive, reshape_target, shape_from_facts
+from edgeprune.passes.relax_expand import relax_expand
 from edgeprune.passes.remove_noops import inverse_pair, passed_through
 from edgeprune.passes.simplify_views import simplify_view
 from edgeprune.passes.split_qkv import split_qkv
+from edgeprune.passes.unshare_vectors import unshare_vectors
 
 _MAX_ROUNDS = 6
 """Real exports need two or three; a model that needs more stays a little less simple."""
@@ -50,10 +62,12 @@ def canonicalize(model: ir.Model, *, verify: bool = True) -> ir.Model:
     lift_constants(result)
     name_everything(result)
     graphs.infer_shapes(result)
+    result = modernize(result)
     _settle(result)
     changed = fold_batchnorm(result)
     remove_dead(result.graph)
     changed += split_qkv(result)
+    unshare_vectors(result)
     if changed:
         remove_dead(result.graph)
         graphs.infer_shapes(result)
@@ -95,11 +109,16 @@ def _simplify(model: ir.Model) -> int:
         if arrays is not None:
             changes += _store(node, arrays, names)
             continue
+        dims = shape_from_facts(node, facts)
+        if dims is not None and any(d != old for d, old in zip(dims, dim_keys(node.outputs[0]) or (), strict=False)):
+            node.outputs[0].shape = ir.Shape(dims)
         source = passed_through(node) or inverse_pair(node)
         if source is not None:
             changes += replace_value(node.outputs[0], source)
             continue
-        changes += _constant_target(node, facts, names) or simplify_view(node, names)
+        changes += (
+            _constant_target(node, facts, names) or relax_expand(node, facts, names) or simplify_view(node, names)
+        )
     return changes
 
 

@@ -68,6 +68,7 @@ def fold_node(node: ir.Node, opset: int) -> list[Array] | None:
     results = direct(node, arrays, opset) if direct is not None else None
     if results is None:
         results = _evaluate(node, arrays, opset)
+    results = None if results is None else [np.asarray(r) for r in results]
     if results is None or sum(r.nbytes for r in results) > max(input_bytes, GROWTH_LIMIT_BYTES):
         return None
     return results

@@ -13,8 +13,8 @@ from typing import TypeAlias
 import numpy as np
 import onnx_ir as ir
 
+from edgeprune._dimensions import constant_target
 from edgeprune.passes._edit import constant, constant_tensor, dim_keys, input_at, int_attribute, ints_attribute
-from edgeprune.passes._reshape_targets import constant_target
 
 Element: TypeAlias = int | str | None
 """A known integer, the symbol of a dimension, or nothing known."""
@@ -23,6 +23,7 @@ Facts: TypeAlias = dict[ir.Value, tuple[Element, ...]]
 """For integer tensors of rank 0 or 1: what is known of each element."""
 
 _MAX_ELEMENTS = 64
+_TYPES = frozenset({ir.DataType.INT64, ir.DataType.INT32, ir.DataType.BOOL})
 
 
 def facts_of(value: ir.Value | None, facts: Mapping[ir.Value, tuple[Element, ...]]) -> tuple[Element, ...] | None:
@@ -34,7 +35,7 @@ def facts_of(value: ir.Value | None, facts: Mapping[ir.Value, tuple[Element, ...
     tensor = constant_tensor(value)
     if tensor is None or tensor.size > _MAX_ELEMENTS or len(tensor.shape) > 1:
         return None
-    if tensor.dtype not in (ir.DataType.INT64, ir.DataType.INT32):
+    if tensor.dtype not in _TYPES:
         return None
     return tuple(int(x) for x in tensor.numpy().reshape(-1))
 
@@ -100,7 +101,7 @@ def _same(node: ir.Node, facts: Facts) -> tuple[Element, ...] | None:
     """Cast, Identity, Squeeze, Unsqueeze, Reshape: the same elements, as long as the result has rank 0 or 1."""
     data = facts_of(node.inputs[0], facts)
     shape = node.outputs[0].shape
-    if shape is None or len(shape) > 1 or node.outputs[0].dtype not in (ir.DataType.INT64, ir.DataType.INT32):
+    if shape is None or len(shape) > 1 or node.outputs[0].dtype not in _TYPES:
         return None
     return data
 
@@ -112,12 +113,11 @@ def _arithmetic(
 
     def rule(node: ir.Node, facts: Facts) -> tuple[Element, ...] | None:
         left, right = (facts_of(value, facts) for value in node.inputs)
-        if left is None or right is None or node.outputs[0].dtype not in (ir.DataType.INT64, ir.DataType.INT32):
+        if node.outputs[0].dtype not in _TYPES:
             return None
-        length = max(len(left), len(right))
-        if length not in (len(left) * len(right), len(left), len(right)) or {len(left), len(right)} - {1, length}:
+        pairs = _paired(left, right)
+        if pairs is None:
             return None
-        pairs = zip(left * (length // len(left)), right * (length // len(right)), strict=True)
         commutes = node.op_type in ("Add", "Mul")
         return tuple(
             exact(a, b)
@@ -133,6 +133,43 @@ def _arithmetic(
     return rule
 
 
+def _equal(node: ir.Node, facts: Facts) -> tuple[Element, ...] | None:
+    """1, 0, or None where it cannot be told; a dimension is never negative."""
+    left, right = (facts_of(value, facts) for value in node.inputs)
+    pairs = _paired(left, right)
+    if pairs is None:
+        return None
+    return tuple(
+        int(a == b)
+        if isinstance(a, int) and isinstance(b, int)
+        else 0
+        if any(isinstance(e, int) and e < 0 for e in (a, b)) and None not in (a, b)
+        else None
+        for a, b in pairs
+    )
+
+
+def _where(node: ir.Node, facts: Facts) -> tuple[Element, ...] | None:
+    condition, yes, no = (facts_of(value, facts) for value in node.inputs)
+    pairs = _paired(yes, no)
+    if pairs is None or condition is None or len(condition) not in (1, len(pairs)):
+        return None
+    conditions = condition * (len(pairs) // len(condition))
+    return tuple(
+        (a if a == b else None) if c is None else a if c else b for c, (a, b) in zip(conditions, pairs, strict=True)
+    )
+
+
+def _paired(
+    left: tuple[Element, ...] | None, right: tuple[Element, ...] | None
+) -> list[tuple[Element, Element]] | None:
+    """The elements of two vectors side by side, one of length 1 repeated; None if they do not fit."""
+    if not left or not right or (len(left) != len(right) and 1 not in (len(left), len(right))):
+        return None
+    length = max(len(left), len(right))
+    return list(zip(left * (length // len(left)), right * (length // len(right)), strict=True))
+
+
 def _quotient(a: int, b: int) -> int | None:
     if b == 0:
         return None
@@ -144,6 +181,7 @@ _RULES: dict[str, Callable[[ir.Node, Facts], tuple[Element, ...] | None]] = {
     "Cast": _same,
     "Concat": _concat,
     "Div": _arithmetic(_quotient, 1),
+    "Equal": _equal,
     "Gather": _gather,
     "Identity": _same,
     "Mul": _arithmetic(lambda a, b: a * b, 1),
@@ -153,6 +191,7 @@ _RULES: dict[str, Callable[[ir.Node, Facts], tuple[Element, ...] | None]] = {
     "Squeeze": _same,
     "Sub": _arithmetic(lambda a, b: a - b, 0),
     "Unsqueeze": _same,
+    "Where": _where,
 }
 
 
@@ -162,3 +201,19 @@ def reshape_target(node: ir.Node, facts: Facts) -> tuple[int, ...] | None:
     if target is None or int_attribute(node, "allowzero", 0):
         return None
     return constant_target(dim_keys(node.inputs[0]) or (), target)
+
+
+def shape_from_facts(node: ir.Node, facts: Facts) -> tuple[Element, ...] | None:
+    """The shape of the output of an Expand, ConstantOfShape or Resize, from what is known of its target."""
+    if node.op_type == "ConstantOfShape":
+        return facts_of(node.inputs[0], facts)
+    if node.op_type == "Resize" and len(node.inputs) == 4 and "axes" not in node.attributes:
+        return facts_of(node.inputs[3], facts)
+    if node.op_type != "Expand":
+        return None
+    target, source = facts_of(node.inputs[1], facts), dim_keys(node.inputs[0])
+    if target is None or source is None:
+        return None
+    rank = max(len(target), len(source))
+    left, right = (1,) * (rank - len(source)) + source, (1,) * (rank - len(target)) + target
+    return tuple(a if b == 1 or (isinstance(a, int) and a > 1) else b for a, b in zip(left, right, strict=True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from edgeprune._dimensions import aligned_groups, constant_target
 from edgeprune.passes._edit import (
     Names,
     add_initializer,
@@ -17,7 +18,6 @@ from edgeprune.passes._edit import (
     only_use,
     replace_value,
 )
-from edgeprune.passes._reshape_targets import aligned_groups, constant_target
 
 _VIEWS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 

@@ -19,6 +19,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from edgeprune._dimensions import constant_target
 from edgeprune.passes._channel_layout import (
     WITH_CONSTANT,
     Choice,
@@ -38,7 +39,6 @@ from edgeprune.passes._edit import (
     is_op,
     only_use,
 )
-from edgeprune.passes._reshape_targets import constant_target
 
 _MAX_STEPS = 12
 _MAX_REACH = 16
