@@ -152,16 +152,15 @@ def refit(
     residual = y - x @ matrix.transpose(0, 2, 1)
     before = float((residual**2).sum()) / energy
     best, best_damping = before, np.inf
-    c_xx, c_yx = fitted.covariances(intercept)
-    left = c_yx - matrix @ c_xx
+    c_xx, c_yx = fitted.covariances(intercept) if len(dampings) else (np.zeros(0), np.zeros(0))
     for damping in sorted(dampings, reverse=True):
-        step = _solve(c_xx, left, damping)
+        step = _solve(c_xx, c_yx - matrix @ c_xx, damping)
         if step is None:
             break
         error = float(((residual - x @ step.transpose(0, 2, 1)) ** 2).sum()) / energy
         if error < best:
             best, best_damping = error, damping
-        elif error > 1.5 * best:
+        elif error > 1.2 * best:
             break
     for rows_x, rows_y in held_out:
         fitted.add(rows_x, rows_y)

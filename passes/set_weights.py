@@ -1,0 +1,64 @@
+"""Give a linear layer new weights and a new bias, in place, without touching what other layers read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from edgeprune.errors import PassError
+from edgeprune.linear import Linear
+from edgeprune.passes.edit import add_initializer
+
+
+def has_bias(layer: Linear) -> bool:
+    """Whether the layer has a bias or can get one without another node; a MatMul that no Add follows can't."""
+    return bool(layer.bias.value) or layer.op != "MatMul"
+
+
+def set_weights(model: ir.Model, layer: Linear, matrix: NDArray[Any], offset: NDArray[Any]) -> None:
+    """Set W, shape (groups, outputs, features), and what the layer's node adds to it, shape (groups, outputs).
+
+    Where the bias is added by a later Add, the offset is added to that bias; otherwise it is the bias.
+
+    Raises:
+        PassError: the new values are not finite in the weight's type.
+    """
+    weight = model.graph.initializers[layer.weight]
+    _replace(weight, layer.weight_from(matrix), layer)
+    if not has_bias(layer):
+        return
+    node = next(node for node in model.graph if node.name == layer.bias.node)
+    flat = offset.reshape(-1)
+    dtype = _array(weight).dtype
+    if not layer.bias.value:
+        bias = add_initializer(model.graph, f"{layer.node}_bias", (flat / layer.bias.scale).astype(dtype))
+        if len(node.inputs) <= layer.bias.index:
+            node.resize_inputs(layer.bias.index + 1)
+        node.replace_input_with(layer.bias.index, bias)
+        return
+    bias = model.graph.initializers[layer.bias.value]
+    old = _array(bias)
+    if layer.op == "MatMul":
+        new = old.astype(np.float64) + flat.reshape(old.shape)
+    else:
+        new = (flat / layer.bias.scale).reshape(old.shape)
+    if len(tuple(bias.uses())) > 1:
+        bias = add_initializer(model.graph, f"{layer.node}_bias", old)
+        node.replace_input_with(layer.bias.index, bias)
+    _replace(bias, new, layer)
+
+
+def _array(value: ir.Value) -> NDArray[Any]:
+    assert value.const_value is not None, value.name
+    return value.const_value.numpy()
+
+
+def _replace(value: ir.Value, array: NDArray[Any], layer: Linear) -> None:
+    with np.errstate(over="ignore"):
+        cast = np.ascontiguousarray(array).astype(_array(value).dtype)
+    if not np.isfinite(cast).all():
+        raise PassError(f"compensate: the new weights of {layer.op} {layer.node} are not finite")
+    value.const_value = ir.Tensor(cast, name=value.name)
