@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgeprune.device import Device, Precision
-from edgeprune.kernels import CONTRACTIONS, Epilogue, Kernel, Kind
+from edgeprune.kernel import CONTRACTIONS, Epilogue, Kernel, Kind
 
 Sparsity = Literal["dense", "2:4"]
 
@@ -41,7 +41,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Sizes:
-    """Launches of one kind as arrays that broadcast; the fields are those of :class:`edgeprune.kernels.Kernel`."""
+    """Launches of one kind as arrays that broadcast; the fields are those of :class:`edgeprune.kernel.Kernel`."""
 
     kind: Kind
     epilogue: Epilogue
@@ -92,7 +92,8 @@ def kernel_latency_us(
     """
     widths = np.broadcast_arrays(np.asarray(cin, dtype=np.float64), np.asarray(cout, dtype=np.float64))
     sizes = replace(stack([kernel]), cin=widths[0], cout=widths[1])
-    return sizes_latency_us(sizes, precision if runs_int8(kernel) else _float(precision), sparsity, device)
+    chosen = precision if runs_int8(kernel) else _float(precision)
+    return sizes_latency_us(sizes, chosen, sparsity, device).reshape(widths[0].shape)
 
 
 def latencies_us(kernels: Sequence[Kernel], precisions: Sequence[Precision], device: Device) -> Floats:

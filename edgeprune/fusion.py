@@ -20,12 +20,12 @@ from edgeprune.dataflow import Dataflow, dataflow
 from edgeprune.optypes import ACTIVATIONS, ALONE, PRODUCTS, REDUCTIONS
 
 if TYPE_CHECKING:
-    from edgeprune.kernels import Epilogue, Kind
+    from edgeprune.kernel import Epilogue, Kind
 
 
 @dataclass
 class Cluster:
-    """One launch: see :class:`edgeprune.kernels.Kernel` for the fields of the same names."""
+    """One launch: see :class:`edgeprune.kernel.Kernel` for the fields of the same names."""
 
     anchor: ir.Node
     kind: Kind

@@ -1,78 +1,19 @@
-"""The kernels a GPU inference runtime would launch for a graph: what the analytic cost model prices.
+"""The launches that a GPU inference runtime would make for a graph.
 
-One :class:`Kernel` is one launch. It is described by the sizes that decide its time, in the notation of implicit matrix
-products: ``groups`` independent products (rows, k) (k, n) with k = cin / groups * taps and n = cout / groups.
-Activations that a kernel reads and writes are counted per channel, so that the same record prices every pruned width.
-
-Which nodes share a launch is decided by :mod:`edgeprune.fusion`, after TensorRT's documented and logged behaviour.
+Which nodes share a launch is decided by :mod:`edgeprune.fusion`, after TensorRT's documented and logged behaviour; here
+every group of nodes becomes a :class:`edgeprune.kernel.Kernel` with its sizes.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import onnx_ir as ir
 
 from edgeprune.fusion import Cluster, fuse
-
-Kind = Literal["conv", "depthwise", "matmul", "attention", "pointwise", "reduce", "pool", "copy", "concat", "unknown"]
-Epilogue = Literal["none", "simple", "complex"]
-
-CONTRACTIONS: frozenset[Kind] = frozenset({"conv", "matmul", "attention"})
-"""Kinds that run on tensor cores where the device has them."""
-
-
-@dataclass(frozen=True)
-class Kernel:
-    """One launch.
-
-    ``anchor`` is the node that names it and ``nodes`` all of its nodes; ``input`` and ``output`` are the values whose
-    channel axes are ``cin`` and ``cout`` long. ``read_positions`` and ``write_positions`` are elements per channel of
-    those; ``side_elements`` are elements per output channel of other operands that an epilogue reads (a residual).
-    ``epilogue`` is ``complex`` where only a code generator can attach it to the product (SiLU, activation before
-    addition). ``weighted`` is false for a product of two activations. ``repeats`` counts sequential launches (time
-    steps of a recurrence). ``quantized`` marks operands that come from DequantizeLinear. ``reads`` and ``writes`` are
-    the computed values that pass between launches.
-    """
-
-    anchor: str
-    nodes: tuple[str, ...]
-    kind: Kind
-    input: str
-    output: str
-    groups: int
-    rows: int
-    cin: int
-    cout: int
-    taps: int
-    read_positions: float
-    write_positions: float
-    side_elements: float = 0.0
-    epilogue: Epilogue = "none"
-    weighted: bool = True
-    keys: int = 0
-    repeats: int = 1
-    quantized: bool = False
-    reads: tuple[str, ...] = ()
-    writes: tuple[str, ...] = ()
-
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates of the product, epilogue not counted."""
-        if self.kind == "depthwise":
-            return self.rows * self.cout * self.taps
-        if self.kind == "attention":
-            return self.rows * self.keys * (self.cin + self.cout)
-        if self.kind in CONTRACTIONS:
-            return self.rows * self.taps * self.cin * self.cout // self.groups * self.repeats
-        return 0
-
-    def to_json(self) -> dict[str, object]:
-        """Field name -> value."""
-        return asdict(self)
+from edgeprune.kernel import Kernel, Kind
 
 
 def kernels_of(model: ir.Model) -> tuple[Kernel, ...]:
@@ -81,8 +22,21 @@ def kernels_of(model: ir.Model) -> tuple[Kernel, ...]:
     Raises:
         ModelError: if a tensor's shape is not fully known; the text names the tensor.
     """
-    clusters = fuse(model)
-    return tuple(_kernel(cluster, dict(clusters.shapes)) for cluster in clusters.clusters)
+    fused = fuse(model)
+    return _join_siblings([_kernel(cluster, fused.shapes) for cluster in fused.clusters])
+
+
+def _join_siblings(kernels: Sequence[Kernel]) -> tuple[Kernel, ...]:
+    """Products of one activation with several weights, such as the projections to Q, K and V, are one launch."""
+    joined: dict[object, Kernel] = {}
+    for i, k in enumerate(kernels):
+        alike = k.kind == "matmul" and k.weighted and k.epilogue == "none" and k.repeats == 1 and len(k.reads) == 1
+        key = (k.reads, k.rows, k.cin, k.groups, k.quantized) if alike else i
+        first = joined.get(key)
+        if first is not None:
+            k = replace(first, nodes=first.nodes + k.nodes, cout=first.cout + k.cout, writes=first.writes + k.writes)
+        joined[key] = k
+    return tuple(joined.values())
 
 
 def _kernel(cluster: Cluster, shapes: Mapping[str, tuple[int, ...]]) -> Kernel:

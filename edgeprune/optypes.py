@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from edgeprune.blocks import POINTWISE_OPS
 
 if TYPE_CHECKING:
-    from edgeprune.kernels import Kind
+    from edgeprune.kernel import Kind
 
 VIEWS = frozenset(
     {

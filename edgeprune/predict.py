@@ -17,7 +17,8 @@ import onnx_ir as ir
 from edgeprune.cost import BYTES, latencies_us, launch_cost, runs_int8, stack, traffic_us
 from edgeprune.device import Device, Precision
 from edgeprune.errors import UsageError
-from edgeprune.kernels import Kernel, kernels_of
+from edgeprune.kernel import Kernel
+from edgeprune.kernels import kernels_of
 from edgeprune.targets import Profile, load_profile
 
 if TYPE_CHECKING:

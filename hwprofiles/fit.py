@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -162,12 +162,19 @@ def fit(problem: Problem, start: Floats | None = None, evaluations: int = 20) ->
     return np.asarray(least_squares(residuals, begin, bounds=bounds, diff_step=1e-3, max_nfev=evaluations).x)
 
 
-def leave_one_model_out(rows: Sequence[Row], kernels: Mapping[str, Counted], start: Floats) -> Floats:
-    """Prediction of every row by a fit that saw no row of its model, milliseconds, shape (rows,)."""
+def leave_out(rows: Sequence[Row], kernels: Mapping[str, Counted], start: Floats, key: Callable[[Row], str]) -> Floats:
+    """Prediction of every row by a fit that saw no row of the same key, milliseconds, shape (rows,).
+
+    Args:
+        rows: all rows.
+        kernels: launches of their models.
+        start: where every fit starts: the parameters fitted on all rows.
+        key: of a row: its model or its target, for example.
+    """
     predicted = np.zeros(len(rows))
-    for model in sorted({r.kernels for r in rows}):
-        inside = [i for i, r in enumerate(rows) if r.kernels == model]
-        others = [r for r in rows if r.kernels != model]
+    for left_out in sorted({key(r) for r in rows}):
+        inside = [i for i, r in enumerate(rows) if key(r) == left_out]
+        others = [r for r in rows if key(r) != left_out]
         values = fit(Problem(others, kernels), start, evaluations=8) if others else prior()
         predicted[inside] = Problem([rows[i] for i in inside], kernels).predict_ms(values)
     return predicted
@@ -230,8 +237,10 @@ def main() -> None:
         known = [r for r in rows if r.target in names]
         used = [r for r in known if not r.unused]
         values = fit(Problem(used, kernels)) if used else prior()
-        held_out = leave_one_model_out(used, kernels, values) if used else np.zeros(0)
+        held_out = leave_out(used, kernels, values, lambda r: r.kernels)
         print_family(family, names, known, kernels, values, held_out, each_row=options.rows)
+        if len({r.target for r in used}) > 1:
+            print(f"   device left out {quality(used, leave_out(used, kernels, values, lambda r: r.target))}")
         if options.write:
             store(FOLDER, names, used, kernels, values, held_out)
 

@@ -12,7 +12,8 @@ from typing import Any, cast
 
 from edgeprune.device import Device, Precision
 from edgeprune.errors import UsageError
-from edgeprune.kernels import Kernel, kernels_of
+from edgeprune.kernel import Kernel
+from edgeprune.kernels import kernels_of
 from edgeprune.targets import load_profile
 
 Counted = tuple[tuple[Kernel, int], ...]
