@@ -29,7 +29,7 @@ block."""
 MIXED_VARIANTS = 3
 """Networks of random precision, from which the cost of changing between float and integers is read."""
 
-SECONDS_PER_VARIANT = 0.8
+SECONDS_PER_VARIANT = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +105,7 @@ def measure(
         progress: called with the fraction done.
     """
     variants = _variants(net, quantizable, np.random.default_rng(seed))
-    ranges = _observed_ranges(net, feeds) if quantizable else {}
+    ranges = observed_ranges(net, feeds) if quantizable else {}
     samples: dict[Format, list[tuple[int, NDArray[np.float64], float]]] = {}
     totals: list[tuple[_Variant, float]] = []
     for i, v in enumerate(variants):
@@ -203,7 +203,8 @@ def lowered(
     return quantize_x86(model, int8, ranges) if int8 else model
 
 
-def _observed_ranges(net: Network, feeds: Mapping[str, NDArray[np.generic]]) -> dict[str, tuple[float, float]]:
+def observed_ranges(net: Network, feeds: Mapping[str, NDArray[np.generic]]) -> dict[str, tuple[float, float]]:
+    """Extremes on one input of every value that some format quantizes: plausible ranges for timing."""
     every = {n for f in net.integer_nodes for n in f.get(forms.INT8, ())}
     cores = {n for f in net.integer_nodes for n in f.get(forms.CORE, ())}
     names = {*values_to_quantize(net.model, every), *values_to_quantize(net.model, cores)}

@@ -32,7 +32,7 @@ class Problem:
         latency: the time of any choice.
         levels: per group, the widths it may take, ascending; the last is the dense width.
         width_loss: per group, shape (levels,): loss of each width, 0 for the dense one.
-        format_loss: per block, format -> loss, 0 for the float one.
+        format_loss: per block, format -> loss, 0 for the float one; a format that is not named may not be chosen.
     """
 
     latency: LatencyModel
@@ -77,6 +77,12 @@ def fastest_unpruned(problem: Problem) -> Choice:
     return state.choice(state.fastest_formats())
 
 
+def fastest(problem: Problem) -> Choice:
+    """The fastest choice there is, whatever it loses."""
+    state = _State(problem)
+    return state.choice(state.fastest())
+
+
 @dataclass(frozen=True)
 class _Point:
     """Level index per group, format index per block."""
@@ -94,7 +100,9 @@ class _State:
 
     def __post_init__(self) -> None:
         model = self.problem.latency
-        self.format_names = tuple(model.formats(b) for b in range(len(model.geometries)))
+        self.format_names = tuple(
+            tuple(f for f in model.formats(b) if f in losses) for b, losses in enumerate(self.problem.format_loss)
+        )
         self.format_loss = tuple(
             np.array([loss[f] for f in names])
             for names, loss in zip(self.format_names, self.problem.format_loss, strict=True)

@@ -83,3 +83,20 @@ def _macos_name() -> str | None:
     command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout.strip() or None
+
+
+def vector_lanes() -> int:
+    """Channels that onnxruntime's blocked convolution works on at a time: float32 values in a vector register."""
+    features = this_cpu().features
+    return 16 if "avx512f" in features else 8 if "avx" in features else 4
+
+
+def integer_weight_bits() -> int:
+    """Bits of quantized weights.
+
+    Without dot-product instructions x86 adds pairs of uint8 x int8 products in 16 bits, which saturate with 8-bit weights.
+    """
+    features = this_cpu().features
+    on_x86 = "avx" in features
+    has_dot_products = bool({"avx512_vnni", "avx_vnni", "amx_int8"} & set(features))
+    return 7 if on_x86 and not has_dot_products else 8

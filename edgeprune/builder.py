@@ -1,0 +1,82 @@
+"""From a choice to a model: cut, refit what stays, quantize. What a choice shares with an earlier one is done once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx_ir as ir
+
+from edgeprune.calibrate import Calibration
+from edgeprune.cpumodel import Network
+from edgeprune.groups import Cut, Ranking
+from edgeprune.latency import Format
+from edgeprune.passes.compensate import compensate
+from edgeprune.passes.prune_channels import prune_channels
+from edgeprune.passes.quantize import quantize_x86, values_to_quantize
+from edgeprune.ranges import choose_range, histograms
+from edgeprune.widths import Widths
+
+
+@dataclass(eq=False)
+class Builder:
+    """Builds models of one network.
+
+    Attributes:
+        dense: the canonical model, open dimensions open.
+        network: its blocks.
+        rankings: group id -> in which order its units go.
+        data: calibration data for refitting and for ranges.
+        weight_bits: bits of quantized weights.
+        threads: of onnxruntime.
+        refitted: whether what stays is refitted after a cut.
+    """
+
+    dense: ir.Model
+    network: Network
+    rankings: Mapping[str, Ranking]
+    data: Calibration
+    weight_bits: int = 8
+    threads: int = 1
+    refitted: bool = True
+    _float_models: dict[bytes, ir.Model] = field(default_factory=dict)
+
+    def cut(self, widths: Widths) -> Cut:
+        """Units that stay at these widths: those that the ranking removes last."""
+        return {
+            g.id: np.sort(self.rankings[g.id].order[g.size - int(w) :])
+            for g, w in zip(self.network.analysis.groups, widths, strict=True)
+            if w < g.size
+        }
+
+    def float_model(self, widths: Widths) -> ir.Model:
+        """The network at these widths, refitted, in float."""
+        key = np.asarray(widths, dtype=np.int64).tobytes()
+        if key not in self._float_models:
+            cut = self.cut(widths)
+            model = self.dense
+            if cut:
+                analysis = self.network.analysis
+                model = prune_channels(self.dense, analysis, cut)
+                if self.refitted:
+                    model = compensate(self.dense, model, analysis, cut, self.data)
+            self._float_models[key] = model
+        return self._float_models[key]
+
+    def build(self, widths: Widths, formats: Sequence[Format]) -> ir.Model:
+        """The network at these widths and formats."""
+        model = self.float_model(widths)
+        int8 = self.integer_nodes(model, formats)
+        if not int8:
+            return model
+        counted = histograms(model, values_to_quantize(model, int8), self.data, self.threads)
+        ranges = {name: choose_range(h) for name, h in counted.items()}
+        bounds = {name: (r.low, r.high) for name, r in ranges.items()}
+        return quantize_x86(model, int8, bounds, weight_bits=self.weight_bits)
+
+    def integer_nodes(self, model: ir.Model, formats: Sequence[Format]) -> frozenset[str]:
+        """Names of the model's nodes that these formats put on integers."""
+        alive = {str(n.name) for n in model.graph}
+        forms = zip(self.network.integer_nodes, formats, strict=True)
+        return frozenset(n for available, f in forms for n in available[f] if n in alive)

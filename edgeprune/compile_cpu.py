@@ -1,0 +1,251 @@
+"""Compile for a CPU: everything is measured here, on the machine that it is for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import onnx_ir as ir
+
+from edgeprune.bench import Measurement
+from edgeprune.builder import Builder
+from edgeprune.cache import LatencyCache
+from edgeprune.calibrate import Calibration
+from edgeprune.closedloop import meet_budget
+from edgeprune.cpumodel import Network, lowered, measure, network, observed_ranges
+from edgeprune.errors import BudgetError
+from edgeprune.importance import rank
+from edgeprune.job import Job
+from edgeprune.judge import Judge
+from edgeprune.latency import Format, LatencyModel
+from edgeprune.pricing import price
+from edgeprune.progress import Progress
+from edgeprune.search import Choice, Problem, fastest, search
+from edgeprune.stand import Stand
+from edgeprune.unpruned import best_unpruned
+
+ATTEMPTS = 3
+"""How often a result that just misses its budget in the final measurement is made again, a little faster."""
+
+BISECTIONS = 5
+DEFAULT_MAX_DROP = 1.0
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What was asked for: at most one of a latency, a speed-up and the accuracy that may be lost."""
+
+    latency_ms: float | None = None
+    speedup: float | None = None
+    max_drop: float | None = None
+    prune: bool = True
+    quantize: bool = True
+
+    @property
+    def has_budget(self) -> bool:
+        """Whether a latency was asked for."""
+        return self.latency_ms is not None or self.speedup is not None
+
+    def budget_us(self, baseline_us: float) -> float | None:
+        """Microseconds that the result may take; None where accuracy is the limit."""
+        if self.latency_ms is not None:
+            return self.latency_ms * 1e3
+        return None if self.speedup is None else baseline_us / self.speedup
+
+    def is_met(self, original: Measurement, result: Measurement) -> bool:
+        """Whether a measured result is fast enough."""
+        budget = self.budget_us(original.median_ms * 1e3)
+        return budget is None or result.median_ms * 1e3 <= budget
+
+
+@dataclass(frozen=True, eq=False)
+class Compiled:
+    """What came out.
+
+    Attributes:
+        model: the result.
+        choice: its widths and formats; ``latency_us`` is what was predicted before it was measured.
+        network: blocks and analysis that the choice refers to.
+        builder: what built it.
+        latency: the latency model.
+        measured: original, result and unpruned variants, in one run.
+        variants: the unpruned variants.
+        formats: the formats of the variants.
+    """
+
+    model: ir.Model
+    choice: Choice
+    network: Network
+    builder: Builder
+    latency: LatencyModel
+    measured: dict[str, Measurement]
+    variants: dict[str, ir.Model]
+    formats: dict[str, tuple[Format, ...]]
+
+    @property
+    def baseline_us(self) -> float:
+        """Predicted time of the dense float network."""
+        return self.variant_choice("fp32").latency_us
+
+    def variant_choice(self, name: str) -> Choice:
+        """The choice that an unpruned variant is; the original counts as float."""
+        sizes = self.network.sizes
+        formats = self.formats.get(name, self.formats["fp32"])
+        return Choice(sizes, formats, self.latency.total_us(sizes, formats), 0.0)
+
+
+def compile_for_cpu(
+    job: Job,
+    goal: Goal,
+    data: Calibration,
+    stand: Stand,
+    judge: Judge,
+    *,
+    threads: int,
+    lanes: int,
+    weight_bits: int,
+    seed: int,
+    progress: Progress,
+) -> Compiled:
+    """Find, build and measure the best network for the goal.
+
+    Raises:
+        BudgetError: if the goal can't be met; the text says what can.
+    """
+    net = network(job.fixed, job.analysis)
+    latency = _latency_model(net, stand, threads, lanes, goal.quantize, seed, progress)
+    with progress.step("ranking units"):
+        rankings = rank("obs", job.dense, job.analysis, data, 8, seed) if goal.prune else {}
+    builder = Builder(job.dense, net, rankings, data, weight_bits, threads)
+    pricing = price(
+        job.dense, net, rankings, data, builder, latency, prunable=goal.prune, threads=threads, progress=progress
+    )
+    problem = pricing.problem(latency)
+    run_of = _scored(builder, judge, stand)
+    with progress.step("finding the best unpruned variant"):
+        unpruned = best_unpruned(problem, run_of, goal.max_drop or DEFAULT_MAX_DROP) if goal.quantize else None
+    variants, formats = {"fp32": job.dense}, {"fp32": tuple(_floats(net))}
+    if unpruned is not None:
+        variants["int8"], formats["int8"] = builder.build(unpruned.widths, unpruned.formats), unpruned.formats
+    ranges = observed_ranges(net, stand.feeds) if goal.quantize else {}
+
+    def measure_us(choice: Choice) -> tuple[float, float]:
+        before, after = stand.quick(lowered(net, choice.widths, choice.formats, ranges))
+        return before.median_ms * 1e3, after.median_ms * 1e3
+
+    make = _Maker(net, builder, problem, variants, formats, stand, progress)
+    if not goal.has_budget:
+        return _least_latency(make, goal, measure_us, run_of, unpruned)
+    return _within_budget(make, goal, measure_us)
+
+
+@dataclass(frozen=True, eq=False)
+class _Maker:
+    """Turns choices into measured results."""
+
+    network: Network
+    builder: Builder
+    problem: Problem
+    variants: dict[str, ir.Model]
+    formats: dict[str, tuple[Format, ...]]
+    stand: Stand
+    progress: Progress
+
+    def result(self, choice: Choice, latency: LatencyModel) -> Compiled:
+        with self.progress.step("building the result"):
+            model = self.builder.build(choice.widths, choice.formats)
+        with self.progress.step("measuring the result") as step:
+            measured = self.stand.final({"result": model, **self.variants}, step.fraction)
+        return Compiled(model, choice, self.network, self.builder, latency, measured, self.variants, self.formats)
+
+
+def _latency_model(
+    net: Network, stand: Stand, threads: int, lanes: int, quantizable: bool, seed: int, progress: Progress
+) -> LatencyModel:
+    device = f"{stand.runtime.device}|onnxruntime {stand.runtime.version}|{threads} threads"
+    cache = LatencyCache(device)
+    try:
+        with progress.step("profiling blocks") as step:
+            return measure(
+                net,
+                stand.feeds,
+                cache,
+                threads=threads,
+                lanes=lanes,
+                quantizable=quantizable,
+                seed=seed,
+                progress=step.fraction,
+            )
+    finally:
+        cache.close()
+
+
+def _scored(builder: Builder, judge: Judge, stand: Stand) -> Callable[[Choice], float]:
+    def drop(choice: Choice) -> float:
+        return judge.drop(stand.runtime.load(builder.build(choice.widths, choice.formats)).run)
+
+    return drop
+
+
+def _within_budget(make: _Maker, goal: Goal, measure_us: Callable[[Choice], tuple[float, float]]) -> Compiled:
+    """The choice of least loss that measures within the budget."""
+    problem, tightened = make.problem, 1.0
+    missed: Compiled | None = None
+    for _ in range(ATTEMPTS):
+        with make.progress.step("searching and measuring"):
+            met = meet_budget(problem, goal.budget_us, measure_us, tightened)
+        result = make.result(met.choice, met.problem.latency)
+        original, mine = result.measured["original"], result.measured["result"]
+        if goal.is_met(original, mine):
+            return result
+        missed = result
+        budget = goal.budget_us(original.median_ms * 1e3) or 0.0
+        tightened *= 0.995 * budget / (mine.median_ms * 1e3)
+        problem = met.problem
+    assert missed is not None
+    original, mine = missed.measured["original"], missed.measured["result"]
+    raise BudgetError(
+        f"the budget of {(goal.budget_us(original.median_ms * 1e3) or 0) / 1e3:.3f} ms was not met in {ATTEMPTS} tries: "
+        f"the last took {mine.median_ms:.3f} ms, {original.median_ms / mine.median_ms:.2f}x as fast as the original"
+    )
+
+
+def _least_latency(
+    make: _Maker,
+    goal: Goal,
+    measure_us: Callable[[Choice], tuple[float, float]],
+    drop: Callable[[Choice], float],
+    unpruned: Choice | None,
+) -> Compiled:
+    """The fastest choice that loses no more than the goal allows, by bisection on the budget."""
+    limit = DEFAULT_MAX_DROP if goal.max_drop is None else goal.max_drop
+    problem = make.problem
+    sizes = problem.latency.sizes
+    best = unpruned or Choice(sizes, make.formats["fp32"], problem.latency.total_us(sizes, _floats(make.network)), 0.0)
+    if not goal.prune or not len(sizes):
+        return make.result(best, problem.latency)
+    _, measured_us = measure_us(best)
+    problem = replace(problem, latency=problem.latency.corrected(measured_us / best.latency_us))
+    best = replace(best, latency_us=measured_us)
+    slow_us, fast_us = measured_us, fastest(problem).latency_us
+    for _ in range(BISECTIONS):
+        if slow_us < 1.02 * fast_us:
+            break
+        middle_us = float(np.sqrt(slow_us * fast_us))
+        with make.progress.step("trying a faster network"):
+            try:
+                choice = search(problem, middle_us)
+            except BudgetError:
+                fast_us = middle_us
+                continue
+            acceptable = drop(choice) <= limit
+        if acceptable:
+            best, slow_us = choice, middle_us
+        else:
+            fast_us = middle_us
+    return make.result(best, problem.latency)
+
+
+def _floats(net: Network) -> list[str]:
+    return ["fp32"] * len(net.blocks)

@@ -1,0 +1,129 @@
+"""``edgeprune compile``, top to bottom: read, analyse, measure, choose, build, measure again, report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from edgeprune.backends.cpu import integer_weight_bits, vector_lanes
+from edgeprune.calibration_spec import CalibrationSpec
+from edgeprune.compile_cpu import Goal, compile_for_cpu
+from edgeprune.delivery import Machine, deliver
+from edgeprune.errors import BackendError, CalibrationError, UsageError
+from edgeprune.job import open_job
+from edgeprune.judge import open_judge
+from edgeprune.output import check_output, output_folder
+from edgeprune.progress import Progress
+from edgeprune.pruner import prune_model as prune_model
+from edgeprune.report.model import Report
+from edgeprune.stand import open_stand
+from edgeprune.targets import Profile, load_profile
+
+HOLDOUT_FRACTION = 0.125
+
+
+def compile_model(
+    model: Path,
+    target: str,
+    *,
+    latency_ms: float | None = None,
+    speedup: float | None = None,
+    max_drop: float | None = None,
+    calibration: CalibrationSpec | None = None,
+    evaluation: str | None = None,
+    out: Path | None = None,
+    precision: str = "auto",
+    sparsity: str = "auto",
+    threads: int = 1,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    force: bool = False,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Report:
+    """Compress a model for a target within a budget, measure it, and write the folder of a compile.
+
+    Args:
+        model: the ONNX file.
+        target: device name.
+        latency_ms: budget in milliseconds.
+        speedup: budget as a multiple of the original's speed.
+        max_drop: the fastest that loses at most so many points of accuracy, or percent of fidelity.
+        calibration: samples to choose by, refit and quantize with.
+        evaluation: what ``--eval`` names; fidelity to the original stands in where there is none.
+        out: folder to write; ``<model>.<target>`` beside the model by default.
+        precision: ``auto``, ``fp32``, ``fp16`` or ``int8``.
+        sparsity: ``auto``, ``none`` or ``2:4``.
+        threads: of the runtime, on a CPU.
+        shapes: input name -> dimensions, for inputs that leave some open.
+        force: replace the folder if it exists.
+        seed: of everything random.
+        progress: told how far it is.
+
+    Raises:
+        UsageError: a flag does not fit, or the folder exists.
+        CalibrationError, EvaluationError: data is missing or does not fit.
+        ModelError: the model is invalid or cannot be worked on.
+        BudgetError: the budget can't be met; the text says what can.
+        BackendError: nothing here can measure on the target.
+    """
+    progress = progress or Progress()
+    model = Path(model)
+    profile = load_profile(target)
+    out = out or model.with_name(f"{model.stem}.{target}")
+    check_output(out, force=force)
+    goal = _goal(profile, latency_ms, speedup, max_drop, precision, sparsity)
+    if calibration is None:
+        raise CalibrationError("compile needs calibration data to choose, refit and quantize by: give --calib")
+    if profile.name != "cpu":
+        raise BackendError(f"compiling for {profile.name} needs its runtime, which is not connected to this machine")
+    shapes = shapes or {}
+    job = open_job(model, shapes, progress)
+    data = calibration.open(job.dense)
+    fit, held_out = data.split(HOLDOUT_FRACTION, seed)
+    stand = open_stand(job, data, shapes, threads)
+    with progress.step("scoring the original"):
+        judge = open_judge(evaluation, job, stand.runtime.load(model).run, held_out)
+    compiled = compile_for_cpu(
+        job,
+        goal,
+        fit,
+        stand,
+        judge,
+        threads=threads,
+        lanes=vector_lanes(),
+        weight_bits=integer_weight_bits(),
+        seed=seed,
+        progress=progress,
+    )
+    machine = Machine(
+        stand.runtime.device, f"{stand.runtime.name} {stand.runtime.version}", threads, seed, data.describe()
+    )
+    with output_folder(out, force=force) as folder:
+        return deliver(job, profile.name, goal, compiled, judge, stand, machine, folder, progress)
+
+
+def _goal(
+    profile: Profile,
+    latency_ms: float | None,
+    speedup: float | None,
+    max_drop: float | None,
+    precision: str,
+    sparsity: str,
+) -> Goal:
+    """What the flags ask for.
+
+    Raises:
+        UsageError: they contradict each other or the target.
+    """
+    if sum(limit is not None for limit in (latency_ms, speedup, max_drop)) > 1:
+        raise UsageError("--latency-ms, --speedup and --max-drop are three ways to say the budget: give one")
+    if precision not in ("auto", "fp32", "fp16", "int8"):
+        raise UsageError(f"--precision {precision!r}: expected auto, fp32, fp16 or int8")
+    if precision != "auto" and precision not in profile.precisions:
+        raise UsageError(f"target {profile.name} has no {precision}; it computes in {', '.join(profile.precisions)}")
+    if sparsity not in ("auto", "none", "2:4"):
+        raise UsageError(f"--sparsity {sparsity!r}: expected auto, none or 2:4")
+    if sparsity == "2:4" and profile.name == "cpu":
+        raise UsageError("target cpu gains nothing from 2:4 sparsity: onnxruntime has no sparse kernels")
+    only_lowered = precision != "auto" and latency_ms is speedup is max_drop is None
+    return Goal(latency_ms, speedup, max_drop, prune=not only_lowered, quantize=precision != "fp32")

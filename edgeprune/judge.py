@@ -1,0 +1,53 @@
+"""The score that decides: the user's evaluation, or fidelity to the original on data held out from calibration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgeprune.calibrate import Calibration
+from edgeprune.evaluate import Evaluation, Fidelity, Run, fidelity, open_evaluation
+from edgeprune.job import Job
+from edgeprune.report.accuracy import accuracy, drop_of
+from edgeprune.report.model import Accuracy
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Scores models against the original.
+
+    Attributes:
+        evaluation: what gives scores.
+        before: the original's score; None where it agrees with itself without bound.
+        samples: on how many samples, where that is known.
+    """
+
+    evaluation: Evaluation
+    before: float | None
+    samples: int | None
+
+    def drop(self, run: Run) -> float:
+        """Points that a model loses against the original."""
+        return drop_of(self.before, self.evaluation.score(run))
+
+    def accuracy(self, run: Run) -> Accuracy:
+        """What the report says of a model."""
+        return accuracy(self.evaluation, self.before, self.evaluation.score(run), samples=self.samples)
+
+
+def open_judge(spec: str | None, job: Job, original: Run, held_out: Calibration) -> Judge:
+    """A judge by the user's evaluation, or by fidelity where there is none.
+
+    Raises:
+        EvaluationError: if the evaluation cannot be opened or fails on the original.
+    """
+    if spec is None:
+        chosen = fidelity(original, held_out)
+        return Judge(chosen, chosen.score(original) if chosen.classifies else None, held_out.samples)
+    evaluation = open_evaluation(spec, job.dense)
+    data = getattr(evaluation, "data", None)
+    return Judge(evaluation, evaluation.score(original), data.samples if isinstance(data, Calibration) else None)
+
+
+def is_fidelity(judge: Judge) -> bool:
+    """Whether no evaluation of the user's stands behind the scores."""
+    return isinstance(judge.evaluation, Fidelity)

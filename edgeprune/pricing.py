@@ -1,0 +1,144 @@
+"""The search's problem for one network: which widths and formats there are, and what each costs at the output."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from edgeprune.builder import Builder
+from edgeprune.calibrate import Calibration
+from edgeprune.cpumodel import Network, channel_step
+from edgeprune.formats import FLOAT
+from edgeprune.groups import Ranking
+from edgeprune.importance.context import Context
+from edgeprune.latency import Format, LatencyModel
+from edgeprune.localfit import cut_and_refit, waves
+from edgeprune.outputerror import Probe
+from edgeprune.passes.quantize import quantize_x86, values_to_quantize
+from edgeprune.progress import Progress
+from edgeprune.ranges import choose_range, histograms
+from edgeprune.search import Problem
+from edgeprune.sensitivity import format_losses, width_losses
+
+PROBE_ITEMS = 64
+"""Samples on which single choices are tried."""
+
+SMALLEST_SHARE = 0.125
+"""No group is cut below this share of its units."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pricing:
+    """Losses of all choices.
+
+    Attributes:
+        levels: per group, widths to choose from.
+        width_loss: per group, loss of each width.
+        format_loss: per block, format -> loss.
+    """
+
+    levels: tuple[NDArray[np.int64], ...]
+    width_loss: tuple[NDArray[np.float64], ...]
+    format_loss: tuple[Mapping[Format, float], ...]
+
+    def problem(self, latency: LatencyModel) -> Problem:
+        """The problem with these losses and a latency model."""
+        return Problem(latency, self.levels, self.width_loss, self.format_loss)
+
+
+def levels_of(network: Network) -> tuple[NDArray[np.int64], ...]:
+    """Widths that each group may take: multiples of its step, from an eighth of it up."""
+    found = []
+    for group in network.analysis.groups:
+        step = channel_step(group)
+        widths = np.arange(step, group.size + 1, step, dtype=np.int64)
+        widths = widths[widths >= SMALLEST_SHARE * group.size]
+        found.append(widths if len(widths) and widths[-1] == group.size else np.append(widths, group.size))
+    return tuple(found)
+
+
+def price(
+    dense: ir.Model,
+    network: Network,
+    rankings: Mapping[str, Ranking],
+    data: Calibration,
+    builder: Builder,
+    latency: LatencyModel,
+    *,
+    prunable: bool,
+    threads: int,
+    progress: Progress,
+) -> Pricing:
+    """Try single choices in the network and see what they change at its output."""
+    probe = Probe(dense, data, PROBE_ITEMS, threads)
+    levels = levels_of(network)
+    if prunable and levels:
+        with progress.step("pricing widths") as step:
+            losses = _width_losses(dense, network, rankings, data, levels, probe, step.fraction)
+    else:
+        levels = tuple(v[-1:] for v in levels)
+        losses = tuple(np.zeros(1) for _ in levels)
+    with progress.step("pricing formats") as step:
+        priced = _format_losses(dense, network, data, builder, latency, probe, step.fraction)
+    return Pricing(levels, losses, priced)
+
+
+def _width_losses(
+    dense: ir.Model,
+    network: Network,
+    rankings: Mapping[str, Ranking],
+    data: Calibration,
+    levels: tuple[NDArray[np.int64], ...],
+    probe: Probe,
+    progress: object,
+) -> tuple[NDArray[np.float64], ...]:
+    analysis = network.analysis
+    context = Context(dense, analysis.groups, data)
+    position = {g.id: i for i, g in enumerate(analysis.groups)}
+    losses: list[NDArray[np.float64]] = [np.zeros(len(v)) for v in levels]
+    done = 0
+    for wave, moments in waves(context):
+
+        def trial(index: int, width: int, wave=wave, moments=moments) -> float:
+            group = wave[index]
+            kept = np.sort(rankings[group.id].order[group.size - width :])
+            return probe.error(cut_and_refit(context, analysis, group, kept, moments))
+
+        curves = {g.id: rankings[g.id].loss for g in wave}
+        mine = [levels[position[g.id]] for g in wave]
+        for group, loss in zip(wave, width_losses(wave, mine, curves, trial), strict=True):
+            losses[position[group.id]] = loss
+        done += len(wave)
+        progress(done / len(levels))
+    return tuple(losses)
+
+
+def _format_losses(
+    dense: ir.Model,
+    network: Network,
+    data: Calibration,
+    builder: Builder,
+    latency: LatencyModel,
+    probe: Probe,
+    progress: object,
+) -> tuple[dict[Format, float], ...]:
+    available = [latency.formats(b) for b in range(len(network.blocks))]
+    every = {n for forms in network.integer_nodes for nodes in forms.values() for n in nodes}
+    if not any(len(f) > 1 for f in available):
+        return tuple({FLOAT: 0.0} for _ in available)
+    names = {str(o.name) for n in dense.graph if n.name in every for o in n.outputs}
+    names |= set(values_to_quantize(dense, every))
+    ranges = {k: choose_range(h) for k, h in histograms(dense, sorted(names), data.subset(PROBE_ITEMS)).items()}
+    bounds = {k: (r.low, r.high) for k, r in ranges.items()}
+
+    def trial(chosen: Mapping[int, Format]) -> float:
+        formats = [chosen.get(b, FLOAT) for b in range(len(available))]
+        return probe.error(
+            quantize_x86(dense, builder.integer_nodes(dense, formats), bounds, weight_bits=builder.weight_bits)
+        )
+
+    return format_losses(available, FLOAT, trial, progress)

@@ -1,0 +1,68 @@
+"""The test stand: runs candidates on this machine's CPU against the original, on one fixed input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from edgeprune.backends.onnxruntime import OnnxRuntime
+from edgeprune.bench import Measurement, benchmark
+from edgeprune.calibrate import Calibration
+from edgeprune.job import Job, Shapes
+
+QUICK_SECONDS = 3.0
+FINAL_SECONDS = 20.0
+
+
+@dataclass(frozen=True, eq=False)
+class Stand:
+    """Where models are timed.
+
+    Attributes:
+        runtime: the runtime.
+        feeds: the one input that everything is timed on.
+        original: runs the user's file once on it.
+    """
+
+    runtime: OnnxRuntime
+    feeds: Mapping[str, NDArray[Any]]
+    original: Callable[[], object]
+
+    def quick(self, model: ir.Model) -> tuple[Measurement, Measurement]:
+        """Latency of the original and of the model, measured in turns for a few seconds."""
+        found = benchmark(
+            {"original": self.original, "model": self.bind(model)},
+            min_seconds=0.0,
+            max_seconds=QUICK_SECONDS,
+            precision=0.005,
+            block_s=0.1,
+        )
+        return found["original"], found["model"]
+
+    def final(
+        self, models: Mapping[str, ir.Model], progress: Callable[[float], None] | None = None
+    ) -> dict[str, Measurement]:
+        """Latency of the original and of all models, measured in turns until the intervals are narrow."""
+        candidates = {"original": self.original} | {name: self.bind(model) for name, model in models.items()}
+        return benchmark(candidates, min_seconds=3.0, max_seconds=FINAL_SECONDS, progress=progress)
+
+    def bind(self, model: ir.Model) -> Callable[[], object]:
+        """A function that runs the model once."""
+        return self.runtime.load(model).bind(self.feeds)
+
+
+def open_stand(job: Job, data: Calibration, shapes: Shapes, threads: int) -> Stand:
+    """A stand for a job, with its first calibration sample as input where that has the fixed shape."""
+    runtime = OnnxRuntime(threads)
+    original = runtime.load(job.path)
+    wanted = {str(v.name): tuple(int(str(d)) for d in v.shape or ()) for v in job.fixed.graph.inputs}
+    sample = next(iter(data.batches(1)))
+    real = all(sample[n].shape == s for n, s in wanted.items() if n in sample) and set(wanted) >= set(sample)
+    feeds: Mapping[str, NDArray[Any]] = sample if real else original.random_feeds(shapes=wanted)
+    fixed = {name: np.ascontiguousarray(x) for name, x in feeds.items()}
+    return Stand(runtime, fixed, original.bind(fixed))
