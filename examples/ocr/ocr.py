@@ -12,7 +12,7 @@ from lines import rendered_lines
 from numpy.typing import NDArray
 
 CALIBRATION_LINES, CALIBRATION_SEED = 192, 1
-EVALUATION_LINES, EVALUATION_SEED = 300, 2
+EVALUATION_LINES, EVALUATION_SEED = 200, 2
 
 
 def calibration() -> Iterator[dict[str, NDArray[np.float32]]]:
