@@ -1,0 +1,88 @@
+"""Small networks as text, with seeded weights, for tests of statistics and compensation."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from edgeprune import graph
+from edgeprune.calibrate import Calibration
+
+HEADER = '<ir_version: 9, opset_import: ["" : 17]>'
+
+
+def build(text: str, **weights: np.ndarray) -> ir.Model:
+    """A model from text without its header; ``weights`` become initializers."""
+    tensors = [ir.tensor(np.asarray(w, np.float32), name=name) for name, w in weights.items()]
+    model = ir.from_onnx_text(f"{HEADER}\n{text}", initializers=tensors)
+    for value in model.graph.initializers.values():
+        value.dtype, value.shape = value.const_value.dtype, value.const_value.shape
+    for number, node in enumerate(model.graph):
+        node.name = node.name or f"node_{number}"
+    return graph.infer_shapes(model)
+
+
+def normal(*shape: int, seed: int = 0) -> np.ndarray:
+    """Standard normal numbers over the square root of the fan-in."""
+    values = np.random.default_rng((seed, *shape)).standard_normal(shape)
+    return (values / np.sqrt(max(1, np.prod(shape[1:])))).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """Samples in memory, as a calibration source."""
+
+    feeds: Mapping[str, np.ndarray]
+
+    @property
+    def items(self) -> int:
+        return len(next(iter(self.feeds.values())))
+
+    samples = items
+
+    def describe(self) -> str:
+        return "arrays in memory"
+
+    def read(self, chosen: np.ndarray, items_per_batch: int) -> Iterator[dict[str, np.ndarray]]:
+        where = np.flatnonzero(chosen)
+        for start in range(0, len(where), items_per_batch):
+            yield {name: array[where[start : start + items_per_batch]] for name, array in self.feeds.items()}
+
+
+def calibration(batch_size: int = 16, **feeds: np.ndarray) -> Calibration:
+    """Samples in memory as a calibration set."""
+    source = Arrays(feeds)
+    return Calibration(source, np.ones(source.items, np.bool_), batch_size, batchable=True)
+
+
+def two_convolutions(first: np.ndarray, second: np.ndarray, bias: np.ndarray | None = None) -> ir.Model:
+    """Conv 3x3, Relu, Conv 3x3 with padding: the middle channels can go."""
+    return build(
+        """g (float[n, 3, 8, 8] x) => (float[n, out, 8, 8] y) {
+            [first] a = Conv<pads = [1, 1, 1, 1]>(x, w1, b1)
+            [relu] h = Relu(a)
+            [second] y = Conv<pads = [1, 1, 1, 1]>(h, w2, b2)
+        }""",
+        w1=first,
+        b1=np.zeros(len(first)) if bias is None else bias,
+        w2=second,
+        b2=np.zeros(len(second)),
+    )
+
+
+def branching() -> ir.Model:
+    """Three layers, one of them beside the others, and a skip connection."""
+    return build(
+        """g (float[n, 4] x) => (float[n, 4] y, float[n, 4] a) {
+            [one] a = MatMul(x, w1)
+            [relu] r = Relu(a)
+            [two] b = MatMul(r, w2)
+            [side] c = MatMul(x, w3)
+            [sum] s = Add(b, c)
+            [skip] y = Add(s, r)
+        }""",
+        w1=normal(4, 4),
+        w2=normal(4, 4, seed=1),
+        w3=normal(4, 4, seed=2),
+    )
