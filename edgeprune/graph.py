@@ -42,6 +42,7 @@ def load(path: str | PathLike[str]) -> ir.Model:
     source = Path(path).absolute()
     proto = parse(source)
     check_external_data(proto, source)
+    _forget_negative_sizes(proto.graph)
     try:
         model = ir.serde.deserialize_model(proto)
         ir.external_data.set_base_dir(model.graph, source.parent)
@@ -145,6 +146,14 @@ def parse_shape_option(text: str) -> tuple[str, tuple[int, ...]]:
     if match is None or 0 in dims:
         raise UsageError(f"--shape {text!r}: expected NAME=1x3x48x320 with positive dimensions")
     return match["name"], dims
+
+
+def _forget_negative_sizes(graph: onnx.GraphProto) -> None:
+    """Some exporters write -1 for a size that is not known."""
+    for info in (*graph.input, *graph.output, *graph.value_info):
+        for dim in info.type.tensor_type.shape.dim:
+            if dim.dim_value < 0:
+                dim.ClearField("dim_value")
 
 
 def _fix_inputs(model: ir.Model, shapes: Mapping[str, Sequence[int]]) -> None:

@@ -117,7 +117,10 @@ def _simplify(model: ir.Model) -> int:
             changes += replace_value(node.outputs[0], source)
             continue
         changes += (
-            _constant_target(node, facts, names) or relax_expand(node, facts, names) or simplify_view(node, names)
+            restore_softmax(node)
+            or _constant_target(node, facts, names)
+            or relax_expand(node, facts, names)
+            or simplify_view(node, names)
         )
     return changes
 

@@ -1,7 +1,8 @@
-"""Fold BatchNormalization into the convolution or Gemm before it, or, where no padding interferes, after it.
+"""Fold BatchNormalization into the linear layer before it, or, where no padding interferes, after it.
 
-With scale γ, shift β, mean μ, variance σ² and ε per channel, the node computes ``a·x + c`` with ``a = γ/√(σ²+ε)`` and
-``c = β - a·μ`` (Ioffe & Szegedy 2015, section 3.1). Computed in float64, stored in the weight's type.
+With scale g, shift b, mean m, variance v and epsilon e per channel, the node computes ``a x + c`` with ``a = g / sqrt(v + e)`` and
+``c = b - a m`` (Ioffe & Szegedy 2015, section 3.1). Computed in float64, stored in the weight's type. Arithmetic with constants
+per channel directly behind a convolution, which is how some exporters write its bias, is folded likewise.
 """
 
 from __future__ import annotations
@@ -34,7 +35,15 @@ def fold_batchnorm(model: ir.Model) -> int:
     names, folded = Names(model), 0
     for node in list(model.graph):
         affine = _affine(node)
-        if affine is not None and (_into_producer(node, *affine, names) or _into_consumer(node, *affine, names)):
+        if affine is not None:
+            done = _into_producer(node, *affine, names) or _into_consumer(node, *affine, names)
+        elif (arithmetic := _constant_arithmetic(node)) is not None:
+            _fold_into(*arithmetic, names)
+            done = replace_value(node.outputs[0], arithmetic[0].outputs[0])
+        else:
+            continue
+        if done:
+            model.graph.remove(node, safe=True)  # at once, so that the next one finds the layer with a single reader
             folded += 1
     return folded
 
@@ -58,6 +67,39 @@ def _affine(node: ir.Node) -> tuple[Array, Array] | None:
     return (scale, shift) if np.isfinite(scale).all() and np.isfinite(shift).all() else None
 
 
+def _constant_arithmetic(node: ir.Node) -> tuple[ir.Node, Array, Array] | None:
+    """A convolution and the scale and shift per channel that an Add, Sub, Mul or Div by constants applies to it."""
+    if not is_op(node, "Add", "Sub", "Mul", "Div") or node.outputs[0].is_graph_output():
+        return None
+    for index in (0, 1) if is_op(node, "Add", "Mul") else (0,):
+        source, array = input_at(node, index), constant(input_at(node, 1 - index))
+        producer = source.producer() if source is not None else None
+        dims = dim_keys(source)
+        if source is None or producer is None or array is None or dims is None or only_use(source) is None:
+            continue
+        if not is_op(producer, "Conv", "ConvTranspose") or producer.graph is not node.graph or array.ndim > len(dims):
+            continue
+        channels = dims[1]
+        shape = (1,) * (len(dims) - array.ndim) + array.shape
+        if not isinstance(channels, int) or shape[1] not in (1, channels) or any(d != 1 for d in shape[:1] + shape[2:]):
+            continue
+        if not _has_constant_weights(producer) or array.dtype.kind != "f" or not np.isfinite(array).all():
+            continue
+        vector = np.broadcast_to(array.astype(np.float64).reshape(-1), (channels,))
+        ones, zeros = np.ones(channels), np.zeros(channels)
+        if is_op(node, "Add", "Sub"):
+            return producer, ones, vector if is_op(node, "Add") else -vector
+        if is_op(node, "Mul") or vector.all():
+            return producer, vector if is_op(node, "Mul") else 1 / vector, zeros
+    return None
+
+
+def _has_constant_weights(node: ir.Node) -> bool:
+    return constant(input_at(node, 1)) is not None and (
+        input_at(node, 2) is None or constant(input_at(node, 2)) is not None
+    )
+
+
 def _into_producer(node: ir.Node, scale: Array, shift: Array, names: Names) -> bool:
     source = node.inputs[0]
     found = _producer(source, len(scale)) if source is not None else None
@@ -67,9 +109,16 @@ def _into_producer(node: ir.Node, scale: Array, shift: Array, names: Names) -> b
         return _into_matmul(found, scale, shift, names) and replace_value(node.outputs[0], source)
     if not _plain_gemm(found):
         return False
-    weight, bias = constant(input_at(found, 1)), constant(input_at(found, 2))
-    if weight is None or (input_at(found, 2) is not None and bias is None):
+    if not _has_constant_weights(found):
         return False
+    _fold_into(found, scale, shift, names)
+    return replace_value(node.outputs[0], source)
+
+
+def _fold_into(found: ir.Node, scale: Array, shift: Array, names: Names) -> None:
+    """Scale and shift the output channels of a convolution or plain Gemm by changing its weight and bias."""
+    weight, bias = constant(input_at(found, 1)), constant(input_at(found, 2))
+    assert weight is not None
     axis = _output_axis(found)
     if axis is None:  # ConvTranspose: (in, out/group, ...), the groups laid along the input axis
         groups = int_attribute(found, "group", 1)
@@ -79,7 +128,6 @@ def _into_producer(node: ir.Node, scale: Array, shift: Array, names: Names) -> b
         factor = scale.reshape([-1 if a == axis else 1 for a in range(weight.ndim)])
     old = np.zeros(()) if bias is None else bias.astype(np.float64)
     _set_weights(found, weight * factor, old * scale + shift, weight.dtype, names)
-    return replace_value(node.outputs[0], source)
 
 
 def _producer(value: ir.Value, channels: int) -> ir.Node | None:

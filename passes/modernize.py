@@ -29,15 +29,20 @@ OLDEST_OPSET = 13
 """The first with per-axis quantization, and with axes as inputs of Squeeze, Unsqueeze, Split and ReduceSum."""
 
 
+def is_old(model: ir.Model) -> bool:
+    """Whether a model is of an opset before 13."""
+    return model.opset_imports.get("", OLDEST_OPSET) < OLDEST_OPSET
+
+
 def modernize(model: ir.Model) -> ir.Model:
     """The same computation in opset 13 if the model is older and can be converted, else the model itself.
 
     Args:
         model: without functions; its shapes inferred, its constants initializers. It may be changed.
     """
-    present = model.opset_imports.get("", OLDEST_OPSET)
-    if present >= OLDEST_OPSET:
+    if not is_old(model):
         return model
+    present = model.opset_imports[""]
     obstacle = _obstacle(model, present)
     if obstacle is not None:
         logger.info("left in opset %d: %s", present, obstacle)
@@ -59,6 +64,29 @@ def modernize(model: ir.Model) -> ir.Model:
                 )
                 node.attributes["nearest_mode"] = ir.AttrString("nearest_mode", nearest.get(node.name) or "floor")
     return converted
+
+
+def restore_softmax(node: ir.Node) -> int:
+    """Undo what the converter does to a Softmax whose rank it cannot see: flatten, normalize, reshape back.
+
+    Where all axes but the last are flattened into one, that is a Softmax along the last axis. Returns the number of changes.
+    """
+    softmax = node.inputs[0].producer() if is_op(node, "Reshape") and node.inputs[0] is not None else None
+    flatten = softmax.inputs[0].producer() if softmax is not None and softmax.inputs and softmax.inputs[0] else None
+    shape = node.inputs[1].producer() if is_op(node, "Reshape") and node.inputs[1] is not None else None
+    if softmax is None or flatten is None or shape is None or not is_op(softmax, "Softmax", "LogSoftmax"):
+        return 0
+    source = flatten.inputs[0]
+    if not is_op(flatten, "Flatten") or not is_op(shape, "Shape") or source is None or shape.inputs[0] is not source:
+        return 0
+    if source.shape is None or int_attribute(flatten, "axis", 1) != len(source.shape) - 1:
+        return 0
+    node.op_type = softmax.op_type
+    node.resize_inputs(1)
+    node.replace_input_with(0, source)
+    node.attributes.clear()
+    node.attributes["axis"] = ir.AttrInt64("axis", -1)
+    return 1
 
 
 def _obstacle(model: ir.Model, opset: int) -> str | None:

@@ -200,7 +200,14 @@ def reshape_target(node: ir.Node, facts: Facts) -> tuple[int, ...] | None:
     target = facts_of(input_at(node, 1), facts)
     if target is None or int_attribute(node, "allowzero", 0):
         return None
-    return constant_target(dim_keys(node.inputs[0]) or (), target)
+    source = dim_keys(node.inputs[0]) or ()
+    if 0 not in target:
+        return constant_target(source, target)
+    # A 0 that is there already means the same in the new target.
+    written = constant_target(source, tuple(1 if element == 0 else element for element in target))
+    if written is None:
+        return None
+    return tuple(0 if element == 0 else size for element, size in zip(target, written, strict=True))
 
 
 def shape_from_facts(node: ir.Node, facts: Facts) -> tuple[Element, ...] | None:

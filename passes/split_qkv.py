@@ -75,6 +75,8 @@ class _Fused:
 def split_qkv(model: ir.Model) -> int:
     """Split every fused projection of attention, in place; returns how many."""
     names, count = Names(model), 0
+    if model.opset_imports.get("", 0) < 13:
+        return 0  # axes are inputs of Squeeze since
     for node in list(model.graph):
         fused = _trace(node)
         if fused is None or sum(_attends(part.value) for part in fused.parts) < 2:
