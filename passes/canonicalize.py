@@ -35,7 +35,7 @@ from edgeprune.passes.fold_batchnorm import fold_batchnorm
 from edgeprune.passes.fold_constants import fold_node
 from edgeprune.passes.inline_functions import inline_functions
 from edgeprune.passes.lift_constants import lift_constants
-from edgeprune.passes.modernize import modernize
+from edgeprune.passes.modernize import is_old, modernize, restore_softmax
 from edgeprune.passes.propagate_shapes import Facts, derive, reshape_target, shape_from_facts
 from edgeprune.passes.relax_expand import relax_expand
 from edgeprune.passes.remove_noops import inverse_pair, passed_through
