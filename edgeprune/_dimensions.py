@@ -1,4 +1,4 @@
-"""How the axes of a reshape's input and output correspond, with symbolic dimensions, and how to write its target as a constant."""
+"""How the axes of a reshape's input and output correspond, symbols included, and how to write its target."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def quotient(whole: _Monomial, part: _Monomial) -> Dim:
 
 
 def aligned_groups(source: Sequence[Dim], target: Sequence[Dim]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Pair off the axes of two shapes of the same tensor: the finest groups with equal products, axes of size 1 left out.
+    """Pair off the axes of two shapes of a tensor: the finest groups with equal products, axes of size 1 left out.
 
-    ``(2, 6, 5)`` and ``(2, 3, 2, 5)`` give ``[((0,), (0,)), ((1,), (1, 2)), ((2,), (3,))]``. What follows the first unknown size, or
-    cannot be matched, is in no group.
+    ``(2, 6, 5)`` and ``(2, 3, 2, 5)`` give ``[((0,), (0,)), ((1,), (1, 2)), ((2,), (3,))]``. What follows the first
+    unknown size, or cannot be matched, is in no group.
     """
     groups = []
     left = _prefixes(source)
@@ -62,7 +62,7 @@ def aligned_groups(source: Sequence[Dim], target: Sequence[Dim]) -> list[tuple[t
 
 
 def _prefixes(dims: Sequence[Dim]) -> list[tuple[_Monomial, int]]:
-    """For each axis of a size other than 1, the product of all sizes up to it, and the axis; up to the first unknown size."""
+    """For each axis up to the first unknown one, without those of size 1: the product of all sizes up to it, and it."""
     result = []
     for axis, dim in enumerate(dims):
         product = monomial(dims[: axis + 1])
@@ -74,7 +74,7 @@ def _prefixes(dims: Sequence[Dim]) -> list[tuple[_Monomial, int]]:
 
 
 def constant_target(source: Sequence[Dim], wanted: Sequence[Dim]) -> tuple[int, ...] | None:
-    """A constant Reshape target (``allowzero`` unset) that gives ``wanted``: 0 keeps an axis, at most one -1 takes what is left.
+    """A constant Reshape target (``allowzero`` unset): 0 keeps an axis, at most one -1 takes what is left.
 
     None if there is none: two sizes unknown in place, or a size that is zero.
     """

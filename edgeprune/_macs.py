@@ -15,7 +15,8 @@ def count_parameters(model: ir.Model) -> int:
 def count_macs(model: ir.Model) -> dict[str, int]:
     """Multiply-accumulates of every contraction: node name -> count, symbolic dimensions counted as 1.
 
-    Conv and ConvTranspose count products of the dense formula (padding included), as is usual; elementwise work is not counted.
+    Conv and ConvTranspose count products of the dense formula (padding included), as is usual; elementwise work is not
+    counted.
     """
     counts = {}
     for node in model.graph:
@@ -37,7 +38,7 @@ def _dims(value: ir.Value | None) -> list[int]:
 
 
 def _conv(node: ir.Node, weight: int = 1) -> int:
-    """Every output element is a dot product over (in channels / group) x kernel, which is a weight's size over its first axis."""
+    """Every output element is a dot product over (in channels / group) x kernel: the weight's other axes."""
     kernel = _dims(node.inputs[weight])
     return _size(node.outputs[0]) * math.prod(kernel[1:]) if kernel else 0
 

@@ -1,4 +1,4 @@
-"""What can be wrong with a model *file*: its bytes, its external data, its weights. Used by :mod:`edgeprune.graph` alone."""
+"""What can be wrong with a model *file*: its bytes, external data and weights. For :mod:`edgeprune.graph` alone."""
 
 from __future__ import annotations
 
@@ -93,7 +93,8 @@ def check_external_data(proto: onnx.ModelProto, source: Path) -> None:
     """Check that all external data lies in the model's folder and is as long as its tensors say.
 
     Raises:
-        ModelError: for a file that is missing, too short, or outside the folder (absolute, by ``..`` or by a symbolic link).
+        ModelError: for a file that is missing, too short, or outside the folder (absolute, by ``..`` or by a symbolic
+            link).
     """
     folder = source.parent.resolve()
     sizes: dict[str, int] = {}
@@ -157,7 +158,7 @@ def check_weights(model: ir.Model) -> None:
 
 
 def _chunks(tensor: ir.TensorProtocol) -> Iterator[np.ndarray]:
-    """The elements of a tensor, flat, a few million at a time; external files are read, not mapped, so that pages do not pile up."""
+    """The elements of a tensor, a few million at a time; external files are read, not mapped: mapped pages pile up."""
     if isinstance(tensor, ir.ExternalTensor):
         dtype = tensor.dtype.numpy()
         with open(tensor.path, "rb") as file:

@@ -1,7 +1,7 @@
-"""Shapes that ONNX's inference gives up on where a dimension is symbolic: a second sweep, from where it lost a symbol on.
+"""Shapes that ONNX's inference gives up on where a dimension is symbolic: a sweep from where it lost a symbol.
 
-ONNX's code multiplies sizes only where they are numbers: a Resize by 1 along a symbolic batch, or a Reshape that merges it with other
-axes, yields an unknown size, and all that follows is unknown too.
+ONNX's code multiplies sizes only where they are numbers: a Resize by 1 along a symbolic batch, or a Reshape that
+merges it with other axes, yields an unknown size, and all that follows is unknown too.
 """
 
 from __future__ import annotations

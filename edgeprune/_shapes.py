@@ -1,4 +1,4 @@
-"""Shape inference by ONNX's own C++ code, on a copy of the model without its weights. Used by :mod:`edgeprune.graph` alone."""
+"""Shape inference by ONNX's own C++ code, on a copy of the model without its weights."""
 
 from __future__ import annotations
 

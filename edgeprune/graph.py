@@ -1,7 +1,7 @@
 """ONNX in and out: the only file that loads, saves and shape-infers models.
 
-In memory a model is an :class:`onnx_ir.Model`. Weights stay where they are: inside the parsed protobuf, or memory-mapped from
-the external data file, and are only read when something asks for them.
+In memory a model is an :class:`onnx_ir.Model`. Weights stay where they are: inside the parsed protobuf, or
+memory-mapped from the external data file, and are only read when something asks for them.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def load(path: str | PathLike[str]) -> ir.Model:
     External data is memory-mapped, not read, apart from one streaming pass that looks for NaN.
 
     Raises:
-        ModelError: if the file is missing, not ONNX, truncated, or fails ONNX's checker; if external data is missing, too short or
-            outside the model's folder; if a weight holds NaN.
+        ModelError: if the file is missing, not ONNX, truncated, or fails ONNX's checker; if external data is missing,
+            too short or outside the model's folder; if a weight holds NaN.
     """
     source = Path(path).absolute()
     proto = parse(source)
@@ -122,8 +122,9 @@ def infer_shapes(model: ir.Model, shapes: Mapping[str, Sequence[int]] | None = N
     Args:
         model: changed in place: only ``value.type`` and ``value.shape``.
         shapes: input name -> dimensions, to fix symbolic dimensions of graph inputs.
-        keep: what is derived wins over what the model declares; where nothing can be derived, a declaration is kept if this is true
-            and forgotten if it is false (after a rewrite that changed sizes). Declarations of custom operators' outputs are kept.
+        keep: what is derived wins over what the model declares; where nothing can be derived, a declaration is kept if
+            this is true and forgotten if it is false (after a rewrite that changed sizes). Declarations of custom
+            operators' outputs are kept.
 
     Raises:
         UsageError: if ``shapes`` names no input, or contradicts a fixed dimension.

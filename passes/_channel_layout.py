@@ -21,8 +21,9 @@ WITH_CONSTANT = ("Add", "Sub", "Mul", "Div")
 class Layout:
     """Where the channels lie in a tensor.
 
-    ``dims`` is its shape; ``labels`` gives for each axis the index of the factor that it is, or -1 if it is no part of the channels;
-    ``sizes`` are the sizes of the factors, outermost first: channel = index over the factors in row-major order.
+    ``dims`` is its shape; ``labels`` gives for each axis the index of the factor that it is, or -1 if it is no part of
+    the channels; ``sizes`` are the sizes of the factors, outermost first: channel = index over the factors in
+    row-major order.
     """
 
     dims: tuple[Dim, ...]
@@ -39,7 +40,7 @@ class Choice:
     indices: tuple[int, ...]
 
     def along(self, layout: Layout, label: int) -> NDArray[np.int64]:
-        """The chosen indices along one factor of a coarser layout, whose factors are products of runs of the finest ones."""
+        """The chosen indices along a factor of a coarser layout, whose factors are products of runs of the finest."""
         before = math.prod(layout.sizes[:label])
         first = next(i for i in range(len(self.sizes) + 1) if math.prod(self.sizes[:i]) == before)
         last = next(

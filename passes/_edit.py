@@ -142,7 +142,8 @@ def add_node(
 def replace_value(old: ir.Value, new: ir.Value) -> bool:
     """Let all readers of ``old`` read ``new``; graph outputs keep their names. Returns whether it could be done.
 
-    It cannot where a graph output would have to become an input, an initializer, another output, or a value of an outer graph.
+    It cannot where a graph output would have to become an input, an initializer, another output, or a value of an
+    outer graph.
     """
     if old.is_graph_output():
         producer = new.producer()

@@ -1,7 +1,7 @@
 """Exact numpy versions of the operators that shape arithmetic is made of, and of those that only move elements.
 
-Graphs hold thousands of them. Only operators whose result is defined to the last bit are here, for numpy rounds transcendental
-functions otherwise than the runtimes do.
+Graphs hold thousands of them. Only operators whose result is defined to the last bit are here, for numpy rounds
+transcendental functions otherwise than the runtimes do.
 """
 
 from __future__ import annotations

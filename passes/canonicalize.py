@@ -3,13 +3,18 @@
 A canonical model guarantees:
 
 * no functions and no ``Constant`` nodes: constants are initializers, and no initializer is a graph input;
-* every node has a unique, non-empty name, every value a unique name; the names, order and types of inputs and outputs are the user's;
+* every node has a unique, non-empty name, every value a unique name; the names, order and types of inputs and outputs
+  are the user's;
 * shapes are inferred: ``value.shape`` is complete wherever it can be derived, symbolic where the input is;
-* what is constant is folded (shape arithmetic on static shapes, transposed or reshaped weights, position tables), up to a size limit;
-  a Reshape whose target depends on a symbolic dimension has a constant target with 0 (axis kept) and at most one -1 where provable;
-* BatchNormalization is folded into the neighbouring Conv, ConvTranspose or Gemm where that is exact, and left standing where not;
-* nodes that do nothing are gone (Identity, Dropout, casts, reshapes, slices without effect, pairs that undo each other), and dead nodes;
-* quantization stays visible: QuantizeLinear and DequantizeLinear are never folded. Control flow and custom operators are untouched;
+* what is constant is folded (shape arithmetic on static shapes, transposed or reshaped weights, position tables), up
+  to a size limit; a Reshape whose target depends on a symbolic dimension has a constant target with 0 (axis kept) and
+  at most one -1 where provable;
+* BatchNormalization is folded into the neighbouring Conv, ConvTranspose or Gemm where that is exact, and left standing
+  where not;
+* nodes that do nothing are gone (Identity, Dropout, casts, reshapes, slices without effect, pairs that undo each
+  other), and dead nodes;
+* quantization stays visible: QuantizeLinear and DequantizeLinear are never folded. Control flow and custom operators
+  are untouched;
 * initializers are not merged: two layers that hold equal weights hold two tensors, which can be cut independently.
 
 Unless told not to, the result is run against the original, and a difference is an error, never a model.
@@ -35,6 +40,7 @@ from edgeprune.passes.fold_batchnorm import fold_batchnorm
 from edgeprune.passes.fold_constants import fold_node
 from edgeprune.passes.inline_functions import inline_functions
 from edgeprune.passes.lift_constants import lift_constants
+from edgeprune.passes.merge_shuffles import merge_shuffles
 from edgeprune.passes.modernize import is_old, modernize, restore_softmax
 from edgeprune.passes.propagate_shapes import Facts, derive, reshape_target, shape_from_facts
 from edgeprune.passes.relax_expand import relax_expand
@@ -62,11 +68,16 @@ def canonicalize(model: ir.Model, *, verify: bool = True) -> ir.Model:
     lift_constants(result)
     name_everything(result)
     graphs.infer_shapes(result)
-    result = modernize(result)
     _settle(result)
+    if is_old(result):
+        # Only now, for the conversion of some operators depends on ranks that had to be derived first.
+        result = modernize(result)
+        _settle(result)
     changed = fold_batchnorm(result)
     remove_dead(result.graph)
     changed += split_qkv(result)
+    if merge_shuffles(result):
+        remove_dead(result.graph)
     unshare_vectors(result)
     if changed:
         remove_dead(result.graph)

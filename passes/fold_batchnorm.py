@@ -1,8 +1,9 @@
 """Fold BatchNormalization into the linear layer before it, or, where no padding interferes, after it.
 
-With scale g, shift b, mean m, variance v and epsilon e per channel, the node computes ``a x + c`` with ``a = g / sqrt(v + e)`` and
-``c = b - a m`` (Ioffe & Szegedy 2015, section 3.1). Computed in float64, stored in the weight's type. Arithmetic with constants
-per channel directly behind a convolution, which is how some exporters write its bias, is folded likewise.
+With scale g, shift b, mean m, variance v and epsilon e per channel, the node computes ``a x + c`` with ``a = g /
+sqrt(v + e)`` and ``c = b - a m`` (Ioffe & Szegedy 2015, section 3.1). Computed in float64, stored in the weight's
+type. Arithmetic with constants per channel directly behind a convolution, which is how some exporters write its bias,
+is folded likewise.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import onnx
 
 GROWTH_LIMIT_BYTES = 4 << 20
-"""A constant that is larger than its inputs together is stored only up to this size: an Expand to a huge tensor stays a node."""
+"""A constant larger than its inputs together is stored only up to this size: an Expand to a huge tensor stays."""
 
 _NEVER = frozenset(
     {
@@ -44,7 +44,7 @@ Array = NDArray[Any]
 
 
 def fold_node(node: ir.Node, opset: int) -> list[Array] | None:
-    """The outputs of a node whose inputs are all constants, or None if it is not one, or must not or cannot be computed.
+    """The outputs of a node whose inputs are all constants; None if it is not one, or must not or cannot be computed.
 
     Args:
         node: a node of any domain.
@@ -108,7 +108,7 @@ _REFUSALS = (
 
 
 def _evaluate(node: ir.Node, arrays: list[Array | None], opset: int) -> list[Array] | None:
-    """Run a node alone: in onnxruntime, to round as it will, or in ONNX's reference where that cannot; None if neither can."""
+    """Run a node alone in onnxruntime, to round as it will, or else in ONNX's reference; None if neither can."""
     import onnx
 
     names = [f"i{k}" if array is not None else "" for k, array in enumerate(arrays)]

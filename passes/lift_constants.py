@@ -13,8 +13,8 @@ from edgeprune.passes._edit import is_op, subgraphs
 def lift_constants(model: ir.Model) -> None:
     """Make every constant tensor an initializer of the graph it is in, in place.
 
-    An initializer that is listed as an input too (every one was before IR version 4) becomes a constant: callers who would override
-    a weight cannot do so in a compiled model.
+    An initializer that is listed as an input too (every one was before IR version 4) becomes a constant: callers who
+    would override a weight cannot do so in a compiled model.
     """
     model.ir_version = max(model.ir_version or 4, 4)
     kept = [value for value in model.graph.inputs if not value.is_initializer()]

@@ -69,7 +69,8 @@ def modernize(model: ir.Model) -> ir.Model:
 def restore_softmax(node: ir.Node) -> int:
     """Undo what the converter does to a Softmax whose rank it cannot see: flatten, normalize, reshape back.
 
-    Where all axes but the last are flattened into one, that is a Softmax along the last axis. Returns the number of changes.
+    Where all axes but the last are flattened into one, that is a Softmax along the last axis. Returns the number of
+    changes.
     """
     softmax = node.inputs[0].producer() if is_op(node, "Reshape") and node.inputs[0] is not None else None
     flatten = softmax.inputs[0].producer() if softmax is not None and softmax.inputs and softmax.inputs[0] else None
@@ -98,7 +99,7 @@ def _obstacle(model: ir.Model, opset: int) -> str | None:
         if is_op(node, "Hardmax") and (not rank or int_attribute(node, "axis", 1) % rank != rank - 1):
             return f"Hardmax {node.name!r} works on several axes at once"
         if is_op(node, "Resize", "Upsample") and opset < 11 and _nearest_mode(node) is None:
-            return f"{node.op_type} {node.name!r} has scales that are not known, or that shrink one axis and enlarge another"
+            return f"{node.op_type} {node.name!r} has scales that are unknown, or enlarge one axis and shrink another"
         if is_op(node, "PRelu") and opset < 7 and (not rank or constant(input_at(node, 1)) is None):
             return f"PRelu {node.name!r} has a slope whose alignment is not known"
     return None

@@ -1,8 +1,8 @@
 """What is known about integer tensors that carry shapes, and the rewrites that follow from it.
 
-An exporter writes ``Reshape(x, Concat(Gather(Shape(x), 0), 196, 3, 6, 64))``. Where all dimensions are static such a subgraph is a
-constant; where some are symbolic, the reshape's target can still be written as ``[0, 196, 3, 6, 64]``: a constant that says
-*keep this axis* (0) or *whatever is left* (-1). A pass that changes sizes can then repair it.
+An exporter writes ``Reshape(x, Concat(Gather(Shape(x), 0), 196, 3, 6, 64))``. Where all dimensions are static such a
+subgraph is a constant; where some are symbolic, the reshape's target can still be written as ``[0, 196, 3, 6, 64]``: a
+constant that says *keep this axis* (0) or *whatever is left* (-1). A pass that changes sizes can then repair it.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def _gather(node: ir.Node, facts: Facts) -> tuple[Element, ...] | None:
 
 
 def _concat(node: ir.Node, facts: Facts) -> tuple[Element, ...] | None:
-    """Unknown parts of known length count as unknown elements, so that one dynamic dimension does not hide the others."""
+    """Unknown parts of known length count as unknown elements: one dynamic dimension does not hide the others."""
     result: list[Element] = []
     for value in node.inputs:
         part = facts_of(value, facts)
@@ -109,7 +109,7 @@ def _same(node: ir.Node, facts: Facts) -> tuple[Element, ...] | None:
 def _arithmetic(
     exact: Callable[[int, int], int | None], neutral: int
 ) -> Callable[[ir.Node, Facts], tuple[Element, ...] | None]:
-    """Elementwise integer arithmetic; a symbol survives only beside the neutral element on its right (or left, if it commutes)."""
+    """Elementwise integer arithmetic, in which a symbol survives only beside the neutral element."""
 
     def rule(node: ir.Node, facts: Facts) -> tuple[Element, ...] | None:
         left, right = (facts_of(value, facts) for value in node.inputs)
@@ -196,7 +196,7 @@ _RULES: dict[str, Callable[[ir.Node, Facts], tuple[Element, ...] | None]] = {
 
 
 def reshape_target(node: ir.Node, facts: Facts) -> tuple[int, ...] | None:
-    """A constant target for a Reshape whose target is computed: 0 where an axis is kept, at most one -1; None if there is none."""
+    """A constant for a Reshape's computed target: 0 where an axis is kept, at most one -1; None if there is none."""
     target = facts_of(input_at(node, 1), facts)
     if target is None or int_attribute(node, "allowzero", 0):
         return None

@@ -1,7 +1,7 @@
 """Let an Expand name only the axes that it really repeats.
 
-``Expand(token[1, 1, 192], [batch, 1, 192])`` names a size that a later cut of the token would contradict; ``[batch, 1, 1]`` gives the
-same result, for an Expand broadcasts both ways.
+``Expand(token[1, 1, 192], [batch, 1, 192])`` names a size that a later cut of the token would contradict; ``[batch, 1,
+1]`` gives the same result, for an Expand broadcasts both ways.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from edgeprune.passes.propagate_shapes import Facts, facts_of
 
 
 def relax_expand(node: ir.Node, facts: Facts, names: Names) -> int:
-    """Replace by 1 every size of an Expand's target that its input has anyway; returns the number of changes, 0 or 1."""
+    """Replace by 1 every size of an Expand's target that its input has anyway; returns the number of changes."""
     if not is_op(node, "Expand") or node.inputs[0] is None or node.inputs[1] is None:
         return 0
     source, target = dim_keys(node.inputs[0]), facts_of(node.inputs[1], facts)

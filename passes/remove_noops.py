@@ -139,7 +139,7 @@ _RULES: dict[str, Callable[[ir.Node], ir.Value | None]] = {
 
 
 def inverse_pair(node: ir.Node) -> ir.Value | None:
-    """The value two nodes before, if this node undoes the one before it: Transpose of Transpose, Reshape back, Cast back up."""
+    """The value two nodes before, if this node undoes the one before it: a transpose or reshape there and back."""
     before = node.inputs[0].producer() if node.inputs and node.inputs[0] is not None else None
     if before is None or not before.inputs or before.inputs[0] is None:
         return None

@@ -45,7 +45,7 @@ def _is_view(node: ir.Node | None) -> bool:
 
 
 def _collapse(node: ir.Node, names: Names) -> bool:
-    """Replace the run of views that ends here by one Reshape, if each of its axes is split or merged, not both at once."""
+    """Replace the run of views that ends here by one Reshape, if it splits or merges each axis, not both at once."""
     use = only_use(node.outputs[0])
     if use is not None and use[1] == 0 and _is_view(use[0]):
         return False  # the run goes on
@@ -92,7 +92,7 @@ def _merge_transposes(node: ir.Node) -> bool:
 
 
 def _squeeze_before_transpose(node: ir.Node, names: Names) -> bool:
-    """``Squeeze(Transpose(x))`` is ``Transpose(Squeeze(x))``, and a squeeze can then merge with the reshape before it."""
+    """``Squeeze(Transpose(x))`` is ``Transpose(Squeeze(x))``; the squeeze can then merge with the reshape before."""
     source, axes = node.inputs[0], constant(input_at(node, 1))
     before = source.producer() if source is not None else None
     if before is None or axes is None or not is_op(before, "Transpose") or before.graph is not node.graph:

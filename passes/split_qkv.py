@@ -1,12 +1,12 @@
 """Split a fused projection whose output is factored and then taken apart into one projection for each part.
 
-Exporters write attention's query, key and value as one MatMul (or convolution) with 3·h·d outputs, a Reshape to (3, h, d), a
-Transpose and a Split. There the channel axis is a product, and removing a query dimension would remove the value dimension
-beside it. One projection for each of the three frees them: heads, query/key dimensions and value dimensions become separate
-units. Every element is computed from the same numbers as before.
+Exporters write attention's query, key and value as one MatMul (or convolution) with 3·h·d outputs, a Reshape to (3, h,
+d), a Transpose and a Split. There the channel axis is a product, and removing a query dimension would remove the value
+dimension beside it. One projection for each of the three frees them: heads, query/key dimensions and value dimensions
+become separate units. Every element is computed from the same numbers as before.
 
-The pass follows the channels forward from a projection until the tensor is taken apart along one factor of them, and then
-repeats the way for each part with the part's slice of the weights.
+The pass follows the channels forward from a projection until the tensor is taken apart along one factor of them, and
+then repeats the way for each part with the part's slice of the weights.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def split_qkv(model: ir.Model) -> int:
 
 
 def _trace(producer: ir.Node) -> _Fused | None:
-    """Follow a projection's channels to where they are taken apart along one of several factors; None if they are not."""
+    """Follow a projection's channels to where they are taken apart along one of several factors, if they are."""
     layout = first = projection_layout(producer)
     if first is None or layout is None:
         return None
@@ -196,7 +196,7 @@ def _reshape_plan(fused: _Fused, part: _Part) -> dict[ir.Node, tuple[int, ...]] 
 
 
 def _rebuild(fused: _Fused, part: _Part, number: int, targets: dict[ir.Node, tuple[int, ...]], names: Names) -> None:
-    """Insert the projection and the steps of one part before the fused projection; the part's readers then read them."""
+    """Insert one part's projection and steps before the fused projection; the part's readers then read them."""
     choice, producer, graph = _choice(fused, part), fused.producer, fused.producer.graph
     assert graph is not None
 

@@ -27,10 +27,10 @@ _RELATIVE_TOLERANCE = {
     ir.DataType.BFLOAT16: 1e-1,
 }
 _QUANTIZED_TOLERANCE = 2e-2
-"""A value that lies on the edge between two steps of an 8-bit scale may fall to the other side: a step is 1/127 of the range."""
+"""A value on the edge between two steps of an 8-bit scale may fall to the other side: a step is 1/127 of the range."""
 _QUANTIZERS = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul"})
 _SELECTING = frozenset({"ArgMax", "ArgMin", "NonMaxSuppression", "NonZero", "TopK", "Unique", "Round", "Floor", "Ceil"})
-"""Operators that turn a difference in the last bit into another choice; a model with them must agree on one of the draws only."""
+"""Operators that turn a difference in the last bit into another choice: agreement on one of the draws is enough."""
 _DRAWS = 3
 _UNSTEADY_FACTOR = 8
 """How much further than by a nudge of its input a model may move by its rewriting: the rewriting nudges many places."""
@@ -48,7 +48,8 @@ def verify_equal(reference: ir.Model, candidate: ir.Model) -> bool:
         Whether they were compared: onnxruntime cannot run models with unknown custom operators.
 
     Raises:
-        ModelError: if an output differs in shape, type, or by more than its type's tolerance, relative to its largest value.
+        ModelError: if an output differs in shape, type, or by more than its type's tolerance, relative to its largest
+            value.
     """
     try:
         first = session(reference)
@@ -69,7 +70,7 @@ def verify_equal(reference: ir.Model, candidate: ir.Model) -> bool:
     del second
     if all(complaint is None for complaint in complaints) or (selecting and None in complaints):
         return True
-    # The model may itself amplify the last bit of its input more than that; then it cannot be held closer than it holds itself.
+    # The model may itself amplify the last bit of its input more than that: it is held as close as it holds itself.
     first = session(reference)
     for (feeds, expected), complaint in zip(runs, complaints, strict=True):
         nudged = _run(first, names, _nudged(feeds))
@@ -234,7 +235,7 @@ def _nudged(feeds: Feeds) -> Feeds:
 
 
 def relative_error(expected: NDArray[Any], found: NDArray[Any]) -> float:
-    """Largest difference over largest finite magnitude; infinite where non-finite values, integers, booleans or strings differ."""
+    """Largest difference over largest finite magnitude; infinite where anything but finite floats differs."""
     if expected.dtype.kind not in "fV":
         return 0.0 if np.array_equal(expected, found) else float("inf")
     a, b = expected.astype(np.float64), found.astype(np.float64)
