@@ -1,0 +1,71 @@
+"""What a device that is not this process measured: latency, kernels, what ran where, and with what versions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+from edgeprune.bench import Measurement
+from edgeprune.errors import BackendError
+from edgeprune.intervals import median_interval
+
+
+@dataclass(frozen=True)
+class LayerTime:
+    """One kernel of an engine: its median time in microseconds, and what the engine says about its types."""
+
+    name: str
+    median_us: float
+    kind: str = ""
+    types: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class DeviceResult:
+    """A model built and measured on a device.
+
+    Attributes:
+        latency: Of one inference, data transfers not counted.
+        device: The machine in words, as it describes itself.
+        versions: Software -> version there.
+        clocks: "locked", or why they were not.
+        ran_on: Execution provider or runtime -> number of graph nodes that it really ran.
+        build_seconds: Time to build the engine; 0 where nothing is built.
+        engine: The serialized engine, which runs on this kind of device alone.
+        layers: Times of single kernels, slowest first, from a run of their own.
+    """
+
+    latency: Measurement
+    device: str
+    versions: Mapping[str, str]
+    clocks: str
+    ran_on: Mapping[str, int] = field(default_factory=dict)
+    build_seconds: float = 0.0
+    engine: bytes | None = None
+    layers: tuple[LayerTime, ...] = ()
+
+
+def measurement_of(blocks_ms: Sequence[Sequence[float]]) -> Measurement:
+    """Summarise runs that were timed elsewhere, in blocks in order of time, as `edgeprune.bench` does; milliseconds.
+
+    Raises:
+        BackendError: There is no run, or a time is not a positive number.
+    """
+    blocks = [block for block in blocks_ms if len(block)]
+    runs = sorted(time for block in blocks for time in block)
+    if not runs or not all(math.isfinite(time) and time > 0 for time in runs):
+        raise BackendError("the device reported no usable times")
+    medians = [median(block) for block in blocks]
+    interval = median_interval(medians)
+    third = max(1, len(medians) // 3)
+    return Measurement(
+        median_ms=interval.value,
+        p95_ms=runs[math.ceil(0.95 * len(runs)) - 1],
+        ci_low_ms=interval.low,
+        ci_high_ms=interval.high,
+        runs=len(runs),
+        blocks_ms=tuple(medians),
+        drift=median(medians[-third:]) / median(medians[:third]) - 1,
+    )

@@ -1,0 +1,263 @@
+"""A machine over SSH, through the system's own OpenSSH client: the user's keys, agent and configuration apply.
+
+Host keys are always checked and passwords never asked for. Long work does not depend on the connection: it runs as a
+detached job that writes its exit code to a file, and is asked after until it ends; a connection that is lost meanwhile
+is simply made again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shlex
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from edgeprune.backends.host import Finished, Workspace
+from edgeprune.errors import BackendError, UsageError
+
+_LOST = 255
+"""ssh's own exit code, whatever went wrong with the connection."""
+
+_STALE_MINUTES = 2 * 24 * 60
+_UPLOAD_SECONDS_PER_MB = 2.0
+
+_START = """
+test -e job.pid && exit 0
+setsid sh -c 'sh job.sh >job.log 2>&1; echo $? >job.part; mv job.part job.code' </dev/null >/dev/null 2>&1 &
+echo $! >job.pid
+"""
+"""Started once, however often the connection breaks: a lost answer does not mean that nothing was started."""
+
+_ASK = """{ cat job.code || kill -0 "$(cat job.pid)" || cat job.code || echo ended; } 2>/dev/null"""
+"""Prints nothing while the job runs, then its exit code. The last look closes the gap between the first two."""
+
+_STOP = """
+test -e job.pid || exit 0
+group="-$(cat job.pid)"
+kill -s TERM -- "$group" 2>/dev/null
+for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20
+do kill -0 "$group" 2>/dev/null || exit 0; sleep 0.5; done
+kill -s KILL -- "$group" 2>/dev/null; true
+"""
+"""A job is a process group of its own: end it and its children, and wait until its traps have put things back."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """Whom to log in to: ``ssh://user@host:port``, user and port optional."""
+
+    host: str
+    user: str | None = None
+    port: int | None = None
+
+    def __str__(self) -> str:
+        return f"ssh://{self.user + '@' if self.user else ''}{self.host}{f':{self.port}' if self.port else ''}"
+
+
+def parse_address(url: str) -> Address:
+    """Parse ``ssh://[user@]host[:port]``.
+
+    Raises:
+        UsageError: The text has another form; a name that ssh could take for an option is refused, too.
+    """
+    wrong = UsageError(f"--device {url!r}: expected ssh://user@host or ssh://user@host:port")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise wrong from error
+    plain = parts.scheme == "ssh" and not (parts.path.strip("/") or parts.query or parts.fragment or parts.password)
+    host, user = parts.hostname, parts.username
+    if not plain or not host or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:%-]*", host):
+        raise wrong
+    if user is not None and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", user):
+        raise wrong
+    return Address(host, user, port)
+
+
+class SshHost:
+    """A machine that is reached over SSH.
+
+    Args:
+        address: ``ssh://user@host[:port]``, or its parts.
+        config: an OpenSSH client configuration to use instead of the user's own.
+        patience_s: how long a lost connection is tried again, seconds.
+    """
+
+    def __init__(self, address: str | Address, *, config: Path | None = None, patience_s: float = 120.0):
+        self.address = parse_address(address) if isinstance(address, str) else address
+        self.name = str(self.address)
+        self._config = config
+        self._patience_s = patience_s
+        self._sockets: str | None = None
+
+    @contextmanager
+    def workspace(self) -> Iterator[Workspace]:
+        """A new folder below the machine's temporary folder; those that were left behind days ago go now.
+
+        Raises:
+            BackendError: the machine cannot be reached or logged in to; the text is ssh's own.
+        """
+        stale = f"-maxdepth 1 -type d -name 'edgeprune-*' -user \"$(id -un)\" -mmin +{_STALE_MINUTES}"
+        make = (
+            'd="${TMPDIR:-/tmp}"; find "$d" '
+            + stale
+            + ' -exec rm -rf {} + 2>/dev/null; mktemp -d "$d/edgeprune-XXXXXX"'
+        )
+        with self._shared_connection():
+            made = self.run(make)
+            if made.code or not made.output.strip().startswith("/"):
+                raise BackendError(f"{self.name}: no temporary folder could be made there: {made.last_line()}")
+            space = _SshWorkspace(self, made.output.strip())
+            try:
+                yield space
+            finally:
+                with contextlib.suppress(BackendError):  # the work is done or has failed; the next visit cleans up
+                    space.remove()
+
+    @contextmanager
+    def _shared_connection(self) -> Iterator[None]:
+        with tempfile.TemporaryDirectory(prefix="ep-") as folder:
+            self._sockets = folder
+            try:
+                yield
+            finally:
+                self._once("", 10.0, None, None, control="exit")
+                self._sockets = None
+
+    def run(
+        self, command: str, timeout_s: float = 60.0, *, stdin: Path | bytes | None = None, target: Path | None = None
+    ) -> Finished:
+        """Run one command line, already quoted, in the login shell; again if the connection is lost.
+
+        Raises:
+            BackendError: ssh is missing, the connection fails for good, or the command does not end in time.
+        """
+        deadline = time.monotonic() + self._patience_s
+        pause_s = 0.5
+        while True:
+            done = self._once(command, timeout_s, stdin, target)
+            if done.code != _LOST:
+                return done
+            if _is_final(done.errors) or time.monotonic() + pause_s > deadline:
+                raise BackendError(f"{self.name}: {done.last_line()}")
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, 10.0)
+
+    def _once(
+        self,
+        command: str,
+        timeout_s: float,
+        stdin: Path | bytes | None,
+        target: Path | None,
+        *,
+        control: str | None = None,
+    ) -> Finished:
+        options = ["-T", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=10"]
+        options += ["-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3", "-o", "LogLevel=ERROR"]
+        if self._sockets is not None:  # one login serves all commands, as long as it lasts
+            options += ["-o", "ControlMaster=auto", "-o", "ControlPersist=60"]
+            options += ["-o", f"ControlPath={self._sockets}/%C"]
+        options += ["-F", str(self._config)] if self._config else []
+        options += ["-p", str(self.address.port)] if self.address.port else []
+        options += ["-l", self.address.user] if self.address.user else []
+        options += ["-O", control] if control else []
+        # The login shell may be any; what it is asked to run is POSIX.
+        arguments = ["ssh", *options, "--", self.address.host, f"exec sh -c {shlex.quote(command)}"]
+        with contextlib.ExitStack() as files:
+            source = files.enter_context(stdin.open("rb")) if isinstance(stdin, Path) else subprocess.DEVNULL
+            sink = files.enter_context(target.open("wb")) if target else subprocess.PIPE
+            try:
+                if isinstance(stdin, bytes):
+                    done = subprocess.run(
+                        arguments, input=stdin, stdout=sink, stderr=subprocess.PIPE, timeout=timeout_s, check=False
+                    )
+                else:
+                    done = subprocess.run(
+                        arguments, stdin=source, stdout=sink, stderr=subprocess.PIPE, timeout=timeout_s, check=False
+                    )
+            except FileNotFoundError as error:
+                raise BackendError("there is no ssh on this machine: install the OpenSSH client") from error
+            except subprocess.TimeoutExpired as error:
+                raise BackendError(f"{self.name}: no answer within {timeout_s:.0f} s") from error
+        return Finished(
+            done.returncode, (done.stdout or b"").decode(errors="replace"), done.stderr.decode(errors="replace")
+        )
+
+
+class _SshWorkspace:
+    def __init__(self, host: SshHost, path: str):
+        self.path = path
+        self._host = host
+
+    def put(self, source: Path, name: str) -> None:
+        size = source.stat().st_size
+        allowed_s = 60 + _UPLOAD_SECONDS_PER_MB * size / 1e6
+        quoted = shlex.quote(name)
+        command = f"cat >{quoted} && wc -c <{quoted}"
+        arrived = self._in_folder(command, timeout_s=allowed_s, stdin=source).output.strip()
+        if arrived != str(size):
+            raise BackendError(
+                f"{self._host.name}: {arrived} of {size} bytes of {source.name} arrived; is the disk full?"
+            )
+
+    def write(self, text: str, name: str) -> None:
+        self._in_folder(f"cat >{shlex.quote(name)}", stdin=text.encode())
+
+    def read(self, name: str) -> bytes | None:
+        quoted = shlex.quote(name)
+        with tempfile.TemporaryDirectory(prefix="edgeprune-") as folder:
+            target = Path(folder) / "file"
+            command = f"cd {shlex.quote(self.path)} && test -f {quoted} && cat {quoted}"
+            done = self._host.run(command, timeout_s=600, target=target)
+            return target.read_bytes() if done.code == 0 else None
+
+    def run(self, arguments: Sequence[str], timeout_s: float = 60.0) -> Finished:
+        return self._host.run(f"cd {shlex.quote(self.path)} && {shlex.join(arguments)}", timeout_s)
+
+    def job(self, script: str, timeout_s: float, progress: Callable[[float], None] | None = None) -> int:
+        self.write(script, "job.sh")
+        self._in_folder(_START)
+        started, pause_s = time.monotonic(), 0.2
+        while (code := self._in_folder(_ASK).output.strip()) == "":
+            gone_s = time.monotonic() - started
+            if gone_s > timeout_s:
+                self._stop()
+                raise BackendError(f"{self._host.name}: the work there did not end within {timeout_s:.0f} s")
+            if progress is not None:
+                progress(gone_s)
+            time.sleep(pause_s)
+            pause_s = min(1.5 * pause_s, 5.0)
+        self._in_folder("rm -f job.pid job.code")
+        if not code.isdecimal():
+            raise BackendError(f"{self._host.name}: the work there was ended from outside; is its memory too small?")
+        return int(code)
+
+    def remove(self) -> None:
+        """Stop what still runs and delete the folder."""
+        self._stop()
+        self._host.run(f"rm -rf {shlex.quote(self.path)}")
+
+    def _stop(self) -> None:
+        self._in_folder(_STOP)
+
+    def _in_folder(self, command: str, *, timeout_s: float = 60.0, stdin: Path | bytes | None = None) -> Finished:
+        done = self._host.run(f"cd {shlex.quote(self.path)} || exit\n{command}", timeout_s, stdin=stdin)
+        if done.code:
+            raise BackendError(f"{self._host.name}: {done.last_line()}")
+        return done
+
+
+def _is_final(errors: str) -> bool:
+    """Whether trying again cannot help: the host key or the login is refused, or the name is unknown."""
+    return any(
+        sign in errors
+        for sign in ("Host key verification failed", "Permission denied", "Could not resolve", "Bad configuration")
+    )

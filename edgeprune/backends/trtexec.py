@@ -1,0 +1,186 @@
+"""TensorRT through its own command-line tool: the commands for each version, and what is read of what they write.
+
+``trtexec`` comes with every TensorRT and JetPack, needs no Python on the device, and times as NVIDIA's published
+figures are timed. Its options changed: 8.x is weakly typed and takes precisions as flags; 10.x is told to be strongly
+typed; 11 knows nothing else, and several options became its default.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import onnx_ir as ir
+
+from edgeprune.backends.results import LayerTime
+from edgeprune.errors import BackendError
+
+BLOCKS_PER_ROUND = 4
+"""Into how many blocks, by order of time, the runs of one call are cut: what `edgeprune.bench` takes intervals over."""
+
+
+@dataclass(frozen=True, order=True)
+class Version:
+    """A TensorRT version."""
+
+    major: int
+    minor: int = 0
+    patch: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.major}.{self.minor}.{self.patch}"
+
+    @property
+    def strongly_typed(self) -> bool:
+        """Whether networks can be (10) or are always (11) typed as the graph says."""
+        return self.major >= 10
+
+
+def parse_version(banner: str) -> Version:
+    """The version in trtexec's first line: ``[TensorRT v8601]``, ``v100300``, ``v110000``.
+
+    Raises:
+        BackendError: There is none.
+    """
+    match = re.search(r"\[TensorRT v(\d+)\]", banner)
+    if match is None:
+        raise BackendError("trtexec does not say which TensorRT it belongs to")
+    number = int(match[1])
+    base = 1000 if number < 10_000 else 10_000
+    return Version(number // base, number % base // 100, number % 100)
+
+
+def build_arguments(
+    version: Version, *, sparse: bool, fp16: bool, int8: bool, keep_fp32: Sequence[str] = ()
+) -> list[str]:
+    """Options that build ``model.onnx`` into ``model.engine``.
+
+    Args:
+        version: of TensorRT.
+        sparse: whether 2:4 kernels may be used.
+        fp16: whether the graph holds float16 tensors.
+        int8: whether it holds Q/DQ pairs.
+        keep_fp32: nodes that must not be lowered to FP16 by a weakly typed builder.
+    """
+    arguments = ["--onnx=model.onnx", "--saveEngine=model.engine", "--skipInference", "--profilingVerbosity=detailed"]
+    if sparse:
+        arguments.append("--sparsity=enable")
+    if version.major == 10:
+        arguments.append("--stronglyTyped")
+    if version.major < 10:
+        arguments += [flag for flag, wanted in (("--fp16", fp16), ("--int8", int8)) if wanted]
+        # Names with these characters cannot be written into the option's own little language.
+        plain = [name for name in keep_fp32 if not re.search(r"[:,*\"]", name)]
+        if fp16 and plain:
+            arguments += ["--precisionConstraints=obey", "--layerPrecisions=" + ",".join(f"{n}:fp32" for n in plain)]
+    return arguments
+
+
+def bench_arguments(version: Version, *, duration_s: float) -> list[str]:
+    """Options that time ``model.engine`` and export ``times.json``, without data transfers and with a CUDA graph."""
+    arguments = ["--loadEngine=model.engine", f"--duration={max(1, round(duration_s))}", "--warmUp=500"]
+    if version.major < 11:  # the default from 11 on
+        arguments += ["--useCudaGraph", "--useSpinWait", "--noDataTransfers"]
+    return [*arguments, "--exportTimes=times.json"]
+
+
+def profile_arguments(version: Version) -> list[str]:
+    """Options that time the single kernels of ``model.engine``, in a run of their own since that slows it down."""
+    arguments = ["--loadEngine=model.engine", "--duration=1", "--profilingVerbosity=detailed"]
+    if version.major < 11:
+        arguments += ["--useSpinWait", "--noDataTransfers", "--separateProfileRun"]
+    return [*arguments, "--exportProfile=profile.json", "--exportLayerInfo=layers.json"]
+
+
+def read_times(text: bytes | None) -> list[list[float]]:
+    """Compute times of ``--exportTimes`` in milliseconds, cut into blocks by order of time.
+
+    All versions write one object a run; 8.x and older name the transfers in and out otherwise, the compute time alike.
+
+    Raises:
+        BackendError: The file is missing, no JSON, or without compute times.
+    """
+    rows = _json(text, "--exportTimes")
+    try:
+        ordered = sorted(rows, key=lambda row: float(row["startComputeMs"]))
+        times = [float(row["computeMs"]) for row in ordered]
+    except (TypeError, KeyError, ValueError) as error:
+        raise BackendError(f"trtexec's --exportTimes has a form that is not known: {error!r}") from error
+    size = -(-len(times) // BLOCKS_PER_ROUND)
+    return [times[i : i + size] for i in range(0, len(times), size)] if times else []
+
+
+def read_layers(profile: bytes | None, information: bytes | None) -> tuple[LayerTime, ...]:
+    """Kernels of ``--exportProfile``, slowest first, with kind and types of ``--exportLayerInfo`` where it has them.
+
+    Raises:
+        BackendError: A file is no JSON, or has another form.
+    """
+    if profile is None:
+        return ()
+    described = _layer_descriptions(information)
+    found = []
+    try:
+        for row in _json(profile, "--exportProfile"):
+            if "name" in row:
+                typical_ms = float(row["medianMs"] if "medianMs" in row else row["averageMs"])
+                kind, types = described.get(row["name"], ("", ()))
+                found.append(LayerTime(row["name"], 1000 * typical_ms, kind, types))
+    except (TypeError, KeyError, ValueError) as error:
+        raise BackendError(f"trtexec's --exportProfile has a form that is not known: {error!r}") from error
+    return tuple(sorted(found, key=lambda layer: -layer.median_us))
+
+
+def _layer_descriptions(information: bytes | None) -> Mapping[str, tuple[str, tuple[str, ...]]]:
+    if information is None:
+        return {}
+    content = _json(information, "--exportLayerInfo")
+    described: dict[str, tuple[str, tuple[str, ...]]] = {}
+    for layer in content.get("Layers", []) if isinstance(content, dict) else []:
+        if not isinstance(layer, dict) or "Name" not in layer:
+            continue  # without detailed verbosity a layer is its name alone
+        tensors = [t for side in ("Inputs", "Outputs") for t in layer.get(side, []) if isinstance(t, dict)]
+        types = dict.fromkeys(str(t.get("Format/Datatype") or t.get("Datatype") or "") for t in tensors)
+        described[str(layer["Name"])] = (str(layer.get("LayerType", "")), tuple(t for t in types if t))
+    return described
+
+
+def _json(text: bytes | None, option: str) -> Any:
+    if text is None:
+        raise BackendError(f"trtexec wrote no file for {option}")
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise BackendError(f"trtexec's {option} is no JSON: {error}") from error
+
+
+def error_in(log: str) -> str:
+    """The first error that trtexec or TensorRT logged, without its prefixes, or the last line."""
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    errors = [line for line in lines if re.search(r"\[E\]", line)]
+    chosen = errors[0] if errors else (lines[-1] if lines else "it printed nothing")
+    return re.sub(r"^(\[[^\]]*\] )*", "", chosen).rstrip(".")
+
+
+@dataclass(frozen=True)
+class Typing:
+    """What of a graph the builder's flags depend on."""
+
+    fp16: bool
+    int8: bool
+    keep_fp32: tuple[str, ...]
+
+
+def typing_of(model: ir.Model) -> Typing:
+    """Look which types a lowered graph states; `keep_fp32` are its float32 nodes that must not be computed in FP16."""
+    from edgeprune.passes.fp16_rules import fp16_eligible
+
+    nodes = list(model.graph)
+    fp16 = any(value.dtype == ir.DataType.FLOAT16 for node in nodes for value in node.outputs)
+    int8 = any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in nodes)
+    risky = {name for name, verdict in fp16_eligible(model).items() if not verdict} if fp16 else set()
+    wide = {str(node.name) for node in nodes if any(v.dtype == ir.DataType.FLOAT for v in node.outputs)}
+    return Typing(fp16, int8, tuple(sorted(risky & wide)))

@@ -1,0 +1,97 @@
+"""A stand-in for trtexec, not TensorRT: it builds nothing and times nothing.
+
+It takes the options that the version it plays knows and refuses the others, and writes files in that version's form
+(from the documentation and trtexec's sources), so that everything around trtexec can be tested without a GPU.
+
+Usage: standin_trtexec.py VERSION OPTION ..., VERSION being 8601, 100300 or 110000
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+COMMON = {"--onnx", "--saveEngine", "--loadEngine", "--skipInference", "--profilingVerbosity", "--timingCacheFile"} | {
+    *("--sparsity", "--duration", "--warmUp", "--exportTimes", "--exportProfile", "--exportLayerInfo", "--shapes"),
+    *("--minShapes", "--optShapes", "--maxShapes", "--help"),
+}
+TIMING = {"--useCudaGraph", "--useSpinWait", "--noDataTransfers", "--separateProfileRun"}
+WEAK = {"--fp16", "--int8", "--precisionConstraints", "--layerPrecisions"}
+KNOWN = {
+    8601: COMMON | TIMING | WEAK,
+    100300: COMMON | TIMING | WEAK | {"--stronglyTyped"},
+    110000: COMMON | {"--stronglyTyped"},
+}
+
+
+def times(version: int, count: int) -> str:
+    rows = []
+    for i in range(count):
+        start, compute = 0.5 * i, 0.25 + 0.01 * (i % 5)
+        row = {"startEnqMs": start, "endEnqMs": start + 0.02, "startH2dMs": start, "endH2dMs": start}
+        row |= {"startComputeMs": start, "endComputeMs": start + compute, "startD2hMs": start + compute}
+        row |= {"endD2hMs": start + compute, "h2dMs": 0, "computeMs": compute, "d2hMs": 0, "latencyMs": compute}
+        if version < 10_000:
+            old = {"H2d": "In", "D2h": "Out", "h2dMs": "inMs", "d2hMs": "outMs"}
+            for new_name, old_name in old.items():
+                row = {key.replace(new_name, old_name): value for key, value in row.items()}
+        rows.append("{ " + ", ".join(f'"{k}" : {v:g}' for k, v in row.items()) + " }")
+    return "[\n  " + "\n, ".join(rows) + "\n]\n"
+
+
+def profile() -> str:
+    layers = [
+        ("conv1 + relu1", 30.0, 0.03),
+        ("fc", 10.0, 0.01),
+        ("Reformatting CopyNode for Input Tensor 0", 5.0, 0.005),
+    ]
+    rows = [{"count": 1000}]
+    rows += [
+        {"name": n, "timeMs": total, "averageMs": each, "medianMs": each, "percentage": total / 0.45}
+        for n, total, each in layers
+    ]
+    return json.dumps(rows)
+
+
+def layer_information(version: int) -> str:
+    tensor = {"Name": "x", "Location": "Device", "Dimensions": [1, 3, 8, 8], "Format/Datatype": "Half"}
+    layers = [{"Name": "conv1 + relu1", "LayerType": "CaskConvolution", "Inputs": [tensor], "Outputs": [tensor]}]
+    ports = "I/O Tensors" if version >= 110000 else "Bindings"
+    return json.dumps({"Layers": [*layers, "fc"], ports: ["x", "y"]})
+
+
+def main(version: int, options: list[str]) -> int:
+    print(f"&&&& RUNNING TensorRT.trtexec [TensorRT v{version}] # trtexec {' '.join(options)}")
+    given = {name: value for name, _, value in (option.partition("=") for option in options)}
+    if unknown := set(given) - KNOWN[version]:
+        print(f"[11/22/2026-10:00:00] [E] Unknown option: {sorted(unknown)[0]}")
+        return 1
+    if "--help" in given:
+        return 0
+    if "--onnx" in given:
+        model = Path(given["--onnx"]).read_bytes()
+        if b"Unbuildable" in model:
+            print("[11/22/2026-10:00:00] [I] [TRT] parsing")
+            print("[11/22/2026-10:00:00] [E] Error[4]: node 'bad' [Unbuildable]: no importer registered for op.")
+            return 1
+        if b"Slow" in model:
+            time.sleep(3)
+        Path(given["--timingCacheFile"]).write_bytes(b"stand-in timing cache")
+        Path(given["--saveEngine"]).write_bytes(f"stand-in engine {' '.join(options)}".encode())
+    else:
+        assert Path(given["--loadEngine"]).read_bytes().startswith(b"stand-in engine")
+    for option, text in (
+        ("--exportTimes", times(version, 20)),
+        ("--exportProfile", profile()),
+        ("--exportLayerInfo", layer_information(version)),
+    ):
+        if option in given:
+            Path(given[option]).write_text(text)
+    print("&&&& PASSED TensorRT.trtexec")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]), sys.argv[2:]))

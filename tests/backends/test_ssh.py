@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from edgeprune.backends.ssh import Address, SshHost, parse_address
+from edgeprune.errors import BackendError, UsageError
+from tests.backends.loopback import Loopback
+
+
+@pytest.fixture
+def host(device: Loopback) -> SshHost:
+    return SshHost(device.url, config=device.config, patience_s=20)
+
+
+def left_behind(device: Loopback) -> list[Path]:
+    return list((device.folder / "tmp").glob("edgeprune-*"))
+
+
+def test_addresses():
+    assert parse_address("ssh://user@jetson:2222") == Address("jetson", "user", 2222)
+    assert parse_address("ssh://10.0.0.7") == Address("10.0.0.7")
+    assert str(Address("jetson", "user", 22)) == "ssh://user@jetson:22"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("jetson", "http://jetson", "ssh://", "ssh://-oProxyCommand=x", "ssh://-v@jetson", "ssh://a b"),
+        *("ssh://jetson/path", "ssh://jetson:port", "ssh://u:secret@jetson", "ssh://jetson;reboot"),
+        *("ssh://$(reboot)", "ssh://jetson:99999"),
+    ],
+)
+def test_what_is_no_address_is_refused(url: str):
+    with pytest.raises(UsageError, match="expected ssh://user@host"):
+        parse_address(url)
+
+
+def test_files_and_arguments_arrive_as_they_are(host: SshHost, device: Loopback, tmp_path: Path):
+    names = ["a b; quote'd", "$(touch broken)", "-n", 'dou"ble\nline']
+    content = os.urandom(100_000)
+    (tmp_path / "file").write_bytes(content)
+    with host.workspace() as space:
+        for name in names:
+            space.put(tmp_path / "file", name if name != "-n" else "./-n")
+            assert space.read(name if name != "-n" else "./-n") == content
+        assert sorted(space.run(["ls", "-1", "-q", "--", "."]).output.split("\n")[:-1]) == sorted(
+            n.replace("\n", "?") for n in names
+        )
+        assert space.run(["printf", "%s|", *names]).output == "".join(f"{n}|" for n in names)
+        assert space.read("absent") is None
+    assert not left_behind(device)
+
+
+def test_a_job_runs_to_its_end_and_its_code_comes_back(host: SshHost, device: Loopback):
+    with host.workspace() as space:
+        assert space.job("echo done >result; exit 3", timeout_s=20) == 3
+        assert space.read("result") == b"done\n"
+        assert space.job("true", timeout_s=20) == 0
+    assert not left_behind(device)
+
+
+def test_a_job_survives_a_lost_connection(host: SshHost, device: Loopback):
+    with host.workspace() as space:
+        breaker = threading.Thread(target=lambda: [(time.sleep(0.3), device.break_connections()) for _ in range(5)])
+        breaker.start()
+        assert space.job("sleep 2; echo whole >result", timeout_s=60) == 0
+        breaker.join()
+        assert space.read("result") == b"whole\n"
+    assert not left_behind(device)
+
+
+def test_a_job_that_takes_too_long_is_ended_with_its_children(host: SshHost, device: Loopback):
+    with host.workspace() as space, pytest.raises(BackendError, match="did not end within 1 s"):
+        space.job("trap 'echo restored >>../trapped' EXIT; trap 'exit 1' TERM; sleep 300", timeout_s=1)
+    assert (device.folder / "tmp" / "trapped").read_text() == "restored\n"
+    assert not left_behind(device)
+
+
+def test_the_folder_goes_when_the_work_fails(host: SshHost, device: Loopback):
+    with pytest.raises(BackendError, match="absent/file"), host.workspace() as space:
+        space.write("x", "absent/file")
+    assert not left_behind(device)
+
+
+def test_an_unknown_host_key_is_refused(device: Loopback, tmp_path: Path):
+    config = tmp_path / "config"
+    config.write_text(device.config.read_text().replace(str(device.folder / "known"), str(tmp_path / "nothing")))
+    with (
+        pytest.raises(BackendError, match="Host key verification failed"),
+        SshHost(device.url, config=config).workspace(),
+    ):
+        pass
+
+
+def test_a_login_that_is_not_allowed_is_reported(device: Loopback, tmp_path: Path):
+    config = tmp_path / "config"
+    config.write_text(device.config.read_text().replace(str(device.folder / "user"), str(tmp_path / "nothing")))
+    with pytest.raises(BackendError, match="Permission denied"), SshHost(device.url, config=config).workspace():
+        pass
+
+
+def test_a_machine_that_is_off_is_reported(device: Loopback):
+    closed = Address("127.0.0.1", None, 1)
+    with pytest.raises(BackendError, match=r"127\.0\.0\.1:1.*refused"):
+        SshHost(closed, config=device.config, patience_s=0).run("true")

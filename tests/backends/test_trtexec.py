@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from edgeprune.backends.trtexec import (
+    Version,
+    bench_arguments,
+    build_arguments,
+    error_in,
+    parse_version,
+    profile_arguments,
+    read_layers,
+    read_times,
+    typing_of,
+)
+from edgeprune.errors import BackendError
+from tests.backends import standin_trtexec
+from tests.passes.graphs import TRANSFORMER, build
+
+ORIN, NEXT, OLD = Version(10, 3), Version(11), Version(8, 6, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [
+        ("v8502", Version(8, 5, 2)),
+        ("v8601", OLD),
+        ("v100300", ORIN),
+        ("v101303", Version(10, 13, 3)),
+        ("v110000", NEXT),
+    ],
+)
+def test_versions_are_read_from_the_banner(text: str, version: Version):
+    assert parse_version(f"&&&& RUNNING TensorRT.trtexec [TensorRT {text}] [b7] # trtexec --help") == version
+
+
+def test_a_banner_without_version_is_refused():
+    with pytest.raises(BackendError, match="which TensorRT"):
+        parse_version("usage: trtexec")
+
+
+def test_each_version_gets_the_options_it_knows():
+    for number, version in ((8601, OLD), (100300, ORIN), (110000, NEXT)):
+        given = build_arguments(version, sparse=True, fp16=True, int8=True, keep_fp32=["pow"])
+        given += bench_arguments(version, duration_s=3) + profile_arguments(version)
+        assert {option.partition("=")[0] for option in given} <= standin_trtexec.KNOWN[number]
+        assert "--sparsity=enable" in given
+    weak = build_arguments(OLD, sparse=False, fp16=True, int8=True, keep_fp32=["pow", "a,b", "c:d"])
+    assert {"--fp16", "--int8", "--precisionConstraints=obey", "--layerPrecisions=pow:fp32"} <= set(weak)
+    assert "--stronglyTyped" in build_arguments(ORIN, sparse=False, fp16=True, int8=True)
+    assert not set(build_arguments(NEXT, sparse=False, fp16=True, int8=True)) & {"--fp16", "--int8", "--stronglyTyped"}
+    assert "--fp16" not in build_arguments(OLD, sparse=False, fp16=False, int8=True)
+
+
+@pytest.mark.parametrize("number", [8601, 100300, 110000])
+def test_times_of_every_version_are_read(number: int):
+    blocks = read_times(standin_trtexec.times(number, 20).encode())
+    assert len(blocks) == 4
+    assert [*blocks[0], *blocks[1]][:6] == pytest.approx([0.25, 0.26, 0.27, 0.28, 0.29, 0.25], abs=1e-12)
+
+
+@pytest.mark.parametrize("number", [8601, 100300, 110000])
+def test_kernels_of_every_version_are_read(number: int):
+    information = standin_trtexec.layer_information(number).encode()
+    layers = read_layers(standin_trtexec.profile().encode(), information)
+    assert layers[0].name == "conv1 + relu1"
+    assert layers[0].median_us == pytest.approx(30.0)
+    assert layers[0].kind == "CaskConvolution"
+    assert layers[0].types == ("Half",)
+    assert layers[2].kind == ""  # without detailed verbosity a layer is its name
+
+
+def test_profiles_without_medians_fall_back_to_averages():
+    profile = json.dumps([{"count": 3}, {"name": "a", "timeMs": 3.0, "averageMs": 1.0, "percentage": 100}])
+    assert read_layers(profile.encode(), None)[0].median_us == 1000.0
+
+
+@pytest.mark.parametrize("text", [None, b"", b"not json", b'[{"latencyMs": 1}]', b"{}x"])
+def test_files_of_another_form_are_refused(text: bytes | None):
+    with pytest.raises(BackendError, match="--exportTimes"):
+        read_times(text)
+
+
+def test_the_first_error_is_the_reason():
+    log = "[11/22/2026-10:00:00] [I] ok\n[11/22/2026-10:00:00] [E] [TRT] ModelImporter: bad node.\n[E] Engine failed\n"
+    assert error_in(log) == "ModelImporter: bad node"
+    assert error_in("") == "it printed nothing"
+
+
+def test_weakly_typed_builders_are_told_what_must_stay_float32():
+    from edgeprune.passes.lower_tensorrt import lower_tensorrt
+
+    model = build(TRANSFORMER)
+    lowered = lower_tensorrt(model, {str(n.name): "fp16" for n in model.graph}, {}, target_versions=["8.6"])
+    typing = typing_of(lowered)
+    assert typing.fp16
+    assert not typing.int8
+    assert {"square", "variance", "padded"} <= set(typing.keep_fp32)
+    assert typing_of(model).keep_fp32 == ()
