@@ -84,13 +84,10 @@ class AtomSolver:
         self.whole, self.rows = np.concatenate(wholes), np.concatenate(rows)
 
     def label(self) -> Ints:
-        """The component of every atom; component of atom 0 first: frozen is label 0."""
+        """The component of every atom; that of atom 0, the frozen one, is 0."""
         a, b = (np.concatenate(x) for x in zip(*self.edges)) if self.edges else (np.zeros(0, dtype=np.int64),) * 2
         label = components(a, b, self.count)
         self.edges = [(a, b)]
-        if label[0] != 0:
-            zero = label[0]
-            label = np.where(label == zero, 0, np.where(label == 0, zero, label))
         return label
 
     def solve(self) -> Atoms:
