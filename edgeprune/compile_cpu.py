@@ -10,16 +10,16 @@ import onnx_ir as ir
 
 from edgeprune.bench import Measurement
 from edgeprune.builder import Builder
-from edgeprune.cache import LatencyCache
 from edgeprune.calibrate import Calibration
 from edgeprune.closedloop import meet_budget
-from edgeprune.cpumodel import Network, lowered, measure, network, observed_ranges
+from edgeprune.cpumodel import Network, lowered, network, observed_ranges
 from edgeprune.errors import BudgetError
 from edgeprune.importance import rank
 from edgeprune.job import Job
 from edgeprune.judge import Judge
 from edgeprune.latency import Format, LatencyModel
 from edgeprune.pricing import price
+from edgeprune.profile import measured_latency
 from edgeprune.progress import Progress
 from edgeprune.search import Choice, Problem, fastest, search
 from edgeprune.stand import Stand
@@ -103,7 +103,6 @@ def compile_for_cpu(
     judge: Judge,
     *,
     threads: int,
-    lanes: int,
     weight_bits: int,
     seed: int,
     progress: Progress,
@@ -114,7 +113,7 @@ def compile_for_cpu(
         BudgetError: if the goal can't be met; the text says what can.
     """
     net = network(job.fixed, job.analysis)
-    latency = _latency_model(net, stand, threads, lanes, goal.quantize, seed, progress)
+    latency = measured_latency(net, stand.feeds, stand.runtime, quantizable=goal.quantize, seed=seed, progress=progress)
     with progress.step("ranking units"):
         rankings = rank("obs", job.dense, job.analysis, data, 8, seed) if goal.prune else {}
     builder = Builder(job.dense, net, rankings, data, weight_bits, threads)
@@ -160,27 +159,6 @@ class _Maker:
         return Compiled(model, choice, self.network, self.builder, latency, measured, self.variants, self.formats)
 
 
-def _latency_model(
-    net: Network, stand: Stand, threads: int, lanes: int, quantizable: bool, seed: int, progress: Progress
-) -> LatencyModel:
-    device = f"{stand.runtime.device}|onnxruntime {stand.runtime.version}|{threads} threads"
-    cache = LatencyCache(device)
-    try:
-        with progress.step("profiling blocks") as step:
-            return measure(
-                net,
-                stand.feeds,
-                cache,
-                threads=threads,
-                lanes=lanes,
-                quantizable=quantizable,
-                seed=seed,
-                progress=step.fraction,
-            )
-    finally:
-        cache.close()
-
-
 def _scored(builder: Builder, judge: Judge, stand: Stand) -> Callable[[Choice], float]:
     def drop(choice: Choice) -> float:
         return judge.drop(stand.runtime.load(builder.build(choice.widths, choice.formats)).run)
@@ -205,9 +183,10 @@ def _within_budget(make: _Maker, goal: Goal, measure_us: Callable[[Choice], tupl
         problem = met.problem
     assert missed is not None
     original, mine = missed.measured["original"], missed.measured["result"]
+    budget_ms = (goal.budget_us(original.median_ms * 1e3) or 0.0) / 1e3
     raise BudgetError(
-        f"the budget of {(goal.budget_us(original.median_ms * 1e3) or 0) / 1e3:.3f} ms was not met in {ATTEMPTS} tries: "
-        f"the last took {mine.median_ms:.3f} ms, {original.median_ms / mine.median_ms:.2f}x as fast as the original"
+        f"the budget of {budget_ms:.3f} ms was not met in {ATTEMPTS} tries: the last took {mine.median_ms:.3f} ms, "
+        f"{original.median_ms / mine.median_ms:.2f}x as fast as the original"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from edgeprune.backends.cpu import integer_weight_bits, vector_lanes
+from edgeprune.backends.cpu import integer_weight_bits
 from edgeprune.calibration_spec import CalibrationSpec
 from edgeprune.compile_cpu import Goal, compile_for_cpu
 from edgeprune.delivery import Machine, deliver
@@ -90,7 +90,6 @@ def compile_model(
         stand,
         judge,
         threads=threads,
-        lanes=vector_lanes(),
         weight_bits=integer_weight_bits(),
         seed=seed,
         progress=progress,

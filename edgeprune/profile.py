@@ -1,0 +1,147 @@
+"""Measured profiles: the latency of a network's blocks on the device at hand, kept in the cache and written as JSON."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from edgeprune.backends.cpu import vector_lanes
+from edgeprune.backends.onnxruntime import OnnxRuntime
+from edgeprune.cache import LatencyCache
+from edgeprune.cpumodel import Network, measure, network
+from edgeprune.errors import UsageError
+from edgeprune.features import FEATURES
+from edgeprune.job import Shapes, open_job
+from edgeprune.latency import LatencyModel
+from edgeprune.progress import Progress
+from edgeprune.targets import load_profile
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, eq=False)
+class MeasuredProfile:
+    """A network's latency on this machine.
+
+    Attributes:
+        target: device name.
+        model: file name of the network.
+        device: the processor, in words.
+        runtime: name and version.
+        threads: of the runtime.
+        date: when it was read from the cache or measured, ISO 8601.
+        network: the network's blocks.
+        latency: what was fitted to the measurements.
+    """
+
+    target: str
+    model: str
+    device: str
+    runtime: str
+    threads: int
+    date: str
+    network: Network
+    latency: LatencyModel
+
+    def to_json(self) -> dict[str, Any]:
+        """Blocks with their latency at dense widths, microseconds, and the coefficients for all other widths."""
+        model, sizes = self.latency, self.network.sizes
+        blocks = [
+            {
+                "leading_node": block.anchor,
+                "nodes": list(block.nodes),
+                "formats": {
+                    fmt: {
+                        "latency_us": model.block_us(b, fmt, sizes),
+                        "coefficients_us": dict(zip(FEATURES, model.theta[fmt][b].tolist(), strict=True)),
+                    }
+                    for fmt in model.formats(b)
+                },
+            }
+            for b, block in enumerate(self.network.blocks)
+        ]
+        return {
+            "schema": SCHEMA,
+            "target": self.target,
+            "source": "measured",
+            "model": self.model,
+            "device": self.device,
+            "runtime": self.runtime,
+            "threads": self.threads,
+            "date": self.date,
+            "error": model.error,
+            "switch_us": {"constant": model.switch_us[0], "per_element": model.switch_us[1]},
+            "blocks": blocks,
+        }
+
+    def save(self, file: Path) -> None:
+        """Write the profile, whole or not at all.
+
+        Raises:
+            UsageError: the disk is full, or the place can't be written to.
+        """
+        from edgeprune.output import write_text
+
+        write_text(file, json.dumps(self.to_json(), indent=1) + "\n")
+
+
+def measured_latency(
+    net: Network,
+    feeds: Mapping[str, NDArray[Any]],
+    runtime: OnnxRuntime,
+    *,
+    quantizable: bool = True,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> LatencyModel:
+    """The latency model of a network on this CPU; only what the cache does not hold is measured."""
+    progress = progress or Progress()
+    cache = LatencyCache(f"{runtime.device}|{runtime.name} {runtime.version}|{runtime.threads} threads")
+    try:
+        with progress.step("profiling blocks") as step:
+            return measure(
+                net,
+                feeds,
+                cache,
+                threads=runtime.threads,
+                lanes=vector_lanes(),
+                quantizable=quantizable,
+                seed=seed,
+                progress=step.fraction,
+            )
+    finally:
+        cache.close()
+
+
+def profile_model(
+    model: Path,
+    target: str = "cpu",
+    *,
+    threads: int = 1,
+    shapes: Shapes | None = None,
+    progress: Progress | None = None,
+) -> MeasuredProfile:
+    """Measure the blocks of a model on a target, at aligned widths, in every format that the target has.
+
+    Raises:
+        UsageError: the target can't be measured from here, or an input has open dimensions.
+        ModelError: the model is invalid.
+    """
+    progress = progress or Progress()
+    if load_profile(target).name != "cpu":
+        raise UsageError(f"target {target!r} can't be measured from this machine; 'cpu' can")
+    job = open_job(Path(model), shapes or {}, progress)
+    runtime = OnnxRuntime(threads)
+    feeds = runtime.load(job.fixed).random_feeds()
+    net = network(job.fixed, job.analysis)
+    latency = measured_latency(net, feeds, runtime, progress=progress)
+    today = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    return MeasuredProfile(
+        "cpu", Path(model).name, runtime.device, f"{runtime.name} {runtime.version}", threads, today, net, latency
+    )
