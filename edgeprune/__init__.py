@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from edgeprune import errors as errors
     from edgeprune.calibration_spec import CalibrationSpec as CalibrationSpec
     from edgeprune.compiler import compile_model as compile
+    from edgeprune.inspection import inspect_model as inspect
     from edgeprune.plan import Plan as Plan
     from edgeprune.pruner import prune_model as prune
     from edgeprune.report.model import Report as Report
@@ -34,11 +35,12 @@ _HOME = {
     "Report": "edgeprune.report.model:Report",
     "compile": "edgeprune.compiler:compile_model",
     "errors": "edgeprune.errors",
+    "inspect": "edgeprune.inspection:inspect_model",
     "load_profile": "edgeprune.targets:load_profile",
     "prune": "edgeprune.pruner:prune_model",
 }
 
-__all__ = ["CalibrationSpec", "Plan", "Report", "__version__", "compile", "errors", "load_profile", "prune"]
+__all__ = ["CalibrationSpec", "Plan", "Report", "__version__", "compile", "errors", "inspect", "load_profile", "prune"]
 
 
 def __getattr__(name: str) -> object:

@@ -9,7 +9,7 @@ import click
 
 import edgeprune
 from edgeprune import cli_support as support
-from edgeprune.cli_devices import predict, targets
+from edgeprune.cli_devices import predict, profile, targets
 from edgeprune.cli_reports import gate, report
 from edgeprune.cli_support import MODEL, POSITIVE, Shown
 from edgeprune.errors import UsageError
@@ -150,6 +150,34 @@ def prune(
 
 @cli.command()
 @click.argument("model", type=MODEL)
+@click.option(
+    "--why", metavar="TENSOR", help="Say for each axis of one tensor what cuts it, or what stands in the way."
+)
+@support.shape_option
+@click.option(
+    "--allow-statistic", is_flag=True, help="Also cut axes that LayerNormalization takes its statistics over."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@support.say_how_much
+def inspect(model: Path, why: str | None, shapes: Shapes, allow_statistic: bool, as_json: bool, shown: Shown) -> None:
+    """Show what can be removed from MODEL, and what can not and why, without running it."""
+    from edgeprune.inspection import inspect_model
+
+    found = inspect_model(model, shapes=shapes, allow_statistic=allow_statistic)
+    if why is not None:
+        lines = found.why(why)
+        if as_json:
+            support.print_json({"tensor": why, "axes": lines})
+        else:
+            click.echo("\n".join(lines))
+    elif as_json:
+        support.print_json(found.to_dict())
+    else:
+        support.output_console().print(*found.render(), sep="\n")
+
+
+@cli.command()
+@click.argument("model", type=MODEL)
 @click.argument("other", type=MODEL, required=False)
 @click.option("--target", default="cpu", show_default=True, help="The device to measure on.")
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of a CPU target.")
@@ -182,7 +210,7 @@ def bench(
     print_measurements(support.output_console(), result.measurements, result.speedup)
 
 
-for command in (gate, predict, report, targets):
+for command in (gate, predict, profile, report, targets):
     cli.add_command(command)
 
 

@@ -1,4 +1,4 @@
-"""Commands on targets: what there is, and how fast a model would be."""
+"""Commands on targets: what there is, how fast they are, and how fast a model would be."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import click
 
 from edgeprune import cli_support as support
 from edgeprune.cli_support import MODEL, Shown
+from edgeprune.errors import UsageError
 
 _COSTLIEST = 10
 
@@ -37,6 +38,43 @@ def targets(as_json: bool, shown: Shown) -> None:
     from edgeprune.report.terminal import print_targets
 
     print_targets(support.output_console(), profiles)
+
+
+@click.command()
+@click.argument("model", type=MODEL, required=False)
+@click.option("--target", required=True, help="The device; `edgeprune targets` lists them.")
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of a CPU target.")
+@support.shape_option
+@click.option("-o", "--out", type=MODEL, metavar="FILE", help="Write the profile as JSON.")
+@support.say_how_much
+def profile(
+    model: Path | None, target: str, threads: int, shapes: dict[str, tuple[int, ...]], out: Path | None, shown: Shown
+) -> None:
+    """Measure the blocks of MODEL on a target; without MODEL, give the target's analytic profile.
+
+    Measurements are kept in the user's cache folder ($EDGEPRUNE_CACHE, if set), and `compile` uses them.
+    """
+    import json
+
+    from edgeprune.output import write_text
+    from edgeprune.targets import load_profile
+
+    known = load_profile(target)
+    if model is None:
+        if known.source != "analytic":
+            raise UsageError(
+                f"the latencies of target {known.name!r} are measured: name the model whose blocks to measure"
+            )
+        text = json.dumps(known.document, indent=1) + "\n"
+    else:
+        from edgeprune.profile import profile_model
+
+        measured = profile_model(model, known.name, threads=threads, shapes=shapes, progress=shown.progress())
+        text = json.dumps(measured.to_json(), indent=1) + "\n"
+    if out is None:
+        click.echo(text, nl=False)
+    else:
+        write_text(out, text)
 
 
 @click.command()

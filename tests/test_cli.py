@@ -75,6 +75,9 @@ def test_version(capsys: pytest.CaptureFixture[str]):
         (["bench", "{net}", "--target", "toaster"], 2, "toaster"),
         (["compile", "{net}", "--target", "../toaster"], 2, "toaster"),
         (["predict", "{net}", "--target", "toaster"], 2, "toaster"),
+        (["profile", "--target", "toaster"], 2, "toaster"),
+        (["profile", "--target", "cpu"], 2, "name the model"),
+        (["inspect", "{net}", "--why", "nothing"], 3, "nothing"),
         (["predict", "{net}", "--target", "cpu"], 5, "cpu"),
         (["predict", "{net}", "--target", "orin", "--power-mode", "9000W"], 2, "9000W"),
         (["bench", "{net}", "--shape", "z=1"], 2, "no input 'z'"),
@@ -129,6 +132,12 @@ def test_targets_are_listed(capsys: pytest.CaptureFixture[str]):
     assert listed["cpu"]["source"] == "measured at first use"
     assert run("targets") == 0
     assert listed["orin"]["title"] in capsys.readouterr().out
+
+
+def test_an_analytic_profile_is_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert run("profile", "--target", "orin", "-o", tmp_path / "orin.json") == 0
+    assert run("profile", "--target", "orin") == 0
+    assert json.loads((tmp_path / "orin.json").read_text()) == json.loads(capsys.readouterr().out)
 
 
 def test_predictions_are_printed(net: Path, capsys: pytest.CaptureFixture[str]):

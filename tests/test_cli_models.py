@@ -94,6 +94,29 @@ def test_an_output_folder_that_exists_needs_force(net: Path, capsys: pytest.Capt
     assert not [entry for entry in net.parent.iterdir() if entry.name.startswith(".")]
 
 
+def test_inspect_says_what_can_go_and_why_not(net: Path, capsys: pytest.CaptureFixture[str]):
+    code, out, _ = run(capsys, "inspect", net, "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert sorted(group["size"] for group in found["groups"]) == [16, 24]
+    assert found["parameters"] == sum(int(np.prod(shape)) for shape in WEIGHTS.values())
+    assert run(capsys, "inspect", net)[0] == 0
+    code, out, _ = run(capsys, "inspect", net, "--why", "w3")
+    assert code == 0
+    assert "axis 0" in out
+    assert "frozen" in out
+    assert json.loads(run(capsys, "inspect", net, "--why", "w3", "--json")[1])["axes"] == out.splitlines()
+
+
+def test_profile_measures_a_model(net: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("EDGEPRUNE_CACHE", str(net.parent / "cache"))
+    code, _, _ = run(capsys, "profile", net, "--target", "cpu", "-o", net.parent / "profile.json", "-q")
+    assert code == 0
+    measured = json.loads((net.parent / "profile.json").read_text())
+    assert measured["source"] == "measured"
+    assert measured["blocks"]
+
+
 def not_onnx(file: Path) -> None:
     file.write_bytes(b"GIF89a is no model, whatever it is called")
 

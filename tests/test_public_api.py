@@ -12,7 +12,17 @@ HEAVY = ("numpy", "onnx", "onnx_ir", "onnxruntime", "rich", "scipy", "highspy", 
 
 
 def test_names():
-    names = ["CalibrationSpec", "Plan", "Report", "__version__", "compile", "errors", "load_profile", "prune"]
+    names = [
+        "CalibrationSpec",
+        "Plan",
+        "Report",
+        "__version__",
+        "compile",
+        "errors",
+        "inspect",
+        "load_profile",
+        "prune",
+    ]
     assert edgeprune.__all__ == names
 
 
