@@ -1,0 +1,120 @@
+"""TensorRT through its Python module, on this machine's GPU: what JetPack installs, or ``pip install tensorrt``."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from edgeprune import graph as graphs
+from edgeprune.backends.cudart import Cuda
+from edgeprune.backends.enginebuilder import BuildOptions, Engine, build_engine
+from edgeprune.backends.trtexec import typing_of
+from edgeprune.errors import BackendError
+
+
+class TensorRt:
+    """Build engines and run them on this machine.
+
+    Args:
+        module: the module ``tensorrt``; imported by default.
+        cuda: the CUDA runtime; found by default.
+        cache: file that keeps kernel timings from build to build.
+
+    Raises:
+        BackendError: TensorRT, the CUDA runtime or a GPU is missing.
+    """
+
+    name = "tensorrt"
+
+    def __init__(self, module: ModuleType | None = None, cuda: Cuda | None = None, *, cache: Path | None = None):
+        self._trt: Any = module or _import()
+        self._cuda = cuda or Cuda()
+        self._cache = cache
+
+    @property
+    def version(self) -> str:
+        """Version of TensorRT."""
+        return str(self._trt.__version__)
+
+    def build(
+        self, model: ir.Model, *, sparse: bool = False, shapes: Mapping[str, Sequence[int]] | None = None
+    ) -> Engine:
+        """Build a lowered model for the GPU of this machine.
+
+        Raises:
+            BackendError: TensorRT does not take the model.
+        """
+        typing = typing_of(model)
+        options = BuildOptions(sparse=sparse, fp16=typing.fp16, int8=typing.int8, shapes=shapes or {})
+        known = self._cache.read_bytes() if self._cache is not None and self._cache.is_file() else b""
+        with tempfile.TemporaryDirectory(prefix="edgeprune-") as folder:
+            graphs.save(model, Path(folder) / "model.onnx")
+            engine = build_engine(self._trt, Path(folder) / "model.onnx", options, known)
+        if self._cache is not None:
+            self._cache.parent.mkdir(parents=True, exist_ok=True)
+            self._cache.write_bytes(engine.timing_cache)
+        return engine
+
+    @contextmanager
+    def runner(
+        self, plan: bytes, *, shapes: Mapping[str, Sequence[int]] | None = None, seed: int = 0
+    ) -> Iterator[Callable[[], object]]:
+        """A function that runs the engine once on random inputs and waits for it, for `edgeprune.bench.benchmark`.
+
+        Raises:
+            BackendError: the engine was built by another version or for another device, or a size is open.
+        """
+        trt, cuda = self._trt, self._cuda
+        engine = trt.Runtime(trt.Logger(trt.Logger.ERROR)).deserialize_cuda_engine(plan)
+        if engine is None:
+            raise BackendError("TensorRT does not load the engine: it was built by another version or for another GPU")
+        context = engine.create_execution_context()
+        random = np.random.default_rng(seed)
+        with ExitStack() as held:
+            stream = held.enter_context(cuda.stream())
+            names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
+            inputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
+            for name in [*inputs, *(name for name in names if name not in inputs)]:
+                shape = tuple(context.get_tensor_shape(name))
+                if name in inputs:
+                    shape = tuple(
+                        (shapes or {}).get(name, (1 if d == -1 and a == 0 else d for a, d in enumerate(shape)))
+                    )
+                    if -1 in shape or not context.set_input_shape(name, shape):
+                        raise BackendError(f"input {name!r} does not take the shape {shape}; fix it with --shape")
+                dtype = np.dtype(trt.nptype(engine.get_tensor_dtype(name)))
+                address = held.enter_context(cuda.memory(math.prod(shape) * dtype.itemsize))
+                if name in inputs and dtype.kind == "f":
+                    cuda.upload(address, random.standard_normal(shape).astype(dtype).tobytes())
+                context.set_tensor_address(name, address)
+
+            def run() -> None:
+                if not context.execute_async_v3(stream):
+                    raise BackendError("TensorRT could not run the engine")
+                cuda.wait(stream)
+
+            run()
+            yield run
+
+
+def _import() -> ModuleType:
+    try:
+        module = importlib.import_module("tensorrt")
+    except ImportError as error:
+        raise BackendError(
+            "TensorRT's Python module is not installed; on a Jetson it comes with JetPack, elsewhere "
+            "pip install 'edgeprune[tensorrt]'"
+        ) from error
+    version = str(getattr(module, "__version__", "0"))
+    if [int(part) for part in version.split(".")[:2]] < [8, 5]:
+        raise BackendError(f"TensorRT {version} is too old: 8.5 is the first with named tensors")
+    return module
