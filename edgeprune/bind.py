@@ -66,11 +66,12 @@ class Relations:
         if self._neighbours is None:
             out: dict[int, list[tuple[int, int]]] = defaultdict(list)
             ties = [(a, b, node) for a, b, node in self.equal]
-            ties += [(a, b, node) for a, several, node in (*self.products, *self.concats) for b in several]
+            ties += [(a, b, node) for a, several, node in (*self.products, *self.concats) for b in sorted(several, key=lambda f: -self.sizes[f])]
             ties += [(a, b, node) for a, _, b, node in self.takes]
             for a, b, node in ties:
-                out[a].append((b, node))
-                out[b].append((a, node))
+                if self.sizes[a] != 1 and self.sizes[b] != 1:  # a factor of length one ties nothing
+                    out[a].append((b, node))
+                    out[b].append((a, node))
             self._neighbours = out
         return self._neighbours
 
