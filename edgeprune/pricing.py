@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import onnx_ir as ir
@@ -13,7 +14,7 @@ from edgeprune.builder import Builder
 from edgeprune.calibrate import Calibration
 from edgeprune.cpumodel import Network, channel_step
 from edgeprune.formats import FLOAT
-from edgeprune.groups import Ranking
+from edgeprune.groups import Group, Ranking
 from edgeprune.importance.context import Context
 from edgeprune.latency import Format, LatencyModel
 from edgeprune.localfit import cut_and_refit, waves
@@ -21,8 +22,10 @@ from edgeprune.outputerror import Probe
 from edgeprune.passes.quantize import quantize_x86, values_to_quantize
 from edgeprune.progress import Progress
 from edgeprune.ranges import choose_range, histograms
+from edgeprune.ridge import Moments
 from edgeprune.search import Problem
 from edgeprune.sensitivity import format_losses, width_losses
+from edgeprune.solve import Analysis
 
 PROBE_ITEMS = 64
 """Samples on which single choices are tried."""
@@ -94,7 +97,7 @@ def _width_losses(
     data: Calibration,
     levels: tuple[NDArray[np.int64], ...],
     probe: Probe,
-    progress: object,
+    progress: Callable[[float], None],
 ) -> tuple[NDArray[np.float64], ...]:
     analysis = network.analysis
     context = Context(dense, analysis.groups, data)
@@ -102,12 +105,7 @@ def _width_losses(
     losses: list[NDArray[np.float64]] = [np.zeros(len(v)) for v in levels]
     done = 0
     for wave, moments in waves(context):
-
-        def trial(index: int, width: int, wave=wave, moments=moments) -> float:
-            group = wave[index]
-            kept = np.sort(rankings[group.id].order[group.size - width :])
-            return probe.error(cut_and_refit(context, analysis, group, kept, moments))
-
+        trial = partial(_width_trial, context, analysis, wave, rankings, moments, probe)
         curves = {g.id: rankings[g.id].loss for g in wave}
         mine = [levels[position[g.id]] for g in wave]
         for group, loss in zip(wave, width_losses(wave, mine, curves, trial), strict=True):
@@ -117,6 +115,22 @@ def _width_losses(
     return tuple(losses)
 
 
+def _width_trial(
+    context: Context,
+    analysis: Analysis,
+    wave: Sequence[Group],
+    rankings: Mapping[str, Ranking],
+    moments: Mapping[str, Moments],
+    probe: Probe,
+    index: int,
+    width: int,
+) -> float:
+    """Output error of the network with one group of the wave cut to a width."""
+    group = wave[index]
+    kept = np.sort(rankings[group.id].order[group.size - width :])
+    return probe.error(cut_and_refit(context, analysis, group, kept, moments))
+
+
 def _format_losses(
     dense: ir.Model,
     network: Network,
@@ -124,7 +138,7 @@ def _format_losses(
     builder: Builder,
     latency: LatencyModel,
     probe: Probe,
-    progress: object,
+    progress: Callable[[float], None],
 ) -> tuple[dict[Format, float], ...]:
     available = [latency.formats(b) for b in range(len(network.blocks))]
     every = {n for forms in network.integer_nodes for nodes in forms.values() for n in nodes}

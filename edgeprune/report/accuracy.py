@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from edgeprune.evaluate import Evaluation, Fidelity, Run
 from edgeprune.report.model import Accuracy
 
@@ -23,7 +25,7 @@ def accuracy(evaluation: Evaluation, before: float | None, after: float, *, samp
     """
     name, _, unit = evaluation.metric.rpartition(" (")
     unit = unit.rstrip(")") if name else ""
-    kind = "fidelity" if isinstance(evaluation, Fidelity) else "evaluation"
+    kind: Literal["fidelity", "evaluation"] = "fidelity" if isinstance(evaluation, Fidelity) else "evaluation"
     return Accuracy(kind, name or evaluation.metric, unit, before, after, drop_of(before, after), samples)
 
 
