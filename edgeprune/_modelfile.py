@@ -40,6 +40,8 @@ def parse(source: Path) -> onnx.ModelProto:
         raise ModelError(f"{source.name} is not an ONNX model") from error
     if not proto.HasField("graph"):
         raise ModelError(f"{source.name} is not an ONNX model: it holds no graph")
+    if not proto.opset_import:
+        raise ModelError(f"{source.name} is truncated or incomplete: it names no operator set")
     return proto
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import onnx
 import onnx_ir as ir
@@ -33,15 +33,16 @@ def lite_proto(model: ir.Model, *, declared: frozenset[ir.Value] | None = None) 
     for value in source.initializers.values():
         tensor = value.const_value
         if tensor is not None and (tensor.nbytes <= _SMALL_TENSOR_BYTES):
-            ir.serde.serialize_tensor_into(graph.initializer.add(), from_=tensor)
+            plain = ir.Tensor(tensor.numpy(), dtype=tensor.dtype) if isinstance(tensor, ir.ExternalTensor) else tensor
+            ir.serde.serialize_tensor_into(graph.initializer.add(), from_=plain)
             graph.initializer[-1].name = value.name or ""
         elif value.name not in inputs and tensor is not None:
-            info = graph.input.add(name=value.name)
-            info.type.tensor_type.elem_type = tensor.dtype.value
-            info.type.tensor_type.shape.dim.extend(
-                onnx.TensorShapeProto.Dimension(dim_value=int(d)) for d in tensor.shape.numpy()
-            )
+            _add_input(graph, value.name or "", tensor)
     for node in source:
+        large = _large_constant(node)
+        if large is not None:
+            _add_input(graph, node.outputs[0].name or "", large)
+            continue
         ir.serde.serialize_node_into(graph.node.add(), node)
         for value in node.outputs:
             if value.is_graph_output() or not value.name or (value.type is None and value.shape is None):
@@ -54,6 +55,23 @@ def lite_proto(model: ir.Model, *, declared: frozenset[ir.Value] | None = None) 
         if declared is not None and value not in declared and value.producer() is not None:
             info.type.tensor_type.ClearField("shape")
     return proto
+
+
+def _add_input(graph: onnx.GraphProto, name: str, tensor: ir.TensorProtocol) -> None:
+    info = graph.input.add(name=name)
+    info.type.tensor_type.elem_type = tensor.dtype.value
+    info.type.tensor_type.shape.dim.extend(
+        onnx.TensorShapeProto.Dimension(dim_value=int(d)) for d in tensor.shape.numpy()
+    )
+
+
+def _large_constant(node: ir.Node) -> ir.TensorProtocol | None:
+    """The tensor of a Constant node that is too large to be shown, unless it is an output of the graph."""
+    value = node.attributes.get("value") if node.op_type == "Constant" and node.domain in ONNX_DOMAINS else None
+    if value is None or value.is_ref() or node.outputs[0].is_graph_output():
+        return None
+    tensor: ir.TensorProtocol = value.value
+    return tensor if tensor.nbytes > _SMALL_TENSOR_BYTES else None
 
 
 def infer(model: ir.Model, *, keep: bool) -> None:
@@ -103,7 +121,14 @@ def _infer_once(model: ir.Model, declared: frozenset[ir.Value]) -> list[ir.Value
     inferred = onnx.shape_inference.infer_shapes(
         lite_proto(model, declared=declared), check_type=False, strict_mode=False, data_prop=True
     )
-    _write_back(model.graph, inferred.graph, declared)
+    shown = []
+    for node in model.graph:
+        large = _large_constant(node)
+        if large is None:
+            shown.append(node)
+        else:
+            node.outputs[0].type, node.outputs[0].shape = ir.TensorType(large.dtype), ir.Shape(large.shape)
+    _write_back(shown, inferred.graph, declared)
     return [
         value
         for value in computed_values(model.graph)
@@ -111,10 +136,10 @@ def _infer_once(model: ir.Model, declared: frozenset[ir.Value]) -> list[ir.Value
     ]
 
 
-def _write_back(graph: ir.Graph, inferred: onnx.GraphProto, declared: frozenset[ir.Value]) -> None:
+def _write_back(nodes: Iterable[ir.Node], inferred: onnx.GraphProto, declared: frozenset[ir.Value]) -> None:
     types = {info.name: info.type for info in inferred.value_info}
     types.update((info.name, info.type) for info in inferred.output)
-    for node, node_proto in zip(graph, inferred.node, strict=True):
+    for node, node_proto in zip(nodes, inferred.node, strict=True):
         for value in node.outputs:
             if not value.name:
                 continue

@@ -48,6 +48,7 @@ def load(path: str | PathLike[str]) -> ir.Model:
         ir.external_data.set_base_dir(model.graph, source.parent)
         for graph in model.graphs():
             graph.sort()
+            _map_attributes(graph)
     except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, ir.serde.SerdeError) as error:
         raise ModelError(f"{source.name} is not a valid ONNX model: {_first_line(error)}") from error
     check(model, source.name)
@@ -155,6 +156,15 @@ def _forget_negative_sizes(graph: onnx.GraphProto) -> None:
         for dim in info.type.tensor_type.shape.dim:
             if dim.dim_value < 0:
                 dim.ClearField("dim_value")
+
+
+def _map_attributes(graph: ir.Graph) -> None:
+    """Make external tensors in attributes ordinary ones, mapped: only initializers are told apart when saving."""
+    for node in graph:
+        for attribute in list(node.attributes.values()):
+            if attribute.type is ir.AttributeType.TENSOR and isinstance(attribute.value, ir.ExternalTensor):
+                tensor = ir.Tensor(attribute.value.numpy(), dtype=attribute.value.dtype, name=attribute.value.name)
+                node.attributes[attribute.name] = ir.AttrTensor(attribute.name, tensor)
 
 
 def _fix_inputs(model: ir.Model, shapes: Mapping[str, Sequence[int]]) -> None:
