@@ -183,7 +183,7 @@ def launch_cost(s: Sizes, precision: Precision, sparsity: Sparsity, device: Devi
         # is quantized in a launch of its own, and the result is written in 16 bits.
         written = written * 2
         requantize = device.launch_us + traffic_us([read * 2, read], device)
-    memory = traffic_us([read, written, side], device) + _weights(s) * element / device.dram_bytes_per_us
+    memory = traffic_us([read, written, side], device) + _weights(s, step) * element / device.dram_bytes_per_us
     if s.kind == "attention":
         compute = _attention_us(s, precision, device)
     elif product:
@@ -209,11 +209,12 @@ def _transformed(s: Sizes, device: Device) -> Floats:
     return np.where(fits, device.winograd_gain, 1.0)
 
 
-def _weights(s: Sizes) -> Floats:
+def _weights(s: Sizes, step: int) -> Floats:
+    """Constants that a launch reads, padded as its operands are."""
     if s.kind == "depthwise":
         return s.cout * s.taps
     if s.kind in CONTRACTIONS and s.kind != "attention":
-        return np.asarray(s.cin * s.cout / s.groups * s.taps, dtype=np.float64)
+        return np.asarray(_up(s.cin, step) * _up(s.cout, step) / s.groups * s.taps, dtype=np.float64)
     return np.zeros_like(s.cout)
 
 

@@ -79,7 +79,7 @@ def fuse(model: ir.Model) -> Fused:
         if node in attentions:
             if (members := attentions[node])[-1] is node:
                 state.open(next(n for n in members if n.op_type == "MatMul"), "attention", members)
-        elif node.op_type in PRODUCTS and _standard(node):
+        elif node.op_type in PRODUCTS and _standard(node) and _is_product(node):
             state.open(
                 node,
                 "depthwise" if _is_depthwise(node, flow) else "matmul" if node.op_type != "Conv" else "conv",
@@ -215,6 +215,13 @@ def _attentions(flow: Dataflow) -> Iterable[list[ir.Node]]:
                 if p.op_type in ("Mul", "Div") and len(flow.operands(p)) == 1 and only_user(p) is first
             ]
             yield [*scaled, first, *chain, last]
+
+
+def _is_product(node: ir.Node) -> bool:
+    """An Einsum is one where it has two operands and spells out its indices."""
+    return node.op_type != "Einsum" or (
+        len(node.inputs) == 2 and "->" in node.attributes["equation"].as_string() and "..." not in str(node.attributes)
+    )
 
 
 def _kind_alone(node: ir.Node, flow: Dataflow) -> Kind:

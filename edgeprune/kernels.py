@@ -7,7 +7,7 @@ every group of nodes becomes a :class:`edgeprune.kernel.Kernel` with its sizes.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import onnx_ir as ir
@@ -46,6 +46,7 @@ def _kernel(cluster: Cluster, shapes: Mapping[str, tuple[int, ...]]) -> Kernel:
         "ConvTranspose": _conv_transpose,
         "Gemm": _gemm,
         "MatMul": _matmul,
+        "Einsum": _einsum,
         "LSTM": _recurrent,
         "GRU": _recurrent,
         "RNN": _recurrent,
@@ -137,6 +138,32 @@ def _matmul(cluster: Cluster, shapes: Mapping[str, tuple[int, ...]]) -> Kernel:
         # One right-hand side for the whole batch: a single tall product.
         return _product(cluster, shapes, batch=1, rows=rows * batch, k=k, n=n, weighted=weighted)
     return _product(cluster, shapes, batch=batch, rows=rows, k=k, n=n, weighted=weighted)
+
+
+def _einsum(cluster: Cluster, shapes: Mapping[str, tuple[int, ...]]) -> Kernel:
+    """Of two operands, a batched product: indices of both and the result are its batch, of both alone its k."""
+    node = cluster.anchor
+    terms, _, result = node.attributes["equation"].as_string().replace(" ", "").partition("->")
+    names = terms.split(",")
+    size = {
+        index: dim
+        for term, value in zip(names, node.inputs, strict=True)
+        for index, dim in zip(term, shapes[_name(value)], strict=False)
+    }
+
+    def extent(kept: Callable[[str], bool]) -> int:
+        return math.prod(n for index, n in size.items() if kept(index))
+
+    left, right = names[0], names[-1]
+    return _product(
+        cluster,
+        shapes,
+        batch=extent(lambda i: i in left and i in right and i in result),
+        rows=extent(lambda i: i in left and i not in right and i in result),
+        k=extent(lambda i: i not in result),
+        n=extent(lambda i: i not in left and i in right and i in result),
+        weighted=cluster.weighted,
+    )
 
 
 def _product(

@@ -30,6 +30,7 @@ PRODUCTS = frozenset(
     {
         "Conv",
         "ConvTranspose",
+        "Einsum",
         "Gemm",
         "MatMul",
         "LSTM",
@@ -95,7 +96,7 @@ REDUCTIONS = frozenset(
 )
 """Fused with the pointwise work around them."""
 
-SOFT_READERS = POINTWISE_OPS | REDUCTIONS | {"MatMul", "Gemm"}
+SOFT_READERS = POINTWISE_OPS | REDUCTIONS | {"MatMul", "Gemm", "Einsum"}
 """Readers whose code is generated for the access pattern; a convolution wants its operand in its own layout."""
 
 _POOLS = frozenset(

@@ -29,8 +29,9 @@ WANTED: tuple[Wanted, ...] = ("fp32", "fp16", "int8", "best")
 
 _EXTRAPOLATION = 1.5
 """How far, as a factor, a model's size may lie outside the fitted range before that is said."""
-_UNUSUAL_SHARE = 0.1
-"""Share of the time in kinds of launches that the fit never saw, above which that is said."""
+_NAMES_SHOWN = 3
+_UNUSUAL_SHARE = 0.15
+"""How much more of its time than any fitted model a model may spend in one kind of launch before that is said."""
 
 
 @dataclass(frozen=True)
@@ -242,14 +243,14 @@ def _outside(
         said.append(f"the model has {gmacs:.2f} billion multiply-adds, the fitted ones {low:.2f} to {high:.2f}")
     shares: dict[str, float] = defaultdict(float)
     for row in rows:
-        if row.kind not in fitted.kinds:
-            shares[row.kind] += row.share
+        shares[row.kind] += row.share
     for kind, share in shares.items():
         if kind == "unknown":
-            names = ", ".join(r.name for r in rows if r.kind == "unknown")
-            said.append(f"nodes whose launches are not modelled, priced as copies: {names}")
-        elif share > _UNUSUAL_SHARE:
-            said.append(f"{share:.0%} of the time is in {kind} launches, which no fitted model has")
+            names = [r.name for r in rows if r.kind == "unknown"]
+            shown = ", ".join(names[:_NAMES_SHOWN]) + (" ..." if len(names) > _NAMES_SHOWN else "")
+            said.append(f"{len(names)} nodes are not modelled and priced as copies: {shown}")
+        elif share > (most := fitted.kinds.get(kind, 0.0)) + _UNUSUAL_SHARE:
+            said.append(f"{share:.0%} of the time is in {kind} launches; fitted models have at most {most:.0%}")
     return said
 
 

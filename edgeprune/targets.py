@@ -51,13 +51,17 @@ class ErrorEstimate:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What the parameters were fitted on: outside of it a prediction is an extrapolation."""
+    """What the parameters were fitted on: outside of it a prediction is an extrapolation.
+
+    ``gmacs`` is the range of model sizes, billions of multiply-adds; ``kinds`` the largest share of its time that any
+    fitted model spends in launches of a kind.
+    """
 
     devices: tuple[str, ...]
     power_modes: tuple[str, ...]
     precisions: tuple[str, ...]
     gmacs: tuple[float, float]
-    kinds: tuple[str, ...]
+    kinds: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -204,7 +208,18 @@ def parse_profile(document: Mapping[str, Any], where: str) -> Profile:
         document,
         tuple(PowerMode(**m) for m in document.get("power_modes", ())),
         ErrorEstimate(**{"rank_correlation": None, **error}) if error else None,
-        Fitted(**{k: tuple(v) for k, v in fitted.items()}) if fitted else None,
+        _fitted(fitted) if fitted else None,
+    )
+
+
+def _fitted(document: Mapping[str, Any]) -> Fitted:
+    low, high = document["gmacs"]
+    return Fitted(
+        devices=tuple(document["devices"]),
+        power_modes=tuple(document["power_modes"]),
+        precisions=tuple(document["precisions"]),
+        gmacs=(float(low), float(high)),
+        kinds=dict(document["kinds"]),
     )
 
 

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeprune.hwprofiles.fit import NAMES, Problem, quality, with_parameters
+from edgeprune.cost import latencies_us, with_batch
+from edgeprune.hwprofiles.fitting import NAMES, Problem, quality, with_parameters
 from edgeprune.hwprofiles.published import Counted, Row
 from edgeprune.targets import load_profile
 
 Floats = NDArray[np.float64]
 
-METHOD = "absolute relative error on published latencies, every model left out of the fit once"
+_ENOUGH_MODELS = 10
+"""A device with rows of fewer models than this does not claim a smaller error than its whole family."""
+
+_MODEL_OUT = "absolute relative error on published latencies, every model left out of the fit once"
+_DEVICE_OUT = "absolute relative error on published latencies, every device left out of the fit once"
 
 
 def print_family(
@@ -37,7 +42,7 @@ def print_family(
         return
     print(f"   fitted          {quality(used, Problem(used, kernels).predict_ms(values))}")
     print(f"   model left out  {quality(used, held_out)}")
-    groups = {
+    groups: dict[str, Callable[[Row], str]] = {
         "tier": lambda r: r.tier,
         "target": lambda r: r.target,
         "precision": lambda r: r.precision,
@@ -66,10 +71,12 @@ def store(
     kernels: Mapping[str, Counted],
     values: Floats,
     held_out: Floats,
+    device_out: Floats,
 ) -> None:
     """Write parameters, errors and what was fitted into the profiles of a family.
 
-    A device with rows of its own carries their error; another carries its family's.
+    ``held_out`` and ``device_out`` are predictions of the used rows by fits that saw no row of their model, of their
+    device.
     """
     devices = sorted({r.target for r in used})
     for name in names:
@@ -86,29 +93,54 @@ def store(
         document.pop("error", None)
         document.pop("fitted", None)
         if used:
-            own = [i for i, r in enumerate(used) if r.target == name]
-            chosen = own if len(own) >= 10 else list(range(len(used)))
-            q = quality([used[i] for i in chosen], held_out[chosen])
-            which = "of this device" if chosen is own else f"of {', '.join(devices)}"
-            document["error"] = {
-                "method": f"{METHOD}; rows {which}",
-                "rows": q.rows,
-                "models": q.models,
-                "median": _short(q.median),
-                "p90": _short(q.p90),
-                "rank_correlation": _short(q.rank_correlation),
-            }
+            document["error"] = _error(name, used, held_out, device_out)
             gmacs = [sum(k.macs * n for k, n in kernels[r.kernels]) / 1e9 for r in used]
             document["fitted"] = {
                 "devices": devices,
                 "power_modes": sorted({r.power_mode for r in used if r.target == name}),
                 "precisions": sorted({r.precision for r in used}),
                 "gmacs": [_short(min(gmacs)), _short(max(gmacs))],
-                "kinds": sorted({k.kind for r in used for k, _ in kernels[r.kernels]}),
+                "kinds": _largest_shares(used, kernels, values),
             }
         document["provenance"] = document.pop("provenance")
         text = json.dumps(document, indent=2, ensure_ascii=False)
         (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _error(name: str, used: Sequence[Row], held_out: Floats, device_out: Floats) -> dict[str, object]:
+    """The error a profile carries: the largest, by its median, of those that its own rows do not outvote."""
+    own = [i for i, r in enumerate(used) if r.target == name]
+    family = f"rows of {', '.join(sorted({r.target for r in used}))}"
+    claims = {}
+    if own:
+        claims[f"{_MODEL_OUT}; rows of this device"] = quality([used[i] for i in own], held_out[own])
+    if len({used[i].kernels for i in own}) < _ENOUGH_MODELS:
+        claims[f"{_MODEL_OUT}; {family}"] = quality(used, held_out)
+    if not own:
+        claims[f"{_DEVICE_OUT}; {family}"] = quality(used, device_out)
+    method, q = max(claims.items(), key=lambda claim: claim[1].median)
+    return {
+        "method": method,
+        "rows": q.rows,
+        "models": q.models,
+        "median": _short(q.median),
+        "p90": _short(q.p90),
+        "rank_correlation": _short(q.rank_correlation),
+    }
+
+
+def _largest_shares(used: Sequence[Row], kernels: Mapping[str, Counted], values: Floats) -> dict[str, float]:
+    """Kind of launch -> the largest share of the time that it has in any row."""
+    largest: dict[str, float] = {}
+    for row in used:
+        device = with_parameters(row.device(), values)
+        launches = [with_batch(k, row.batch) for k, _ in kernels[row.kernels]]
+        times = latencies_us(launches, [row.precision] * len(launches), device)
+        times = times * np.array([count for _, count in kernels[row.kernels]])
+        for kind in {k.kind for k in launches}:
+            share = sum(t for t, k in zip(times, launches, strict=True) if k.kind == kind) / times.sum()
+            largest[kind] = max(largest.get(kind, 0.0), float(share))
+    return {kind: _short(largest[kind]) for kind in sorted(largest)}
 
 
 def _short(number: float) -> float:

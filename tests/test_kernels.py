@@ -179,3 +179,28 @@ def test_shape_arithmetic_launches_nothing() -> None:
         { s = Shape(x)  n = Gather<axis=0>(s, zero)  t = Concat<axis=0>(n, rest)  r = Reshape(x, t)  y = Relu(r) }
     """)
     assert [k.kind for k in found] == ["pointwise"]
+
+
+def test_einsum_of_two_operands_is_a_batched_product() -> None:
+    (kernel,) = of("""
+        agraph (float[2,6,10,8] q, float[2,6,12,8] k) => (float[2,6,10,12] y)
+        { y = Einsum<equation="b h i d, b h j d -> b h i j">(q, k) }
+    """)
+    assert (kernel.kind, kernel.groups, kernel.rows, kernel.cin, kernel.cout) == ("matmul", 12, 10, 12 * 8, 12 * 12)
+    assert kernel.macs == 12 * 10 * 12 * 8
+    assert not kernel.weighted
+
+
+def test_einsum_that_is_no_product_is_unknown() -> None:
+    (kernel,) = of("""
+        agraph (float[4,4] x) => (float[4] y) { y = Einsum<equation="ii->i">(x) }
+    """)
+    assert kernel.kind == "unknown"
+
+
+def test_sibling_projections_are_one_launch() -> None:
+    (kernel,) = of("""
+        agraph (float[1,10,32] x, float[32,16] wq, float[32,48] wk) => (float[1,10,16] q, float[1,10,48] k)
+        { q = MatMul(x, wq)  k = MatMul(x, wk) }
+    """)
+    assert (kernel.cin, kernel.cout, len(kernel.nodes)) == (32, 64, 2)
