@@ -24,21 +24,27 @@ ACTIVATION_BYTES = 128 << 20
 class Sampling:
     """How many patches are gathered for a layer, at random positions spread evenly over the samples.
 
+    Many patches are cheap for a narrow layer and dear for a wide one: their number follows from the cost of the layer's
+    covariance, between bounds.
+
     Attributes:
-        rows_per_feature: patches per feature of the layer.
+        products: multiplications spent on a layer's covariance, rows times squared features.
+        rows_per_feature: patches per feature at the least; with fewer a fit follows their noise.
         least_rows: patches at the least (all, where there are fewer).
         most_rows: patches at the most.
         seed: of the choice of positions.
     """
 
+    products: float = 6e10
     rows_per_feature: float = 4.0
     least_rows: int = 8192
-    most_rows: int = 20_000
+    most_rows: int = 65_536
     seed: int = 0
 
     def rows(self, features: int) -> int:
         """Patches wanted for a layer."""
-        return min(self.most_rows, max(self.least_rows, round(self.rows_per_feature * features)))
+        affordable = min(self.most_rows, round(self.products / features**2))
+        return max(self.least_rows, round(self.rows_per_feature * features), affordable)
 
     def choose(self, rng: np.random.Generator, positions: int, features: int, share: float) -> NDArray[np.int64]:
         """Sorted positions to take from one batch that holds ``share`` of all samples."""

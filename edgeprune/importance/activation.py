@@ -13,7 +13,7 @@ from edgeprune.importance.magnitude import weight_energy
 from edgeprune.importance.registry import criterion
 from edgeprune.linear import Linear
 
-SAMPLING = Sampling(rows_per_feature=0.0, least_rows=8192)
+SAMPLING = Sampling(products=0.0, rows_per_feature=0.0)
 """First and second moments of single features need no more patches for wider layers."""
 
 

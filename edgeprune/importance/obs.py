@@ -33,7 +33,7 @@ DAMPING = 1e-2
 """r as a fraction of the mean diagonal of C."""
 GRAM_BYTES = 512 << 20
 """Covariances held at a time; more are gathered in further passes over the data."""
-MOST_BATCHES = 48
+MOST_BATCHES = 40
 """Large groups lose more than the step at a time."""
 MOST_FEATURES = 6144
 """A wider layer is judged without the correlations between its features."""
@@ -57,7 +57,9 @@ def obs(context: Context) -> dict[str, Ranking]:
 def gather_moments(context: Context, linears: Sequence[Linear]) -> dict[str, Moments]:
     """Node -> covariances of the layer's features."""
     moments = {linear.node: Moments(diagonal=linear.features > MOST_FEATURES) for linear in linears}
-    for linear, x in gather_rows(context.model, linears, context.data(), Sampling(seed=context.seed)):
+    for linear, x in gather_rows(
+        context.model, linears, context.data(), Sampling(products=2e10, most_rows=16_384, seed=context.seed)
+    ):
         moments[linear.node].add(x, np.zeros((*x.shape[:2], 0), x.dtype))
     return moments
 

@@ -13,7 +13,7 @@ Ints = NDArray[np.int64]
 
 GONE = -2
 """Unit of a feature that has been removed."""
-COMPACT_BELOW = 0.85
+COMPACT_BELOW = 0.8
 """Matrices are copied without removed features once fewer than this share are left; before, that costs more than it
 saves."""
 
@@ -23,7 +23,8 @@ class Surgeon:
     """One layer while units are removed from it.
 
     Attributes:
-        inverse: (C + r I)^-1 of the features; or their variances alone, of one axis. Zero where a feature is gone.
+        inverse: (C + r I)^-1 of the features, only the lower triangle, in Fortran order: it is updated in place. Or
+            their variances alone, of one axis.
         matrix: the refitted W, shape (outputs, features).
         unit: unit of each feature, -1 where it belongs to none, GONE where it has been removed.
         scale: what the layer's squared error is multiplied by.
@@ -39,8 +40,8 @@ class Surgeon:
         """Start with all features; ``c_xx`` is a covariance matrix, or variances alone."""
         if c_xx.ndim == 1:
             return cls(c_xx.copy(), matrix.copy(), unit.copy(), scale)
-        damped = c_xx.copy()
-        damped.flat[:: len(damped) + 1] += damping * (float(np.trace(c_xx)) / len(c_xx) or 1.0)
+        damped = c_xx.copy(order="F")
+        damped.ravel(order="K")[:: len(damped) + 1] += damping * (float(np.trace(c_xx)) / len(c_xx) or 1.0)
         return cls(_invert(damped), matrix.copy(), unit.copy(), scale)
 
     def losses(self, units: Ints) -> Floats:
@@ -51,7 +52,7 @@ class Surgeon:
             if self.inverse.ndim == 1:
                 result[which] = np.einsum("uko,uk->u", block**2, self.inverse[features])
                 continue
-            inner = self.inverse[features[:, :, None], features[:, None, :]]
+            inner = self._at(features[:, :, None], features[:, None, :])
             result[which] = np.einsum("uko,uko->u", block, np.linalg.solve(inner, block))
         return self.scale * result
 
@@ -61,27 +62,33 @@ class Surgeon:
         if not len(gone):
             return
         if self.inverse.ndim == 2:
-            from scipy.linalg import cholesky, solve_triangular
+            from scipy.linalg import blas, cholesky, solve_triangular
 
-            rows = self.inverse[gone]
+            rows = self._at(gone[:, None], np.arange(len(self.inverse)))
             root = cholesky(rows[:, gone], lower=True, check_finite=False)
             half = solve_triangular(root, rows, lower=True, check_finite=False)
             weights = solve_triangular(root, self.matrix[:, gone].T, lower=True, check_finite=False)
             self.matrix -= weights.T @ half
-            self.inverse -= half.T @ half  # numpy takes the symmetric product, at half the cost
+            self.inverse = blas.dsyrk(-1.0, half, 1.0, self.inverse, trans=1, lower=1, overwrite_c=1)
         self.unit[gone] = GONE
         stay = self.unit != GONE
         if stay.mean() < COMPACT_BELOW:
-            self.inverse = self.inverse[stay] if self.inverse.ndim == 1 else self.inverse[np.ix_(stay, stay)]
+            left = np.flatnonzero(stay)
+            self.inverse = self.inverse[left] if self.inverse.ndim == 1 else self.inverse.T[np.ix_(left, left)].T
             self.matrix, self.unit = self.matrix[:, stay], self.unit[stay]
+
+    def _at(self, rows: Ints, columns: Ints) -> Floats:
+        """Entries of the inverse, from its lower triangle."""
+        return np.asarray(self.inverse[np.maximum(rows, columns), np.minimum(rows, columns)])
 
     def confined_to(self, units: Ints) -> SmallSurgeon:
         """The same layer seen from some units alone: enough to remove among them, at a fraction of the cost."""
         inside = np.flatnonzero(np.isin(self.unit, units))
         matrix = self.matrix[:, inside]
-        inverse = np.diag(1 / np.maximum(self.inverse[inside], 1e-300)) if self.inverse.ndim == 1 else None
-        if inverse is None:
-            inverse = self.inverse[np.ix_(inside, inside)]
+        if self.inverse.ndim == 1:
+            inverse = np.diag(1 / np.maximum(self.inverse[inside], np.finfo(np.float64).tiny))
+        else:
+            inverse = self._at(inside[:, None], inside)
         return SmallSurgeon(inverse, self.scale * matrix.T @ matrix, self.unit[inside])
 
 
@@ -129,16 +136,10 @@ def blocks_of(unit: NDArray[np.int32], units: Ints) -> list[tuple[Ints, Ints]]:
 
 
 def _invert(matrix: Floats) -> Floats:
-    """Inverse of a symmetric positive definite matrix."""
+    """Inverse of a symmetric positive definite matrix in Fortran order, in place; the lower triangle of it."""
     from scipy.linalg import cho_factor, lapack
 
     factor, _ = cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
     inverse, info = lapack.dpotri(factor, lower=1, overwrite_c=1)
     assert info == 0, info
-    size, block = len(inverse), 256
-    for start in range(0, size, block):  # only the lower triangle is filled
-        stop = min(start + block, size)
-        corner = inverse[start:stop, start:stop]
-        corner += np.tril(corner, -1).T - np.triu(corner, 1)
-        inverse[start:stop, stop:] = inverse[stop:, start:stop].T
-    return np.ascontiguousarray(inverse.T)
+    return np.asarray(inverse)

@@ -6,6 +6,7 @@ from edgeprune import graph
 from edgeprune.backends.onnxruntime import OnnxRuntime
 from edgeprune.errors import CalibrationError
 from edgeprune.evaluate import Fidelity
+from edgeprune.gather import Sampling
 from edgeprune.passes.compensate import Settings, compensate, find_targets
 from edgeprune.passes.prune_channels import prune_channels
 from edgeprune.solve import analyse
@@ -221,7 +222,7 @@ def test_memory_does_not_grow_with_the_samples() -> None:
     peaks = []
     for count in (256, 2048):
         data = calibration(x=images(count))
-        settings = Settings(sampling=Settings().sampling.__class__(least_rows=1000))
+        settings = Settings(sampling=Sampling(products=0.0, least_rows=1000))
         tracemalloc.start()
         compensate(dense, pruned, analysis, cut, data, settings=settings)
         peaks.append(tracemalloc.get_traced_memory()[1])
