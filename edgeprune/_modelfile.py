@@ -132,7 +132,13 @@ def _size_of_external_file(folder: Path, location: str, tensor: str) -> int:
         )
     if not path.is_file():
         raise ModelError(f"external data {location!r} of tensor {tensor!r} is missing from {folder}")
-    return path.stat().st_size
+    status = path.stat()
+    if status.st_nlink > 1:
+        raise ModelError(
+            f"external data {location!r} of tensor {tensor!r} has several hard links, which may lead out of the model's "
+            "folder; refused (copy the file)"
+        )
+    return status.st_size
 
 
 def check_weights(model: ir.Model) -> None:

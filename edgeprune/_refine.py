@@ -92,7 +92,11 @@ def _constants(value: ir.Value | None) -> list[float] | None:
 
 
 def _reshape(node: ir.Node) -> tuple[Dim, ...] | None:
+    """A target that is not known still tells the rank."""
     source, target = _dims(node.inputs[0]), _constants(node.inputs[1] if len(node.inputs) > 1 else None)
+    if target is None and len(node.inputs) > 1:
+        length = _dims(node.inputs[1]) or ()
+        return (None,) * length[0] if len(length) == 1 and isinstance(length[0], int) else None
     if source is None or target is None or ("allowzero" in node.attributes and node.attributes["allowzero"].as_int()):
         return None
     dims: list[Dim] = [source[i] if d == 0 and i < len(source) else int(d) for i, d in enumerate(target)]

@@ -70,7 +70,7 @@ def _affine(node: ir.Node) -> tuple[Array, Array] | None:
 
 def _constant_arithmetic(node: ir.Node) -> tuple[ir.Node, Array, Array] | None:
     """A convolution and the scale and shift per channel that an Add, Sub, Mul or Div by constants applies to it."""
-    if not is_op(node, "Add", "Sub", "Mul", "Div") or node.outputs[0].is_graph_output():
+    if not is_op(node, "Add", "Sub", "Mul", "Div"):
         return None
     for index in (0, 1) if is_op(node, "Add", "Mul") else (0,):
         source, array = input_at(node, index), constant(input_at(node, 1 - index))

@@ -119,7 +119,7 @@ def test_truncated(fraction: float, proto: onnx.ModelProto, tmp_path: Path) -> N
 
 
 def test_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="cannot read .*No such file"):
+    with pytest.raises(ModelError, match=r"cannot read .*No such file"):
         graphs.load(tmp_path / "none.onnx")
 
 
@@ -149,6 +149,13 @@ def test_external_data_by_a_link_out(proto: onnx.ModelProto, tmp_path: Path) -> 
     (folder / "link.bin").symlink_to(tmp_path / "secret.bin")
     with pytest.raises(ModelError, match="link out of the model's folder"):
         graphs.load(write_external(proto, folder / "m.onnx", location="link.bin"))
+
+
+def test_external_data_by_a_hard_link(proto: onnx.ModelProto, tmp_path: Path) -> None:
+    path = write_external(proto, tmp_path / "m.onnx")
+    os.link(tmp_path / "w.bin", tmp_path / "second.bin")
+    with pytest.raises(ModelError, match="several hard links"):
+        graphs.load(path)
 
 
 @pytest.mark.parametrize("fields", [{"offset": 8}, {"length": 4}, {"offset": -1}, {"offset": "x"}])

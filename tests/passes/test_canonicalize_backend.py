@@ -50,7 +50,7 @@ def in_reference(data: bytes, feeds: dict[str, Any]) -> list[Any]:
 
 
 def same(expected: Any, found: Any) -> bool:
-    """Equal bit for bit; a few units in the last place for half precision, whose chains onnxruntime computes in float."""
+    """Equal bit for bit, but for half precision, whose chains onnxruntime computes in float."""
     if isinstance(expected, list | tuple):
         return len(expected) == len(found) and all(same(a, b) for a, b in zip(expected, found, strict=True))
     if expected is None or found is None:
@@ -59,7 +59,7 @@ def same(expected: Any, found: Any) -> bool:
     if a.shape != b.shape or a.dtype != b.dtype:
         return False
     if a.dtype == np.float16:
-        # Folding a constant rounds it to half precision, which onnxruntime's float chain does not: 2 units in the last place.
+        # Folding a constant rounds it to half precision, onnxruntime's float chain does not: 2 units in the last place.
         return np.allclose(a.astype(float), b.astype(float), rtol=2e-3, atol=1e-3, equal_nan=True)
     if a.dtype.kind == "V":
         return a.tobytes() == b.tobytes()
@@ -116,7 +116,9 @@ def test_exported_from_pytorch(folder: str, tmp_path: Path) -> None:
             found = in_onnxruntime(graphs.to_bytes(canonical), dict(zip(names, inputs, strict=True)))
             for index, output in enumerate(found):
                 # The tolerance of ONNX's own runner: these were recorded by other implementations.
-                np.testing.assert_allclose(output, read(recorded / f"output_{index}.pb"), rtol=1e-3, atol=1e-7, err_msg=path.name)
+                np.testing.assert_allclose(
+                    output, read(recorded / f"output_{index}.pb"), rtol=1e-3, atol=1e-7, err_msg=path.name
+                )
                 compared += 1
     assert compared >= 30
 

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+
+from edgeprune.errors import ModelError
+from edgeprune.passes.verify_equal import random_feeds, relative_error, verify_equal
+from tests.passes.models import parse, random
+
+
+def test_equal_models() -> None:
+    first = parse("g (float[batch,3] x) => (float[batch,3] y) { a = Add(x, x)\n y = Relu(a) }")
+    second = parse("g (float[batch,3] x) => (float[batch,3] y) { r = Relu(x)\n y = Add(r, r) }")
+    assert verify_equal(first, second)
+
+
+@pytest.mark.parametrize("scale", [1.001, -1, np.nan])
+def test_different_models(scale: float) -> None:
+    first = parse("g (float[batch,3] x) => (float[batch,3] y) { y = Mul(x, s) }", s=np.float32(1))
+    second = parse("g (float[batch,3] x) => (float[batch,3] y) { y = Mul(x, s) }", s=np.float32(scale))
+    with pytest.raises(ModelError, match="output 'y' is off by"):
+        verify_equal(first, second)
+
+
+def test_other_shape() -> None:
+    first = parse("g (float[4,3] x) => (float[a,b] y) { y = Relu(x) }")
+    second = parse("g (float[4,3] x) => (float[a,b] y) { y = Transpose(x) }")
+    with pytest.raises(ModelError, match=r"float32\[4, 3\] in the original and float32\[3, 4\] after"):
+        verify_equal(first, second)
+
+
+def test_a_model_that_amplifies_its_last_bit_is_held_as_close_as_it_holds_itself() -> None:
+    text = "g (float[64] x) => (float[64] y) { a = Mul(x, s)\n b = Sub(a, t)\n y = Sub(b, x) }"
+    first = parse(text, s=np.float32(1), t=np.float32(0))
+    with pytest.raises(ModelError):
+        verify_equal(first, parse(text, s=np.float32(1.5), t=np.float32(0)))
+    chaotic = "g (float[64] x) => (float[64] y) { a = Mul(x, s)\n y = Sin(a) }"
+    verify_equal(parse(chaotic, s=np.float32(4000)), parse(chaotic, s=np.nextafter(np.float32(4000), np.float32(5000))))
+
+
+def test_models_that_cannot_be_run_are_not_compared(caplog: pytest.LogCaptureFixture) -> None:
+    model = parse("g (float[3] x) => (float[3] y) { y = com.acme.Swoosh(x) }", extra=', "com.acme" : 1')
+    with caplog.at_level(logging.WARNING):
+        assert not verify_equal(model, model)
+    assert "not verified numerically" in caplog.text
+
+
+def test_feeds() -> None:
+    model = parse("g (float[batch,3,h,h] x, int64[batch] i, bool[2] c) => (float[a,b,c1,d] y) { y = Relu(x) }")
+    feeds = random_feeds(model, batch=2, size=8, seed=0)
+    assert feeds is not None
+    assert {name: (array.shape, array.dtype.name) for name, array in feeds.items()} == {
+        "x": ((2, 3, 8, 8), "float32"),
+        "i": ((2,), "int64"),
+        "c": ((2,), "bool"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "error"),
+    [
+        (np.array([1.0, -4]), np.array([1.0, -4.4]), 0.1),
+        (np.array([1, 2]), np.array([1, 2]), 0),
+        (np.array([1, 2]), np.array([1, 3]), np.inf),
+        (np.array([np.nan, 2.0]), np.array([np.nan, 2.0]), 0),
+        (np.array([np.inf, 2.0]), np.array([-np.inf, 2.0]), np.inf),
+        (np.array([np.inf, 2.0]), np.array([1.0, 2.0]), np.inf),
+        (np.zeros(0), np.zeros(0), 0),
+    ],
+)
+def test_relative_error(a: np.ndarray, b: np.ndarray, error: float) -> None:
+    assert relative_error(a, b) == pytest.approx(error, rel=1e-12)
+
+
+def test_errors_are_relative_to_the_largest_value() -> None:
+    x = random(100)
+    assert relative_error(1000 * x, 1000 * x + 1) == pytest.approx(1 / np.abs(1000 * x).max(), rel=1e-3)
