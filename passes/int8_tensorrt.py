@@ -109,7 +109,7 @@ def _matrix_product(node: ir.Node) -> bool | Refused:
             return Refused("its weight is computed, not stored")
     if b.const_value is not None and any(d != 1 for d in b.const_value.shape.numpy()[:-2]):
         return Refused("its weight has a batch axis, so its channels are not along one axis")
-    if b.const_value is None and (blocker := _float_attention(node)):
+    if b.const_value is None and (blocker := _float_attention(node)) is not None:
         return blocker
     transposed = node.op_type == "Gemm" and _integer(node, "transB", 0)
     k, n = _size(a, -1), _size(b, -2 if transposed else -1)
