@@ -27,7 +27,7 @@ from edgeprune.search import Problem
 from edgeprune.sensitivity import format_losses, width_losses
 from edgeprune.solve import Analysis
 
-PROBE_ITEMS = 64
+PROBE_ITEMS = 48
 """Samples on which single choices are tried."""
 
 SMALLEST_SHARE = 0.125

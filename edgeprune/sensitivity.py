@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from edgeprune.groups import Group
 from edgeprune.latency import Format
 
-PROBED = (0.75, 0.5, 0.25)
+PROBED = (0.75, 0.375)
 """Fractions of a group's width at which the network's output is looked at."""
 
 NEGLIGIBLE_SHARE = 0.02
