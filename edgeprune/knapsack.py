@@ -30,8 +30,12 @@ def solve_knapsack(
         return None
     spread = sum(float(t.max()) for t in times) - sum(floor)
     unit = max(min(room, spread), 1e-12) / buckets
-    weights = [np.ceil((t - f) / unit - 1e-9).astype(np.int64) for t, f in zip(times, floor, strict=True)]
-    capacity = min(int(room / unit + 1e-9), int(sum(int(w.max()) for w in weights)))
+    # Items beyond the budget all weigh the same: with a tiny unit their true weight would not fit an integer.
+    weights = [
+        np.minimum(np.ceil((t - f) / unit - 1e-9), buckets + 1.0).astype(np.int64)
+        for t, f in zip(times, floor, strict=True)
+    ]
+    capacity = min(int(room / unit + 1e-9), buckets, sum(int(w.max()) for w in weights))
     best = np.zeros(capacity + 1)
     chosen = []
     for weight, loss in zip(weights, losses, strict=True):

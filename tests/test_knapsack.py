@@ -40,3 +40,10 @@ def test_never_exceeds_the_budget_when_buckets_are_coarse() -> None:
     picks = solve_knapsack(times, losses, 8.0, buckets=100)
     assert picks is not None
     assert sum(t[i] for t, i in zip(times, picks, strict=True)) <= 8.0
+
+
+def test_a_budget_that_only_the_fastest_items_meet() -> None:
+    times = [np.array([0.0, 1e3]), np.array([0.0, 2e4])]
+    losses = [np.array([1.0, 0.0]), np.array([1.0, 0.0])]
+    assert solve_knapsack(times, losses, 0.0) == [0, 0]
+    assert solve_knapsack(times, losses, 1e-13) == [0, 0]
