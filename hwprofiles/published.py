@@ -81,13 +81,17 @@ def _row(record: dict[str, str]) -> Row:
 
 def read_kernels(path: Path) -> dict[str, Counted]:
     """Model -> its launches, without names."""
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        document = json.load(file)
+    document = _document(path)
     names = document["fields"]
     return {
         model: tuple((_nameless(dict(zip(names, sizes, strict=True))), count) for *sizes, count in launches)
         for model, launches in document["models"].items()
     }
+
+
+def _document(path: Path) -> dict[str, Any]:
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        return dict(json.load(file))
 
 
 def _nameless(sizes: dict[str, Any]) -> Kernel:
@@ -100,7 +104,7 @@ def counted(kernels: tuple[Kernel, ...]) -> Counted:
 
 
 def write_kernels(folder: Path, path: Path) -> None:
-    """Derive the launches of every ``<name>.onnx`` in a folder.
+    """Derive the launches of every ``<name>.onnx`` in a folder; what is stored of other models stays.
 
     Raises:
         UsageError: if the folder holds no model.
@@ -114,7 +118,8 @@ def write_kernels(folder: Path, path: Path) -> None:
         models[file.stem] = [[*(getattr(k, n) for n in _SIZES), count] for k, count in counted(kernels)]
     if not models:
         raise UsageError(f"no .onnx file in {folder}")
-    write_table(models, path)
+    stored = _document(path)["models"] if path.exists() else {}
+    write_table({**stored, **models}, path)
 
 
 def write_table(models: dict[str, list[list[object]]], path: Path) -> None:

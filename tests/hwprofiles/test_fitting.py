@@ -122,6 +122,10 @@ def test_launches_are_derived_from_model_files(tmp_path: Path) -> None:
     write_kernels(tmp_path, tmp_path / "kernels.json.gz")
     ((kernel, count),) = read_kernels(tmp_path / "kernels.json.gz")["relu"]
     assert (kernel.kind, kernel.cout, count) == ("pointwise", 4, 1)
+    (tmp_path / "more").mkdir()
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "more" / "again.onnx")
+    write_kernels(tmp_path / "more", tmp_path / "kernels.json.gz")
+    assert sorted(read_kernels(tmp_path / "kernels.json.gz")) == ["again", "relu"]
     (tmp_path / "none").mkdir()
     with pytest.raises(UsageError, match=r"no \.onnx file"):
         write_kernels(tmp_path / "none", tmp_path / "kernels.json.gz")
