@@ -93,11 +93,10 @@ def _tag(model: ir.Model, block_of: Mapping[str, int]) -> ir.Model:
             ]
             tag = readers[0] if readers else next((p for p in producers if p is not None), 0)
         tags[node] = tag
-    interface = {*copy.graph.inputs, *copy.graph.outputs}
     for i, (node, tag) in enumerate(tags.items()):
         node.name = f"blk{tag}_{i}"
         for k, v in enumerate(node.outputs):
-            if v not in interface and v.name:
+            if v.name:
                 v.name = f"blk{tag}_{i}_{k}"
     return copy
 

@@ -65,9 +65,9 @@ def is_class_scores(output: Array) -> bool:
 
 
 def _divergence(reference: Array, output: Array) -> float:
-    p, q = _log_softmax(reference), _log_softmax(output)
-    if not np.isfinite(q).all():
+    if not np.isfinite(output).all():
         return WORST
+    p, q = _log_softmax(reference), _log_softmax(output)
     return float((np.exp(p) * (p - q)).sum(axis=1).mean())
 
 

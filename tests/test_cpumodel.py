@@ -1,0 +1,68 @@
+"""The latency model of this CPU: structure and bookkeeping; never the times themselves."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeprune import cpumodel
+from edgeprune.cache import LatencyCache
+from edgeprune.job import fix_shapes
+from edgeprune.kerneltrace import trace
+from edgeprune.solve import analyse
+from edgeprune.testing import parse
+
+TEXT = """
+g (float[n, 8, 12, 12] x) => (float[n, 12, 12, 12] y) {
+  a = Conv<pads=[1, 1, 1, 1]>(x, w1, b1)
+  s = Sigmoid(a)
+  m = Mul(a, s)
+  b = Conv<pads=[1, 1, 1, 1]>(m, w2, b2)
+  p = Tanh(b)
+  y = Conv(p, w3, b3)
+}
+"""
+WEIGHTS = {"w1": (32, 8, 3, 3), "b1": (32,), "w2": (48, 32, 3, 3), "b2": (48,), "w3": (12, 48, 1, 1), "b3": (12,)}
+
+
+@pytest.fixture
+def net() -> cpumodel.Network:
+    dense = parse(TEXT, **WEIGHTS)
+    return cpumodel.network(fix_shapes(dense, {}), analyse(dense))
+
+
+FEEDS = {"x": np.random.default_rng(0).standard_normal((1, 8, 12, 12)).astype(np.float32)}
+
+
+def test_measured_once_and_then_read_from_the_cache(
+    net: cpumodel.Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cpumodel, "SECONDS_PER_VARIANT", 0.02)
+    cache = LatencyCache("test", tmp_path / "latency.sqlite")
+    first = cpumodel.measure(net, FEEDS, cache, threads=1, lanes=16)
+    monkeypatch.setattr(cpumodel, "trace", lambda *_: pytest.fail("measured again"))
+    again = cpumodel.measure(net, FEEDS, cache, threads=1, lanes=16)
+    cache.close()
+    for fmt, theta in first.theta.items():
+        np.testing.assert_array_equal(theta, again.theta[fmt])
+    assert {first.formats(b) for b in range(len(net.blocks))} == {
+        ("fp32", "int8", "int8-core"),  # a convolution whose activation function can be quantized
+        ("fp32", "int8"),  # one whose cannot, and one without
+    }
+    assert first.total_us(net.sizes, ["fp32"] * len(net.blocks)) > 0
+
+
+def test_a_trace_adds_up_to_the_whole(net: cpumodel.Network) -> None:
+    block_of = {name: b for b, block in enumerate(net.blocks) for name in block.nodes}
+    found = trace(net.model, block_of, FEEDS, 1, 0.1)
+    assert set(found.block_us) == set(range(len(net.blocks)))
+    assert sum(found.block_us.values()) == pytest.approx(found.total_us, rel=1e-9)
+    assert min(found.block_us.values()) > 0
+
+
+def test_random_widths_are_aligned_and_in_range(net: cpumodel.Network) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        for group, width in zip(net.analysis.groups, cpumodel._random_widths(net, rng), strict=True):
+            assert 0 < width <= group.size
+            assert width % cpumodel.channel_step(group) == 0
