@@ -135,8 +135,8 @@ def _size_of_external_file(folder: Path, location: str, tensor: str) -> int:
     status = path.stat()
     if status.st_nlink > 1:
         raise ModelError(
-            f"external data {location!r} of tensor {tensor!r} has several hard links, which may lead out of the model's "
-            "folder; refused (copy the file)"
+            f"external data {location!r} of tensor {tensor!r} has several hard links, which may lead out of the "
+            "model's folder; refused (copy the file)"
         )
     return status.st_size
 

@@ -127,7 +127,7 @@ def _infer_once(model: ir.Model, declared: frozenset[ir.Value]) -> list[ir.Value
         if large is None:
             shown.append(node)
         else:
-            node.outputs[0].type, node.outputs[0].shape = ir.TensorType(large.dtype), ir.Shape(large.shape)
+            node.outputs[0].type, node.outputs[0].shape = ir.TensorType(large.dtype), ir.Shape(large.shape.numpy())
     _write_back(shown, inferred.graph, declared)
     return [
         value

@@ -34,6 +34,7 @@ from edgeprune.passes._edit import (
     is_op,
     remove_dead,
     replace_value,
+    static_shape,
     subgraphs,
 )
 from edgeprune.passes.fold_batchnorm import fold_batchnorm
@@ -98,7 +99,13 @@ def _settle(model: ir.Model) -> None:
         if not _simplify(model):
             break
         remove_dead(model.graph)
-        graphs.infer_shapes(model)
+        # A rewrite changes no value's shape: where all are known, there is nothing to derive again.
+        if not all(_known(value) for node in model.graph for value in node.outputs if value.name):
+            graphs.infer_shapes(model)
+
+
+def _known(value: ir.Value) -> bool:
+    return value.type is not None and static_shape(value) is not None
 
 
 def _simplify(model: ir.Model) -> int:
