@@ -60,7 +60,7 @@ def _bring_back(model: ir.Model, result: ir.Model) -> None:
     graph.inputs[:] = [value for value in graph.inputs if value.name in wanted]
     for name, value in stand_ins.items():
         source = model.graph.initializers[str(name)]
-        value.const_value, value.dtype, value.shape = source.const_value, source.dtype, source.shape
+        value.const_value, value.type, value.shape = source.const_value, source.type, source.shape
         graph.register_initializer(value)
 
 

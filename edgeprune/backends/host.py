@@ -6,7 +6,10 @@ argument.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -92,21 +95,41 @@ class _LocalWorkspace:
         return file.read_bytes() if file.is_file() else None
 
     def run(self, arguments: Sequence[str], timeout_s: float = 60.0) -> Finished:
+        pipe = subprocess.PIPE
         try:
-            done = subprocess.run(
+            # A session of its own, so that ending it ends what it started.
+            process = subprocess.Popen(
                 list(arguments),
                 cwd=self.path,
                 stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=timeout_s,
-                check=False,
+                stdout=pipe,
+                stderr=pipe,
+                start_new_session=True,
             )
         except FileNotFoundError:
             return Finished(127, "", f"{arguments[0]}: not found")
+        try:
+            output, errors = process.communicate(timeout=timeout_s)
         except subprocess.TimeoutExpired as error:
-            raise BackendError(f"{arguments[0]} did not end within {timeout_s:.0f} s") from error
-        return Finished(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+            raise BackendError(f"{arguments[0]} did not end within {timeout_s:g} s") from error
+        finally:
+            _end(process)
+        return Finished(process.returncode, output.decode(errors="replace"), errors.decode(errors="replace"))
 
     def job(self, script: str, timeout_s: float, progress: Callable[[float], None] | None = None) -> int:
         self.write(script, "job.sh")
         return self.run(["sh", "job.sh"], timeout_s).code
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a process and its children if it still runs: first politely, since traps may put things back."""
+    for sign, patience_s in ((signal.SIGTERM, 10.0), (signal.SIGKILL, 10.0)):
+        if process.poll() is not None:
+            break
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, sign)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(patience_s)
+    for stream in (process.stdout, process.stderr):
+        if stream is not None:
+            stream.close()
