@@ -1,8 +1,8 @@
 """Position-by-position closure: every position of every live axis becomes an atom, and atoms are tied by arrays.
 
-Atom 0 stands for everything frozen; freezing an atom is tying it to 0. An atom is *compound* if it is a position of a product:
-then it goes when any of its leaves goes. Wherever two accounts of one position differ, either leaves are tied until they agree
-or they are frozen, so that the answer is consistent whatever the relations say.
+Atom 0 stands for everything frozen; freezing an atom is tying it to 0. An atom is *compound* if it is a position of a
+product: then it goes when any of its leaves goes. Wherever two accounts of one position differ, either leaves are tied
+until they agree or they are frozen, so that the answer is consistent whatever the relations say.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class AtomSolver:
         self.live = [c for c in roots if not classes.frozen[c]]
         lengths = np.array([classes.sizes[c] for c in self.live], dtype=np.int64)
         self.start = np.concatenate([[1], 1 + np.cumsum(lengths)]).astype(np.int64)
-        self.first = {c: int(s) for c, s in zip(self.live, self.start)}
+        self.first = {c: int(s) for c, s in zip(self.live, self.start, strict=False)}
         self.count = int(self.start[-1])
         self.edges: list[tuple[Ints, Ints]] = []
         self._tie_parts()
@@ -77,7 +77,7 @@ class AtomSolver:
         for whole, factors in self.classes.products:
             grid = np.zeros((self.classes.sizes[self.classes.find(whole)], width), dtype=np.int64)
             shape = [self.classes.sizes[self.classes.find(f)] for f in factors]
-            for k, (f, at) in enumerate(zip(factors, np.unravel_index(np.arange(len(grid)), shape))):
+            for k, (f, at) in enumerate(zip(factors, np.unravel_index(np.arange(len(grid)), shape), strict=False)):
                 grid[:, k] = self.atoms(f)[at]
             wholes.append(self.atoms(whole))
             rows.append(grid)
@@ -85,7 +85,11 @@ class AtomSolver:
 
     def label(self) -> Ints:
         """The component of every atom; that of atom 0, the frozen one, is 0."""
-        a, b = (np.concatenate(x) for x in zip(*self.edges)) if self.edges else (np.zeros(0, dtype=np.int64),) * 2
+        a, b = (
+            (np.concatenate(x) for x in zip(*self.edges, strict=False))
+            if self.edges
+            else (np.zeros(0, dtype=np.int64),) * 2
+        )
         label = components(a, b, self.count)
         self.edges = [(a, b)]
         return label
@@ -102,7 +106,7 @@ class AtomSolver:
                 return Atoms(self.live, self.start, leaves)
 
     def _settle(self, label: Ints) -> Ints | None:
-        """One round. Returns the leaves of every component, shape (components, width), or None if something was tied."""
+        """One round: the leaves of every component, shape (components, width), or None if something was tied."""
         known = len(self.edges)
         whole, rows = label[self.whole], label[self.rows]
         frozen = whole == 0
@@ -167,7 +171,8 @@ class AtomSolver:
         """Freeze leaves that make up a whole axis alone, since an axis may not become empty; True if there were any."""
         owner = np.repeat(np.arange(len(self.live)), np.diff(self.start))
         rows = leaves[1:]
-        at = rows >= 0
+        real = np.array([self.classes.real[c] for c in self.live], dtype=np.bool_)
+        at = (rows >= 0) & real[owner][:, None]
         pairs = np.stack([np.broadcast_to(owner[:, None], rows.shape)[at], rows[at]], axis=1)
         if not len(pairs):
             return False

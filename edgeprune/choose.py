@@ -16,9 +16,9 @@ from edgeprune.solve import Analysis
 def choose(analysis: Analysis, rankings: Mapping[str, Ranking], ratio: float, step: int = 1) -> Cut:
     """Remove ``ratio`` of every axis, least important units first.
 
-    An axis that several groups share, such as ``(head dim)``, is cut along one of them, whichever comes nearest to the ratio; the
-    others are cut only as far as is still missing. Lengths of axes are rounded to multiples of ``step`` where they are longer than
-    one step, and no group is emptied.
+    An axis that several groups share, such as ``(head dim)``, is cut along one of them, whichever comes nearest to the
+    ratio; the others are cut only as far as is still missing. Lengths of axes are rounded to multiples of ``step``
+    where they are longer than one step, and no group is emptied.
 
     Args:
         analysis: of the model.
@@ -49,7 +49,7 @@ def choose(analysis: Analysis, rankings: Mapping[str, Ranking], ratio: float, st
 
 
 def _keep(group: Group, share: float, step: int) -> int:
-    """How many units stay if ``share`` goes: a multiple of the step in axis positions, at least one step and one unit."""
+    """How many units stay if ``share`` goes: a multiple of the step in axis positions, and at least one unit."""
     if group.kind != "channel":  # heads and groups go whole: rather one too few, the partners make up for it
         wanted = group.size - int(share * group.size + 1e-9)
         if group.kind in ("head", "group"):

@@ -1,29 +1,30 @@
 """Whole-axis closure of the relations: which factors are one, and which are frozen throughout.
 
-Works on factors, not on atoms, and so settles nearly everything at the cost of one union per axis: equalities, products by
-congruence (the same axis factored the same way has the same factors, and the other way round), refinement of factorisations
-that nest, concatenations likewise, and freezing. What remains (a factor of which only some positions are tied or frozen) is
-left to :mod:`edgeprune.atoms`.
+Works on factors, not on atoms, and so settles nearly everything at the cost of one union per axis: equalities,
+products by congruence (the same axis factored the same way has the same factors, and the other way round), refinement
+of factorisations that nest, concatenations likewise, and freezing. What remains (a factor of which only some positions
+are tied or frozen) is left to :mod:`edgeprune.atoms`.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeprune.bind import Relations
+from edgeprune.relations import Relations
 
 Ints = NDArray[np.int64]
 
 
 def components(a: Ints, b: Ints, count: int) -> Ints:
-    """Label of each of ``count`` items after tying ``a[k]`` with ``b[k]``; labels are dense, from 0, in order of first item.
+    """Label of each of ``count`` items after tying ``a[k]`` with ``b[k]``: 0, 1, ... in order of first item.
 
-    Every round hooks the larger root of an edge onto the smaller and halves all paths: a few rounds of array operations, without
-    the import of a graph library, which would cost more than the whole analysis of a small model.
+    Every round hooks the larger root of an edge onto the smaller and halves all paths: a few rounds of array
+    operations, without the import of a graph library, which would cost more than the whole analysis of a small model.
     """
     parent = np.arange(count, dtype=np.int64)
     while len(a):
@@ -46,7 +47,8 @@ class Classes:
     Attributes:
         label: factor -> class, before ``parent`` is followed; use :meth:`of`.
         sizes: length of each class.
-        frozen: classes frozen throughout (length one and dynamic length included).
+        frozen: classes frozen throughout (axes of length one and of dynamic length included).
+        real: classes that some value has an axis of; the others are factors and parts that stand alone nowhere.
         products: (class, factors) with at least two factors.
         concats: (class, parts).
         takes: (class, positions, class).
@@ -55,6 +57,7 @@ class Classes:
     label: NDArray[np.int64]
     sizes: list[int]
     frozen: list[bool]
+    real: list[bool]
     parent: list[int] = field(default_factory=list)
     products: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)
     concats: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)
@@ -80,6 +83,7 @@ class Classes:
         low, high = min(a, b), max(a, b)
         self.parent[high] = low
         self.frozen[low] = self.frozen[low] or self.frozen[high]
+        self.real[low] = self.real[low] or self.real[high]
         return True
 
     def freeze(self, c: int) -> bool:
@@ -93,6 +97,7 @@ class Classes:
         self.parent.append(len(self.parent))
         self.sizes.append(size)
         self.frozen.append(size == 1)
+        self.real.append(False)
         return len(self.parent) - 1
 
 
@@ -103,10 +108,12 @@ def close(rels: Relations, *, allow_statistic: bool) -> Classes:
     count = int(label.max()) + 1 if len(label) else 0
     sizes = np.full(count, np.iinfo(np.int64).max)
     np.minimum.at(sizes, label, np.asarray(rels.sizes, dtype=np.int64))
-    frozen = sizes <= 1
+    real = np.zeros(count, dtype=np.bool_)
+    real[label[np.fromiter((f for axes in rels.axes.values() for f in axes), dtype=np.int64)]] = True
+    frozen = (sizes < 1) | (real & (sizes == 1))
     seeds = list(rels.freezes) + ([] if allow_statistic else [f for f, _ in rels.statistics])
     frozen[label[np.asarray(seeds, dtype=np.int64)]] = True
-    classes = Classes(label, sizes.tolist(), frozen.tolist(), list(range(count)))
+    classes = Classes(label, sizes.tolist(), frozen.tolist(), real.tolist(), list(range(count)))
     classes.concats = [(int(label[a]), tuple(int(label[p]) for p in parts)) for a, parts, _ in rels.concats]
     classes.takes = [(int(label[a]), index, int(label[b])) for a, index, b, _ in rels.takes]
     for a, factors, _ in rels.products:
@@ -138,13 +145,13 @@ def _products(classes: Classes) -> bool:
     for whole, given in classes.products:
         a, factors = find(whole), tuple(find(f) for f in given)
         if classes.frozen[a]:
-            changed |= any([classes.freeze(f) for f in factors])
+            changed |= any(classes.freeze(f) for f in factors)
         elif all(classes.frozen[f] for f in factors):
             changed |= classes.freeze(a)
         other = by_factors.setdefault(factors, a)
         changed |= classes.union(other, a)
         same = by_axis.setdefault(a, {}).setdefault(tuple(sizes[f] for f in factors), factors)
-        for f, g in zip(factors, same):
+        for f, g in zip(factors, same, strict=False):
             changed |= classes.union(f, g)
     kept: list[tuple[int, tuple[int, ...]]] = []
     for a, ways in by_axis.items():
@@ -169,13 +176,13 @@ def _refine(classes: Classes, axis: int, ways: list[tuple[int, ...]]) -> list[tu
         return [math.prod(sizes[f] for f in factors[k:]) for k in range(len(factors) + 1)]
 
     ends = sorted({c for factors in ways for c in cuts(factors)})
-    if any(high % low for low, high in zip(ends, ends[1:])):
+    if any(high % low for low, high in itertools.pairwise(ends)):
         return None
-    fine = {low: classes.new(high // low) for low, high in zip(ends, ends[1:])}
+    fine = {low: classes.new(high // low) for low, high in itertools.pairwise(ends)}
     products = [(axis, tuple(fine[low] for low in reversed(ends[:-1])))]
     for factors in ways:
         bounds = cuts(factors)
-        for f, high, low in zip(factors, bounds, bounds[1:]):
+        for f, high, low in zip(factors, bounds, bounds[1:], strict=False):
             parts = tuple(fine[e] for e in reversed(ends) if low <= e < high)
             if len(parts) == 1:
                 classes.union(f, parts[0])
@@ -194,13 +201,13 @@ def _concats(classes: Classes) -> bool:
         a, parts = find(whole), tuple(find(p) for p in given)
         kept[a, parts] = None
         if classes.frozen[a]:
-            changed |= any([classes.freeze(p) for p in parts])
+            changed |= any(classes.freeze(p) for p in parts)
         elif all(classes.frozen[p] for p in parts):
             changed |= classes.freeze(a)
         if 1 not in [sizes[p] for p in parts]:
             changed |= classes.union(by_parts.setdefault(parts, a), a)
         same = by_axis.setdefault((a, *(sizes[p] for p in parts)), parts)
-        for p, q in zip(parts, same):
+        for p, q in zip(parts, same, strict=False):
             changed |= classes.union(p, q)
     classes.concats = list(kept)
     return changed

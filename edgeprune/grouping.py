@@ -7,9 +7,9 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeprune.atoms import Atoms
-from edgeprune.bind import Relations
 from edgeprune.closure import Classes
 from edgeprune.groups import Group, Member, Role
+from edgeprune.relations import Relations
 
 Ints = NDArray[np.int64]
 
@@ -21,11 +21,7 @@ def build_groups(
     owner, position, leaf = _incidence(atoms)
     if not len(leaf):
         return ()
-    leaves, leaf = np.unique(leaf, return_inverse=True)
-    key = _signatures(owner, leaf, len(leaves), len(atoms.live))
-    direct = _direct_class(atoms, leaves)
-    _, group_of = np.unique(np.stack([key.astype(np.int64), direct]), axis=1, return_inverse=True)
-    group_of = group_of.reshape(-1)
+    leaves, leaf, group_of, direct = _classify(classes, atoms, owner, leaf)
     kinds = _kinds(rels, classes, atoms)
     places = _places(rels, classes, atoms)
     order = np.argsort(group_of[leaf], kind="stable")
@@ -53,6 +49,33 @@ def build_groups(
     return _named(drafts, roles, model)
 
 
+def unit_classes(classes: Classes, atoms: Atoms) -> tuple[Ints, Ints]:
+    """Leaves, and for each the number of its group: leaves of one group touch the same axes."""
+    owner, _, leaf = _incidence(atoms)
+    if not len(leaf):
+        return leaf, leaf
+    leaves, _, group_of, _ = _classify(classes, atoms, owner, leaf)
+    return leaves, group_of
+
+
+def _classify(classes: Classes, atoms: Atoms, owner: Ints, leaf: Ints) -> tuple[Ints, Ints, Ints, Ints]:
+    """Distinct leaves, the index of each incidence's leaf among them, and each leaf's group and own class.
+
+    Counted are axes of values, and factors of products (the two factors of an axis may touch the same axes otherwise).
+    Parts that a Slice drops are no axes, and do not keep apart what is dropped before from what is dropped after.
+    """
+    leaves, leaf = np.unique(leaf, return_inverse=True)
+    factors = {classes.find(f) for _, several in classes.products for f in several}
+    counted = np.array([classes.real[c] or c in factors for c in atoms.live], dtype=np.bool_)
+    key = _signatures(owner, leaf, len(leaves), counted)
+    direct = _direct_class(atoms, leaves, counted)
+    order = np.lexsort((direct, key))
+    change = (np.diff(key[order]) != 0) | (np.diff(direct[order]) != 0)
+    group_of = np.empty(len(leaves), dtype=np.int64)
+    group_of[order] = np.concatenate([[0], np.cumsum(change)])
+    return leaves, leaf, group_of, direct
+
+
 def _incidence(atoms: Atoms) -> tuple[Ints, Ints, Ints]:
     """For every leaf of every position: index of the live class, position in it, leaf."""
     lengths = np.diff(atoms.start)
@@ -62,19 +85,19 @@ def _incidence(atoms: Atoms) -> tuple[Ints, Ints, Ints]:
     return owner[rows], position[rows], atoms.leaves[1:][rows, columns]
 
 
-def _signatures(owner: Ints, leaf: Ints, leaves: int, classes: int) -> NDArray[np.uint64]:
-    """A hash of the multiset of classes that each leaf touches (sum of random 64-bit words, so independent of order)."""
-    word = np.random.default_rng(0).integers(0, 2**64, classes, dtype=np.uint64)
+def _signatures(owner: Ints, leaf: Ints, leaves: int, counted: NDArray[np.bool_]) -> NDArray[np.uint64]:
+    """A hash of the multiset of classes that each leaf touches (a sum of random words: any order)."""
+    word = np.random.default_rng(0).integers(0, 2**64, len(counted), dtype=np.uint64) * counted
     out = np.zeros(leaves, dtype=np.uint64)
     np.add.at(out, leaf, word[owner])
     return out
 
 
-def _direct_class(atoms: Atoms, leaves: Ints) -> Ints:
-    """The first live class in which each leaf is itself a position, not a factor of one."""
+def _direct_class(atoms: Atoms, leaves: Ints, counted: NDArray[np.bool_]) -> Ints:
+    """The first counted class in which each leaf is itself a position, not a factor of one."""
     owner = np.repeat(np.arange(len(atoms.live)), np.diff(atoms.start))
     rows = atoms.leaves[1:]
-    alone = (rows >= 0).sum(axis=1) == 1
+    alone = ((rows >= 0).sum(axis=1) == 1) & counted[owner]
     out = np.full(int(leaves.max()) + 1, len(atoms.live), dtype=np.int64)
     values = rows[alone].max(axis=1, initial=-1)
     np.minimum.at(out, values, owner[alone])
@@ -88,7 +111,7 @@ def _kinds(rels: Relations, classes: Classes, atoms: Atoms) -> dict[int, str]:
     for _, factors, node in rels.products:
         grouped = rels.nodes[node].op_type in ("Conv", "ConvTranspose", "GroupNormalization")
         outer = "group" if grouped else "head"
-        if sum(classes.of(f) in slots for f in factors) < 2:
+        if sum(classes.of(f) in slots and rels.sizes[f] > 1 for f in factors) < 2:
             continue
         for k, f in enumerate(factors):
             slot = slots.get(classes.of(f))

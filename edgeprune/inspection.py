@@ -194,7 +194,7 @@ def _readers(model: ir.Model, macs: Mapping[str, int]) -> dict[str, list[str]]:
     for node in model.graph:
         if node.name in macs:
             for value in (*node.inputs, *node.outputs):
-                if value is not None and value.name:
+                if value is not None and value.name and node.name:
                     out.setdefault(value.name, []).append(node.name)
     return out
 

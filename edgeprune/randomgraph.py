@@ -1,7 +1,8 @@
 """Random graphs of the operators that the rules know, for property tests.
 
-Every step takes a tensor that is there already and adds a small idiom that real exports contain: a grouped convolution, a channel
-shuffle, a squeeze-and-excite, an attention block. What comes out is a valid model with one or more outputs.
+Every step takes a tensor that is there already and adds a small idiom that real exports contain: a grouped
+convolution, a channel shuffle, a squeeze-and-excite, an attention block. What comes out is a valid model with one or
+more outputs.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ class Builder:
 
     def constant(self, array: NDArray[Any] | Sequence[int] | float) -> str:
         """An initializer; plain integers become int64."""
-        given = np.asarray(array, dtype=None if isinstance(array, np.ndarray) else np.float32 if isinstance(array, float) else np.int64)
+        given = np.asarray(
+            array, dtype=None if isinstance(array, np.ndarray) else np.float32 if isinstance(array, float) else np.int64
+        )
         name = f"w{len(self.weights)}"
         self.weights.append(numpy_helper.from_array(given, name))
         self.shape[name] = given.shape
@@ -74,7 +77,12 @@ class Builder:
 
     def linear(self, x: str, out: int) -> str:
         """A MatMul with bias over the last axis."""
-        y = self.op("MatMul", x, self.weight(self.shape[x][-1], out, scale=self.shape[x][-1] ** -0.5), shape=(*self.shape[x][:-1], out))
+        y = self.op(
+            "MatMul",
+            x,
+            self.weight(self.shape[x][-1], out, scale=self.shape[x][-1] ** -0.5),
+            shape=(*self.shape[x][:-1], out),
+        )
         return self.op("Add", y, self.weight(out))
 
     def conv(self, x: str, out: int, kernel: int = 1, group: int = 1) -> str:
@@ -82,7 +90,16 @@ class Builder:
         n, c, h, w = self.shape[x]
         pad = kernel // 2
         weight = self.weight(out, c // group, kernel, kernel)
-        return self.op("Conv", x, weight, self.weight(out), shape=(n, out, h, w), group=group, pads=[pad] * 4, kernel_shape=[kernel] * 2)
+        return self.op(
+            "Conv",
+            x,
+            weight,
+            self.weight(out),
+            shape=(n, out, h, w),
+            group=group,
+            pads=[pad] * 4,
+            kernel_shape=[kernel] * 2,
+        )
 
     def model(self, outputs: Sequence[str]) -> onnx.ModelProto:
         """The model, with the given tensors as outputs."""
@@ -92,8 +109,9 @@ class Builder:
 
 
 def random_model(seed: int, steps: int = 10) -> ir.Model:
-    """A random canonical model: an image, or a sequence of tokens, through a number of random idioms, to one output or two."""
-    from edgeprune.randomsteps import IMAGE_STEPS, TOKEN_STEPS
+    """A random canonical model: an image, and perhaps tokens made of it, through a number of random idioms."""
+    from edgeprune.randomimages import IMAGE_STEPS
+    from edgeprune.randomtokens import TOKEN_STEPS
     from edgeprune.testing import canonical
 
     b = Builder(np.random.default_rng(seed))

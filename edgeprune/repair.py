@@ -1,7 +1,7 @@
 """Repairs: what a node itself must change when axes of its tensors lose positions.
 
-Slicing weights is generic; only operators that carry a length, bound or index in an attribute or a constant need a repair, and
-it stands beside their rule.
+Slicing weights is generic; only operators that carry a length, bound or index in an attribute or a constant need a
+repair, and it stands beside their rule.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def repair_of(node: ir.Node, *, changed: bool) -> RepairFunction | None:
 
 
 class Repair:
-    """One node of the model being pruned, with what its axes keep. Shapes and constants are still those of the dense model."""
+    """One node of the model being pruned, and what its axes keep. Shapes and constants are still the dense model's."""
 
     def __init__(self, node: ir.Node, graph: ir.Graph, kept: Kept) -> None:
         self.node = node
@@ -107,8 +107,10 @@ class Repair:
         while name in self.graph.initializers:
             k += 1
             name = f"{self.node.name}.repaired.{k}"
-        tensor = ir.tensor(np.ascontiguousarray(array), name=name)
-        value = ir.Value(name=name, shape=ir.Shape(tensor.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
+        tensor = ir.tensor(np.asarray(array, order="C"), name=name)
+        value = ir.Value(
+            name=name, shape=ir.Shape(tensor.shape.numpy()), type=ir.TensorType(tensor.dtype), const_value=tensor
+        )
         self.graph.register_initializer(value)
         return value
 
@@ -128,7 +130,9 @@ class Repair:
         out = self.node.outputs[0]
         name = out.name or ""
         assert out.dtype is not None
-        mul = ir.node("Mul", [out, self.constant(np.asarray(factor, dtype=out.dtype.numpy()))], name=f"{self.node.name}.scale")
+        mul = ir.node(
+            "Mul", [out, self.constant(np.asarray(factor, dtype=out.dtype.numpy()))], name=f"{self.node.name}.scale"
+        )
         scaled = mul.outputs[0]
         scaled.type, scaled.shape = out.type, out.shape
         self.graph.insert_after(self.node, mul)

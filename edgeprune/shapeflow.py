@@ -1,7 +1,7 @@
 """Which lengths the graph reads at run time, by ``Shape``, and where they end up.
 
-A length that only ends in an operand that a repair rewrites (a Reshape target) binds nothing. One that ends in a value, such as
-the square root of a head's width, would change with pruning: the axis it was read from is frozen.
+A length that only ends in an operand that a repair rewrites (a Reshape target) binds nothing. One that ends in a
+value, such as the square root of a head's width, would change with pruning: the axis it was read from is frozen.
 """
 
 from __future__ import annotations
@@ -9,17 +9,41 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from edgeprune.bind import Relations
 from edgeprune.dims import NodeView
 from edgeprune.errors import RuleError
 from edgeprune.groups import Freeze
+from edgeprune.relations import Relations
 
 Source = frozenset[int]
 """The factors that one element of a small integer tensor was computed from."""
 
 _NOTHING: Source = frozenset()
 _ELEMENTWISE = frozenset(
-    "Add Sub Mul Div Min Max Mod Neg Abs Floor Ceil Round Identity Cast Where Equal Greater Less GreaterOrEqual LessOrEqual Not And Or".split()
+    [
+        "Add",
+        "Sub",
+        "Mul",
+        "Div",
+        "Min",
+        "Max",
+        "Mod",
+        "Neg",
+        "Abs",
+        "Floor",
+        "Ceil",
+        "Round",
+        "Identity",
+        "Cast",
+        "Where",
+        "Equal",
+        "Greater",
+        "Less",
+        "GreaterOrEqual",
+        "LessOrEqual",
+        "Not",
+        "And",
+        "Or",
+    ]
 )
 _LIMIT = 64
 """Longer tensors are no shapes."""
@@ -55,11 +79,15 @@ class ShapeFlow:
         rel = self.rels.rels.get(index)
         rewritten = rel.shape_inputs if rel is not None else ()
         for k, value in enumerate(node.inputs):
-            if value is None or k in rewritten or (value.name or "") not in self.sources:
-                continue
-            for source in self.sources[value.name or ""].reshape(-1):
+            if k not in rewritten:
+                self.read(value, Freeze(f"its length is used by {node.op_type}", node.name))
+
+    def read(self, value: ir.Value | None, why: Freeze) -> None:
+        """Freeze what the lengths in a value were taken from."""
+        if value is not None and value.name in self.sources:
+            for source in self.sources[value.name].reshape(-1):
                 for factor in source:
-                    self.rels.freeze(factor, Freeze(f"its length is used by {node.op_type}", node.name))
+                    self.rels.freeze(factor, why)
 
     def _shape(self, node: ir.Node) -> np.ndarray | None:
         value = node.inputs[0]
@@ -79,20 +107,27 @@ class ShapeFlow:
         if node.op_type in _ELEMENTWISE:
             operands = [self._of(v) for v in node.inputs if v is not None]
             result = np.broadcast_arrays(*operands)
-            out = result[0].copy()
+            out: np.ndarray = result[0].copy()
             for other in result[1:]:
                 out = _merge(out, other)
             return out
         data = self._of(node.inputs[0])
         if node.op_type == "Concat":
-            return np.concatenate([self._of(v) for v in node.inputs if v is not None], axis=view.attr("axis", 0))
+            joined: np.ndarray = np.concatenate(
+                [self._of(v) for v in node.inputs if v is not None], axis=view.attr("axis", 0)
+            )
+            return joined
         if node.op_type == "Gather":
             index = view.const(1)
             return None if index is None else np.asarray(np.take(data, index, axis=view.attr("axis", 0)), dtype=object)
         if node.op_type == "Slice":
             starts, ends = view.attr("starts") or view.ints(1), view.attr("ends") or view.ints(2)
             step = view.ints(4) if view.has(4) else [1]
-            return data[starts[0] : ends[0] : step[0]] if len(starts) == 1 and data.ndim == 1 else None
+            return (
+                np.asarray(data[starts[0] : ends[0] : step[0]], dtype=object)
+                if len(starts) == 1 and data.ndim == 1
+                else None
+            )
         if node.op_type in ("Squeeze", "Unsqueeze", "Reshape"):
             shape = node.outputs[0].shape
             return None if shape is None or not shape.is_static() else data.reshape([int(d) for d in shape.dims])  # type: ignore[arg-type]
@@ -125,4 +160,4 @@ def _array(items: list[Source], shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _merge(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return _array([x | y for x, y in zip(a.reshape(-1), b.reshape(-1))], a.shape)
+    return _array([x | y for x, y in zip(a.reshape(-1), b.reshape(-1), strict=False)], a.shape)

@@ -14,19 +14,21 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeprune.atoms import Atoms, AtomSolver
-from edgeprune.bind import Contraction, Relations, relate
 from edgeprune.closure import Classes, close
+from edgeprune.contraction import Contractions
 from edgeprune.errors import ModelError
 from edgeprune.grouping import build_groups
 from edgeprune.groups import Cut, Freeze, Group, Role
+from edgeprune.relate import relate
+from edgeprune.relations import Relations
 from edgeprune.why import explain
-from edgeprune.zeroing import Place, Zeroing
+from edgeprune.zeroing import Place
 
 Ints = NDArray[np.int64]
 
 
 class FrozenAxes(Mapping[tuple[str, int], Freeze]):
-    """(value, axis) -> why it is frozen, for every axis of which no position can go. Reasons are looked up when asked for."""
+    """(value, axis) -> why it is frozen, where no position can go. Reasons are looked up when asked for."""
 
     def __init__(self, analysis: Analysis) -> None:
         self._analysis = analysis
@@ -92,7 +94,7 @@ class Analysis:
         return bool((self.atoms.leaves[self.atoms.start[slot] : self.atoms.start[slot + 1]] < 0).all())
 
     def why(self, value: str, axis: int | None = None) -> list[Freeze]:
-        """The chain from an axis back to what froze it; empty if it can be cut. Without an axis, of the first frozen one.
+        """The chain from an axis (or the first frozen one) back to what froze it; empty if it can be cut.
 
         Raises:
             ModelError: if the graph has no such value or axis.
@@ -111,7 +113,8 @@ class Analysis:
         """(value, axis) -> positions that stay, for every initializer and activation axis that loses any.
 
         Raises:
-            ModelError: if a group is unknown, its kept units are not sorted, unique and in range, or an axis would be left empty.
+            ModelError: if a group is unknown, its kept units are not sorted, unique and in range, or an axis would be
+                left empty.
         """
         removed: dict[tuple[str, int], NDArray[np.bool_]] = {}
         shared: dict[tuple[str, int], NDArray[np.bool_]] = {}
@@ -151,83 +154,12 @@ def analyse(model: ir.Model, *, allow_statistic: bool = False) -> Analysis:
     rels = relate(model)
     classes = close(rels, allow_statistic=allow_statistic)
     solver = AtomSolver(classes)
-    statistic = {classes.of(f) for f, _ in rels.statistics}
-    while True:
+    consumers = None
+    while consumers is None:
         atoms = solver.solve()
-        consumers = _zeroed(rels, classes, atoms, solver, statistic)
-        if consumers is not None:
-            break
+        consumers = Contractions(rels, classes, atoms).zeroed(solver)
     roles = _roles(rels, model, consumers)
     return Analysis(build_groups(rels, classes, atoms, roles, model), roles, rels, classes, atoms)
-
-
-def _zeroed(
-    rels: Relations, classes: Classes, atoms: Atoms, solver: AtomSolver, statistic: set[int]
-) -> set[Place] | None:
-    """The initializer axes whose zeros stand for removal; None if something had to be frozen for want of one."""
-    del statistic
-    slots = {c: k for k, c in enumerate(atoms.live)}
-    width = atoms.leaves.shape[1]
-    consumers: set[Place] = set()
-    planners: dict[int, Zeroing] = {}
-    failed = False
-
-    def leaves_of(c: int) -> Ints:
-        k = slots[c]
-        rows = atoms.leaves[atoms.start[k] : atoms.start[k + 1]].reshape(-1) if width else np.zeros(0, dtype=np.int64)
-        return rows[rows >= 0]
-
-    for contraction in rels.contractions:
-        c = classes.of(contraction.factor)
-        if c not in slots:
-            continue
-        mine = leaves_of(c)
-        if not len(mine):
-            continue
-        found = _direct(rels, contraction)
-        if found is None:
-            if c not in planners:
-                members = np.unique(mine)
-
-                def touches(value: str, axis: int, members: Ints = members) -> bool:
-                    other = classes.of(rels.axes[value][axis])
-                    return other in slots and bool(np.isin(leaves_of(other), members).any())
-
-                planners[c] = Zeroing(rels, touches)
-            found = _planned(rels, contraction, planners[c])
-        if found is None:
-            node = rels.nodes[contraction.node]
-            rels.freeze(contraction.factor, Freeze(f"no weight can zero what {node.op_type} sums over", node.name))
-            solver.freeze_class(c)
-            failed = True
-        else:
-            consumers |= found
-    return None if failed else consumers
-
-
-def _direct(rels: Relations, contraction: Contraction) -> frozenset[Place] | None:
-    """Where the factor stands in a weight that the node itself reads."""
-    node = rels.nodes[contraction.node]
-    for operand, axis in contraction.places:
-        value = node.inputs[operand]
-        if value is not None and value.is_initializer() and not value.is_graph_input():
-            return frozenset(((value.name or "", axis),))
-    return None
-
-
-def _planned(rels: Relations, contraction: Contraction, planner: Zeroing) -> frozenset[Place] | None:
-    node = rels.nodes[contraction.node]
-    for operand in dict.fromkeys(k for k, _ in contraction.places):
-        value = node.inputs[operand]
-        places = [
-            axis
-            for k, axis in contraction.places
-            if k == operand and value is not None and planner.touches(value.name or "", axis)
-        ]
-        plans = [planner.plan(value, axis) for axis in places if value is not None]
-        if plans and all(p is not None for p in plans):
-            return frozenset().union(*(p for p in plans if p is not None))
-    return None
 
 
 def _roles(rels: Relations, model: ir.Model, consumers: set[Place]) -> dict[tuple[str, int], Role]:

@@ -1,8 +1,8 @@
 """The masked-equivalence oracle: hold a rule against onnxruntime.
 
-A pruned model must equal the dense one in which the weights that read the removed positions (role ``consumer``) are zero there.
-Contributors of a rule build a small graph around their operator and call :func:`verify`; :mod:`edgeprune.randomgraph` builds
-random ones.
+A pruned model must equal the dense one in which the weights that read the removed positions (role ``consumer``) are
+zero there. Contributors of a rule build a small graph around their operator and call :func:`verify`;
+:mod:`edgeprune.randomgraph` builds random ones.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ def parse(text: str, seed: int = 0, **shapes: Sequence[int]) -> ir.Model:
         shapes: initializer name -> shape; weights are normal, scaled by the square root of their fan-in.
     """
     stripped = text.strip()
-    proto = onnx.parser.parse_model(stripped if stripped.startswith("<") else '<ir_version: 8, opset_import: ["" : 17]>\n' + stripped)
+    proto = onnx.parser.parse_model(
+        stripped if stripped.startswith("<") else '<ir_version: 8, opset_import: ["" : 17]>\n' + stripped
+    )
     rng = np.random.default_rng(seed)
     for name, shape in shapes.items():
         fan_in = max(int(np.prod(shape[1:])), 1)
@@ -45,7 +47,8 @@ def canonical(proto: onnx.ModelProto) -> ir.Model:
     """The canonical form of a model in memory."""
     from edgeprune.passes.canonicalize import canonicalize
 
-    return canonicalize(ir.serde.deserialize_model(proto), verify=False)
+    model: ir.Model = canonicalize(ir.serde.deserialize_model(proto), verify=False)
+    return model
 
 
 def feeds_for(model: ir.Model, seed: int) -> dict[str, NDArray[Any]]:
@@ -87,12 +90,14 @@ def masked(model: ir.Model, analysis: Analysis, cut: Cut) -> ir.Model:
         array[(slice(None),) * axis + (gone,)] = 0
     for name, array in arrays.items():
         old = dense.graph.initializers[name].const_value
-        dense.graph.initializers[name].const_value = ir.tensor(array, dtype=old.dtype if old is not None else None, name=name)
+        dense.graph.initializers[name].const_value = ir.tensor(
+            array, dtype=old.dtype if old is not None else None, name=name
+        )
     return dense
 
 
 def error(model: ir.Model, analysis: Analysis, cut: Cut, seeds: Sequence[int] = (0, 1)) -> float:
-    """Largest difference between the pruned and the masked dense model, relative to how much the output varies with its input.
+    """Largest difference between pruned and masked model, relative to how much the output varies with its input.
 
     Raises:
         AssertionError: if shapes differ, or one model gives numbers where the other does not.

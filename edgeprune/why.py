@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from edgeprune.bind import Relations
 from edgeprune.groups import Freeze
+from edgeprune.relations import Relations
 
 
 def explain(rels: Relations, is_frozen: Callable[[int], bool], factor: int) -> list[Freeze]:
-    """The shortest way from a frozen factor to one that is frozen for a reason of its own; the last entry is that reason."""
+    """The shortest way from a frozen factor to one frozen for a reason of its own, which is the last entry."""
     if factor in rels.freezes:
         return [rels.freezes[factor]]
     statistic = dict(rels.statistics)

@@ -1,8 +1,8 @@
 """Turn channel shuffles (Reshape, Transpose, Reshape) into one Gather.
 
-A shuffle of ``(g c)`` to ``(c g)`` is a permutation of the channels. As a reshape it can only lose channels in whole rows of the
-grid, which ties the channels of all blocks that follow to one another; as a Gather, any channel can go by itself. It moves the
-same bytes.
+A shuffle of ``(g c)`` to ``(c g)`` is a permutation of the channels. As a reshape it can only lose channels in whole
+rows of the grid, which ties the channels of all blocks that follow to one another; as a Gather, any channel can go by
+itself. It moves the same bytes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from edgeprune.passes._edit import Names, add_initializer, is_op, replace_value
 
 
 def merge_shuffles(model: ir.Model) -> int:
-    """Replace, in place, every shuffle of one axis by a Gather; returns how many. Dead nodes are left for the caller."""
+    """Replace, in place, every shuffle of one axis by a Gather; returns how many. Dead nodes are left."""
     names, count = Names(model), 0
     for last in list(model.graph):
         found = _shuffle(last) if is_op(last, "Reshape") else None
@@ -44,11 +44,11 @@ def _shuffle(last: ir.Node) -> tuple[ir.Value, int, np.ndarray] | None:
     if extra < 1 or len(perm) != len(middle.shape):
         return None
     for axis, size in enumerate(source.shape):
-        factors = middle.shape[axis : axis + extra + 1]
+        factors = [d for d in middle.shape[axis : axis + extra + 1] if isinstance(d, int)]
         outside = [k for k in range(len(perm)) if not axis <= k <= axis + extra]
         if (
             isinstance(size, int)
-            and all(isinstance(f, int) for f in factors)
+            and len(factors) == extra + 1
             and np.prod(factors) == size
             and (*middle.shape[:axis], size, *middle.shape[axis + extra + 1 :]) == tuple(source.shape)
             and all(perm[k] == k for k in outside)

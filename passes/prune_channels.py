@@ -1,7 +1,7 @@
-"""Remove units from a model: slice every weight, repair every node that carries a length, and hold the result to what was expected.
+"""Remove units from a model: slice every weight, repair every node that carries a length, and check all shapes.
 
-Requires a canonical model and its analysis. Ensures that every axis of every computed value has the length that the analysis
-says, by inferring all shapes anew.
+Requires a canonical model and its analysis. Ensures that every axis of every computed value has the length that the
+analysis says, by inferring all shapes anew.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edgeprune import graph as graphs
 from edgeprune.errors import EdgepruneError, PassError
 from edgeprune.groups import Cut
-from edgeprune.repair import Repair, repair_of
+from edgeprune.repair import Repair, RepairFunction, repair_of
 from edgeprune.solve import Analysis
 
 
@@ -45,7 +45,7 @@ def prune_channels(model: ir.Model, analysis: Analysis, cut: Cut) -> ir.Model:
     return pruned
 
 
-def _run(function, fix: Repair) -> None:  # type: ignore[no-untyped-def]
+def _run(function: RepairFunction, fix: Repair) -> None:
     try:
         function(fix)
     except EdgepruneError as error:
@@ -66,7 +66,7 @@ def _expected_shapes(model: ir.Model, kept: dict[tuple[str, int], NDArray[np.int
 
 
 def _slice_initializers(graph: ir.Graph, kept: dict[tuple[str, int], NDArray[np.int64]]) -> None:
-    """Give every initializer that loses positions a smaller tensor; the dense one is shared with other models and stays."""
+    """Give every initializer that loses positions a smaller tensor; the dense one, shared with other models, stays."""
     axes: dict[str, dict[int, NDArray[np.int64]]] = {}
     for (name, axis), positions in kept.items():
         if name in graph.initializers:
@@ -103,7 +103,10 @@ def _infer(model: ir.Model, expected: dict[str, list[int | None]]) -> None:
                 value.shape = ir.Shape(want)
                 continue
             have = [d if isinstance(d, int) else None for d in value.shape.dims]
-            if len(have) != len(want) or any(a != b for a, b in zip(have, want) if a is not None and b is not None):
+            if len(have) != len(want) or any(
+                a != b for a, b in zip(have, want, strict=False) if a is not None and b is not None
+            ):
                 raise PassError(
-                    f"prune_channels: {node.op_type} {node.name} would give {value.name} the shape {have}, not {want}; nothing is written"
+                    f"prune_channels: {node.op_type} {node.name} would give {value.name} the shape "
+                    f"{have}, not {want}; nothing is written"
                 )

@@ -1,7 +1,7 @@
 """Give every use of a small shared weight a tensor of its own.
 
-Exporters store equal vectors (biases of zeros, scales of ones) once for all layers. Kept so, a channel could only be removed from
-all these layers together. Large shared weights are left alone: sharing them is the model's own choice.
+Exporters store equal vectors (biases of zeros, scales of ones) once for all layers. Kept so, a channel could only be
+removed from all these layers together. Large shared weights are left alone: sharing them is the model's own choice.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ MAX_BYTES = 65_536
 
 
 def unshare_vectors(model: ir.Model) -> int:
-    """Copy, in place, the small floating-point initializers of the main graph that several operands read; returns how many."""
+    """Copy, in place, the small floating-point initializers that several operands read; returns how many copies."""
     graph, names = model.graph, Names(model)
     copies = 0
     for value in list(graph.initializers.values()):

@@ -75,7 +75,7 @@ def test_a_straddling_split_cuts_groups_where_it_cuts_the_axis() -> None:
             w4=(4, 7, 1, 1),
         )
     )
-    # a is [0, 4); of b, position 0 goes to p and the others to q. A group of one unit cannot lose it.
+    # a is [0, 4); of b, position 0 goes to p and the others to q
     assert shape_of(a) == [("channel", 1), ("channel", 4), ("channel", 7)]
 
 
@@ -100,8 +100,8 @@ def test_attention_has_heads_and_two_kinds_of_dimensions() -> None:
     a = verify(attention_model())
     assert shape_of(a) == [("dim", 4), ("dim", 6), ("head", 2)]
     query = next(g for g in a.groups if g.size == 4)
-    # no weight is multiplied with the product of query and key: zeroing the query stands for its removal
-    assert a.roles["wq", 1] == "consumer"
+    # no weight is multiplied with the product of query and key: zeroing the key stands for its removal
+    assert a.roles["wk", 1] == "consumer"
     assert {m.value for m in query.members if m.role != "activation"} == {"wq", "bq", "wk"}
     assert a.roles["wo", 0] == "consumer"
 
@@ -254,7 +254,11 @@ def test_a_length_read_at_run_time_freezes_unless_it_only_sets_a_target() -> Non
         m = Mul(h, r)
         y = Conv(m, w2)
     }}"""
-    model = single(text.format(op="Sqrt").replace("=> (float[N,4,4,4] y)", "=> (float[N,4,4,4] y)\n<int64 one = {1}>"), w1=(6, 3, 1, 1), w2=(4, 6, 1, 1))
+    model = single(
+        text.format(op="Sqrt").replace("=> (float[N,4,4,4] y)", "=> (float[N,4,4,4] y)\n<int64 one = {1}>"),
+        w1=(6, 3, 1, 1),
+        w2=(4, 6, 1, 1),
+    )
     a = verify(model)  # canonicalization may know the length: either way the model must not change
     assert a.roles["w2", 1] == "consumer" or a.groups == ()
 

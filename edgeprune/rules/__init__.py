@@ -1,7 +1,7 @@
 """Axis-relation rules, one file an operator family.
 
-A rule is one function that returns a :class:`edgeprune.dims.Rel` for a node. Operators that carry a length in an attribute or a
-constant also have a repair, beside their rule.
+A rule is one function that returns a :class:`edgeprune.dims.Rel` for a node. Operators that carry a length in an
+attribute or a constant also have a repair, beside their rule.
 """
 
 from __future__ import annotations

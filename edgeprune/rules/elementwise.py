@@ -6,15 +6,59 @@ import numpy as np
 
 from edgeprune.dims import LINEAR, PRODUCT, NodeView, Rel, Zeros, rule
 
-_ZERO_TO_ZERO = (
-    "Abs Asin Asinh Atan Atanh Bernoulli Cast Ceil Celu Elu Erf Floor Gelu HardSwish Identity LeakyRelu Mish Neg Relu Round Selu Shrink "
-    "Sign Sin Sinh Softsign Sqrt Swish Tan Tanh ThresholdedRelu"
-).split()
-_OTHER_UNARY = "Acos Acosh BitwiseNot Cos Cosh Exp HardSigmoid IsInf IsNaN Log Not Reciprocal Sigmoid Softplus".split()
-_ALL_ZERO = "Add Sub Sum Max Min Mean Or Xor BitwiseOr BitwiseXor".split()
-_ANY_ZERO = "Mul And BitwiseAnd".split()
-_FIRST_ZERO = "Div Mod PRelu BitShift".split()
-_NEVER_ZERO = "Equal Greater GreaterOrEqual Less LessOrEqual".split()
+_ZERO_TO_ZERO = [
+    "Abs",
+    "Asin",
+    "Asinh",
+    "Atan",
+    "Atanh",
+    "Bernoulli",
+    "Cast",
+    "Ceil",
+    "Celu",
+    "Elu",
+    "Erf",
+    "Floor",
+    "Gelu",
+    "HardSwish",
+    "Identity",
+    "LeakyRelu",
+    "Mish",
+    "Neg",
+    "Relu",
+    "Round",
+    "Selu",
+    "Shrink",
+    "Sign",
+    "Sin",
+    "Sinh",
+    "Softsign",
+    "Sqrt",
+    "Swish",
+    "Tan",
+    "Tanh",
+    "ThresholdedRelu",
+]
+_OTHER_UNARY = [
+    "Acos",
+    "Acosh",
+    "BitwiseNot",
+    "Cos",
+    "Cosh",
+    "Exp",
+    "HardSigmoid",
+    "IsInf",
+    "IsNaN",
+    "Log",
+    "Not",
+    "Reciprocal",
+    "Sigmoid",
+    "Softplus",
+]
+_ALL_ZERO = ["Add", "Sub", "Sum", "Max", "Min", "Mean", "Or", "Xor", "BitwiseOr", "BitwiseXor"]
+_ANY_ZERO = ["Mul", "And", "BitwiseAnd"]
+_FIRST_ZERO = ["Div", "Mod", "PRelu", "BitShift"]
+_NEVER_ZERO = ["Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"]
 
 
 @rule(*_ZERO_TO_ZERO)

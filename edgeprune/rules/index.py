@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeprune.dims import LINEAR, NodeView, Rel, names, rule
-from edgeprune.errors import RuleError
 from edgeprune.repair import Repair, repair
 from edgeprune.rules._text import axes
 
@@ -67,7 +66,7 @@ def slices(n: NodeView) -> dict[int, NDArray[np.int64]] | None:
     over = [n.axis(int(k), rank) for k in (over if over is not None else range(len(starts)))]
     steps = steps or [1] * len(starts)
     out = {}
-    for k, start, end, step in zip(over, starts, ends, steps):
+    for k, start, end, step in zip(over, starts, ends, steps, strict=False):
         size = n.shape(0)[k]
         if isinstance(size, int):
             low = max(start, -size) if step > 0 else start
@@ -81,7 +80,10 @@ def slice_(n: NodeView) -> Rel:
     """``[p|c|q] -> c`` for steps of one, picked positions otherwise."""
     rank = n.rank(0)
     picked = slices(n) or {}
-    data, result, sizes, indices = {}, {}, {}, {}
+    data: dict[int, str] = {}
+    result: dict[int, str] = {}
+    sizes: dict[str, int] = {}
+    indices: dict[str, NDArray[np.int64]] = {}
     for k, positions in picked.items():
         size = n.size(0, k)
         if len(positions) == size and (size < 2 or positions[0] == 0):
@@ -148,7 +150,9 @@ def pad(n: NodeView) -> Rel:
     rank = n.rank(0)
     constant = n.attr("mode", "constant") == "constant"
     filler = n.attr("value", 0.0) if n.opset < 11 else (n.const(2) if n.has(2) else 0.0)
-    data, result, sizes = {}, {}, {}
+    data: dict[int, str] = {}
+    result: dict[int, str] = {}
+    sizes: dict[str, int] = {}
     for k, (before, after) in pads(n).items():
         if before == after == 0:
             continue

@@ -26,7 +26,7 @@ def gemm(n: NodeView) -> Rel:
         rows, columns = n.out_shape()
         given = n.shape(2)
         names = [("m", rows), ("n", columns)][2 - len(given) :]
-        c = " ".join("1" if d == 1 and whole != 1 else name for d, (name, whole) in zip(given, names))
+        c = " ".join("1" if d == 1 and whole != 1 else name for d, (name, whole) in zip(given, names, strict=False))
     return Rel(f"{a}, {b}, {c} -> m n", zeros=AFFINE)
 
 

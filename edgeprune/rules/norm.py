@@ -101,9 +101,6 @@ def local_response_norm(n: NodeView) -> Rel:
 def softmax(n: NodeView) -> Rel:
     """Normalised along one axis; before opset 13 along all axes from the given one."""
     rank = n.rank(0)
-    if n.opset >= 13:
-        over = {n.axis(n.attr("axis", -1), rank)}
-    else:
-        over = set(range(n.axis(n.attr("axis", 1), rank), rank))
+    over = {n.axis(n.attr("axis", -1), rank)} if n.opset >= 13 else set(range(n.axis(n.attr("axis", 1), rank), rank))
     whole = axes(rank, {k: f"!c{k}" for k in over})
     return Rel(f"{whole} -> {whole}", why=f"{n.op} normalises along this axis")

@@ -1,4 +1,4 @@
-"""Models that arrive quantized: QuantizeLinear and DequantizeLinear pass; scales and zero points of an axis follow it."""
+"""Models that arrive quantized: QuantizeLinear and DequantizeLinear pass; scales and zero points follow the axis."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def quantize(n: NodeView) -> Rel:
 
 @rule("DequantizeLinear")
 def dequantize(n: NodeView) -> Rel:
-    """Zero where a symmetric operand is zero, or where the QuantizeLinear before it, of the same zero point, was given zero."""
+    """Zero where a symmetric operand is, or where the QuantizeLinear before it (same zero point) was given zero."""
     zero_point = n.const(2) if n.has(2) else np.zeros(1)
     if zero_point is not None and not np.any(zero_point.astype(np.float64)):
         return _relation(n, LINEAR)

@@ -18,8 +18,9 @@ Dim = int | str | None
 def factorings(before: Sequence[Dim], after: Sequence[Dim]) -> tuple[list[str], list[str], dict[str, int]]:
     """How the axes before and after a reshape are products of common factors.
 
-    Both sides are cut where their trailing products agree. Within such a block the axes are products of common factors if all
-    trailing products, of both sides together, divide one another; otherwise (and where lengths are dynamic) they are frozen.
+    Both sides are cut where their trailing products agree. Within such a block the axes are products of common factors
+    if all trailing products, of both sides together, divide one another; otherwise (and where lengths are dynamic)
+    they are frozen.
 
     Returns:
         An axis expression for each axis before and after, and the factors' lengths.
@@ -48,7 +49,7 @@ def factorings(before: Sequence[Dim], after: Sequence[Dim]) -> tuple[list[str], 
         sizes.update({f"f{block}_{a}": b // a for a, b in itertools.pairwise(ends)})
         for side, ks, given in ((left, xs, lengths[0]), (right, ys, lengths[1])):
             bounds = _cuts(given)
-            for k, top, bottom in zip(ks, bounds, bounds[1:]):
+            for k, top, bottom in zip(ks, bounds, bounds[1:], strict=False):
                 names = [f"f{block}_{e}" for e in reversed(ends) if bottom <= e < top]
                 side[k] = "1" if not names else names[0] if len(names) == 1 else f"({' '.join(names)})"
     return left, right, sizes
@@ -75,14 +76,16 @@ def _blocks(
     blocks: list[tuple[list[int], list[int]]] = []
     i, j = i_end - 1, j_end - 1
     while i >= low or j >= low:
-        xs, ys, p, q = [], [], 1, 1
+        xs: list[int] = []
+        ys: list[int] = []
+        p = q = 1
         while not xs or not ys or p != q:
             if i >= low and (not xs or (ys and p < q) or j < low):
-                p *= int(before[i])  # type: ignore[call-overload]
+                p *= int(before[i] or 0)
                 xs.insert(0, i)
                 i -= 1
             elif j >= low:
-                q *= int(after[j])  # type: ignore[call-overload]
+                q *= int(after[j] or 0)
                 ys.insert(0, j)
                 j -= 1
             else:
@@ -153,7 +156,7 @@ def transpose(n: NodeView) -> Rel:
 
 
 def expand_target(n: NodeView) -> list[int] | None:
-    """What an Expand target would be as a constant: lengths of the result, 1 where a dynamic length stays; None if it cannot be."""
+    """What an Expand target would be as a constant, 1 where a dynamic length stays; None if it cannot be written so."""
     before, after = n.shape(0), n.out_shape()
     shift = len(after) - len(before)
     out = []

@@ -36,7 +36,11 @@ def resize(n: NodeView) -> Rel:
     if n.has(3) and n.const(3) is None:
         raise RuleError("its sizes are not constant")
     chosen = [n.axis(k, len(before)) for k in n.attr("axes", range(len(before)))]
-    factor = dict(zip(chosen, np.asarray(scales).reshape(-1))) if scales is not None and np.size(scales) else {}
+    factor = (
+        dict(zip(chosen, np.asarray(scales).reshape(-1), strict=False))
+        if scales is not None and np.size(scales)
+        else {}
+    )
     same = {
         k
         for k in range(len(before))
@@ -44,7 +48,7 @@ def resize(n: NodeView) -> Rel:
     }
     if scales is None and not n.has(3):
         raise RuleError("its scales are not constant")
-    whole = axes(len(before), {k: "." if k < len(before) - 1 else "." for k in range(len(before)) if k not in same})
+    whole = axes(len(before), {k: "." for k in range(len(before)) if k not in same})
     return Rel(", ".join([whole] + ["."] * (n.inputs - 1)) + f" -> {whole}", zeros=LINEAR, why="this axis is resized")
 
 

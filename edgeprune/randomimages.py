@@ -1,4 +1,4 @@
-"""The idioms that random graphs are made of; each takes a tensor and returns another of the same kind."""
+"""Idioms over images, for random graphs; each takes a tensor of batch, channels and space, and returns another."""
 
 from __future__ import annotations
 
@@ -42,7 +42,14 @@ def transposed(b: Builder, x: str) -> str:
     n, c, h, w = b.shape[x]
     group = b.choice([1, 2]) if c % 2 == 0 else 1
     out = b.choice([2, 4])
-    return b.op("ConvTranspose", x, b.weight(c, out, 1, 1, scale=c**-0.5), b.weight(out * group), shape=(n, out * group, h, w), group=group)
+    return b.op(
+        "ConvTranspose",
+        x,
+        b.weight(c, out, 1, 1, scale=c**-0.5),
+        b.weight(out * group),
+        shape=(n, out * group, h, w),
+        group=group,
+    )
 
 
 def residual(b: Builder, x: str) -> str:
@@ -61,7 +68,7 @@ def squeeze_excite(b: Builder, x: str) -> str:
 
 def concat(b: Builder, x: str) -> str:
     """Branches side by side, perhaps one of them twice."""
-    n, c, h, w = b.shape[x]
+    n, _c, h, w = b.shape[x]
     y = b.conv(x, b.choice([3, 4, 8]))
     parts = b.choice([[x, y], [y, x], [x, x], [y, y, x]])
     return b.conv(b.op("Concat", *parts, shape=(n, sum(b.shape[p][1] for p in parts), h, w), axis=1), 8)
@@ -128,14 +135,18 @@ def normalise(b: Builder, x: str) -> str:
     kind = b.choice(["batch", "instance", "group", "group-as-instance", "lrn"])
     scale, bias = b.weight(c, offset=1.0, scale=0.1), b.weight(c)
     if kind == "batch":
-        return b.op("BatchNormalization", x, scale, bias, b.weight(c), b.constant(b.rng.uniform(0.5, 1.5, c).astype(np.float32)))
+        return b.op(
+            "BatchNormalization", x, scale, bias, b.weight(c), b.constant(b.rng.uniform(0.5, 1.5, c).astype(np.float32))
+        )
     if kind == "instance":
         return b.op("InstanceNormalization", x, scale, bias)
     if kind == "lrn":
         return b.op("LRN", x, size=3)
     groups = b.choice([g for g in range(1, c + 1) if c % g == 0])
     y = b.reshape(x, n, groups, c // groups * h * w)
-    y = b.op("InstanceNormalization", y, b.constant(np.ones(groups, np.float32)), b.constant(np.zeros(groups, np.float32)))
+    y = b.op(
+        "InstanceNormalization", y, b.constant(np.ones(groups, np.float32)), b.constant(np.zeros(groups, np.float32))
+    )
     y = b.op("Mul", b.reshape(y, n, c, h, w), b.weight(c, 1, 1, offset=1.0, scale=0.1))
     return b.op("Add", y, b.weight(c, 1, 1))
 
@@ -155,7 +166,7 @@ def spatial(b: Builder, x: str) -> str:
 
 def channel_statistic(b: Builder, x: str) -> str:
     """Gates from a reduction over the channels."""
-    n, c, h, w = b.shape[x]
+    n, _c, h, w = b.shape[x]
     op = b.choice(["ReduceMean", "ReduceMax", "ReduceSum", "ReduceL2"])
     reduced = b.op(op, x, b.constant([1]), shape=(n, 1, h, w))
     return b.op("Mul", x, b.op("Sigmoid", reduced))
@@ -208,138 +219,4 @@ IMAGE_STEPS: tuple[Step, ...] = (
     response_norm,
     selective_kernel,
     choose_where,
-)
-
-
-def mlp(b: Builder, x: str) -> str:
-    """Two linear layers with an activation, and a skip connection."""
-    y = b.op("Erf", b.linear(x, b.choice([6, 8, 12])))
-    return b.op("Add", x, b.linear(y, b.shape[x][-1]))
-
-
-def linear(b: Builder, x: str) -> str:
-    """A linear layer."""
-    return b.linear(x, b.choice([8, 12]))
-
-
-def gated(b: Builder, x: str) -> str:
-    """A gated linear unit: one half gates the other."""
-    width = b.choice([4, 6])
-    y = b.linear(x, 2 * width)
-    half = (*b.shape[x][:-1], width)
-    left, right = b.several("Split", [y, b.constant([width, width])], [half, half], axis=-1)
-    return b.op("Mul", left, b.op("Sigmoid", right))
-
-
-def layer_norm(b: Builder, x: str) -> str:
-    """A layer normalisation."""
-    c = b.shape[x][-1]
-    return b.op("LayerNormalization", x, b.weight(c, offset=1.0, scale=0.1), b.weight(c), axis=-1)
-
-
-def decomposed_norm(b: Builder, x: str) -> str:
-    """A layer normalisation spelled out, as exports before opset 17 have it."""
-    shape = b.shape[x]
-    last, one = b.constant([-1]), (*shape[:-1], 1)
-    centred = b.op("Sub", x, b.op("ReduceMean", x, last, shape=one))
-    variance = b.op("ReduceMean", b.op("Pow", centred, b.constant(2.0)), last, shape=one)
-    y = b.op("Div", centred, b.op("Sqrt", b.op("Add", variance, b.constant(1e-3))))
-    return b.op("Add", b.op("Mul", y, b.weight(shape[-1])), b.weight(shape[-1]))
-
-
-def layer_scale(b: Builder, x: str) -> str:
-    """A factor for each channel."""
-    return b.op("Mul", x, b.weight(b.shape[x][-1]))
-
-
-def _heads(b: Builder, x: str, heads: int, dims: int) -> str:
-    n, t, _ = b.shape[x]
-    return b.transpose(b.reshape(b.linear(x, heads * dims), n, t, heads, dims), 0, 2, 1, 3)
-
-
-def _rotary(b: Builder, x: str) -> str:
-    """Rotates pairs of dimensions (i, i + half) by an angle for each position."""
-    n, h, t, d = b.shape[x]
-    half = (n, h, t, d // 2)
-    left, right = b.several("Split", [x, b.constant([d // 2, d // 2])], [half, half], axis=-1)
-    turned = b.op("Concat", b.op("Neg", right), left, shape=(n, h, t, d), axis=-1)
-    return b.op("Add", b.op("Mul", x, b.weight(t, d)), b.op("Mul", turned, b.weight(t, d)))
-
-
-def attention(b: Builder, x: str) -> str:
-    """Multi-head attention, perhaps with rotary positions, a relative bias, grouped keys, or normalised queries."""
-    n, t, c = b.shape[x]
-    heads, dims, value = b.choice([2, 4]), b.choice([2, 4, 6]), b.choice([2, 3])
-    shared = b.choice([heads, heads, heads // 2])
-    q, k, v = _heads(b, x, heads, dims), _heads(b, x, shared, dims), _heads(b, x, shared, value)
-    if b.rng.random() < 0.3:
-        q, k = _rotary(b, q), _rotary(b, k)
-    if b.rng.random() < 0.2:
-        q = b.op("LayerNormalization", q, b.weight(dims, offset=1.0), b.weight(dims), axis=-1)
-    if shared < heads:
-        k, v = (_repeated(b, y, heads // shared) for y in (k, v))
-    scores = b.op("MatMul", b.op("Mul", q, b.constant(0.5)), b.transpose(k, 0, 1, 3, 2), shape=(n, heads, t, t))
-    if b.rng.random() < 0.5:
-        scores = b.op("Add", scores, b.weight(heads, t, t))
-    if b.rng.random() < 0.2:  # talking heads
-        mixed = b.transpose(scores, 0, 2, 3, 1)
-        scores = b.transpose(b.linear(mixed, heads), 0, 3, 1, 2)
-    y = b.op("MatMul", b.op("Softmax", scores, axis=-1), v, shape=(n, heads, t, value))
-    y = b.reshape(b.transpose(y, 0, 2, 1, 3), n, t, heads * value)
-    return b.op("Add", x, b.linear(y, c))
-
-
-def _repeated(b: Builder, x: str, times: int) -> str:
-    n, h, t, d = b.shape[x]
-    y = b.op("Expand", b.reshape(x, n, h, 1, t, d), b.constant([n, h, times, t, d]), shape=(n, h, times, t, d))
-    return b.reshape(y, n, h * times, t, d)
-
-
-def linear_attention(b: Builder, x: str) -> str:
-    """Keys and values are summed over the tokens first."""
-    n, t, c = b.shape[x]
-    q, k, v = (_heads(b, x, 2, 4) for _ in range(3))
-    q = b.op("Relu", q) if b.rng.random() < 0.5 else b.op("Softmax", q, axis=-1)
-    k = b.op("Relu", k) if b.rng.random() < 0.5 else b.op("Softmax", k, axis=-2)
-    state = b.op("MatMul", b.transpose(k, 0, 1, 3, 2), v, shape=(n, 2, 4, 4))
-    y = b.op("MatMul", q, state, shape=(n, 2, t, 4))
-    return b.linear(b.reshape(b.transpose(y, 0, 2, 1, 3), n, t, 8), c)
-
-
-def token_mixing(b: Builder, x: str) -> str:
-    """A linear layer over the tokens."""
-    n, t, c = b.shape[x]
-    y = b.op("Relu", b.linear(b.transpose(x, 0, 2, 1), b.choice([6, 8])))
-    return b.op("Add", x, b.transpose(b.linear(y, t), 0, 2, 1))
-
-
-def einsum(b: Builder, x: str) -> str:
-    """Channels mixed by an Einsum with a weight of heads."""
-    n, t, c = b.shape[x]
-    y = b.op("Einsum", x, b.weight(c, 2, 3, scale=c**-0.5), shape=(n, t, 2, 3), equation="ntc,chd->nthd")
-    return b.linear(b.reshape(y, n, t, 6), c)
-
-
-def class_token(b: Builder, x: str) -> str:
-    """A token of its own before the others; afterwards it is dropped again."""
-    n, t, c = b.shape[x]
-    token = b.op("Expand", b.weight(1, 1, c), b.constant([n, 1, c]), shape=(n, 1, c))
-    y = mlp(b, b.op("Concat", token, x, shape=(n, t + 1, c), axis=1))
-    return b.op("Slice", y, *(b.constant([v]) for v in (1, t + 1, 1)), shape=(n, t, c))
-
-
-TOKEN_STEPS: tuple[Step, ...] = (
-    mlp,
-    linear,
-    gated,
-    layer_norm,
-    decomposed_norm,
-    layer_scale,
-    attention,
-    attention,
-    linear_attention,
-    token_mixing,
-    einsum,
-    class_token,
-    activation,
 )

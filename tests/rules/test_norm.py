@@ -1,0 +1,108 @@
+import numpy as np
+import pytest
+
+from edgeprune.solve import analyse
+from edgeprune.testing import error, random_cut, verify
+from tests.models import single
+from tests.rules.cases import Case, cases, check
+
+SCALES = {"s": (6,), "b": (6,)}
+
+
+@cases(
+    Case("instance", "z = InstanceNormalization(h, s, b)", (6,), weights=SCALES),
+    Case(
+        "batch",
+        "r = Relu(h) z = BatchNormalization(r, s, b, m, v)",
+        (6,),
+        weights=SCALES | {"m": (6,)},
+        constants="float[6] v = {1,2,1,2,1,2}",
+    ),
+    Case(
+        "group",
+        "i = GroupNormalization<num_groups=3>(h, s, b) z = Add(h, i)",
+        (3,),
+        weights=SCALES,
+        opset=21,
+        constants="float[1,6,4,4] i",
+    ),
+    Case(
+        "group, as exported",
+        "a = Reshape(h, s3) i = InstanceNormalization(a, s, b) c = Reshape(i, s4) d = Mul(c, w) z = Add(d, e)",
+        (3,),
+        constants="int64[3] s3 = {0, 3, -1}, int64[4] s4 = {1, 6, 4, 4}",
+        weights={"s": (3,), "b": (3,), "w": (6, 1, 1), "e": (6, 1, 1)},
+    ),
+    Case(
+        "layer",
+        "t = Transpose<perm=[0,2,3,1]>(h) n = LayerNormalization<axis=-1>(t, s, b) z = Transpose<perm=[0,3,1,2]>(n)",
+        (),
+        weights=SCALES,
+    ),
+    Case("over space", "n = LayerNormalization<axis=2>(h, s, b) z = Relu(n)", (6,), weights={"s": (4, 4), "b": (4, 4)}),
+    Case("local response", "z = LRN<size=3>(h)", ()),
+    Case("softmax over channels", "z = Softmax<axis=1>(h)", ()),
+    Case("softmax over space", "z = Softmax<axis=3>(h)", (6,)),
+    Case("softmax before opset 13", "z = Softmax<axis=2>(h)", (6,), opset=11),
+    Case("lp", "z = LpNormalization<axis=1>(h)", ()),
+    Case("mean and variance", "z = MeanVarianceNormalization<axes=[2,3]>(h)", (6,)),
+)
+def test_normalisations(case: Case) -> None:
+    check(case)
+
+
+@pytest.mark.parametrize("op", ["LayerNormalization<axis=-1>(h, s, b)", "RMSNormalization<axis=-1>(h, s)"])
+def test_statistics_are_taken_over_what_is_left_if_allowed(op: str) -> None:
+    model = single(
+        f"g (float[1,5,8] x) => (float[1,5,3] y) {{ h = MatMul(x, w1) n = {op} y = MatMul(n, w2) }}",
+        23,
+        w1=(8, 6),
+        s=(6,),
+        b=(6,),
+        w2=(6, 3),
+    )
+    assert verify(model).groups == ()
+    loose = analyse(model, allow_statistic=True)
+    assert [g.size for g in loose.groups] == [6]
+
+
+def test_a_layer_norm_spelled_out_is_frozen_too() -> None:
+    model = single(
+        """g (float[1,5,8] x) => (float[1,5,3] y) <int64[1] k = {-1}, float two = {2}, float e = {0.01}> {
+            h = MatMul(x, w1)
+            m = ReduceMean<axes=[-1]>(h)
+            c = Sub(h, m)
+            q = Pow(c, two)
+            v = ReduceMean<axes=[-1]>(q)
+            ve = Add(v, e)
+            d = Sqrt(ve)
+            n = Div(c, d)
+            y = MatMul(n, w2)
+        }""",
+        w1=(8, 6),
+        w2=(6, 3),
+    )
+    analysis = verify(model)
+    assert all(g.size != 6 for g in analysis.groups)
+
+
+def test_global_response_normalisation_is_exact() -> None:
+    model = single(
+        """g (float[1,3,4,4] x) => (float[1,4,4,4] y) <float e = {0.01}> {
+            h0 = Conv(x, w1, b1)
+            h = Relu(h0)
+            n = ReduceL2<axes=[2,3]>(h)
+            m = ReduceMean<axes=[1]>(n)
+            me = Add(m, e)
+            r = Div(n, me)
+            z = Mul(h, r)
+            y = Conv(z, w2)
+        }""",
+        w1=(6, 3, 1, 1),
+        b1=(6,),
+        w2=(4, 6, 1, 1),
+    )
+    analysis = analyse(model)
+    assert [g.size for g in analysis.groups] == [6]
+    assert analysis.roles["w1", 0] == "consumer"  # its zeros are what makes the mean of fewer positions exact
+    assert error(model, analysis, random_cut(analysis, np.random.default_rng(0))) < 1e-5
