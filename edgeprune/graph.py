@@ -80,7 +80,7 @@ def save(model: ir.Model, path: str | PathLike[str], *, external_data: bool | No
         UsageError: if the disk is full or the folder cannot be written to; nothing half-written stays.
     """
     target = Path(path).absolute()
-    outside = _weight_bytes(model) > EXTERNAL_DATA_BYTES if external_data is None else external_data
+    outside = weight_bytes(model) > EXTERNAL_DATA_BYTES if external_data is None else external_data
     try:
         with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
             written = Path(folder) / target.name
@@ -102,7 +102,7 @@ def to_bytes(model: ir.Model) -> bytes:
     Raises:
         ModelError: if the weights do not fit in a protobuf (2 GB).
     """
-    size_bytes = _weight_bytes(model)
+    size_bytes = weight_bytes(model)
     if size_bytes > EXTERNAL_DATA_BYTES:
         raise ModelError(
             f"the model's weights ({size_bytes / 1e9:.1f} GB) do not fit in one protobuf; save it to a file"
@@ -197,7 +197,8 @@ def _initializers(model: ir.Model) -> Iterator[ir.Value]:
         yield from graph.initializers.values()
 
 
-def _weight_bytes(model: ir.Model) -> int:
+def weight_bytes(model: ir.Model) -> int:
+    """Bytes of all initializers, in bodies too."""
     return sum(value.const_value.nbytes for value in _initializers(model) if value.const_value is not None)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -101,7 +103,12 @@ def session(model: ir.Model) -> onnxruntime.InferenceSession:
         state.RuntimeException,
     )
     try:
-        return ort.InferenceSession(graphs.to_bytes(model), options, providers=["CPUExecutionProvider"])
+        if graphs.weight_bytes(model) <= graphs.EXTERNAL_DATA_BYTES:
+            return ort.InferenceSession(graphs.to_bytes(model), options, providers=["CPUExecutionProvider"])
+        with tempfile.TemporaryDirectory(prefix="edgeprune-") as folder:
+            path = Path(folder) / "model.onnx"
+            graphs.save(model, path)
+            return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except refusals as error:
         raise ModelError(f"onnxruntime does not accept the model: {str(error).splitlines()[0]}") from error
 

@@ -77,3 +77,12 @@ def test_relative_error(a: np.ndarray, b: np.ndarray, error: float) -> None:
 def test_errors_are_relative_to_the_largest_value() -> None:
     x = random(100)
     assert relative_error(1000 * x, 1000 * x + 1) == pytest.approx(1 / np.abs(1000 * x).max(), rel=1e-3)
+
+
+def test_models_too_large_for_one_protobuf_are_compared_through_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgeprune.graph.EXTERNAL_DATA_BYTES", 100)
+    text = "g (float[4,16] x) => (float[4,16] y) { y = MatMul(x, w) }"
+    first, second = parse(text, w=random(16, 16)), parse(text, w=random(16, 16, seed=1))
+    assert verify_equal(first, first)
+    with pytest.raises(ModelError):
+        verify_equal(first, second)
