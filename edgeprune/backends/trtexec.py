@@ -95,6 +95,13 @@ def profile_arguments(version: Version) -> list[str]:
     return [*arguments, "--exportProfile=profile.json", "--exportLayerInfo=layers.json"]
 
 
+def single_command(version: Version, typing: Typing, *, sparse: bool) -> list[str]:
+    """One command to build ``model.onnx`` and time the engine, for a user to run on the device."""
+    build = build_arguments(version, sparse=sparse, fp16=typing.fp16, int8=typing.int8, keep_fp32=typing.keep_fp32)
+    bench = bench_arguments(version, duration_s=10)
+    return ["trtexec", *(a for a in build if a != "--skipInference"), *(a for a in bench if "loadEngine" not in a)]
+
+
 def read_times(text: bytes | None) -> list[list[float]]:
     """Compute times of ``--exportTimes`` in milliseconds, cut into blocks by order of time.
 

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from edgeprune.backends.trtexec import (
+    Typing,
     Version,
     bench_arguments,
     build_arguments,
@@ -13,6 +14,7 @@ from edgeprune.backends.trtexec import (
     profile_arguments,
     read_layers,
     read_times,
+    single_command,
     typing_of,
 )
 from edgeprune.errors import BackendError
@@ -99,3 +101,11 @@ def test_weakly_typed_builders_are_told_what_must_stay_float32():
     assert not typing.int8
     assert {"square", "variance", "padded"} <= set(typing.keep_fp32)
     assert typing_of(model).keep_fp32 == ()
+
+
+def test_the_command_for_the_user_builds_and_times():
+    assert single_command(ORIN, Typing(fp16=True, int8=True, keep_fp32=()), sparse=False) == [
+        *("trtexec", "--onnx=model.onnx", "--saveEngine=model.engine", "--profilingVerbosity=detailed"),
+        *("--stronglyTyped", "--duration=10", "--warmUp=500", "--useCudaGraph", "--useSpinWait", "--noDataTransfers"),
+        "--exportTimes=times.json",
+    ]

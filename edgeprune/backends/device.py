@@ -1,0 +1,56 @@
+"""Devices that models are built and measured on: what they have in common, and how one is named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Literal, Protocol
+
+import onnx_ir as ir
+
+from edgeprune.backends.host import Host, LocalHost
+from edgeprune.backends.results import DeviceResult
+from edgeprune.backends.ssh import SshHost
+
+LOCAL = "local"
+
+
+class Device(Protocol):
+    """A runtime on a machine; `edgeprune.backends.trtexec_device.Trtexec` and others are such."""
+
+    name: str
+    host: Host
+
+    def measure(
+        self,
+        models: Mapping[str, ir.Model],
+        *,
+        seconds: float = ...,
+        shapes: Mapping[str, tuple[int, ...]] | None = None,
+        progress: Callable[[str, float], None] | None = None,
+    ) -> dict[str, DeviceResult]:
+        """Build every model there and time them in turns; name -> result."""
+
+
+def open_device(
+    spec: str, runtime: Literal["tensorrt", "onnxruntime"], *, threads: int = 1, ssh_config: Path | None = None
+) -> Device:
+    """The device that ``--device`` names.
+
+    Args:
+        spec: ``local``, or ``ssh://user@host[:port]``.
+        runtime: what the target runs.
+        threads: of an inference, for onnxruntime.
+        ssh_config: an OpenSSH client configuration instead of the user's own.
+
+    Raises:
+        UsageError: The text names no device. Whether it can be reached shows when it is used.
+    """
+    host: Host = LocalHost() if spec == LOCAL else SshHost(spec, config=ssh_config)
+    if runtime == "onnxruntime":
+        from edgeprune.backends.onnxruntime_device import OnnxRuntimeDevice
+
+        return OnnxRuntimeDevice(host, threads=threads)
+    from edgeprune.backends.trtexec_device import Trtexec
+
+    return Trtexec(host)
