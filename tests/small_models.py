@@ -12,9 +12,10 @@ from edgeprune.calibrate import Calibration
 HEADER = '<ir_version: 9, opset_import: ["" : 17]>'
 
 
-def build(text: str, **weights: np.ndarray) -> ir.Model:
-    """A model from text without its header; ``weights`` become initializers."""
+def build(text: str, *, integers: Mapping[str, list[int]] | None = None, **weights: np.ndarray) -> ir.Model:
+    """A model from text without its header; ``weights`` become initializers, ``integers`` those of int64."""
     tensors = [ir.tensor(np.asarray(w, np.float32), name=name) for name, w in weights.items()]
+    tensors += [ir.tensor(np.asarray(v, np.int64), name=name) for name, v in (integers or {}).items()]
     model = ir.from_onnx_text(f"{HEADER}\n{text}", initializers=tensors)
     for value in model.graph.initializers.values():
         value.dtype, value.shape = value.const_value.dtype, value.const_value.shape

@@ -8,8 +8,8 @@ import numpy as np
 
 from edgeprune.gather import Sampling, gather_rows
 from edgeprune.groups import Ranking
+from edgeprune.importance.bilinear import rank_without_consumers
 from edgeprune.importance.context import Context, Floats, ranking_from, sum_over_units
-from edgeprune.importance.magnitude import weight_energy
 from edgeprune.importance.registry import criterion
 from edgeprune.linear import Linear
 
@@ -39,20 +39,20 @@ def _rank(context: Context, measure: Callable[[Floats, Floats, Floats], Floats])
     """Rank by a measure of (W, mean, variance), shapes (groups, outputs, features) and (groups, features) twice.
 
     Each layer's scores are divided by their mean before layers are added; groups that no linear layer reads are
-    ranked by the energy of their weights.
+    ranked without one.
     """
     consumers = {group.id: context.consumers(group) for group in context.groups}
     linears = {c.linear.node: c.linear for found in consumers.values() for c in found}
     moments = _moments(context, list(linears.values()))
-    rankings = {}
-    for group in context.groups:
+    rankings = rank_without_consumers(context, [g for g in context.groups if not consumers[g.id]])
+    for group in (g for g in context.groups if consumers[g.id]):
         scores = np.zeros(group.size)
         for consumer in consumers[group.id]:
             mean, variance = moments[consumer.linear.node]
             matrix = consumer.linear.matrix(context.weight(consumer.linear.weight))
             added = sum_over_units(consumer.unit, measure(matrix, mean, variance), group.size)
             scores += added / (added.mean() or 1.0)
-        rankings[group.id] = ranking_from(scores if consumers[group.id] else weight_energy(context, group))
+        rankings[group.id] = ranking_from(scores)
     return rankings
 
 

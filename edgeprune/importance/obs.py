@@ -21,6 +21,7 @@ import numpy as np
 
 from edgeprune.gather import Sampling, gather_rows
 from edgeprune.groups import Group, Ranking
+from edgeprune.importance.bilinear import rank_without_consumers
 from edgeprune.importance.context import Consumer, Context, ranking_from
 from edgeprune.importance.magnitude import weight_energy
 from edgeprune.importance.registry import criterion
@@ -43,7 +44,7 @@ MOST_FEATURES = 6144
 def obs(context: Context) -> dict[str, Ranking]:
     """The loss of section "block optimal brain surgeon", summed over consumers, relative to their output variance."""
     consumers = {group.id: context.consumers(group) for group in context.groups}
-    rankings = {g.id: ranking_from(weight_energy(context, g)) for g in context.groups if not consumers[g.id]}
+    rankings = rank_without_consumers(context, [g for g in context.groups if not consumers[g.id]])
     todo = [g for g in context.groups if consumers[g.id]]
     while todo:
         wave, todo = next_wave(todo, consumers)
