@@ -23,7 +23,7 @@ class Binder:
         self.places: dict[str, list[tuple[int, int]]] = {}
 
     def bind(self) -> None:
-        """Add the node's relation to the graph's. Raises RuleError if it does not fit; the caller then freezes the node."""
+        """Add the node's relation to the graph's. Raises RuleError if it does not fit: the caller freezes the node."""
         grammar = self.rel.grammar
         node = self.node
         if len(node.inputs) > len(grammar.inputs) or len(node.outputs) > len(grammar.outputs):
@@ -47,6 +47,8 @@ class Binder:
         for name in grammar.contracted:
             if name in self.factor and self.places.get(name):
                 self.rels.contractions.append(Contraction(self.index, self.factor[name], tuple(self.places[name])))
+        for name, operand, axis in self.rel.sums:
+            self.rels.contractions.append(Contraction(self.index, self.factor[name], ((operand, axis),)))
 
     def term(self, term: Term, value: ir.Value, operand: int) -> None:
         """Bind one term to a tensor; ``operand`` is its number, or -1 for a result."""

@@ -58,6 +58,7 @@ class Rel:
         indices: index arrays, shape (length of the axis,), for ``c@i``.
         zeros: when an output is zero, see :data:`Zeros`; ``None`` if nothing can be said.
         why: the reason kept with the axes that the relation freezes by ``.`` or ``!``.
+        sums: (factor, operand, axis) that is summed over though a result holds the factor, as in a recurrence.
         shape_inputs: operands that hold sizes, which a repair rewrites; sizes they were computed from do not bind.
     """
 
@@ -67,6 +68,7 @@ class Rel:
     zeros: Zeros | None = None
     why: str = ""
     shape_inputs: tuple[int, ...] = ()
+    sums: tuple[tuple[str, int, int], ...] = ()
 
     @property
     def grammar(self) -> Grammar:

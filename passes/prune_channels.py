@@ -41,7 +41,7 @@ def prune_channels(model: ir.Model, analysis: Analysis, cut: Cut) -> ir.Model:
         if function is not None:
             _run(function, Repair(node, pruned.graph, kept))
     _slice_initializers(pruned.graph, kept)
-    _infer(pruned, expected)
+    _infer(model, pruned, expected)
     return pruned
 
 
@@ -82,31 +82,40 @@ def _slice_initializers(graph: ir.Graph, kept: dict[tuple[str, int], NDArray[np.
         value.shape = ir.Shape(array.shape)
 
 
-def _infer(model: ir.Model, expected: dict[str, list[int | None]]) -> None:
+def _infer(dense: ir.Model, pruned: ir.Model, expected: dict[str, list[int | None]]) -> None:
     """Infer all shapes from the weights and inputs alone, and compare."""
-    fixed = {id(v) for v in model.graph.outputs}
-    for node in model.graph:
-        for value in node.outputs:
-            if (
-                node.domain in ("", "ai.onnx")
-                and id(value) not in fixed
-                and not any(a.type == ir.AttributeType.GRAPH for a in node.attributes.values())
-            ):
-                value.shape = None
-    graphs.infer_shapes(model)
-    for node in model.graph:
+    _infer_anew(pruned)
+    unknown: dict[str, ir.Node] = {}
+    for node in pruned.graph:
         for value in node.outputs:
             want = expected.get(value.name or "")
             if want is None:
                 continue
             if value.shape is None:
+                unknown[value.name or ""] = node
                 value.shape = ir.Shape(want)
                 continue
             have = [d if isinstance(d, int) else None for d in value.shape.dims]
-            if len(have) != len(want) or any(
-                a != b for a, b in zip(have, want, strict=False) if a is not None and b is not None
-            ):
-                raise PassError(
-                    f"prune_channels: {node.op_type} {node.name} would give {value.name} the shape "
-                    f"{have}, not {want}; nothing is written"
-                )
+            if len(have) != len(want) or any(a != b for a, b in zip(have, want, strict=True) if None not in (a, b)):
+                raise _wrong(node, f"would give {value.name} the shape {have}, not {want}")
+    if unknown:  # no shape where the dense model's can be inferred means that the node does not fit its operands
+        reference = graphs.clone(dense)
+        _infer_anew(reference)
+        known = {v.name for node in reference.graph for v in node.outputs if v.shape is not None}
+        for name, node in unknown.items():
+            if name in known:
+                raise _wrong(node, f"does not fit its operands any more: {name} has no shape")
+
+
+def _infer_anew(model: ir.Model) -> None:
+    """Forget the shapes of computed values, but for those of custom operators and control flow, and infer them."""
+    for node in model.graph:
+        body = any(a.type == ir.AttributeType.GRAPH for a in node.attributes.values())
+        for value in node.outputs:
+            if node.domain in ("", "ai.onnx") and not body and not value.is_graph_output():
+                value.shape = None
+    graphs.infer_shapes(model)
+
+
+def _wrong(node: ir.Node, what: str) -> PassError:
+    return PassError(f"prune_channels: {node.op_type} {node.name} {what}; nothing is written")

@@ -1,4 +1,4 @@
-"""How a rule is tested: a small graph around its operator, the groups it should have, and the oracle on every one of them."""
+"""How a rule is tested: a small graph around its operator, the groups it should have, and the oracle."""
 
 from __future__ import annotations
 

@@ -22,7 +22,8 @@ from tests.models import single
         ('y = Einsum<equation="...c,cd">(h, w2)', {"w2": (6, 3)}, [6]),
         ("y = MatMul(w2, h)", {"w2": (3, 5)}, []),
         (
-            "t = Transpose<perm=[0,2,1]>(h) i = MatMul(t, w2) j = MatMul(i, w3) k = Transpose<perm=[0,2,1]>(j) y = MatMul(k, w4)",
+            "t = Transpose<perm=[0,2,1]>(h) i = MatMul(t, w2) j = MatMul(i, w3) "
+            "k = Transpose<perm=[0,2,1]>(j) y = MatMul(k, w4)",
             {"w2": (5, 4), "w3": (4, 5), "w4": (6, 2)},
             [4, 6],
         ),

@@ -46,7 +46,8 @@ def test_spatial_operators(case: Case) -> None:
 
 def test_the_batch_axes_of_a_grid_and_its_image_are_one() -> None:
     model = single(
-        """g (float[1,5,8] x, float[1,5,12] p) => (float[1,12,1,5] y) <int64[4] s = {4, 3, 1, 5}, int64[4] t = {4, 2, 5, 1}, int64[4] o = {1, 12, 1, 5}> {
+        """g (float[1,5,8] x, float[1,5,12] p) => (float[1,12,1,5] y)
+        <int64[4] s = {4, 3, 1, 5}, int64[4] t = {4, 2, 5, 1}, int64[4] o = {1, 12, 1, 5}> {
             a0 = MatMul(x, w1)
             a1 = Transpose<perm=[0,2,1]>(a0)
             a = Reshape(a1, s)
