@@ -21,6 +21,8 @@ from edgeprune.latency import Format, LatencyModel
 from edgeprune.widths import Widths
 
 ROUNDS = 30
+EXCHANGES = 300
+PAIRS_CHECKED = 20
 _EPSILON = 1e-12
 
 
@@ -244,51 +246,83 @@ def _linearised_step(state: _State, p: _Point, budget_us: float) -> _Point | Non
     return _Point(tuple(chosen[:groups]), tuple(chosen[groups:]))
 
 
-def _moves(state: _State, p: _Point) -> list[tuple[float, float, _Point]]:
-    """(change in time, change in loss, point) of every change of a single group or block."""
+@dataclass(frozen=True)
+class _Move:
+    """One group to another level, or one block to another format; ``slot`` counts the groups first, then the blocks."""
+
+    slot: int
+    to: int
+    time_us: float
+    loss: float
+
+    def on(self, p: _Point) -> _Point:
+        groups = len(p.levels)
+        if self.slot < groups:
+            return _Point((*p.levels[: self.slot], self.to, *p.levels[self.slot + 1 :]), p.formats)
+        b = self.slot - groups
+        return _Point(p.levels, (*p.formats[:b], self.to, *p.formats[b + 1 :]))
+
+
+def _moves(state: _State, p: _Point) -> list[_Move]:
+    """Every change of a single group or block, with what it does to time and loss."""
     moves = []
     for g, losses in enumerate(state.problem.width_loss):
+        here = p.levels[g]
         for i, dt in enumerate(state.level_times(p, g)):
-            if i != p.levels[g]:
-                moves.append((float(dt), float(losses[i] - losses[p.levels[g]]), state.with_level(p, g, i)))
+            if i != here:
+                moves.append(_Move(g, i, float(dt), float(losses[i] - losses[here])))
     for b, losses in enumerate(state.format_loss):
-        for i, dt in enumerate(state.format_times(p, b)):
-            if i != p.formats[b]:
-                moves.append((float(dt), float(losses[i] - losses[p.formats[b]]), state.with_format(p, b, i)))
+        here = p.formats[b]
+        if len(losses) > 1:
+            for i, dt in enumerate(state.format_times(p, b)):
+                if i != here:
+                    moves.append(_Move(len(p.levels) + b, i, float(dt), float(losses[i] - losses[here])))
     return moves
 
 
 def _shrink_to_fit(state: _State, p: _Point, budget_us: float) -> _Point | None:
     """Give up what saves most time for its loss until the exact time fits."""
     while state.time(p) > budget_us:
-        faster = [m for m in _moves(state, p) if m[0] < -1e-9]
+        faster = [m for m in _moves(state, p) if m.time_us < -1e-9]
         if not faster:
             return None
-        p = min(faster, key=lambda m: max(m[1], 0.0) / -m[0])[2]
+        p = min(faster, key=lambda m: max(m.loss, 0.0) / -m.time_us).on(p)
     return p
 
 
 def _exchange(state: _State, p: _Point, budget_us: float) -> _Point:
-    """Take back single changes that fit, and pairs of which one pays for the other."""
-    for _ in range(20 * ROUNDS):
-        room = budget_us - state.time(p)
+    """Take back single changes that fit, and pairs of which one pays for the other, while that lowers the loss."""
+    for _ in range(EXCHANGES):
+        room_us = budget_us - state.time(p)
         moves = _moves(state, p)
-        better = [m for m in moves if m[0] <= room and m[1] < -_EPSILON]
+        better = [m for m in moves if m.time_us <= room_us and m.loss < -_EPSILON]
         if better:
-            p = min(better, key=lambda m: m[1])[2]
+            p = min(better, key=lambda m: m.loss).on(p)
             continue
-        swapped = _best_pair(state, p, moves, budget_us)
+        swapped = _best_pair(state, p, moves, room_us)
         if swapped is None:
             return p
         p = swapped
     return p
 
 
-def _best_pair(state: _State, p: _Point, moves: list[tuple[float, float, _Point]], budget_us: float) -> _Point | None:
-    """One move that gains accuracy, paid by those that save time at the least loss; checked with exact times."""
-    gains = sorted((m for m in moves if m[1] < -_EPSILON), key=lambda m: m[1])[:40]
-    for _, _, candidate in gains:
-        fitted = _shrink_to_fit(state, candidate, budget_us)
-        if fitted is not None and state.loss(fitted) < state.loss(p) - max(_EPSILON, 1e-6 * state.loss(p)):
-            return fitted
+def _best_pair(state: _State, p: _Point, moves: list[_Move], room_us: float) -> _Point | None:
+    """The pair of moves that lowers the loss most within the room, by their single times and then by the exact one."""
+    gains = [m for m in moves if m.loss < -_EPSILON]
+    pays = [m for m in moves if m.time_us < 0]
+    if not gains or not pays:
+        return None
+    time_us = np.add.outer([m.time_us for m in gains], [m.time_us for m in pays])
+    loss = np.add.outer([m.loss for m in gains], [m.loss for m in pays])
+    same = np.equal.outer([m.slot for m in gains], [m.slot for m in pays])
+    least = max(_EPSILON, 1e-4 * state.loss(p))
+    loss[(time_us > room_us) | same | (loss > -least)] = np.inf
+    before_us = state.time(p)
+    for flat in np.argsort(loss, axis=None)[:PAIRS_CHECKED]:
+        i, j = np.unravel_index(flat, loss.shape)
+        if not np.isfinite(loss[i, j]):
+            return None
+        candidate = pays[j].on(gains[i].on(p))
+        if state.time(candidate) - before_us <= room_us:
+            return candidate
     return None
