@@ -13,7 +13,7 @@ import re
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeprune import graph
+from edgeprune.backends.onnxruntime import OnnxRuntime
 
 _TAG = re.compile(r"blk(\d+)_")
 
@@ -48,35 +49,21 @@ def trace(
         seconds: how long to measure, half without and half with the profiler.
     """
     tagged = graph.to_bytes(_tag(model, block_of))
-    plain = _session(tagged, threads, None)
-    times = _timed_runs(plain, feeds, seconds / 2)
-    total_us = float(np.median(times)) * 1e6
-    del plain
+    runtime = OnnxRuntime(threads)
+    total_us = float(np.median(_timed_runs(runtime.load(tagged).bind(feeds), seconds / 2))) * 1e6
     with tempfile.TemporaryDirectory() as folder:
-        profiled = _session(tagged, threads, Path(folder) / "trace")
-        runs = len(_timed_runs(profiled, feeds, seconds / 2))
-        events = json.loads(Path(profiled.end_profiling()).read_text())
+        profiled = runtime.load(tagged, trace=Path(folder) / "trace")
+        runs = 1 + len(_timed_runs(profiled.bind(feeds), seconds / 2))  # binding runs it once
+        events = json.loads(profiled.end_trace().read_text())
     return Trace(_per_block(events, runs, total_us), total_us)
 
 
-def _session(serialized: bytes, threads: int, profile: Path | None) -> Any:
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.log_severity_level = 4
-    if profile is not None:
-        options.enable_profiling, options.profile_file_prefix = True, str(profile)
-    return ort.InferenceSession(serialized, options, providers=["CPUExecutionProvider"])
-
-
-def _timed_runs(session: Any, feeds: Mapping[str, NDArray[Any]], seconds: float) -> list[float]:
-    session.run(None, feeds)
+def _timed_runs(run: Callable[[], object], seconds: float) -> list[float]:
     times: list[float] = []
     start = time.perf_counter()
     while len(times) < 3 or (time.perf_counter() - start < seconds and len(times) < 400):
         before = time.perf_counter()
-        session.run(None, feeds)
+        run()
         times.append(time.perf_counter() - before)
     return times
 
@@ -106,7 +93,7 @@ def _per_block(events: list[dict[str, Any]], runs: int, total_us: float) -> dict
     for e in events:
         if e.get("cat") == "Node" and e["name"].endswith("_kernel_time"):
             kernels[e["name"]].append(float(e["dur"]))
-    trimmed = {name: _interquartile_mean(d) * max(1, round(len(d) / (runs + 1))) for name, d in kernels.items()}
+    trimmed = {name: _interquartile_mean(d) * max(1, round(len(d) / runs)) for name, d in kernels.items()}
     overhead_us = max(0.0, (sum(trimmed.values()) - total_us) / max(1, len(trimmed)))
     per_block: dict[int, float] = defaultdict(float)
     last = 0

@@ -21,6 +21,7 @@ from edgeprune.passes.compensate import compensate as refit
 from edgeprune.passes.prune_channels import prune_channels
 from edgeprune.progress import Progress
 from edgeprune.report.accuracy import judge
+from edgeprune.report.files import write_report
 from edgeprune.report.model import Accuracy, ModelFile, Outcome, Report, installed_versions
 from edgeprune.targets import load_profile
 
@@ -99,7 +100,7 @@ def prune_model(
             calibration=None if data is None else data.describe(),
             refused=refusals_of(job.analysis),
         )
-        (folder / "report.json").write_text(report.to_json(), encoding="utf-8")
+        write_report(folder, report)
     return report
 
 

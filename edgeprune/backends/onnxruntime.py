@@ -75,6 +75,10 @@ class Runner:
         run = functools.partial(self._session.run, None, fixed)
         return OneThread(run) if self._threads == 1 else run
 
+    def end_trace(self) -> Path:
+        """Stop recording kernels, and the JSON file that they were recorded in."""
+        return Path(self._session.end_profiling())
+
     def random_feeds(self, seed: int = 0, shapes: Mapping[str, Sequence[int]] | None = None) -> dict[str, NDArray[Any]]:
         """A feed for timing: standard normal floats, integers and booleans of 0 and 1 (valid as any index).
 
@@ -128,8 +132,12 @@ class OnnxRuntime:
         """The processor in words: name, cores and the instruction-set extensions that matter."""
         return str(this_cpu())
 
-    def load(self, model: ir.Model | str | os.PathLike[str] | bytes) -> Runner:
+    def load(self, model: ir.Model | str | os.PathLike[str] | bytes, *, trace: Path | None = None) -> Runner:
         """Load a model from memory, from a file, or from a serialized model.
+
+        Args:
+            model: what to run.
+            trace: record how long every kernel takes; the start of the file's name, see `Runner.end_trace`.
 
         Raises:
             ModelError: onnxruntime does not accept the model; the text is its own.
@@ -143,6 +151,8 @@ class OnnxRuntime:
         options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.log_severity_level = 4  # its errors are raised; printing them as well would be a second report
+        if trace is not None:
+            options.enable_profiling, options.profile_file_prefix = True, str(trace)
         if self.threads > available_cores():
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
