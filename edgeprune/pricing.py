@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from edgeprune import graph
 from edgeprune.builder import Builder
 from edgeprune.calibrate import Calibration
 from edgeprune.cpumodel import Network, channel_step
@@ -27,8 +28,9 @@ from edgeprune.search import Problem
 from edgeprune.sensitivity import format_losses, width_losses
 from edgeprune.solve import Analysis
 
-PROBE_ITEMS = 48
-"""Samples on which single choices are tried."""
+PROBE_MACS = 1.5e10
+PROBE_ITEMS = (32, 256)
+"""Single choices are tried on as many samples as this much work allows, within these bounds."""
 
 SMALLEST_SHARE = 0.125
 """No group is cut below this share of its units."""
@@ -64,6 +66,12 @@ def levels_of(network: Network) -> tuple[NDArray[np.int64], ...]:
     return tuple(found)
 
 
+def probe_items(network: Network) -> int:
+    """How many samples single choices are tried on."""
+    macs = sum(graph.count_macs(network.model).values())
+    return int(np.clip(PROBE_MACS / max(macs, 1), *PROBE_ITEMS))
+
+
 def price(
     dense: ir.Model,
     network: Network,
@@ -77,7 +85,7 @@ def price(
     progress: Progress,
 ) -> Pricing:
     """Try single choices in the network and see what they change at its output."""
-    probe = Probe(dense, data, PROBE_ITEMS, threads)
+    probe = Probe(dense, data, probe_items(network), threads)
     levels = levels_of(network)
     if prunable and levels:
         with progress.step("pricing widths") as step:
@@ -146,7 +154,9 @@ def _format_losses(
         return tuple({FLOAT: 0.0} for _ in available)
     names = {str(o.name) for n in dense.graph if n.name in every for o in n.outputs}
     names |= set(values_to_quantize(dense, every))
-    ranges = {k: choose_range(h) for k, h in histograms(dense, sorted(names), data.subset(PROBE_ITEMS)).items()}
+    ranges = {
+        k: choose_range(h) for k, h in histograms(dense, sorted(names), data.subset(probe_items(network))).items()
+    }
     bounds = {k: (r.low, r.high) for k, r in ranges.items()}
 
     def trial(chosen: Mapping[int, Format]) -> float:
