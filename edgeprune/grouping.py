@@ -27,6 +27,7 @@ def build_groups(
     order = np.argsort(group_of[leaf], kind="stable")
     bounds = np.searchsorted(group_of[leaf][order], np.arange(int(group_of.max()) + 2))
     drafts = []
+    number = np.zeros(len(leaves), dtype=np.int32)
     for g in range(int(group_of.max()) + 1):
         rows = order[bounds[g] : bounds[g + 1]]
         touched = {int(c): rows[owner[rows] == c] for c in np.unique(owner[rows])}
@@ -34,10 +35,9 @@ def build_groups(
         if not members:
             continue
         first = touched[members[0][1]]
-        number = np.full(len(leaves), -1, dtype=np.int32)  # units are numbered by where they first stand
         _, seen = np.unique(leaf[first], return_index=True)
         ordered = leaf[first][np.sort(seen)]
-        number[ordered] = np.arange(len(ordered))
+        number[ordered] = np.arange(len(ordered))  # units are numbered by where they first stand
         maps = {}
         for c, mine in touched.items():
             unit = np.full(atoms.start[c + 1] - atoms.start[c], -1, dtype=np.int32)
@@ -45,7 +45,8 @@ def build_groups(
             maps[c] = unit
         kind = kinds.get(int(direct[ordered[0]]), "channel")
         drafts.append((members, maps, kind, len(ordered)))
-    drafts.sort(key=lambda d: d[0][0][0])
+    computed = len(rels.axes) - sum(len(n.outputs) for n in rels.nodes)
+    drafts.sort(key=lambda d: next((at for (at, _, _), _ in d[0] if at >= computed), d[0][0][0][0]))
     return _named(drafts, roles, model)
 
 

@@ -35,11 +35,17 @@ def relate(model: ir.Model) -> Relations:
         if not flow.visit(index, node):
             _relate_node(rels, index, node, opset)
             flow.consume(index, node)
-        for value in captured(node):
-            flow.read(value, Freeze("its length is used by control flow", node.name))
+        if has_body(node):
+            for value in captured(node):
+                flow.read(value, Freeze("its length is used by control flow", node.name))
     for value in graph.outputs:
         flow.read(value, Freeze("its length is an output of the graph", value.name))
     return rels
+
+
+def has_body(node: ir.Node) -> bool:
+    """Whether a node is control flow."""
+    return any(a.type in _GRAPHS for a in node.attributes.values())
 
 
 def captured(node: ir.Node) -> list[ir.Value]:
@@ -72,16 +78,13 @@ def _relate_node(rels: Relations, index: int, node: ir.Node, opset: int) -> None
         for v in node.outputs:
             rels.freeze_value(v, Freeze("constant that was not lifted to an initializer", node.name))
         return
-    outer = captured(node)
-    function = (
-        None
-        if outer or any(a.type in _GRAPHS for a in node.attributes.values())
-        else rule_of(node.domain, node.op_type)
-    )
+    if has_body(node):
+        _freeze_node(rels, node, Freeze("control flow", node.name), captured(node))
+        return
+    function = rule_of(node.domain, node.op_type)
     if function is None:
         name = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
-        why = Freeze("control flow" if outer else f"no rule for {name}", node.name)
-        _freeze_node(rels, node, why, outer)
+        _freeze_node(rels, node, Freeze(f"no rule for {name}", node.name), ())
         return
     try:
         rel = function(NodeView(node, opset))
