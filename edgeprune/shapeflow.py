@@ -71,7 +71,8 @@ class ShapeFlow:
         if value.shape is not None and list(found.shape) != [d if isinstance(d, int) else -1 for d in value.shape.dims]:
             return False
         self.sources[value.name or ""] = found
-        self.rels.freeze_value(value, Freeze("run-time lengths", node.name))
+        for taken in (value, *(v for v in node.inputs if v is not None and v.const_value is not None)):
+            self.rels.freeze_value(taken, Freeze("run-time lengths", node.name))
         return True
 
     def consume(self, index: int, node: ir.Node) -> None:
