@@ -96,7 +96,8 @@ class Trtexec:
         tell = progress or (lambda what, seconds: None)
         with self.host.workspace() as space:
             command = self._find(space)
-            version = parse_version(space.run([command, "--help"]).output)
+            banner = space.run([command, "--help"])
+            version = parse_version(banner.output + banner.errors)
             device = "; ".join(line.strip() for line in space.run(["sh", "-c", _DESCRIBE]).output.splitlines() if line)
             names = {name: f"m{index}" for index, name in enumerate(models)}
             for name, model in models.items():
