@@ -9,6 +9,9 @@ A canonical model guarantees:
 * what is constant is folded (shape arithmetic on static shapes, transposed or reshaped weights, position tables), up
   to a size limit; a Reshape whose target depends on a symbolic dimension has a constant target with 0 (axis kept) and
   at most one -1 where provable;
+* a model of an opset before 13 is in opset 13, unless it has control flow or an operator that cannot be converted;
+* a fused query/key/value projection, whose channels are a product, is three projections; an Expand names only the axes
+  that it repeats;
 * BatchNormalization is folded into the neighbouring Conv, ConvTranspose or Gemm where that is exact, and left standing
   where not;
 * nodes that do nothing are gone (Identity, Dropout, casts, reshapes, slices without effect, pairs that undo each
