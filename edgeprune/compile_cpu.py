@@ -112,7 +112,7 @@ def compile_for_cpu(
     Raises:
         BudgetError: if the goal can't be met; the text says what can.
     """
-    net = network(job.fixed, job.analysis)
+    net = network(job.dense, job.analysis, job.fixed)
     latency = measured_latency(net, stand.feeds, stand.runtime, quantizable=goal.quantize, seed=seed, progress=progress)
     with progress.step("ranking units"):
         rankings = rank("obs", job.dense, job.analysis, data, 8, seed) if goal.prune else {}

@@ -35,7 +35,7 @@ SECONDS_PER_VARIANT = 0.5
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A network as the latency model sees it: blocks, their forms and their geometry. Shapes are fixed."""
+    """A network as the latency model sees it: blocks, their forms and their geometry at fixed shapes."""
 
     model: ir.Model
     analysis: Analysis
@@ -53,11 +53,17 @@ class _Variant:
     mixed: bool
 
 
-def network(model: ir.Model, analysis: Analysis) -> Network:
-    """Partition a canonical model with fixed shapes into blocks."""
+def network(model: ir.Model, analysis: Analysis, fixed: ir.Model | None = None) -> Network:
+    """Partition a canonical model into blocks.
+
+    Args:
+        model: what is built and timed; dimensions that are open stay open, as in the result.
+        analysis: of the model.
+        fixed: the same model with all dimensions fixed, where some of ``model`` are open.
+    """
     blocks = partition(model)
     lengths = axis_lengths(analysis.groups)
-    shapes = geometries(model, blocks, lengths)
+    shapes = geometries(fixed or model, blocks, lengths)
     return Network(
         model,
         analysis,

@@ -10,7 +10,6 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgeprune import graph
 from edgeprune.builder import Builder
 from edgeprune.calibrate import Calibration
 from edgeprune.cpumodel import Network, channel_step
@@ -68,8 +67,7 @@ def levels_of(network: Network) -> tuple[NDArray[np.int64], ...]:
 
 def probe_items(network: Network) -> int:
     """How many samples single choices are tried on."""
-    macs = sum(graph.count_macs(network.model).values())
-    return int(np.clip(PROBE_MACS / max(macs, 1), *PROBE_ITEMS))
+    return int(np.clip(PROBE_MACS / max(network.macs, 1), *PROBE_ITEMS))
 
 
 def price(

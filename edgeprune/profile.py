@@ -139,7 +139,7 @@ def profile_model(
     job = open_job(Path(model), shapes or {}, progress)
     runtime = OnnxRuntime(threads)
     feeds = runtime.load(job.fixed).random_feeds()
-    net = network(job.fixed, job.analysis)
+    net = network(job.dense, job.analysis, job.fixed)
     latency = measured_latency(net, feeds, runtime, progress=progress)
     today = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     return MeasuredProfile(
