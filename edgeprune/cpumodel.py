@@ -14,6 +14,7 @@ from edgeprune import formats as forms
 from edgeprune.blocks import Block, partition
 from edgeprune.cache import LatencyCache
 from edgeprune.features import FEATURES, Geometry, describe, geometries
+from edgeprune.graph import count_macs
 from edgeprune.groups import Cut, Group
 from edgeprune.kerneltrace import trace
 from edgeprune.latency import Edge, Format, LatencyModel, edges_of, fit_theta
@@ -44,6 +45,7 @@ class Network:
     geometries: tuple[Geometry, ...]
     edges: tuple[Edge, ...]
     sizes: Widths
+    macs: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +74,7 @@ def network(model: ir.Model, analysis: Analysis, fixed: ir.Model | None = None) 
         shapes,
         _edges(model, blocks, shapes),
         lengths.sizes,
+        sum(count_macs(fixed or model).values()),
     )
 
 
