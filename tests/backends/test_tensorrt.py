@@ -104,3 +104,14 @@ def test_an_engine_of_another_device_is_refused():
         backend(fake_tensorrt.make("10.3.0")).runner(b"foreign"),
     ):
         pass
+
+
+def test_only_the_rtx_builder_aims_at_another_gpu():
+    from types import SimpleNamespace
+
+    from edgeprune.backends.enginebuilder import _aim_at
+
+    with pytest.raises(BackendError, match="for the GPU at hand alone"):
+        _aim_at(fake_tensorrt.make("10.3.0"), None, "SM86")
+    with pytest.raises(BackendError, match="builds for SM80, SM86, not for SM87"):
+        _aim_at(SimpleNamespace(ComputeCapability=SimpleNamespace(SM80=1, SM86=2)), None, "SM87")
