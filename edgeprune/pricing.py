@@ -13,22 +13,19 @@ from numpy.typing import NDArray
 from edgeprune.builder import Builder
 from edgeprune.calibrate import Calibration
 from edgeprune.cpumodel import Network, channel_step
-from edgeprune.formats import FLOAT
 from edgeprune.groups import Group, Ranking
 from edgeprune.importance.context import Context
-from edgeprune.latency import Format, LatencyModel
+from edgeprune.latency import Format, Latency
 from edgeprune.localfit import cut_and_refit, waves
 from edgeprune.outputerror import Probe
-from edgeprune.passes.quantize import quantize_x86, values_to_quantize
 from edgeprune.progress import Progress
-from edgeprune.ranges import choose_range, histograms
 from edgeprune.ridge import Moments
 from edgeprune.search import Problem
 from edgeprune.sensitivity import format_losses, width_losses
 from edgeprune.solve import Analysis
 
-PROBE_MACS = 1.5e10
-PROBE_ITEMS = (32, 256)
+PROBE_MACS = 8e9
+PROBE_ITEMS = (24, 256)
 """Single choices are tried on as many samples as this much work allows, within these bounds."""
 
 SMALLEST_SHARE = 0.125
@@ -49,7 +46,7 @@ class Pricing:
     width_loss: tuple[NDArray[np.float64], ...]
     format_loss: tuple[Mapping[Format, float], ...]
 
-    def problem(self, latency: LatencyModel) -> Problem:
+    def problem(self, latency: Latency) -> Problem:
         """The problem with these losses and a latency model."""
         return Problem(latency, self.levels, self.width_loss, self.format_loss)
 
@@ -76,15 +73,19 @@ def price(
     rankings: Mapping[str, Ranking],
     data: Calibration,
     builder: Builder,
-    latency: LatencyModel,
+    latency: Latency,
     *,
     prunable: bool,
     threads: int,
     progress: Progress,
+    levels: tuple[NDArray[np.int64], ...] | None = None,
 ) -> Pricing:
-    """Try single choices in the network and see what they change at its output."""
+    """Try single choices in the network and see what they change at its output.
+
+    ``levels`` are the widths of every group to choose from; by default those of `levels_of`.
+    """
     probe = Probe(dense, data, probe_items(network), threads)
-    levels = levels_of(network)
+    levels = levels_of(network) if levels is None else levels
     if prunable and levels:
         with progress.step("pricing widths") as step:
             losses = _width_losses(dense, network, rankings, data, levels, probe, step.fraction)
@@ -142,25 +143,20 @@ def _format_losses(
     network: Network,
     data: Calibration,
     builder: Builder,
-    latency: LatencyModel,
+    latency: Latency,
     probe: Probe,
     progress: Callable[[float], None],
 ) -> tuple[dict[Format, float], ...]:
     available = [latency.formats(b) for b in range(len(network.blocks))]
     every = {n for forms in network.integer_nodes for nodes in forms.values() for n in nodes}
     if not any(len(f) > 1 for f in available):
-        return tuple({FLOAT: 0.0} for _ in available)
+        return tuple({builder.float_format: 0.0} for _ in available)
     names = {str(o.name) for n in dense.graph if n.name in every for o in n.outputs}
-    names |= set(values_to_quantize(dense, every))
-    ranges = {
-        k: choose_range(h) for k, h in histograms(dense, sorted(names), data.subset(probe_items(network))).items()
-    }
-    bounds = {k: (r.low, r.high) for k, r in ranges.items()}
+    names |= set(builder.values_to_quantize(dense, every))
+    bounds = builder.bounds(dense, sorted(names), data.subset(probe_items(network)))
 
     def trial(chosen: Mapping[int, Format]) -> float:
-        formats = [chosen.get(b, FLOAT) for b in range(len(available))]
-        return probe.error(
-            quantize_x86(dense, builder.integer_nodes(dense, formats), bounds, weight_bits=builder.weight_bits)
-        )
+        formats = [chosen.get(b, builder.float_format) for b in range(len(available))]
+        return probe.error(builder.quantized(dense, builder.integer_nodes(dense, formats), bounds))
 
-    return format_losses(available, FLOAT, trial, progress)
+    return format_losses(available, builder.float_format, trial, progress)
