@@ -6,7 +6,7 @@ single choices are tried in the real network and the change of its *output* is m
 * widths: every group at a few widths, its consumers refitted; between those the curve follows the ranking's own loss;
 * formats: stretches of blocks put on integers together. A stretch that costs next to nothing is not looked into
   further; one that costs something is halved until the culprits are found. Most networks need tens of trials instead
-  of one a block.
+  of one a block. A second integer format of the same blocks is tried as a whole, and shared out in the same way.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from edgeprune.latency import Format
 PROBED = (0.75, 0.375)
 """Fractions of a group's width at which the network's output is looked at."""
 
-NEGLIGIBLE_SHARE = 0.02
+NEGLIGIBLE_SHARE = 0.05
 """A stretch of blocks is not looked into when it causes less than this share of the error of all of them together."""
 
 
@@ -98,11 +98,15 @@ def format_losses(
     """
     losses: list[dict[Format, float]] = [{floating: 0.0} for _ in formats]
     names = [f for f in dict.fromkeys(f for fs in formats for f in fs) if f != floating]
+    shares: dict[int, float] = {}
     for i, name in enumerate(names):
         having = [b for b, fs in enumerate(formats) if name in fs]
         total = trial(dict.fromkeys(having, name))
-        for b, loss in _attribute(having, name, total, NEGLIGIBLE_SHARE * total, trial).items():
-            losses[b][name] = loss
+        if not shares.keys() >= set(having):
+            shares |= _attribute(having, name, total, NEGLIGIBLE_SHARE * total, trial)
+        known = sum(shares[b] for b in having)
+        for b in having:
+            losses[b][name] = total * shares[b] / known if known > 0 else total / len(having)
         if progress is not None:
             progress((i + 1) / len(names))
     return tuple(losses)
