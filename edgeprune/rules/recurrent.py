@@ -22,7 +22,8 @@ def recurrent(n: NodeView) -> Rel:
         operands += ["!d b h", "!d (!p h)"]
         results.append("!d b h")
         sizes["p"] = 3
-    return Rel(f"{', '.join(operands)} -> {', '.join(results)}", sizes, sums=(("h", 2, 2),), why="a gate or a direction")
+    text = f"{', '.join(operands)} -> {', '.join(results)}"
+    return Rel(text, sizes, sums=(("h", 2, 2),), why="a gate or a direction")
 
 
 @repair("LSTM", "GRU", "RNN")

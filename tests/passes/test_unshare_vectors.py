@@ -18,7 +18,13 @@ def test_a_shared_bias_ties_no_layers() -> None:
 
 def test_large_weights_stay_shared_and_tie_their_layers() -> None:
     width = 136
-    text = "g (float[1,136,2,2] x) => (float[1,4,2,2] y) { p = Conv(x, w0) h = Conv(p, w) r = Relu(h) i = Conv(r, w) y = Conv(i, w3) }"
+    text = """g (float[1,136,2,2] x) => (float[1,4,2,2] y) {
+        p = Conv(x, w0)
+        h = Conv(p, w)
+        r = Relu(h)
+        i = Conv(r, w)
+        y = Conv(i, w3)
+    }"""
     model = single(text, w0=(width, width, 1, 1), w=(width, width, 1, 1), w3=(4, width, 1, 1))
     assert width * width * 4 > MAX_BYTES
     assert len(model.graph.initializers["w"].uses()) == 2
