@@ -1,7 +1,7 @@
 """The groups of five real architectures, written out: a change of the solver shows as a difference of text.
 
-``golden/NAME.onnx.gz`` is an export without its weights, ``golden/NAME.txt`` what is found in it. After a change that is
-meant, run this file as a program to write them anew, and read the difference.
+``golden/NAME.onnx.gz`` is an export without its weights, ``golden/NAME.txt`` what is found in it. After a change that
+is meant, run this file as a program to write them anew, and read the difference.
 """
 
 import gzip
