@@ -135,5 +135,6 @@ def _after_view(node: ir.Node, after: tuple[Dim, ...], layout: Layout) -> Layout
 def take(array: NDArray[Any], indices: NDArray[np.int64], axis: int) -> NDArray[Any]:
     """Indices along an axis: a view if they are a run, so that a mapped weight is not copied."""
     if len(indices) and (np.diff(indices) == 1).all():
-        return array[(*(slice(None),) * axis, slice(int(indices[0]), int(indices[-1]) + 1))]
+        run = slice(int(indices[0]), int(indices[-1]) + 1)
+        return array[(slice(None),) * axis + (run,)]
     return array.take(indices, axis=axis)

@@ -126,7 +126,7 @@ def _range(node: ir.Node, inputs: Inputs, opset: int) -> list[Array] | None:
     if any(x is None or x.dtype.kind not in "iu" for x in inputs):
         return None
     start, limit, delta = (int(x.reshape(-1)[0]) for x in inputs if x is not None)
-    return [np.arange(start, limit, delta, inputs[0].dtype)] if delta and inputs[0] is not None else None
+    return [np.arange(start, limit, delta).astype(inputs[0].dtype)] if delta and inputs[0] is not None else None
 
 
 def _shape(node: ir.Node, inputs: Inputs, opset: int) -> list[Array] | None:
@@ -160,9 +160,9 @@ def _binary(
 def _divide(a: Array, b: Array) -> Array:
     """ONNX divides integers toward zero, numpy toward minus infinity."""
     if not np.issubdtype(a.dtype, np.integer):
-        return a / b
+        return np.asarray(a / b)
     quotient, remainder = np.divmod(a, b)
-    return quotient + ((remainder != 0) & ((a < 0) != (b < 0)))
+    return np.asarray(quotient + ((remainder != 0) & ((a < 0) != (b < 0))))
 
 
 NUMPY: dict[str, Callable[[ir.Node, Inputs, int], list[Array] | None]] = {

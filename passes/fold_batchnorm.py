@@ -123,8 +123,8 @@ def _fold_into(found: ir.Node, scale: Array, shift: Array, names: Names) -> None
     axis = _output_axis(found)
     if axis is None:  # ConvTranspose: (in, out/group, ...), the groups laid along the input axis
         groups = int_attribute(found, "group", 1)
-        factor = np.repeat(scale.reshape(groups, 1, -1), weight.shape[0] // groups, axis=1).reshape(weight.shape[0], -1)
-        factor = factor.reshape(*factor.shape, *(1,) * (weight.ndim - 2))
+        rows = np.repeat(scale.reshape(groups, 1, -1), weight.shape[0] // groups, axis=1).reshape(weight.shape[0], -1)
+        factor: Array = rows.reshape(*rows.shape, *(1,) * (weight.ndim - 2))
     else:
         factor = scale.reshape([-1 if a == axis else 1 for a in range(weight.ndim)])
     old = np.zeros(()) if bias is None else bias.astype(np.float64)

@@ -158,7 +158,7 @@ def _in_reference(model: onnx.ModelProto, feeds: dict[str, Array]) -> list[Array
 
     try:
         with np.errstate(all="ignore"):
-            return _arrays(ReferenceEvaluator(model).run(None, feeds))
+            return _arrays(list(ReferenceEvaluator(model).run(None, feeds)))
     except _REFUSALS:
         return None
 

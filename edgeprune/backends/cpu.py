@@ -94,7 +94,8 @@ def vector_lanes() -> int:
 def integer_weight_bits() -> int:
     """Bits of quantized weights.
 
-    Without dot-product instructions x86 adds pairs of uint8 x int8 products in 16 bits, which saturate with 8-bit weights.
+    Without dot-product instructions x86 adds pairs of uint8 x int8 products in 16 bits, which saturate with 8-bit
+    weights.
     """
     features = this_cpu().features
     on_x86 = "avx" in features
