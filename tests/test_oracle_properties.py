@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from edgeprune.randomgraph import random_model
 from edgeprune.solve import analyse
-from edgeprune.testing import error, random_cut
+from edgeprune.testing import error, exact_error, random_cut
 
 SETTINGS = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow], "derandomize": True}
 
@@ -16,7 +16,13 @@ def hold(seed: int, steps: int) -> None:
     model = random_model(seed, steps)
     analysis = analyse(model)
     cut = random_cut(analysis, np.random.default_rng(seed))
-    assert error(model, analysis, cut) <= 1e-4  # float32 sums in another order; a wrong unit differs by 1e-2 and more
+    # float32 sums in another order differ by 1e-6, or more where the graph amplifies them: then doubles decide
+    assert error(model, analysis, cut) <= 1e-4 or exact_error(model, analysis, cut) <= 1e-6
+
+
+@pytest.mark.parametrize("seed", [5068, 5293])
+def test_graphs_that_amplify_rounding(seed: int) -> None:
+    hold(seed, 12)
 
 
 @settings(max_examples=40, **SETTINGS)
