@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from edgeprune.calibrate import Calibration
 from edgeprune.cpumodel import Network
+from edgeprune.formats import FLOAT
 from edgeprune.groups import Cut, Ranking
 from edgeprune.latency import Format
 from edgeprune.passes.compensate import compensate
@@ -31,6 +32,7 @@ class Builder:
         weight_bits: bits of quantized weights.
         threads: of onnxruntime.
         refitted: whether what stays is refitted after a cut.
+        float_format: what a block runs in that is not on integers.
     """
 
     dense: ir.Model
@@ -40,6 +42,7 @@ class Builder:
     weight_bits: int = 8
     threads: int = 1
     refitted: bool = True
+    float_format: Format = FLOAT
     _float_models: dict[bytes, ir.Model] = field(default_factory=dict)
 
     def cut(self, widths: Widths) -> Cut:
@@ -70,10 +73,21 @@ class Builder:
         int8 = self.integer_nodes(model, formats)
         if not int8:
             return model
-        counted = histograms(model, values_to_quantize(model, int8), self.data, self.threads)
-        ranges = {name: choose_range(h) for name, h in counted.items()}
-        bounds = {name: (r.low, r.high) for name, r in ranges.items()}
+        return self.quantized(model, int8, self.bounds(model, self.values_to_quantize(model, int8), self.data))
+
+    def quantized(self, model: ir.Model, int8: Collection[str], bounds: Mapping[str, tuple[float, float]]) -> ir.Model:
+        """The float model with these nodes on integers."""
         return quantize_x86(model, int8, bounds, weight_bits=self.weight_bits)
+
+    def values_to_quantize(self, model: ir.Model, int8: Collection[str]) -> list[str]:
+        """Names of the activations whose ranges `quantized` needs for these nodes."""
+        return values_to_quantize(model, int8)
+
+    def bounds(self, model: ir.Model, names: Iterable[str], data: Calibration) -> dict[str, tuple[float, float]]:
+        """The range of each of these activations to spread integers over."""
+        counted = histograms(model, names, data, self.threads)
+        ranges = {name: choose_range(h) for name, h in counted.items()}
+        return {name: (r.low, r.high) for name, r in ranges.items()}
 
     def integer_nodes(self, model: ir.Model, formats: Sequence[Format]) -> frozenset[str]:
         """Names of the model's nodes that these formats put on integers."""

@@ -50,6 +50,7 @@ def cli() -> None:
     show_default=True,
     help="Of the weights; auto uses 2:4 where the target gains by it.",
 )
+@click.option("--power-mode", metavar="NAME", help="Of a Jetson, under NVIDIA's name [default: the fastest].")
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of a CPU target.")
 @support.shape_option
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random.")
@@ -66,6 +67,7 @@ def compile_command(
     out: Path | None,
     precision: str,
     sparsity: str,
+    power_mode: str | None,
     threads: int,
     shapes: Shapes,
     seed: int,
@@ -92,6 +94,7 @@ def compile_command(
         out=out,
         precision=precision,
         sparsity=sparsity,
+        power_mode=power_mode,
         threads=threads,
         shapes=shapes,
         seed=seed,

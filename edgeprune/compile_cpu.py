@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import numpy as np
 import onnx_ir as ir
 
 from edgeprune.bench import Measurement
@@ -17,18 +16,18 @@ from edgeprune.errors import BudgetError
 from edgeprune.importance import rank
 from edgeprune.job import Job
 from edgeprune.judge import Judge
-from edgeprune.latency import Format, LatencyModel
+from edgeprune.latency import Format, Latency
+from edgeprune.leastlatency import least_latency
 from edgeprune.pricing import price
 from edgeprune.profile import measured_latency
 from edgeprune.progress import Progress
-from edgeprune.search import Choice, Problem, fastest, search
+from edgeprune.search import Choice, Problem
 from edgeprune.stand import Stand
 from edgeprune.unpruned import best_unpruned
 
 ATTEMPTS = 3
 """How often a result that just misses its budget in the final measurement is made again, a little faster."""
 
-BISECTIONS = 5
 DEFAULT_MAX_DROP = 1.0
 
 
@@ -78,7 +77,7 @@ class Compiled:
     choice: Choice
     network: Network
     builder: Builder
-    latency: LatencyModel
+    latency: Latency
     measured: dict[str, Measurement]
     variants: dict[str, ir.Model]
     formats: dict[str, tuple[Format, ...]]
@@ -151,7 +150,7 @@ class _Maker:
     stand: Stand
     progress: Progress
 
-    def result(self, choice: Choice, latency: LatencyModel) -> Compiled:
+    def result(self, choice: Choice, latency: Latency) -> Compiled:
         with self.progress.step("building the result"):
             model = self.builder.build(choice.widths, choice.formats)
         with self.progress.step("measuring the result") as step:
@@ -207,22 +206,7 @@ def _least_latency(
     _, measured_us = measure_us(best)
     problem = replace(problem, latency=problem.latency.corrected(measured_us / best.latency_us))
     best = replace(best, latency_us=measured_us)
-    slow_us, fast_us = measured_us, fastest(problem).latency_us
-    for _ in range(BISECTIONS):
-        if slow_us < 1.02 * fast_us:
-            break
-        middle_us = float(np.sqrt(slow_us * fast_us))
-        with make.progress.step("trying a faster network"):
-            try:
-                choice = search(problem, middle_us)
-            except BudgetError:
-                fast_us = middle_us
-                continue
-            acceptable = drop(choice) <= limit
-        if acceptable:
-            best, slow_us = choice, middle_us
-        else:
-            fast_us = middle_us
+    best = least_latency(problem, best, lambda choice: drop(choice) <= limit, make.progress)
     return make.result(best, problem.latency)
 
 

@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from edgeprune.backends.cpu import integer_weight_bits
+from edgeprune.backends.onnxruntime import OnnxRuntime
 from edgeprune.calibration_spec import CalibrationSpec
 from edgeprune.compile_cpu import Goal, compile_for_cpu
+from edgeprune.compile_device import check_sparsity, compile_for_device, versions_of
 from edgeprune.delivery import Machine, deliver
-from edgeprune.errors import BackendError, CalibrationError, UsageError
+from edgeprune.delivery_device import deliver_planned
+from edgeprune.errors import CalibrationError, UsageError
 from edgeprune.job import open_job
 from edgeprune.judge import open_judge
 from edgeprune.output import check_output, output_folder
@@ -34,6 +37,7 @@ def compile_model(
     out: Path | None = None,
     precision: str = "auto",
     sparsity: str = "auto",
+    power_mode: str | None = None,
     threads: int = 1,
     shapes: Mapping[str, Sequence[int]] | None = None,
     force: bool = False,
@@ -53,6 +57,7 @@ def compile_model(
         out: folder to write; ``<model>.<target>`` beside the model by default.
         precision: ``auto``, ``fp32``, ``fp16`` or ``int8``.
         sparsity: ``auto``, ``none`` or ``2:4``.
+        power_mode: of a target that has some; the fastest by default.
         threads: of the runtime, on a CPU.
         shapes: input name -> dimensions, for inputs that leave some open.
         force: replace the folder if it exists.
@@ -64,7 +69,7 @@ def compile_model(
         CalibrationError, EvaluationError: data is missing or does not fit.
         ModelError: the model is invalid or cannot be worked on.
         BudgetError: the budget can't be met; the text says what can.
-        BackendError: nothing here can measure on the target.
+        BackendError: TensorRT does not build the result.
     """
     progress = progress or Progress()
     model = Path(model)
@@ -75,11 +80,41 @@ def compile_model(
     if calibration is None:
         raise CalibrationError("compile needs calibration data to choose, refit and quantize by: give --calib")
     if profile.name != "cpu":
-        raise BackendError(f"compiling for {profile.name} needs its runtime, which is not connected to this machine")
+        versions_of(profile)
+    if profile.name != "cpu" or power_mode is not None:
+        profile.power_mode(power_mode)
     shapes = shapes or {}
     job = open_job(model, shapes, progress)
     data = calibration.open(job.dense)
     fit, held_out = data.split(HOLDOUT_FRACTION, seed)
+    if profile.name != "cpu":
+        with progress.step("scoring the original"):
+            judge = open_judge(evaluation, job, OnnxRuntime(threads).load(model).run, held_out)
+        planned = compile_for_device(
+            job,
+            goal,
+            precision,
+            fit,
+            judge,
+            profile,
+            power_mode=power_mode,
+            threads=threads,
+            seed=seed,
+            progress=progress,
+        )
+        with output_folder(out, force=force) as folder:
+            return deliver_planned(
+                job,
+                goal,
+                planned,
+                judge,
+                profile,
+                folder,
+                threads=threads,
+                seed=seed,
+                calibration=data.describe(),
+                progress=progress,
+            )
     stand = open_stand(job, data, shapes, threads)
     with progress.step("scoring the original"):
         judge = open_judge(evaluation, job, stand.runtime.load(model).run, held_out)
@@ -124,5 +159,7 @@ def _goal(
         raise UsageError(f"--sparsity {sparsity!r}: expected auto, none or 2:4")
     if sparsity == "2:4" and profile.name == "cpu":
         raise UsageError("target cpu gains nothing from 2:4 sparsity: onnxruntime has no sparse kernels")
+    if profile.name != "cpu":
+        check_sparsity(sparsity, profile)
     only_lowered = precision != "auto" and latency_ms is speedup is max_drop is None
     return Goal(latency_ms, speedup, max_drop, prune=not only_lowered, quantize=precision != "fp32")

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import onnx_ir as ir
 
-from edgeprune.fusion import Cluster, fuse
+from edgeprune.fusion import Cluster, Fused, fuse
 from edgeprune.kernel import Kernel, Kind
 
 
@@ -23,20 +23,29 @@ def kernels_of(model: ir.Model) -> tuple[Kernel, ...]:
         ModelError: if a tensor's shape is not fully known; the text names the tensor.
     """
     fused = fuse(model)
-    return _join_siblings([_kernel(cluster, fused.shapes) for cluster in fused.clusters])
+    return tuple(kernel_at(launch, fused.shapes) for launch in launches_of(fused))
 
 
-def _join_siblings(kernels: Sequence[Kernel]) -> tuple[Kernel, ...]:
-    """Products of one activation with several weights, such as the projections to Q, K and V, are one launch."""
-    joined: dict[object, Kernel] = {}
-    for i, k in enumerate(kernels):
+def launches_of(fused: Fused) -> tuple[tuple[Cluster, ...], ...]:
+    """The clusters of every launch.
+
+    Products of one activation with several weights, such as the projections to Q, K and V, are one launch.
+    """
+    joined: dict[object, list[Cluster]] = {}
+    for i, cluster in enumerate(fused.clusters):
+        k = _kernel(cluster, fused.shapes)
         alike = k.kind == "matmul" and k.weighted and k.epilogue == "none" and k.repeats == 1 and len(k.reads) == 1
         key = (k.reads, k.rows, k.cin, k.groups, k.quantized) if alike else i
-        first = joined.get(key)
-        if first is not None:
-            k = replace(first, nodes=first.nodes + k.nodes, cout=first.cout + k.cout, writes=first.writes + k.writes)
-        joined[key] = k
-    return tuple(joined.values())
+        joined.setdefault(key, []).append(cluster)
+    return tuple(tuple(clusters) for clusters in joined.values())
+
+
+def kernel_at(launch: Sequence[Cluster], shapes: Mapping[str, tuple[int, ...]]) -> Kernel:
+    """The launch with its tensors in these shapes: those of the model, or of the model with channels removed."""
+    first, *others = (_kernel(cluster, shapes) for cluster in launch)
+    for k in others:
+        first = replace(first, nodes=first.nodes + k.nodes, cout=first.cout + k.cout, writes=first.writes + k.writes)
+    return first
 
 
 def _kernel(cluster: Cluster, shapes: Mapping[str, tuple[int, ...]]) -> Kernel:
@@ -81,9 +90,9 @@ def _side(cluster: Cluster, shapes: Mapping[str, tuple[int, ...]], channels: int
 def _conv(cluster: Cluster, shapes: Mapping[str, tuple[int, ...]]) -> Kernel:
     node = cluster.anchor
     data, weight, out = (shapes[_name(v)] for v in (node.inputs[0], node.inputs[1], node.outputs[0]))
-    groups = _int(node, "group", 1)
     cin, cout = data[1], out[1]
-    depthwise = groups > 1 and groups == cin
+    groups = max(1, cin // weight[1])
+    depthwise = cluster.kind == "depthwise"
     return _make(
         cluster,
         "depthwise" if depthwise else "conv",
@@ -108,7 +117,7 @@ def _conv_transpose(cluster: Cluster, shapes: Mapping[str, tuple[int, ...]]) -> 
     return _make(
         cluster,
         "conv",
-        groups=_int(node, "group", 1),
+        groups=max(1, cout // weight[1]),
         rows=rows,
         cin=cin,
         cout=cout,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,44 @@ class Edge:
     tensor: int
 
 
+class Latency(Protocol):
+    """What the search asks of a latency model, measured or analytic.
+
+    Attributes:
+        edges: between blocks, wherever the formats of two of them may cost time together.
+        sizes: units of every group in the dense network, shape (groups,).
+        block_groups: per block, the groups whose widths its time depends on.
+        call_us: microseconds of an inference besides its blocks and edges.
+        error: typical relative error, as a fraction.
+    """
+
+    @property
+    def edges(self) -> tuple[Edge, ...]: ...  # noqa: D102
+    @property
+    def sizes(self) -> Widths: ...  # noqa: D102
+    @property
+    def block_groups(self) -> tuple[frozenset[int], ...]: ...  # noqa: D102
+    @property
+    def call_us(self) -> float: ...  # noqa: D102
+    @property
+    def error(self) -> float: ...  # noqa: D102
+
+    def formats(self, block: int) -> tuple[Format, ...]:
+        """Formats that the block can run in."""
+
+    def block_us(self, block: int, fmt: Format, widths: Widths) -> float:
+        """Predicted time of one block, microseconds."""
+
+    def edge_us(self, edge: Edge, writer: Format, reader: Format, widths: Widths) -> float:
+        """What the formats of an edge's two blocks cost together, microseconds."""
+
+    def total_us(self, widths: Widths, formats: Sequence[Format]) -> float:
+        """Predicted time of the model, microseconds."""
+
+    def corrected(self, factor: float) -> Latency:
+        """The same model with every time multiplied by ``factor``."""
+
+
 @dataclass(frozen=True, eq=False)
 class LatencyModel:
     """Fitted coefficients of one network on one device.
@@ -44,6 +83,7 @@ class LatencyModel:
         switch_us: microseconds of a change between float and integers: constant, and per element.
         correction: factor on everything, learnt from whole-network measurements.
         error: median relative error over the networks that it was fitted on, as a fraction.
+        call_us: always 0: what an inference takes besides its blocks is in their fitted times.
     """
 
     geometries: tuple[Geometry, ...]
@@ -54,6 +94,12 @@ class LatencyModel:
     switch_us: tuple[float, float]
     correction: float = 1.0
     error: float = 0.0
+    call_us: float = 0.0
+
+    @property
+    def block_groups(self) -> tuple[frozenset[int], ...]:
+        """Per block, the groups whose widths its time depends on."""
+        return tuple(g.groups for g in self.geometries)
 
     def formats(self, block: int) -> tuple[Format, ...]:
         """Formats that the block can run in."""

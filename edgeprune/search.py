@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from edgeprune.errors import BudgetError
 from edgeprune.knapsack import solve_knapsack
-from edgeprune.latency import Format, LatencyModel
+from edgeprune.latency import Format, Latency
 from edgeprune.widths import Widths
 
 ROUNDS = 30
@@ -37,7 +37,7 @@ class Problem:
         format_loss: per block, format -> loss, 0 for the float one; a format that is not named may not be chosen.
     """
 
-    latency: LatencyModel
+    latency: Latency
     levels: tuple[NDArray[np.int64], ...]
     width_loss: tuple[NDArray[np.float64], ...]
     format_loss: tuple[Mapping[Format, float], ...]
@@ -110,11 +110,11 @@ class _State:
             for names, loss in zip(self.format_names, self.problem.format_loss, strict=True)
         )
         self.blocks_of_group: list[list[int]] = [[] for _ in self.problem.levels]
-        self.group_order = tuple(tuple(sorted(g.groups)) for g in model.geometries)
+        self.group_order = tuple(tuple(sorted(groups)) for groups in model.block_groups)
         for b, groups in enumerate(self.group_order):
             for g in groups:
                 self.blocks_of_group[g].append(b)
-        self.edges_of_block: list[list[int]] = [[] for _ in model.geometries]
+        self.edges_of_block: list[list[int]] = [[] for _ in model.block_groups]
         for i, e in enumerate(model.edges):
             self.edges_of_block[e.writer].append(i)
             self.edges_of_block[e.reader].append(i)
@@ -163,7 +163,7 @@ class _State:
         return wide + sum(float(loss[i]) for loss, i in zip(self.format_loss, p.formats, strict=True))
 
     def time(self, p: _Point) -> float:
-        return self.local(p, range(len(self.format_names)))
+        return self.local(p, range(len(self.format_names))) + self.problem.latency.call_us
 
     def local(self, p: _Point, blocks: Sequence[int]) -> float:
         """Time of these blocks and of every edge at them, microseconds."""

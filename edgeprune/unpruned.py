@@ -25,7 +25,7 @@ def best_unpruned(problem: Problem, drop: Callable[[Choice], float], limit: floa
     tried: set[tuple[str, ...]] = set()
     for cap in CAPS:
         choice = fastest_unpruned(_capped(problem, cap * total))
-        if choice.formats in tried or len(set(choice.formats)) < 2:
+        if choice.formats in tried or not any(f.startswith("int8") for f in choice.formats):
             continue
         tried.add(choice.formats)
         if drop(choice) <= limit:
