@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edgeprune import graph as graphs
 from edgeprune.errors import EdgepruneError, PassError
 from edgeprune.groups import Cut
+from edgeprune.passes._edit import remove_dead
 from edgeprune.repair import Repair, RepairFunction, repair_of
 from edgeprune.solve import Analysis
 
@@ -42,6 +43,7 @@ def prune_channels(model: ir.Model, analysis: Analysis, cut: Cut) -> ir.Model:
             _run(function, Repair(node, pruned.graph, kept))
     _slice_initializers(pruned.graph, kept)
     _infer(model, pruned, expected)
+    remove_dead(pruned.graph)  # what the repairs replaced
     return pruned
 
 
