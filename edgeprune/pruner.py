@@ -27,6 +27,9 @@ from edgeprune.targets import load_profile
 
 HOLDOUT_FRACTION = 0.125
 
+COMMON_STEP = 8
+"""Channels that go together where no target is named: there is none that likes fewer."""
+
 
 def prune_model(
     model: Path,
@@ -73,7 +76,7 @@ def prune_model(
     job = open_job(model, shapes or {}, progress, allow_statistic=allow_statistic)
     data, held_out = _open_data(job, calibration, seed)
     name = criterion or ("obs" if data is not None else "l2")
-    step = load_profile(target).channel_step("fp32") if target else 1
+    step = load_profile(target).channel_step("fp32") if target else COMMON_STEP
     with progress.step(f"ranking by {name}"):
         cut = choose(job.analysis, rank(name, job.dense, job.analysis, data, step), ratio, step)
         pruned = prune_channels(job.dense, job.analysis, cut)
