@@ -44,6 +44,7 @@ class Builder:
     refitted: bool = True
     float_format: Format = FLOAT
     _float_models: dict[bytes, ir.Model] = field(default_factory=dict)
+    _bounds: dict[tuple[int, int], tuple[ir.Model, dict[str, tuple[float, float]]]] = field(default_factory=dict)
 
     def cut(self, widths: Widths) -> Cut:
         """Units that stay at these widths: those that the ranking removes last."""
@@ -83,11 +84,14 @@ class Builder:
         """Names of the activations whose ranges `quantized` needs for these nodes."""
         return values_to_quantize(model, int8)
 
-    def bounds(self, model: ir.Model, names: Iterable[str], data: Calibration) -> dict[str, tuple[float, float]]:
+    def bounds(self, model: ir.Model, names: Sequence[str], data: Calibration) -> dict[str, tuple[float, float]]:
         """The range of each of these activations to spread integers over."""
-        counted = histograms(model, names, data, self.threads)
-        ranges = {name: choose_range(h) for name, h in counted.items()}
-        return {name: (r.low, r.high) for name, r in ranges.items()}
+        # The model is kept beside its ranges, so that its id stays its own.
+        _, known = self._bounds.setdefault((id(model), data.items), (model, {}))
+        for name, h in histograms(model, [n for n in names if n not in known], data, self.threads).items():
+            chosen = choose_range(h)
+            known[name] = (chosen.low, chosen.high)
+        return {name: known[name] for name in names}
 
     def integer_nodes(self, model: ir.Model, formats: Sequence[Format]) -> frozenset[str]:
         """Names of the model's nodes that these formats put on integers."""

@@ -69,13 +69,14 @@ def histograms(model: ir.Model, names: Iterable[str], data: Batches, threads: in
     Raises:
         CalibrationError: if a value is NaN or infinite, naming it, or if the data is empty.
     """
+    names = list(names)
+    if not names:
+        return {}
     taps = Taps(model, names, threads)
     low, high = dict.fromkeys(taps.names, np.inf), dict.fromkeys(taps.names, -np.inf)
     for feeds in data.batches():
         for name, x in taps.run(feeds).items():
             low[name], high[name] = min(low[name], float(x.min())), max(high[name], float(x.max()))
-    if not taps.names:
-        return {}
     if not np.isfinite([*low.values(), *high.values()]).all():
         bad = next(n for n in taps.names if not np.isfinite([low[n], high[n]]).all())
         raise CalibrationError(f"activation {bad!r} is not finite on the calibration data, or there is no data")

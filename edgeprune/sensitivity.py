@@ -22,6 +22,9 @@ from edgeprune.latency import Format
 PROBED = (0.75, 0.375)
 """Fractions of a group's width at which the network's output is looked at."""
 
+MOST_SPLITS = 20
+"""How often a stretch of blocks is halved; each time takes two trials."""
+
 NEGLIGIBLE_SHARE = 0.05
 """A stretch of blocks is not looked into when it causes less than this share of the error of all of them together."""
 
@@ -115,11 +118,15 @@ def format_losses(
 def _attribute(
     blocks: Sequence[int], name: Format, error: float, negligible: float, trial: Callable[[Mapping[int, Format]], float]
 ) -> dict[int, float]:
-    """Share of every block in the error that the stretch causes as a whole."""
-    if len(blocks) == 1 or error <= negligible:
-        return {b: error / len(blocks) for b in blocks}
-    middle = len(blocks) // 2
-    found: dict[int, float] = {}
-    for half in (blocks[:middle], blocks[middle:]):
-        found |= _attribute(half, name, trial(dict.fromkeys(half, name)), negligible, trial)
-    return found
+    """Share of every block in the error that the stretch causes as a whole; the worst stretches are halved first."""
+    stretches = [(error, list(blocks))]
+    for _ in range(MOST_SPLITS):
+        open_ones = [i for i, (e, found) in enumerate(stretches) if len(found) > 1 and e > negligible]
+        if not open_ones:
+            break
+        worst = max(open_ones, key=lambda i: stretches[i][0])
+        _, found = stretches.pop(worst)
+        middle = len(found) // 2
+        for half in (found[:middle], found[middle:]):
+            stretches.append((trial(dict.fromkeys(half, name)), half))
+    return {b: e / len(found) for e, found in stretches for b in found}

@@ -11,8 +11,8 @@ import onnx
 from lines import rendered_lines
 from numpy.typing import NDArray
 
-CALIBRATION_LINES, CALIBRATION_SEED = 192, 1
-EVALUATION_LINES, EVALUATION_SEED = 200, 2
+CALIBRATION_LINES, CALIBRATION_SEED = 128, 1
+EVALUATION_LINES, EVALUATION_SEED = 150, 2
 
 
 def calibration() -> Iterator[dict[str, NDArray[np.float32]]]:
