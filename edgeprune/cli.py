@@ -160,13 +160,33 @@ def prune(
 @click.option(
     "--allow-statistic", is_flag=True, help="Also cut axes that LayerNormalization takes its statistics over."
 )
+@click.option("--dot", type=MODEL, metavar="FILE", help="Also draw the groups over the graph, as Graphviz text.")
+@click.option("--html", type=MODEL, metavar="FILE", help="Also draw them as a web page that needs nothing else.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @support.say_how_much
-def inspect(model: Path, why: str | None, shapes: Shapes, allow_statistic: bool, as_json: bool, shown: Shown) -> None:
+def inspect(
+    model: Path,
+    why: str | None,
+    shapes: Shapes,
+    allow_statistic: bool,
+    dot: Path | None,
+    html: Path | None,
+    as_json: bool,
+    shown: Shown,
+) -> None:
     """Show what can be removed from MODEL, and what can not and why, without running it."""
     from edgeprune.inspection import inspect_model
+    from edgeprune.output import write_text
 
     found = inspect_model(model, shapes=shapes, allow_statistic=allow_statistic)
+    if dot is not None:
+        from edgeprune.drawing import to_dot
+
+        write_text(dot, to_dot(found.analysis))
+    if html is not None:
+        from edgeprune.drawing_html import to_html
+
+        write_text(html, to_html(found))
     if why is not None:
         lines = found.why(why)
         if as_json:

@@ -3,11 +3,53 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from edgeprune.solve import Analysis
 
-_GREY = "#dddddd"
+GREY = "#dddddd"
+
+
+@dataclass(frozen=True)
+class Box:
+    """One node as it is drawn.
+
+    Attributes:
+        op: its operator.
+        name: its name.
+        groups: indices into ``analysis.groups`` of those that cut its results.
+        tip: the groups by their id, or why the node's result is frozen.
+        sources: indices of the nodes whose results it reads.
+    """
+
+    op: str
+    name: str
+    groups: tuple[int, ...]
+    tip: str
+    sources: tuple[int, ...]
+
+
+def boxes(analysis: Analysis) -> list[Box]:
+    """One box a node of the graph, in its order: a node stands after its sources."""
+    cut_by: dict[str, list[int]] = {}
+    for g, group in enumerate(analysis.groups):
+        for member in group.members:
+            if member.role == "activation":
+                cut_by.setdefault(member.value, []).append(g)
+    made = {id(v): k for k, node in enumerate(analysis.relations.nodes) for v in node.outputs}
+    out = []
+    for node in analysis.relations.nodes:
+        mine = tuple(dict.fromkeys(g for v in node.outputs for g in cut_by.get(v.name or "", ())))
+        if mine:
+            tip = ", ".join(analysis.groups[g].id for g in mine)
+        else:
+            known = [v.name for v in node.outputs if v.name in analysis.relations.axes]
+            chain = analysis.why(known[0]) if known else []
+            tip = f"frozen: {chain[-1]}" if chain else "nothing to cut"
+        sources = dict.fromkeys(made[id(v)] for v in node.inputs if v is not None and id(v) in made)
+        out.append(Box(node.op_type, node.name or "", mine, tip, tuple(sources)))
+    return out
 
 
 def to_dot(analysis: Analysis) -> str:
@@ -15,40 +57,26 @@ def to_dot(analysis: Analysis) -> str:
 
     The box's tooltip names the groups, or says why the node's result is frozen.
     """
-    groups: dict[str, list[str]] = {}
-    for group in analysis.groups:
-        for member in group.members:
-            if member.role == "activation":
-                groups.setdefault(member.value, []).append(group.id)
-    colour = {group.id: _colour(k) for k, group in enumerate(analysis.groups)}
+    drawn = boxes(analysis)
     lines = ["digraph groups {", '  node [shape=box, style=filled, fontname="sans-serif"];']
-    lines += (f"  {line}" for line in _nodes(analysis, groups, colour))
-    lines += (f"  {line}" for line in _edges(analysis))
+    lines += (f"  {_node(k, box)}" for k, box in enumerate(drawn))
+    lines += (f"  n{source} -> n{k};" for k, box in enumerate(drawn) for source in box.sources)
     return "\n".join([*lines, "}", ""])
 
 
-def _nodes(analysis: Analysis, groups: dict[str, list[str]], colour: dict[str, str]) -> Iterator[str]:
-    for k, node in enumerate(analysis.relations.nodes):
-        mine = list(dict.fromkeys(g for v in node.outputs for g in groups.get(v.name or "", ())))
-        if mine:
-            tip, fill = ", ".join(mine), ":".join(colour[g] for g in mine[:2])
-        else:
-            known = [v.name for v in node.outputs if v.name in analysis.relations.axes]
-            chain = analysis.why(known[0]) if known else []
-            tip, fill = f"frozen: {chain[-1]}" if chain else "nothing to cut", _GREY
-        label = json.dumps(f"{node.op_type}\n{node.name}")
-        yield f"n{k} [label={label}, tooltip={json.dumps(tip)}, fillcolor={json.dumps(fill)}];"
+def _node(k: int, box: Box) -> str:
+    label = json.dumps(f"{box.op}\n{box.name}")
+    fill = ":".join(fills(box.groups))
+    return f"n{k} [label={label}, tooltip={json.dumps(box.tip)}, fillcolor={json.dumps(fill)}];"
 
 
-def _edges(analysis: Analysis) -> Iterator[str]:
-    made = {id(v): k for k, node in enumerate(analysis.relations.nodes) for v in node.outputs}
-    for k, node in enumerate(analysis.relations.nodes):
-        for source in dict.fromkeys(made[id(v)] for v in node.inputs if v is not None and id(v) in made):
-            yield f"n{source} -> n{k};"
+def fills(groups: Sequence[int]) -> list[str]:
+    """At most two colours: of the first two groups, or grey."""
+    return [colour(g) for g in groups[:2]] or [GREY]
 
 
-def _colour(k: int) -> str:
-    """Well-separated light hues, by the golden ratio."""
+def colour(k: int) -> str:
+    """The colour of the group with index ``k``: well-separated light hues, by the golden ratio."""
     import colorsys
 
     red, green, blue = colorsys.hsv_to_rgb(k * 0.618034 % 1.0, 0.45, 0.95)

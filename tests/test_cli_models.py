@@ -108,6 +108,18 @@ def test_inspect_says_what_can_go_and_why_not(net: Path, capsys: pytest.CaptureF
     assert json.loads(run(capsys, "inspect", net, "--why", "w3", "--json")[1])["axes"] == out.splitlines()
 
 
+def test_inspect_draws_the_groups(net: Path, capsys: pytest.CaptureFixture[str]):
+    dot, html = net.parent / "g.dot", net.parent / "g.html"
+    code, out, _ = run(capsys, "inspect", net, "--dot", dot, "--html", html, "--json")
+    assert code == 0
+    assert json.loads(out)["groups"]
+    assert dot.read_text().startswith("digraph groups {")
+    assert html.read_text().startswith("<!DOCTYPE html>")
+    code, sentence = refused(capsys, "inspect", net, "--html", net.parent / "missing" / "g.html")
+    assert code == 2
+    assert "missing" in sentence
+
+
 def test_profile_measures_a_model(net: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("EDGEPRUNE_CACHE", str(net.parent / "cache"))
     code, _, _ = run(capsys, "profile", net, "--target", "cpu", "-o", net.parent / "profile.json", "-q")
