@@ -85,7 +85,7 @@ def compile_model(
         profile.power_mode(power_mode)
     shapes = shapes or {}
     job = open_job(model, shapes, progress)
-    data = calibration.open(job.dense)
+    data = calibration.open(job.fixed if calibration.source == "random" and shapes else job.dense)
     fit, held_out = data.split(HOLDOUT_FRACTION, seed)
     if profile.name != "cpu":
         with progress.step("scoring the original"):
