@@ -1,4 +1,4 @@
-"""Shapes that ONNX's inference gives up on where a dimension is symbolic: a sweep from where it lost a symbol.
+"""Shapes that ONNX's inference gives up on: a sweep from where it lost a symbol, or has no rule for an operator.
 
 ONNX's code multiplies sizes only where they are numbers: a Resize by 1 along a symbolic batch, or a Reshape that
 merges it with other axes, yields an unknown size, and all that follows is unknown too.
@@ -29,6 +29,9 @@ def refine(model: ir.Model) -> None:
         rule = _RULES.get(node.op_type)
         dims = rule(node) if rule is not None else None
         if dims is not None:
+            source = node.inputs[0]
+            if node.outputs[0].type is None and source is not None:
+                node.outputs[0].type = source.type  # none of these operators changes it
             _improve(node.outputs[0], dims, improved)
         elif any(value in improved for value in node.inputs):
             for value, found in _infer_node(node, version, imports).items():
@@ -119,6 +122,11 @@ def _flatten(node: ir.Node) -> tuple[Dim, ...] | None:
     return tuple(None if half is None else quotient(half, one) for half in halves)
 
 
+def _same(node: ir.Node) -> tuple[Dim, ...] | None:
+    """ONNX has no inference for some normalizations."""
+    return _dims(node.inputs[0])
+
+
 def _resize(node: ir.Node) -> tuple[Dim, ...] | None:
     """Axes that are scaled by 1 keep their symbol; others that are not numbers stay unknown."""
     source = _dims(node.inputs[0])
@@ -132,6 +140,8 @@ def _resize(node: ir.Node) -> tuple[Dim, ...] | None:
 
 _RULES: dict[str, Callable[[ir.Node], tuple[Dim, ...] | None]] = {
     "Flatten": _flatten,
+    "GroupNormalization": _same,
+    "MeanVarianceNormalization": _same,
     "Reshape": _reshape,
     "Resize": _resize,
     "Upsample": _resize,

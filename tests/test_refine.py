@@ -27,6 +27,15 @@ def test_a_symbolic_batch_is_kept(node: str, constants: dict[str, np.ndarray], s
     assert output_shape(model) == shape
 
 
+@pytest.mark.parametrize(
+    "node", ["GroupNormalization<num_groups=2>(x, s, b)", "MeanVarianceNormalization<axes=[0, 2, 3]>(x)"]
+)
+def test_a_normalization_that_onnx_has_no_inference_for(node: str) -> None:
+    scales = {name: np.ones(4, np.float32) for name in "sb"}
+    text = f"g (float[batch,4,6,6] x) => (float[k,l,m,n] z) {{ h = {node}\n y = GlobalAveragePool(h)\n z = Relu(y) }}"
+    assert output_shape(parse(text, opset=21, **scales)) == "[batch,4,1,1]"
+
+
 def test_a_round_trip_through_windows_finds_the_batch_again() -> None:
     text = """g (float[batch,56,56,2] x) => (float y) {
         a = Reshape(x, t1)

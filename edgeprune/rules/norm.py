@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from edgeprune.dims import NodeView, Rel, rule
 from edgeprune.errors import RuleError
 from edgeprune.repair import Repair, repair
@@ -42,12 +44,15 @@ def group_norm(n: NodeView) -> Rel:
 
 @repair("GroupNormalization")
 def group_norm_groups(fix: Repair) -> None:
-    """The number of groups that are left."""
+    """The number of groups that are left, each of them whole or cut as far as the others."""
     groups = fix.view.attr("num_groups")
-    per_group = fix.old_length(0, 1) // groups
-    if fix.length(0, 1) % per_group:
-        raise RuleError("channels of a group went without the group")
-    fix.set_attr("num_groups", fix.length(0, 1) // per_group)
+    kept = fix.kept(0, 1)
+    if kept is None:
+        return
+    _, left = np.unique(kept // (fix.old_length(0, 1) // groups), return_counts=True)
+    if (left != left[0]).any():
+        raise RuleError("some groups would keep more channels than others")
+    fix.set_attr("num_groups", len(left))
 
 
 def _last_axes(n: NodeView, operands: int) -> Rel:

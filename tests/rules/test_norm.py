@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from edgeprune.passes.prune_channels import prune_channels
 from edgeprune.solve import analyse
-from edgeprune.testing import error, random_cut, verify
+from edgeprune.testing import error, feeds_for, random_cut, run, verify
 from tests.models import single
 from tests.rules.cases import Case, cases, check
 
@@ -64,6 +65,35 @@ def test_statistics_are_taken_over_what_is_left_if_allowed(op: str) -> None:
     assert verify(model).groups == ()
     loose = analyse(model, allow_statistic=True)
     assert [g.size for g in loose.groups] == [6]
+
+
+@pytest.mark.parametrize(("kind", "groups"), [("group", 1), ("dim", 2)])
+def test_group_normalisation_over_what_is_left(kind: str, groups: int) -> None:
+    model = single(
+        """g (float[1,3,4,4] x) => (float[1,4,4,4] y) {
+            h = Conv(x, w1)
+            n = GroupNormalization<num_groups=2, epsilon=0.001>(h, s, b)
+            y = Conv(n, w2)
+        }""",
+        21,
+        w1=(8, 3, 1, 1),
+        s=(8,),
+        b=(8,),
+        w2=(4, 8, 1, 1),
+    )
+    analysis = analyse(model, allow_statistic=True)
+    (cut,) = ({g.id: np.arange(0, g.size, 2)} for g in analysis.groups if g.kind == kind)
+    k = analysis.kept(cut)["w1", 0]
+    w = {name: v.const_value.numpy().astype(np.float64) for name, v in model.graph.initializers.items()}
+    feeds = feeds_for(model, 0)
+    h = np.einsum("oi,nihw->nohw", w["w1"][k, :, 0, 0], feeds["x"])
+    flat = h.reshape(1, groups, -1)
+    spread = np.sqrt(flat.var(axis=2, keepdims=True) + 1e-3)
+    n = ((flat - flat.mean(axis=2, keepdims=True)) / spread).reshape(h.shape)
+    n = n * w["s"][k, None, None] + w["b"][k, None, None]
+    want = np.einsum("oi,nihw->nohw", w["w2"][:, k, 0, 0], n)
+    (have,) = run(prune_channels(model, analysis, cut), feeds)
+    np.testing.assert_allclose(have, want, rtol=0, atol=1e-5 * np.abs(want).max())
 
 
 def test_a_layer_norm_spelled_out_is_frozen_too() -> None:
