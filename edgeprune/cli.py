@@ -203,6 +203,9 @@ def inspect(
 @click.argument("model", type=MODEL)
 @click.argument("other", type=MODEL, required=False)
 @click.option("--target", default="cpu", show_default=True, help="The device to measure on.")
+@click.option(
+    "--device", metavar="ADDRESS", help="Where it is: ssh://user@host[:port], or local [default: this process]."
+)
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of a CPU target.")
 @support.shape_option
 @click.option("--seconds", type=POSITIVE, default=10, show_default=True, help="Measure for at most so long.")
@@ -212,6 +215,7 @@ def bench(
     model: Path,
     other: Path | None,
     target: str,
+    device: str | None,
     threads: int,
     shapes: Shapes,
     seconds: float,
@@ -219,12 +223,25 @@ def bench(
     shown: Shown,
 ) -> None:
     """Measure MODEL's latency, and OTHER's against it, in turns of 0.15 s."""
-    from edgeprune.bench_models import bench_models
-
     models = [model] if other is None else [model, other]
-    result = bench_models(
-        models, target=target, threads=threads, shapes=shapes, max_seconds=seconds, progress=shown.progress()
-    )
+    if device is None:
+        from edgeprune.bench_models import bench_models
+
+        result = bench_models(
+            models, target=target, threads=threads, shapes=shapes, max_seconds=seconds, progress=shown.progress()
+        )
+    else:
+        from edgeprune.bench_device import bench_on_device
+
+        result = bench_on_device(
+            models,
+            device,
+            target=target,
+            threads=threads,
+            shapes=shapes,
+            max_seconds=seconds,
+            progress=shown.progress(),
+        )
     if as_json:
         support.print_json(result.to_json())
         return

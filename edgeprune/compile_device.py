@@ -133,6 +133,7 @@ def compile_for_device(
         step = profile.channel_step(INT8 if precision == "int8" else formats[0])
         gpu = gpu_network(fixed, job.analysis, device, formats, step=step, error=error)
         dense = model_latency_us(fixed, profile, "fp32", power_mode=power_mode)
+        _check_reachable(gpu, goal, dense.latency_ms * 1e3, 1 + error)
     with progress.step("ranking units"):
         rankings = rank("obs", job.dense, job.analysis, data, _RANKING_STEP, seed) if goal.prune else {}
     builder = TensorRtBuilder(
@@ -212,7 +213,7 @@ def _choose(
     progress: Progress,
 ) -> Choice:
     if goal.has_budget:
-        return _within_budget(problem, _allowed_us(goal, baseline_us, margin), baseline_us, margin)
+        return search(problem, _allowed_us(goal, baseline_us, margin))
     best = min(variants.values(), key=lambda c: c.latency_us)
     if goal.prune and len(problem.latency.sizes):
         return least_latency(problem, best, lambda c: drop(c) <= limit, progress)
@@ -236,14 +237,26 @@ def _allowed_us(goal: Goal, baseline_us: float, margin: float) -> float:
     return float("inf") if budget_us is None else budget_us / margin
 
 
-def _within_budget(problem: Problem, allowed_us: float, baseline_us: float, margin: float) -> Choice:
-    try:
-        return search(problem, allowed_us)
-    except BudgetError as error:
-        least_us = fastest(problem).latency_us
+def _check_reachable(gpu: GpuNetwork, goal: Goal, baseline_us: float, margin: float) -> None:
+    """Refuse a budget that nothing can meet before any work is done for it.
+
+    Raises:
+        BudgetError: the text says what can be met.
+    """
+    if not goal.has_budget:
+        return
+    latency = gpu.latency
+    free = Problem(
+        latency,
+        gpu.levels,
+        tuple(np.zeros(len(v)) for v in gpu.levels),
+        tuple(dict.fromkeys(latency.formats(b), 0.0) for b in range(len(latency.launches))),
+    )
+    least_us, allowed_us = fastest(free).latency_us, _allowed_us(goal, baseline_us, margin)
+    if least_us > allowed_us:
         raise BudgetError(
             f"the budget of {allowed_us * margin / 1e3:.3f} ms can't be met: with the profile's error as margin "
             f"{allowed_us / 1e3:.3f} ms may be predicted, and the fastest network is predicted to take "
             f"{least_us / 1e3:.3f} ms, {baseline_us / least_us:.2f}x as fast as the original "
             f"({baseline_us / 1e3:.3f} ms); --latency-ms {np.ceil(least_us * margin) / 1e3:.3f} can be met"
-        ) from error
+        )

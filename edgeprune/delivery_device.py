@@ -61,8 +61,9 @@ def deliver_planned(
             predicted_ms=predicted_ms,
             seed=seed,
         ).save(folder / "plan.json")
-        command = command_for(planned.model, profile, shapes)
-        (folder / VERIFY).write_text(verify_script(command, predicted_ms, planned.gpu.latency.error), encoding="utf-8")
+        command, bench = command_for(planned.model, profile, shapes), bench_line(profile, shapes)
+        script = verify_script(command, bench, predicted_ms, planned.gpu.latency.error)
+        (folder / VERIFY).write_text(script, encoding="utf-8")
         (folder / VERIFY).chmod(0o755)
     with progress.step("scoring the result"):
         accuracy = judge.accuracy(simulation.load(planned.model, threads).run)
@@ -80,7 +81,12 @@ def deliver_planned(
         seed=seed,
         calibration=calibration,
         refused=refusals_of(job.analysis),
-        warnings=(*notes, *_warnings(planned, goal, accuracy, judge), f"to measure it, on the device: {command}"),
+        warnings=(
+            *notes,
+            *_warnings(planned, goal, accuracy, judge),
+            f"to measure it, on the device: {command}",
+            f"or from here: {bench}",
+        ),
     )
     write_report(folder, report)
     return report
@@ -106,7 +112,14 @@ def command_for(model: ir.Model, profile: Profile, shapes: Mapping[str, tuple[in
     return shlex.join(command)
 
 
-def verify_script(command: str, predicted_ms: float, error: float) -> str:
+def bench_line(profile: Profile, shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """The ``edgeprune bench`` command that holds the result against the dense model on the device, over SSH."""
+    stated = [f"--shape={name}={'x'.join(map(str, shape))}" for name, shape in shapes.items()]
+    command = ["edgeprune", "bench", "dense.onnx", "model.onnx", "--target", profile.name]
+    return shlex.join([*command, "--device", "ssh://USER@DEVICE", *stated])
+
+
+def verify_script(command: str, bench: str, predicted_ms: float, error: float) -> str:
     """A shell script to run beside ``model.onnx`` on the device."""
     return "\n".join(
         [
@@ -114,6 +127,8 @@ def verify_script(command: str, predicted_ms: float, error: float) -> str:
             "# Builds model.onnx with TensorRT's trtexec on the device that it was compiled for, and times it there.",
             f"# Predicted, not measured: {predicted_ms:.4g} ms, typical error {error:.0%}. Compare it with the",
             '# median of "GPU Compute Time". For steady figures lock the clocks first: sudo jetson_clocks',
+            "# From another machine, where edgeprune is installed:",
+            f"#   {bench}",
             "set -eu",
             'cd "$(dirname "$0")"',
             f'PATH="$PATH:{_PLACES}"',

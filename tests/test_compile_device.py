@@ -107,6 +107,7 @@ def test_the_command_for_the_device_is_written_and_printed(compiled: Path) -> No
     assert "--stronglyTyped" in script
     assert "--optShapes=x:1x3x160x160" in script
     assert "Predicted, not measured" in script
+    assert "edgeprune bench dense.onnx model.onnx --target orin-nano-8 --device ssh:" in script
     subprocess.run(["sh", "-n", str(compiled / "verify.sh")], check=True)
     assert any("trtexec --onnx=model.onnx" in text for text in Report.load(compiled).warnings)
 
