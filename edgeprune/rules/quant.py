@@ -18,7 +18,9 @@ def _relation(n: NodeView, zeros: Zeros | None) -> Rel:
     scale = {0: "", 1: f"a{k}" if k >= 0 else "1"}.get(n.rank(1))
     if scale is None:
         raise RuleError("its scale has more than one axis")
-    terms = [axes(rank), scale] + [scale if n.rank(2) == n.rank(1) else "."] * (n.inputs - 2)
+    terms = [axes(rank), scale]
+    if n.inputs > 2:
+        terms.append(scale if n.has(2) and n.rank(2) == n.rank(1) else ".")
     return Rel(f"{', '.join(terms)} -> {axes(rank)}", zeros=zeros)
 
 
