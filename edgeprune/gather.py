@@ -28,27 +28,32 @@ class Sampling:
     covariance, between bounds.
 
     Attributes:
-        products: multiplications spent on a layer's covariance, rows times squared features.
+        products: multiplications spent on a layer's covariances, rows times features times features and outputs.
         rows_per_feature: patches per feature at the least; with fewer a fit follows their noise.
+        most_rows_per_feature: patches per feature beyond which a fit hardly changes; it bounds narrow layers.
         least_rows: patches at the least (all, where there are fewer).
         most_rows: patches at the most.
         seed: of the choice of positions.
     """
 
-    products: float = 6e10
+    products: float = 2.5e10
     rows_per_feature: float = 4.0
+    most_rows_per_feature: float = 128.0
     least_rows: int = 8192
     most_rows: int = 65_536
     seed: int = 0
 
-    def rows(self, features: int) -> int:
-        """Patches wanted for a layer."""
-        affordable = min(self.most_rows, round(self.products / features**2))
-        return max(self.least_rows, round(self.rows_per_feature * features), affordable)
+    def rows(self, features: int, outputs: int = 0) -> int:
+        """Patches wanted for a layer; ``outputs`` where its outputs are gathered too."""
+        affordable = round(self.products / (features * (features + outputs)))
+        useful = min(self.most_rows, round(self.most_rows_per_feature * features))
+        return max(self.least_rows, round(self.rows_per_feature * features), min(affordable, useful))
 
-    def choose(self, rng: np.random.Generator, positions: int, features: int, share: float) -> NDArray[np.int64]:
+    def choose(
+        self, rng: np.random.Generator, positions: int, features: int, share: float, outputs: int = 0
+    ) -> NDArray[np.int64]:
         """Sorted positions to take from one batch that holds ``share`` of all samples."""
-        wanted = max(1, round(self.rows(features) * share))
+        wanted = max(1, round(self.rows(features, outputs) * share))
         if wanted >= positions:
             return np.arange(positions)
         return np.sort(rng.choice(positions, wanted, replace=False)).astype(np.int64)

@@ -26,6 +26,9 @@ DOUBLE_PRECISION_FEATURES = 1024
 """Up to so many features products are made in float64; above, in float32 of centred rows, summed in float64."""
 
 
+SCORED_VALUES = 4_000_000
+"""Held-out outputs that a damping is judged by."""
+
 SMALL_FEATURES = 64
 """Up to so many features all groups (of a depthwise layer, say) are worked on at once."""
 
@@ -146,15 +149,18 @@ def refit(
     """
     matrix = matrix.astype(np.float64)
     mean_x, mean_y = fitted.means() if intercept else (np.zeros(1), np.zeros(1))
-    x = np.concatenate([rows for rows, _ in held_out], axis=1) - mean_x[..., None, :]
-    y = np.concatenate([rows for _, rows in held_out], axis=1) - mean_y[..., None, :]
+    values = sum(rows.size for _, rows in held_out)
+    every = max(1, values // SCORED_VALUES)  # a head with thousands of classes is scored on fewer rows
+    x = np.concatenate([rows[:, ::every] for rows, _ in held_out], axis=1) - mean_x[..., None, :]
+    y = np.concatenate([rows[:, ::every] for _, rows in held_out], axis=1) - mean_y[..., None, :]
     energy = float(((y - y.mean(axis=1, keepdims=True)) ** 2).sum()) or 1.0
     residual = y - x @ matrix.transpose(0, 2, 1)
     before = float((residual**2).sum()) / energy
     best, best_damping = before, np.inf
     c_xx, c_yx = fitted.covariances(intercept) if len(dampings) else (np.zeros(0), np.zeros(0))
+    left = c_yx - matrix @ c_xx if len(dampings) else c_yx
     for damping in sorted(dampings, reverse=True):
-        step = _solve(c_xx, c_yx - matrix @ c_xx, damping)
+        step = _solve(c_xx, left, damping)
         if step is None:
             break
         error = float(((residual - x @ step.transpose(0, 2, 1)) ** 2).sum()) / energy

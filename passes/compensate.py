@@ -209,7 +209,7 @@ def _rows(
                 original = original.take(kept[target.skip, axis], axis=axis)
         wanted = wanted + (original - present)
     x = networks[1].read(layer.input, batch)
-    chosen = sampling.choose(rng, layer.positions(x.shape), layer.features, share)
+    chosen = sampling.choose(rng, layer.positions(x.shape), layer.features, share, layer.outputs)
     rows, targets = layer.rows(x, chosen), layer.targets(wanted, chosen)
     require_finite(rows, layer.input)
     require_finite(targets, layer.output)
