@@ -8,7 +8,7 @@ from html import escape
 from edgeprune.drawing import Box, boxes, colour, fills
 from edgeprune.inspection import Inspection, causes
 
-_WIDTH, _HEIGHT, _COLUMN, _ROW = 132, 34, 148, 62
+_WIDTH, _HEIGHT, _COLUMN, _ROW, _BOW = 132, 34, 172, 62, 90
 
 _STYLE = """
 :root { color-scheme: light dark; --line: light-dark(#d8dde3, #3a4149); --soft: light-dark(#5b6672, #9aa5b1) }
@@ -78,7 +78,7 @@ def layout(sources: Sequence[Sequence[int]]) -> list[tuple[float, int]]:
 
 def _svg(drawn: Sequence[Box]) -> str:
     places = [(8 + x * _COLUMN, 8 + y * _ROW) for x, y in layout([box.sources for box in drawn])]
-    width = max((x for x, _ in places), default=0) + _COLUMN
+    width = max((x for x, _ in places), default=0) + _WIDTH + _BOW
     height = max((y for _, y in places), default=0) + _ROW
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" role="img">\n'
@@ -88,13 +88,19 @@ def _svg(drawn: Sequence[Box]) -> str:
 
 
 def _edges(drawn: Sequence[Box], places: Sequence[tuple[float, float]]) -> Iterator[str]:
+    """To the next row straight down; past other rows in a bow to the right, or the nodes between would hide it."""
     for box, (x, y) in zip(drawn, places, strict=True):
         for source in box.sources:
             x0, y0 = places[source]
-            a, b, bottom = x0 + _WIDTH / 2, x + _WIDTH / 2, y0 + _HEIGHT
-            bend = (y - bottom) / 2
-            curve = f"C{a:.0f} {bottom + bend:.0f} {b:.0f} {y - bend:.0f} {b:.0f} {y:.0f}"
-            yield f'<path d="M{a:.0f} {bottom:.0f}{curve}"/>'
+            if y - y0 > _ROW:
+                x1, x2, y1, y2 = x0 + _WIDTH, x + _WIDTH, y0 + _HEIGHT / 2, y + _HEIGHT / 2
+                far = max(x1, x2) + min(_BOW, 12 + (y - y0) / 12)
+                curve = f"M{x1:.0f} {y1:.0f}C{far:.0f} {y1:.0f} {far:.0f} {y2:.0f} {x2:.0f} {y2:.0f}"
+            else:
+                x1, x2, y1 = x0 + _WIDTH / 2, x + _WIDTH / 2, y0 + _HEIGHT
+                middle = (y1 + y) / 2
+                curve = f"M{x1:.0f} {y1:.0f}C{x1:.0f} {middle:.0f} {x2:.0f} {middle:.0f} {x2:.0f} {y:.0f}"
+            yield f'<path d="{curve}"/>'
 
 
 def _box(box: Box, place: tuple[float, float]) -> str:
