@@ -146,7 +146,7 @@ class Fidelity:
             pairs = _paired_outputs(self.reference(feeds), run(feeds))
             if self.classifies:
                 for wanted, got in pairs:
-                    if _is_classifier(wanted):
+                    if is_classifier(wanted):
                         same = wanted.argmax(axis=-1) == _nan_last(got).argmax(axis=-1)
                         hits, total = hits + int(same.sum()), total + same.size
                 continue
@@ -161,7 +161,7 @@ class Fidelity:
 def fidelity(reference: Run, held_out: Calibration) -> Fidelity:
     """Fidelity to a reference model; whether it classifies is seen from its outputs on the first batch."""
     for feeds in held_out.batches():
-        return Fidelity(reference, held_out, any(_is_classifier(output) for output in reference(feeds)))
+        return Fidelity(reference, held_out, any(is_classifier(output) for output in reference(feeds)))
     raise CalibrationError(f"{held_out.describe()}: there is nothing to hold a model against")
 
 
@@ -214,7 +214,7 @@ def _nan_last(scores: Array) -> Array:
     return np.nan_to_num(scores, nan=-np.inf, posinf=np.inf, neginf=-np.inf) if scores.dtype.kind == "f" else scores
 
 
-def _is_classifier(output: Array) -> bool:
+def is_classifier(output: Array) -> bool:
     """Whether an output holds logits (samples, classes) or probabilities over its last axis."""
     if output.dtype.kind != "f" or output.ndim < 2 or output.shape[-1] < 2:
         return False

@@ -1,6 +1,6 @@
 """One group cut and its consumers refitted from the dense network's own inputs: the quick form of compensation.
 
-Closed form from covariances that are gathered once for all widths (``ALGORITHMS``, section "one formula"; CORP):
+Closed form from covariances that are gathered once for all widths (the formula of CORP and OBC):
 
     W_S <- W_S + W_P B      b <- b + W_P (m_P - B m_S)      B = C_PS (C_SS + r I)^-1
 

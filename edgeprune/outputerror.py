@@ -2,10 +2,10 @@
 
 Per output, without labels:
 
-    class scores     mean KL divergence of the softmax, nats (the distillation loss of Hinton et al. 2015 at
-    temperature 1) anything else    squared error over variance, channel by channel, averaged over the channels, so
-    that boxes in pixels do not
-                     drown class scores
+* class scores: mean KL divergence of the softmax over the last axis, nats (the distillation loss of Hinton et al. 2015
+  at temperature 1);
+* anything else: squared error over variance, channel by channel, averaged over the channels, so that boxes in pixels
+  do not drown class scores;
 
 and the outputs' errors are averaged.
 """
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from edgeprune.backends.onnxruntime import OnnxRuntime
 from edgeprune.calibrate import Calibration
 from edgeprune.errors import CalibrationError
+from edgeprune.evaluate import is_classifier
 
 Array = NDArray[Any]
 
@@ -52,31 +53,26 @@ class Probe:
 def output_error(reference: Sequence[Array], outputs: Sequence[Array]) -> float:
     """Error of ``outputs`` against ``reference``, lists of arrays whose first axis is the samples."""
     errors = [
-        _divergence(a, b) if is_class_scores(a) else _relative_error(a, b)
+        _divergence(a, b) if is_classifier(a) else _relative_error(a, b)
         for a, b in zip(reference, outputs, strict=True)
         if a.dtype.kind == "f"
     ]
     return float(np.mean(errors)) if errors else 0.0
 
 
-def is_class_scores(output: Array) -> bool:
-    """Whether an output is (samples, classes)."""
-    return output.ndim == 2 and output.shape[1] > 1
-
-
 def _divergence(reference: Array, output: Array) -> float:
-    if not np.isfinite(output).all():
+    if reference.shape != output.shape or not np.isfinite(output).all():
         return WORST
     p, q = _log_softmax(reference), _log_softmax(output)
-    return float((np.exp(p) * (p - q)).sum(axis=1).mean())
+    return float((np.exp(p) * (p - q)).sum(axis=-1).mean())
 
 
 def _log_softmax(scores: Array) -> NDArray[np.float64]:
     x = scores.astype(np.float64)
-    if (x >= 0).all() and np.allclose(x.sum(axis=1), 1.0, rtol=0, atol=1e-3):
+    if (x >= 0).all() and np.abs(x.sum(axis=-1) - 1).max(initial=0) < 1e-2:
         return np.asarray(np.log(np.maximum(x, 1e-12)))
-    x = x - x.max(axis=1, keepdims=True)
-    return np.asarray(x - np.log(np.exp(x).sum(axis=1, keepdims=True)))
+    x = x - x.max(axis=-1, keepdims=True)
+    return np.asarray(x - np.log(np.exp(x).sum(axis=-1, keepdims=True)))
 
 
 def _relative_error(reference: Array, output: Array) -> float:

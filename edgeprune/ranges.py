@@ -7,8 +7,8 @@ squared quantization error wins, tensor by tensor:
     max       the extremes
     p99.999   the central 99.999% of the values
     p99.99    the central 99.99%
-    mse       the range that minimises the expected squared error over a grid of shrink factors (Nagel et al. 2021,
-    section 3.1.1) entropy   the range that minimises the KL divergence to the float histogram (Migacz 2017)
+    mse       the range of least expected squared error over a grid of shrink factors (Nagel et al. 2021, section 3.1.1)
+    entropy   the range of least KL divergence to the float histogram (Migacz 2017)
 
 The error model counts rounding inside the range (step^2 / 12) and clipping outside it.
 """

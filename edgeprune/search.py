@@ -1,4 +1,4 @@
-"""Budget -> widths and formats: the joint choice of ``ALGORITHMS``, section "the joint choice".
+"""Budget -> widths and formats: one joint choice.
 
 Every group chooses a width and every block a format. Losses add up; times do not: a convolution's time is a product
 of the widths on its two sides, and a block next to integers costs less in integers. So the times are linearised

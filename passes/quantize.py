@@ -7,9 +7,8 @@ are uint8 with a zero point, weights int8 with zero point 0.
 Precision is chosen node by node. Three kinds of integer nodes differ in what happens to their output:
 
     convolution, addition, product, sigmoid, pooling ...   quantized
-    MatMul, Gemm                                           quantized only if an integer node reads it: onnxruntime has
-    kernels
-                                                           that take integers and give floats
+    MatMul, Gemm                                           quantized only if an integer node reads it: there are
+                                                           kernels that take integers and give floats
     MaxPool, Reshape, Split, nearest Resize ...            in and out share one scale: the integers are only moved
 
 A Relu or Clip after an integer node costs nothing: the value in between stays unquantized, and the range of the
