@@ -1,9 +1,8 @@
 """What the solver finds: groups of units that can be removed, and what is frozen, with the reason.
 
-A *unit* is the smallest thing that can be removed on its own: one channel, one attention head, one
-query/key dimension. A *group* is a set of interchangeable units that touch the same axes of the same
-tensors. An axis that is a product, such as ``(head dim)``, belongs to several groups: a position of it goes when a unit of
-any of them goes.
+A *unit* is the smallest thing that can be removed on its own: one channel, one attention head, one query/key
+dimension. A *group* is a set of interchangeable units that touch the same axes of the same tensors. An axis that is a
+product, such as ``(head dim)``, belongs to several groups: a position of it goes when a unit of any of them goes.
 """
 
 from __future__ import annotations
@@ -61,7 +60,7 @@ class Ranking:
 
     Attributes:
         order: units, the first to go first, shape (size,).
-        loss: predicted loss after removing the first k units, shape (size + 1,), starting at 0; its unit is the criterion's.
+        loss: predicted loss after removing the first k units, shape (size + 1,), starting at 0, in the criterion's unit.
     """
 
     order: NDArray[np.int64]

@@ -127,6 +127,6 @@ def _attribute(
         worst = max(open_ones, key=lambda i: stretches[i][0])
         _, found = stretches.pop(worst)
         middle = len(found) // 2
-        for half in (found[:middle], found[middle:]):
-            stretches.append((trial(dict.fromkeys(half, name)), half))
+        halves = (found[:middle], found[middle:])
+        stretches += [(trial(dict.fromkeys(half, name)), half) for half in halves]
     return {b: e / len(found) for e, found in stretches for b in found}
