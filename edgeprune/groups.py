@@ -60,7 +60,7 @@ class Ranking:
 
     Attributes:
         order: units, the first to go first, shape (size,).
-        loss: predicted loss after removing the first k units, shape (size + 1,), starting at 0, in the criterion's unit.
+        loss: predicted loss after removing the first k units, shape (size + 1,), from 0 on, in the criterion's unit.
     """
 
     order: NDArray[np.int64]
