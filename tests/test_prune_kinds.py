@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,17 @@ def test_opset_7(tmp_path: Path) -> None:
     out = prune(model, tmp_path)
     hold(out, 1e-4)
     assert {(16, 3, 3, 3), (16, 16, 3, 3)} <= set(sizes(out).values())
+
+
+def test_the_oracle_notices_what_was_not_zeroed(tmp_path: Path) -> None:
+    out = prune(build(CONVOLUTIONS.format(t="float"), CONVOLUTION_WEIGHTS), tmp_path)
+    hold(out, 1e-4)
+    plan = oracle.plan_of(out)
+    for entry in plan["initializers"].values():
+        for axis in entry.values():
+            axis["role"] = "pointwise"
+    (out / "plan.json").write_text(json.dumps(plan))
+    assert oracle.error(out) > 0.1
 
 
 def quantized() -> onnx.ModelProto:
