@@ -73,9 +73,19 @@ def layers_of(
     ]
 
 
-def sizes_of(before: ir.Model, before_file: Path, after: ir.Model, after_file: Path) -> Sizes:
-    """Bytes, parameters and multiply-accumulates before and after; quantized weights count, their scales too."""
-    return Sizes(_size(before, before_file), _size(after, after_file))
+def sizes_of(job: Job, result: ir.Model, file: Path) -> Sizes:
+    """Bytes, parameters and multiply-accumulates at the job's fixed shapes, before and after; scales count too.
+
+    Args:
+        job: the model as it came in.
+        result: what came out.
+        file: where it was saved.
+    """
+    if result is job.original:  # not canonical: its nodes may bear no names to count by
+        result = job.dense
+    fixed = {str(v.name): tuple(int(str(d)) for d in v.shape or ()) for v in job.fixed.graph.inputs}
+    after = graph.infer_shapes(graph.clone(result), fixed)
+    return Sizes(_size(job.fixed, job.path), _size(after, file))
 
 
 def refusals_of(analysis: Analysis) -> tuple[Refusal, ...]:

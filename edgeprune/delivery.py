@@ -85,7 +85,7 @@ def deliver(
         ),
         predicted=Prediction(compiled.baseline_us / 1e3, choice.latency_us / 1e3, "measured", compiled.latency.error),
         accuracy=accuracy,
-        sizes=sizes_of(job.dense, job.path, model, folder / "model.onnx"),
+        sizes=sizes_of(job, model, folder / "model.onnx"),
         versions=installed_versions(),
         seconds=progress.seconds,
         seed=machine.seed,

@@ -75,7 +75,7 @@ def deliver_planned(
         budget=Budget(goal.latency_ms, goal.speedup, goal.max_drop, None),
         predicted=Prediction(planned.baseline_us / 1e3, predicted_ms, "analytic", planned.gpu.latency.error),
         accuracy=accuracy,
-        sizes=sizes_of(job.dense, job.path, planned.model, folder / "model.onnx"),
+        sizes=sizes_of(job, planned.model, folder / "model.onnx"),
         versions=installed_versions(),
         seconds=progress.seconds,
         seed=seed,

@@ -95,7 +95,7 @@ def prune_model(
             target=target or "none",
             model=ModelFile(model.name, job.sha256),
             outcome=_outcome(len(cut), len(job.analysis.groups), ratio),
-            sizes=sizes_of(job.dense, model, pruned, folder / "model.onnx"),
+            sizes=sizes_of(job, pruned, folder / "model.onnx"),
             versions=installed_versions(),
             seconds=progress.seconds,
             seed=seed,

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from edgeprune import graph as graphs
 from edgeprune.errors import PassError
+from edgeprune.passes._edit import remove_dead
 from edgeprune.passes.edit import add_initializer, add_node, naming
 from edgeprune.passes.qdq import Refused, asymmetric_scale, insert_qdq, quantize, quantize_weight
 
@@ -109,6 +110,7 @@ def quantize_x86(
             _quantize_constants(copy, nodes[name], scales, weight_bits)
         for v in values:
             _insert(copy, v, chosen, *scales[v])
+    remove_dead(copy.graph)  # the float weights
     return copy
 
 

@@ -88,6 +88,13 @@ def test_a_relu_absorbed_by_the_convolution_needs_no_range_between() -> None:
     assert "c" not in values_to_quantize(model, eligible(model))
 
 
+def test_no_float_weight_stays_beside_the_integers() -> None:
+    model, ranges = model_and_ranges()
+    changed = quantize_x86(model, eligible(model), ranges)
+    assert not {"w1", "w2", "w3", "b1", "b2", "b3"} & set(changed.graph.initializers)
+    assert all(value.uses() for value in changed.graph.initializers.values())
+
+
 def test_moved_values_share_their_scale() -> None:
     model, ranges = model_and_ranges()
     changed = quantize_x86(model, eligible(model), ranges)
