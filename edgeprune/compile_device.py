@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
@@ -23,10 +23,10 @@ from edgeprune.passes.canonicalize import canonicalize
 from edgeprune.predict import model_latency_us
 from edgeprune.pricing import price
 from edgeprune.progress import Progress
-from edgeprune.search import Choice, Problem, fastest, fastest_unpruned, search
+from edgeprune.search import Choice, Problem, fastest, search
 from edgeprune.targets import Profile
 from edgeprune.tensorrtbuilder import TensorRtBuilder
-from edgeprune.unpruned import best_unpruned
+from edgeprune.unpruned import best_unpruned, mildest_unpruned
 
 NEVER_SLOWER = 1.02
 """A pruned network must be predicted so many times as fast as the best unpruned variant, or that variant comes back."""
@@ -218,17 +218,9 @@ def _choose(
     if goal.prune and len(problem.latency.sizes):
         return least_latency(problem, best, lambda c: drop(c) <= limit, progress)
     if INT8 in formats and INT8 not in variants and goal.max_drop is None:
-        # INT8 was asked for, without a limit: what it costs is said in the report.
-        return fastest_unpruned(_dense(problem))
+        # INT8 was asked for, without a limit: the form that costs least, and what it costs is said in the report.
+        return mildest_unpruned(problem, drop) or best
     return best
-
-
-def _dense(problem: Problem) -> Problem:
-    return replace(
-        problem,
-        levels=tuple(v[-1:] for v in problem.levels),
-        width_loss=tuple(np.zeros(1) for _ in problem.levels),
-    )
 
 
 def _allowed_us(goal: Goal, baseline_us: float, margin: float) -> float:

@@ -74,7 +74,7 @@ def prune_model(
     if compensate and calibration is None:
         raise CalibrationError("compensating needs calibration data: give --calib, or --no-compensate")
     job = open_job(model, shapes or {}, progress, allow_statistic=allow_statistic)
-    data, held_out = _open_data(job, calibration, seed)
+    data, held_out = _open_data(job, calibration, bool(shapes), seed)
     name = criterion or ("obs" if data is not None else "l2")
     step = load_profile(target).channel_step("fp32") if target else COMMON_STEP
     with progress.step(f"ranking by {name}"):
@@ -108,11 +108,11 @@ def prune_model(
 
 
 def _open_data(
-    job: Job, calibration: CalibrationSpec | None, seed: int
+    job: Job, calibration: CalibrationSpec | None, shaped: bool, seed: int
 ) -> tuple[Calibration | None, Calibration | None]:
     if calibration is None:
         return None, None
-    data = calibration.open(job.dense)
+    data = calibration.open(job.fixed if calibration.source == "random" and shaped else job.dense)
     if data.items < 2:
         return data, None
     return data.split(HOLDOUT_FRACTION, seed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -21,16 +21,23 @@ def best_unpruned(problem: Problem, drop: Callable[[Choice], float], limit: floa
         drop: points that a choice loses, measured.
         limit: in points.
     """
+    return next((choice for choice in _integer_variants(problem) if drop(choice) <= limit), None)
+
+
+def mildest_unpruned(problem: Problem, drop: Callable[[Choice], float]) -> Choice | None:
+    """Dense widths with blocks on integers such that the fewest points are lost; None if float is all there is."""
+    return min(_integer_variants(problem), key=drop, default=None)
+
+
+def _integer_variants(problem: Problem) -> Iterator[Choice]:
+    """The fastest formats from bold to careful, those with integers, each once."""
     total = sum(max(losses.values(), default=0.0) for losses in problem.format_loss)
-    tried: set[tuple[str, ...]] = set()
+    seen: set[tuple[str, ...]] = set()
     for cap in CAPS:
         choice = fastest_unpruned(_capped(problem, cap * total))
-        if choice.formats in tried or not any(f.startswith("int8") for f in choice.formats):
-            continue
-        tried.add(choice.formats)
-        if drop(choice) <= limit:
-            return choice
-    return None
+        if choice.formats not in seen and any(f.startswith("int8") for f in choice.formats):
+            seen.add(choice.formats)
+            yield choice
 
 
 def _capped(problem: Problem, cap: float) -> Problem:
