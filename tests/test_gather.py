@@ -9,7 +9,9 @@ from tests.small_models import calibration, normal, two_convolutions
 
 def test_wide_layers_get_fewer_rows_but_enough() -> None:
     sampling = Sampling(products=1e9, rows_per_feature=4, least_rows=500, most_rows=10_000)
-    assert [sampling.rows(k) for k in (10, 1000, 10_000)] == [10_000, 4000, 40_000]
+    assert [sampling.rows(k) for k in (10, 100, 1000, 10_000)] == [1280, 10_000, 4000, 40_000]
+    assert sampling.rows(1000, outputs=9000) == 4000
+    assert Sampling(products=1e9, least_rows=500).rows(100, outputs=900) == 10_000
     assert Sampling(products=0, rows_per_feature=0, least_rows=500).rows(1000) == 500
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal, Protocol
@@ -50,7 +51,8 @@ def open_device(
     if runtime == "onnxruntime":
         from edgeprune.backends.onnxruntime_device import OnnxRuntimeDevice
 
-        return OnnxRuntimeDevice(host, threads=threads)
+        # Here the interpreter that runs edgeprune has onnxruntime; a board's own Python may be another.
+        return OnnxRuntimeDevice(host, threads=threads, python=sys.executable if spec == LOCAL else "python3")
     from edgeprune.backends.trtexec_device import Trtexec
 
     return Trtexec(host)
