@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
-from edgeprune.bench import Measurement
+from edgeprune.bench import Measurement, ratio
 from edgeprune.builder import Builder
 from edgeprune.calibrate import Calibration
 from edgeprune.closedloop import meet_budget
@@ -24,6 +24,9 @@ from edgeprune.progress import Progress
 from edgeprune.search import Choice, Problem
 from edgeprune.stand import Stand
 from edgeprune.unpruned import best_unpruned
+
+MOST_TIGHTENING = 0.93
+"""A disturbed measurement must not make the next attempt give up much more than was missing."""
 
 ATTEMPTS = 3
 """How often a result that just misses its budget in the final measurement is made again, a little faster."""
@@ -52,10 +55,15 @@ class Goal:
             return self.latency_ms * 1e3
         return None if self.speedup is None else baseline_us / self.speedup
 
+    def fulfilled(self, original: Measurement, result: Measurement) -> float:
+        """How many times as fast as asked for a measured result is; a speed-up is judged by paired blocks."""
+        if self.latency_ms is not None:
+            return self.latency_ms / result.median_ms
+        return float("inf") if self.speedup is None else ratio(original, result).value / self.speedup
+
     def is_met(self, original: Measurement, result: Measurement) -> bool:
         """Whether a measured result is fast enough."""
-        budget = self.budget_us(original.median_ms * 1e3)
-        return budget is None or result.median_ms * 1e3 <= budget
+        return self.fulfilled(original, result) >= 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,8 +185,7 @@ def _within_budget(make: _Maker, goal: Goal, measure_us: Callable[[Choice], tupl
         if goal.is_met(original, mine):
             return result
         missed = result
-        budget = goal.budget_us(original.median_ms * 1e3) or 0.0
-        tightened *= 0.995 * budget / (mine.median_ms * 1e3)
+        tightened *= max(0.995 * goal.fulfilled(original, mine), MOST_TIGHTENING)
         problem = met.problem
     assert missed is not None
     original, mine = missed.measured["original"], missed.measured["result"]

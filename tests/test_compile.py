@@ -97,8 +97,7 @@ def test_the_report_says_what_was_measured(compiled: Path) -> None:
     report = Report.load(compiled)
     assert report.latency is not None
     assert report.budget.met is True
-    assert report.latency.speedup.value >= 1.3 * 0.9  # the ratio of paired blocks, not of the two medians
-    assert report.latency.baseline.median_ms / report.latency.result.median_ms >= 1.3
+    assert report.latency.speedup.value >= 1.3
     assert report.accuracy is not None
     assert report.accuracy.kind == "evaluation"
     assert report.accuracy.before == 100.0
