@@ -117,7 +117,7 @@ def propose(histogram: Histogram, levels: int = 256, symmetric: bool = False) ->
     if symmetric:
         high = max(-low, high)
         low = -high
-    shrunk = [_shrink(histogram, low, high, f, symmetric) for f in np.linspace(1.0, 0.3, 36)]
+    shrunk = [_shrink(low, high, f, symmetric) for f in np.linspace(1.0, 0.3, 36)]
     by_mse = min(shrunk, key=lambda r: expected_error(histogram, r[0], r[1], levels))
     by_entropy = min(shrunk, key=lambda r: _divergence(histogram, r[0], r[1], levels))
     return {
@@ -144,7 +144,7 @@ def expected_error(histogram: Histogram, low: float, high: float, levels: int = 
     return float((rounding + (histogram.counts * clipped**2).sum()) / total)
 
 
-def _shrink(h: Histogram, low: float, high: float, factor: float, symmetric: bool) -> tuple[float, float]:
+def _shrink(low: float, high: float, factor: float, symmetric: bool) -> tuple[float, float]:
     """Pull in the side that the bulk of the values is farther from; both sides where they must stay symmetric."""
     if symmetric or -low > 0.5 * high:
         return low * factor, high * factor

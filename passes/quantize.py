@@ -55,12 +55,12 @@ def _eligible(node: ir.Node) -> bool | Refused:
         return Refused(f"onnxruntime has no integer kernel for {node.op_type}")
     if not all(v.dtype == ir.DataType.FLOAT for v in _data_inputs(node)):
         return Refused("its inputs are not float32")
-    if node.op_type == "Resize" and _text(node, "mode", "nearest") != "nearest":
+    if node.op_type == "Resize" and node.attributes.get_string("mode", "nearest") != "nearest":
         return Refused("only nearest-neighbour Resize moves integers")
     if node.op_type in ("Conv", "Gemm"):
         if any(v is not None and v.const_value is None for v in node.inputs[1:]):
             return Refused("its weight is computed")
-        if node.op_type == "Gemm" and (_number(node, "alpha", 1.0), _number(node, "beta", 1.0)) != (1.0, 1.0):
+        if node.op_type == "Gemm" and any(node.attributes.get_float(a, 1.0) != 1 for a in ("alpha", "beta")):
             return Refused("its alpha or beta is not 1")
     if node.op_type in ("Add", "Mul") and any(
         v.const_value is not None and v.const_value.size > 1 for v in _data_inputs(node)
@@ -255,7 +255,7 @@ def _output_axis(node: ir.Node, rank: int) -> int | None:
     if node.op_type == "Conv":
         return 0
     if node.op_type == "Gemm":
-        return 0 if _number(node, "transB", 0) else 1
+        return 0 if node.attributes.get_int("transB", 0) else 1
     return 1 if rank == 2 else None
 
 
@@ -269,13 +269,3 @@ def _data_inputs(node: ir.Node) -> list[ir.Value]:
 def _weight(node: ir.Node) -> ir.Value | None:
     v = node.inputs[1]
     return v if v is not None and v.const_value is not None else None
-
-
-def _number(node: ir.Node, name: str, default: float) -> float:
-    attribute = node.attributes.get(name)
-    return default if attribute is None else float(attribute.value)
-
-
-def _text(node: ir.Node, name: str, default: str) -> str:
-    attribute = node.attributes.get(name)
-    return default if attribute is None else str(attribute.value)
