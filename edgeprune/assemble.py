@@ -13,6 +13,7 @@ from edgeprune.formats import CORE, FLOAT
 from edgeprune.groups import Cut
 from edgeprune.job import Job
 from edgeprune.latency import Format
+from edgeprune.memory import peak_activation_bytes
 from edgeprune.plan import LayerPlan, Plan, groups_of, initializers_of
 from edgeprune.report.model import Refusal, Size, Sizes
 from edgeprune.solve import Analysis
@@ -111,7 +112,8 @@ def describe_formats(formats: Sequence[Format]) -> str:
 def _size(model: ir.Model, file: Path) -> Size:
     data = file.with_name(file.name + ".data")
     file_bytes = file.stat().st_size + (data.stat().st_size if data.exists() else 0)
-    return Size(file_bytes, graph.count_parameters(model), sum(graph.count_macs(model).values()))
+    macs = sum(graph.count_macs(model).values())
+    return Size(file_bytes, graph.count_parameters(model), macs, peak_activation_bytes(model))
 
 
 def _float_type(node: ir.Node) -> str:

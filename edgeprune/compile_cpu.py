@@ -79,6 +79,7 @@ class Compiled:
         measured: original, result and unpruned variants, in one run.
         variants: the unpruned variants.
         formats: the formats of the variants.
+        problem: what there was to choose from, and what each choice is predicted to lose.
     """
 
     model: ir.Model
@@ -89,6 +90,7 @@ class Compiled:
     measured: dict[str, Measurement]
     variants: dict[str, ir.Model]
     formats: dict[str, tuple[Format, ...]]
+    problem: Problem
 
     @property
     def baseline_us(self) -> float:
@@ -163,7 +165,9 @@ class _Maker:
             model = self.builder.build(choice.widths, choice.formats)
         with self.progress.step("measuring the result") as step:
             measured = self.stand.final({"result": model, **self.variants}, step.fraction)
-        return Compiled(model, choice, self.network, self.builder, latency, measured, self.variants, self.formats)
+        return Compiled(
+            model, choice, self.network, self.builder, latency, measured, self.variants, self.formats, self.problem
+        )
 
 
 def _scored(builder: Builder, judge: Judge, stand: Stand) -> Callable[[Choice], float]:

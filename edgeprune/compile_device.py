@@ -53,6 +53,7 @@ class Planned:
         cut: whether anything was removed.
         margin: what the budget was divided by.
         notes: sentences for people.
+        problem: what there was to choose from, and what each choice is predicted to lose.
     """
 
     model: ir.Model
@@ -65,6 +66,7 @@ class Planned:
     cut: bool
     margin: float
     notes: tuple[str, ...]
+    problem: Problem
 
 
 def formats_of(precision: str, profile: Profile) -> tuple[Format, ...]:
@@ -182,6 +184,7 @@ def compile_for_device(
         cut,
         1 + error if goal.has_budget else 1.0,
         tuple(notes),
+        problem,
     )
 
 

@@ -11,6 +11,7 @@ from edgeprune.bench import ratio
 from edgeprune.compile_cpu import Compiled, Goal
 from edgeprune.job import Job
 from edgeprune.judge import Judge, is_fidelity
+from edgeprune.layerdetail import layers_of_result, with_times
 from edgeprune.plan import LayerPlan
 from edgeprune.progress import Progress
 from edgeprune.report.files import write_report
@@ -66,6 +67,15 @@ def deliver(
         ).save(folder / "plan.json")
     with progress.step("scoring the result"):
         accuracy = judge.accuracy(stand.runtime.load(model).run)
+    with progress.step("timing the layers"):
+        layers = with_times(
+            layers_of_result(compiled.network, compiled.latency, compiled.problem, choice),
+            compiled.network.blocks,
+            job.dense,
+            job.dense if returned == "original" else model,
+            stand.feeds,
+            machine.threads,
+        )
     report = Report(
         command="compile",
         target=target,
@@ -90,6 +100,7 @@ def deliver(
         seconds=progress.seconds,
         seed=machine.seed,
         calibration=machine.calibration,
+        layers=layers,
         refused=refusals_of(job.analysis),
         warnings=_warnings(choice.latency_us / 1e3, result.median_ms, judge),
     )

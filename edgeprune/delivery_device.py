@@ -18,6 +18,7 @@ from edgeprune.compile_device import NEVER_SLOWER, Planned
 from edgeprune.errors import BackendError
 from edgeprune.job import Job
 from edgeprune.judge import Judge, is_fidelity
+from edgeprune.layerdetail import layers_of_result
 from edgeprune.plan import LayerPlan
 from edgeprune.progress import Progress
 from edgeprune.report.files import write_report
@@ -80,6 +81,7 @@ def deliver_planned(
         seconds=progress.seconds,
         seed=seed,
         calibration=calibration,
+        layers=layers_of_result(planned.gpu.network, planned.gpu.latency, planned.problem, planned.choice),
         refused=refusals_of(job.analysis),
         warnings=(
             *notes,

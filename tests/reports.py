@@ -8,7 +8,18 @@ import random
 
 from edgeprune.bench import Measurement, ratio
 from edgeprune.intervals import median_interval
-from edgeprune.report.model import Accuracy, Latency, ModelFile, Outcome, Prediction, Refusal, Report, Size, Sizes
+from edgeprune.report.model import (
+    Accuracy,
+    Latency,
+    Layer,
+    ModelFile,
+    Outcome,
+    Prediction,
+    Refusal,
+    Report,
+    Size,
+    Sizes,
+)
 
 
 def measurement(median_ms: float, *, noise: float = 0.0, blocks: int = 20, seed: int = 0) -> Measurement:
@@ -33,7 +44,9 @@ def report(**changes: object) -> Report:
         target="cpu",
         model=ModelFile("net.onnx", "00" * 32),
         outcome=Outcome("compressed", True, "Pruned and quantized."),
-        sizes=Sizes(Size(4_000_000, 1_000_000, 2_000_000_000), Size(1_000_000, 900_000, 1_500_000_000)),
+        sizes=Sizes(
+            Size(4_000_000, 1_000_000, 2_000_000_000, 3_000_000), Size(1_000_000, 900_000, 1_500_000_000, 2_000_000)
+        ),
         versions={"edgeprune": "0.1.0"},
         seconds={"profiling": 61.0, "searching": 2.5},
         seed=3,
@@ -41,6 +54,10 @@ def report(**changes: object) -> Report:
         predicted=Prediction(6.1, 2.05, "measured", 0.05),
         accuracy=Accuracy("evaluation", "top-1 accuracy", "%", 93.1, 92.6, 0.5, 1000),
         calibration="calib.npz, 128 samples",
+        layers=(
+            Layer("conv_a", ("conv_a", "act_3"), "int8", 12.5, 13.0, 40.0, 0.01),
+            Layer("conv_b", ("conv_b",), "fp16", 8.0, None, None, 0.0),
+        ),
         refused=(Refusal("no rule for com.acme::Swoosh", 2, ("act_3",)),),
         warnings=("the machine was busy",),
     )

@@ -114,11 +114,16 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Size:
-    """Size of a model: its file with external data in bytes, its parameters, and multiply-accumulates of one run."""
+    """Size of a model: its file with external data in bytes, its parameters, and multiply-accumulates of one run.
+
+    ``activation_bytes`` is the most that computed tensors take at once, counted from their shapes; None where a shape is
+    not known.
+    """
 
     file_bytes: int
     parameters: int
     macs: int
+    activation_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -127,6 +132,30 @@ class Sizes:
 
     baseline: Size
     result: Size
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer: a node and those that a runtime runs together with it.
+
+    Attributes:
+        node: the node that leads it, as plan.json names it.
+        nodes: all of them.
+        precision: what it was given, such as ``int8``.
+        predicted_us: by the latency table, before the result was measured.
+        measured_us: in the result, by the runtime's profiler; None where that was not measured.
+        dense_us: in the original network, likewise.
+        loss: predicted change of the network's outputs that its precision and the channels removed from what it makes
+            cause, unitless; the layers' losses add up.
+    """
+
+    node: str
+    nodes: tuple[str, ...]
+    precision: str
+    predicted_us: float
+    measured_us: float | None = None
+    dense_us: float | None = None
+    loss: float | None = None
 
 
 @dataclass(frozen=True)
@@ -144,8 +173,12 @@ class Report:
 
     Attributes:
         seconds: Step -> seconds it took.
+        layers: What each layer takes and costs, in the order they run; empty for a prune, which looks at no latency.
         warnings: Sentences for people.
         calibration: The calibration data in words; None where there was none.
+        recipe: Every flag of the compile, and ``model``; paths are relative to the folder of the report. None where it
+            was not started from the command line.
+        reproduce: The command line that says the same, to run in that folder.
     """
 
     schema: int = SCHEMA
@@ -162,6 +195,9 @@ class Report:
     predicted: Prediction | None = None
     accuracy: Accuracy | None = None
     calibration: str | None = None
+    recipe: Mapping[str, object] | None = None
+    reproduce: str | None = None
+    layers: tuple[Layer, ...] = ()
     refused: tuple[Refusal, ...] = ()
     warnings: tuple[str, ...] = ()
 
