@@ -6,15 +6,17 @@ from pathlib import Path
 
 import click
 
+from edgeprune import cli_options as options
 from edgeprune import cli_support as support
-from edgeprune.cli_support import MODEL, Shown
+from edgeprune.cli_options import FILE, Shapes
+from edgeprune.cli_support import Shown
 from edgeprune.errors import UsageError
 
 _COSTLIEST = 10
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@options.json_option
 @support.say_how_much
 def targets(as_json: bool, shown: Shown) -> None:
     """List the devices that models can be compiled for."""
@@ -41,15 +43,13 @@ def targets(as_json: bool, shown: Shown) -> None:
 
 
 @click.command()
-@click.argument("model", type=MODEL, required=False)
-@click.option("--target", required=True, help="The device; `edgeprune targets` lists them.")
-@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of a CPU target.")
-@support.shape_option
-@click.option("-o", "--out", type=MODEL, metavar="FILE", help="Write the profile as JSON.")
+@click.argument("model", type=FILE, required=False)
+@options.target_option
+@options.threads_option
+@options.shape_option
+@click.option("-o", "--out", type=FILE, metavar="FILE", help="Write the profile as JSON.")
 @support.say_how_much
-def profile(
-    model: Path | None, target: str, threads: int, shapes: dict[str, tuple[int, ...]], out: Path | None, shown: Shown
-) -> None:
+def profile(model: Path | None, target: str, threads: int, shapes: Shapes, out: Path | None, shown: Shown) -> None:
     """Measure the blocks of MODEL on a target; without MODEL, give the target's analytic profile.
 
     Measurements are kept in the user's cache folder ($EDGEPRUNE_CACHE, if set), and `compile` uses them.
@@ -78,23 +78,23 @@ def profile(
 
 
 @click.command()
-@click.argument("model", type=MODEL)
-@click.option("--target", required=True, help="The device; `edgeprune targets` lists them.")
+@options.model_argument
+@options.target_option
 @click.option(
     "--precision",
     type=click.Choice(["fp32", "fp16", "int8", "best"]),
     help="Of all layers; best is the fastest mix [default: what the graph says].",
 )
 @click.option("--power-mode", metavar="NAME", help="One of the target's [default: the fastest].")
-@support.shape_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@options.shape_option
+@options.json_option
 @support.say_how_much
 def predict(
     model: Path,
     target: str,
     precision: str | None,
     power_mode: str | None,
-    shapes: dict[str, tuple[int, ...]],
+    shapes: Shapes,
     as_json: bool,
     shown: Shown,
 ) -> None:

@@ -6,21 +6,23 @@ from pathlib import Path
 
 import click
 
+from edgeprune import cli_options as options
 from edgeprune import cli_support as support
-from edgeprune.cli_support import MODEL, POSITIVE, Shown
+from edgeprune.cli_options import FILE, POSITIVE
+from edgeprune.cli_support import Shown
 
 
 @click.command()
-@click.argument("report", type=MODEL)
+@click.argument("report", type=FILE)
 @click.option("--max-latency-ms", type=POSITIVE, metavar="X", help="Largest median latency of the result.")
 @click.option("--max-drop", type=click.FloatRange(min=0), metavar="D", help="Largest drop in accuracy, in points.")
-@click.option("--baseline", type=MODEL, metavar="REPORT", help="An older report to compare the latency with.")
-@click.option("--max-regression", metavar="5%", callback=support.parse_fraction, help="Largest growth since then [5%].")
+@click.option("--baseline", type=FILE, metavar="REPORT", help="An older report to compare the latency with.")
+@click.option("--max-regression", metavar="5%", callback=options.parse_fraction, help="Largest growth since then [5%].")
 @click.option(
-    "--noise", metavar="1%", default="1%", callback=support.parse_fraction, help="How much latency varies between runs."
+    "--noise", metavar="1%", default="1%", callback=options.parse_fraction, help="How much latency varies between runs."
 )
-@click.option("--markdown", type=MODEL, metavar="FILE", help="Write the summary as Markdown.")
-@click.option("--junit", type=MODEL, metavar="FILE", help="Write it as JUnit XML.")
+@click.option("--markdown", type=FILE, metavar="FILE", help="Write the summary as Markdown.")
+@click.option("--junit", type=FILE, metavar="FILE", help="Write it as JUnit XML.")
 @support.say_how_much
 def gate(
     report: Path,
@@ -60,9 +62,9 @@ def gate(
 
 
 @click.command("report")
-@click.argument("folder", type=MODEL)
-@click.option("--markdown", type=MODEL, metavar="FILE", help="Also write it as Markdown.")
-@click.option("--html", type=MODEL, metavar="FILE", help="Also write it as a web page.")
+@click.argument("folder", type=FILE)
+@click.option("--markdown", type=FILE, metavar="FILE", help="Also write it as Markdown.")
+@click.option("--html", type=FILE, metavar="FILE", help="Also write it as a web page.")
 @support.say_how_much
 def report(folder: Path, markdown: Path | None, html: Path | None, shown: Shown) -> None:
     """Show the report in FOLDER, which compile or prune wrote."""

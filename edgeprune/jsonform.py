@@ -1,8 +1,8 @@
 """Frozen dataclasses to JSON and back, checked field by field, with errors that name the place.
 
 The dataclasses *are* the format: what is written is what they declare. Fields may be bool, int, float, str, literals,
-dataclasses, ``tuple[X, ...]``, ``Mapping[str, X]`` and ``X | None``. A field with a default may be missing; a key that
-no field declares is skipped, so that a file with more in it can still be read.
+dataclasses, ``tuple[X, ...]``, ``Mapping[str, X]``, ``X | None``, and ``object`` for any JSON. A field with a
+default may be missing; a key that no field declares is skipped, so that a file with more in it can still be read.
 """
 
 from __future__ import annotations
@@ -80,6 +80,8 @@ def _decode(kind: Any, data: Any, source: str, place: str) -> Any:
     if dataclasses.is_dataclass(kind):
         return _decode_dataclass(kind, data, source, place)
     if origin is Literal and data in arguments:
+        return data
+    if kind is object:
         return data
     if origin is tuple and isinstance(data, list):
         return tuple(_decode(arguments[0], item, source, f"{place}[{i}]") for i, item in enumerate(data))

@@ -158,7 +158,8 @@ def test_bench_prints_json(net: Path, capsys: pytest.CaptureFixture[str]):
     assert found["speedup"]["ci_low"] <= found["speedup"]["value"] <= found["speedup"]["ci_high"]
 
 
-def test_bench_prints_a_table(net: Path, capsys: pytest.CaptureFixture[str]):
+def test_bench_prints_a_table(net: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("CI", raising=False)
     assert run("bench", net, "--seconds", "0.01") == 0
     said = capsys.readouterr()
     assert "95% interval" in said.out
@@ -258,3 +259,31 @@ def test_a_closed_pipe_is_no_error():
     done = subprocess.run(command, stdout=write_end, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
     os.close(write_end)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts(shell: str, capsys: pytest.CaptureFixture[str]):
+    assert run("completion", shell) == 0
+    assert cli_support.COMPLETE_VARIABLE in capsys.readouterr().out
+
+
+def test_bash_is_told_what_fits(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setenv(cli_support.COMPLETE_VARIABLE, "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", "edgeprune compile --target orin-n")
+    monkeypatch.setenv("COMP_CWORD", "3")
+    assert run() == 0
+    assert "plain,orin-nano-8" in capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize(("variables", "arguments", "shown"), [("1", [], False), ("1", ["-v"], True), ("", [], True)])
+def test_no_progress_in_ci_unless_asked_for(
+    variables: str,
+    arguments: list[str],
+    shown: bool,
+    net: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setenv("CI", variables)
+    assert run("bench", net, "--seconds", "0.01", *arguments) == 0
+    assert ("measuring" in capsys.readouterr().err) is shown

@@ -31,6 +31,19 @@ def print_report(console: Console, report: Report) -> None:
         console.print(f"note: {text}", markup=False, style="yellow")
 
 
+def print_reasons(console: Console, report: Report) -> None:
+    """Print what was left whole and why, and how to have the same result again."""
+    for refusal in report.refused:
+        where = f" (at {', '.join(refusal.nodes)})" if refusal.nodes else ""
+        console.print(
+            f"left whole: {words.plural(refusal.axes, 'axis', 'axes')}: {refusal.reason}{where}", markup=False
+        )
+    for name, text in words.conditions(report):
+        console.print(f"{name}: {text}", markup=False)
+    if report.reproduce is not None:
+        console.print(f"again: {report.reproduce}", markup=False, soft_wrap=True)
+
+
 def print_measurements(console: Console, measured: Mapping[str, Measurement], faster: Ratio | None) -> None:
     """Print what ``edgeprune bench`` measured; ``faster`` compares the second model with the first."""
     table = Table(box=None, pad_edge=False)

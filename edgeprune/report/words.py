@@ -113,9 +113,9 @@ def seconds(duration_s: float) -> str:
     return f"{minutes} min {rest} s"
 
 
-def plural(number: int, noun: str) -> str:
-    """Number and noun, such as ``1 thread`` or ``2 threads``."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def plural(number: int, noun: str, several: str | None = None) -> str:
+    """Number and noun, such as ``1 thread``, ``2 threads``, or ``3 axes`` where its plural is given."""
+    return f"{number} {noun if number == 1 else several or noun + 's'}"
 
 
 def _score(accuracy: Accuracy, value: float) -> str:
