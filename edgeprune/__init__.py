@@ -17,6 +17,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from edgeprune._deferred import defer_sympy
+
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
@@ -41,6 +43,9 @@ _HOME = {
 }
 
 __all__ = ["CalibrationSpec", "Plan", "Report", "__version__", "compile", "errors", "inspect", "load_profile", "prune"]
+
+
+defer_sympy()
 
 
 def __getattr__(name: str) -> object:

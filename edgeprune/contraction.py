@@ -94,6 +94,5 @@ class Contractions:
                 if k is not None
                 else leaves[:0]
             )
-            mine = np.unique(group_of[np.searchsorted(leaves, rows[rows >= 0])])
-            self._held[c] = frozenset(mine.tolist())
+            self._held[c] = frozenset(group_of[np.searchsorted(leaves, rows[rows >= 0])].tolist())
         return self._held[c]

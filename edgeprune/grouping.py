@@ -30,7 +30,8 @@ def build_groups(
     number = np.zeros(len(leaves), dtype=np.int32)
     for g in range(int(group_of.max()) + 1):
         rows = order[bounds[g] : bounds[g + 1]]
-        touched = {int(c): rows[owner[rows] == c] for c in np.unique(owner[rows])}
+        runs = np.split(rows, np.flatnonzero(np.diff(owner[rows])) + 1)  # rows, and so owners, are in order
+        touched = {int(owner[run[0]]): run for run in runs}
         members = sorted((at, c) for c in touched for at in places.get(c, ()))
         if not members:
             continue

@@ -163,7 +163,12 @@ def inspection_of(model: ir.Model, analysis: Analysis, name: str) -> Inspection:
 
     macs = count_macs(model)
     readers = _readers(model, macs)
-    rows = tuple(_row(g, model, macs, readers) for g in analysis.groups)
+    sizes = {
+        initializer: value.const_value.size
+        for initializer, value in model.graph.initializers.items()
+        if value.const_value is not None
+    }
+    rows = tuple(_row(g, sizes, macs, readers) for g in analysis.groups)
     return Inspection(
         file=name,
         nodes=len(analysis.relations.nodes),
@@ -199,7 +204,7 @@ def _readers(model: ir.Model, macs: Mapping[str, int]) -> dict[str, list[str]]:
     return out
 
 
-def _row(group: Group, model: ir.Model, macs: Mapping[str, int], readers: Mapping[str, list[str]]) -> GroupRow:
+def _row(group: Group, sizes: Mapping[str, int], macs: Mapping[str, int], readers: Mapping[str, list[str]]) -> GroupRow:
     share: dict[str, float] = {}
     work: dict[str, float] = {}
     tensors = []
@@ -211,11 +216,6 @@ def _row(group: Group, model: ir.Model, macs: Mapping[str, int], readers: Mappin
             tensors.append((m.value, m.axis, str(m.role)))
         for node in readers.get(m.value, ()):
             work[node] = max(work.get(node, 0.0), part)
-    sizes = {
-        name: value.const_value.size
-        for name, value in model.graph.initializers.items()
-        if value.const_value is not None
-    }
     return GroupRow(
         id=group.id,
         kind=group.kind,
