@@ -46,6 +46,10 @@ class Builder:
     _float_models: dict[bytes, ir.Model] = field(default_factory=dict)
     _bounds: dict[tuple[int, int], tuple[ir.Model, dict[str, tuple[float, float]]]] = field(default_factory=dict)
 
+    def describe(self) -> str:
+        """What the error of a format depends on besides the model and its ranges."""
+        return f"{type(self).__name__} {self.weight_bits} bits, {self.float_format}"
+
     def cut(self, widths: Widths) -> Cut:
         """Units that stay at these widths: those that the ranking removes last."""
         return {

@@ -2,68 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
+from edgeprune.arraycache import ArrayCache
 from edgeprune.bench import Measurement, ratio
 from edgeprune.builder import Builder
 from edgeprune.calibrate import Calibration
-from edgeprune.closedloop import meet_budget
-from edgeprune.cpumodel import Network, lowered, network, observed_ranges
+from edgeprune.closedloop import Timing, meet_budget
+from edgeprune.cpumodel import Network, lowered, network
 from edgeprune.errors import BudgetError
-from edgeprune.importance import rank
+from edgeprune.goal import Goal
 from edgeprune.job import Job
 from edgeprune.judge import Judge
 from edgeprune.latency import Format, Latency
 from edgeprune.leastlatency import least_latency
-from edgeprune.pricing import price
+from edgeprune.pricing import price, typical_ranges
 from edgeprune.profile import measured_latency
 from edgeprune.progress import Progress
+from edgeprune.rankings import rankings_of
 from edgeprune.search import Choice, Problem
 from edgeprune.stand import Stand
 from edgeprune.unpruned import best_unpruned
 
-MOST_TIGHTENING = 0.93
+MOST_TIGHTENING = 0.97
 """A disturbed measurement must not make the next attempt give up much more than was missing."""
 
 ATTEMPTS = 3
 """How often a result that just misses its budget in the final measurement is made again, a little faster."""
-
-DEFAULT_MAX_DROP = 1.0
-
-
-@dataclass(frozen=True)
-class Goal:
-    """What was asked for: at most one of a latency, a speed-up and the accuracy that may be lost."""
-
-    latency_ms: float | None = None
-    speedup: float | None = None
-    max_drop: float | None = None
-    prune: bool = True
-    quantize: bool = True
-
-    @property
-    def has_budget(self) -> bool:
-        """Whether a latency was asked for."""
-        return self.latency_ms is not None or self.speedup is not None
-
-    def budget_us(self, baseline_us: float) -> float | None:
-        """Microseconds that the result may take; None where accuracy is the limit."""
-        if self.latency_ms is not None:
-            return self.latency_ms * 1e3
-        return None if self.speedup is None else baseline_us / self.speedup
-
-    def fulfilled(self, original: Measurement, result: Measurement) -> float:
-        """How many times as fast as asked for a measured result is; a speed-up is judged by paired blocks."""
-        if self.latency_ms is not None:
-            return self.latency_ms / result.median_ms
-        return float("inf") if self.speedup is None else ratio(original, result).value / self.speedup
-
-    def is_met(self, original: Measurement, result: Measurement) -> bool:
-        """Whether a measured result is fast enough."""
-        return self.fulfilled(original, result) >= 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,10 +43,10 @@ class Compiled:
         network: blocks and analysis that the choice refers to.
         builder: what built it.
         latency: the latency model.
+        problem: the losses that were weighed.
         measured: original, result and unpruned variants, in one run.
         variants: the unpruned variants.
         formats: the formats of the variants.
-        problem: what there was to choose from, and what each choice is predicted to lose.
     """
 
     model: ir.Model
@@ -87,10 +54,10 @@ class Compiled:
     network: Network
     builder: Builder
     latency: Latency
+    problem: Problem
     measured: dict[str, Measurement]
     variants: dict[str, ir.Model]
     formats: dict[str, tuple[Format, ...]]
-    problem: Problem
 
     @property
     def baseline_us(self) -> float:
@@ -104,87 +71,123 @@ class Compiled:
         return Choice(sizes, formats, self.latency.total_us(sizes, formats), 0.0)
 
 
-def compile_for_cpu(
-    job: Job,
-    goal: Goal,
-    data: Calibration,
-    stand: Stand,
-    judge: Judge,
-    *,
-    threads: int,
-    weight_bits: int,
-    seed: int,
-    progress: Progress,
-) -> Compiled:
-    """Find, build and measure the best network for the goal.
-
-    Raises:
-        BudgetError: if the goal can't be met; the text says what can.
-    """
-    net = network(job.dense, job.analysis, job.fixed)
-    latency = measured_latency(net, stand.feeds, stand.runtime, quantizable=goal.quantize, seed=seed, progress=progress)
-    with progress.step("ranking units"):
-        rankings = rank("obs", job.dense, job.analysis, data, 8, seed) if goal.prune else {}
-    builder = Builder(job.dense, net, rankings, data, weight_bits, threads)
-    pricing = price(
-        job.dense, net, rankings, data, builder, latency, prunable=goal.prune, threads=threads, progress=progress
-    )
-    problem = pricing.problem(latency)
-    run_of = _scored(builder, judge, stand)
-    with progress.step("finding the best unpruned variant"):
-        unpruned = best_unpruned(problem, run_of, goal.max_drop or DEFAULT_MAX_DROP) if goal.quantize else None
-    variants, formats = {"fp32": job.dense}, {"fp32": tuple(_floats(net))}
-    if unpruned is not None:
-        variants["int8"], formats["int8"] = builder.build(unpruned.widths, unpruned.formats), unpruned.formats
-    ranges = observed_ranges(net, stand.feeds) if goal.quantize else {}
-
-    def measure_us(choice: Choice) -> tuple[float, float]:
-        before, after = stand.quick(lowered(net, choice.widths, choice.formats, ranges))
-        return before.median_ms * 1e3, after.median_ms * 1e3
-
-    make = _Maker(net, builder, problem, variants, formats, stand, progress)
-    if not goal.has_budget:
-        return _least_latency(make, goal, measure_us, run_of, unpruned)
-    return _within_budget(make, goal, measure_us)
-
-
 @dataclass(frozen=True, eq=False)
-class _Maker:
-    """Turns choices into measured results."""
+class Workbench:
+    """All that is known of a model and does not depend on the budget.
+
+    Attributes:
+        network: its blocks.
+        builder: turns choices into models.
+        problem: what there is to choose from, and what every choice is predicted to take and to lose.
+        unpruned: the best choice that cuts nothing and uses integers; None if float is all there is.
+        variants: models that cut nothing, by name.
+        formats: the formats of these.
+        ranges: of activations, to time integers with.
+        stand: where models are timed.
+        judge: what scores them.
+        progress: told what is going on.
+    """
 
     network: Network
     builder: Builder
     problem: Problem
+    unpruned: Choice | None
     variants: dict[str, ir.Model]
     formats: dict[str, tuple[Format, ...]]
+    ranges: dict[str, tuple[float, float]]
     stand: Stand
+    judge: Judge
     progress: Progress
 
+    def drop(self, choice: Choice) -> float:
+        """Points that a choice loses, as built."""
+        return _drop(self.builder, self.judge, self.stand, choice)
+
+    def timing(self, choice: Choice) -> Timing:
+        """Time of a network of these widths and formats, beside the same others as in the final measurement."""
+        model = lowered(self.network, choice.widths, choice.formats, self.ranges)
+        integers = {name: variant for name, variant in self.variants.items() if name != "fp32"}
+        found = self.stand.quick({"model": model, **integers})
+        measured_us = found["model"].median_ms * 1e3
+        return Timing(measured_us * ratio(found["original"], found["model"]).value, measured_us)
+
     def result(self, choice: Choice, latency: Latency) -> Compiled:
+        """Build a choice and measure it."""
         with self.progress.step("building the result"):
             model = self.builder.build(choice.widths, choice.formats)
         with self.progress.step("measuring the result") as step:
             measured = self.stand.final({"result": model, **self.variants}, step.fraction)
         return Compiled(
-            model, choice, self.network, self.builder, latency, measured, self.variants, self.formats, self.problem
+            model, choice, self.network, self.builder, latency, self.problem, measured, self.variants, self.formats
         )
 
 
-def _scored(builder: Builder, judge: Judge, stand: Stand) -> Callable[[Choice], float]:
-    def drop(choice: Choice) -> float:
-        return judge.drop(stand.runtime.load(builder.build(choice.widths, choice.formats)).run)
+def prepare(
+    job: Job,
+    goal: Goal,
+    data: Calibration,
+    stand: Stand,
+    judge: Judge,
+    known: ArrayCache,
+    *,
+    threads: int,
+    weight_bits: int,
+    seed: int,
+    progress: Progress,
+) -> Workbench:
+    """Measure the blocks, rank the units, price the choices, and find the best variant that cuts nothing.
 
-    return drop
+    Of the goal only what may be done counts here, not the budget.
+    """
+    net = network(job.dense, job.analysis, job.fixed)
+    latency = measured_latency(net, stand.feeds, stand.runtime, quantizable=goal.quantize, seed=seed, progress=progress)
+    with progress.step("ranking units"):
+        rankings = rankings_of(job, data, known, seed) if goal.prune else {}
+    builder = Builder(job.dense, net, rankings, data, weight_bits, threads)
+    problem = price(
+        job.dense,
+        net,
+        rankings,
+        data,
+        builder,
+        latency,
+        prunable=goal.prune,
+        threads=threads,
+        progress=progress,
+        known=known,
+    ).problem(latency)
+    unpruned, ranges = None, {}
+    if goal.quantize:
+        ranges = typical_ranges(job.dense, net, data, builder, known)
+        with progress.step("finding the best unpruned variant"):
+            unpruned = best_unpruned(problem, lambda choice: _drop(builder, judge, stand, choice), goal.drop_limit)
+    variants, formats = {"fp32": job.dense}, {"fp32": tuple(_floats(net))}
+    if unpruned is not None:
+        variants["int8"], formats["int8"] = builder.build(unpruned.widths, unpruned.formats), unpruned.formats
+    return Workbench(net, builder, problem, unpruned, variants, formats, ranges, stand, judge, progress)
 
 
-def _within_budget(make: _Maker, goal: Goal, measure_us: Callable[[Choice], tuple[float, float]]) -> Compiled:
+def reach(bench: Workbench, goal: Goal) -> Compiled:
+    """Find, build and measure the best network for the goal.
+
+    Raises:
+        BudgetError: if the goal can't be met; the text says what can.
+    """
+    return _within_budget(bench, goal) if goal.has_budget else _least_latency(bench, goal)
+
+
+def _drop(builder: Builder, judge: Judge, stand: Stand, choice: Choice) -> float:
+    return judge.drop(stand.runtime.load(builder.build(choice.widths, choice.formats)).run)
+
+
+def _within_budget(bench: Workbench, goal: Goal) -> Compiled:
     """The choice of least loss that measures within the budget."""
-    problem, tightened = make.problem, 1.0
+    problem, tightened = bench.problem, 1.0
     missed: Compiled | None = None
     for _ in range(ATTEMPTS):
-        with make.progress.step("searching and measuring"):
-            met = meet_budget(problem, goal.budget_us, measure_us, tightened)
-        result = make.result(met.choice, met.problem.latency)
+        with bench.progress.step("searching and measuring"):
+            met = meet_budget(problem, goal.budget_us, bench.timing, tightened)
+        result = bench.result(met.choice, met.problem.latency)
         original, mine = result.measured["original"], result.measured["result"]
         if goal.is_met(original, mine):
             return result
@@ -200,25 +203,20 @@ def _within_budget(make: _Maker, goal: Goal, measure_us: Callable[[Choice], tupl
     )
 
 
-def _least_latency(
-    make: _Maker,
-    goal: Goal,
-    measure_us: Callable[[Choice], tuple[float, float]],
-    drop: Callable[[Choice], float],
-    unpruned: Choice | None,
-) -> Compiled:
+def _least_latency(bench: Workbench, goal: Goal) -> Compiled:
     """The fastest choice that loses no more than the goal allows, by bisection on the budget."""
-    limit = DEFAULT_MAX_DROP if goal.max_drop is None else goal.max_drop
-    problem = make.problem
-    sizes = problem.latency.sizes
-    best = unpruned or Choice(sizes, make.formats["fp32"], problem.latency.total_us(sizes, _floats(make.network)), 0.0)
+    problem, sizes = bench.problem, bench.problem.latency.sizes
+    best = bench.unpruned
+    if best is None:
+        floats = bench.formats["fp32"]
+        best = Choice(sizes, floats, problem.latency.total_us(sizes, floats), 0.0)
     if not goal.prune or not len(sizes):
-        return make.result(best, problem.latency)
-    _, measured_us = measure_us(best)
-    problem = replace(problem, latency=problem.latency.corrected(measured_us / best.latency_us))
-    best = replace(best, latency_us=measured_us)
-    best = least_latency(problem, best, lambda choice: drop(choice) <= limit, make.progress)
-    return make.result(best, problem.latency)
+        return bench.result(best, problem.latency)
+    timing = bench.timing(best)
+    problem = replace(problem, latency=problem.latency.corrected(timing.measured_us / best.latency_us))
+    best = replace(best, latency_us=timing.measured_us)
+    best = least_latency(problem, best, lambda choice: bench.drop(choice) <= goal.drop_limit, bench.progress)
+    return bench.result(best, problem.latency)
 
 
 def _floats(net: Network) -> list[str]:

@@ -9,12 +9,12 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeprune.analyticmodel import INT8
+from edgeprune.arraycache import ArrayCache
 from edgeprune.backends import simulation
 from edgeprune.calibrate import Calibration
-from edgeprune.compile_cpu import DEFAULT_MAX_DROP, Goal
 from edgeprune.errors import BudgetError, TargetError, UsageError
+from edgeprune.goal import DEFAULT_MAX_DROP, Goal
 from edgeprune.gpunetwork import GpuNetwork, gpu_network
-from edgeprune.importance import rank
 from edgeprune.job import Job
 from edgeprune.judge import Judge
 from edgeprune.latency import Format
@@ -23,6 +23,7 @@ from edgeprune.passes.canonicalize import canonicalize
 from edgeprune.predict import model_latency_us
 from edgeprune.pricing import price
 from edgeprune.progress import Progress
+from edgeprune.rankings import rankings_of
 from edgeprune.search import Choice, Problem, fastest, search
 from edgeprune.targets import Profile
 from edgeprune.tensorrtbuilder import TensorRtBuilder
@@ -35,7 +36,6 @@ STRONGLY_TYPED = (10, 0)
 NEWEST = "11.0"
 OLDEST = (8, 5)
 _WITHOUT_ERROR = 1.0
-_RANKING_STEP = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +114,7 @@ def compile_for_device(
     data: Calibration,
     judge: Judge,
     profile: Profile,
+    known: ArrayCache,
     *,
     power_mode: str | None,
     threads: int,
@@ -137,7 +138,7 @@ def compile_for_device(
         dense = model_latency_us(fixed, profile, "fp32", power_mode=power_mode)
         _check_reachable(gpu, goal, dense.latency_ms * 1e3, 1 + error)
     with progress.step("ranking units"):
-        rankings = rank("obs", job.dense, job.analysis, data, _RANKING_STEP, seed) if goal.prune else {}
+        rankings = rankings_of(job, data, known, seed) if goal.prune else {}
     builder = TensorRtBuilder(
         job.dense, gpu.network, rankings, data, threads=threads, float_format=formats[0], versions=versions
     )
@@ -151,6 +152,7 @@ def compile_for_device(
         prunable=goal.prune,
         threads=threads,
         progress=progress,
+        known=known,
         levels=gpu.levels,
     ).problem(gpu.latency)
 

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from edgeprune.backends.cpu import integer_weight_bits
+from edgeprune.arraycache import ArrayCache
 from edgeprune.backends.onnxruntime import OnnxRuntime
 from edgeprune.calibration_spec import CalibrationSpec
-from edgeprune.compile_cpu import Goal, compile_for_cpu
 from edgeprune.compile_device import check_sparsity, compile_for_device, versions_of
-from edgeprune.delivery import Machine, deliver
+from edgeprune.cpuwork import HOLDOUT_FRACTION, open_cpu
+from edgeprune.cpuwork import TARGET as CPU
 from edgeprune.delivery_device import deliver_planned
 from edgeprune.errors import CalibrationError, UsageError
+from edgeprune.goal import Goal
+from edgeprune.identity import identity_of
 from edgeprune.job import open_job
 from edgeprune.judge import open_judge
 from edgeprune.output import check_output, output_folder
 from edgeprune.progress import Progress
 from edgeprune.pruner import prune_model as prune_model
+from edgeprune.recipe import RECIPE, Recipe
+from edgeprune.report.files import write_report
 from edgeprune.report.model import Report
-from edgeprune.stand import open_stand
 from edgeprune.targets import Profile, load_profile
-
-HOLDOUT_FRACTION = 0.125
 
 
 def compile_model(
@@ -43,6 +45,7 @@ def compile_model(
     force: bool = False,
     seed: int = 0,
     progress: Progress | None = None,
+    recipe: Recipe | None = None,
 ) -> Report:
     """Compress a model for a target within a budget, measure it, and write the folder of a compile.
 
@@ -63,6 +66,7 @@ def compile_model(
         force: replace the folder if it exists.
         seed: of everything random.
         progress: told how far it is.
+        recipe: the flags that this comes from, to be kept with the result.
 
     Raises:
         UsageError: a flag does not fit, or the folder exists.
@@ -79,61 +83,58 @@ def compile_model(
     goal = _goal(profile, latency_ms, speedup, max_drop, precision, sparsity)
     if calibration is None:
         raise CalibrationError("compile needs calibration data to choose, refit and quantize by: give --calib")
-    if profile.name != "cpu":
+    if profile.name != CPU:
         versions_of(profile)
-    if profile.name != "cpu" or power_mode is not None:
+    if profile.name != CPU or power_mode is not None:
         profile.power_mode(power_mode)
     shapes = shapes or {}
+    if profile.name == CPU:
+        work = open_cpu(model, goal, calibration, evaluation, shapes, threads, seed, progress)
+        with output_folder(out, force=force) as folder:
+            return _keep(recipe, work.compile(goal, folder, progress), folder)
     job = open_job(model, shapes, progress)
     data = calibration.open(job.fixed if calibration.source == "random" and shapes else job.dense)
     fit, held_out = data.split(HOLDOUT_FRACTION, seed)
-    if profile.name != "cpu":
-        with progress.step("scoring the original"):
-            judge = open_judge(evaluation, job, OnnxRuntime(threads).load(model).run, held_out)
-        planned = compile_for_device(
-            job,
-            goal,
-            precision,
-            fit,
-            judge,
-            profile,
-            power_mode=power_mode,
-            threads=threads,
-            seed=seed,
-            progress=progress,
-        )
-        with output_folder(out, force=force) as folder:
-            return deliver_planned(
-                job,
-                goal,
-                planned,
-                judge,
-                profile,
-                folder,
-                threads=threads,
-                seed=seed,
-                calibration=data.describe(),
-                progress=progress,
-            )
-    stand = open_stand(job, data, shapes, threads)
+    runtime = OnnxRuntime(threads)
     with progress.step("scoring the original"):
-        judge = open_judge(evaluation, job, stand.runtime.load(model).run, held_out)
-    compiled = compile_for_cpu(
+        judge = open_judge(evaluation, job, runtime.load(model).run, held_out)
+    planned = compile_for_device(
         job,
         goal,
+        precision,
         fit,
-        stand,
         judge,
+        profile,
+        ArrayCache(identity_of(job, fit, f"{runtime.device}, {threads} threads")),
+        power_mode=power_mode,
         threads=threads,
-        weight_bits=integer_weight_bits(),
         seed=seed,
         progress=progress,
     )
-    machine = Machine(
-        stand.runtime.device, f"{stand.runtime.name} {stand.runtime.version}", threads, seed, data.describe()
-    )
     with output_folder(out, force=force) as folder:
-        return deliver(job, profile.name, goal, compiled, judge, stand, machine, folder, progress)
+        report = deliver_planned(
+            job,
+            goal,
+            planned,
+            judge,
+            profile,
+            folder,
+            threads=threads,
+            seed=seed,
+            calibration=data.describe(),
+            progress=progress,
+        )
+        return _keep(recipe, report, folder)
+
+
+def _keep(recipe: Recipe | None, report: Report, folder: Path) -> Report:
+    """Write the recipe into the folder and its report, so that the result can be had again."""
+    if recipe is None:
+        return report
+    report = dataclasses.replace(report, recipe=recipe.values, reproduce=recipe.command())
+    (folder / RECIPE).write_text(recipe.to_toml(), encoding="utf-8")
+    write_report(folder, report)
+    return report
 
 
 def _goal(
@@ -157,9 +158,9 @@ def _goal(
         raise UsageError(f"target {profile.name} has no {precision}; it computes in {', '.join(profile.precisions)}")
     if sparsity not in ("auto", "none", "2:4"):
         raise UsageError(f"--sparsity {sparsity!r}: expected auto, none or 2:4")
-    if sparsity == "2:4" and profile.name == "cpu":
+    if sparsity == "2:4" and profile.name == CPU:
         raise UsageError("target cpu gains nothing from 2:4 sparsity: onnxruntime has no sparse kernels")
-    if profile.name != "cpu":
+    if profile.name != CPU:
         check_sparsity(sparsity, profile)
     only_lowered = precision != "auto" and latency_ms is speedup is max_drop is None
     return Goal(latency_ms, speedup, max_drop, prune=not only_lowered, quantize=precision != "fp32")

@@ -8,7 +8,8 @@ from pathlib import Path
 from edgeprune import graph
 from edgeprune.assemble import describe_formats, layers_of, plan_of, refusals_of, sizes_of
 from edgeprune.bench import ratio
-from edgeprune.compile_cpu import Compiled, Goal
+from edgeprune.compile_cpu import Compiled
+from edgeprune.goal import Goal
 from edgeprune.job import Job
 from edgeprune.judge import Judge, is_fidelity
 from edgeprune.layerdetail import layers_of_result, with_times

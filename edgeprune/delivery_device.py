@@ -13,9 +13,9 @@ from edgeprune.analyticmodel import INT8
 from edgeprune.assemble import describe_formats, plan_of, refusals_of, sizes_of
 from edgeprune.backends import simulation, tensorrt_rtx
 from edgeprune.backends.trtexec import Version, single_command, typing_of
-from edgeprune.compile_cpu import DEFAULT_MAX_DROP, Goal
 from edgeprune.compile_device import NEVER_SLOWER, Planned
 from edgeprune.errors import BackendError
+from edgeprune.goal import DEFAULT_MAX_DROP, Goal
 from edgeprune.job import Job
 from edgeprune.judge import Judge, is_fidelity
 from edgeprune.layerdetail import layers_of_result

@@ -4,15 +4,20 @@ Per output, without labels:
 
 * class scores: mean KL divergence of the softmax over the last axis, nats (the distillation loss of Hinton et al. 2015
   at temperature 1);
-* anything else: squared error over variance, channel by channel, averaged over the channels, so that boxes in pixels
-  do not drown class scores;
+* anything else: squared error over variance, channel by channel. The variance is that over the samples at one position:
+  what a constant answer could not know. So boxes in pixels do not drown scores, and where on the image an anchor lies
+  does not count as knowledge of its box.
 
-and the outputs' errors are averaged.
+Channels between 0 and 1, and nearly 0 at most positions, are scores, of a detector say. What else is said at a position
+with low scores is never read: errors of the other channels are weighted by the highest score of their position, also
+where scores and boxes are separate outputs over the same positions. Scores and the rest each count as one *field*,
+whatever their numbers of channels; the fields' errors are averaged.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,6 +33,12 @@ Array = NDArray[Any]
 
 WORST = 1e3
 """Stands for outputs that are not finite."""
+
+_RARE = 0.02
+"""Most scores are lower: few positions show anything. Boxes relative to the image are not so small."""
+
+_SILENT = 1e-12
+"""A channel of less than this share of the liveliest one's variance says nothing."""
 
 
 class Probe:
@@ -50,19 +61,73 @@ class Probe:
         return [np.concatenate([np.atleast_1d(o) for o in outputs]) for outputs in zip(*batches, strict=True)]
 
 
+@dataclass(frozen=True, eq=False)
+class _Field:
+    """Channels that are judged together: arrays of shape (samples, positions, channels); weights (samples, positions).
+
+    ``reference`` and ``output`` are float64.
+    """
+
+    reference: Array
+    output: Array
+    weights: Array | None
+
+
 def output_error(reference: Sequence[Array], outputs: Sequence[Array]) -> float:
     """Error of ``outputs`` against ``reference``, lists of arrays whose first axis is the samples."""
-    errors = [
-        _divergence(a, b) if is_classifier(a) else _relative_error(a, b)
-        for a, b in zip(reference, outputs, strict=True)
-        if a.dtype.kind == "f"
-    ]
+    pairs = [(a, b) for a, b in zip(reference, outputs, strict=True) if a.dtype.kind == "f"]
+    if any(a.shape != b.shape or not np.isfinite(b).all() for a, b in pairs):
+        return WORST  # also where a size depends on the data and has changed, such as the number of detections
+    errors = [_divergence(a, b) for a, b in pairs if is_classifier(a)]
+    errors += [_relative_error(field) for field in _fields([p for p in pairs if not is_classifier(p[0])])]
     return float(np.mean(errors)) if errors else 0.0
 
 
+def _fields(pairs: Sequence[tuple[Array, Array]]) -> list[_Field]:
+    flat = [(_by_position(a), _by_position(b)) for a, b in pairs]
+    scored = [_are_scores(a) for a, _ in flat]
+    # By the number of positions: outputs over the same positions share the scores.
+    best: dict[int, Array] = {}
+    for (a, _), scores in zip(flat, scored, strict=True):
+        if scores.any():
+            highest, positions = a[:, :, scores].max(axis=2), a.shape[1]
+            best[positions] = np.maximum(best[positions], highest) if positions in best else highest
+    found = []
+    for (a, b), scores in zip(flat, scored, strict=True):
+        if scores.any():
+            found.append(_Field(a[:, :, scores], b[:, :, scores], None))
+        if not scores.all():
+            found.append(_Field(a[:, :, ~scores], b[:, :, ~scores], best.get(a.shape[1])))
+    return found
+
+
+def _are_scores(x: Array) -> NDArray[np.bool_]:
+    """Which channels are scores: shape (channels,)."""
+    between = ((x >= 0) & (x <= 1)).all(axis=(0, 1)) & (np.ptp(x, axis=(0, 1)) > 0)
+    return np.asarray(between & (np.median(x, axis=(0, 1)) < _RARE))
+
+
+def _by_position(x: Array) -> Array:
+    """Shape (samples, positions, channels), float64; the channels are the shortest axis after the samples."""
+    x = x.astype(np.float64)
+    if x.ndim < 3:
+        return x.reshape(len(x), 1, -1)
+    channel = 1 + int(np.argmin(x.shape[1:]))
+    return np.moveaxis(x, channel, -1).reshape(len(x), -1, x.shape[channel])
+
+
+def _relative_error(field: _Field) -> float:
+    a, b = field.reference, field.output
+    weights = np.ones(a.shape[:2]) if field.weights is None or not field.weights.any() else field.weights
+    noise = np.einsum("spc,sp->c", (a - b) ** 2, weights)
+    # One sample has no variance over samples; all positions together stand in for it.
+    usual = a.mean(axis=0) if len(a) > 1 else a.mean(axis=(0, 1))
+    signal = np.einsum("spc,sp->c", (a - usual) ** 2, weights)
+    heard = signal > _SILENT * max(float(signal.max(initial=0)), 1e-30)
+    return float((noise[heard] / signal[heard]).mean()) if heard.any() else 0.0
+
+
 def _divergence(reference: Array, output: Array) -> float:
-    if reference.shape != output.shape or not np.isfinite(output).all():
-        return WORST
     p, q = _log_softmax(reference), _log_softmax(output)
     return float((np.exp(p) * (p - q)).sum(axis=-1).mean())
 
@@ -73,16 +138,3 @@ def _log_softmax(scores: Array) -> NDArray[np.float64]:
         return np.asarray(np.log(np.maximum(x, 1e-12)))
     x = x - x.max(axis=-1, keepdims=True)
     return np.asarray(x - np.log(np.exp(x).sum(axis=-1, keepdims=True)))
-
-
-def _relative_error(reference: Array, output: Array) -> float:
-    if reference.shape != output.shape:
-        return WORST  # a data-dependent size changed, such as the number of detections
-    a, b = reference.astype(np.float64), output.astype(np.float64)
-    if not np.isfinite(b).all():
-        return WORST
-    axis = 1 + int(np.argmin(a.shape[1:])) if a.ndim > 2 else a.ndim - 1
-    others = tuple(i for i in range(a.ndim) if i != axis)
-    noise, signal = ((a - b) ** 2).mean(axis=others), a.var(axis=others)
-    heard = signal > 1e-12 * max(float(np.max(signal)), 1e-30)
-    return float((noise[heard] / signal[heard]).mean()) if heard.any() else 0.0

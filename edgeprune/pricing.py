@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from edgeprune.arraycache import ArrayCache, Arrays
 from edgeprune.builder import Builder
 from edgeprune.calibrate import Calibration
 from edgeprune.cpumodel import Network, channel_step
@@ -78,48 +80,118 @@ def price(
     prunable: bool,
     threads: int,
     progress: Progress,
+    known: ArrayCache,
     levels: tuple[NDArray[np.int64], ...] | None = None,
 ) -> Pricing:
     """Try single choices in the network and see what they change at its output.
 
-    ``levels`` are the widths of every group to choose from; by default those of `levels_of`.
+    ``levels`` are the widths of every group to choose from; by default those of `levels_of`. What ``known`` holds is
+    not tried again.
     """
-    probe = Probe(dense, data, probe_items(network), threads)
+    trials = _Trials(dense, network, rankings, data, builder, threads)
     levels = levels_of(network) if levels is None else levels
     if prunable and levels:
         with progress.step("pricing widths") as step:
-            losses = _width_losses(dense, network, rankings, data, levels, probe, step.fraction)
+            losses = trials.widths(levels, known, step.fraction)
     else:
         levels = tuple(v[-1:] for v in levels)
         losses = tuple(np.zeros(1) for _ in levels)
     with progress.step("pricing formats") as step:
-        priced = _format_losses(dense, network, data, builder, latency, probe, step.fraction)
+        priced = trials.formats([latency.formats(b) for b in range(len(network.blocks))], known, step.fraction)
     return Pricing(levels, losses, priced)
 
 
-def _width_losses(
-    dense: ir.Model,
-    network: Network,
-    rankings: Mapping[str, Ranking],
-    data: Calibration,
-    levels: tuple[NDArray[np.int64], ...],
-    probe: Probe,
-    progress: Callable[[float], None],
-) -> tuple[NDArray[np.float64], ...]:
-    analysis = network.analysis
-    context = Context(dense, analysis.groups, data)
-    position = {g.id: i for i, g in enumerate(analysis.groups)}
-    losses: list[NDArray[np.float64]] = [np.zeros(len(v)) for v in levels]
-    done = 0
-    for wave, moments in waves(context):
-        trial = partial(_width_trial, context, analysis, wave, rankings, moments, probe)
-        curves = {g.id: rankings[g.id].loss for g in wave}
-        mine = [levels[position[g.id]] for g in wave]
-        for group, loss in zip(wave, width_losses(wave, mine, curves, trial), strict=True):
-            losses[position[group.id]] = loss
-        done += len(wave)
-        progress(done / len(levels))
-    return tuple(losses)
+def typical_ranges(
+    dense: ir.Model, network: Network, data: Calibration, builder: Builder, known: ArrayCache
+) -> dict[str, tuple[float, float]]:
+    """The range in the dense network of every activation that some format quantizes, from a few samples."""
+    every = {n for forms in network.integer_nodes for nodes in forms.values() for n in nodes}
+    made = {str(o.name) for n in dense.graph if n.name in every for o in n.outputs}
+    names = sorted(made | set(builder.values_to_quantize(dense, every)))
+    settings = {"names": names, "builder": builder.describe()}
+
+    def compute() -> Arrays:
+        bounds = builder.bounds(dense, names, data.subset(probe_items(network)))
+        return {"ranges": np.array([bounds[n] for n in names]).reshape(-1, 2)}
+
+    found = known.arrays("ranges", settings, compute)["ranges"]
+    return {name: (float(low), float(high)) for name, (low, high) in zip(names, found, strict=True)}
+
+
+@dataclass(frozen=True, eq=False)
+class _Trials:
+    """Tries choices, each alone, in the dense network."""
+
+    dense: ir.Model
+    network: Network
+    rankings: Mapping[str, Ranking]
+    data: Calibration
+    builder: Builder
+    threads: int
+
+    @cached_property
+    def probe(self) -> Probe:
+        """The samples that the choices are tried on."""
+        return Probe(self.dense, self.data, probe_items(self.network), self.threads)
+
+    def widths(
+        self, levels: tuple[NDArray[np.int64], ...], known: ArrayCache, progress: Callable[[float], None]
+    ) -> tuple[NDArray[np.float64], ...]:
+        """Per group, the loss of each of its levels."""
+        orders = [hashlib.sha256(r.order.tobytes()).hexdigest() for r in self.rankings.values()]
+        settings = {"levels": [v.tolist() for v in levels], "orders": orders}
+
+        def compute() -> Arrays:
+            return dict(zip(map(str, range(len(levels))), self._try_widths(levels, progress), strict=True))
+
+        found = known.arrays("width losses", settings, compute)
+        return tuple(found[str(g)] for g in range(len(levels)))
+
+    def formats(
+        self, available: Sequence[Sequence[Format]], known: ArrayCache, progress: Callable[[float], None]
+    ) -> tuple[dict[Format, float], ...]:
+        """Per block, the loss of each of its formats."""
+        if not any(len(f) > 1 for f in available):
+            return tuple({self.builder.float_format: 0.0} for _ in available)
+        settings = {"available": [list(f) for f in available], "builder": self.builder.describe()}
+
+        def compute() -> Arrays:
+            losses = self._try_formats(available, known, progress)
+            return {f"{b} {name}": np.array(v) for b, forms in enumerate(losses) for name, v in forms.items()}
+
+        found = known.arrays("format losses", settings, compute)
+        return tuple({name: float(found[f"{b} {name}"]) for name in forms} for b, forms in enumerate(available))
+
+    def _try_widths(
+        self, levels: tuple[NDArray[np.int64], ...], progress: Callable[[float], None]
+    ) -> tuple[NDArray[np.float64], ...]:
+        analysis = self.network.analysis
+        context = Context(self.dense, analysis.groups, self.data)
+        position = {g.id: i for i, g in enumerate(analysis.groups)}
+        losses: list[NDArray[np.float64]] = [np.zeros(len(v)) for v in levels]
+        done = 0
+        for wave, moments in waves(context):
+            trial = partial(_width_trial, context, analysis, wave, self.rankings, moments, self.probe)
+            curves = {g.id: self.rankings[g.id].loss for g in wave}
+            mine = [levels[position[g.id]] for g in wave]
+            for group, loss in zip(wave, width_losses(wave, mine, curves, trial), strict=True):
+                losses[position[group.id]] = loss
+            done += len(wave)
+            progress(done / len(levels))
+        return tuple(losses)
+
+    def _try_formats(
+        self, available: Sequence[Sequence[Format]], known: ArrayCache, progress: Callable[[float], None]
+    ) -> tuple[dict[Format, float], ...]:
+        builder = self.builder
+        bounds = typical_ranges(self.dense, self.network, self.data, builder, known)
+
+        def trial(chosen: Mapping[int, Format]) -> float:
+            formats = [chosen.get(b, builder.float_format) for b in range(len(available))]
+            int8 = builder.integer_nodes(self.dense, formats)
+            return self.probe.error(builder.quantized(self.dense, int8, bounds))
+
+        return format_losses(available, builder.float_format, trial, progress)
 
 
 def _width_trial(
@@ -136,27 +208,3 @@ def _width_trial(
     group = wave[index]
     kept = np.sort(rankings[group.id].order[group.size - width :])
     return probe.error(cut_and_refit(context, analysis, group, kept, moments))
-
-
-def _format_losses(
-    dense: ir.Model,
-    network: Network,
-    data: Calibration,
-    builder: Builder,
-    latency: Latency,
-    probe: Probe,
-    progress: Callable[[float], None],
-) -> tuple[dict[Format, float], ...]:
-    available = [latency.formats(b) for b in range(len(network.blocks))]
-    every = {n for forms in network.integer_nodes for nodes in forms.values() for n in nodes}
-    if not any(len(f) > 1 for f in available):
-        return tuple({builder.float_format: 0.0} for _ in available)
-    names = {str(o.name) for n in dense.graph if n.name in every for o in n.outputs}
-    names |= set(builder.values_to_quantize(dense, every))
-    bounds = builder.bounds(dense, sorted(names), data.subset(probe_items(network)))
-
-    def trial(chosen: Mapping[int, Format]) -> float:
-        formats = [chosen.get(b, builder.float_format) for b in range(len(available))]
-        return probe.error(builder.quantized(dense, builder.integer_nodes(dense, formats), bounds))
-
-    return format_losses(available, builder.float_format, trial, progress)

@@ -15,7 +15,7 @@ from edgeprune.bench import Measurement, benchmark
 from edgeprune.calibrate import Calibration
 from edgeprune.job import Job, Shapes
 
-QUICK_SECONDS = 3.0
+QUICK_SECONDS = 6.0
 FINAL_SECONDS = 20.0
 
 
@@ -33,23 +33,19 @@ class Stand:
     feeds: Mapping[str, NDArray[Any]]
     original: Callable[[], object]
 
-    def quick(self, model: ir.Model) -> tuple[Measurement, Measurement]:
-        """Latency of the original and of the model, measured in turns for a few seconds."""
-        found = benchmark(
-            {"original": self.original, "model": self.bind(model)},
-            min_seconds=0.0,
-            max_seconds=QUICK_SECONDS,
-            precision=0.005,
-            block_s=0.1,
-        )
-        return found["original"], found["model"]
+    def quick(self, models: Mapping[str, ir.Model]) -> dict[str, Measurement]:
+        """Latency of the original and of all models, measured in turns for a few seconds."""
+        return self._measure(models, min_seconds=0.0, max_seconds=QUICK_SECONDS, precision=0.005)
 
     def final(
         self, models: Mapping[str, ir.Model], progress: Callable[[float], None] | None = None
     ) -> dict[str, Measurement]:
         """Latency of the original and of all models, measured in turns until the intervals are narrow."""
+        return self._measure(models, min_seconds=3.0, max_seconds=FINAL_SECONDS, progress=progress)
+
+    def _measure(self, models: Mapping[str, ir.Model], **settings: Any) -> dict[str, Measurement]:
         candidates = {"original": self.original} | {name: self.bind(model) for name, model in models.items()}
-        return benchmark(candidates, min_seconds=3.0, max_seconds=FINAL_SECONDS, progress=progress)
+        return benchmark(candidates, **settings)
 
     def bind(self, model: ir.Model) -> Callable[[], object]:
         """A function that runs the model once."""

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from edgeprune.closedloop import meet_budget
+from edgeprune.closedloop import Timing, meet_budget
 from edgeprune.errors import BudgetError
 from edgeprune.search import Choice, Problem
 from tests.test_search import chain
@@ -14,8 +14,8 @@ def device(problem: Problem, factor: float, offset_us: float = 0.0):
     model = problem.latency
     dense_us = model.total_us(model.sizes, ["fp32"] * len(model.geometries))
 
-    def measure_us(choice: Choice) -> tuple[float, float]:
-        return dense_us * factor + offset_us, model.total_us(choice.widths, choice.formats) * factor + offset_us
+    def measure_us(choice: Choice) -> Timing:
+        return Timing(dense_us * factor + offset_us, model.total_us(choice.widths, choice.formats) * factor + offset_us)
 
     return measure_us
 
@@ -25,9 +25,9 @@ def test_the_budget_is_met_as_measured(factor: float, offset_us: float) -> None:
     problem = chain(4, np.random.default_rng(0))
     measure_us = device(problem, factor, offset_us)
     met = meet_budget(problem, lambda baseline_us: baseline_us / 1.6, measure_us)
-    baseline_us, measured_us = measure_us(met.choice)
-    assert measured_us <= baseline_us / 1.6
-    assert met.measured_us == measured_us
+    timed = measure_us(met.choice)
+    assert timed.measured_us <= timed.baseline_us / 1.6
+    assert met.measured_us == timed.measured_us
 
 
 def test_the_corrected_model_predicts_what_was_measured() -> None:

@@ -34,13 +34,57 @@ def test_probabilities_are_not_put_through_a_softmax_again() -> None:
     assert output_error([p], [q]) == pytest.approx(divergence, rel=1e-4)
 
 
-def test_boxes_do_not_drown_scores() -> None:
+def detections(rng: np.random.Generator, samples: int = 40, anchors: int = 100) -> np.ndarray:
+    """Boxes around anchors that lie all over the image, and scores of 8 classes, of which few are high."""
+    where = np.linspace(0, 640, anchors)
+    boxes = where + rng.normal(0, 8, (samples, 4, anchors))
+    return np.concatenate([boxes, rng.uniform(0, 1, (samples, 8, anchors)) ** 16], axis=1)
+
+
+def test_boxes_and_scores_weigh_alike_whatever_their_scale_and_number() -> None:
     rng = np.random.default_rng(0)
-    out = np.concatenate([rng.uniform(0, 640, (1, 4, 200)), rng.uniform(0, 1, (1, 8, 200))], axis=1)
-    noisy = out.copy()
-    noisy[:, 4:] += 0.3 * noisy[:, 4:].std() * rng.standard_normal(noisy[:, 4:].shape)
-    # 9% of the variance on 8 of 12 channels
-    assert output_error([out], [noisy]) == pytest.approx(0.09 * 8 / 12, rel=0.15)
+    out = detections(rng)
+    for part in (slice(0, 4), slice(4, 12)):
+        noisy = out.copy()
+        spread = out[:, part].std(axis=0, keepdims=True)
+        noisy[:, part] += 0.3 * spread * rng.standard_normal(out[:, part].shape)
+        assert output_error([out], [noisy]) == pytest.approx(0.09 / 2, rel=0.1)
+
+
+def test_where_an_anchor_lies_is_no_knowledge() -> None:
+    out = detections(np.random.default_rng(0))
+    blind = out.copy()
+    blind[:, :4] = out[:, :4].mean(axis=0)
+    assert output_error([out], [blind]) == pytest.approx(1 / 2, rel=1e-6)
+
+
+@pytest.mark.parametrize("separate", [False, True])
+def test_boxes_that_nobody_reads_may_be_wrong(separate: bool) -> None:
+    rng = np.random.default_rng(0)
+    out = detections(rng)
+    high = out[:, 4:].max(axis=1) > 0.5
+    errors = []
+    for wrong in (high, ~high):
+        noisy = out + np.where(wrong[:, None] & (np.arange(12) < 4)[:, None], rng.normal(0, 8, out.shape), 0)
+        pair = [([x[:, :4], x[:, 4:]] if separate else [x]) for x in (out, noisy)]
+        errors.append(output_error(*pair) / wrong.mean())
+    assert errors[0] > 3 * errors[1]
+
+
+def test_coordinates_relative_to_the_image_are_no_scores() -> None:
+    rng = np.random.default_rng(0)
+    out = detections(rng)
+    relative = out.copy()
+    relative[:, :4] = 0.5 + (out[:, :4] - 320) / 1400
+    noise = np.where((np.arange(12) < 4)[:, None], rng.normal(0, 2, out.shape), 0)
+    assert output_error([relative], [relative + noise / 1400]) == pytest.approx(output_error([out], [out + noise]))
+
+
+def test_one_sample_is_judged_by_its_positions() -> None:
+    rng = np.random.default_rng(0)
+    out = rng.standard_normal((1, 5, 400))
+    noisy = out + 0.1 * rng.standard_normal(out.shape)
+    assert output_error([out], [noisy]) == pytest.approx(0.01, rel=0.1)
 
 
 @pytest.mark.parametrize("broken", [np.full((50, 10), np.nan, np.float32), np.full((50, 10), np.inf, np.float32)])

@@ -1,0 +1,100 @@
+"""``edgeprune compile --pareto``: the curve of speed against accuracy, every statistic computed once for all points."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from edgeprune.calibration_spec import CalibrationSpec
+from edgeprune.cpuwork import TARGET, open_cpu
+from edgeprune.errors import BudgetError, CalibrationError, UsageError
+from edgeprune.goal import Goal
+from edgeprune.output import check_output, output_folder
+from edgeprune.pareto import PARETO_FILE, Curve, Point, folder_of, point_of
+from edgeprune.progress import Progress
+from edgeprune.report.model import ModelFile, Report
+from edgeprune.targets import load_profile
+
+
+def compile_pareto(
+    model: Path,
+    target: str,
+    speedups: Sequence[float],
+    *,
+    calibration: CalibrationSpec | None = None,
+    evaluation: str | None = None,
+    out: Path | None = None,
+    quantize: bool = True,
+    threads: int = 1,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    force: bool = False,
+    seed: int = 0,
+    progress: Progress | None = None,
+    finish: Callable[[float, Report, Path], Report] | None = None,
+) -> Curve:
+    """Compress a model for several speed-ups, and write a folder with a folder for each and their curve.
+
+    Args:
+        model: the ONNX file.
+        target: ``cpu``: a curve is measured, so the device must be at hand.
+        speedups: multiples of the original's speed.
+        calibration: samples to choose by, refit and quantize with.
+        evaluation: what ``--eval`` names; fidelity to the original stands in where there is none.
+        out: folder to write; ``<model>.<target>`` beside the model by default.
+        quantize: whether integers may be used.
+        threads: of the runtime.
+        shapes: input name -> dimensions, for inputs that leave some open.
+        force: replace the folder if it exists.
+        seed: of everything random.
+        progress: told how far it is.
+        finish: called with what every point was asked, its report and its folder; gives the report to go by.
+
+    Raises:
+        UsageError: a flag does not fit, or the folder exists.
+        CalibrationError, EvaluationError: data is missing or does not fit.
+        ModelError: the model is invalid or cannot be worked on.
+        BudgetError: none of the speed-ups can be met; the text says what can.
+    """
+    progress = progress or Progress()
+    model = Path(model)
+    out = out or model.with_name(f"{model.stem}.{target}")
+    asked = sorted(set(speedups))
+    if not asked or asked[0] <= 0:
+        raise UsageError("--pareto takes speed-ups above 0 with commas between, such as 1.5,2,3")
+    if load_profile(target).name != TARGET:
+        raise UsageError(f"--pareto measures every point, which needs the device at hand: --target {TARGET}")
+    check_output(out, force=force)
+    if calibration is None:
+        raise CalibrationError("compile needs calibration data to choose, refit and quantize by: give --calib")
+    may = Goal(quantize=quantize)
+    work = open_cpu(model, may, calibration, evaluation, shapes or {}, threads, seed, progress)
+    with output_folder(out, force=force) as folder:
+        points: list[Point] = []
+        refused: BudgetError | None = None
+        for speedup in asked:
+            name = folder_of(speedup)
+            (folder / name).mkdir()
+            try:
+                report = work.compile(Goal(speedup=speedup, quantize=quantize), folder / name, progress)
+            except BudgetError as error:
+                (folder / name).rmdir()
+                refused = error
+                points.append(Point(speedup, False, str(error)))
+                progress.note(f"{speedup:g}x: {error}")
+                continue
+            points.append(point_of(speedup, name, finish(speedup, report, folder / name) if finish else report))
+        if refused is not None and not any(p.met for p in points):
+            raise refused
+        machine = work.machine
+        curve = Curve(
+            target=TARGET,
+            model=ModelFile(work.job.path.name, work.job.sha256),
+            device=machine.device,
+            runtime=machine.runtime,
+            threads=threads,
+            seed=seed,
+            calibration=machine.calibration,
+            points=tuple(points),
+        )
+        (folder / PARETO_FILE).write_text(curve.to_json(), encoding="utf-8")
+        return curve

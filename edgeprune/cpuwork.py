@@ -1,0 +1,86 @@
+"""A model opened for compiling on this CPU: all that does not depend on the budget, ready for any number of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeprune.arraycache import ArrayCache
+from edgeprune.backends.cpu import integer_weight_bits
+from edgeprune.calibration_spec import CalibrationSpec
+from edgeprune.compile_cpu import Workbench, prepare, reach
+from edgeprune.delivery import Machine, deliver
+from edgeprune.goal import Goal
+from edgeprune.identity import identity_of
+from edgeprune.job import Job, open_job
+from edgeprune.judge import open_judge
+from edgeprune.progress import Progress
+from edgeprune.report.model import Report
+from edgeprune.stand import open_stand
+
+HOLDOUT_FRACTION = 0.125
+TARGET = "cpu"
+
+
+@dataclass(frozen=True, eq=False)
+class CpuWork:
+    """A job with its workbench, and the conditions of the run for the report."""
+
+    job: Job
+    bench: Workbench
+    machine: Machine
+
+    def compile(self, goal: Goal, folder: Path, progress: Progress) -> Report:
+        """Reach a goal and fill the folder with the result.
+
+        Raises:
+            BudgetError: the goal can't be met; the text says what can.
+        """
+        compiled = reach(self.bench, goal)
+        bench = self.bench
+        return deliver(self.job, TARGET, goal, compiled, bench.judge, bench.stand, self.machine, folder, progress)
+
+
+def open_cpu(
+    model: Path,
+    goal: Goal,
+    calibration: CalibrationSpec,
+    evaluation: str | None,
+    shapes: Mapping[str, Sequence[int]],
+    threads: int,
+    seed: int,
+    progress: Progress,
+) -> CpuWork:
+    """Read a model and its data, measure its blocks, rank its units and price its choices.
+
+    Of the goal only what may be done counts here, not the budget.
+
+    Raises:
+        ModelError: the model is invalid or cannot be worked on.
+        CalibrationError, EvaluationError: data does not fit.
+    """
+    job = open_job(model, shapes, progress)
+    data = calibration.open(job.fixed if calibration.source == "random" and shapes else job.dense)
+    fit, held_out = data.split(HOLDOUT_FRACTION, seed)
+    stand = open_stand(job, data, shapes, threads)
+    runtime = stand.runtime
+    with progress.step("scoring the original"):
+        judge = open_judge(evaluation, job, runtime.load(model).run, held_out)
+    device = f"{runtime.device}, {threads} threads"
+    with progress.step("looking up what is known"):
+        known = ArrayCache(identity_of(job, fit, device))
+    bench = prepare(
+        job,
+        goal,
+        fit,
+        stand,
+        judge,
+        known,
+        threads=threads,
+        weight_bits=integer_weight_bits(),
+        seed=seed,
+        progress=progress,
+    )
+    machine = Machine(runtime.device, f"{runtime.name} {runtime.version}", threads, seed, data.describe())
+    return CpuWork(job, bench, machine)

@@ -1,0 +1,46 @@
+"""What is asked of a compile: a latency, a speed-up, or the accuracy that may be lost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgeprune.bench import Measurement, ratio
+
+DEFAULT_MAX_DROP = 1.0
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What was asked for: at most one of a latency, a speed-up and the accuracy that may be lost."""
+
+    latency_ms: float | None = None
+    speedup: float | None = None
+    max_drop: float | None = None
+    prune: bool = True
+    quantize: bool = True
+
+    @property
+    def has_budget(self) -> bool:
+        """Whether a latency was asked for."""
+        return self.latency_ms is not None or self.speedup is not None
+
+    @property
+    def drop_limit(self) -> float:
+        """Points of accuracy that may be lost where accuracy is the limit."""
+        return DEFAULT_MAX_DROP if self.max_drop is None else self.max_drop
+
+    def budget_us(self, baseline_us: float) -> float | None:
+        """Microseconds that the result may take; None where accuracy is the limit."""
+        if self.latency_ms is not None:
+            return self.latency_ms * 1e3
+        return None if self.speedup is None else baseline_us / self.speedup
+
+    def fulfilled(self, original: Measurement, result: Measurement) -> float:
+        """How many times as fast as asked for a measured result is; a speed-up is judged by paired blocks."""
+        if self.latency_ms is not None:
+            return self.latency_ms / result.median_ms
+        return float("inf") if self.speedup is None else ratio(original, result).value / self.speedup
+
+    def is_met(self, original: Measurement, result: Measurement) -> bool:
+        """Whether a measured result is fast enough."""
+        return self.fulfilled(original, result) >= 1
