@@ -18,6 +18,19 @@ def has_bias(layer: Linear) -> bool:
     return bool(layer.bias.value) or layer.op != "MatMul"
 
 
+def layer_matrix(model: ir.Model, layer: Linear) -> NDArray[Any]:
+    """W of a layer as the model holds it, float64, shape (groups, outputs, features)."""
+    return layer.matrix(_array(model.graph.initializers[layer.weight])).astype(np.float64)
+
+
+def layer_bias(model: ir.Model, layer: Linear) -> NDArray[Any]:
+    """What the layer's own node adds, float64, shape (groups, outputs): zeros without a bias, or if an Add adds it."""
+    if not layer.bias.value or layer.op == "MatMul":
+        return np.zeros((layer.groups, layer.outputs))
+    bias = layer.bias.scale * _array(model.graph.initializers[layer.bias.value]).astype(np.float64)
+    return np.broadcast_to(bias.reshape(layer.groups, -1), (layer.groups, layer.outputs))
+
+
 def set_weights(model: ir.Model, layer: Linear, matrix: NDArray[Any], offset: NDArray[Any]) -> None:
     """Set W, shape (groups, outputs, features), and what the layer's node adds to it, shape (groups, outputs).
 

@@ -1,0 +1,147 @@
+"""Changing a layer's weights column by column such that its outputs change least: the core of rounding and of 2:4.
+
+A layer ``y = W h`` whose input has the second moment H loses ``tr((W' - W) H (W' - W)')`` when W becomes W'. Two ways
+to choose W' under a constraint on single weights (a grid of integers, zeros at given places):
+
+* `sweep`: columns from left to right, the error of each spread over those that are still free (Frantar & Alistarh 2022,
+  "Optimal Brain Compression", eq. 7; in this order and by one Cholesky factor: "GPTQ" 2022 and "SparseGPT" 2023);
+* `descend`: coordinate descent on the loss itself. It never goes up: the loss is a parabola in every weight, so the
+  allowed value next to its minimum is the best one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[Any]
+Mask = NDArray[np.bool_]
+
+DAMPING = 1e-2
+"""Added to the diagonal of H, as a fraction of its mean: the value of both GPTQ and SparseGPT."""
+BLOCK = 128
+"""Columns that are worked on before the rest hears of it: many small products become a few large ones."""
+SWEEPS = 6
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """The values that a row may take: ``scale`` of shape (outputs,) times integers in [-top, top]."""
+
+    scale: Floats
+    top: int
+
+    def snap(self, values: Floats) -> Floats:
+        """The nearest allowed values; shape (outputs,) or (outputs, n)."""
+        scale = self.scale if values.ndim == 1 else self.scale[:, None]
+        return np.asarray(np.clip(np.rint(values / scale), -self.top, self.top) * scale)
+
+
+def damped(gram: Floats, damping: float = DAMPING) -> Floats:
+    """H with a fraction of its mean diagonal added to the diagonal, float64; never singular."""
+    result = gram.astype(np.float64)
+    result.flat[:: len(result) + 1] += damping * (float(np.trace(result)) / max(len(result), 1)) or 1.0
+    return result
+
+
+def row_losses(change: Floats, gram: Floats) -> Floats:
+    """What each row's change of shape (outputs, features) costs: shape (outputs,)."""
+    return np.asarray(np.einsum("of,of->o", change @ gram, change))
+
+
+def keep_two_of_four(score: Floats) -> Mask:
+    """In every four consecutive columns the two of highest score; of equals the first. Shape (outputs, features)."""
+    fours = score.reshape(len(score), -1, 4)
+    order = np.argsort(-fours, axis=2, kind="stable")
+    mask = np.zeros(fours.shape, dtype=bool)
+    np.put_along_axis(mask, order[:, :, :2], True, axis=2)
+    return mask.reshape(score.shape)
+
+
+def sweep(matrix: Floats, gram: Floats, *, sparse: bool = False, grid: Grid | None = None) -> Floats:
+    """Weights that fulfil the constraint, from left to right.
+
+    Args:
+        matrix: W, shape (outputs, features).
+        gram: H with its damping, shape (features, features), positive definite.
+        sparse: whether two of every four consecutive columns become zero, by ``w^2 / [H^-1]_jj`` row by row.
+        grid: what the others are rounded to.
+    """
+    from scipy.linalg import cho_factor, cho_solve
+
+    inverse = cho_solve(cho_factor(gram, lower=True), np.eye(len(gram)))
+    upper = np.linalg.cholesky((inverse + inverse.T) / 2).T
+    w = matrix.astype(np.float64)
+    diagonal = np.diag(upper)
+    keep = np.ones(4, dtype=bool) if not sparse else np.ones((len(w), 4), dtype=bool)
+    for start in range(0, w.shape[1], BLOCK):
+        stop = min(start + BLOCK, w.shape[1])
+        errors = np.zeros((len(w), stop - start))
+        for j in range(start, stop):
+            if sparse and j % 4 == 0:
+                keep = keep_two_of_four((w[:, j : j + 4] / diagonal[j : j + 4]) ** 2)
+            column = np.where(keep[..., j % 4], w[:, j], 0.0)
+            if grid is not None:
+                column = grid.snap(column)
+            error = (w[:, j] - column) / diagonal[j]
+            w[:, j:stop] -= error[:, None] * upper[j, j:stop]
+            w[:, j] = column
+            errors[:, j - start] = error
+        w[:, stop:] -= errors @ upper[start:stop, stop:]
+    return w
+
+
+def descend(
+    start: Floats, wanted: Floats, gram: Floats, *, mask: Mask | None = None, grid: Grid | None = None
+) -> Floats:
+    """Weights of no greater loss than ``start``, by coordinate descent.
+
+    Args:
+        start: fulfils the constraint already, shape (outputs, features).
+        wanted: W, what the loss is measured against.
+        gram: H, shape (features, features), of positive diagonal.
+        mask: where weights may be other than zero; everywhere, if None.
+        grid: values that they may take; all, if None.
+    """
+    w = start.astype(np.float64)
+    slope = (w - wanted) @ gram
+    for _ in range(SWEEPS):
+        moved = False
+        for first in range(0, w.shape[1], BLOCK):
+            block = slice(first, min(first + BLOCK, w.shape[1]))
+            local, inner, before = slope[:, block].copy(), gram[block, block], w[:, block].copy()
+            for j in range(inner.shape[0]):
+                best = w[:, first + j] - local[:, j] / inner[j, j]
+                if grid is not None:
+                    best = grid.snap(best)
+                if mask is not None:
+                    best = np.where(mask[:, first + j], best, 0.0)
+                step = best - w[:, first + j]
+                if step.any():
+                    w[:, first + j] = best
+                    local += step[:, None] * inner[j]
+            change = w[:, block] - before
+            if change.any():
+                moved = True
+                slope += change @ gram[block]
+        if not moved:
+            break
+    return w
+
+
+def round_rows(matrix: Floats, gram: Floats, grid: Grid) -> Floats:
+    """The matrix on the grid: row by row the best of the nearest values, a sweep, and the descent from either.
+
+    No row's loss exceeds that of the nearest values.
+    """
+    nearest = grid.snap(matrix.astype(np.float64))
+    h = damped(gram)
+    best = descend(nearest, matrix, h, grid=grid)
+    swept = descend(sweep(matrix, h, grid=grid), matrix, h, grid=grid)
+    for other in (swept, nearest):
+        better = row_losses(other - matrix, gram) < row_losses(best - matrix, gram)
+        best[better] = other[better]
+    return best
