@@ -7,7 +7,7 @@ DequantizeLinear. The float type of a scale (float32 or float16) is the float ty
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -36,6 +36,27 @@ class Refused:
 
     def __str__(self) -> str:
         return self.reason
+
+
+def require_int8(name: str, model: ir.Model, int8: Collection[str], eligible: Mapping[str, bool | Refused]) -> None:
+    """What every quantizing pass asks for before it begins.
+
+    Args:
+        name: of the pass, for the error.
+        model: to be quantized.
+        int8: names of the nodes that shall be INT8.
+        eligible: node name -> whether it can be, or why not.
+
+    Raises:
+        PassError: the opset is older than 13, or a node is unknown or not eligible.
+    """
+    if model.graph.opset_imports.get("", 0) < 13:
+        raise PassError(f"{name}: per-channel DequantizeLinear needs opset 13 or newer")
+    for node in int8:
+        if node not in eligible:
+            raise PassError(f"{name}: the model has no node {node!r}")
+        if not eligible[node]:
+            raise PassError(f"{name}: node {node!r} cannot be INT8: {eligible[node]}")
 
 
 def representable_scale(scale: NDArray[Any] | float, dtype: np.dtype[Any] | type = np.float32) -> Floats:

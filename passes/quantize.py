@@ -28,47 +28,21 @@ from edgeprune import graph as graphs
 from edgeprune.errors import PassError
 from edgeprune.passes._edit import remove_dead
 from edgeprune.passes.edit import add_initializer, add_node, naming
-from edgeprune.passes.qdq import Refused, asymmetric_scale, insert_qdq, quantize, quantize_weight
-
-FLOAT_OUTPUT_OPS = frozenset({"MatMul", "Gemm"})
-CARRY_OPS = frozenset(
-    {"Flatten", "MaxPool", "Reshape", "Resize", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"}
+from edgeprune.passes.int8_x86 import (
+    CARRY_OPS,
+    CLIP_OPS,
+    FLOAT_OUTPUT_OPS,
+    data_inputs,
+    int8_eligible,
+    output_axis,
 )
-CLIP_OPS = frozenset({"Relu", "Clip"})
-COMPUTE_OPS = frozenset({"Add", "AveragePool", "Concat", "Conv", "GlobalAveragePool", "LeakyRelu", "Mul", "Sigmoid"})
-INT8_OPS = FLOAT_OUTPUT_OPS | CARRY_OPS | CLIP_OPS | COMPUTE_OPS
+from edgeprune.passes.qdq import asymmetric_scale, insert_qdq, quantize, quantize_weight, require_int8
 
 _SHARED_RANGE_RATIO = 2.0
 """Operands of a Concat share a scale when their ranges differ by at most this factor: moving integers is faster than
 rescaling them."""
 
 _BIAS_LIMIT = 2.0**30
-
-
-def int8_eligible(model: ir.Model) -> dict[str, bool | Refused]:
-    """For every node, whether onnxruntime can run it on integers, or why not."""
-    return {str(n.name): _eligible(n) for n in model.graph}
-
-
-def _eligible(node: ir.Node) -> bool | Refused:
-    if node.domain not in ("", "ai.onnx") or node.op_type not in INT8_OPS:
-        return Refused(f"onnxruntime has no integer kernel for {node.op_type}")
-    if not all(v.dtype == ir.DataType.FLOAT for v in _data_inputs(node)):
-        return Refused("its inputs are not float32")
-    if node.op_type == "Resize" and node.attributes.get_string("mode", "nearest") != "nearest":
-        return Refused("only nearest-neighbour Resize moves integers")
-    if node.op_type in ("Conv", "Gemm"):
-        if any(v is not None and v.const_value is None for v in node.inputs[1:]):
-            return Refused("its weight is computed")
-        if node.op_type == "Gemm" and any(node.attributes.get_float(a, 1.0) != 1 for a in ("alpha", "beta")):
-            return Refused("its alpha or beta is not 1")
-    if node.op_type in ("Add", "Mul") and any(
-        v.const_value is not None and v.const_value.size > 1 for v in _data_inputs(node)
-    ):
-        return Refused("it combines with a constant tensor")
-    if not any(v.const_value is None for v in _data_inputs(node)):
-        return Refused("its inputs are constant")
-    return True
 
 
 def values_to_quantize(model: ir.Model, int8: Collection[str]) -> list[str]:
@@ -90,14 +64,7 @@ def quantize_x86(
     Raises:
         PassError: if a node is unknown or not eligible, a range is missing, or the opset is older than 13.
     """
-    if model.graph.opset_imports.get("", 0) < 13:
-        raise PassError("quantize: per-channel DequantizeLinear needs opset 13 or later")
-    eligible = int8_eligible(model)
-    for name in int8:
-        if name not in eligible:
-            raise PassError(f"quantize: the model has no node {name!r}")
-        if not eligible[name]:
-            raise PassError(f"quantize: node {name!r} cannot run on integers: {eligible[name]}")
+    require_int8("quantize", model, int8, int8_eligible(model))
     copy = graphs.clone(model)
     chosen = set(int8)
     values = _quantized(copy.graph, chosen)
@@ -121,7 +88,7 @@ def _quantized(graph: ir.Graph, int8: set[str]) -> list[ir.Value]:
         if node.name not in int8:
             continue
         inner = {v for v in node.inputs if v is not None and _clipped_by(v, node, int8)}
-        for v in _data_inputs(node):
+        for v in data_inputs(node):
             if v.const_value is None and v not in inner:
                 found[v] = None
         if node.op_type not in FLOAT_OUTPUT_OPS:
@@ -160,7 +127,7 @@ def _scales(
     for node in graph:
         if node.name not in int8 or node.op_type not in CARRY_OPS | {"Concat"}:
             continue
-        moved = [find(v) for v in (*_data_inputs(node), *node.outputs) if v in owner]
+        moved = [find(v) for v in (*data_inputs(node), *node.outputs) if v in owner]
         widths = [bounds[v][1] - bounds[v][0] for v in moved]
         if node.op_type == "Concat" and max(widths) > _SHARED_RANGE_RATIO * min(widths):
             continue
@@ -206,7 +173,7 @@ def _quantize_constants(
     if weight is None or weight.const_value is None or data is None:
         return
     array = weight.const_value.numpy()
-    axis = _output_axis(node, array.ndim)
+    axis = output_axis(node, array.ndim)
     integers, scale, zero = quantize_weight(array, axis, weight_bits)
     bias = node.inputs[2] if len(node.inputs) > 2 else None
     if bias is not None and bias.const_value is not None and axis is not None:
@@ -249,23 +216,3 @@ def _dequantized(
     graph.insert_before(node, [restore])
     restored: ir.Value = restore.outputs[0]
     return restored
-
-
-def _output_axis(node: ir.Node, rank: int) -> int | None:
-    if node.op_type == "Conv":
-        return 0
-    if node.op_type == "Gemm":
-        return 0 if node.attributes.get_int("transB", 0) else 1
-    return 1 if rank == 2 else None
-
-
-def _data_inputs(node: ir.Node) -> list[ir.Value]:
-    """Inputs that carry activations or their constants, not shapes, axes or weights."""
-    if node.op_type in ("Add", "Mul", "Concat") or (node.op_type == "MatMul" and _weight(node) is None):
-        return [v for v in node.inputs if v is not None]
-    return [v for v in node.inputs[:1] if v is not None]
-
-
-def _weight(node: ir.Node) -> ir.Value | None:
-    v = node.inputs[1]
-    return v if v is not None and v.const_value is not None else None

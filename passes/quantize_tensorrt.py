@@ -18,7 +18,7 @@ from edgeprune import graph as graphs
 from edgeprune.errors import PassError
 from edgeprune.passes.edit import naming
 from edgeprune.passes.int8_tensorrt import int8_eligible, operands
-from edgeprune.passes.qdq import dequantized_weight, insert_qdq, symmetric_scale
+from edgeprune.passes.qdq import dequantized_weight, insert_qdq, require_int8, symmetric_scale
 
 _COMMUTING_OPS = frozenset(
     {"MaxPool", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Split", "Identity", "DepthToSpace"}
@@ -52,14 +52,7 @@ def quantize_tensorrt(
     Raises:
         PassError: a node is unknown or not eligible, a range is missing or not finite, or the opset is older than 13.
     """
-    if model.graph.opset_imports.get("", 0) < 13:
-        raise PassError("quantize_tensorrt: per-channel DequantizeLinear needs opset 13 or newer")
-    eligible = int8_eligible(model)
-    for name in int8:
-        if name not in eligible:
-            raise PassError(f"quantize_tensorrt: the model has no node {name!r}")
-        if not eligible[name]:
-            raise PassError(f"quantize_tensorrt: node {name!r} cannot be INT8: {eligible[name]}")
+    require_int8("quantize_tensorrt", model, int8, int8_eligible(model))
     copy = graphs.clone(model)
     readers = _readers(copy, int8)
     limits = _limits(copy.graph, readers, ranges)

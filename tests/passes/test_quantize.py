@@ -4,7 +4,8 @@ import pytest
 
 from edgeprune.backends.onnxruntime import OnnxRuntime
 from edgeprune.errors import PassError
-from edgeprune.passes.quantize import int8_eligible, quantize_x86, values_to_quantize
+from edgeprune.passes.int8_x86 import int8_eligible
+from edgeprune.passes.quantize import quantize_x86, values_to_quantize
 from edgeprune.taps import Taps
 from edgeprune.testing import feeds_for, parse
 
@@ -104,18 +105,19 @@ def test_moved_values_share_their_scale() -> None:
 
 def test_concat_shares_a_scale_only_where_ranges_are_alike() -> None:
     text = """
-    g (float[1, 8, 6, 6] x) => (float[1, 16, 6, 6] y) {
+    g (float[1, 8, 6, 6] x) => (float[1, 8, 6, 6] y) {
       a = Conv(x, w1, b1)
       b = Conv(x, w2, b2)
-      y = Concat<axis=1>(a, b)
+      c = Concat<axis=1>(a, b)
+      y = Conv(c, w3)
     }
     """
-    weights = {"w1": (8, 8, 1, 1), "b1": (8,), "w2": (8, 8, 1, 1), "b2": (8,)}
+    weights = {"w1": (8, 8, 1, 1), "b1": (8,), "w2": (8, 8, 1, 1), "b2": (8,), "w3": (8, 16, 1, 1)}
     model, ranges = model_and_ranges(text, **weights)
-    alike = quantize_x86(model, eligible(model), ranges | {"a": (-3, 3), "b": (-4, 4), "y": (-4, 4)}).graph.initializers
+    alike = quantize_x86(model, eligible(model), ranges | {"a": (-3, 3), "b": (-4, 4), "c": (-4, 4)}).graph.initializers
     assert alike["a_scale"].const_value.numpy() == alike["b_scale"].const_value.numpy()
     apart = quantize_x86(
-        model, eligible(model), ranges | {"a": (-1, 1), "b": (-90, 90), "y": (-90, 90)}
+        model, eligible(model), ranges | {"a": (-1, 1), "b": (-90, 90), "c": (-90, 90)}
     ).graph.initializers
     assert apart["a_scale"].const_value.numpy() < apart["b_scale"].const_value.numpy() / 50
 
