@@ -21,6 +21,7 @@ from edgeprune.cli_torch import apply, export
 from edgeprune.errors import UsageError
 
 if TYPE_CHECKING:
+    from edgeprune.recipe import Recipe
     from edgeprune.report.model import Report
 
 
@@ -37,6 +38,12 @@ def cli() -> None:
 @click.option("--latency-ms", type=POSITIVE, metavar="X", help="Budget: at most so many milliseconds.")
 @click.option("--speedup", type=POSITIVE, metavar="X", help="Budget: at least so many times as fast as the original.")
 @click.option("--max-drop", type=click.FloatRange(min=0), metavar="D", help="Fastest that loses at most D points.")
+@click.option(
+    "--pareto",
+    metavar="X,Y,...",
+    callback=options.parse_speedups,
+    help="Budgets: several speed-ups in one run, each in a folder of its own, and their curve (target cpu).",
+)
 @options.calibration_options
 @click.option(
     "--eval", "evaluation", type=SOURCE, metavar="SRC", help="An .npz with inputs and `labels`, or file.py:function."
@@ -62,17 +69,28 @@ def cli() -> None:
 @options.seed_option
 @options.json_option
 @support.say_how_much
-def compile_command(model: Path, target: str, out: Path | None, as_json: bool, shown: Shown, **asked: Any) -> None:
+def compile_command(
+    model: Path,
+    target: str,
+    pareto: tuple[float, ...] | None,
+    out: Path | None,
+    as_json: bool,
+    shown: Shown,
+    **asked: Any,
+) -> None:
     """Compress MODEL for a target within a budget, and measure the result against the original."""
-    if sum(asked[limit] is not None for limit in ("latency_ms", "speedup", "max_drop")) > 1:
-        raise UsageError("--latency-ms, --speedup and --max-drop are three ways to say the budget: give one")
+    if sum(limit is not None for limit in (pareto, *(asked[b] for b in ("latency_ms", "speedup", "max_drop")))) > 1:
+        raise UsageError("--latency-ms, --speedup, --max-drop and --pareto are four ways to say the budget: give one")
     from edgeprune.targets import load_profile
 
     target = load_profile(target).name
-    from edgeprune.compiler import compile_model
-
     out = out or model.with_name(f"{model.stem}.{target}")
     used = effective(click.get_current_context())
+    if pareto is not None:
+        _compile_curve(model, target, pareto, out, used.moved_to(out), as_json, shown, asked)
+        return
+    from edgeprune.compiler import compile_model
+
     result = compile_model(model, target, out=out, progress=shown.progress(), recipe=used.moved_to(out), **asked)
     _print_result(result, out, as_json, shown)
 
@@ -105,6 +123,39 @@ for command in (apply, bench, completion, doctor, export, gate, inspect, predict
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit."""
     support.run_and_exit(cli, arguments)
+
+
+def _compile_curve(
+    model: Path,
+    target: str,
+    speedups: tuple[float, ...],
+    out: Path,
+    used: Recipe,
+    as_json: bool,
+    shown: Shown,
+    asked: dict[str, Any],
+) -> None:
+    from edgeprune.compile_pareto import compile_pareto
+
+    if asked["precision"] not in ("auto", "fp32"):
+        raise UsageError(f"--pareto chooses precision by budget: --precision {asked['precision']} leaves it nothing")
+    if asked["sparsity"] == "2:4" or asked["power_mode"] is not None:
+        raise UsageError("--pareto is for target cpu, which has neither 2:4 sparsity nor power modes")
+    curve = compile_pareto(
+        model,
+        target,
+        speedups,
+        out=out,
+        quantize=asked["precision"] == "auto",
+        progress=shown.progress(),
+        recipe=used,
+        **{name: asked[name] for name in ("calibration", "evaluation", "threads", "shapes", "force", "seed")},
+    )
+    if as_json:
+        click.echo(curve.to_json(), nl=False)
+        return
+    support.output_console().print(*curve.lines(), sep="\n")
+    click.echo(f"written to {out}")
 
 
 def _print_result(report: Report, out: Path, as_json: bool, shown: Shown) -> None:

@@ -147,6 +147,19 @@ def calibration_options(command: Command) -> Command:
     return cast(Command, wrapped)
 
 
+def parse_speedups(_: click.Context, parameter: click.Parameter, value: str | None) -> tuple[float, ...] | None:
+    """``1.5,2,3`` as numbers above 0."""
+    if value is None:
+        return None
+    try:
+        numbers = tuple(float(part) for part in value.split(","))
+    except ValueError:
+        numbers = ()
+    if not numbers or not all(0 < number < float("inf") for number in numbers):
+        raise UsageError(f"--{parameter.name} takes speed-ups with commas between, such as 1.5,2,3, not {value!r}")
+    return numbers
+
+
 def parse_fraction(_: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
     """``5%`` or ``0.05`` as 0.05; a bare 5 is refused, since it may mean either."""
     if value is None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from edgeprune.calibration_spec import CalibrationSpec
-from edgeprune.cpuwork import TARGET, open_cpu
+from edgeprune.compiler import keep_recipe
+from edgeprune.cpuwork import TARGET, CpuWork, open_cpu
 from edgeprune.errors import BudgetError, CalibrationError, UsageError
 from edgeprune.goal import Goal
 from edgeprune.output import check_output, output_folder
 from edgeprune.pareto import PARETO_FILE, Curve, Point, folder_of, point_of
 from edgeprune.progress import Progress
-from edgeprune.report.model import ModelFile, Report
+from edgeprune.recipe import RECIPE, Recipe
+from edgeprune.report.compare import to_html
+from edgeprune.report.model import ModelFile
+from edgeprune.report.runs import open_runs
 from edgeprune.targets import load_profile
 
 
@@ -30,7 +35,7 @@ def compile_pareto(
     force: bool = False,
     seed: int = 0,
     progress: Progress | None = None,
-    finish: Callable[[float, Report, Path], Report] | None = None,
+    recipe: Recipe | None = None,
 ) -> Curve:
     """Compress a model for several speed-ups, and write a folder with a folder for each and their curve.
 
@@ -47,7 +52,7 @@ def compile_pareto(
         force: replace the folder if it exists.
         seed: of everything random.
         progress: told how far it is.
-        finish: called with what every point was asked, its report and its folder; gives the report to go by.
+        recipe: the flags that this comes from, as they read from ``out``, to be kept with the result.
 
     Raises:
         UsageError: a flag does not fit, or the folder exists.
@@ -69,22 +74,9 @@ def compile_pareto(
     may = Goal(quantize=quantize)
     work = open_cpu(model, may, calibration, evaluation, shapes or {}, threads, seed, progress)
     with output_folder(out, force=force) as folder:
-        points: list[Point] = []
-        refused: BudgetError | None = None
-        for speedup in asked:
-            name = folder_of(speedup)
-            (folder / name).mkdir()
-            try:
-                report = work.compile(Goal(speedup=speedup, quantize=quantize), folder / name, progress)
-            except BudgetError as error:
-                (folder / name).rmdir()
-                refused = error
-                points.append(Point(speedup, False, str(error)))
-                progress.note(f"{speedup:g}x: {error}")
-                continue
-            points.append(point_of(speedup, name, finish(speedup, report, folder / name) if finish else report))
-        if refused is not None and not any(p.met for p in points):
-            raise refused
+        points = [_point(work, Goal(speedup=s, quantize=quantize), s, folder, recipe, progress) for s in asked]
+        if not any(p.met for p in points):
+            raise BudgetError(points[0].reason)
         machine = work.machine
         curve = Curve(
             target=TARGET,
@@ -97,4 +89,28 @@ def compile_pareto(
             points=tuple(points),
         )
         (folder / PARETO_FILE).write_text(curve.to_json(), encoding="utf-8")
+        (folder / "report.html").write_text(to_html(*open_runs([folder])), encoding="utf-8")
+        if recipe is not None:
+            (folder / RECIPE).write_text(recipe.to_toml(), encoding="utf-8")
         return curve
+
+
+def _point(work: CpuWork, goal: Goal, asked: float, folder: Path, recipe: Recipe | None, progress: Progress) -> Point:
+    """One speed-up; where it cannot be met the curve goes on without it."""
+    place = folder / folder_of(asked)
+    place.mkdir()
+    try:
+        report = work.compile(goal, place, progress)
+    except BudgetError as error:
+        place.rmdir()
+        progress.note(f"{asked:g}x: {error}")
+        return Point(asked, False, str(error))
+    return point_of(asked, place.name, keep_recipe(_of_point(recipe, asked), report, place))
+
+
+def _of_point(recipe: Recipe | None, asked: float) -> Recipe | None:
+    """The recipe of one point alone, as it reads from the point's folder."""
+    if recipe is None:
+        return None
+    values = {name: value for name, value in recipe.values.items() if name != "pareto"} | {"speedup": asked}
+    return dataclasses.replace(recipe, values=values).moved_to(recipe.folder / folder_of(asked))

@@ -91,7 +91,7 @@ def compile_model(
     if profile.name == CPU:
         work = open_cpu(model, goal, calibration, evaluation, shapes, threads, seed, progress)
         with output_folder(out, force=force) as folder:
-            return _keep(recipe, work.compile(goal, folder, progress), folder)
+            return keep_recipe(recipe, work.compile(goal, folder, progress), folder)
     job = open_job(model, shapes, progress)
     data = calibration.open(job.fixed if calibration.source == "random" and shapes else job.dense)
     fit, held_out = data.split(HOLDOUT_FRACTION, seed)
@@ -124,10 +124,10 @@ def compile_model(
             calibration=data.describe(),
             progress=progress,
         )
-        return _keep(recipe, report, folder)
+        return keep_recipe(recipe, report, folder)
 
 
-def _keep(recipe: Recipe | None, report: Report, folder: Path) -> Report:
+def keep_recipe(recipe: Recipe | None, report: Report, folder: Path) -> Report:
     """Write the recipe into the folder and its report, so that the result can be had again."""
     if recipe is None:
         return report

@@ -66,6 +66,10 @@ class Curve:
         """The text of pareto.json."""
         return jsonform.dumps(self)
 
+    def lines(self) -> list[str]:
+        """The curve for people, one line a point."""
+        return [_line(point) for point in self.points]
+
     @classmethod
     def load(cls, path: Path) -> Curve:
         """Read a pareto.json, or the one in this folder.
@@ -75,6 +79,15 @@ class Curve:
         """
         file = path / PARETO_FILE if path.is_dir() else path
         return jsonform.load(cls, file, schema=SCHEMA)
+
+
+def _line(point: Point) -> str:
+    if point.latency_ms is None or point.speedup is None:
+        return f"{point.asked:g}x: {point.reason}"
+    text = f"{point.asked:g}x: {point.speedup.value:.2f}x, {point.latency_ms:.3f} ms"
+    if point.accuracy is not None:
+        text += f", {point.accuracy.metric} {point.accuracy.after:.2f} {point.accuracy.unit}"
+    return f"{text} ({point.variant})"
 
 
 def point_of(asked: float, folder: str, report: Report) -> Point:
