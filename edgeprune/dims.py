@@ -19,9 +19,9 @@ A relation reads like an einsum, one term an operand and one axis expression an 
 ``+c``       a factor that the operator makes itself, as Pad does; any other factor of a result is in an operand
 ===========  ==========================================================================================================
 
-A factor that no output holds is *contracted*: the operator sums products over it, so that a position may go where one
-of the operands is zero. A factor that only stands inside ``[...]`` or before ``@`` of the inputs is merely dropped. An
-operand that a node leaves out is passed over.
+A factor that no output holds, and that is no statistic, is *contracted*: the operator sums products over it, so that a
+position may go where one of the operands is zero. A factor that only stands inside ``[...]`` or before ``@`` of the
+inputs is merely dropped. An operand that a node leaves out is passed over.
 """
 
 from __future__ import annotations

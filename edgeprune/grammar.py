@@ -167,6 +167,6 @@ def parse(text: str) -> Grammar:
         outputs=outputs,
         statistic=frozenset(p.statistic),
         frozen=frozenset(p.frozen - p.made),
-        contracted=frozenset(_direct(inputs) - held),
+        contracted=frozenset(_direct(inputs) - held - p.statistic),
         indices=frozenset(a.index for a in every if a.index),
     )

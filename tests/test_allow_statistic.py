@@ -16,8 +16,6 @@ from onnx import numpy_helper
 from edgeprune import cli_support
 from edgeprune.cli import cli
 from edgeprune.inspection import inspect_model
-from edgeprune.solve import analyse
-from tests.models import single
 from tests.oracle import in_onnxruntime, plan_of
 
 Weights = Mapping[str, NDArray[Any]]
@@ -117,32 +115,3 @@ def test_by_default_the_embedding_is_frozen_by_the_norm(tmp_path: Path) -> None:
         assert last.node in ("norm1", "norm2")
     out = prune(net)
     assert {t.name: tuple(t.dims) for t in onnx.load(out / "model.onnx").graph.initializer}["we"] == (8, EMBEDDING)
-
-
-def test_a_norm_spelled_out_is_frozen_by_the_mean_it_takes() -> None:
-    model = single(
-        """g (float[1,5,8] x) => (float[1,5,3] y) <float two = {2}, float e = {0.01}> {
-            h = MatMul(x, we)
-            [mean] m = ReduceMean<axes=[-1]>(h)
-            c = Sub(h, m)
-            q = Pow(c, two)
-            [variance] v = ReduceMean<axes=[-1]>(q)
-            ve = Add(v, e)
-            d = Sqrt(ve)
-            n = Div(c, d)
-            s = Mul(n, scale)
-            o = Add(s, bias)
-            y = MatMul(o, w2)
-        }""",
-        we=(8, 16),
-        scale=(16,),
-        bias=(16,),
-        w2=(16, 3),
-    )
-    for allow_statistic in (False, True):
-        analysis = analyse(model, allow_statistic=allow_statistic)
-        assert analysis.groups == ()
-        for tensor, axis in (("we", 1), ("scale", 0), ("w2", 0)):
-            last = analysis.why(tensor, axis)[-1]
-            assert last.reason == "no weight can zero what ReduceMean sums over"
-            assert last.node in ("mean", "variance")

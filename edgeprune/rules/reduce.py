@@ -5,10 +5,11 @@ from __future__ import annotations
 from edgeprune.dims import LINEAR, NodeView, Rel, rule
 from edgeprune.errors import RuleError
 from edgeprune.repair import Repair, repair
+from edgeprune.rules._moments import is_moment
 from edgeprune.rules._text import axes
 
 
-def _over(n: NodeView) -> list[int]:
+def reduced_axes(n: NodeView) -> list[int]:
     """The reduced axes, from the attribute or the second operand."""
     rank = n.rank(0)
     given = n.attr("axes")
@@ -20,7 +21,7 @@ def _over(n: NodeView) -> list[int]:
 
 
 def _reduce(n: NodeView, mark: str, **settings: object) -> Rel:
-    rank, over = n.rank(0), set(_over(n))
+    rank, over = n.rank(0), set(reduced_axes(n))
     data = axes(rank, {k: f"{mark}r{k}" for k in over})
     if n.attr("keepdims", 1):
         result = axes(rank, dict.fromkeys(over, "1"))
@@ -37,15 +38,18 @@ def reduce_sum(n: NodeView) -> Rel:
 
 @rule("ReduceMean")
 def reduce_mean(n: NodeView) -> Rel:
-    """As a sum: the repair makes up for the smaller number of positions."""
+    """As a sum: the repair makes up for the smaller number of positions. In a norm that is spelled out, a statistic."""
+    if is_moment(n, reduced_axes(n)):
+        return _reduce(n, "~")
     return _reduce(n, "", zeros=LINEAR)
 
 
 @repair("ReduceMean")
 def mean_of_fewer(fix: Repair) -> None:
     """The mean over all positions, removed ones counting as zeros."""
+    over = reduced_axes(fix.view)
     factor = 1.0
-    for k in _over(fix.view):
+    for k in [] if is_moment(fix.view, over) else over:
         if fix.kept(0, k) is not None:
             factor *= fix.length(0, k) / fix.old_length(0, k)
     if factor != 1.0:

@@ -96,26 +96,6 @@ def test_group_normalisation_over_what_is_left(kind: str, groups: int) -> None:
     np.testing.assert_allclose(have, want, rtol=0, atol=1e-5 * np.abs(want).max())
 
 
-def test_a_layer_norm_spelled_out_is_frozen_too() -> None:
-    model = single(
-        """g (float[1,5,8] x) => (float[1,5,3] y) <int64[1] k = {-1}, float two = {2}, float e = {0.01}> {
-            h = MatMul(x, w1)
-            m = ReduceMean<axes=[-1]>(h)
-            c = Sub(h, m)
-            q = Pow(c, two)
-            v = ReduceMean<axes=[-1]>(q)
-            ve = Add(v, e)
-            d = Sqrt(ve)
-            n = Div(c, d)
-            y = MatMul(n, w2)
-        }""",
-        w1=(8, 6),
-        w2=(6, 3),
-    )
-    analysis = verify(model)
-    assert all(g.size != 6 for g in analysis.groups)
-
-
 def test_global_response_normalisation_is_exact() -> None:
     model = single(
         """g (float[1,3,4,4] x) => (float[1,4,4,4] y) <float e = {0.01}> {
