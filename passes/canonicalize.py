@@ -10,6 +10,7 @@ A canonical model guarantees:
   to a size limit; a Reshape whose target depends on a symbolic dimension has a constant target with 0 (axis kept) and
   at most one -1 where provable;
 * a model of an opset before 13 is in opset 13, unless it has control flow or an operator that cannot be converted;
+* a Gather by a table of constant indices picks by a list, which a Reshape lays out;
 * a fused query/key/value projection, whose channels are a product, is three projections; an Expand names only the axes
   that it repeats;
 * BatchNormalization is folded into the neighbouring Conv, ConvTranspose or Gemm where that is exact, and left standing
@@ -40,6 +41,7 @@ from edgeprune.passes._edit import (
     static_shape,
     subgraphs,
 )
+from edgeprune.passes.flatten_gather import flatten_gather
 from edgeprune.passes.fold_batchnorm import fold_batchnorm
 from edgeprune.passes.fold_constants import fold_node
 from edgeprune.passes.inline_functions import inline_functions
@@ -141,6 +143,7 @@ def _simplify(model: ir.Model) -> int:
             restore_softmax(node)
             or _constant_target(node, facts, names)
             or relax_expand(node, facts, names)
+            or flatten_gather(node, names)
             or simplify_view(node, names)
         )
     return changes
