@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edgeprune.dims import AFFINE, NodeView, Rel, rule
+from edgeprune.errors import RuleError
 from edgeprune.repair import Repair, repair
 
 _WHY = "a convolution's batch or spatial axis"
@@ -20,9 +21,18 @@ def conv_transpose(n: NodeView) -> Rel:
     return Rel("n (g i) ., (g i) o ., (g o) -> n (g o) .", {"g": n.attr("group", 1)}, zeros=AFFINE, why=_WHY)
 
 
-@repair("Conv", "ConvTranspose")
+@rule("DeformConv")
+def deform_conv(n: NodeView) -> Rel:
+    """As Conv; every channel is read at the same shifted places, unless these differ by groups of channels."""
+    if n.attr("offset_group", 1) > 1:
+        raise RuleError("its offsets differ from channel to channel")
+    text = "n (g i) ., (g o) i ., n ., (g o), n . -> n (g o) ."
+    return Rel(text, {"g": n.attr("group", 1)}, zeros=((0, 1), (3,)), why=_WHY)
+
+
+@repair("Conv", "ConvTranspose", "DeformConv")
 def conv_group(fix: Repair) -> None:
     """The number of groups that are left."""
     if fix.view.attr("group", 1) > 1:
-        side = fix.length(0, 1) if fix.view.op == "Conv" else fix.out_length(0, 1)
+        side = fix.out_length(0, 1) if fix.view.op == "ConvTranspose" else fix.length(0, 1)
         fix.set_attr("group", side // fix.length(1, 1))

@@ -80,6 +80,14 @@ def space_to_depth(n: NodeView) -> Rel:
     return Rel("n c . -> n (!b !e c) .", {"b": block, "e": block}, zeros=LINEAR, why="the block of a pixel shuffle")
 
 
+@rule("Col2Im")
+def col_to_im(n: NodeView) -> Rel:
+    """Channels ``(c k)``, ``k`` a block's positions, are summed into images of ``c`` channels."""
+    block = int(np.prod(n.ints(2)))
+    spatial = " ".join(["."] * (len(n.out_shape()) - 2))
+    return Rel(f"n (c !k) ., ., . -> n c {spatial}", {"k": block}, zeros=LINEAR, why="a block's position")
+
+
 @rule("GridSample")
 def grid_sample(n: NodeView) -> Rel:
     """Channel by channel, at positions given by the grid."""

@@ -1,3 +1,7 @@
+import pytest
+
+from edgeprune.testing import verify
+from tests.models import single
 from tests.rules.cases import Case, cases, check
 
 
@@ -19,3 +23,19 @@ from tests.rules.cases import Case, cases, check
 )
 def test_convolutions(case: Case) -> None:
     check(case)
+
+
+@pytest.mark.parametrize(("settings", "groups"), [("", [6, 6]), ("group=2, ", [2, 3, 3]), ("offset_group=2, ", [])])
+def test_a_deformable_convolution_is_one_but_for_offsets_by_channel(settings: str, groups: list[int]) -> None:
+    model = single(
+        f"""g (float[1,3,6,6] x) => (float[1,4,4,4] y) {{
+            h = Conv(x, w1) o = Conv(x, wo)
+            a = DeformConv<{settings}kernel_shape=[3,3]>(h, w, o, b) y = Conv(a, w2) }}""",
+        19,
+        w1=(6, 3, 1, 1),
+        wo=(36 if "offset" in settings else 18, 3, 3, 3),
+        w=(6, 3 if settings == "group=2, " else 6, 3, 3),
+        b=(6,),
+        w2=(4, 6, 1, 1),
+    )
+    assert sorted(g.size for g in verify(model).groups) == groups

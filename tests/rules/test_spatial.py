@@ -33,6 +33,14 @@ NOTHING = "float[0] e = {}"
     Case("depth to space, by columns", 'z = DepthToSpace<blocksize=2, mode="CRD">(h)', (3,), channels=12, out=3),
     Case("space to depth", "z = SpaceToDepth<blocksize=2>(h)", (6,), out=24),
     Case(
+        "columns to an image",
+        "a = Reshape(h, s) z = Col2Im<strides=[2,2]>(a, i, b)",
+        (6,),
+        channels=24,
+        constants="int64[3] s = {1, 24, 16}, int64[2] i = {8, 8}, int64[2] b = {2, 2}",
+        opset=18,
+    ),
+    Case(
         "there and back",
         'a = SpaceToDepth<blocksize=2>(h) b = Conv(a, w) z = DepthToSpace<blocksize=2, mode="CRD">(b)',
         (6, 2),
