@@ -47,6 +47,8 @@ def set_weights(model: ir.Model, layer: Linear, matrix: NDArray[Any], offset: ND
     flat = offset.reshape(-1)
     dtype = _array(weight).dtype
     if not layer.bias.value:
+        if not flat.any():
+            return
         bias = add_initializer(model.graph, f"{layer.node}_bias", (flat / layer.bias.scale).astype(dtype))
         if len(node.inputs) <= layer.bias.index:
             node.resize_inputs(layer.bias.index + 1)
