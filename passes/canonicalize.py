@@ -17,7 +17,8 @@ A canonical model guarantees:
   where not;
 * nodes that do nothing are gone (Identity, Dropout, casts, reshapes, slices without effect, pairs that undo each
   other), and dead nodes;
-* quantization stays visible: QuantizeLinear and DequantizeLinear are never folded. Control flow and custom operators
+* quantization stays visible: QuantizeLinear and DequantizeLinear are never folded; an asymmetric weight has a scale for
+  every output channel. Control flow and custom operators
   are untouched;
 * initializers are not merged: two layers that hold equal weights hold two tensors, which can be cut independently.
 
@@ -53,6 +54,7 @@ from edgeprune.passes.relax_expand import relax_expand
 from edgeprune.passes.remove_noops import inverse_pair, passed_through
 from edgeprune.passes.simplify_views import simplify_view
 from edgeprune.passes.split_qkv import split_qkv
+from edgeprune.passes.spread_scales import spread_scales
 from edgeprune.passes.unshare_vectors import unshare_vectors
 
 _MAX_ROUNDS = 6
@@ -85,6 +87,7 @@ def canonicalize(model: ir.Model, *, verify: bool = True) -> ir.Model:
     if merge_shuffles(result):
         remove_dead(result.graph)
     unshare_vectors(result)
+    spread_scales(result)
     if changed:
         remove_dead(result.graph)
         graphs.infer_shapes(result)

@@ -12,7 +12,7 @@ from edgeprune.rules._text import axes
 
 def _relation(n: NodeView, zeros: Zeros | None) -> Rel:
     if n.attr("block_size", 0):
-        raise RuleError("blocked scales are not supported")
+        return _blocked(n, zeros)
     rank = n.rank(0)
     k = n.axis(n.attr("axis", 1), rank) if rank and n.rank(1) == 1 and n.shape(1) != (1,) else -1
     scale = {0: "", 1: f"a{k}" if k >= 0 else "1"}.get(n.rank(1))
@@ -22,6 +22,17 @@ def _relation(n: NodeView, zeros: Zeros | None) -> Rel:
     if n.inputs > 2:
         terms.append(scale if n.has(2) and n.rank(2) == n.rank(1) else ".")
     return Rel(f"{', '.join(terms)} -> {axes(rank)}", zeros=zeros)
+
+
+def _blocked(n: NodeView, zeros: Zeros | None) -> Rel:
+    """One scale for every ``z`` positions of an axis: whole blocks can go, if all are whole."""
+    rank, block = n.rank(0), n.attr("block_size")
+    k = n.axis(n.attr("axis", 1), rank)
+    whole = n.size(1, k) * block == n.size(0, k)
+    data, scale = axes(rank, {k: "(b !z)" if whole else "!b"}), axes(rank, {k: "b" if whole else "!s"})
+    terms = [data, scale] + [scale if n.has(2) else "."] * (n.inputs > 2)
+    why = "a block of positions that share a scale" if whole else "its last block of scales is not whole"
+    return Rel(f"{', '.join(terms)} -> {data}", {"z": block} if whole else {}, zeros=zeros, why=why)
 
 
 @rule("QuantizeLinear")
