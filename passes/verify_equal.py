@@ -72,11 +72,16 @@ def verify_equal(reference: ir.Model, candidate: ir.Model) -> bool:
     del second
     if all(complaint is None for complaint in complaints) or (selecting and None in complaints):
         return True
-    # The model may itself amplify the last bit of its input more than that: it is held as close as it holds itself.
+    # The model may itself amplify the last bit of its input more than that, on some inputs more than on others: then
+    # agreement on one of the draws is enough, or that it is held as close as it holds itself.
     first = session(reference)
-    for (feeds, expected), complaint in zip(runs, complaints, strict=True):
+    unsteadiness = 0.0
+    for feeds, expected in runs:
         nudged = _run(first, names, _nudged(feeds))
-        unsteadiness = max((_error(a, b) for a, b in zip(expected, nudged or expected, strict=True)), default=0.0)
+        unsteadiness = max([unsteadiness, *(_error(a, b) for a, b in zip(expected, nudged or expected, strict=True))])
+    if unsteadiness > tolerance and None in complaints:
+        return True
+    for complaint in complaints:
         if complaint is not None and complaint.error > min(_UNSTEADY_FACTOR * unsteadiness, _LARGEST_TOLERANCE):
             raise ModelError(f"the rewritten model differs from the original: {complaint.text}")
     return True

@@ -40,6 +40,17 @@ def test_a_model_that_amplifies_its_last_bit_is_held_as_close_as_it_holds_itself
     verify_equal(parse(chaotic, s=np.float32(4000)), parse(chaotic, s=np.nextafter(np.float32(4000), np.float32(5000))))
 
 
+def test_a_model_that_jumps_at_one_of_the_draws_is_held_on_the_others() -> None:
+    text = "g (float[1] x) => (float[1] y) { a = Greater(x, t)\n b = Cast<to=1>(a)\n y = Add(x, b) }"
+    feeds = random_feeds(parse(text, t=np.zeros(1, np.float32)), batch=2, size=64, seed=0)
+    assert feeds is not None
+    edge, eps = feeds["x"], np.finfo(np.float32).eps
+    below, above = (np.float32(edge * (1 + 2 * eps * sign)) for sign in (-np.sign(edge), np.sign(edge)))
+    assert verify_equal(parse(text, t=below), parse(text, t=above))
+    with pytest.raises(ModelError, match="output 'y' is off by"):
+        verify_equal(parse(text, t=below), parse(text, t=np.full(1, 10, np.float32)))
+
+
 def test_models_that_cannot_be_run_are_not_compared(caplog: pytest.LogCaptureFixture) -> None:
     model = parse("g (float[3] x) => (float[3] y) { y = com.acme.Swoosh(x) }", extra=', "com.acme" : 1')
     with caplog.at_level(logging.WARNING):
