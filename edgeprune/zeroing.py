@@ -135,6 +135,10 @@ _SAME_SIGN = frozenset(
         "ReduceMean",
         "ReduceMax",
         "ReduceMin",
+        "AveragePool",
+        "GlobalAveragePool",
+        "MaxPool",
+        "GlobalMaxPool",
     ]
 )
 _NOT_NEGATIVE = frozenset(["Relu", "Abs", "ReduceL1", "ReduceL2", "ReduceSumSquare", "Sqrt"])
@@ -175,6 +179,12 @@ def not_negative(value: ir.Value | None, depth: int = 0) -> bool:
         return not_negative(node.inputs[0], depth + 1)
     if node.op_type == "Mul" and node.inputs[0] is node.inputs[1]:
         return True
+    if node.op_type in ("Add", "Concat", "Max", "Min", "Mul", "Sum"):
+        signs = (not_negative(v, depth + 1) for v in node.inputs)
+        return any(signs) if node.op_type == "Max" else all(signs)
+    if node.op_type == "Clip":
+        low = node.inputs[1].const_value if len(node.inputs) > 1 and node.inputs[1] is not None else None
+        return low is not None and bool(np.all(low.numpy() >= 0))
     exponent = node.inputs[1].const_value if node.op_type == "Pow" and node.inputs[1] is not None else None
     return exponent is not None and bool(np.all(exponent.numpy() % 2 == 0))
 

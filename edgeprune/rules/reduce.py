@@ -7,6 +7,7 @@ from edgeprune.errors import RuleError
 from edgeprune.repair import Repair, repair
 from edgeprune.rules._moments import is_moment
 from edgeprune.rules._text import axes
+from edgeprune.zeroing import not_negative
 
 
 def reduced_axes(n: NodeView) -> list[int]:
@@ -56,7 +57,15 @@ def mean_of_fewer(fix: Repair) -> None:
         fix.scale_result(factor)
 
 
-@rule("ReduceMax", "ReduceMin", "ReduceProd", "ReduceLogSum", "ReduceLogSumExp")
+@rule("ReduceMax")
+def reduce_max(n: NodeView) -> Rel:
+    """What is never negative may lose positions that are zero: they decide nothing while others are left."""
+    if not_negative(n.node.inputs[0]):
+        return _reduce(n, "", zeros=LINEAR)
+    return reduce_other(n)
+
+
+@rule("ReduceMin", "ReduceProd", "ReduceLogSum", "ReduceLogSumExp")
 def reduce_other(n: NodeView) -> Rel:
     """A position may decide the result."""
     return _reduce(

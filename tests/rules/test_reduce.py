@@ -10,6 +10,16 @@ GATE = "g = Sigmoid(r) z = Mul(h, g)"
     Case("sum over channels", f"r = ReduceSum(h, k) {GATE}", (6,), constants="int64[1] k = {1}"),
     Case("norm over channels", f"r = ReduceL2<axes=[1]>(h) {GATE}", (6,)),
     Case("maximum over channels", f"r = ReduceMax<axes=[1]>(h) {GATE}", ()),
+    Case("maximum over channels that are never negative", f"s = Relu(h) r = ReduceMax<axes=[1]>(s) {GATE}", (6,)),
+    Case(
+        "maximum beside mean over gated channels",
+        """s = Clip(h, low, high) p = GlobalAveragePool(s) e = Sigmoid(p) t = Mul(s, e) m = ReduceMax<axes=[1]>(t)
+           a = ReduceMean<axes=[1]>(t) c = Concat<axis=1>(m, a) g = Conv(c, wg) z = Mul(t, g)""",
+        (6,),
+        constants="float low = {0}, float high = {6}",
+        weights={"wg": (1, 2, 1, 1)},
+    ),
+    Case("minimum over channels", f"s = Relu(h) r = ReduceMin<axes=[1]>(s) {GATE}", ()),
     Case("maximum over space", f"r = ReduceMax<axes=[2,3]>(h) {GATE}", (6,)),
     Case("over everything", f"r = ReduceSum(h) {GATE}", (6,)),
     Case("nothing to reduce", f"r = ReduceSum<noop_with_empty_axes=1>(h) {GATE}", (6,)),
