@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from edgeprune.errors import BudgetError
-from edgeprune.search import Choice, Problem, fastest, fastest_unpruned, search
+from edgeprune.search import Choice, Problem, Searcher
 
 ROUNDS = 6
 MARGIN = 0.015
@@ -35,7 +35,7 @@ class Met:
     Attributes:
         choice: what was chosen; its ``latency_us`` is what was predicted *before* it was measured.
         measured_us: what it took.
-        problem: the problem with its latency model corrected by what was measured.
+        problem: the problem with its latency model such that it predicts what the choice took.
     """
 
     choice: Choice
@@ -60,6 +60,7 @@ def meet_budget(
     Raises:
         BudgetError: if none was found; the text says what the fastest one takes.
     """
+    searcher = Searcher(problem)
     best: Met | None = None
     fastest_us = float("inf")
     seen: dict[tuple[object, ...], Timing] = {}
@@ -70,44 +71,40 @@ def meet_budget(
             seen[key] = timing(choice)
         return seen[key]
 
-    start = fastest_unpruned(problem)
-    baseline_us = measure(start).baseline_us
-    problem = _corrected(problem, measure(start), start)
+    start = searcher.fastest_unpruned()
+    timed = measure(start)
+    baseline_us, factor = timed.baseline_us, timed.measured_us / start.latency_us
     for _ in range(ROUNDS):
         budget_us = (budget_of(baseline_us) or float("inf")) * tightened
         try:
-            choice = search(problem, (1 - MARGIN) * budget_us)
+            choice = searcher.search((1 - MARGIN) * budget_us / factor)
         except BudgetError as error:
             if best is not None:
                 break
-            choice = fastest(problem)
-            least = measure(choice)
-            if least.measured_us > budget_us:
-                raise BudgetError(
-                    _shortfall(budget_us, min(fastest_us, least.measured_us), least.baseline_us)
-                ) from error
-            problem = _corrected(problem, least, choice)
-            baseline_us = least.baseline_us
+            choice = searcher.fastest()
+            timed = measure(choice)
+            if timed.measured_us > budget_us:
+                least_us = min(fastest_us, timed.measured_us)
+                raise BudgetError(_shortfall(budget_us, least_us, timed.baseline_us)) from error
+            baseline_us, factor = timed.baseline_us, timed.measured_us / choice.latency_us
+            best = Met(replace(choice, latency_us=timed.measured_us), timed.measured_us, problem)
             continue
+        predicted = replace(choice, latency_us=factor * choice.latency_us)
         known = (choice.widths.tobytes(), choice.formats) in seen
         timed = measure(choice)
-        baseline_us = timed.baseline_us
+        baseline_us, factor = timed.baseline_us, timed.measured_us / choice.latency_us
         budget_us = (budget_of(baseline_us) or float("inf")) * tightened
         fastest_us = min(fastest_us, timed.measured_us)
-        problem = _corrected(problem, timed, choice)
-        if timed.measured_us <= budget_us and (best is None or choice.loss < best.choice.loss):
-            best = Met(choice, timed.measured_us, problem)
-        if known or (best is not None and best.choice is choice and timed.measured_us >= (1 - CLOSE) * budget_us):
+        fits = timed.measured_us <= budget_us
+        if fits and (best is None or choice.loss < best.choice.loss):
+            best = Met(predicted, timed.measured_us, problem)
+        if known or (fits and timed.measured_us >= (1 - CLOSE) * budget_us):
             break
     if best is None:
         raise BudgetError(_shortfall(budget_us, fastest_us, baseline_us))
-    return replace(best, problem=problem)
-
-
-def _corrected(problem: Problem, timed: Timing, choice: Choice) -> Problem:
-    """The problem with its latency model such that it predicts what the choice took."""
-    predicted_us = problem.latency.total_us(choice.widths, choice.formats)
-    return replace(problem, latency=problem.latency.corrected(timed.measured_us / predicted_us))
+    # The model that is handed on predicts what the chosen network took.
+    right = best.measured_us / problem.latency.total_us(best.choice.widths, best.choice.formats)
+    return replace(best, problem=replace(problem, latency=problem.latency.corrected(right)))
 
 
 def _shortfall(budget_us: float, fastest_us: float, baseline_us: float) -> str:

@@ -1,0 +1,202 @@
+"""Points of a search: a width for every group and a format for every block, with their exact times and losses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeprune.problem import Choice, Problem
+from edgeprune.widths import Widths
+
+ROUNDS = 30
+
+
+@dataclass(frozen=True)
+class Point:
+    """Level index per group, format index per block."""
+
+    levels: tuple[int, ...]
+    formats: tuple[int, ...]
+
+
+@dataclass(eq=False)
+class State:
+    """Times and losses of points; what a block or a move takes is remembered by the widths and formats around it."""
+
+    problem: Problem
+    _known: dict[tuple[object, ...], float] = field(default_factory=dict)
+    _tables: dict[tuple[object, ...], NDArray[np.float64]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        model = self.problem.latency
+        self.format_names = tuple(
+            tuple(f for f in model.formats(b) if f in losses) for b, losses in enumerate(self.problem.format_loss)
+        )
+        self.format_loss = tuple(
+            np.array([loss[f] for f in names])
+            for names, loss in zip(self.format_names, self.problem.format_loss, strict=True)
+        )
+        self.blocks_of_group: list[list[int]] = [[] for _ in self.problem.levels]
+        self.group_order = tuple(tuple(sorted(groups)) for groups in model.block_groups)
+        for b, groups in enumerate(self.group_order):
+            for g in groups:
+                self.blocks_of_group[g].append(b)
+        self.edges_of_block: list[list[int]] = [[] for _ in model.block_groups]
+        for i, e in enumerate(model.edges):
+            self.edges_of_block[e.writer].append(i)
+            self.edges_of_block[e.reader].append(i)
+        self.around_group = tuple(self._around(blocks) for blocks in self.blocks_of_group)
+        self.around_block = tuple(self._around([b]) for b in range(len(self.group_order)))
+
+    def dense(self) -> Point:
+        """Everything whole, in the formats that lose nothing."""
+        return Point(
+            tuple(len(v) - 1 for v in self.problem.levels),
+            tuple(int(np.argmin(loss)) for loss in self.format_loss),
+        )
+
+    def fastest_formats(self, start: Point | None = None) -> Point:
+        """Formats by coordinate descent on exact time, from float and from integers everywhere."""
+        start = start or self.dense()
+        ends = [
+            self._descend(Point(start.levels, tuple(min(i, len(n) - 1) for n in self.format_names))) for i in (0, 1)
+        ]
+        return min(ends, key=self.time)
+
+    def fastest(self) -> Point:
+        """The smallest widths, in the formats that are fastest there."""
+        smallest = Point(tuple(0 for _ in self.problem.levels), self.dense().formats)
+        return self.fastest_formats(smallest)
+
+    def _descend(self, point: Point) -> Point:
+        for _ in range(ROUNDS):
+            before = point
+            for b, names in enumerate(self.format_names):
+                if len(names) > 1:
+                    point = min(
+                        (self.with_format(point, b, i) for i in range(len(names))), key=lambda p: self.local(p, [b])
+                    )
+            if point == before:
+                break
+        return point
+
+    def with_level(self, p: Point, group: int, level: int) -> Point:
+        """The point with one group at another level."""
+        return Point((*p.levels[:group], level, *p.levels[group + 1 :]), p.formats)
+
+    def with_format(self, p: Point, block: int, fmt: int) -> Point:
+        """The point with one block in another format."""
+        return Point(p.levels, (*p.formats[:block], fmt, *p.formats[block + 1 :]))
+
+    def widths(self, p: Point) -> Widths:
+        """Units that every group keeps."""
+        return np.array([v[i] for v, i in zip(self.problem.levels, p.levels, strict=True)], dtype=np.int64)
+
+    def loss(self, p: Point) -> float:
+        """Summed loss of all widths and formats."""
+        wide = sum(float(loss[i]) for loss, i in zip(self.problem.width_loss, p.levels, strict=True))
+        return wide + sum(float(loss[i]) for loss, i in zip(self.format_loss, p.formats, strict=True))
+
+    def time(self, p: Point) -> float:
+        """Predicted time of the whole network, microseconds."""
+        return self.local(p, range(len(self.format_names))) + self.problem.latency.call_us
+
+    def local(self, p: Point, blocks: Sequence[int]) -> float:
+        """Time of these blocks and of every edge at them, microseconds."""
+        edges = sorted({i for b in blocks for i in self.edges_of_block[b]})
+        return sum(self._block(p, b) for b in blocks) + sum(self._edge(p, i) for i in edges)
+
+    def _block(self, p: Point, b: int) -> float:
+        key = (b, p.formats[b], *(p.levels[g] for g in self.group_order[b]))
+        known = self._known.get(key)
+        if known is None:
+            known = self.problem.latency.block_us(b, self.format_names[b][p.formats[b]], self.widths(p))
+            self._known[key] = known
+        return known
+
+    def _edge(self, p: Point, i: int) -> float:
+        model = self.problem.latency
+        e = model.edges[i]
+        writer, reader = (
+            self.format_names[e.writer][p.formats[e.writer]],
+            self.format_names[e.reader][p.formats[e.reader]],
+        )
+        key = ("edge", i, writer, reader, *(p.levels[g] for g in self.group_order[e.writer]))
+        known = self._known.get(key)
+        if known is None:
+            known = model.edge_us(e, writer, reader, self.widths(p))
+            self._known[key] = known
+        return known
+
+    def _around(self, blocks: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Groups and blocks whose widths and formats these blocks' times and edges depend on."""
+        edges = (self.problem.latency.edges[i] for b in blocks for i in self.edges_of_block[b])
+        near = sorted({*blocks, *(b for e in edges for b in (e.writer, e.reader))})
+        return tuple(sorted({g for b in near for g in self.group_order[b]})), tuple(near)
+
+    def level_times(self, p: Point, group: int) -> NDArray[np.float64]:
+        """Change in time when the group alone moves to each of its levels."""
+        groups, near = self.around_group[group]
+        others = tuple(p.levels[g] for g in groups if g != group)
+        key = ("levels", group, others, tuple(p.formats[b] for b in near))
+        times = self._tables.get(key)
+        if times is None:
+            blocks, count = self.blocks_of_group[group], len(self.problem.levels[group])
+            times = np.array([self.local(self.with_level(p, group, i), blocks) for i in range(count)])
+            self._tables[key] = times
+        return np.asarray(times - times[p.levels[group]])
+
+    def format_times(self, p: Point, block: int) -> NDArray[np.float64]:
+        """Change in time when the block alone moves to each of its formats."""
+        groups, near = self.around_block[block]
+        others = tuple(p.formats[b] for b in near if b != block)
+        key = ("formats", block, others, tuple(p.levels[g] for g in groups))
+        times = self._tables.get(key)
+        if times is None:
+            count = len(self.format_names[block])
+            times = np.array([self.local(self.with_format(p, block, i), [block]) for i in range(count)])
+            self._tables[key] = times
+        return np.asarray(times - times[p.formats[block]])
+
+    def choice(self, p: Point) -> Choice:
+        """The point in words that others know."""
+        names = tuple(n[i] for n, i in zip(self.format_names, p.formats, strict=True))
+        return Choice(self.widths(p), names, self.time(p), self.loss(p))
+
+
+@dataclass(frozen=True)
+class Move:
+    """One group to another level, or one block to another format; ``slot`` counts the groups first, then the blocks."""
+
+    slot: int
+    to: int
+    time_us: float
+    loss: float
+
+    def on(self, p: Point) -> Point:
+        """The point after the move."""
+        groups = len(p.levels)
+        if self.slot < groups:
+            return Point((*p.levels[: self.slot], self.to, *p.levels[self.slot + 1 :]), p.formats)
+        b = self.slot - groups
+        return Point(p.levels, (*p.formats[:b], self.to, *p.formats[b + 1 :]))
+
+
+def moves(state: State, p: Point) -> list[Move]:
+    """Every change of a single group or block, with what it does to time and loss."""
+    found = []
+    for g, losses in enumerate(state.problem.width_loss):
+        here = p.levels[g]
+        for i, dt in enumerate(state.level_times(p, g)):
+            if i != here:
+                found.append(Move(g, i, float(dt), float(losses[i] - losses[here])))
+    for b, losses in enumerate(state.format_loss):
+        here = p.formats[b]
+        if len(losses) > 1:
+            for i, dt in enumerate(state.format_times(p, b)):
+                if i != here:
+                    found.append(Move(len(p.levels) + b, i, float(dt), float(losses[i] - losses[here])))
+    return found
