@@ -114,7 +114,7 @@ def _with_moments(
     if calibration is None:
         yield from ((layer, None) for layer in layers)
         return
-    yield from list(input_moments(model, layers, calibration, threads))
+    yield from list(input_moments(model, layers, calibration, threads=threads))
 
 
 def _sparsify_layer(model: ir.Model, layer: Linear, moments: InputMoments | None, method: Method, int8: bool) -> None:
