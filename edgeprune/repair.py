@@ -114,6 +114,29 @@ class Repair:
         self.graph.register_initializer(value)
         return value
 
+    def replace_elements(self, operand: int, new: Mapping[int, int]) -> None:
+        """Let the node read a computed vector of lengths with some elements replaced by constants."""
+        source = self.node.inputs[operand]
+        if not new or source is None or source.shape is None:
+            return
+        pieces = []
+        for k in range(self.view.size(operand, 0)):
+            if k in new:
+                pieces.append(self.constant(np.asarray([new[k]], dtype=np.int64)))
+                continue
+            name = f"{self.node.name}.length{k}"
+            pick = ir.node("Gather", [source, self.constant(np.asarray([k], dtype=np.int64))], name=name)
+            pieces.append(self._insert(pick, source.type, (1,)))
+        joined = ir.node("Concat", pieces, attributes={"axis": 0}, name=f"{self.node.name}.lengths")
+        self.node.replace_input_with(operand, self._insert(joined, source.type, (len(pieces),)))
+
+    def _insert(self, node: ir.Node, kind: ir.TypeProtocol | None, shape: tuple[int, ...]) -> ir.Value:
+        """Put a node before this one; its result."""
+        out = node.outputs[0]
+        out.name, out.type, out.shape = f"{node.name}.out", kind, ir.Shape(shape)
+        self.graph.insert_before(self.node, node)
+        return out
+
     def gather_before(self, axis: int, positions: NDArray[np.int64]) -> None:
         """Let the first operand pass through a Gather of these positions."""
         source = self.node.inputs[0]

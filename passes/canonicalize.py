@@ -12,7 +12,7 @@ A canonical model guarantees:
 * a model of an opset before 13 is in opset 13, unless it has control flow or an operator that cannot be converted;
 * a Gather by a table of constant indices picks by a list, which a Reshape lays out;
 * a fused query/key/value projection, whose channels are a product, is three projections; an Expand names only the axes
-  that it repeats;
+  that it repeats, a Resize to computed lengths those that are known;
 * BatchNormalization is folded into the neighbouring Conv, ConvTranspose or Gemm where that is exact, and left standing
   where not;
 * nodes that do nothing are gone (Identity, Dropout, casts, reshapes, slices without effect, pairs that undo each
@@ -51,6 +51,7 @@ from edgeprune.passes.merge_shuffles import merge_shuffles
 from edgeprune.passes.modernize import is_old, modernize, restore_softmax
 from edgeprune.passes.propagate_shapes import Facts, derive, reshape_target, shape_from_facts
 from edgeprune.passes.relax_expand import relax_expand
+from edgeprune.passes.relax_resize import relax_resize
 from edgeprune.passes.remove_noops import inverse_pair, passed_through
 from edgeprune.passes.simplify_views import simplify_view
 from edgeprune.passes.split_qkv import split_qkv
@@ -146,6 +147,7 @@ def _simplify(model: ir.Model) -> int:
             restore_softmax(node)
             or _constant_target(node, facts, names)
             or relax_expand(node, facts, names)
+            or relax_resize(node, facts, names)
             or flatten_gather(node, names)
             or simplify_view(node, names)
         )

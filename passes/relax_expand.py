@@ -26,25 +26,28 @@ def relax_expand(node: ir.Node, facts: Facts, names: Names) -> int:
     ]
     if needed == list(target):
         return 0
+    node.replace_input_with(1, lengths(node, needed, node.inputs[1], f"{node.name}_target", names))
+    return 1
+
+
+def lengths(node: ir.Node, elements: list[int | str | None], source: ir.Value, name: str, names: Names) -> ir.Value:
+    """A vector of lengths for a node to read: integers as constants, the others picked from ``source``."""
     assert node.graph is not None
-    base = f"{node.name}_target"
+    graph = node.graph
 
     def store(values: list[int]) -> ir.Value:
-        assert node.graph is not None
-        return add_initializer(node.graph, names.fresh(base), np.asarray(values, np.int64))
+        return add_initializer(graph, names.fresh(name), np.asarray(values, np.int64))
 
-    if all(isinstance(element, int) for element in needed):
-        node.replace_input_with(1, store([element for element in needed if isinstance(element, int)]))
-        return 1
+    if all(isinstance(element, int) for element in elements):
+        return store([element for element in elements if isinstance(element, int)])
     pieces: list[ir.Value | None] = []
-    for index, element in enumerate(needed):
+    for index, element in enumerate(elements):
         if isinstance(element, int):
             pieces.append(store([element]))
         else:
-            taken = add_node(node, "Gather", [node.inputs[1], store([index])], names, name=f"{base}_{index}").outputs[0]
+            taken = add_node(node, "Gather", [source, store([index])], names, name=f"{name}_{index}").outputs[0]
             taken.type, taken.shape = ir.TensorType(ir.DataType.INT64), ir.Shape([1])
             pieces.append(taken)
-    joined = add_node(node, "Concat", pieces, names, attributes=[ir.AttrInt64("axis", 0)], name=base).outputs[0]
-    joined.type, joined.shape = ir.TensorType(ir.DataType.INT64), ir.Shape([len(needed)])
-    node.replace_input_with(1, joined)
-    return 1
+    joined = add_node(node, "Concat", pieces, names, attributes=[ir.AttrInt64("axis", 0)], name=name).outputs[0]
+    joined.type, joined.shape = ir.TensorType(ir.DataType.INT64), ir.Shape([len(elements)])
+    return joined

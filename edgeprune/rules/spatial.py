@@ -33,8 +33,6 @@ def resize(n: NodeView) -> Rel:
         raise RuleError("crops by a region of interest")
     before, after = n.shape(0), n.out_shape()
     scales = n.attr("scales") if n.op == "Upsample" and not n.has(1) else n.const(1 if n.opset < 11 else 2)
-    if n.has(3) and n.const(3) is None:
-        raise RuleError("its sizes are not constant")
     chosen = [n.axis(k, len(before)) for k in n.attr("axes", range(len(before)))]
     factor = (
         dict(zip(chosen, np.asarray(scales).reshape(-1), strict=False))
@@ -56,10 +54,15 @@ def resize(n: NodeView) -> Rel:
 def resize_sizes(fix: Repair) -> None:
     """The lengths that are left, where lengths are given."""
     sizes = fix.view.const(3)
-    if sizes is None or not np.size(sizes):
+    if not fix.has_input(3) or (sizes is not None and not np.size(sizes)):
         return
     rank = fix.view.rank(0)
     chosen = [fix.view.axis(k, rank) for k in fix.view.attr("axes", range(rank))]
+    if sizes is None:
+        fix.replace_elements(
+            3, {at: int(fix.out_length(0, k)) for at, k in enumerate(chosen) if fix.kept(0, k) is not None}
+        )
+        return
     new = [int(fix.out_length(0, k)) for k in chosen]
     if new != [int(x) for x in sizes]:
         fix.set_input(3, np.asarray(new, dtype=np.int64))
