@@ -11,7 +11,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeprune._dimensions import Dim, aligned_groups
-from edgeprune.passes._edit import constant, dim_keys, input_at, int_attribute, ints_attribute, is_op
+from edgeprune.passes.edit import constant, dim_keys, input_at, int_attribute, ints_attribute, is_op
 
 VIEWS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 WITH_CONSTANT = ("Add", "Sub", "Mul", "Div")

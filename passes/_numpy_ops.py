@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgeprune.passes._edit import int_attribute, ints_attribute
+from edgeprune.passes.edit import int_attribute, ints_attribute
 
 Array: TypeAlias = NDArray[Any]
 Inputs: TypeAlias = "list[Array | None]"

@@ -31,7 +31,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeprune import graph as graphs
-from edgeprune.passes._edit import (
+from edgeprune.passes.edit import (
     Names,
     add_initializer,
     dim_keys,

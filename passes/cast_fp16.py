@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edgeprune import graph as graphs
 from edgeprune.errors import ModelError, PassError
-from edgeprune.passes.edit import add_initializer, add_node, fresh_name, naming, place_after
+from edgeprune.passes.edit import fresh_name, naming, new_initializer, new_node, place_after
 from edgeprune.passes.fp16_rules import half_variables
 
 FLOAT, FLOAT16 = ir.DataType.FLOAT, ir.DataType.FLOAT16
@@ -114,13 +114,13 @@ class _Rewiring:
         if value not in self.twins:
             assert value.const_value is not None
             half = _to_half(value.const_value.numpy(), f"the constant {value.name!r}")
-            self.twins[value] = add_initializer(self.graph, f"{value.name}_fp16", half)
+            self.twins[value] = new_initializer(self.graph, f"{value.name}_fp16", half)
         return self.twins[value]
 
     def _cast(self, value: ir.Value, dtype: ir.DataType) -> ir.Value:
         if (value, dtype) not in self.casts:
             short = "fp16" if dtype == FLOAT16 else "fp32"
-            cast = add_node(self.graph, "Cast", [value], f"{value.name}_to_{short}", dtype, {"to": dtype.value})
+            cast = new_node(self.graph, "Cast", [value], f"{value.name}_to_{short}", dtype, {"to": dtype.value})
             place_after(self.graph, value, [cast])
             self.casts[value, dtype] = cast.outputs[0]
         return self.casts[value, dtype]

@@ -1,8 +1,8 @@
-"""Small edits of an ONNX graph that several passes share: new names, initializers and nodes, and who reads what."""
+"""Small edits of an ``onnx_ir`` graph that several passes share: what is there, what is new, who reads what."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -13,13 +13,127 @@ from numpy.typing import NDArray
 
 from edgeprune.errors import PassError
 
-_NAMING: ContextVar[tuple[ir.Graph, set[str | None]] | None] = ContextVar("edgeprune_naming", default=None)
+ONNX_DOMAINS = frozenset({"", "ai.onnx"})
+
+
+def is_op(node: ir.Node | None, *op_types: str) -> bool:
+    """Whether a node is one of these operators of the default ONNX domain."""
+    return node is not None and node.op_type in op_types and node.domain in ONNX_DOMAINS
+
+
+def has_subgraph(node: ir.Node) -> bool:
+    """Whether a node is control flow: If, Loop, Scan, SequenceMap."""
+    return any(
+        attribute.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for attribute in node.attributes.values()
+    )
+
+
+def subgraphs(node: ir.Node) -> Iterator[ir.Graph]:
+    """The graphs among a node's attributes."""
+    for attribute in node.attributes.values():
+        if attribute.is_ref():
+            continue
+        if attribute.type is ir.AttributeType.GRAPH:
+            yield attribute.as_graph()
+        elif attribute.type is ir.AttributeType.GRAPHS:
+            yield from attribute.as_graphs()
+
+
+def int_attribute(node: ir.Node, name: str, default: int) -> int:
+    """An integer attribute, or the operator's default."""
+    attribute = node.attributes.get(name)
+    return default if attribute is None else attribute.as_int()
+
+
+def ints_attribute(node: ir.Node, name: str) -> tuple[int, ...] | None:
+    """An attribute that is a list of integers, or None if it is absent."""
+    attribute = node.attributes.get(name)
+    return None if attribute is None else tuple(attribute.as_ints())
+
+
+def input_at(node: ir.Node, index: int) -> ir.Value | None:
+    """An input, or None if it is absent."""
+    return node.inputs[index] if index < len(node.inputs) else None
+
+
+def constant_tensor(value: ir.Value | None) -> ir.TensorProtocol | None:
+    """The tensor of an initializer that no caller can override, or None."""
+    if value is None or not value.is_initializer() or value.is_graph_input():
+        return None
+    return value.const_value
+
+
+def constant(value: ir.Value | None) -> NDArray[Any] | None:
+    """The array of an initializer that no caller can override, or None."""
+    tensor = constant_tensor(value)
+    return None if tensor is None else tensor.numpy()
+
+
+def static_shape(value: ir.Value | None) -> tuple[int, ...] | None:
+    """The shape of a value if all of it is known, or None."""
+    if value is None or value.shape is None:
+        return None
+    dims = tuple(value.shape)
+    return tuple(int(d) for d in dims if isinstance(d, int)) if all(isinstance(d, int) for d in dims) else None
+
+
+def dim_keys(value: ir.Value | None) -> tuple[int | str | None, ...] | None:
+    """The shape of a value as integers, symbol names, and None for what is unknown; None if the rank is unknown."""
+    if value is None or value.shape is None:
+        return None
+    return tuple(d if isinstance(d, int) else d.value for d in value.shape)
+
+
+def only_use(value: ir.Value) -> tuple[ir.Node, int] | None:
+    """The one node input that reads a value, or None if there are none, more, or the value is a graph output."""
+    uses = value.uses()
+    if len(uses) != 1 or value.is_graph_output():
+        return None
+    use = next(iter(uses))
+    return use.node, use.idx
+
+
+class Names:
+    """Hands out names that no value or node of a model bears."""
+
+    def __init__(self, model: ir.Model) -> None:
+        self._used: set[str] = set()
+        for graph in model.graphs():
+            self._add(graph)
+
+    @classmethod
+    def of_graph(cls, graph: ir.Graph) -> Names:
+        """Names that nothing in this graph, or in the graphs inside its nodes, bears."""
+        names = cls.__new__(cls)
+        names._used = set()
+        for inner in (graph, *graph.subgraphs()):
+            names._add(inner)
+        return names
+
+    def _add(self, graph: ir.Graph) -> None:
+        self._used.update(value.name for value in graph.inputs if value.name)
+        self._used.update(graph.initializers)
+        for node in graph:
+            self._used.update(value.name for value in node.outputs if value.name)
+            if node.name:
+                self._used.add(node.name)
+
+    def fresh(self, base: str) -> str:
+        """``base`` itself if it is free, else with the first free number."""
+        name, number = base, 1
+        while name in self._used:
+            name, number = f"{base}_{number}", number + 1
+        self._used.add(name)
+        return name
+
+
+_NAMING: ContextVar[tuple[ir.Graph, Names] | None] = ContextVar("edgeprune_naming", default=None)
 
 
 @contextmanager
 def naming(graph: ir.Graph) -> Iterator[None]:
     """Gather the graph's names once instead of for every new one, while a pass edits it through this module alone."""
-    token = _NAMING.set((graph, _taken(graph)))
+    token = _NAMING.set((graph, Names.of_graph(graph)))
     try:
         yield
     finally:
@@ -29,24 +143,85 @@ def naming(graph: ir.Graph) -> Iterator[None]:
 def fresh_name(graph: ir.Graph, wanted: str) -> str:
     """The first of ``wanted``, ``wanted_1``, ``wanted_2``, ... that no value and no node of the graph bears."""
     current = _NAMING.get()
-    taken = current[1] if current is not None and current[0] is graph else _taken(graph)
-    name, count = wanted, 0
-    while name in taken:
-        count += 1
-        name = f"{wanted}_{count}"
-    taken.add(name)
-    return name
+    names = current[1] if current is not None and current[0] is graph else Names.of_graph(graph)
+    return names.fresh(wanted)
 
 
-def _taken(graph: ir.Graph) -> set[str | None]:
-    taken: set[str | None] = {*graph.initializers, *(value.name for value in graph.inputs)}
-    for node in graph.all_nodes():
-        taken.add(node.name)
-        taken.update(value.name for value in node.outputs)
-    return taken
+def add_initializer(graph: ir.Graph, name: str, array: NDArray[Any] | ir.TensorProtocol) -> ir.Value:
+    """Register a new initializer; ``name`` must be free."""
+    tensor = ir.Tensor(array, name=name) if isinstance(array, np.ndarray) else array
+    value = ir.Value(
+        name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(tensor.shape.numpy()), const_value=tensor
+    )
+    graph.register_initializer(value)
+    return value
 
 
-def add_initializer(graph: ir.Graph, wanted: str, array: NDArray[Any]) -> ir.Value:
+def add_node(
+    before: ir.Node,
+    op_type: str,
+    inputs: Sequence[ir.Value | None],
+    names: Names,
+    *,
+    attributes: Iterable[ir.Attr] = (),
+    outputs: int = 1,
+    name: str,
+) -> ir.Node:
+    """Insert a node of the default domain, its outputs named after it."""
+    assert before.graph is not None
+    unique = names.fresh(name)
+    node = ir.Node("", op_type, inputs, attributes, num_outputs=outputs, name=unique)
+    for index, value in enumerate(node.outputs):
+        value.name = names.fresh(f"{unique}_output_{index}")
+    before.graph.insert_before(before, node)
+    return node
+
+
+def replace_value(old: ir.Value, new: ir.Value) -> bool:
+    """Let all readers of ``old`` read ``new``; graph outputs keep their names. Returns whether it could be done.
+
+    It cannot where a graph output would have to become an input, an initializer, another output, or a value of an
+    outer graph.
+    """
+    if old.is_graph_output():
+        producer = new.producer()
+        if producer is None or new.is_graph_output() or producer.graph is not old.graph:
+            return False
+        name = old.name
+        old.name = f"{name}__replaced"
+        new.name = name
+        new.type = old.type if old.type is not None else new.type
+    old.replace_all_uses_with(new, replace_graph_outputs=True)
+    return True
+
+
+def detach(node: ir.Node) -> None:
+    """Let the bodies of a node that goes read nothing any more: values of the outer graphs count their readers."""
+    for subgraph in subgraphs(node):
+        for inner in subgraph:
+            detach(inner)
+            inner.resize_inputs(0)
+        subgraph.outputs.clear()
+
+
+def remove_dead(graph: ir.Graph) -> int:
+    """Remove nodes none of whose outputs is read, and initializers that nothing reads; returns how many nodes went."""
+    removed = 0
+    for node in reversed(graph):
+        if any(value.uses() or value.is_graph_output() for value in node.outputs):
+            for subgraph in subgraphs(node):
+                removed += remove_dead(subgraph)
+            continue
+        detach(node)
+        graph.remove(node, safe=True)
+        removed += 1
+    for name, value in list(graph.initializers.items()):
+        if not (value.uses() or value.is_graph_output() or value.is_graph_input()):
+            del graph.initializers[name]
+    return removed
+
+
+def new_initializer(graph: ir.Graph, wanted: str, array: NDArray[Any]) -> ir.Value:
     """Register ``array`` as an initializer under ``wanted`` or a name derived from it."""
     name = fresh_name(graph, wanted)
     tensor = ir.tensor(np.ascontiguousarray(array) if array.ndim else array, name=name)
@@ -55,7 +230,7 @@ def add_initializer(graph: ir.Graph, wanted: str, array: NDArray[Any]) -> ir.Val
     return value
 
 
-def add_node(
+def new_node(
     graph: ir.Graph,
     op: str,
     inputs: list[ir.Value],

@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeprune._dimensions import constant_target
-from edgeprune.passes._edit import Names, add_initializer, add_node, constant, dim_keys, input_at, int_attribute, is_op
+from edgeprune.passes.edit import Names, add_initializer, add_node, constant, dim_keys, input_at, int_attribute, is_op
 
 
 def flatten_gather(node: ir.Node, names: Names) -> int:

@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgeprune.passes._edit import (
+from edgeprune.passes.edit import (
     Names,
     add_initializer,
     add_node,

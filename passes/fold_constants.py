@@ -10,13 +10,13 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgeprune.passes._edit import (
+from edgeprune.passes._numpy_ops import NUMPY
+from edgeprune.passes.edit import (
     ONNX_DOMAINS,
     constant_tensor,
     has_subgraph,
     static_shape,
 )
-from edgeprune.passes._numpy_ops import NUMPY
 
 if TYPE_CHECKING:
     import onnx

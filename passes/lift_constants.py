@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from edgeprune.passes._edit import is_op, subgraphs
+from edgeprune.passes.edit import is_op, subgraphs
 
 
 def lift_constants(model: ir.Model) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from edgeprune import graph as graphs
-from edgeprune.passes.edit import add_node, naming
+from edgeprune.passes.edit import naming, new_node
 
 _SOFTMAX_OPS = frozenset({"LogSoftmax", "Softmax"})
 
@@ -47,14 +47,14 @@ def _softmax_over_last_axis(graph: ir.Graph, node: ir.Node, axis: int, rank: int
     assert source.dtype is not None
     forth = [a for a in range(rank) if a != axis] + [axis]
     back = [forth.index(a) for a in range(rank)]
-    before = add_node(graph, "Transpose", [source], f"{node.name}_axis_last", source.dtype, {"perm": forth})
+    before = new_node(graph, "Transpose", [source], f"{node.name}_axis_last", source.dtype, {"perm": forth})
     moved = before.outputs[0]
     moved.shape = ir.Shape([tuple(source.shape or ())[a] for a in forth])
     graph.insert_before(node, before)
     node.replace_input_with(0, moved)
     node.attributes.add(ir.AttrInt64("axis", -1))
     # The softmax now gives a new value; its old one, with its name and readers, is what is moved back.
-    after = add_node(graph, "Transpose", [result], f"{node.name}_axis_back", source.dtype, {"perm": back})
+    after = new_node(graph, "Transpose", [result], f"{node.name}_axis_back", source.dtype, {"perm": back})
     for use in tuple(result.uses()):
         if use.node is not after:
             use.node.replace_input_with(use.idx, after.outputs[0])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from edgeprune.passes._edit import Names, add_initializer, is_op, replace_value
+from edgeprune.passes.edit import Names, add_initializer, is_op, replace_value
 
 
 def merge_shuffles(model: ir.Model) -> int:

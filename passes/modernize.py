@@ -11,7 +11,8 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeprune.errors import PassError
-from edgeprune.passes._edit import (
+from edgeprune.passes.convert_opset import convert_opset
+from edgeprune.passes.edit import (
     Names,
     add_initializer,
     constant,
@@ -21,7 +22,6 @@ from edgeprune.passes._edit import (
     int_attribute,
     is_op,
 )
-from edgeprune.passes.convert_opset import convert_opset
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeprune._dimensions import constant_target
-from edgeprune.passes._edit import constant, constant_tensor, dim_keys, input_at, int_attribute, ints_attribute
+from edgeprune.passes.edit import constant, constant_tensor, dim_keys, input_at, int_attribute, ints_attribute
 
 Element: TypeAlias = int | str | None
 """A known integer, the symbol of a dimension, or nothing known."""

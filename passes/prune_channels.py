@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edgeprune import graph as graphs
 from edgeprune.errors import EdgepruneError, PassError
 from edgeprune.groups import Cut
-from edgeprune.passes._edit import remove_dead
+from edgeprune.passes.edit import remove_dead
 from edgeprune.repair import Repair, RepairFunction, repair_of
 from edgeprune.solve import Analysis
 

@@ -16,7 +16,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeprune.errors import PassError
-from edgeprune.passes.edit import add_initializer, add_node, find_value, place_after, reroute
+from edgeprune.passes.edit import find_value, new_initializer, new_node, place_after, reroute
 
 Floats: TypeAlias = NDArray[np.floating[Any]]
 Integers: TypeAlias = NDArray[np.integer[Any]]
@@ -168,10 +168,10 @@ def insert_qdq(
     scales = np.asarray(scale) if isinstance(scale, (np.ndarray, np.generic)) else np.asarray(scale, np.float32)
     if not (np.isfinite(scales).all() and (scales > 0).all()):
         raise PassError(f"qdq: the scale of {base!r} is {scales}, not a positive number")
-    scale_value = add_initializer(graph, f"{base}_scale", scales)
-    zero_value = add_initializer(graph, f"{base}_zero_point", np.full(scales.shape, zero_point, dtype.numpy()))
-    quantized = add_node(graph, "QuantizeLinear", [source, scale_value, zero_value], f"{base}_quantize", dtype)
-    restored = add_node(
+    scale_value = new_initializer(graph, f"{base}_scale", scales)
+    zero_value = new_initializer(graph, f"{base}_zero_point", np.full(scales.shape, zero_point, dtype.numpy()))
+    quantized = new_node(graph, "QuantizeLinear", [source, scale_value, zero_value], f"{base}_quantize", dtype)
+    restored = new_node(
         graph,
         "DequantizeLinear",
         [quantized.outputs[0], scale_value, zero_value],
@@ -223,25 +223,25 @@ def dequantized_weight(
     quantized, scale, zero = quantize_weight(array, axis, bits, symmetric, scale_dtype=scale_dtype)
     scale = scale.astype(float_dtype or scale_dtype)
     attributes = {} if axis is None else {"axis": axis}
-    scale_value = add_initializer(graph, f"{base}_scale", scale)
-    zero_value = add_initializer(graph, f"{base}_zero_point", zero)
+    scale_value = new_initializer(graph, f"{base}_scale", scale)
+    zero_value = new_initializer(graph, f"{base}_zero_point", zero)
     new: list[ir.Node] = []
     if stored:
-        integers = add_initializer(graph, f"{base}_quantized", quantized)
+        integers = new_initializer(graph, f"{base}_quantized", quantized)
     else:
         floats = (
-            source if array.dtype == scale.dtype else add_initializer(graph, f"{base}_float", array.astype(scale.dtype))
+            source if array.dtype == scale.dtype else new_initializer(graph, f"{base}_float", array.astype(scale.dtype))
         )
         integer_type = ir.DataType.from_numpy(quantized.dtype)
         new.append(
-            add_node(
+            new_node(
                 graph, "QuantizeLinear", [floats, scale_value, zero_value], f"{base}_quantize", integer_type, attributes
             )
         )
         integers = new[0].outputs[0]
     float_type = ir.DataType.from_numpy(scale.dtype)
     new.append(
-        add_node(
+        new_node(
             graph, "DequantizeLinear", [integers, scale_value, zero_value], f"{base}_dequantize", float_type, attributes
         )
     )

@@ -26,8 +26,7 @@ from numpy.typing import NDArray
 
 from edgeprune import graph as graphs
 from edgeprune.errors import PassError
-from edgeprune.passes._edit import remove_dead
-from edgeprune.passes.edit import add_initializer, add_node, naming
+from edgeprune.passes.edit import naming, new_initializer, new_node, remove_dead
 from edgeprune.passes.int8_x86 import (
     CARRY_OPS,
     CLIP_OPS,
@@ -201,11 +200,11 @@ def _dequantized(
     zero: NDArray[Any],
     axis: int | None,
 ) -> ir.Value:
-    stored = add_initializer(graph, f"{source.name}_quantized", integers)
-    scale_value = add_initializer(graph, f"{source.name}_scale", scale)
-    zero_value = add_initializer(graph, f"{source.name}_zero_point", zero)
+    stored = new_initializer(graph, f"{source.name}_quantized", integers)
+    scale_value = new_initializer(graph, f"{source.name}_scale", scale)
+    zero_value = new_initializer(graph, f"{source.name}_zero_point", zero)
     attributes = {} if axis is None else {"axis": axis}
-    restore = add_node(
+    restore = new_node(
         graph,
         "DequantizeLinear",
         [stored, scale_value, zero_value],

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from edgeprune.passes._edit import Names, add_initializer, add_node, dim_keys, is_op
+from edgeprune.passes.edit import Names, add_initializer, add_node, dim_keys, is_op
 from edgeprune.passes.propagate_shapes import Facts, facts_of
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from edgeprune.passes._edit import Names, input_at, is_op
+from edgeprune.passes.edit import Names, input_at, is_op
 from edgeprune.passes.propagate_shapes import Facts, facts_of
 from edgeprune.passes.relax_expand import lengths
 

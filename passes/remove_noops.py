@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 
-from edgeprune.passes._edit import ONNX_DOMAINS, constant, dim_keys, input_at, int_attribute, ints_attribute, is_op
+from edgeprune.passes.edit import ONNX_DOMAINS, constant, dim_keys, input_at, int_attribute, ints_attribute, is_op
 
 
 def passed_through(node: ir.Node) -> ir.Value | None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edgeprune.errors import PassError
 from edgeprune.linear import Linear
-from edgeprune.passes.edit import add_initializer
+from edgeprune.passes.edit import new_initializer
 
 
 def has_bias(layer: Linear) -> bool:
@@ -49,7 +49,7 @@ def set_weights(model: ir.Model, layer: Linear, matrix: NDArray[Any], offset: ND
     if not layer.bias.value:
         if not flat.any():
             return
-        bias = add_initializer(model.graph, f"{layer.node}_bias", (flat / layer.bias.scale).astype(dtype))
+        bias = new_initializer(model.graph, f"{layer.node}_bias", (flat / layer.bias.scale).astype(dtype))
         if len(node.inputs) <= layer.bias.index:
             node.resize_inputs(layer.bias.index + 1)
         node.replace_input_with(layer.bias.index, bias)
@@ -61,7 +61,7 @@ def set_weights(model: ir.Model, layer: Linear, matrix: NDArray[Any], offset: ND
     else:
         new = (flat / layer.bias.scale).reshape(old.shape)
     if len(tuple(bias.uses())) > 1:
-        bias = add_initializer(model.graph, f"{layer.node}_bias", old)
+        bias = new_initializer(model.graph, f"{layer.node}_bias", old)
         node.replace_input_with(layer.bias.index, bias)
     _replace(bias, new, layer)
 

@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeprune._dimensions import aligned_groups, constant_target
-from edgeprune.passes._edit import (
+from edgeprune.passes.edit import (
     Names,
     add_initializer,
     add_node,

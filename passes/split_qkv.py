@@ -28,7 +28,7 @@ from edgeprune.passes._channel_layout import (
     projection_layout,
     take,
 )
-from edgeprune.passes._edit import (
+from edgeprune.passes.edit import (
     Names,
     add_initializer,
     add_node,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from edgeprune.passes._edit import Names, add_initializer, constant, input_at, int_attribute, is_op, static_shape
+from edgeprune.passes.edit import Names, add_initializer, constant, input_at, int_attribute, is_op, static_shape
 
 
 def spread_scales(model: ir.Model) -> int:

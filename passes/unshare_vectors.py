@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from edgeprune.passes._edit import Names, add_initializer
+from edgeprune.passes.edit import Names, add_initializer
 
 MAX_BYTES = 65_536
 """Larger tensors stay shared. Biases, scales and relative-position tables of one head are below this."""

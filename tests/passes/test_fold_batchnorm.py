@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgeprune.passes._edit import remove_dead
+from edgeprune.passes.edit import remove_dead
 from edgeprune.passes.fold_batchnorm import fold_batchnorm
 from edgeprune.passes.verify_equal import relative_error
 from tests.passes.models import ops, parse, random, run

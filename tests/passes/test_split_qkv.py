@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from edgeprune import graph as graphs
-from edgeprune.passes._edit import remove_dead
 from edgeprune.passes.canonicalize import canonicalize
+from edgeprune.passes.edit import remove_dead
 from edgeprune.passes.split_qkv import split_qkv
 from edgeprune.passes.verify_equal import relative_error
 from tests.passes.models import ops, parse, random, run
