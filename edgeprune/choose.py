@@ -16,8 +16,9 @@ from edgeprune.solve import Analysis
 def choose(analysis: Analysis, rankings: Mapping[str, Ranking], ratio: float, step: int = 1) -> Cut:
     """Remove ``ratio`` of every axis, least important units first.
 
-    An axis that several groups share, such as ``(head dim)``, is cut along one of them, whichever comes nearest to the
-    ratio; the others are cut only as far as is still missing. Lengths of axes are rounded to multiples of ``step``
+    An axis that several groups share, such as ``(head dim)``, is cut along one of them first, the others only as far as
+    is still missing. The channels within the groups of a convolution go before whole groups: fewer inputs to every
+    output are left, not only fewer outputs. Lengths of axes are rounded to multiples of ``step``
     where they are longer than one step, and no group is emptied.
 
     Args:
@@ -36,7 +37,11 @@ def choose(analysis: Analysis, rankings: Mapping[str, Ranking], ratio: float, st
     cut: Cut = {}
     partners = _partners(analysis)
     left: dict[str, float] = {}
-    for group in sorted(analysis.groups, key=lambda g: -len(g.members) if g.id in partners else 0):
+
+    def turn(group: Group) -> tuple[int, int]:
+        return (int(group.kind == "group"), -len(group.members)) if group.id in partners else (2, 0)
+
+    for group in sorted(analysis.groups, key=turn):
         already = min((left.get(p, 1.0) for p in partners.get(group.id, ())), default=1.0)
         share = 1 - (1 - ratio) / already
         remove = group.size - _keep(group, share, step) if share > 0 else 0

@@ -18,8 +18,7 @@ A canonical model guarantees:
 * nodes that do nothing are gone (Identity, Dropout, casts, reshapes, slices without effect, pairs that undo each
   other), and dead nodes;
 * quantization stays visible: QuantizeLinear and DequantizeLinear are never folded; an asymmetric weight has a scale for
-  every output channel. Control flow and custom operators
-  are untouched;
+  every output channel. Control flow, but for an If of a known condition, and custom operators are untouched;
 * initializers are not merged: two layers that hold equal weights hold two tensors, which can be cut independently.
 
 Unless told not to, the result is run against the original, and a difference is an error, never a model.
@@ -46,6 +45,7 @@ from edgeprune.passes.flatten_gather import flatten_gather
 from edgeprune.passes.fold_batchnorm import fold_batchnorm
 from edgeprune.passes.fold_constants import fold_node
 from edgeprune.passes.inline_functions import inline_functions
+from edgeprune.passes.inline_if import inline_if
 from edgeprune.passes.lift_constants import lift_constants
 from edgeprune.passes.merge_shuffles import merge_shuffles
 from edgeprune.passes.modernize import is_old, modernize, restore_softmax
@@ -144,7 +144,8 @@ def _simplify(model: ir.Model) -> int:
             changes += replace_value(node.outputs[0], source)
             continue
         changes += (
-            restore_softmax(node)
+            inline_if(node, names)
+            or restore_softmax(node)
             or _constant_target(node, facts, names)
             or relax_expand(node, facts, names)
             or relax_resize(node, facts, names)

@@ -6,8 +6,9 @@ import pytest
 from edgeprune.choose import choose
 from edgeprune.errors import UsageError
 from edgeprune.groups import Ranking
+from edgeprune.passes.prune_channels import prune_channels
 from edgeprune.solve import Analysis, analyse
-from tests.models import single
+from tests.models import single, sizes
 from tests.test_solve import attention_model
 
 
@@ -56,6 +57,22 @@ def test_of_the_factors_of_an_axis_one_is_cut_first() -> None:
     shares = {analysis.group(g).size: len(units) for g, units in choose(analysis, {}, 0.4).items()}
     assert 2 not in shares  # one of two heads would be too much: the dimensions go instead
     assert shares == {4: 2, 6: 4}
+
+
+def test_channels_within_groups_go_before_whole_groups() -> None:
+    model = single(
+        """g (float[1,3,4,4] x) => (float[1,4,4,4] y) {
+            h = Conv(x, w1) r = Relu(h) i = Conv<group=3>(r, w2) z = Conv(i, w3)  y = Relu(z)
+        }""",
+        w1=(24, 3, 1, 1),
+        w2=(24, 8, 1, 1),
+        w3=(4, 24, 1, 1),
+    )
+    analysis = analyse(model)
+    cut = choose(analysis, {}, 0.5)
+    assert sorted((analysis.group(g).kind, len(units)) for g, units in cut.items()) == [("dim", 4), ("dim", 4)]
+    pruned = prune_channels(model, analysis, cut)
+    assert sizes(pruned)["w2"] == (12, 4, 1, 1)
 
 
 @pytest.mark.parametrize("ratio", [-0.1, 1.0, 2.0])
