@@ -26,8 +26,8 @@ _EPSILON = 1e-12
 class Searcher:
     """Searches one problem, for any number of budgets; what one search finds out about times serves the next."""
 
-    def __init__(self, problem: Problem):
-        self._state = State(problem)
+    def __init__(self, problem: Problem, state: State | None = None):
+        self._state = state or State(problem)
 
     def search(self, budget_us: float) -> Choice:
         """The choice of least loss whose predicted time is within the budget.
@@ -48,6 +48,16 @@ class Searcher:
         found = [c for s in starts if (c := _improve(state, s, budget_us)) is not None]
         best = min(found, key=lambda p: (state.loss(p), state.time(p)))
         return state.choice(best)
+
+    def weighing(self, problem: Problem) -> Searcher:
+        """A searcher of the same choices and times with other losses."""
+        return Searcher(problem, self._state.weighing(problem))
+
+    def improved(self, choice: Choice, budget_us: float) -> Choice:
+        """A choice of this problem's losses near another one, within the budget; the same where none is better."""
+        state = self._state
+        near = _shrink_to_fit(state, state.point(choice), budget_us)
+        return choice if near is None else state.choice(_exchange(state, near, budget_us))
 
     def fastest_unpruned(self) -> Choice:
         """Dense widths, every block in the format that makes the network fastest."""
@@ -149,7 +159,10 @@ def _best_pair(state: State, p: Point, found: list[Move], room_us: float) -> Poi
     least = max(_EPSILON, 1e-4 * state.loss(p))
     loss[(time_us > room_us) | same | (loss > -least)] = np.inf
     before_us = state.time(p)
-    for flat in np.argsort(loss, axis=None)[:PAIRS_CHECKED]:
+    flat_loss = loss.ravel()
+    count = min(PAIRS_CHECKED, flat_loss.size)
+    cheapest = np.argpartition(flat_loss, count - 1)[:count]
+    for flat in cheapest[np.argsort(flat_loss[cheapest], kind="stable")]:
         i, j = np.unravel_index(flat, loss.shape)
         if not np.isfinite(loss[i, j]):
             return None

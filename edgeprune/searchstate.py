@@ -51,6 +51,10 @@ class State:
         self.around_group = tuple(self._around(blocks) for blocks in self.blocks_of_group)
         self.around_block = tuple(self._around([b]) for b in range(len(self.group_order)))
 
+    def weighing(self, problem: Problem) -> State:
+        """The state of a problem with other losses for the same times, which stay remembered."""
+        return State(problem, self._known, self._tables)
+
     def dense(self) -> Point:
         """Everything whole, in the formats that lose nothing."""
         return Point(
@@ -160,6 +164,11 @@ class State:
             times = np.array([self.local(self.with_format(p, block, i), [block]) for i in range(count)])
             self._tables[key] = times
         return np.asarray(times - times[p.formats[block]])
+
+    def point(self, choice: Choice) -> Point:
+        """The point that a choice of the same levels and formats is."""
+        levels = (int(np.searchsorted(v, w)) for v, w in zip(self.problem.levels, choice.widths, strict=True))
+        return Point(tuple(levels), tuple(n.index(f) for n, f in zip(self.format_names, choice.formats, strict=True)))
 
     def choice(self, p: Point) -> Choice:
         """The point in words that others know."""
