@@ -24,7 +24,7 @@ help:
 .venv-demo/ready: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv .venv-demo
 	.venv-demo/bin/python $(PIP) --upgrade pip
-	.venv-demo/bin/python $(PIP) $(PINNED) --editable '.[images,report]'
+	.venv-demo/bin/python $(PIP) $(PINNED) --editable '.[images]'
 	.venv-demo/bin/python $(PIP) $(PINNED) --no-deps --ignore-requires-python rapidocr-onnxruntime matplotlib
 	touch $@
 

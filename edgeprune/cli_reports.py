@@ -62,26 +62,39 @@ def gate(
 
 
 @click.command("report")
-@click.argument("folder", type=FILE)
+@click.argument("folders", type=FILE, metavar="DIR ...", nargs=-1, required=True)
 @click.option("--markdown", type=FILE, metavar="FILE", help="Also write it as Markdown.")
-@click.option("--html", type=FILE, metavar="FILE", help="Also write it as a web page.")
+@click.option("--html", type=FILE, metavar="FILE", help="Also write it as a web page that needs nothing else.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: the report, or a list of them.")
 @support.say_how_much
-def report(folder: Path, markdown: Path | None, html: Path | None, shown: Shown) -> None:
-    """Show the report in FOLDER, which compile or prune wrote."""
+def report(folders: tuple[Path, ...], markdown: Path | None, html: Path | None, as_json: bool, shown: Shown) -> None:
+    """Show the report in DIR, which compile or prune wrote, or compare several; a curve counts as all its points."""
     from edgeprune.output import write_text
-    from edgeprune.report.model import Report
+    from edgeprune.report.runs import open_runs
 
-    found = Report.load(folder)
-    if markdown is not None:
-        from edgeprune.report.markdown import to_markdown
-
-        write_text(markdown, to_markdown(found))
-    if html is not None:
-        from edgeprune.report.files import read_plan
+    runs, missed = open_runs(folders)
+    if len(runs) == 1 and not missed:
+        from edgeprune.drawing import picture_of
         from edgeprune.report.html import to_html
-
-        write_text(html, to_html(found, read_plan(folder if folder.is_dir() else folder.parent)))
-    if not shown.quiet:
+        from edgeprune.report.markdown import to_markdown
         from edgeprune.report.terminal import print_report
 
-        print_report(support.output_console(), found)
+        (run,) = runs
+        if markdown is not None:
+            write_text(markdown, to_markdown(run.report))
+        if html is not None:
+            write_text(html, to_html(run.report, run.plan, picture_of(run.home)))
+        if not (as_json or shown.quiet):
+            print_report(support.output_console(), run.report)
+    else:
+        from edgeprune.report import compare
+
+        if markdown is not None:
+            write_text(markdown, compare.to_markdown(runs, missed))
+        if html is not None:
+            write_text(html, compare.to_html(runs, missed))
+        if not (as_json or shown.quiet):
+            compare.print_runs(support.output_console(), runs, missed)
+    if as_json:
+        texts = [run.report.to_json() for run in runs]
+        click.echo(texts[0] if len(texts) == 1 else f"[{','.join(texts)}]", nl=False)

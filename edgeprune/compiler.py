@@ -13,6 +13,7 @@ from edgeprune.compile_device import check_sparsity, compile_for_device, version
 from edgeprune.cpuwork import HOLDOUT_FRACTION, open_cpu
 from edgeprune.cpuwork import TARGET as CPU
 from edgeprune.delivery_device import deliver_planned
+from edgeprune.drawing import picture_of
 from edgeprune.errors import CalibrationError, UsageError
 from edgeprune.goal import Goal
 from edgeprune.identity import identity_of
@@ -133,7 +134,7 @@ def keep_recipe(recipe: Recipe | None, report: Report, folder: Path) -> Report:
         return report
     report = dataclasses.replace(report, recipe=recipe.values, reproduce=recipe.command())
     (folder / RECIPE).write_text(recipe.to_toml(), encoding="utf-8")
-    write_report(folder, report)
+    write_report(folder, report, picture_of(folder))
     return report
 
 

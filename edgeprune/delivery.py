@@ -9,6 +9,7 @@ from edgeprune import graph
 from edgeprune.assemble import describe_formats, layers_of, plan_of, refusals_of, sizes_of
 from edgeprune.bench import ratio
 from edgeprune.compile_cpu import Compiled
+from edgeprune.drawing import picture
 from edgeprune.goal import Goal
 from edgeprune.job import Job
 from edgeprune.judge import Judge, is_fidelity
@@ -105,7 +106,7 @@ def deliver(
         refused=refusals_of(job.analysis),
         warnings=_warnings(choice.latency_us / 1e3, result.median_ms, judge),
     )
-    write_report(folder, report)
+    write_report(folder, report, picture(job.analysis))
     return report
 
 

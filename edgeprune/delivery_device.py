@@ -14,6 +14,7 @@ from edgeprune.assemble import describe_formats, plan_of, refusals_of, sizes_of
 from edgeprune.backends import simulation, tensorrt_rtx
 from edgeprune.backends.trtexec import Version, single_command, typing_of
 from edgeprune.compile_device import NEVER_SLOWER, Planned
+from edgeprune.drawing import picture
 from edgeprune.errors import BackendError
 from edgeprune.goal import DEFAULT_MAX_DROP, Goal
 from edgeprune.job import Job
@@ -90,7 +91,7 @@ def deliver_planned(
             f"or from here: {bench}",
         ),
     )
-    write_report(folder, report)
+    write_report(folder, report, picture(job.analysis))
     return report
 
 

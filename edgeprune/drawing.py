@@ -1,36 +1,16 @@
-"""The graph with its groups drawn over it, as Graphviz text: ``dot -Tsvg`` makes a picture of it."""
+"""The graph with its groups drawn over it: as data for a page, and as Graphviz text (``dot -Tsvg`` draws it)."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from pathlib import Path
 
-from edgeprune.solve import Analysis
-
-GREY = "#dddddd"
-
-
-@dataclass(frozen=True)
-class Box:
-    """One node as it is drawn.
-
-    Attributes:
-        op: its operator.
-        name: its name.
-        groups: indices into ``analysis.groups`` of those that cut its results.
-        tip: the groups by their id, or why the node's result is frozen.
-        sources: indices of the nodes whose results it reads.
-    """
-
-    op: str
-    name: str
-    groups: tuple[int, ...]
-    tip: str
-    sources: tuple[int, ...]
+from edgeprune.report.graphview import MOST_DRAWN, fills
+from edgeprune.report.picture import Box, Picture
+from edgeprune.solve import Analysis, analyse
 
 
-def boxes(analysis: Analysis) -> list[Box]:
+def picture(analysis: Analysis) -> Picture:
     """One box a node of the graph, in its order: a node stands after its sources."""
     cut_by: dict[str, list[int]] = {}
     for g, group in enumerate(analysis.groups):
@@ -48,8 +28,28 @@ def boxes(analysis: Analysis) -> list[Box]:
             chain = analysis.why(known[0]) if known else []
             tip = f"frozen: {chain[-1]}" if chain else "nothing to cut"
         sources = dict.fromkeys(made[id(v)] for v in node.inputs if v is not None and id(v) in made)
-        out.append(Box(node.op_type, node.name or "", mine, tip, tuple(sources)))
-    return out
+        weights = {
+            str(v.name): tuple(v.const_value.shape.numpy())
+            for v in node.inputs
+            if v is not None and v.is_initializer() and v.const_value is not None and v.const_value.size > 1
+        }
+        out.append(Box(node.op_type, node.name or "", mine, tip, tuple(sources), weights))
+    return Picture(tuple(out), tuple(group.id for group in analysis.groups))
+
+
+def picture_of(folder: Path) -> Picture | None:
+    """The dense graph of an output folder; None where it has none, or one too large to be drawn.
+
+    Raises:
+        ModelError: its dense.onnx is no valid model.
+    """
+    from edgeprune import graph
+
+    file = folder / "dense.onnx"
+    if not file.is_file():
+        return None
+    model = graph.load(file)
+    return picture(analyse(model)) if len(model.graph) <= MOST_DRAWN else None
 
 
 def to_dot(analysis: Analysis) -> str:
@@ -57,7 +57,7 @@ def to_dot(analysis: Analysis) -> str:
 
     The box's tooltip names the groups, or says why the node's result is frozen.
     """
-    drawn = boxes(analysis)
+    drawn = picture(analysis).boxes
     lines = ["digraph groups {", '  node [shape=box, style=filled, fontname="sans-serif"];']
     lines += (f"  {_node(k, box)}" for k, box in enumerate(drawn))
     lines += (f"  n{source} -> n{k};" for k, box in enumerate(drawn) for source in box.sources)
@@ -68,16 +68,3 @@ def _node(k: int, box: Box) -> str:
     label = json.dumps(f"{box.op}\n{box.name}")
     fill = ":".join(fills(box.groups))
     return f"n{k} [label={label}, tooltip={json.dumps(box.tip)}, fillcolor={json.dumps(fill)}];"
-
-
-def fills(groups: Sequence[int]) -> list[str]:
-    """At most two colours: of the first two groups, or grey."""
-    return [colour(g) for g in groups[:2]] or [GREY]
-
-
-def colour(k: int) -> str:
-    """The colour of the group with index ``k``: well-separated light hues, by the golden ratio."""
-    import colorsys
-
-    red, green, blue = colorsys.hsv_to_rgb(k * 0.618034 % 1.0, 0.45, 0.95)
-    return f"#{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}"

@@ -12,6 +12,7 @@ from edgeprune.assemble import float_layers, plan_of, refusals_of, sizes_of
 from edgeprune.calibrate import Calibration
 from edgeprune.calibration_spec import CalibrationSpec
 from edgeprune.choose import choose
+from edgeprune.drawing import picture
 from edgeprune.errors import CalibrationError
 from edgeprune.evaluate import fidelity
 from edgeprune.importance import rank
@@ -103,7 +104,7 @@ def prune_model(
             calibration=None if data is None else data.describe(),
             refused=refusals_of(job.analysis),
         )
-        write_report(folder, report)
+        write_report(folder, report, picture(job.analysis))
     return report
 
 

@@ -1,95 +1,211 @@
-"""Interactive charts for the web page, by plotly (extra [report]), whose script is inlined once."""
+"""The charts of a report, as data and layout for plotly; colours are variables of the page's style."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
+from edgeprune.bench import Measurement
+from edgeprune.report import words
+from edgeprune.report.model import Latency, Layer, Report
+from edgeprune.report.page import Chart
 
-    from edgeprune.report.model import Latency, Report
+MANY = 16
+"""Bars above this are not named on the axis; pointing at one tells its name."""
 
-# Legible on a light and on a dark page, so that the charts need not know which of the two they are on.
-_INK = "#7f8793"
-_GRID = "rgba(127, 135, 147, 0.25)"
-_LAYOUT: dict[str, Any] = {
-    "paper_bgcolor": "rgba(0, 0, 0, 0)",
-    "plot_bgcolor": "rgba(0, 0, 0, 0)",
-    "font": {"color": _INK, "family": "system-ui, sans-serif"},
-    "margin": {"l": 60, "r": 20, "t": 10, "b": 45},
-    "legend": {"orientation": "h", "y": 1.12},
-    "height": 340,
-}
+COLOURS = ("var(--c1)", "var(--c2)", "var(--c3)", "var(--c4)")
+QUIET, FAINT = "var(--quiet)", "var(--faint)"
 
 
-def chart_fragments(report: Report, plan: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Title and HTML of every chart there is data for; the first brings plotly's script with it."""
-    from plotly.io import to_html
-
-    script: bool | str = True
-    for title, figure in _figures(report, plan):
-        figure.update_layout(**_LAYOUT)
-        figure.update_xaxes(gridcolor=_GRID, zerolinecolor=_GRID)
-        figure.update_yaxes(gridcolor=_GRID, zerolinecolor=_GRID)
-        config = {"displaylogo": False, "responsive": True}
-        yield title, to_html(figure, include_plotlyjs=script, full_html=False, config=config)
-        script = False
+def latency_charts(report: Report) -> tuple[Chart, ...]:
+    """Median and interval of everything that was timed, and how steady the run was."""
+    if report.latency is None:
+        return ()
+    return _medians(report.latency, report.budget.latency_ms), _rounds(report.latency)
 
 
-def _figures(report: Report, plan: Mapping[str, Any]) -> Iterator[tuple[str, Figure]]:
-    if report.latency is not None:
-        yield "Latency over the run", _blocks(report.latency)
-    if plan.get("groups"):
-        yield "Width of every group", _widths(plan["groups"])
-    if plan.get("layers"):
-        yield "Predicted latency by layer", _layers(plan["layers"])
+def medians(timed: Mapping[str, Measurement], strong: str, budget_ms: float | None = None) -> dict[str, Any]:
+    """Bars of medians with their intervals; ``strong`` names the one that is not quiet."""
+    names = list(timed)
+    data = {
+        "type": "bar",
+        "orientation": "h",
+        "y": names,
+        "x": [m.median_ms for m in timed.values()],
+        "marker": {"color": [COLOURS[0] if name == strong else FAINT for name in names]},
+        "error_x": {
+            "type": "data",
+            "symmetric": False,
+            "array": [m.ci_high_ms - m.median_ms for m in timed.values()],
+            "arrayminus": [m.median_ms - m.ci_low_ms for m in timed.values()],
+            "color": "var(--ink)",
+        },
+        "hovertemplate": "%{y}: %{x:.4g} ms<extra></extra>",
+        "text": [f"{m.median_ms:.3g} ms" for m in timed.values()],
+        "textposition": "inside",
+        "insidetextanchor": "start",
+        "textfont": {"color": ["var(--page)" if name == strong else "var(--ink)" for name in names]},
+    }
+    layout = base(height=110 + 42 * len(names), xaxis={"title": "median latency, ms", "rangemode": "tozero"})
+    layout["yaxis"] |= {"autorange": "reversed", "type": "category"}
+    if budget_ms is not None:
+        layout["shapes"] = [
+            {
+                "type": "line",
+                "x0": budget_ms,
+                "x1": budget_ms,
+                "yref": "paper",
+                "y0": 0,
+                "y1": 1,
+                "line": {"color": COLOURS[1], "dash": "dash"},
+                "label": {"text": "asked", "textposition": "end", "font": {"color": COLOURS[1]}},
+            }
+        ]
+    return {"data": [data], "layout": layout}
 
 
-def _blocks(latency: Latency) -> Figure:
-    """Median of every block, so that drift and disturbances can be seen."""
-    from plotly import graph_objects
+def base(*, height: int, **axes: Mapping[str, Any]) -> dict[str, Any]:
+    """The layout that all charts share."""
+    axis = {"gridcolor": "var(--line)", "zerolinecolor": QUIET, "automargin": True}
+    return {
+        "height": height,
+        "margin": {"l": 60, "r": 16, "t": 10, "b": 44},
+        "font": {"family": "system-ui, sans-serif", "size": 13, "color": "var(--ink)"},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        "hoverlabel": {"bgcolor": "var(--card)", "font": {"color": "var(--ink)"}},
+        **{name: _titled(axis | dict(axes.get(name, {}))) for name in ("xaxis", "yaxis", *axes)},
+    }
 
+
+def _titled(axis: dict[str, Any]) -> dict[str, Any]:
+    title = axis.get("title")
+    return axis | {"title": {"text": title, "standoff": 8}} if isinstance(title, str) else axis
+
+
+def _medians(latency: Latency, budget_ms: float | None) -> Chart:
     timed = {"original": latency.baseline, **latency.variants, "result": latency.result}
-    figure = graph_objects.Figure()
-    for name, measured in timed.items():
-        figure.add_scatter(y=list(measured.blocks_ms), name=name, mode="lines+markers")
-    figure.update_xaxes(title="round")
-    figure.update_yaxes(title="median of the block, ms", rangemode="tozero")
-    return figure
+    said = "; ".join(f"{name} {words.latency(m)}" for name, m in timed.items())
+    caption = "Median latency with its 95% interval, all measured in turns in one run."
+    return Chart("chart-latency", caption, f"Bars: {said}.", medians(timed, "result", budget_ms))
 
 
-def _widths(groups: list[Mapping[str, Any]]) -> Figure:
+def _rounds(latency: Latency) -> Chart:
+    timed = {"original": latency.baseline, **latency.variants, "result": latency.result}
+    strokes = dict(zip(timed, ("dot", *["dash"] * len(latency.variants), "solid"), strict=True))
+    data = [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "name": name,
+            "y": list(m.blocks_ms),
+            "line": {"color": COLOURS[0] if name == "result" else COLOURS[1:][k % 3], "dash": strokes[name]},
+            "hovertemplate": "round %{x}: %{y:.4g} ms",
+        }
+        for k, (name, m) in enumerate(timed.items())
+    ]
+    layout = base(height=300, xaxis={"title": "round"}, yaxis={"title": "block's median, ms", "rangemode": "tozero"})
+    drift = ", ".join(f"{name} {m.drift:+.1%}" for name, m in timed.items())
+    caption = "The same over the run, round by round: level lines mean a quiet machine."
+    alt = f"Lines of {words.plural(len(latency.result.blocks_ms), 'round')}; from the first to the last third: {drift}."
+    return Chart("chart-rounds", caption, alt, {"data": data, "layout": layout})
+
+
+def layer_chart(layers: Sequence[Layer]) -> tuple[Chart, ...]:
+    """Time of every layer, before and after, with what was predicted; below it the loss."""
+    if not layers:
+        return ()
+    measured = any(layer.measured_us is not None for layer in layers)
+    place = {layer.node: k for k, layer in enumerate(layers)}
+    data: list[dict[str, Any]] = []
+    if any(layer.dense_us is not None for layer in layers):
+        before = [layer.dense_us for layer in layers]
+        data.append(_bars("original, measured", range(len(layers)), before, layers, FAINT, width=0.9))
+    for k, precision in enumerate(dict.fromkeys(layer.precision for layer in layers)):
+        mine = [layer for layer in layers if layer.precision == precision]
+        times = [layer.measured_us if measured else layer.predicted_us for layer in mine]
+        name = f"{precision}, {'measured' if measured else 'predicted'}"
+        data.append(_bars(name, [place[x.node] for x in mine], times, mine, COLOURS[k % 4], width=0.55))
+    if measured:
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": "predicted",
+                "x": list(range(len(layers))),
+                "y": [layer.predicted_us for layer in layers],
+                "customdata": [layer.node for layer in layers],
+                "marker": {"color": "var(--ink)", "symbol": "line-ew-open", "size": 9, "line": {"width": 2}},
+                "hovertemplate": "%{customdata}: %{y:.4g} us",
+            }
+        )
+    height = 400
+    if any(layer.loss for layer in layers):
+        height = 520
+        losses = [layer.loss for layer in layers]
+        bars = _bars("loss", range(len(layers)), losses, layers, QUIET, width=0.55)
+        data.append(bars | {"yaxis": "y2", "hovertemplate": "%{customdata}: loss %{y:.3g}", "showlegend": False})
+    layout = base(
+        height=height, xaxis={"title": "layer, in the order they run"}, yaxis={"title": "us"}, yaxis2={"title": "loss"}
+    )
+    layout["barmode"] = "overlay"
+    if height == 400:
+        del layout["yaxis2"]
+    else:
+        layout["yaxis"]["domain"], layout["yaxis2"]["domain"], layout["xaxis"]["anchor"] = [0.36, 1], [0, 0.26], "y2"
+    slowest = max(layers, key=lambda layer: layer.measured_us or layer.predicted_us)
+    slowest_us = slowest.predicted_us if slowest.measured_us is None else slowest.measured_us
+    kind = "measured by the runtime's profiler" if measured else "predicted, not measured"
+    caption = f"Time of every layer, {kind}" + ("; below it the predicted loss." if height > 400 else ".")
+    alt = f"Bars of {words.plural(len(layers), 'layer')}; the slowest is {slowest.node} with {slowest_us:.4g} us."
+    return (Chart("chart-layers", caption, alt, {"data": data, "layout": layout}),)
+
+
+def group_chart(groups: Sequence[Mapping[str, Any]]) -> tuple[Chart, ...]:
     """Units kept and removed, a bar a group."""
-    from plotly import graph_objects
-
+    if not groups:
+        return ()
     names = [group["id"] for group in groups]
     kept = [len(group["kept"]) for group in groups]
     removed = [group["size"] - len(group["kept"]) for group in groups]
-    figure = graph_objects.Figure()
-    figure.add_bar(x=names, y=kept, name="kept")
-    figure.add_bar(x=names, y=removed, name="removed", marker_opacity=0.35)
-    figure.update_layout(barmode="stack")
-    figure.update_xaxes(showticklabels=len(names) <= 40)
-    figure.update_yaxes(title="units")
-    return figure
+    kinds = ((kept, "kept", COLOURS[0]), (removed, "removed", FAINT))
+    data = [
+        {
+            "type": "bar",
+            "name": name,
+            "x": list(range(len(names))),
+            "y": values,
+            "customdata": names,
+            "marker": {"color": paint},
+            "hovertemplate": f"%{{customdata}}: %{{y}} {name}<extra></extra>",
+        }
+        for values, name, paint in kinds
+    ]
+    layout = base(height=320, xaxis={"title": "group, in graph order"}, yaxis={"title": "units"})
+    layout["barmode"] = "stack"
+    if len(names) <= MANY:
+        layout["xaxis"] |= {"tickvals": list(range(len(names))), "ticktext": [_short(name) for name in names]}
+    whole = sum(1 for k in removed if not k)
+    units = f"{sum(kept)} of {sum(kept) + sum(removed)} units kept"
+    alt = f"Bars of {words.plural(len(names), 'group')}: {units}, {whole} groups whole."
+    return (Chart("chart-groups", "What every group keeps of its units.", alt, {"data": data, "layout": layout}),)
 
 
-def _layers(layers: list[Mapping[str, Any]]) -> Figure:
-    """Predicted time of every layer, coloured by precision and sparsity."""
-    from plotly import graph_objects
+def _bars(
+    name: str, x: Sequence[int], y: Sequence[float | None], layers: Sequence[Layer], paint: str, *, width: float
+) -> dict[str, Any]:
+    return {
+        "type": "bar",
+        "name": name,
+        "x": list(x),
+        "y": list(y),
+        "width": width,
+        "customdata": [layer.node for layer in layers],
+        "marker": {"color": paint},
+        "hovertemplate": "%{customdata}: %{y:.4g} us",
+    }
 
-    order = {layer["node"]: position for position, layer in enumerate(layers)}
-    formats = sorted({(layer["precision"], layer["sparsity"]) for layer in layers})
-    figure = graph_objects.Figure()
-    for precision, sparsity in formats:
-        mine = [layer for layer in layers if (layer["precision"], layer["sparsity"]) == (precision, sparsity)]
-        figure.add_bar(
-            x=[order[layer["node"]] for layer in mine],
-            y=[layer["latency_us"] for layer in mine],
-            name=precision if sparsity == "dense" else f"{precision}, {sparsity}",
-            hovertext=[f"{layer['node']} ({layer['op']})" for layer in mine],
-        )
-    figure.update_xaxes(title="layer, in order")
-    figure.update_yaxes(title="predicted, us")
-    return figure
+
+def _short(text: str, limit: int = 18) -> str:
+    return text if len(text) <= limit else f"…{text[1 - limit :]}"

@@ -10,12 +10,19 @@ from typing import Any
 from edgeprune.errors import UsageError
 from edgeprune.report.html import to_html
 from edgeprune.report.model import Report
+from edgeprune.report.picture import Picture
 
 
-def write_report(folder: Path, report: Report) -> None:
-    """Write report.json and report.html into a folder that has its plan.json already, or has none."""
+def write_report(folder: Path, report: Report, picture: Picture | None = None) -> None:
+    """Write report.json and report.html into a folder that has its plan.json already, or has none.
+
+    Args:
+        folder: to write to.
+        report: what was measured.
+        picture: the dense graph, to be drawn.
+    """
     (folder / "report.json").write_text(report.to_json(), encoding="utf-8")
-    (folder / "report.html").write_text(to_html(report, read_plan(folder)), encoding="utf-8")
+    (folder / "report.html").write_text(to_html(report, read_plan(folder), picture), encoding="utf-8")
 
 
 def read_plan(folder: Path) -> Mapping[str, Any]:

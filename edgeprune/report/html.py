@@ -1,157 +1,237 @@
-"""A report as one web page that needs nothing else: tables always, charts where the [report] extra is installed."""
+"""A report as one web page that needs nothing else: charts, tables with the same figures, and the graph."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
-from importlib.util import find_spec
 from typing import Any
 
 from edgeprune.report import words
-from edgeprune.report.model import Report
+from edgeprune.report.charts import group_chart, latency_charts, layer_chart
+from edgeprune.report.graphview import colour, graph_view
+from edgeprune.report.model import Layer, Report
+from edgeprune.report.page import Section, bar, folded, number, page, table
+from edgeprune.report.picture import Picture, channels
+from edgeprune.report.sentence import sentence
+from edgeprune.report.tradeoff import Reached, reached, tradeoff_chart
+from edgeprune.report.unmeasured import unmeasured
 
-_STYLE = """
-:root { color-scheme: light dark; --line: light-dark(#d8dde3, #3a4149); --soft: light-dark(#5b6672, #9aa5b1);
-  --bar: light-dark(#2f6fdf, #6ea3ff); --track: light-dark(#e9edf2, #262c33); --note: light-dark(#fff4d6, #3b3213); }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem;
-  color: light-dark(#1c2128, #e6e9ed); background: light-dark(#fff, #14181d); }
-h1 { font-size: 1.5rem; margin-bottom: .2rem } h2 { font-size: 1.1rem; margin-top: 2.2rem }
-p.lead { font-size: 1.05rem; margin-top: 0; color: var(--soft) }
-div.scroll { overflow-x: auto } table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
-th, td { text-align: left; padding: .35rem .8rem .35rem 0; border-bottom: 1px solid var(--line); vertical-align: top }
-th { font-weight: 600; color: var(--soft) }
-.bar { display: block; background: var(--track); border-radius: 3px; min-width: 8rem; height: .7rem; margin-top: .4rem }
-.bar > i { display: block; background: var(--bar); border-radius: 3px; height: 100% }
-ul.notes { background: var(--note); border-radius: 6px; padding: .6rem 1rem .6rem 2rem }
-details > summary { cursor: pointer; color: var(--soft) } code { font-size: .9em }
-"""
+OPEN_ROWS = 30
+"""A longer table is folded away."""
 
 
-def to_html(report: Report, plan: Mapping[str, Any]) -> str:
+def to_html(
+    report: Report, plan: Mapping[str, Any], picture: Picture | None = None, others: Sequence[Reached] = ()
+) -> str:
     """The report as a self-contained page.
 
     Args:
         report: What was measured.
         plan: The content of plan.json, schema 1, for the widths of groups and the layers; may be empty.
+        picture: The dense graph, where it is at hand.
+        others: Further points of the curve that this result belongs to.
     """
-    title = words.headline(report)
     sections = [
-        f"<h1>{escape(title)}</h1>",
-        f'<p class="lead">{escape(report.outcome.reason)}</p>',
-        _notes(report.warnings),
         _before_and_after(report),
-        _latencies(report),
-        *_charts(report, plan),
-        _groups(plan),
-        _layers(plan),
+        _latency(report),
+        _tradeoff(report, others),
+        _layers(report, plan, picture),
+        _groups(plan, picture),
+        _graph(report, plan, picture),
         _refusals(report),
-        _steps(report),
-        _section("Conditions", _table(("", ""), [[escape(n), escape(t)] for n, t in words.conditions(report)])),
+        Section("Never measured", _list(unmeasured(report))),
+        _conditions(report),
     ]
+    return page(words.headline(report), _top(report), [s for s in sections if s.body or s.charts])
+
+
+def _top(report: Report) -> str:
     return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
-        + "\n".join(section for section in sections if section)
-        + "\n</body>\n</html>\n"
+        f'<h1>{escape(words.headline(report))}</h1>\n<p class="lead">{escape(sentence(report))}</p>\n'
+        f'<p class="why">{escape(report.outcome.reason)}</p>\n{_cards(report)}\n{_list(report.warnings, "notes")}'
     )
 
 
-def _notes(warnings: Sequence[str]) -> str:
-    items = "".join(f"<li>{escape(text)}</li>" for text in warnings)
-    return f'<ul class="notes">{items}</ul>' if items else ""
+def _cards(report: Report) -> str:
+    cards = []
+    if report.latency is not None:
+        faster = report.latency.speedup
+        cards.append(("speed, measured", f"{faster.value:.2f}x", f"95%: {faster.ci_low:.2f} to {faster.ci_high:.2f}"))
+        cards.append(("latency", f"{report.latency.result.median_ms:.3g} ms", _was(report.latency.baseline.median_ms)))
+    elif (guess := report.predicted) is not None:
+        error = "error not known" if guess.error is None else f"typical error {guess.error:.0%}"
+        cards.append(("speed, predicted", f"{guess.baseline_ms / guess.result_ms:.2f}x", error))
+        cards.append(("latency, predicted", f"{guess.result_ms:.3g} ms", _was(guess.baseline_ms)))
+    if (judged := report.accuracy) is not None:
+        called = judged.metric if judged.kind == "evaluation" else f"fidelity: {judged.metric}"
+        lost = "nothing lost" if judged.drop <= 0 else f"{judged.drop:.2f} points lost"
+        cards.append((called, words.score(judged, judged.after), lost))
+    old, new = report.sizes.baseline, report.sizes.result
+    for what, before, after, text in (
+        ("multiply-accumulates", old.macs, new.macs, words.count),
+        ("file", old.file_bytes, new.file_bytes, words.file_size),
+    ):
+        cards.append((what, text(after), f"was {text(before)}"))
+    items = "".join(
+        f"<div><dl><dt>{escape(what)}</dt><dd>{escape(value)} <small>{escape(more)}</small></dd></dl></div>"
+        for what, value, more in cards
+    )
+    return f'<div class="cards">{items}</div>'
 
 
-def _before_and_after(report: Report) -> str:
+def _was(latency_ms: float) -> str:
+    return f"was {latency_ms:.3g} ms"
+
+
+def _before_and_after(report: Report) -> Section:
     rows = [[escape(text) for text in (r.what, r.before, r.after, r.change)] for r in words.comparison(report)]
-    return _section("Before and after", _table(("", "before", "after", "change"), rows))
+    return Section("Before and after", table(("", "before", "after", "change"), rows, "Before and after"))
 
 
-def _latencies(report: Report) -> str:
-    """Every model that was timed, with a bar as long as its latency."""
+def _latency(report: Report) -> Section:
+    """Everything that was timed."""
     if report.latency is None:
-        return ""
+        return Section("Latency", "")
     timed = {"original": report.latency.baseline, **report.latency.variants, "result": report.latency.result}
-    slowest_ms = max(m.median_ms for m in timed.values())
     rows = [
-        [escape(name), _bar(m.median_ms / slowest_ms), words.latency(m), f"{m.p95_ms:.4g} ms", str(m.runs)]
+        [escape(name), words.latency(m), f"{m.p95_ms:.4g} ms", str(m.runs), f"{m.drift:+.1%}"]
         for name, m in timed.items()
     ]
-    return _section(
-        "Latency, measured in turns", _table(("model", "", "median (95% interval)", "95th percentile", "runs"), rows)
+    header = ("model", "median (95% interval)", "95th percentile", "runs", "drift")
+    return Section("Latency", table(header, rows, "Measured latencies"), latency_charts(report))
+
+
+def _tradeoff(report: Report, others: Sequence[Reached]) -> Section:
+    judged = report.accuracy
+    points = [*reached(report), *others]
+    charts = () if judged is None else tradeoff_chart(points, judged.metric, judged.unit)
+    more = ""
+    if charts and not others and report.command == "compile":
+        more = (
+            '<p class="soft">One compile reaches one point. <code>edgeprune compile --pareto</code> makes a curve of '
+            "several, and <code>edgeprune report DIR DIR ...</code> draws any runs together.</p>"
+        )
+    return Section("Speed against accuracy", more, charts)
+
+
+def _layers(report: Report, plan: Mapping[str, Any], picture: Picture | None) -> Section:
+    boxes = {} if picture is None else {box.name: box for box in picture.boxes}
+    costs = {layer.node: layer for layer in report.layers}
+    fused = {name: layer.node for layer in report.layers for name in layer.nodes if name != layer.node}
+    rows = []
+    for planned in plan.get("layers", []):
+        node = planned["node"]
+        box = boxes.get(node)
+        made, read = channels(box, plan) if box else ("", "")
+        whole = "all" if box and any(len(shape) > 1 for shape in box.weights.values()) else ""
+        cost = costs.get(node)
+        rows.append(
+            [
+                f"<code>{escape(node)}</code>",
+                escape(planned["op"]),
+                made or whole,
+                read or whole,
+                escape(planned["precision"]),
+                escape(planned["sparsity"]),
+                *_costs(cost, planned["latency_us"], fused.get(node)),
+            ]
+        )
+    header = (
+        *("layer", "operator", "channels made", "channels read", "precision", "sparsity"),
+        *("predicted, us", "measured, us", "original, us", "loss"),
     )
+    text = (
+        '<p class="soft">Channels made and read are what weights keep of their own. Times stand at the node '
+        "that leads what the runtime runs as one; the others say with which. The loss is the predicted change of the "
+        "outputs, and stands where the cut channels are made.</p>"
+    )
+    body = table(header, rows, "Layers", sortable=True)
+    if len(rows) > OPEN_ROWS:
+        body = folded(f"all {words.plural(len(rows), 'layer')}", body)
+    return Section("Layers", text + body if rows else "", layer_chart(report.layers))
 
 
-def _charts(report: Report, plan: Mapping[str, Any]) -> list[str]:
-    if find_spec("plotly") is None:
-        return []
-    from edgeprune.report.charts import chart_fragments
+def _costs(cost: Layer | None, planned_us: float | None, leader: str | None) -> Iterator[str]:
+    if cost is None:
+        said = "" if leader is None else f'<span class="soft">with {escape(leader.rpartition("/")[2])}</span>'
+        yield said or ("" if planned_us is None else number(f"{planned_us:.4g}", planned_us))
+        yield from ("", "", "")
+        return
+    yield number(f"{cost.predicted_us:.4g}", cost.predicted_us)
+    for value in (cost.measured_us, cost.dense_us):
+        yield number("not measured" if value is None else f"{value:.4g}", value)
+    yield number("" if cost.loss is None else f"{cost.loss:.2g}", cost.loss)
 
-    return [_section(title, fragment) for title, fragment in chart_fragments(report, plan)]
 
-
-def _groups(plan: Mapping[str, Any]) -> str:
+def _groups(plan: Mapping[str, Any], picture: Picture | None) -> Section:
     groups = plan.get("groups", [])
+    index = {} if picture is None else {name: k for k, name in enumerate(picture.groups)}
     rows = [
         [
-            f"<code>{escape(group['id'])}</code>",
+            f"{_swatch(index.get(group['id']))}<code>{escape(group['id'])}</code>",
             escape(group["unit"]),
-            _bar(len(group["kept"]) / group["size"] if group["size"] else 1.0),
-            f"{len(group['kept'])} of {group['size']}",
+            number(f"{len(group['kept'])} of {group['size']}", len(group["kept"])),
+            number(f"{_kept(group):.0%}", _kept(group)) + bar(_kept(group)),
         ]
         for group in groups
     ]
-    return _folded("Widths", words.plural(len(rows), "group"), _table(("group", "unit", "", "kept"), rows))
+    whole = table(("group", "unit", "kept", "share"), rows, "Groups", sortable=True)
+    body = whole if len(rows) <= OPEN_ROWS else folded(f"all {words.plural(len(rows), 'group')}", whole)
+    return Section("Groups", body, group_chart(groups))
 
 
-def _layers(plan: Mapping[str, Any]) -> str:
-    layers = plan.get("layers", [])
-    slowest_us = max((layer["latency_us"] or 0.0 for layer in layers), default=0.0) or 1.0
+def _kept(group: Mapping[str, Any]) -> float:
+    return len(group["kept"]) / group["size"] if group["size"] else 1.0
+
+
+def _swatch(k: int | None) -> str:
+    return "" if k is None else f'<span class="swatch" style="background:{colour(k)}"></span>'
+
+
+def _graph(report: Report, plan: Mapping[str, Any], picture: Picture | None) -> Section:
+    if picture is None:
+        return Section("Graph", "")
+    precision = {layer["node"]: layer["precision"] for layer in plan.get("layers", [])}
+    times = {
+        name: layer.predicted_us if layer.measured_us is None else layer.measured_us
+        for layer in report.layers
+        for name in layer.nodes
+    }
+    whole_us = sum(layer.predicted_us if layer.measured_us is None else layer.measured_us for layer in report.layers)
+    notes: dict[str, dict[str, str]] = {}
+    for box in picture.boxes:
+        facts = notes.setdefault(box.name, {})
+        made, read = channels(box, plan)
+        facts |= {k: v for k, v in (("makes", made), ("reads", read)) if v}
+        if box.name in precision:
+            facts["precision"] = precision[box.name]
+        if box.name in times and whole_us > 0:
+            facts["takes"] = f"{times[box.name]:.3g} us"
+            facts["share"] = f"{times[box.name] / whole_us:.5f}"
+    text = (
+        '<p class="soft">The model as it came in, in canonical form. Nodes of one colour lose the same channels; grey '
+        "ones have nothing to lose, and say why when pointed at.</p>"
+    )
+    return Section("Graph", text + graph_view(picture, notes))
+
+
+def _refusals(report: Report) -> Section:
     rows = [
-        [
-            f"<code>{escape(layer['node'])}</code>",
-            escape(layer["op"]),
-            escape(layer["precision"]),
-            escape(layer["sparsity"]),
-            _bar((layer["latency_us"] or 0.0) / slowest_us),
-            "" if layer["latency_us"] is None else f"{layer['latency_us']:.4g} us",
-        ]
-        for layer in layers
+        [escape(r.reason), number(str(r.axes), r.axes), f"<code>{escape(', '.join(r.nodes))}</code>"]
+        for r in report.refused
     ]
-    table = _table(("layer", "operator", "precision", "sparsity", "", "predicted"), rows)
-    return _folded("Layers", words.plural(len(rows), "layer"), table)
+    return Section("Refused and why", table(("reason", "axes left whole", "nodes that said so"), rows, "Refused"))
 
 
-def _refusals(report: Report) -> str:
-    rows = [[escape(r.reason), str(r.axes), escape(", ".join(r.nodes))] for r in report.refused]
-    summary = words.plural(len(rows), "reason")
-    return _folded("Left whole", summary, _table(("reason", "axes", "nodes"), rows))
-
-
-def _steps(report: Report) -> str:
+def _conditions(report: Report) -> Section:
+    facts = table(("", ""), [[escape(n), escape(t)] for n, t in words.conditions(report)], "Conditions")
     longest_s = max(report.seconds.values(), default=0.0) or 1.0
-    rows = [[escape(n), _bar(s / longest_s), words.seconds(s)] for n, s in report.seconds.items()]
-    return _folded("Time taken", words.seconds(sum(report.seconds.values())), _table(("step", "", "time"), rows))
+    rows = [[escape(n), words.seconds(s), bar(s / longest_s)] for n, s in report.seconds.items()]
+    return Section("Conditions", facts + folded("time of every step", table(("step", "time", ""), rows, "Steps")))
 
 
-def _section(title: str, body: str) -> str:
-    return f"<h2>{escape(title)}</h2>\n{body}"
-
-
-def _folded(title: str, summary: str, table: str) -> str:
-    if not table:
+def _list(items: Sequence[str], kind: str = "") -> str:
+    if not items:
         return ""
-    return _section(title, f"<details><summary>{escape(summary)}</summary>{table}</details>")
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """An HTML table of cells that are HTML already; nothing where there are no rows."""
-    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>\n" for row in rows)
-    if not body:
-        return ""
-    head = "".join(f"<th>{escape(text)}</th>" for text in header)
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>'
-
-
-def _bar(share: float) -> str:
-    return f'<span class="bar"><i style="width:{100 * min(1.0, max(0.0, share)):.1f}%"></i></span>'
+    inner = "".join(f"<li>{escape(text)}</li>" for text in items)
+    return f'<ul class="{kind}">{inner}</ul>' if kind else f"<ul>{inner}</ul>"

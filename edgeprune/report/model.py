@@ -116,8 +116,8 @@ class Accuracy:
 class Size:
     """Size of a model: its file with external data in bytes, its parameters, and multiply-accumulates of one run.
 
-    ``activation_bytes`` is the most that computed tensors take at once, counted from their shapes; None where a shape is
-    not known.
+    ``activation_bytes`` is the most that computed tensors take at once, counted from their shapes; None where a shape
+    is not known.
     """
 
     file_bytes: int

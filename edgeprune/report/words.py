@@ -35,7 +35,7 @@ def headline(report: Report) -> str:
         faster = report.predicted.baseline_ms / report.predicted.result_ms
         parts.append(f"{faster:.2f}x as fast, predicted, not measured")
     if report.accuracy is not None:
-        parts.append(f"{report.accuracy.metric} {_score(report.accuracy, report.accuracy.after)}")
+        parts.append(f"{report.accuracy.metric} {score(report.accuracy, report.accuracy.after)}")
     return ", ".join(parts)
 
 
@@ -54,9 +54,9 @@ def comparison(report: Report) -> list[Row]:
         rows.append(Row("latency, predicted", f"{guess.baseline_ms:.4g} ms", f"{guess.result_ms:.4g} ms", change))
     if (judged := report.accuracy) is not None:
         what = judged.metric if judged.kind == "evaluation" else f"fidelity to the original: {judged.metric}"
-        before = "" if judged.before is None else _score(judged, judged.before)
+        before = "" if judged.before is None else score(judged, judged.before)
         samples = "" if judged.samples is None else f" on {judged.samples} samples"
-        rows.append(Row(what, before, _score(judged, judged.after), f"{-judged.drop:+.2f} points{samples}"))
+        rows.append(Row(what, before, score(judged, judged.after), f"{-judged.drop:+.2f} points{samples}"))
     old_size, new_size = report.sizes.baseline, report.sizes.result
     for what, old_count, new_count, text in (
         ("parameters", old_size.parameters, new_size.parameters, count),
@@ -64,6 +64,10 @@ def comparison(report: Report) -> list[Row]:
         ("file", old_size.file_bytes, new_size.file_bytes, file_size),
     ):
         rows.append(Row(what, text(old_count), text(new_count), _share(old_count, new_count)))
+    old_bytes, new_bytes = old_size.activation_bytes, new_size.activation_bytes
+    if old_bytes is not None and new_bytes is not None:
+        change = _share(old_bytes, new_bytes)
+        rows.append(Row("memory of activations, counted", file_size(old_bytes), file_size(new_bytes), change))
     return rows
 
 
@@ -118,7 +122,8 @@ def plural(number: int, noun: str, several: str | None = None) -> str:
     return f"{number} {noun if number == 1 else several or noun + 's'}"
 
 
-def _score(accuracy: Accuracy, value: float) -> str:
+def score(accuracy: Accuracy, value: float) -> str:
+    """A score with its unit, such as ``92.60%`` or ``31.50 dB``."""
     return f"{value:.2f}{'' if accuracy.unit == '%' else ' '}{accuracy.unit}".rstrip()
 
 

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import io
-import json
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -10,84 +8,12 @@ from rich.console import Console
 
 from edgeprune.bench import ratio
 from edgeprune.errors import UsageError
-from edgeprune.report import html, words
-from edgeprune.report.files import read_plan, write_report
-from edgeprune.report.html import to_html
+from edgeprune.report import words
+from edgeprune.report.files import read_plan
 from edgeprune.report.markdown import to_markdown
 from edgeprune.report.model import Accuracy, Outcome, Prediction
 from edgeprune.report.terminal import print_measurements, print_report
 from tests.reports import latency, measurement, report
-
-PLAN = {
-    "groups": [{"id": "g<1>", "unit": "channel", "size": 4, "kept": [0, 1, 3], "tensors": ["w"]}],
-    "layers": [
-        {"node": "conv_a", "op": "Conv", "precision": "int8", "sparsity": "dense", "latency_us": 12.5},
-        {"node": "conv_b", "op": "Conv", "precision": "fp16", "sparsity": "2:4", "latency_us": None},
-    ],
-}
-
-
-class Tags(HTMLParser):
-    """Open tags and outside references of a page; raises where tags do not nest."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.references: list[str] = []
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.references += [value or "" for name, value in attributes if name in ("src", "href")]
-        if tag != "meta":
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-
-def page(text: str) -> Tags:
-    tags = Tags()
-    tags.feed(text)
-    return tags
-
-
-@pytest.fixture
-def without_plotly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(html, "find_spec", lambda name: None)
-
-
-@pytest.mark.usefixtures("without_plotly")
-def test_the_page_is_whole_and_needs_nothing_else():
-    text = to_html(report(warnings=("a <b> tag",)), PLAN)
-    tags = page(text)
-    assert tags.open == []
-    assert tags.references == []
-    for part in (
-        "a &lt;b&gt; tag",
-        "g&lt;1&gt;",
-        "3 of 4",
-        "conv_b",
-        "12.5 us",
-        "com.acme::Swoosh",
-        "93.10%",
-        "92.60%",
-    ):
-        assert part in text
-
-
-@pytest.mark.usefixtures("without_plotly")
-def test_what_is_missing_is_left_out():
-    text = to_html(report(latency=None, predicted=None, accuracy=None, refused=(), seconds={}, warnings=()), {})
-    assert page(text).open == []
-    for title in ("Latency", "Widths", "Layers", "Left whole", "notes"):
-        assert f"<h2>{title}" not in text
-
-
-def test_charts_come_with_their_script():
-    pytest.importorskip("plotly")
-    text = to_html(report(), PLAN)
-    assert text.count("Plotly.newPlot(") >= 3
-    assert "cdn.plot.ly/plotly" not in text.partition("Plotly.newPlot")[2]
-    assert "conv_a" in text
 
 
 def test_markdown():
@@ -144,14 +70,6 @@ def test_sizes_and_durations():
     assert words.seconds(3.14) == "3.1 s"
     assert words.seconds(125.4) == "2 min 5 s"
     assert words.plural(1, "thread") == "1 thread"
-
-
-@pytest.mark.usefixtures("without_plotly")
-def test_files(tmp_path: Path):
-    (tmp_path / "plan.json").write_text(json.dumps(PLAN))
-    write_report(tmp_path, report())
-    assert "conv_a" in (tmp_path / "report.html").read_text()
-    assert json.loads((tmp_path / "report.json").read_text())["schema"] == 1
 
 
 @pytest.mark.parametrize(("text", "message"), [("{", "is not JSON"), ("[]", "is no JSON object")])

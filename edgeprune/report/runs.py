@@ -1,0 +1,134 @@
+"""Several runs side by side: which there are, how comparable they are, and one line of figures for each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeprune.pareto import PARETO_FILE, Curve
+from edgeprune.report import words
+from edgeprune.report.files import read_plan
+from edgeprune.report.model import Report
+from edgeprune.report.tradeoff import Reached, reached
+
+
+@dataclass(frozen=True)
+class Run:
+    """One output folder: what it is called here, what was measured, its plan's content (may be empty), and its path."""
+
+    name: str
+    report: Report
+    plan: Mapping[str, Any]
+    home: Path = Path()
+
+
+@dataclass(frozen=True)
+class Missed:
+    """A point of a curve that was asked for and not reached, and why."""
+
+    name: str
+    reason: str
+
+
+def open_runs(folders: Sequence[Path]) -> tuple[list[Run], list[Missed]]:
+    """The runs in folders; one that ``compile --pareto`` wrote stands for all its points.
+
+    Raises:
+        UsageError: a report is missing or is none; the text names the file.
+    """
+    found: list[Path] = []
+    missed = []
+    for folder in folders:
+        if not (folder / PARETO_FILE).is_file():
+            found.append(folder)
+            continue
+        for point in Curve.load(folder).points:
+            if point.folder is None:
+                missed.append(Missed(f"{point.asked:g}x", point.reason))
+            else:
+                found.append(folder / point.folder)
+    names = _names(found)
+    homes = [folder if folder.is_dir() else folder.parent for folder in found]
+    runs = [Run(n, Report.load(f), read_plan(h), h) for n, f, h in zip(names, found, homes, strict=True)]
+    return runs, missed
+
+
+def _names(folders: Sequence[Path]) -> list[str]:
+    """As short as tells them apart: the last part of each path, or as many parts as it takes."""
+    whole = [folder.absolute().parts for folder in folders]
+    for length in range(1, max(map(len, whole), default=0) + 1):
+        names = ["/".join(parts[-length:]) for parts in whole]
+        if len(set(names)) == len(names):
+            return names
+    return [f"{folder} ({k})" for k, folder in enumerate(folders, 1)]
+
+
+HEADER = ("run", "target", "what came out", "latency (95% interval)", "speed", "accuracy", "MACs", "file")
+
+
+def line(run: Run) -> tuple[str, ...]:
+    """The figures of one run, as `HEADER` names them."""
+    report = run.report
+    latency = speed = scored = "not measured"
+    if report.latency is not None:
+        latency = words.latency(report.latency.result)
+        faster = report.latency.speedup
+        speed = f"{faster.value:.2f}x ({faster.ci_low:.2f} to {faster.ci_high:.2f})"
+    elif (guess := report.predicted) is not None:
+        error = "" if guess.error is None else f", error {guess.error:.0%}"
+        latency = f"{guess.result_ms:.4g} ms predicted{error}"
+        speed = f"{guess.baseline_ms / guess.result_ms:.2f}x predicted"
+    if (judged := report.accuracy) is not None:
+        scored = f"{words.score(judged, judged.after)} ({-judged.drop:+.2f} points)"
+    size = report.sizes.result
+    return (
+        run.name,
+        report.target,
+        report.outcome.variant,
+        latency,
+        speed,
+        scored,
+        words.count(size.macs),
+        words.file_size(size.file_bytes),
+    )
+
+
+def differences(runs: Sequence[Run]) -> list[str]:
+    """Why some figures of these runs must not be held against each other, in sentences."""
+    found = []
+    for what, values in (
+        ("models", {r.report.model.sha256: r.report.model.file for r in runs}),
+        ("targets", {r.report.target: r.report.target for r in runs}),
+        ("machines", {m.device: m.device for r in runs if (m := r.report.latency)}),
+        ("runtimes", {m.runtime: m.runtime for r in runs if (m := r.report.latency)}),
+        ("numbers of threads", {str(m.threads): str(m.threads) for r in runs if (m := r.report.latency)}),
+        ("measures of accuracy", {m: m for r in runs if (m := _measure(r.report))}),
+    ):
+        if len(values) > 1:
+            found.append(f"The runs are of different {what}: {', '.join(sorted(set(values.values())))}.")
+    timed = sum(r.report.latency is not None for r in runs)
+    if 0 < timed < len(runs):
+        found.append("Some latencies are measured and others predicted.")
+    if timed > 1:
+        found.append("Latencies come from separate sessions; only those within one run were measured in turns.")
+    return found
+
+
+def points(runs: Sequence[Run]) -> list[Reached]:
+    """Every run's result, and the originals: one for each model and device."""
+    found: dict[tuple[str, str], Reached] = {}
+    results = []
+    for run in runs:
+        for point in reached(run.report, run.name):
+            if point.strong:
+                results.append(point)
+            elif point.name == "original":
+                measured = run.report.latency
+                found.setdefault((run.report.model.sha256, measured.device if measured else run.report.target), point)
+    return [*found.values(), *results]
+
+
+def _measure(report: Report) -> str:
+    return "" if report.accuracy is None else f"{report.accuracy.metric} ({report.accuracy.kind})"

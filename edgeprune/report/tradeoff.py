@@ -1,0 +1,152 @@
+"""Speed against accuracy: the points that were reached, and those among them that no other beats in both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgeprune.report import words
+from edgeprune.report.charts import COLOURS, QUIET, base
+from edgeprune.report.model import Report
+from edgeprune.report.page import Chart
+
+
+@dataclass(frozen=True)
+class Reached:
+    """One network.
+
+    Attributes:
+        name: for people.
+        latency_ms: median, or what was predicted.
+        low_ms: lower bound of the interval; the latency itself where it was predicted.
+        high_ms: upper bound.
+        score: accuracy or fidelity, higher is better; None where it was not scored.
+        measured: whether the latency was.
+        strong: whether it is what the page is about.
+    """
+
+    name: str
+    latency_ms: float
+    low_ms: float
+    high_ms: float
+    score: float | None
+    measured: bool = True
+    strong: bool = False
+
+
+def reached(report: Report, name: str = "result") -> list[Reached]:
+    """The original, what was returned, and the unpruned variants, whose accuracy nobody scored."""
+    judged = report.accuracy
+    before, after = (None, None) if judged is None else (judged.before, judged.after)
+    if report.latency is not None:
+        old, new = report.latency.baseline, report.latency.result
+        named = (("original", old, before), *((f"unpruned {v}", m, None) for v, m in report.latency.variants.items()))
+        return [
+            *(Reached(n, m.median_ms, m.ci_low_ms, m.ci_high_ms, score) for n, m, score in named),
+            Reached(name, new.median_ms, new.ci_low_ms, new.ci_high_ms, after, strong=True),
+        ]
+    if report.predicted is not None:
+        old_ms, new_ms = report.predicted.baseline_ms, report.predicted.result_ms
+        return [
+            Reached("original", old_ms, old_ms, old_ms, before, measured=False),
+            Reached(name, new_ms, new_ms, new_ms, after, measured=False, strong=True),
+        ]
+    return []
+
+
+def frontier(points: Sequence[Reached]) -> list[Reached]:
+    """Points that no other beats in both latency and score, the fastest first."""
+    scored = sorted((p for p in points if p.score is not None), key=lambda p: (p.latency_ms, -(p.score or 0.0)))
+    best: list[Reached] = []
+    for point in scored:
+        if not best or (point.score or 0.0) > (best[-1].score or 0.0):
+            best.append(point)
+    return best
+
+
+def tradeoff_chart(points: Sequence[Reached], metric: str, unit: str) -> tuple[Chart, ...]:
+    """Points with their intervals, the frontier as a line; latencies without a score as lines down the chart."""
+    scored = [p for p in points if p.score is not None]
+    if not scored or len(points) < 2:
+        return ()
+    edge = frontier(points)
+    data = [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "name": "best of those reached",
+            "x": [p.latency_ms for p in edge],
+            "y": [p.score for p in edge],
+            "line": {"color": QUIET, "shape": "hv", "dash": "dot"},
+            "hoverinfo": "skip",
+        },
+        *(
+            {
+                "type": "scatter",
+                "mode": "markers+text",
+                "name": "measured" if measured else "predicted",
+                "x": [p.latency_ms for p in mine],
+                "y": [p.score for p in mine],
+                "text": [p.name for p in mine],
+                "textposition": "top center",
+                "cliponaxis": False,
+                "marker": {
+                    "size": 12,
+                    "symbol": "circle" if measured else "circle-open",
+                    "color": [COLOURS[0] if p.strong else COLOURS[1] for p in mine],
+                },
+                "error_x": {
+                    "type": "data",
+                    "symmetric": False,
+                    "array": [p.high_ms - p.latency_ms for p in mine],
+                    "arrayminus": [p.latency_ms - p.low_ms for p in mine],
+                    "color": QUIET,
+                },
+                "hovertemplate": "%{text}: %{x:.4g} ms, %{y:.4g}<extra></extra>",
+            }
+            for measured in (True, False)
+            if (mine := [p for p in scored if p.measured == measured])
+        ),
+    ]
+    layout = base(
+        height=400,
+        xaxis={"title": "latency, ms", "rangemode": "tozero"},
+        yaxis={"title": f"{metric}{f', {unit}' if unit else ''}"},
+    )
+    # Room above and beside for the names.
+    low, high = min(p.score or 0.0 for p in scored), max(p.score or 0.0 for p in scored)
+    room = max(high - low, 0.02 * abs(high), 1e-6)
+    layout["yaxis"]["range"] = [low - 0.35 * room, high + 0.45 * room]
+    layout["xaxis"]["range"] = [0, 1.15 * max(p.high_ms for p in points)]
+    layout["shapes"] = [
+        {
+            "type": "line",
+            "x0": p.latency_ms,
+            "x1": p.latency_ms,
+            "yref": "paper",
+            "y0": 0,
+            "y1": 1,
+            "line": {"color": QUIET, "dash": "dot", "width": 1},
+        }
+        for p in points
+        if p.score is None
+    ]
+    layout["annotations"] = [
+        {
+            "text": f"{p.name}, not scored",
+            "x": p.latency_ms,
+            "yref": "paper",
+            "y": 0.02,
+            "yanchor": "bottom",
+            "xanchor": "right",
+            "textangle": -90,
+            "showarrow": False,
+            "font": {"color": "var(--soft)"},
+        }
+        for p in points
+        if p.score is None
+    ]
+    said = "; ".join(f"{p.name} {p.latency_ms:.4g} ms, {p.score:.4g} {unit}".rstrip() for p in scored)
+    caption = f"Speed against {metric}: up and to the left is better. {words.plural(len(edge), 'point')} of "
+    caption += f"{len(scored)} lie on the best line."
+    return (Chart("chart-tradeoff", caption, f"Points: {said}.", {"data": data, "layout": layout}),)
