@@ -111,9 +111,10 @@ class State:
     def local(self, p: Point, blocks: Sequence[int]) -> float:
         """Time of these blocks and of every edge at them, microseconds."""
         edges = sorted({i for b in blocks for i in self.edges_of_block[b]})
-        return sum(self._block(p, b) for b in blocks) + sum(self._edge(p, i) for i in edges)
+        return sum(self.block_us(p, b) for b in blocks) + sum(self.edge_us(p, i) for i in edges)
 
-    def _block(self, p: Point, b: int) -> float:
+    def block_us(self, p: Point, b: int) -> float:
+        """Predicted time of one block, microseconds."""
         key = (b, p.formats[b], *(p.levels[g] for g in self.group_order[b]))
         known = self._known.get(key)
         if known is None:
@@ -121,7 +122,8 @@ class State:
             self._known[key] = known
         return known
 
-    def _edge(self, p: Point, i: int) -> float:
+    def edge_us(self, p: Point, i: int) -> float:
+        """What the formats of an edge's two blocks cost together, microseconds."""
         model = self.problem.latency
         e = model.edges[i]
         writer, reader = (
