@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeprune.cost import BYTES, latencies_us, traffic_us
+from edgeprune.cost import BYTES, Sparsity, latencies_us, traffic_us
 from edgeprune.device import Device, Precision
 from edgeprune.fusion import Cluster
 from edgeprune.kernel import Kernel
@@ -22,9 +22,27 @@ from edgeprune.latency import Edge, Format
 from edgeprune.widths import AxisLengths, Dim, Widths
 
 INT8: Format = "int8"
+SPARSE = "+2:4"
+"""What a format with 2:4 weights ends in, as ``fp16+2:4``."""
+
 _PRECISIONS: dict[Format, Precision] = {"fp32": "fp32", "fp16": "fp16", "int8": "int8"}
 _TOGETHER = 4096
 """At most so many widths of a launch are priced in one go."""
+
+
+def dense_format(fmt: Format) -> Format:
+    """The format without 2:4."""
+    return fmt.removesuffix(SPARSE)
+
+
+def is_sparse(fmt: Format) -> bool:
+    """Whether weights are 2:4 in this format."""
+    return fmt.endswith(SPARSE)
+
+
+def on_integers(fmt: Format) -> bool:
+    """Whether the launch computes in INT8, sparse or dense."""
+    return dense_format(fmt) == INT8
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +97,7 @@ class AnalyticModel:
 
     def edge_us(self, edge: Edge, writer: Format, reader: Format, widths: Widths) -> float:
         """Cost of converting a tensor that one launch reads in integers and another in float, microseconds."""
-        if (writer == INT8) == (reader == INT8):
+        if on_integers(writer) == on_integers(reader):
             return 0.0
         elements = math.prod(self.shapes.at(widths)[self.shared[edge.tensor]])
         traffic = traffic_us([np.asarray(float(elements * BYTES[p])) for p in ("int8", "fp16")], self.device)
@@ -116,7 +134,9 @@ class AnalyticModel:
             works = {key: (fmt, *_work(k)) for key, k in kernels.items()}
             fresh = {work: kernels[key] for key, work in works.items() if work not in self._priced}
             if fresh:
-                times = latencies_us(list(fresh.values()), [_PRECISIONS[fmt]] * len(fresh), self.device)
+                precisions = [_PRECISIONS[dense_format(fmt)]] * len(fresh)
+                sparsity: Sparsity = "2:4" if is_sparse(fmt) else "dense"
+                times = latencies_us(list(fresh.values()), precisions, self.device, sparsity)
                 self._priced.update(zip(fresh, times.tolist(), strict=True))
             self._known.update({(block, fmt, *key): self._priced[work] for key, work in works.items()})
 

@@ -12,7 +12,7 @@ from edgeprune import cli_options as options
 from edgeprune import cli_support as support
 from edgeprune.cli_devices import predict, profile, targets
 from edgeprune.cli_models import bench, inspect
-from edgeprune.cli_options import POSITIVE, SOURCE
+from edgeprune.cli_options import FILE, POSITIVE, SOURCE
 from edgeprune.cli_recipe import effective, recipe, recipe_option
 from edgeprune.cli_reports import gate, report
 from edgeprune.cli_setup import completion, doctor
@@ -64,6 +64,20 @@ def cli() -> None:
     help="Of the weights; auto uses 2:4 where the target gains by it.",
 )
 @click.option("--power-mode", metavar="NAME", help="Of a Jetson, under NVIDIA's name [default: the fastest].")
+@options.device_option
+@click.option(
+    "--profile",
+    "profile_file",
+    type=FILE,
+    metavar="FILE",
+    help="What `edgeprune profile --device` wrote of MODEL [default: what is kept of it].",
+)
+@click.option(
+    "--surgery",
+    type=SOURCE,
+    metavar="SRC",
+    help="file.py:function for the graph that TensorRT builds, or efficient-nms to append its NMS to a YOLO head.",
+)
 @options.threads_option
 @options.shape_option
 @options.seed_option
@@ -141,6 +155,8 @@ def _compile_curve(
         raise UsageError(f"--pareto chooses precision by budget: --precision {asked['precision']} leaves it nothing")
     if asked["sparsity"] == "2:4" or asked["power_mode"] is not None:
         raise UsageError("--pareto is for target cpu, which has neither 2:4 sparsity nor power modes")
+    if given := [name for name in ("device", "profile_file", "surgery") if asked[name] is not None]:
+        raise UsageError(f"--pareto measures on this processor: --{given[0].partition('_')[0]} cannot go with it")
     curve = compile_pareto(
         model,
         target,

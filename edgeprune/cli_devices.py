@@ -45,14 +45,32 @@ def targets(as_json: bool, shown: Shown) -> None:
 @click.command()
 @click.argument("model", type=FILE, required=False)
 @options.target_option
+@options.device_option
+@click.option(
+    "--minutes",
+    type=options.POSITIVE,
+    default=30,
+    show_default=True,
+    help="With --device: begin no further network after so long; run it again to go on.",
+)
 @options.threads_option
 @options.shape_option
 @click.option("-o", "--out", type=FILE, metavar="FILE", help="Write the profile as JSON.")
 @support.say_how_much
-def profile(model: Path | None, target: str, threads: int, shapes: Shapes, out: Path | None, shown: Shown) -> None:
+def profile(
+    model: Path | None,
+    target: str,
+    device: str | None,
+    minutes: float,
+    threads: int,
+    shapes: Shapes,
+    out: Path | None,
+    shown: Shown,
+) -> None:
     """Measure the blocks of MODEL on a target; without MODEL, give the target's analytic profile.
 
-    Measurements are kept in the user's cache folder ($EDGEPRUNE_CACHE, if set), and `compile` uses them.
+    A CPU is measured here, everything else where --device says. Measurements are kept in the user's cache folder
+    ($EDGEPRUNE_CACHE, if set), and `compile` uses them.
     """
     import json
 
@@ -60,12 +78,23 @@ def profile(model: Path | None, target: str, threads: int, shapes: Shapes, out: 
     from edgeprune.targets import load_profile
 
     known = load_profile(target)
+    if model is None and device is not None:
+        raise UsageError("name the model whose blocks to measure on the device")
     if model is None:
         if known.source != "analytic":
             raise UsageError(
                 f"the latencies of target {known.name!r} are measured: name the model whose blocks to measure"
             )
         text = json.dumps(known.document, indent=1) + "\n"
+    elif known.source == "analytic":
+        from edgeprune.deviceprofiling import profile_on_device
+
+        if device is None:
+            raise UsageError(
+                f"{known.name} is measured where it is: give --device ssh://user@host, or local if this is one"
+            )
+        there = profile_on_device(model, known.name, device, shapes=shapes, minutes=minutes, progress=shown.progress())
+        text = there.to_json()
     else:
         from edgeprune.profile import profile_model
 

@@ -16,11 +16,15 @@ from edgeprune.errors import UsageError
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
+    TextType = click.ParamType[str]
+else:
+    TextType = click.ParamType
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 Shapes = dict[str, tuple[int, ...]]
 
 
-class Source(click.ParamType):
+class Source(TextType):
     """A file or folder, ``file.py:function``, or a word with a meaning of its own, such as ``random``: all as text."""
 
     name = "source"
@@ -55,6 +59,11 @@ target_option = click.option(
 )
 threads_option = click.option(
     "--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of a CPU target."
+)
+device_option = click.option(
+    "--device",
+    metavar="ADDRESS",
+    help="Where the target is, to measure there: ssh://user@host[:port], or local.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 seed_option = click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random.")

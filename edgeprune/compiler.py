@@ -7,12 +7,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from edgeprune.arraycache import ArrayCache
+from edgeprune.backends.device import open_device
 from edgeprune.backends.onnxruntime import OnnxRuntime
 from edgeprune.calibration_spec import CalibrationSpec
-from edgeprune.compile_device import check_sparsity, compile_for_device, versions_of
+from edgeprune.compile_device import plan_for_device
+from edgeprune.compile_on_device import Stand, reach_on_device
 from edgeprune.cpuwork import HOLDOUT_FRACTION, open_cpu
 from edgeprune.cpuwork import TARGET as CPU
-from edgeprune.delivery_device import deliver_planned
+from edgeprune.delivery_device import deliver_measured, deliver_planned, open_shapes
+from edgeprune.devicework import Options, check_sparsity, open_device_work, versions_of
 from edgeprune.drawing import picture_of
 from edgeprune.errors import CalibrationError, UsageError
 from edgeprune.goal import Goal
@@ -25,6 +28,7 @@ from edgeprune.pruner import prune_model as prune_model
 from edgeprune.recipe import RECIPE, Recipe
 from edgeprune.report.files import write_report
 from edgeprune.report.model import Report
+from edgeprune.surgery import surgeon
 from edgeprune.targets import Profile, load_profile
 
 
@@ -41,6 +45,9 @@ def compile_model(
     precision: str = "auto",
     sparsity: str = "auto",
     power_mode: str | None = None,
+    device: str | None = None,
+    profile_file: Path | None = None,
+    surgery: str | None = None,
     threads: int = 1,
     shapes: Mapping[str, Sequence[int]] | None = None,
     force: bool = False,
@@ -62,6 +69,9 @@ def compile_model(
         precision: ``auto``, ``fp32``, ``fp16`` or ``int8``.
         sparsity: ``auto``, ``none`` or ``2:4``.
         power_mode: of a target that has some; the fastest by default.
+        device: where the target is: ``local``, or ``ssh://user@host[:port]``; without it a GPU's times are predicted.
+        profile_file: what the device measured of the model; by default what is kept of it, if anything is.
+        surgery: what is done to the lowered graph before its engine is built; see `edgeprune.surgery`.
         threads: of the runtime, on a CPU.
         shapes: input name -> dimensions, for inputs that leave some open.
         force: replace the folder if it exists.
@@ -82,6 +92,12 @@ def compile_model(
     out = out or model.with_name(f"{model.stem}.{target}")
     check_output(out, force=force)
     goal = _goal(profile, latency_ms, speedup, max_drop, precision, sparsity)
+    if profile.name == CPU and (surgery is not None or profile_file is not None):
+        raise UsageError("--surgery and --profile are for targets with TensorRT, not for cpu")
+    if profile.name == CPU and device is not None:
+        raise UsageError("--target cpu compiles for the processor that it runs on; --device is for GPUs")
+    finish = surgeon(surgery)
+    opened = None if device is None else open_device(device, "tensorrt")
     if calibration is None:
         raise CalibrationError("compile needs calibration data to choose, refit and quantize by: give --calib")
     if profile.name != CPU:
@@ -99,33 +115,16 @@ def compile_model(
     runtime = OnnxRuntime(threads)
     with progress.step("scoring the original"):
         judge = open_judge(evaluation, job, runtime.load(model).run, held_out)
-    planned = compile_for_device(
-        job,
-        goal,
-        precision,
-        fit,
-        judge,
-        profile,
-        ArrayCache(identity_of(job, fit, f"{runtime.device}, {threads} threads")),
-        power_mode=power_mode,
-        threads=threads,
-        seed=seed,
-        progress=progress,
-    )
+    known = ArrayCache(identity_of(job, fit, f"{runtime.device}, {threads} threads"))
+    options = Options(precision, sparsity, power_mode, profile_file, threads, seed)
+    work = open_device_work(job, goal, fit, judge, profile, known, options, progress)
+    if opened is not None:
+        measured = reach_on_device(work, goal, Stand(work, opened, open_shapes(job), finish))
+        with output_folder(out, force=force) as folder:
+            return keep_recipe(recipe, deliver_measured(work, goal, measured, folder, data.describe()), folder)
+    planned = plan_for_device(work, goal)
     with output_folder(out, force=force) as folder:
-        report = deliver_planned(
-            job,
-            goal,
-            planned,
-            judge,
-            profile,
-            folder,
-            threads=threads,
-            seed=seed,
-            calibration=data.describe(),
-            progress=progress,
-        )
-        return keep_recipe(recipe, report, folder)
+        return keep_recipe(recipe, deliver_planned(work, goal, planned, finish, folder, data.describe()), folder)
 
 
 def keep_recipe(recipe: Recipe | None, report: Report, folder: Path) -> Report:
@@ -162,6 +161,6 @@ def _goal(
     if sparsity == "2:4" and profile.name == CPU:
         raise UsageError("target cpu gains nothing from 2:4 sparsity: onnxruntime has no sparse kernels")
     if profile.name != CPU:
-        check_sparsity(sparsity, profile)
+        check_sparsity(sparsity, precision, profile)
     only_lowered = precision != "auto" and latency_ms is speedup is max_drop is None
     return Goal(latency_ms, speedup, max_drop, prune=not only_lowered, quantize=precision != "fp32")

@@ -96,13 +96,16 @@ def kernel_latency_us(
     return sizes_latency_us(sizes, chosen, sparsity, device).reshape(widths[0].shape)
 
 
-def latencies_us(kernels: Sequence[Kernel], precisions: Sequence[Precision], device: Device) -> Floats:
-    """Times of launches at their own widths, dense.
+def latencies_us(
+    kernels: Sequence[Kernel], precisions: Sequence[Precision], device: Device, sparsity: Sparsity = "dense"
+) -> Floats:
+    """Times of launches at their own widths.
 
     Args:
         kernels: n launches.
         precisions: of each launch.
         device: rates and fitted parameters.
+        sparsity: of all of their weights.
 
     Returns:
         Microseconds, shape (n,).
@@ -113,7 +116,7 @@ def latencies_us(kernels: Sequence[Kernel], precisions: Sequence[Precision], dev
         precision = wanted if runs_int8(k) else _float(wanted)
         alike.setdefault((k.kind, k.epilogue, k.weighted, precision), []).append(i)
     for (_, _, _, precision), indices in alike.items():
-        result[indices] = sizes_latency_us(stack([kernels[i] for i in indices]), precision, "dense", device)
+        result[indices] = sizes_latency_us(stack([kernels[i] for i in indices]), precision, sparsity, device)
     return result
 
 

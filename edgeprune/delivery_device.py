@@ -1,97 +1,114 @@
-"""What a compile for a device that is not at hand hands over: the lowered model, and how to confirm it there."""
+"""What a compile for a GPU hands over: the lowered model, and what was measured of it or how to confirm it there."""
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import onnx_ir as ir
 
 from edgeprune import graph
-from edgeprune.analyticmodel import INT8
+from edgeprune.analyticmodel import INT8, is_sparse, on_integers
 from edgeprune.assemble import describe_formats, plan_of, refusals_of, sizes_of
-from edgeprune.backends import simulation, tensorrt_rtx
-from edgeprune.backends.trtexec import Version, single_command, typing_of
+from edgeprune.backends import tensorrt_rtx
+from edgeprune.bench import ratio
 from edgeprune.compile_device import NEVER_SLOWER, Planned
+from edgeprune.compile_on_device import ORIGINAL, RESULT, Measured
+from edgeprune.devicework import DeviceWork
 from edgeprune.drawing import picture
 from edgeprune.errors import BackendError
 from edgeprune.goal import DEFAULT_MAX_DROP, Goal
 from edgeprune.job import Job
-from edgeprune.judge import Judge, is_fidelity
+from edgeprune.judge import is_fidelity
 from edgeprune.layerdetail import layers_of_result
 from edgeprune.plan import LayerPlan
 from edgeprune.progress import Progress
 from edgeprune.report.files import write_report
-from edgeprune.report.model import Accuracy, Budget, ModelFile, Outcome, Prediction, Report, installed_versions
-from edgeprune.targets import Profile
+from edgeprune.report.model import (
+    Accuracy,
+    Budget,
+    Latency,
+    ModelFile,
+    Outcome,
+    Prediction,
+    Report,
+    installed_versions,
+)
+from edgeprune.search import Choice
+from edgeprune.verifyscript import bench_line, command_for, write_verify_script
 
-VERIFY = "verify.sh"
-_PLACES = "/usr/src/tensorrt/bin"
+ENGINE = "model.engine"
+OFF_PREDICTION = 0.10
 
 
 def deliver_planned(
-    job: Job,
+    work: DeviceWork,
     goal: Goal,
     planned: Planned,
-    judge: Judge,
-    profile: Profile,
+    finish: Callable[[ir.Model], ir.Model],
     folder: Path,
-    *,
-    threads: int,
-    seed: int,
     calibration: str,
-    progress: Progress,
 ) -> Report:
-    """Fill the output folder, and return its report.
+    """Fill the output folder with what is predicted to be best, and return its report.
 
     Raises:
         BackendError: TensorRT for RTX is installed and builds the original, but not the lowered model.
     """
-    shapes = open_shapes(job)
-    notes = [*planned.notes, *_proof(job, planned.model, shapes, progress)]
+    job, shapes = work.job, open_shapes(work.job)
+    model = finish(planned.model)
+    notes = [*planned.notes, *_proof(job, model, shapes, work.progress)]
     predicted_ms = planned.choice.latency_us / 1e3
-    with progress.step("writing"):
-        graph.save(job.dense, folder / "dense.onnx")
-        graph.save(planned.model, folder / "model.onnx")
-        plan_of(
-            job,
-            profile.name,
-            planned.builder.cut(planned.choice.widths),
-            _layers(planned),
-            baseline_ms=planned.baseline_us / 1e3,
-            predicted_ms=predicted_ms,
-            seed=seed,
-        ).save(folder / "plan.json")
-        command, bench = command_for(planned.model, profile, shapes), bench_line(profile, shapes)
-        script = verify_script(command, bench, predicted_ms, planned.gpu.latency.error)
-        (folder / VERIFY).write_text(script, encoding="utf-8")
-        (folder / VERIFY).chmod(0o755)
-    with progress.step("scoring the result"):
-        accuracy = judge.accuracy(simulation.load(planned.model, threads).run)
-    report = Report(
-        command="compile",
-        target=profile.name,
-        model=ModelFile(job.path.name, job.sha256),
-        outcome=_outcome(planned, goal),
-        budget=Budget(goal.latency_ms, goal.speedup, goal.max_drop, None),
-        predicted=Prediction(planned.baseline_us / 1e3, predicted_ms, "analytic", planned.gpu.latency.error),
-        accuracy=accuracy,
-        sizes=sizes_of(job, planned.model, folder / "model.onnx"),
-        versions=installed_versions(),
-        seconds=progress.seconds,
-        seed=seed,
-        calibration=calibration,
-        layers=layers_of_result(planned.gpu.network, planned.gpu.latency, planned.problem, planned.choice),
-        refused=refusals_of(job.analysis),
-        warnings=(
+    with work.progress.step("writing"):
+        _write_models(work, planned.choice, planned.model, model, work.baseline_us / 1e3, folder)
+        command, bench = command_for(model, work.profile, shapes), bench_line(work.profile, shapes)
+        write_verify_script(folder, command, bench, work.profile, predicted_ms, work.latency.error)
+    with work.progress.step("scoring the result"):
+        accuracy = work.accuracy(planned.choice)
+    report = _report(
+        work,
+        goal,
+        planned.choice,
+        _outcome(work, planned, goal),
+        accuracy,
+        folder,
+        calibration,
+        [
             *notes,
-            *_warnings(planned, goal, accuracy, judge),
+            *_warnings(work, goal, accuracy),
             f"to measure it, on the device: {command}",
             f"or from here: {bench}",
-        ),
+        ],
     )
     write_report(folder, report, picture(job.analysis))
+    return report
+
+
+def deliver_measured(work: DeviceWork, goal: Goal, measured: Measured, folder: Path, calibration: str) -> Report:
+    """Fill the output folder with what measured best on the device, its engine with it, and return its report."""
+    original, result = measured.results[ORIGINAL], measured.results[measured.returned]
+    choice = measured.choice
+    returns_original = measured.returned == ORIGINAL
+    with work.progress.step("writing"):
+        lowered = work.builder.build(choice.widths, choice.formats)
+        baseline_ms = original.latency.median_ms
+        _write_models(work, choice, lowered, measured.model, baseline_ms, folder, original=returns_original)
+        if result.engine is not None:
+            (folder / ENGINE).write_bytes(result.engine)
+    with work.progress.step("scoring the result"):
+        accuracy = work.original_accuracy() if returns_original else work.accuracy(choice)
+    others = [name for name in measured.results if name not in (ORIGINAL, RESULT)]
+    latency = Latency(
+        result.device,
+        ", ".join(f"{name} {version}" for name, version in result.versions.items()),
+        None,
+        original.latency,
+        result.latency,
+        ratio(original.latency, result.latency),
+        {name: measured.latency(name) for name in others},
+    )
+    notes = [*work.notes, *_warnings(work, goal, accuracy), *_measured_notes(choice, measured)]
+    report = _report(work, goal, choice, measured.outcome, accuracy, folder, calibration, notes, latency)
+    write_report(folder, report, picture(work.job.analysis))
     return report
 
 
@@ -105,58 +122,79 @@ def open_shapes(job: Job) -> dict[str, tuple[int, ...]]:
     }
 
 
-def command_for(model: ir.Model, profile: Profile, shapes: Mapping[str, tuple[int, ...]]) -> str:
-    """The trtexec command, quoted for a shell, that builds ``model.onnx`` on the device and times it."""
-    version = Version(*(int(part) for part in profile.tensorrt[-1].split(".")))
-    command = single_command(version, typing_of(model), sparse=False)
-    if shapes:
-        stated = ",".join(f"{name}:{'x'.join(map(str, shape))}" for name, shape in shapes.items())
-        command += [f"--{which}Shapes={stated}" for which in ("min", "opt", "max")]
-    return shlex.join(command)
+def _write_models(
+    work: DeviceWork,
+    choice: Choice,
+    lowered: ir.Model,
+    model: ir.Model,
+    baseline_ms: float,
+    folder: Path,
+    *,
+    original: bool = False,
+) -> None:
+    graph.save(work.job.dense, folder / "dense.onnx")
+    graph.save(model, folder / "model.onnx")
+    plan_of(
+        work.job,
+        work.profile.name,
+        {} if original else work.builder.cut(choice.widths),
+        _layers(work, choice, lowered),
+        baseline_ms=baseline_ms,
+        predicted_ms=choice.latency_us / 1e3,
+        seed=work.options.seed,
+    ).save(folder / "plan.json")
 
 
-def bench_line(profile: Profile, shapes: Mapping[str, tuple[int, ...]]) -> str:
-    """The ``edgeprune bench`` command that holds the result against the dense model on the device, over SSH."""
-    stated = [f"--shape={name}={'x'.join(map(str, shape))}" for name, shape in shapes.items()]
-    command = ["edgeprune", "bench", "dense.onnx", "model.onnx", "--target", profile.name]
-    return shlex.join([*command, "--device", "ssh://USER@DEVICE", *stated])
-
-
-def verify_script(command: str, bench: str, predicted_ms: float, error: float) -> str:
-    """A shell script to run beside ``model.onnx`` on the device."""
-    return "\n".join(
-        [
-            "#!/bin/sh",
-            "# Builds model.onnx with TensorRT's trtexec on the device that it was compiled for, and times it there.",
-            f"# Predicted, not measured: {predicted_ms:.4g} ms, typical error {error:.0%}. Compare it with the",
-            '# median of "GPU Compute Time". For steady figures lock the clocks first: sudo jetson_clocks',
-            "# From another machine, where edgeprune is installed:",
-            f"#   {bench}",
-            "set -eu",
-            'cd "$(dirname "$0")"',
-            f'PATH="$PATH:{_PLACES}"',
-            f"exec {command}",
-            "",
-        ]
+def _report(
+    work: DeviceWork,
+    goal: Goal,
+    choice: Choice,
+    outcome: Outcome,
+    accuracy: Accuracy,
+    folder: Path,
+    calibration: str,
+    warnings: Sequence[str],
+    latency: Latency | None = None,
+) -> Report:
+    job = work.job
+    met = goal.is_met(latency.baseline, latency.result) if latency is not None and goal.has_budget else None
+    return Report(
+        command="compile",
+        target=work.profile.name,
+        model=ModelFile(job.path.name, job.sha256),
+        outcome=outcome,
+        budget=Budget(goal.latency_ms, goal.speedup, goal.max_drop, met),
+        latency=latency,
+        predicted=Prediction(work.baseline_us / 1e3, choice.latency_us / 1e3, work.source, work.latency.error),
+        accuracy=accuracy,
+        sizes=sizes_of(job, graph.load(folder / "model.onnx"), folder / "model.onnx"),
+        versions=installed_versions(),
+        seconds=work.progress.seconds,
+        seed=work.options.seed,
+        calibration=calibration,
+        layers=layers_of_result(work.gpu.network, work.latency, work.problem, choice),
+        refused=refusals_of(job.analysis),
+        warnings=tuple(warnings),
     )
 
 
-def _layers(planned: Planned) -> list[LayerPlan]:
+def _layers(work: DeviceWork, choice: Choice, lowered: ir.Model) -> list[LayerPlan]:
     """Precisions as the lowered graph states them; the predicted time of a launch stands at its leading node."""
-    choice, latency = planned.choice, planned.gpu.latency
-    model = planned.builder.float_model(choice.widths)
-    int8 = planned.builder.integer_nodes(model, choice.formats)
-    half = {n.name for n in planned.model.graph if any(o.dtype == ir.DataType.FLOAT16 for o in n.outputs)}
+    model = work.builder.float_model(choice.widths)
+    int8 = work.builder.integer_nodes(model, choice.formats)
+    sparse = work.builder.sparse_nodes(model, choice.formats)
+    half = {n.name for n in lowered.graph if any(o.dtype == ir.DataType.FLOAT16 for o in n.outputs)}
     times = {
-        block.anchor: latency.block_us(b, choice.formats[b], choice.widths)
-        for b, block in enumerate(planned.gpu.network.blocks)
+        block.anchor: work.latency.block_us(b, choice.formats[b], choice.widths)
+        for b, block in enumerate(work.gpu.network.blocks)
     }
     return [
         LayerPlan(
             str(n.name),
             n.op_type,
             INT8 if n.name in int8 else "fp16" if n.name in half else "fp32",
-            latency_us=times.get(str(n.name)),
+            "2:4" if n.name in sparse else "dense",
+            times.get(str(n.name)),
         )
         for n in model.graph
     ]
@@ -166,6 +204,8 @@ def _proof(job: Job, model: ir.Model, shapes: Mapping[str, tuple[int, ...]], pro
     """What a real builder says of the graph, where one is installed."""
     if not tensorrt_rtx.is_installed():
         return []
+    if any(node.domain not in ("", "ai.onnx") for node in model.graph):
+        return ["TensorRT for RTX has no plugins, so what surgery added could not be built here"]
     with progress.step("building with TensorRT for RTX"):
         try:
             engine = tensorrt_rtx.build(model, shapes=shapes)
@@ -182,36 +222,49 @@ def _proof(job: Job, model: ir.Model, shapes: Mapping[str, tuple[int, ...]], pro
     ]
 
 
-def _outcome(planned: Planned, goal: Goal) -> Outcome:
+def _outcome(work: DeviceWork, planned: Planned, goal: Goal) -> Outcome:
     formats = describe_formats(planned.choice.formats)
-    floating = planned.builder.float_format
-    on_integers = INT8 in planned.choice.formats
     if planned.cut:
         best = min(planned.variants, key=lambda name: planned.variants[name].latency_us)
         reason = (
             f"Widths and precision were chosen together: launches {formats}; predicted {planned.gain:.2f}x as fast as "
             f"the unpruned {best} variant."
         )
-        return Outcome("compressed", planned.gain >= NEVER_SLOWER, _with_margin(reason, planned, goal))
-    kind = f"unpruned-{INT8 if on_integers else floating}"
+        return Outcome("compressed", planned.gain >= NEVER_SLOWER, _with_margin(reason, work, planned, goal))
+    integers = any(on_integers(f) for f in planned.choice.formats)
+    kind = f"unpruned-{INT8 if integers else work.floating}"
     reason = f"Nothing was cut: launches {formats}."
-    return Outcome(kind, not goal.has_budget and not goal.prune, _with_margin(reason, planned, goal))
+    return Outcome(kind, not goal.has_budget and not goal.prune, _with_margin(reason, work, planned, goal))
 
 
-def _with_margin(reason: str, planned: Planned, goal: Goal) -> str:
+def _with_margin(reason: str, work: DeviceWork, planned: Planned, goal: Goal) -> str:
     if not goal.has_budget:
         return reason
-    budget_ms = (goal.budget_us(planned.baseline_us) or 0.0) / 1e3
+    budget_ms = (goal.budget_us(work.baseline_us) or 0.0) / 1e3
     return (
         f"{reason} By the prediction, with the profile's error of {planned.margin - 1:.0%} as margin, it keeps the "
         f"budget of {budget_ms:.4g} ms; only the device can tell."
     )
 
 
-def _warnings(planned: Planned, goal: Goal, accuracy: Accuracy, judge: Judge) -> list[str]:
+def _warnings(work: DeviceWork, goal: Goal, accuracy: Accuracy) -> list[str]:
     found = []
     if not goal.prune and goal.max_drop is None and accuracy.drop > DEFAULT_MAX_DROP:
         found.append(f"this precision costs {accuracy.drop:.2f} points; --max-drop limits that")
-    if is_fidelity(judge):
+    if is_fidelity(work.judge):
         found.append("accuracy was not measured: without --eval, agreement with the original stands in for it")
+    return found
+
+
+def _measured_notes(choice: Choice, measured: Measured) -> list[str]:
+    """What a reader of the measurement should know."""
+    result = measured.results[measured.returned]
+    found = []
+    off = choice.latency_us / 1e3 / result.latency.median_ms - 1
+    if measured.returned == RESULT and abs(off) > OFF_PREDICTION:
+        found.append(f"the prediction of {choice.latency_us / 1e3:.3g} ms is off by {off:+.0%}")
+    if result.clocks and result.clocks != "locked":
+        found.append(f"the device's clocks were not locked while it measured: {result.clocks}")
+    if any(is_sparse(f) for f in choice.formats):
+        found.append("engines were built with 2:4 products allowed; the builder took them where they were faster")
     return found

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgeprune.analyticmodel import INT8, AnalyticModel, PrunedShapes
+from edgeprune.analyticmodel import INT8, SPARSE, AnalyticModel, PrunedShapes
 from edgeprune.blocks import Block
 from edgeprune.cost import runs_int8
 from edgeprune.cpumodel import Network
@@ -48,6 +48,7 @@ def gpu_network(
     *,
     step: int,
     error: float,
+    sparse: Collection[str] = (),
 ) -> GpuNetwork:
     """Describe a canonical model with fixed shapes.
 
@@ -58,6 +59,7 @@ def gpu_network(
         formats: that a launch may take, the float one first; ``int8`` only where TensorRT has it.
         step: multiple that channel counts are cut to.
         error: typical relative error of predictions for the device, as a fraction.
+        sparse: names of the nodes whose weights may be 2:4: their launches have every format with 2:4 as well.
 
     Raises:
         ModelError: if a shape is not known.
@@ -68,16 +70,20 @@ def gpu_network(
     launches = launches_of(fused)
     kernels, groups = [], []
     for launch in launches:
-        dense = shapes.at(lengths.sizes)
-        kernels.append(kernel_at(launch, dense))
-        groups.append(frozenset(g for name in dense.asked for g in shapes.groups(name)))
+        whole = shapes.at(lengths.sizes)
+        kernels.append(kernel_at(launch, whole))
+        groups.append(frozenset(g for name in whole.asked for g in shapes.groups(name)))
     eligible = int8_eligible(model)
     on_integers = [
         frozenset(n for n in k.nodes if eligible[n]) if runs_int8(k) and INT8 in formats else frozenset()
         for k in kernels
     ]
     floating = formats[0]
-    nodes = tuple({floating: frozenset[str]()} | ({INT8: n} if n else {}) for n in on_integers)
+    dense = [{floating: frozenset[str]()} | ({INT8: n} if n else {}) for n in on_integers]
+    nodes = tuple(
+        forms | ({f"{fmt}{SPARSE}": n for fmt, n in forms.items()} if set(k.nodes) & set(sparse) else {})
+        for k, forms in zip(kernels, dense, strict=True)
+    )
     edges, shared = _conversions(kernels)
     for edge in edges:
         groups[edge.writer] |= shapes.groups(shared[edge.tensor])

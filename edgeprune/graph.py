@@ -12,10 +12,11 @@ import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import onnx
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from edgeprune._macs import count_macs as count_macs
 from edgeprune._macs import count_parameters as count_parameters
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 EXTERNAL_DATA_BYTES = 1_900_000_000
 """Weights above this go to a file of their own: a protobuf may not exceed 2 GiB."""
+
+_PLAIN = frozenset({"FLOAT", "FLOAT16", "DOUBLE", "INT8", "UINT8", "INT32", "INT64"})
+"""Types that numpy has, and whose weights may travel apart from the model."""
 
 
 def load(path: str | PathLike[str]) -> ir.Model:
@@ -110,6 +114,32 @@ def to_bytes(model: ir.Model) -> bytes:
     with _embedded(model):
         data: bytes = ir.to_proto(model).SerializeToString()
         return data
+
+
+def to_bytes_and_weights(model: ir.Model, larger_than_bytes: int) -> tuple[bytes, dict[str, NDArray[Any]]]:
+    """Serialize a model without its large weights, which need not pass through a protobuf, or fit into one.
+
+    Returns:
+        The model, in which they are external data that no file holds, and the weights by name.
+    """
+    with _embedded(model):
+        held = {
+            name: (value, tensor)
+            for name, value in model.graph.initializers.items()
+            if (tensor := value.const_value) is not None
+            and tensor.nbytes > larger_than_bytes
+            and tensor.dtype.name in _PLAIN
+        }
+        try:
+            for name, (value, tensor) in held.items():
+                value.const_value = ir.ExternalTensor(
+                    "weights", 0, tensor.nbytes, dtype=tensor.dtype, shape=ir.Shape(tensor.shape), name=name
+                )
+            data: bytes = ir.to_proto(model).SerializeToString()
+        finally:
+            for value, tensor in held.values():
+                value.const_value = tensor
+    return data, {name: tensor.numpy() for name, (_, tensor) in held.items()}
 
 
 def clone(model: ir.Model) -> ir.Model:

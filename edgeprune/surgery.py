@@ -7,6 +7,8 @@ only code from outside that runs, and it is the user who names it: nothing is ev
 
 from __future__ import annotations
 
+import importlib.util
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,19 @@ _END_TO_END_ROWS = 1000
 """Fewer rows of six numbers than this are final detections, not anchors of a one-class model."""
 
 
+def surgeon(spec: str | None) -> Callable[[ir.Model], ir.Model]:
+    """The surgery that a specification asks for, as a function of the lowered model; none leaves it as it is.
+
+    Raises:
+        UsageError: the specification makes no sense, or names no function that can be loaded.
+        BackendError: onnx-graphsurgeon is not installed.
+    """
+    if spec is None:
+        return lambda model: model
+    check_spec(spec)
+    return lambda model: operate(model, spec)
+
+
 def operate(model: ir.Model, spec: str) -> ir.Model:
     """The model after surgery.
 
@@ -36,12 +51,9 @@ def operate(model: ir.Model, spec: str) -> ir.Model:
         ModelError: the head is none that EfficientNMS fits, or the operated graph is not valid.
         BackendError: onnx-graphsurgeon is not installed.
     """
-    try:
-        import onnx_graphsurgeon as gs
-    except ImportError as error:
-        raise BackendError("--surgery needs onnx-graphsurgeon; pip install 'edgeprune[surgery]'") from error
-    if not (spec == EFFICIENT_NMS or spec.startswith(f"{EFFICIENT_NMS}:") or is_function_spec(spec)):
-        raise UsageError(f"--surgery {spec!r}: expected file.py:function or {EFFICIENT_NMS}")
+    check_spec(spec)
+    import onnx_graphsurgeon as gs
+
     graph = gs.import_onnx(ir.to_proto(model))
     if is_function_spec(spec):
         function = load_function(spec, UsageError)
@@ -55,6 +67,23 @@ def operate(model: ir.Model, spec: str) -> ir.Model:
     else:
         append_efficient_nms(graph, **_settings(spec))
     return _valid(graph.cleanup().toposort(), spec)
+
+
+def check_spec(spec: str) -> None:
+    """Refuse what cannot be done before any work.
+
+    Raises:
+        UsageError: the specification makes no sense, or names no function that can be loaded.
+        BackendError: onnx-graphsurgeon is not installed.
+    """
+    if importlib.util.find_spec("onnx_graphsurgeon") is None:
+        raise BackendError("--surgery needs onnx-graphsurgeon; pip install 'edgeprune[surgery]'")
+    if is_function_spec(spec):
+        load_function(spec, UsageError)
+    elif spec == EFFICIENT_NMS or spec.startswith(f"{EFFICIENT_NMS}:"):
+        _settings(spec)
+    else:
+        raise UsageError(f"--surgery {spec!r}: expected file.py:function or {EFFICIENT_NMS}")
 
 
 def append_efficient_nms(graph: Any, *, score: float, iou: float, boxes: int, classes: int = 0) -> None:

@@ -103,6 +103,11 @@ class Profile:
         steps = self.document["channel_step"]
         return int(steps.get(precision if sparsity == "dense" else f"{precision} {sparsity}", steps["fp32"]))
 
+    @property
+    def has_sparse_products(self) -> bool:
+        """Whether its tensor cores gain by 2:4 weights."""
+        return bool(self.document.get("sparsity", {}).get("2:4", False))
+
     def power_mode(self, name: str | None = None) -> PowerMode:
         """A power mode by name; by default the fastest.
 

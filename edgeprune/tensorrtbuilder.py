@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
 import onnx_ir as ir
 
-from edgeprune.analyticmodel import INT8
+from edgeprune.analyticmodel import INT8, is_sparse
 from edgeprune.builder import Builder
 from edgeprune.calibrate import Calibration
+from edgeprune.groups import Ranking
 from edgeprune.latency import Format
+from edgeprune.linear import find_linears
+from edgeprune.passes.convert_opset import convert_opset
 from edgeprune.passes.int8_tensorrt import int8_eligible
 from edgeprune.passes.lower_tensorrt import lower_tensorrt
-from edgeprune.passes.quantize_tensorrt import values_to_quantize
+from edgeprune.passes.quantize_tensorrt import quantize_tensorrt, values_to_quantize
+from edgeprune.passes.sparsify import sparsify, sparsity_eligible
 from edgeprune.ranges import choose_range, histograms
 from edgeprune.taps import Taps
+from edgeprune.twofour import Method
 from edgeprune.widths import Widths
+
+SPARSE_STEPS = {"fp16": 16, INT8: 32}
+"""Multiples that the input and output channels of a 2:4 product have, by precision (TensorRT's alignment)."""
+
+PER_CHANNEL_OPSET = 13
+_REMEMBERED = 4
 
 EXTREMES_ITEMS = 16
 """Samples on which it is looked what would overflow in float16; twice as much is allowed for."""
@@ -31,16 +43,75 @@ class TensorRtBuilder(Builder):
     """
 
     versions: tuple[str, ...] = ()
+    _converted: dict[int, tuple[ir.Model, ir.Model]] = field(default_factory=dict)
+    _extremes: dict[int, tuple[ir.Model, dict[str, tuple[float, float]]]] = field(default_factory=dict)
+    _built: dict[tuple[bytes, tuple[Format, ...]], ir.Model] = field(default_factory=dict)
+
+    def describe(self) -> str:
+        """What the error of a format depends on besides the model and its ranges."""
+        return f"{super().describe()}, {' '.join(self.versions)}"
 
     def build(self, widths: Widths, formats: Sequence[Format]) -> ir.Model:
-        """The network at these widths and formats, lowered."""
-        model = self.float_model(widths)
+        """The network at these widths and formats, lowered; the last few are remembered."""
+        key = (np.asarray(widths, dtype=np.int64).tobytes(), tuple(formats))
+        if key not in self._built:
+            while len(self._built) >= _REMEMBERED:
+                self._built.pop(next(iter(self._built)))
+            self._built[key] = self._lowered(self.float_model(widths), formats)
+        return self._built[key]
+
+    def for_timing(self, data: Calibration) -> TensorRtBuilder:
+        """A builder of the same networks with weights and ranges that only serve timing: it is much faster.
+
+        The first units of every group stay, and nothing is refitted.
+        """
+        groups = self.network.analysis.groups
+        first = {g.id: Ranking(np.arange(g.size)[::-1].copy(), np.zeros(g.size + 1)) for g in groups}
+        return TensorRtBuilder(
+            self.dense,
+            self.network,
+            first,
+            data,
+            threads=self.threads,
+            refitted=False,
+            float_format=self.float_format,
+            versions=self.versions,
+        )
+
+    def _lowered(self, model: ir.Model, formats: Sequence[Format]) -> ir.Model:
         int8 = self.integer_nodes(model, formats)
+        sparse = self.sparse_nodes(model, formats)
+        model = self._sparsified(self._sparsified(model, sparse - int8, int8=False), sparse & int8, int8=True)
         ranges = self.bounds(model, self.values_to_quantize(model, int8), self.data)
         if self.float_format == "fp16":
-            ranges = extremes(model, self.data.subset(EXTREMES_ITEMS), self.threads) | ranges
+            ranges = self._extremes_of(model) | ranges
         precision = {str(n.name): INT8 if n.name in int8 else self.float_format for n in model.graph}
         return lower_tensorrt(model, precision, ranges, target_versions=self.versions)
+
+    def _sparsified(self, model: ir.Model, nodes: Collection[str], *, int8: bool) -> ir.Model:
+        if not nodes:
+            return model
+        # Noise says nothing of which weights matter, and time does not ask: then the large ones stay.
+        blind = self.data.is_random or not self.refitted
+        method: Method = "magnitude" if blind else "sparsegpt"
+        data = None if blind else self.data
+        return sparsify(model, sorted(nodes), data, method=method, int8=int8, threads=self.threads)
+
+    def sparse_nodes(self, model: ir.Model, formats: Sequence[Format]) -> frozenset[str]:
+        """Names of the model's nodes whose weights these formats make 2:4; what does not fit by now stays dense."""
+        chosen = {n for block, f in zip(self.network.blocks, formats, strict=True) if is_sparse(f) for n in block.nodes}
+        if not chosen:
+            return frozenset()
+        int8 = self.integer_nodes(model, formats)
+        fits = {step: sparse_fits(model, step) for step in set(SPARSE_STEPS.values())}
+        return frozenset(n for n in chosen if n in fits[SPARSE_STEPS[INT8 if n in int8 else "fp16"]])
+
+    def _extremes_of(self, model: ir.Model) -> dict[str, tuple[float, float]]:
+        # The model is kept beside its ranges, so that its id stays its own.
+        if id(model) not in self._extremes:
+            found = extremes(model, self.data.subset(EXTREMES_ITEMS), self.threads)
+            self._extremes[id(model)] = (model, found)
+        return self._extremes[id(model)][1]
 
     def integer_nodes(self, model: ir.Model, formats: Sequence[Format]) -> frozenset[str]:
         """Names of the model's nodes that these formats put on integers; what is too narrow by now stays float."""
@@ -49,7 +120,15 @@ class TensorRtBuilder(Builder):
 
     def quantized(self, model: ir.Model, int8: Collection[str], bounds: Mapping[str, tuple[float, float]]) -> ir.Model:
         """The float model with these nodes on integers, all others in float32: what integers alone cost."""
-        return lower_tensorrt(model, dict.fromkeys(int8, INT8), bounds, target_versions=self.versions)
+        return quantize_tensorrt(self._per_channel(model), int8, bounds)
+
+    def _per_channel(self, model: ir.Model) -> ir.Model:
+        """The model in an opset that knows scales per channel; converted once."""
+        if model.graph.opset_imports.get("", 0) >= PER_CHANNEL_OPSET:
+            return model
+        if id(model) not in self._converted:
+            self._converted[id(model)] = (model, convert_opset(model, PER_CHANNEL_OPSET))
+        return self._converted[id(model)][1]
 
     def values_to_quantize(self, model: ir.Model, int8: Collection[str]) -> list[str]:
         """Names of the activations whose ranges `quantized` needs for these nodes."""
@@ -58,11 +137,21 @@ class TensorRtBuilder(Builder):
     def bounds(self, model: ir.Model, names: Iterable[str], data: Calibration) -> dict[str, tuple[float, float]]:
         """The symmetric range of each of these activations to spread integers over."""
         wanted = list(names)
-        if not wanted:
-            return {}
-        counted = histograms(model, wanted, data, self.threads)
-        ranges = {name: choose_range(h, symmetric=True) for name, h in counted.items()}
-        return {name: (r.low, r.high) for name, r in ranges.items()}
+        _, known = self._bounds.setdefault((id(model), data.items), (model, {}))
+        for name, h in histograms(model, [n for n in wanted if n not in known], data, self.threads).items():
+            chosen = choose_range(h, symmetric=True)
+            known[name] = (chosen.low, chosen.high)
+        return {name: known[name] for name in wanted}
+
+
+def sparse_fits(model: ir.Model, step: int) -> frozenset[str]:
+    """Names of the nodes whose weights can be 2:4 and whose channels are multiples of ``step``."""
+    eligible, linears = sparsity_eligible(model), find_linears(model)
+    return frozenset(
+        name
+        for name, layer in linears.items()
+        if eligible[name] and layer.features // layer.taps % step == 0 and layer.outputs % step == 0
+    )
 
 
 def extremes(model: ir.Model, data: Calibration, threads: int) -> dict[str, tuple[float, float]]:

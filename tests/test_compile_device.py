@@ -56,7 +56,7 @@ def compiled(files: Path) -> Path:
 
 
 def test_the_folder_is_whole(compiled: Path) -> None:
-    names = {"dense.onnx", "model.onnx", "plan.json", "report.json", "report.html", "verify.sh"}
+    names = {"dense.onnx", "model.onnx", "plan.json", "report.json", "report.html", "verify.sh", "recipe.toml"}
     assert {f.name for f in compiled.iterdir()} == names
 
 
@@ -162,7 +162,8 @@ def test_an_impossible_budget_says_what_can_be_met(files: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "target", "error", "reason"),
     [
-        (["--sparsity", "2:4"], "orin", UsageError, "2:4 is not available"),
+        (["--sparsity", "2:4"], "xavier-agx", UsageError, "no 2:4 sparse products"),
+        (["--sparsity", "2:4", "--precision", "fp32"], "orin", UsageError, "no sparse float32 products"),
         (["--power-mode", "99W"], "orin", TargetError, "no power mode '99W'"),
         ([], "nano", TargetError, "need 8.5 or newer"),
     ],

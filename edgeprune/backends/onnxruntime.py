@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 PROVIDER = "CPUExecutionProvider"
 
+_SMALL_BYTES = 4096
+"""Larger weights are handed over in memory, beside the model."""
+
 _NUMPY_TYPES = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
@@ -50,8 +53,9 @@ class Port:
 class Runner:
     """A model that onnxruntime has loaded."""
 
-    def __init__(self, session: ort.InferenceSession, threads: int):
+    def __init__(self, session: ort.InferenceSession, threads: int, weights: Sequence[object] = ()):
         self._session = session
+        self._weights = weights  # that the session reads where they are
         self._threads = threads
         self.inputs = tuple(Port(i.name, i.type, tuple(i.shape)) for i in session.get_inputs())
         self.outputs = tuple(Port(o.name, o.type, tuple(o.shape)) for o in session.get_outputs())
@@ -156,24 +160,37 @@ class OnnxRuntime:
         if self.threads > available_cores():
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            session = ort.InferenceSession(_source(model), options, providers=[PROVIDER])
+            return open_session(model, options, self.threads)
         except _failures() as error:
             raise ModelError(f"onnxruntime does not accept the model: {_first_sentence(error)}") from error
-        if session.get_providers() != [PROVIDER]:
-            raise BackendError(f"onnxruntime would run on {', '.join(session.get_providers())}, not on {PROVIDER}")
-        return Runner(session, self.threads)
 
 
-def _source(model: ir.Model | str | os.PathLike[str] | bytes) -> str | bytes:
+def open_session(model: ir.Model | str | os.PathLike[str] | bytes, options: ort.SessionOptions, threads: int) -> Runner:
+    """Load a model with these options.
+
+    Raises:
+        BackendError: onnxruntime would run it elsewhere than on the CPU.
+        Exception: of onnxruntime's own kinds, if it does not accept the model.
+    """
+    import onnxruntime as ort
+
+    weights: dict[str, object] = {}
     if isinstance(model, bytes):
-        return model
-    if isinstance(model, (str, os.PathLike)):
+        source: str | bytes = model
+    elif isinstance(model, (str, os.PathLike)):
         if not Path(model).is_file():
             raise UsageError(f"there is no file {os.fspath(model)!r}")
-        return os.fspath(model)
-    from edgeprune.graph import to_bytes
+        source = os.fspath(model)
+    else:
+        from edgeprune.graph import to_bytes_and_weights
 
-    return to_bytes(model)
+        source, arrays = to_bytes_and_weights(model, _SMALL_BYTES)
+        weights = {name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in arrays.items()}
+        options.add_external_initializers(list(weights), list(weights.values()))
+    session = ort.InferenceSession(source, options, providers=[PROVIDER])
+    if session.get_providers() != [PROVIDER]:
+        raise BackendError(f"onnxruntime would run on {', '.join(session.get_providers())}, not on {PROVIDER}")
+    return Runner(session, threads, list(weights.values()))
 
 
 def _fixed_shape(port: Port, given: Sequence[int] | None) -> tuple[int, ...]:

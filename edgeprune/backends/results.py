@@ -14,12 +14,16 @@ from edgeprune.intervals import median_interval
 
 @dataclass(frozen=True)
 class LayerTime:
-    """One kernel of an engine: its median time in microseconds, and what the engine says about its types."""
+    """One kernel of an engine: its median time in microseconds, its types, and the graph's nodes that it computes.
+
+    ``nodes`` is empty where the runtime does not tell; then its name is all there is.
+    """
 
     name: str
     median_us: float
     kind: str = ""
     types: tuple[str, ...] = ()
+    nodes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

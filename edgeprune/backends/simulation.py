@@ -3,8 +3,10 @@
 onnxruntime is no good judge of a graph that was lowered for TensorRT if it is left to itself. On a CPU it has few
 float16 kernels, computes in float32, and skips roundings to float16 between two such kernels. And it rewrites graphs
 with Q/DQ pairs: it quantizes biases, in float16 even beyond what float16 can hold. So the graph is turned into one of
-float32 tensors, each rounded to float16 right after it is computed where the graph says float16, and run as it is
-written.
+float32 tensors, each rounded to float16 right after it is computed where the graph says float16, and its Q/DQ pairs
+are left alone. What onnxruntime then still optimizes (constants folded, float kernels fused between two roundings)
+changes no result and halves the time. Its blocked convolutions stay off: they add in another order, which tips values
+that lie on the edge between two integers.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeprune import graph as graphs
-from edgeprune.backends.onnxruntime import Runner
+from edgeprune.backends.onnxruntime import Runner, open_session
 from edgeprune.errors import BackendError
 
 FLOAT, FLOAT16 = ir.DataType.FLOAT, ir.DataType.FLOAT16
@@ -29,16 +31,14 @@ def load(model: ir.Model, threads: int = 1) -> Runner:
     import onnxruntime as ort
 
     options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
     options.intra_op_num_threads = threads
     options.log_severity_level = 4
     try:
-        session = ort.InferenceSession(
-            graphs.to_bytes(rounded_float32(model)), options, providers=["CPUExecutionProvider"]
-        )
+        return open_session(rounded_float32(model), options, threads)
     except _failures() as error:
         raise BackendError(f"onnxruntime cannot simulate the lowered model: {str(error).splitlines()[0]}") from error
-    return Runner(session, threads)
 
 
 def rounded_float32(model: ir.Model) -> ir.Model:

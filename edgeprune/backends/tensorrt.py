@@ -45,16 +45,14 @@ class TensorRt:
         """Version of TensorRT."""
         return str(self._trt.__version__)
 
-    def build(
-        self, model: ir.Model, *, sparse: bool = False, shapes: Mapping[str, Sequence[int]] | None = None
-    ) -> Engine:
+    def build(self, model: ir.Model, *, shapes: Mapping[str, Sequence[int]] | None = None) -> Engine:
         """Build a lowered model for the GPU of this machine.
 
         Raises:
             BackendError: TensorRT does not take the model.
         """
         typing = typing_of(model)
-        options = BuildOptions(sparse=sparse, fp16=typing.fp16, int8=typing.int8, shapes=shapes or {})
+        options = BuildOptions(sparse=typing.sparse, fp16=typing.fp16, int8=typing.int8, shapes=shapes or {})
         known = self._cache.read_bytes() if self._cache is not None and self._cache.is_file() else b""
         with tempfile.TemporaryDirectory(prefix="edgeprune-") as folder:
             graphs.save(model, Path(folder) / "model.onnx")

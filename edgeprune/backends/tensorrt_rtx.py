@@ -20,6 +20,7 @@ import onnx_ir as ir
 
 from edgeprune import graph as graphs
 from edgeprune.backends.enginebuilder import BuildOptions, Engine, build_engine
+from edgeprune.backends.trtexec import typing_of
 from edgeprune.errors import BackendError
 
 PROOF = "proves the graph, not the speed"
@@ -37,7 +38,6 @@ def build(
     model: ir.Model,
     *,
     capability: str = DEFAULT_CAPABILITY,
-    sparse: bool = False,
     shapes: Mapping[str, Sequence[int]] | None = None,
     timeout_s: float = 1800.0,
 ) -> Engine:
@@ -52,7 +52,7 @@ def build(
         graphs.save(model, Path(folder) / "model.onnx")
         request = {
             "capability": capability,
-            "sparse": sparse,
+            "sparse": typing_of(model).sparse,
             "shapes": {k: list(v) for k, v in (shapes or {}).items()},
         }
         command = [sys.executable, "-m", "edgeprune.backends.tensorrt_rtx", folder, json.dumps(request)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,8 @@ import onnx_ir as ir
 
 from edgeprune.backends.results import LayerTime
 from edgeprune.errors import BackendError
+
+_QUAD, _GLANCE = 4, 256
 
 BLOCKS_PER_ROUND = 4
 """Into how many blocks, by order of time, the runs of one call are cut: what `edgeprune.bench` takes intervals over."""
@@ -39,6 +41,23 @@ class Version:
         return self.major >= 10
 
 
+@dataclass(frozen=True)
+class Typing:
+    """What of a graph the builder's flags depend on.
+
+    Attributes:
+        fp16: whether it holds float16 tensors.
+        int8: whether it holds Q/DQ pairs.
+        keep_fp32: nodes that must not be lowered to FP16 by a weakly typed builder.
+        sparse: whether a product in it has 2:4 weights.
+    """
+
+    fp16: bool = False
+    int8: bool = False
+    keep_fp32: tuple[str, ...] = ()
+    sparse: bool = False
+
+
 def parse_version(banner: str) -> Version:
     """The version in trtexec's first line: ``[TensorRT v8601]``, ``v100300``, ``v110000``.
 
@@ -53,28 +72,23 @@ def parse_version(banner: str) -> Version:
     return Version(number // base, number % base // 100, number % 100)
 
 
-def build_arguments(
-    version: Version, *, sparse: bool, fp16: bool, int8: bool, keep_fp32: Sequence[str] = ()
-) -> list[str]:
+def build_arguments(version: Version, typing: Typing) -> list[str]:
     """Options that build ``model.onnx`` into ``model.engine``.
 
     Args:
         version: of TensorRT.
-        sparse: whether 2:4 kernels may be used.
-        fp16: whether the graph holds float16 tensors.
-        int8: whether it holds Q/DQ pairs.
-        keep_fp32: nodes that must not be lowered to FP16 by a weakly typed builder.
+        typing: what the graph states.
     """
     arguments = ["--onnx=model.onnx", "--saveEngine=model.engine", "--skipInference", "--profilingVerbosity=detailed"]
-    if sparse:
+    if typing.sparse:
         arguments.append("--sparsity=enable")
     if version.major == 10:
         arguments.append("--stronglyTyped")
     if version.major < 10:
-        arguments += [flag for flag, wanted in (("--fp16", fp16), ("--int8", int8)) if wanted]
+        arguments += [flag for flag, wanted in (("--fp16", typing.fp16), ("--int8", typing.int8)) if wanted]
         # Names with these characters cannot be written into the option's own little language.
-        plain = [name for name in keep_fp32 if not re.search(r"[:,*\"]", name)]
-        if fp16 and plain:
+        plain = [name for name in typing.keep_fp32 if not re.search(r"[:,*\"]", name)]
+        if typing.fp16 and plain:
             arguments += ["--precisionConstraints=obey", "--layerPrecisions=" + ",".join(f"{n}:fp32" for n in plain)]
     return arguments
 
@@ -95,9 +109,9 @@ def profile_arguments(version: Version) -> list[str]:
     return [*arguments, "--exportProfile=profile.json", "--exportLayerInfo=layers.json"]
 
 
-def single_command(version: Version, typing: Typing, *, sparse: bool) -> list[str]:
+def single_command(version: Version, typing: Typing) -> list[str]:
     """One command to build ``model.onnx`` and time the engine, for a user to run on the device."""
-    build = build_arguments(version, sparse=sparse, fp16=typing.fp16, int8=typing.int8, keep_fp32=typing.keep_fp32)
+    build = build_arguments(version, typing)
     bench = bench_arguments(version, duration_s=10)
     return ["trtexec", *(a for a in build if a != "--skipInference"), *(a for a in bench if "loadEngine" not in a)]
 
@@ -134,25 +148,34 @@ def read_layers(profile: bytes | None, information: bytes | None) -> tuple[Layer
         for row in _json(profile, "--exportProfile"):
             if "name" in row:
                 typical_ms = float(row["medianMs"] if "medianMs" in row else row["averageMs"])
-                kind, types = described.get(row["name"], ("", ()))
-                found.append(LayerTime(row["name"], 1000 * typical_ms, kind, types))
+                found.append(LayerTime(row["name"], 1000 * typical_ms, *described.get(row["name"], ("", (), ()))))
     except (TypeError, KeyError, ValueError) as error:
         raise BackendError(f"trtexec's --exportProfile has a form that is not known: {error!r}") from error
     return tuple(sorted(found, key=lambda layer: -layer.median_us))
 
 
-def _layer_descriptions(information: bytes | None) -> Mapping[str, tuple[str, tuple[str, ...]]]:
+def _layer_descriptions(information: bytes | None) -> Mapping[str, tuple[str, tuple[str, ...], tuple[str, ...]]]:
+    """Name of a layer -> its kind, its types, and the nodes of the graph that it was made of."""
     if information is None:
         return {}
     content = _json(information, "--exportLayerInfo")
-    described: dict[str, tuple[str, tuple[str, ...]]] = {}
+    described: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {}
     for layer in content.get("Layers", []) if isinstance(content, dict) else []:
         if not isinstance(layer, dict) or "Name" not in layer:
             continue  # without detailed verbosity a layer is its name alone
         tensors = [t for side in ("Inputs", "Outputs") for t in layer.get(side, []) if isinstance(t, dict)]
         types = dict.fromkeys(str(t.get("Format/Datatype") or t.get("Datatype") or "") for t in tensors)
-        described[str(layer["Name"])] = (str(layer.get("LayerType", "")), tuple(t for t in types if t))
+        described[str(layer["Name"])] = (
+            str(layer.get("LayerType", "")),
+            tuple(t for t in types if t),
+            nodes_in(str(layer.get("Metadata", ""))),
+        )
     return described
+
+
+def nodes_in(metadata: str) -> tuple[str, ...]:
+    """Node names in a layer's metadata, which TensorRT 8.6 and newer write: ``[ONNX Layer: a]``, joined by 0x1e."""
+    return tuple(dict.fromkeys(re.findall(r"\[ONNX Layer: ([^\x1e]*)\]", metadata)))
 
 
 def _json(text: bytes | None, option: str) -> Any:
@@ -172,15 +195,6 @@ def error_in(log: str) -> str:
     return re.sub(r"^(\[[^\]]*\] )*", "", chosen).rstrip(".")
 
 
-@dataclass(frozen=True)
-class Typing:
-    """What of a graph the builder's flags depend on."""
-
-    fp16: bool
-    int8: bool
-    keep_fp32: tuple[str, ...]
-
-
 def typing_of(model: ir.Model) -> Typing:
     """Look which types a lowered graph states; `keep_fp32` are its float32 nodes that must not be computed in FP16."""
     from edgeprune.passes.fp16_rules import fp16_eligible
@@ -190,4 +204,27 @@ def typing_of(model: ir.Model) -> Typing:
     int8 = any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in nodes)
     risky = {name for name, verdict in fp16_eligible(model).items() if not verdict} if fp16 else set()
     wide = {str(node.name) for node in nodes if any(v.dtype == ir.DataType.FLOAT for v in node.outputs)}
-    return Typing(fp16, int8, tuple(sorted(risky & wide)))
+    return Typing(fp16, int8, tuple(sorted(risky & wide)), any(_has_sparse_weight(node) for node in nodes))
+
+
+def _has_sparse_weight(node: ir.Node) -> bool:
+    """Whether at most two of every four consecutive input channels of the node's weight are not zero."""
+    if node.op_type not in ("Conv", "Gemm", "MatMul") or len(node.inputs) < 2:
+        return False
+    value = node.inputs[1]
+    while value is not None and value.const_value is None:
+        producer = value.producer()
+        if producer is None or producer.op_type not in ("Cast", "DequantizeLinear", "QuantizeLinear"):
+            return False
+        value = producer.inputs[0]
+    if value is None or value.const_value is None or len(value.const_value.shape) < 2:
+        return False
+    weight = value.const_value.numpy()
+    transposed = node.op_type == "Gemm" and (flag := node.attributes.get("transB")) is not None and flag.as_int()
+    channels = weight.ndim - 2 if node.op_type == "MatMul" else 1 if node.op_type == "Conv" or transposed else 0
+    size = weight.shape[channels]
+    if size % _QUAD:
+        return False
+    # A few columns tell of almost every dense weight that it is dense.
+    columns = weight.swapaxes(channels, -1).reshape(-1, _QUAD)
+    return all(int((part != 0).sum(axis=1).max(initial=0)) <= _QUAD // 2 for part in (columns[:_GLANCE], columns))

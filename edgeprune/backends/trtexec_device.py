@@ -73,7 +73,6 @@ class Trtexec:
         self,
         models: Mapping[str, ir.Model],
         *,
-        sparse: bool = False,
         rounds: int = 3,
         seconds: float = 3.0,
         shapes: Mapping[str, tuple[int, ...]] | None = None,
@@ -83,7 +82,6 @@ class Trtexec:
 
         Args:
             models: name -> lowered model.
-            sparse: whether 2:4 kernels may be used.
             rounds: how often each engine is timed; the engines take turns.
             seconds: how long each time.
             shapes: input name -> shape, for inputs that leave a size open.
@@ -102,7 +100,7 @@ class Trtexec:
             names = {name: f"m{index}" for index, name in enumerate(models)}
             for name, model in models.items():
                 self._upload(space, names[name], model)
-                script = self._build_script(command, version, names[name], model, sparse, shapes or {})
+                script = self._build_script(command, version, names[name], model, shapes or {})
                 code = space.job(script, self._timeout_s, lambda s, name=name: tell(f"building {name}", s))  # type: ignore[misc]
                 if code:
                     log = (space.read(f"{names[name]}/build.log") or b"").decode(errors="replace")
@@ -139,13 +137,9 @@ class Trtexec:
         version: Version,
         folder: str,
         model: ir.Model,
-        sparse: bool,
         shapes: Mapping[str, tuple[int, ...]],
     ) -> str:
-        typing = typing_of(model)
-        arguments = build_arguments(
-            version, sparse=sparse, fp16=typing.fp16, int8=typing.int8, keep_fp32=typing.keep_fp32
-        )
+        arguments = build_arguments(version, typing_of(model))
         if shapes:
             stated = ",".join(f"{name}:{'x'.join(map(str, shape))}" for name, shape in shapes.items())
             arguments += [f"--{which}Shapes={stated}" for which in ("min", "opt", "max")]

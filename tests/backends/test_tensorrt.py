@@ -9,6 +9,7 @@ import pytest
 
 from edgeprune.backends.tensorrt import TensorRt
 from edgeprune.errors import BackendError
+from edgeprune.passes.sparsify import sparsify
 from tests.backends import fake_tensorrt
 from tests.passes.graphs import RESIDUAL, build
 
@@ -45,7 +46,8 @@ def backend(module: Any, cuda: Any = None, cache: Path | None = None) -> TensorR
 @pytest.mark.parametrize(("version", "flags"), [("8.6.1", 1), ("10.3.0", 2), ("11.0.0", 2)])
 def test_networks_are_typed_as_the_version_can(version: str, flags: int):
     module = fake_tensorrt.make(version)
-    engine = backend(module).build(build(RESIDUAL), sparse=True)
+    model = build(RESIDUAL)
+    engine = backend(module).build(sparsify(model, ["c1"], None, method="magnitude"))
     assert module.log[0] == ("network", flags)
     assert module.log[1] == "sparse"
     assert (engine.plan, engine.layers, engine.version) == (b"engine", 7, version)

@@ -45,15 +45,15 @@ def test_a_banner_without_version_is_refused():
 
 def test_each_version_gets_the_options_it_knows():
     for number, version in ((8601, OLD), (100300, ORIN), (110000, NEXT)):
-        given = build_arguments(version, sparse=True, fp16=True, int8=True, keep_fp32=["pow"])
+        given = build_arguments(version, Typing(True, True, ("pow",), True))
         given += bench_arguments(version, duration_s=3) + profile_arguments(version)
         assert {option.partition("=")[0] for option in given} <= standin_trtexec.KNOWN[number]
         assert "--sparsity=enable" in given
-    weak = build_arguments(OLD, sparse=False, fp16=True, int8=True, keep_fp32=["pow", "a,b", "c:d"])
+    weak = build_arguments(OLD, Typing(True, True, ("pow", "a,b", "c:d")))
     assert {"--fp16", "--int8", "--precisionConstraints=obey", "--layerPrecisions=pow:fp32"} <= set(weak)
-    assert "--stronglyTyped" in build_arguments(ORIN, sparse=False, fp16=True, int8=True)
-    assert not set(build_arguments(NEXT, sparse=False, fp16=True, int8=True)) & {"--fp16", "--int8", "--stronglyTyped"}
-    assert "--fp16" not in build_arguments(OLD, sparse=False, fp16=False, int8=True)
+    assert "--stronglyTyped" in build_arguments(ORIN, Typing(True, True))
+    assert not set(build_arguments(NEXT, Typing(True, True))) & {"--fp16", "--int8", "--stronglyTyped"}
+    assert "--fp16" not in build_arguments(OLD, Typing(False, True))
 
 
 @pytest.mark.parametrize("number", [8601, 100300, 110000])
@@ -104,7 +104,7 @@ def test_weakly_typed_builders_are_told_what_must_stay_float32():
 
 
 def test_the_command_for_the_user_builds_and_times():
-    assert single_command(ORIN, Typing(fp16=True, int8=True, keep_fp32=()), sparse=False) == [
+    assert single_command(ORIN, Typing(fp16=True, int8=True)) == [
         *("trtexec", "--onnx=model.onnx", "--saveEngine=model.engine", "--profilingVerbosity=detailed"),
         *("--stronglyTyped", "--duration=10", "--warmUp=500", "--useCudaGraph", "--useSpinWait", "--noDataTransfers"),
         "--exportTimes=times.json",

@@ -1,0 +1,337 @@
+"""A model made ready for a GPU: its launches with their times, its choices with their losses, and what scores them.
+
+Times are the device's own where it was measured (`edgeprune.deviceprofile`), else those of the target's analytic model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import onnx_ir as ir
+
+from edgeprune.analyticmodel import INT8, SPARSE, is_sparse, on_integers
+from edgeprune.arraycache import ArrayCache
+from edgeprune.backends import simulation
+from edgeprune.backends.onnxruntime import OnnxRuntime
+from edgeprune.calibrate import Calibration
+from edgeprune.deviceprofile import DeviceProfile, known_profile
+from edgeprune.errors import BudgetError, TargetError, UsageError
+from edgeprune.goal import Goal
+from edgeprune.gpunetwork import GpuNetwork, gpu_network
+from edgeprune.job import Job
+from edgeprune.judge import Judge
+from edgeprune.latency import Format, Latency
+from edgeprune.passes.canonicalize import canonicalize
+from edgeprune.predict import model_latency_us
+from edgeprune.pricing import price
+from edgeprune.progress import Progress
+from edgeprune.rankings import rankings_of
+from edgeprune.report.model import Accuracy
+from edgeprune.search import Choice, Problem, fastest
+from edgeprune.sparselosses import sparse_losses
+from edgeprune.targets import Profile
+from edgeprune.tensorrtbuilder import SPARSE_STEPS, TensorRtBuilder, sparse_fits
+from edgeprune.unpruned import best_unpruned
+
+STRONGLY_TYPED = (10, 0)
+NEWEST = "11.0"
+OLDEST = (8, 5)
+
+SPARSE_PAYS = 1.03
+"""Without being told, a launch is only made 2:4 where that was measured so many times as fast as dense."""
+
+_WITHOUT_ERROR = 1.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a model may be compiled for a GPU.
+
+    Attributes:
+        precision: ``auto``, ``fp32``, ``fp16`` or ``int8``.
+        sparsity: ``auto``, ``none`` or ``2:4``.
+        power_mode: of the device; the fastest by default.
+        profile: a file with what the device measured of the model; by default what is kept of it, if anything is.
+        threads: of onnxruntime, which scores here.
+        seed: of everything random.
+    """
+
+    precision: str = "auto"
+    sparsity: str = "auto"
+    power_mode: str | None = None
+    profile: Path | None = None
+    threads: int = 1
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class DeviceWork:
+    """All that is known of a model on a target before anything is chosen.
+
+    Attributes:
+        job: the model.
+        profile: of the target.
+        options: how it may be compiled.
+        gpu: its launches.
+        latency: of any choice, measured or analytic.
+        measured: what the device measured of it, None if nothing.
+        builder: turns choices into lowered models.
+        problem: what there is to choose from, where 2:4 is wanted with it.
+        dense_problem: the same without 2:4.
+        judge: what scores them.
+        baseline_us: time of the model as it came in, in float32; predicted, unless the device measured it.
+        notes: sentences for people.
+        progress: told what is going on.
+    """
+
+    job: Job
+    profile: Profile
+    options: Options
+    gpu: GpuNetwork
+    latency: Latency
+    measured: DeviceProfile | None
+    builder: TensorRtBuilder
+    problem: Problem
+    dense_problem: Problem
+    judge: Judge
+    baseline_us: float
+    notes: tuple[str, ...]
+    progress: Progress
+    _scores: dict[tuple[bytes, tuple[Format, ...]], Accuracy] = field(default_factory=dict)
+
+    @property
+    def floating(self) -> Format:
+        """The float format of its launches."""
+        return self.builder.float_format
+
+    @property
+    def source(self) -> Literal["measured", "analytic"]:
+        """Where its times come from."""
+        return "analytic" if self.measured is None else "measured"
+
+    def accuracy(self, choice: Choice) -> Accuracy:
+        """How good a choice is, as lowered; every choice is scored once."""
+        key = (choice.widths.tobytes(), choice.formats)
+        if key not in self._scores:
+            model = self.builder.build(choice.widths, choice.formats)
+            self._scores[key] = self.judge.accuracy(simulation.load(model, self.options.threads).run)
+        return self._scores[key]
+
+    def drop(self, choice: Choice) -> float:
+        """Points that a choice loses."""
+        return self.accuracy(choice).drop
+
+    def original_accuracy(self) -> Accuracy:
+        """How good the model is as it came in."""
+        return self.judge.accuracy(OnnxRuntime(self.options.threads).load(self.job.path).run)
+
+    def variants(self, limit: float) -> dict[str, Choice]:
+        """The unpruned network in float, and in integers where that costs no more than the limit."""
+        sizes, names = self.latency.sizes, [self.floating] * len(self.gpu.network.blocks)
+        found = {self.floating: Choice(sizes, tuple(names), self.latency.total_us(sizes, names), 0.0)}
+        quantizable = any(on_integers(f) for losses in self.dense_problem.format_loss for f in losses)
+        if quantizable and (integers := best_unpruned(self.dense_problem, self.drop, limit)) is not None:
+            found[INT8] = integers
+        return found
+
+    def sparsified(self, choice: Choice) -> Choice:
+        """The choice with 2:4 weights wherever the problem has nothing else."""
+        formats = tuple(
+            f if f in losses else f"{f}{SPARSE}"
+            for f, losses in zip(choice.formats, self.problem.format_loss, strict=True)
+        )
+        return replace(choice, formats=formats, latency_us=self.latency.total_us(choice.widths, formats))
+
+
+def formats_of(precision: str, profile: Profile) -> tuple[Format, ...]:
+    """Formats that a launch may take, the float one first: 16 bits unless float32 is asked for, and INT8 beside it."""
+    floating = "fp16" if precision != "fp32" and "fp16" in profile.precisions else "fp32"
+    integers = precision in ("auto", "int8") and INT8 in profile.precisions
+    return (floating, INT8) if integers else (floating,)
+
+
+def versions_of(profile: Profile) -> tuple[str, ...]:
+    """TensorRT versions that a lowered graph must suit.
+
+    From 10 on graphs are strongly typed, and one that suits them suits 11; devices that stay on 8.x get a graph that
+    all of theirs take.
+
+    Raises:
+        TargetError: the device's TensorRT is too old for a graph that states its precision.
+    """
+    known = {tuple(int(part) for part in text.split(".")[:2]): text for text in profile.tensorrt}
+    if strong := [text for version, text in known.items() if version >= STRONGLY_TYPED]:
+        return (*strong, NEWEST)
+    if typed := [text for version, text in known.items() if version >= OLDEST]:
+        return tuple(typed)
+    have = ", ".join(profile.tensorrt) or "none"
+    raise TargetError(f"target {profile.name} has TensorRT {have}; graphs that state their precision need 8.5 or newer")
+
+
+def check_sparsity(sparsity: str, precision: str, profile: Profile) -> None:
+    """Refuse 2:4 where the device or the precision has no sparse products.
+
+    Raises:
+        UsageError: it was asked for.
+    """
+    if sparsity != "2:4":
+        return
+    if not profile.has_sparse_products:
+        raise UsageError(f"target {profile.name} has no 2:4 sparse products, which came with Ampere: no --sparsity 2:4")
+    if precision == "fp32":
+        raise UsageError("--sparsity 2:4 needs fp16 or int8: TensorRT has no sparse float32 products")
+
+
+def open_device_work(
+    job: Job,
+    goal: Goal,
+    data: Calibration,
+    judge: Judge,
+    profile: Profile,
+    known: ArrayCache,
+    options: Options,
+    progress: Progress,
+) -> DeviceWork:
+    """Describe a model's launches, rank its units and price its choices.
+
+    Raises:
+        BudgetError: if the goal can't be met, whatever is lost; the text says what can.
+        TargetError: the device is too old, or has no such power mode.
+        ModelError: the model cannot be described or lowered.
+        ProfileError: what was measured does not belong to it.
+    """
+    device, versions = profile.device(options.power_mode), versions_of(profile)
+    formats = formats_of(options.precision, profile)
+    with progress.step("predicting launches"):
+        fixed = canonicalize(job.fixed, verify=False)
+        measured = known_profile(job, profile.name, options.power_mode, options.profile)
+        sparse = _sparse_nodes(fixed, profile, options, measured)
+        narrow = INT8 if options.precision == INT8 else formats[0]
+        step = profile.channel_step(narrow, "2:4" if options.sparsity == "2:4" else "dense")
+        error = profile.error.median if profile.error else _WITHOUT_ERROR
+        dense = gpu_network(fixed, job.analysis, device, formats, step=step, error=error)
+        gpu = gpu_network(fixed, job.analysis, device, formats, step=step, error=error, sparse=sparse)
+        latency = measured.latency(gpu) if measured is not None else None
+        predicted = model_latency_us(fixed, profile, "fp32", power_mode=options.power_mode)
+        baseline_us = (measured and measured.baseline_us) or predicted.latency_ms * 1e3
+        times: Latency = latency or gpu.latency
+        _check_reachable(gpu, times, goal, baseline_us)
+    with progress.step("ranking units"):
+        rankings = rankings_of(job, data, known, options.seed) if goal.prune else {}
+    builder = TensorRtBuilder(
+        job.dense, gpu.network, rankings, data, threads=options.threads, float_format=formats[0], versions=versions
+    )
+    pricing = price(
+        job.dense,
+        dense.network,
+        rankings,
+        data,
+        builder,
+        (measured.latency(dense) if measured is not None else None) or dense.latency,
+        prunable=goal.prune,
+        threads=options.threads,
+        progress=progress,
+        known=known,
+        levels=gpu.levels,
+    )
+    problem = dense_problem = pricing.problem(times)
+    if options.sparsity == "2:4":
+        problem = replace(dense_problem, format_loss=_all_sparse(dense_problem, times))
+    elif sparse:
+        with progress.step("pricing 2:4 weights"):
+            problem = _with_sparse(dense_problem, gpu, builder, data, times)
+    return DeviceWork(
+        job,
+        profile,
+        options,
+        gpu,
+        times,
+        measured if latency is not None else None,
+        builder,
+        problem,
+        dense_problem,
+        judge,
+        baseline_us,
+        predicted.outside if latency is None else (),
+        progress,
+    )
+
+
+def _sparse_nodes(
+    model: ir.Model, profile: Profile, options: Options, measured: DeviceProfile | None
+) -> frozenset[str]:
+    """Nodes that may become 2:4: asked for, or measured on the device."""
+    was_measured = measured is not None and any(is_sparse(n.format) for n in measured.networks)
+    if options.sparsity == "2:4" or (options.sparsity == "auto" and profile.has_sparse_products and was_measured):
+        return sparse_fits(model, min(SPARSE_STEPS.values()))
+    return frozenset()
+
+
+def _all_sparse(problem: Problem, latency: Latency) -> tuple[dict[Format, float], ...]:
+    """Format losses where what can be 2:4 must be: what 2:4 itself costs is the same for all choices."""
+    found = []
+    for b, losses in enumerate(problem.format_loss):
+        available = latency.formats(b)
+        sparse = {f"{f}{SPARSE}": loss for f, loss in losses.items() if f"{f}{SPARSE}" in available}
+        found.append(sparse or dict(losses))
+    return tuple(found)
+
+
+def _with_sparse(
+    problem: Problem, gpu: GpuNetwork, builder: TensorRtBuilder, data: Calibration, latency: Latency
+) -> Problem:
+    """The problem with 2:4 formats where the device measured that they pay."""
+    sizes = latency.sizes
+    paying = [
+        [
+            f
+            for f in losses
+            if f"{f}{SPARSE}" in latency.formats(b)
+            and latency.block_us(b, f, sizes) >= SPARSE_PAYS * latency.block_us(b, f"{f}{SPARSE}", sizes)
+        ]
+        for b, losses in enumerate(problem.format_loss)
+    ]
+    own = sparse_losses(gpu.network, builder, data, [b for b, formats in enumerate(paying) if formats])
+    return replace(
+        problem,
+        format_loss=tuple(
+            dict(losses) | {f"{f}{SPARSE}": losses[f] + own[b] for f in paying[b]}
+            for b, losses in enumerate(problem.format_loss)
+        ),
+    )
+
+
+def allowed_us(goal: Goal, baseline_us: float, margin: float) -> float:
+    """What the prediction may say so that the device keeps the budget although the prediction is off."""
+    budget_us = goal.budget_us(baseline_us)
+    return float("inf") if budget_us is None else budget_us / margin
+
+
+def _check_reachable(gpu: GpuNetwork, latency: Latency, goal: Goal, baseline_us: float) -> None:
+    """Refuse a budget that nothing can meet before any work is done for it.
+
+    Raises:
+        BudgetError: the text says what can be met.
+    """
+    if not goal.has_budget:
+        return
+    blocks: Sequence[int] = range(len(gpu.network.blocks))
+    free = Problem(
+        latency,
+        gpu.levels,
+        tuple(np.zeros(len(v)) for v in gpu.levels),
+        tuple(dict.fromkeys(latency.formats(b), 0.0) for b in blocks),
+    )
+    margin = 1 + latency.error
+    least_us, most_us = fastest(free).latency_us, allowed_us(goal, baseline_us, margin)
+    if least_us > most_us:
+        raise BudgetError(
+            f"the budget of {most_us * margin / 1e3:.3f} ms can't be met: with the profile's error as margin "
+            f"{most_us / 1e3:.3f} ms may be predicted, and the fastest network is predicted to take "
+            f"{least_us / 1e3:.3f} ms, {baseline_us / least_us:.2f}x as fast as the original "
+            f"({baseline_us / 1e3:.3f} ms); --latency-ms {np.ceil(least_us * margin) / 1e3:.3f} can be met"
+        )

@@ -1,0 +1,149 @@
+"""Latency of a network on a GPU that was measured there: the analytic model's stairs, with the device's own heights.
+
+    T(w, f) = correction * ( sum_b  a[b, f] * launch + c[b, f] * analytic_b(w, f)  +  conversions  +  call )
+
+The analytic model knows where the stairs are (alignment, tiles, waves); how high they are, tells the device. ``a`` and
+``c`` are non-negative (Lawson & Hanson 1974), so what is predicted never rises when an aligned width shrinks, and few
+measurements are enough: where nothing speaks against it, a launch is as many times slower than thought as the whole
+network is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeprune.analyticmodel import AnalyticModel
+from edgeprune.latency import Edge, Format
+from edgeprune.widths import Widths
+
+PRIOR_WEIGHT = 0.3
+"""Weight of the network's own ratio against one measurement of a launch."""
+
+_LEAST_SHARE = 0.25
+"""Below this share of what was expected a time is known no better, in relative terms: it drowns in the profiler."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One measured network: widths of shape (groups,), a format and microseconds per launch, and of an inference."""
+
+    widths: Widths
+    formats: tuple[Format, ...]
+    launch_us: tuple[float, ...]
+    total_us: float
+
+
+@dataclass(frozen=True, eq=False)
+class MeasuredModel:
+    """Fitted heights of one network's launches on one device.
+
+    Attributes:
+        analytic: where the stairs are.
+        heights: (launch, format) -> a and c; a format that a launch was not measured in is not offered.
+        call_base_us: microseconds of an inference besides its launches.
+        error: median relative error on whole networks that were left out of the fit, as a fraction.
+        correction: factor on everything, learnt from whole-network measurements.
+    """
+
+    analytic: AnalyticModel
+    heights: Mapping[tuple[int, Format], tuple[float, float]]
+    call_base_us: float
+    error: float
+    correction: float = 1.0
+    _offered: dict[int, tuple[Format, ...]] = field(default_factory=dict, repr=False)
+
+    @property
+    def edges(self) -> tuple[Edge, ...]:
+        """Pairs of launches that read the same computed tensor."""
+        return self.analytic.edges
+
+    @property
+    def sizes(self) -> Widths:
+        """Units of every group in the dense network, shape (groups,)."""
+        return self.analytic.sizes
+
+    @property
+    def block_groups(self) -> tuple[frozenset[int], ...]:
+        """Per launch, the groups whose widths its time depends on."""
+        return self.analytic.block_groups
+
+    @property
+    def call_us(self) -> float:
+        """Microseconds of an inference besides its launches."""
+        return self.correction * self.call_base_us
+
+    def formats(self, block: int) -> tuple[Format, ...]:
+        """Formats that the launch was measured in."""
+        if block not in self._offered:
+            self._offered[block] = tuple(f for f in self.analytic.formats(block) if (block, f) in self.heights)
+        return self._offered[block]
+
+    def block_us(self, block: int, fmt: Format, widths: Widths) -> float:
+        """Time of one launch, microseconds."""
+        fixed, proportional = self.heights[block, fmt]
+        analytic = self.analytic.block_us(block, fmt, widths)
+        return self.correction * (fixed * self.analytic.device.launch_us + proportional * analytic)
+
+    def edge_us(self, edge: Edge, writer: Format, reader: Format, widths: Widths) -> float:
+        """Cost of converting a tensor that one launch reads in integers and another in float, microseconds."""
+        return self.correction * self.analytic.edge_us(edge, writer, reader, widths)
+
+    def total_us(self, widths: Widths, formats: Sequence[Format]) -> float:
+        """Predicted time of the network, microseconds."""
+        blocks = sum(self.block_us(b, f, widths) for b, f in enumerate(formats))
+        edges = sum(self.edge_us(e, formats[e.writer], formats[e.reader], widths) for e in self.edges)
+        return blocks + edges + self.call_us
+
+    def corrected(self, factor: float) -> MeasuredModel:
+        """The same model with every time multiplied by ``factor``: how a measurement is fed back."""
+        return replace(self, correction=self.correction * factor)
+
+
+def fit_measured(analytic: AnalyticModel, samples: Sequence[Sample]) -> MeasuredModel:
+    """The model that explains the samples; its error is that on samples that were left out.
+
+    Args:
+        analytic: of the same network on the same device; with a correction of 1.
+        samples: of the network, at least one.
+    """
+    model = _fit(analytic, samples)
+    errors = []
+    for i, left_out in enumerate(samples):
+        rest = [s for k, s in enumerate(samples) if k != i]
+        known = {(b, f) for s in rest for b, f in enumerate(s.formats)}
+        if all((b, f) in known for b, f in enumerate(left_out.formats)):
+            predicted = _fit(analytic, rest).total_us(left_out.widths, left_out.formats)
+            errors.append(abs(predicted / left_out.total_us - 1))
+    return replace(model, error=float(np.median(errors)) if errors else model.error)
+
+
+def _fit(analytic: AnalyticModel, samples: Sequence[Sample]) -> MeasuredModel:
+    expected = [[analytic.block_us(b, f, s.widths) for b, f in enumerate(s.formats)] for s in samples]
+    ratio = float(np.median([sum(s.launch_us) / sum(e) for s, e in zip(samples, expected, strict=True)]))
+    rows: dict[tuple[int, Format], list[tuple[float, float]]] = {}
+    for s, mine in zip(samples, expected, strict=True):
+        for b, (f, us, analytic_us) in enumerate(zip(s.formats, s.launch_us, mine, strict=True)):
+            rows.setdefault((b, f), []).append((analytic_us, us))
+    launch_us = analytic.device.launch_us
+    heights = {key: _heights(np.array(pairs), launch_us, ratio) for key, pairs in rows.items()}
+    call_us = float(np.median([max(0.0, s.total_us - sum(s.launch_us)) for s in samples]))
+    model = MeasuredModel(analytic, heights, call_us, 0.0)
+    fitted = [abs(model.total_us(s.widths, s.formats) / s.total_us - 1) for s in samples]
+    return replace(model, error=float(np.median(fitted)))
+
+
+def _heights(pairs: NDArray[np.float64], launch_us: float, ratio: float) -> tuple[float, float]:
+    """Non-negative (a, c) of least relative error, drawn to (0, ratio); ``pairs``: shape (n, 2), analytic, measured."""
+    from scipy.optimize import nnls
+
+    analytic_us, us = pairs[:, 0], pairs[:, 1]
+    scale = np.maximum(us, _LEAST_SHARE * ratio * analytic_us)
+    typical_us = float(np.mean(analytic_us))
+    prior = np.sqrt(PRIOR_WEIGHT) * np.diag([launch_us / (ratio * typical_us), 1 / ratio])
+    a = np.vstack([np.stack([np.full(len(us), launch_us), analytic_us], axis=1) / scale[:, None], prior])
+    solution, _ = nnls(a, np.concatenate([us / scale, np.sqrt(PRIOR_WEIGHT) * np.array([0.0, 1.0])]))
+    return float(solution[0]), float(solution[1])
