@@ -4,22 +4,25 @@ At most two of every four consecutive *input channels* are non-zero, for each ou
 Channels of a convolution come in the order of its weight; rows of a matrix product's weight are its input channels.
 What stays is refitted to the layer's own outputs on calibration data, the bias takes up what is left of their mean.
 
+Where the order of channels is free, one that loses less comes first (`edgeprune.passes.permute_channels`).
+
 Requires a canonical float model. Ensures that the named layers, and they alone, have 2:4 weights, that zeros outlive
 rounding to int8 (a zero is a zero on every symmetric grid), and that all names and shapes stay.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
 
-from edgeprune import graph as graphs
 from edgeprune.calibrate import Calibration
 from edgeprune.columns import Grid
 from edgeprune.errors import PassError
+from edgeprune.groups import Group
 from edgeprune.linear import Floats, Linear, find_linears, weights_read_once
+from edgeprune.passes.permute_channels import permute_channels
 from edgeprune.passes.qdq import Refused, quantize_weight
 from edgeprune.passes.set_weights import has_bias, layer_bias, layer_matrix, set_weights
 from edgeprune.secondmoments import InputMoments, input_moments
@@ -57,6 +60,7 @@ def sparsify(
     *,
     method: Method = "sparsegpt",
     int8: bool = False,
+    groups: Collection[Group] = (),
     threads: int = 1,
 ) -> ir.Model:
     """A copy of the model in which the named layers have 2:4 weights.
@@ -67,6 +71,7 @@ def sparsify(
         calibration: samples; only ``magnitude`` does without.
         method: how zeros are chosen; see `edgeprune.twofour`.
         int8: round what stays to the int8 grid of each output channel, in the same pass.
+        groups: groups of the model's analysis whose channels may be reordered first, so that less is lost.
         threads: of onnxruntime.
 
     Raises:
@@ -83,7 +88,7 @@ def sparsify(
             raise PassError(f"sparsify: the model has no node {name!r}")
         if not eligible[name]:
             raise PassError(f"sparsify: node {name!r} cannot be 2:4: {eligible[name]}")
-    copy = graphs.clone(model)
+    copy = permute_channels(model, groups, nodes, _variances(model, nodes, calibration, threads) if groups else None)
     linears = find_linears(copy)
     for layer, moments in _with_moments(copy, [linears[n] for n in dict.fromkeys(nodes)], calibration, threads):
         _sparsify_layer(copy, layer, moments, method, int8)
@@ -105,6 +110,15 @@ def check_two_of_four(model: ir.Model, nodes: Sequence[str]) -> None:
         integers, _, _ = quantize_weight(matrix, 0)
         if not (is_two_of_four(matrix) and is_two_of_four(integers)):
             raise PassError(f"sparsify: the weights of node {name!r} are not 2:4 along input channels")
+
+
+def _variances(
+    model: ir.Model, nodes: Collection[str], calibration: Calibration | None, threads: int
+) -> dict[str, InputMoments]:
+    if calibration is None:
+        return {}
+    layers = [layer for name, layer in find_linears(model).items() if name in nodes]
+    return {layer.node: m for layer, m in input_moments(model, layers, calibration, most_features=0, threads=threads)}
 
 
 def _with_moments(
