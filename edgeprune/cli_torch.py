@@ -68,9 +68,7 @@ def export(
     if as_json:
         support.print_json(done.to_json())
         return
-    for sentence in done.notes if shown.verbose else ():
-        click.echo(f"note: {sentence}")
-    click.echo(done.summary())
+    _tell(done.summary(), done.notes, shown)
 
 
 @click.command()
@@ -79,10 +77,10 @@ def export(
 @click.option("-o", "--out", type=FILE, metavar="FILE", help="The cut checkpoint [default: CHECKPOINT.pruned.pt].")
 @click.option(
     "--weights",
-    type=click.Choice(["checkpoint", "compiled"]),
-    default="checkpoint",
+    type=click.Choice(["auto", "checkpoint", "compiled"]),
+    default="auto",
     show_default=True,
-    help="Values: the checkpoint's own, or those the compile refitted where they can be carried over.",
+    help="Values: the checkpoint's own, or what the compile refitted; auto takes this where model.onnx is float.",
 )
 @click.option(
     "--module", "module_spec", type=SOURCE, metavar="FILE.PY:FUNCTION", help="The model: cut it too, check it."
@@ -109,6 +107,11 @@ def apply(
     if as_json:
         support.print_json(done.to_json())
         return
-    for sentence in done.notes if shown.verbose else ():
-        click.echo(f"note: {sentence}")
-    click.echo(done.summary())
+    _tell(done.summary(), done.notes, shown)
+
+
+def _tell(summary: str, notes: tuple[str, ...], shown: Shown) -> None:
+    if not shown.quiet:
+        for sentence in notes:
+            click.echo(f"note: {sentence}", err=True)
+    click.echo(summary)

@@ -125,3 +125,34 @@ def _writing_to(path: Path, *places: Path) -> Iterator[None]:
         if not (ours or error.errno in _DISK_FULL):
             raise
         raise UsageError(f"cannot write {str(path)!r}: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def output_file(file: Path, *, force: bool = False) -> Iterator[Path]:
+    """A name beside ``file`` to write to, which becomes ``file`` when the context ends without an error.
+
+    Raises:
+        UsageError: ``file`` exists and ``force`` is not given; the disk is full, or the place can't be written to.
+    """
+    check_file(file, force=force)
+    fresh = _beside(file)
+    with _writing_to(file, fresh):
+        try:
+            yield fresh
+            fresh.replace(file)
+        finally:
+            fresh.unlink(missing_ok=True)
+
+
+def check_file(file: Path, *, force: bool) -> None:
+    """Refuse an output file that can't be written at the end, before the work begins.
+
+    Raises:
+        UsageError: it exists and ``force`` is not given, or is no file; or its folder is not there.
+    """
+    if file.is_dir():
+        raise UsageError(f"the output {str(file)!r} is a folder")
+    if os.path.lexists(file) and not force:
+        raise UsageError(f"the output file {str(file)!r} exists; --force replaces it")
+    if not file.absolute().parent.is_dir():
+        raise UsageError(f"the folder of the output file {str(file)!r} does not exist")

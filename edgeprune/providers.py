@@ -61,11 +61,11 @@ def try_provider(name: str) -> Trial:
         return Trial(name, bool(answer["works"]), str(answer["detail"]))
     said = done.stderr.decode(errors="replace").strip().splitlines()
     how = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
-    return Trial(name, False, f"it crashed ({how}){': ' + said[-1] if said else ''}")
+    return Trial(name, False, f"it failed ({how}){': ' + said[-1] if said else ''}")
 
 
 def run_tiny_model(name: str) -> Trial:
-    """Run the tiny model on a provider, in this process."""
+    """Run the tiny model on a provider, in this process; whatever the provider raises comes through."""
     import numpy as np
     import onnx.parser
     import onnxruntime as ort
@@ -81,20 +81,17 @@ def run_tiny_model(name: str) -> Trial:
         options.log_severity_level = 4
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "trace")
-        try:
-            session = ort.InferenceSession(model, options, providers=[name])
-            session.disable_fallback()
-            (found,) = session.run(None, feeds)
-        except Exception as error:  # whatever a provider's native code raises is the answer
-            return Trial(name, False, " ".join(str(error).split())[:200])
+        session = ort.InferenceSession(model, options, providers=[name])
+        session.disable_fallback()
+        (found,) = session.run(None, feeds)
         trace = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     used = {event["args"]["provider"] for event in trace if event.get("args", {}).get("provider")}
     if name not in used:
         return Trial(name, False, f"it is listed, but {' and '.join(sorted(used)) or 'nothing'} ran the model instead")
     (wanted,) = ort.InferenceSession(model, providers=["CPUExecutionProvider"]).run(None, feeds)
-    error = float(np.abs(found - wanted).max() / np.abs(wanted).max())
-    if not error <= _TOLERANCE:
-        return Trial(name, False, f"its result is wrong by {error:.2g} of the largest value")
+    deviation = float(np.abs(found - wanted).max() / np.abs(wanted).max())
+    if not deviation <= _TOLERANCE:
+        return Trial(name, False, f"its result is wrong by {deviation:.2g} of the largest value")
     return Trial(name, True, "ran a convolution, and its result is right")
 
 

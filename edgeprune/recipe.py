@@ -112,9 +112,10 @@ def _of_toml(text: str, file: Path) -> Mapping[str, Any]:
     else:
         import tomli as tomllib
     try:
-        return tomllib.loads(text)
+        found: Mapping[str, Any] = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"recipe {file} is not TOML: {error}") from error
+    return found
 
 
 def _of_report(text: str, file: Path) -> Mapping[str, Any]:

@@ -28,7 +28,7 @@ def test_a_crash_is_an_answer(monkeypatch: pytest.MonkeyPatch):
         return subprocess.CompletedProcess([], -11, b"", b"no driver\n")
 
     monkeypatch.setattr(subprocess, "run", crashed)
-    assert try_provider("CUDAExecutionProvider").detail == "it crashed (signal 11): no driver"
+    assert try_provider("CUDAExecutionProvider").detail == "it failed (signal 11): no driver"
 
 
 def test_silence_is_an_answer(monkeypatch: pytest.MonkeyPatch):
