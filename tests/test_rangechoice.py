@@ -1,0 +1,52 @@
+"""Ranges are chosen by what they do behind the weights that read them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from edgeprune.calibrate import open_calibration
+from edgeprune.rangechoice import choose_ranges, quantized
+from edgeprune.ranges import CALIBRATORS, Range, choose_range, histograms
+from tests.passes.models import parse, random
+
+TEXT = "net (float[n,16] x) => (float[n,4] y) { y = MatMul(x, w) }"
+
+
+def chosen(weight_of_outliers: float, folder: Path) -> tuple[Range, Range]:
+    """The range by its readers, and by its own error, of data whose last feature alone has rare, huge values."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((4096, 16)).astype(np.float32)
+    x[:3, -1] = 60.0
+    np.savez(folder / "x.npz", x=x)
+    weight = random(16, 4, seed=1)
+    weight[-1] = weight_of_outliers
+    model: ir.Model = parse(TEXT, w=weight)
+    data = open_calibration(str(folder / "x.npz"), model)
+    counted = histograms(model, ["x"], data)
+    return choose_ranges(model, counted, data)["x"], choose_range(counted["x"])
+
+
+def test_outliers_that_no_weight_reads_are_clipped(tmp_path: Path) -> None:
+    found, alone = chosen(0.0, tmp_path)
+    assert found.high < 20
+    assert alone.high > 55
+
+
+def test_outliers_that_weights_read_are_kept(tmp_path: Path) -> None:
+    found, _ = chosen(3.0, tmp_path)
+    assert found.high > 55
+    assert found.calibrator in CALIBRATORS
+
+
+@pytest.mark.parametrize(("low", "high"), [(-1.0, 2.0), (0.0, 3.0), (-2.0, 0.0)])
+def test_rounding_keeps_zero_and_stays_within_half_a_step(low: float, high: float) -> None:
+    x = np.linspace(low, high, 501, dtype=np.float32)
+    found = quantized(x, low, high)
+    step = (high - low) / 255
+    assert quantized(np.zeros(3, np.float32), low, high).tolist() == [0, 0, 0]
+    assert np.abs(found - x).max() <= 0.51 * step + 0.5 * step  # the zero point is rounded, too
+    assert len(np.unique(found)) <= 256
