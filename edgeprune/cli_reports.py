@@ -10,55 +10,92 @@ from edgeprune import cli_options as options
 from edgeprune import cli_support as support
 from edgeprune.cli_options import FILE, POSITIVE
 from edgeprune.cli_support import Shown
+from edgeprune.errors import UsageError
+
+GATE_FAILED = 1
+UNRELIABLE = 6
 
 
 @click.command()
 @click.argument("report", type=FILE)
 @click.option("--max-latency-ms", type=POSITIVE, metavar="X", help="Largest median latency of the result.")
 @click.option("--max-drop", type=click.FloatRange(min=0), metavar="D", help="Largest drop in accuracy, in points.")
-@click.option("--baseline", type=FILE, metavar="REPORT", help="An older report to compare the latency with.")
+@click.option(
+    "--baseline",
+    type=FILE,
+    metavar="PATH",
+    help="An older report to compare the latency with; or a folder of them, kept as MODEL.TARGET.json.",
+)
+@click.option("--update-baseline", is_flag=True, help="Keep REPORT as the --baseline from now on, if it passes.")
 @click.option("--max-regression", metavar="5%", callback=options.parse_fraction, help="Largest growth since then [5%].")
 @click.option(
     "--noise", metavar="1%", default="1%", callback=options.parse_fraction, help="How much latency varies between runs."
 )
 @click.option("--markdown", type=FILE, metavar="FILE", help="Write the summary as Markdown.")
 @click.option("--junit", type=FILE, metavar="FILE", help="Write it as JUnit XML.")
+@click.option("--github", is_flag=True, help="In a GitHub job: annotations, the job's summary, and the step's outputs.")
+@click.option("--require-reliable", is_flag=True, help="Leave with exit code 6 if a check is unreliable.")
+@options.json_option
 @support.say_how_much
 def gate(
     report: Path,
     max_latency_ms: float | None,
     max_drop: float | None,
     baseline: Path | None,
+    update_baseline: bool,
     max_regression: float | None,
     noise: float,
     markdown: Path | None,
     junit: Path | None,
+    github: bool,
+    require_reliable: bool,
+    as_json: bool,
     shown: Shown,
 ) -> int:
-    """Hold REPORT (a report.json or its folder) against limits: exit code 0 if it keeps them, 1 if it surely fails."""
+    """Hold REPORT (a report.json or its folder) against limits: exit code 0 if it keeps them, 1 if it surely fails.
+
+    A check that would fail on a machine that was not itself, such as a throttled one, is unreliable: that is exit code
+    0, or 6 under --require-reliable, and never 1.
+    """
+    from edgeprune.baselines import find_baseline, keep_baseline
     from edgeprune.gate import DEFAULT_REGRESSION
     from edgeprune.gate import gate as judge
     from edgeprune.output import write_text
     from edgeprune.report.model import Report
 
-    if baseline is not None and max_regression is None:
-        max_regression = DEFAULT_REGRESSION
+    found = Report.load(report)
+    if update_baseline and baseline is None:
+        raise UsageError("--update-baseline needs --baseline, the place to keep it")
+    older = None if baseline is None else find_baseline(baseline, found, missing_ok=update_baseline)
+    if baseline is not None:
+        max_regression = None if older is None else DEFAULT_REGRESSION if max_regression is None else max_regression
     result = judge(
-        Report.load(report),
+        found,
         max_latency_ms=max_latency_ms,
         max_drop=max_drop,
-        baseline=None if baseline is None else Report.load(baseline),
+        baseline=older,
         max_regression=max_regression,
         session_noise=noise,
+        anything=update_baseline,
     )
     if markdown is not None:
         write_text(markdown, result.to_markdown())
     if junit is not None:
         write_text(junit, result.to_junit())
-    if not shown.quiet:
+    if as_json:
+        support.print_json(result.to_json())
+    elif not shown.quiet:
         for check in result.checks:
-            click.echo(f"{check.verdict:6} {check.name} {check.value}, limit {check.limit}: {check.detail}")
-    return 0 if result.passed else 1
+            click.echo(str(check))
+    if github:
+        from edgeprune.github import report_to_job
+
+        report_to_job(result, found)
+    if update_baseline and baseline is not None and result.verdict == "passed":
+        click.echo(f"baseline kept in {keep_baseline(baseline, found)}", err=True)
+    if not result.passed:
+        return GATE_FAILED
+    return UNRELIABLE if require_reliable and result.verdict == "unreliable" else 0
 
 
 @click.command("report")

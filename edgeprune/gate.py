@@ -8,17 +8,21 @@ the blocks within each agree (memory layout, clocks, neighbours), which no singl
 A regression compares two reports. When both measured the same original model on the same device and runtime, that model
 is the yardstick: what is compared is the latency relative to the original's, measured in turns with it, so that a
 machine that is slower today does not count as a slower model.
+
+A machine that was not itself (a throttled clock, busy neighbours: see `drift`) fails nothing: a check that would fail
+is then *unreliable*, which says that it has to be measured again.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import NormalDist
 from typing import Literal
 from xml.etree import ElementTree
 
 from edgeprune.bench import Measurement
+from edgeprune.drift import disturbance, slower_machine
 from edgeprune.errors import UsageError
 from edgeprune.intervals import CONFIDENCE
 from edgeprune.report.model import Latency, Report
@@ -27,6 +31,8 @@ SESSION_NOISE = 0.01
 """Standard deviation of a median from one run to the next, as a fraction of it."""
 
 DEFAULT_REGRESSION = 0.05
+
+Verdict = Literal["pass", "fail", "unsure", "unreliable"]
 
 _HALF_WIDTH_SIGMAS = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
 
@@ -39,15 +45,20 @@ class Check:
         name: What is limited: ``latency``, ``accuracy drop`` or ``latency regression``.
         value: The figure, with its unit.
         limit: The limit, with its unit.
-        verdict: ``pass``; ``fail``; or ``unsure``, which passes: beyond the limit, but perhaps only by noise.
+        verdict: ``pass``; ``fail``; ``unsure``, which passes: beyond the limit, but perhaps only by noise; or
+            ``unreliable``: beyond the limit, measured on a machine that was not itself.
         detail: How sure that is, as a sentence.
     """
 
     name: str
     value: str
     limit: str
-    verdict: Literal["pass", "fail", "unsure"]
+    verdict: Verdict
     detail: str
+
+    def __str__(self) -> str:
+        """One line of a log."""
+        return f"{self.verdict:10} {self.name} {self.value}, limit {self.limit}: {self.detail}"
 
 
 @dataclass(frozen=True)
@@ -58,29 +69,47 @@ class Gate:
 
     @property
     def passed(self) -> bool:
-        """Whether no limit is surely broken."""
+        """Whether no limit is surely broken; an unreliable one is not."""
         return all(check.verdict != "fail" for check in self.checks)
+
+    @property
+    def verdict(self) -> Literal["passed", "failed", "unreliable"]:
+        """What the gate comes to."""
+        if not self.passed:
+            return "failed"
+        return "unreliable" if any(check.verdict == "unreliable" for check in self.checks) else "passed"
+
+    def to_json(self) -> dict[str, object]:
+        """What ``--json`` prints."""
+        return {"verdict": self.verdict, "checks": [asdict(check) for check in self.checks]}
 
     def to_markdown(self) -> str:
         """A table for a pull request or a job's summary."""
         cells = [(c.name, c.value, c.limit, c.verdict, c.detail) for c in self.checks]
         rows = [f"| {' | '.join(text.replace('|', chr(92) + '|') for text in row)} |" for row in cells]
-        heading = f"### edgeprune gate: {'passed' if self.passed else 'failed'}"
+        heading = f"### edgeprune gate: {self.verdict}"
         return "\n".join(
             [heading, "", "| check | value | limit | verdict | |", "| --- | --- | --- | --- | --- |", *rows, ""]
         )
 
     def to_junit(self) -> str:
         """JUnit XML, one test case a check."""
-        failures = sum(check.verdict == "fail" for check in self.checks)
+        verdicts = [check.verdict for check in self.checks]
         suite = ElementTree.Element(
-            "testsuite", name="edgeprune gate", tests=str(len(self.checks)), failures=str(failures), errors="0"
+            "testsuite",
+            name="edgeprune gate",
+            tests=str(len(verdicts)),
+            failures=str(verdicts.count("fail")),
+            errors="0",
+            skipped=str(verdicts.count("unreliable")),
         )
         for check in self.checks:
             case = ElementTree.SubElement(suite, "testcase", classname="edgeprune.gate", name=check.name)
             summary = f"{check.value}, limit {check.limit}: {check.detail}"
             if check.verdict == "fail":
                 ElementTree.SubElement(case, "failure", message=summary)
+            if check.verdict == "unreliable":
+                ElementTree.SubElement(case, "skipped", message=summary)
             ElementTree.SubElement(case, "system-out").text = summary
         ElementTree.indent(suite)
         return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
@@ -94,6 +123,7 @@ def gate(
     baseline: Report | None = None,
     max_regression: float | None = None,
     session_noise: float = SESSION_NOISE,
+    anything: bool = False,
 ) -> Gate:
     """Hold a report against limits.
 
@@ -104,6 +134,7 @@ def gate(
         baseline: An older report.
         max_regression: Largest growth in latency since ``baseline``, as a fraction (0.05: 5%).
         session_noise: Standard deviation of a median from one run to the next, as a fraction.
+        anything: No limit at all will do, as for a first baseline.
 
     Raises:
         UsageError: There is no limit; the report lacks the figure that is limited; the two reports can't be compared.
@@ -112,22 +143,36 @@ def gate(
         raise UsageError("a regression needs both --baseline and --max-regression")
     checks = []
     if max_latency_ms is not None:
-        checks.append(_check_latency(_measured(report, "the report"), max_latency_ms, session_noise))
+        latency = _measured(report, "the report")
+        older = None if baseline is None or not _same_model(report, baseline) else baseline.latency
+        checks.append(_check_latency(latency, max_latency_ms, session_noise, older))
     if max_drop is not None:
         checks.append(_check_drop(report, max_drop))
     if baseline is not None and max_regression is not None:
         checks.append(_check_regression(report, baseline, max_regression, session_noise))
-    if not checks:
+    if not checks and not anything:
         raise UsageError("nothing to check: give --max-latency-ms, --max-drop or --baseline")
     return Gate(tuple(checks))
 
 
-def _check_latency(latency: Latency, limit_ms: float, session_noise: float) -> Check:
+def _same_model(report: Report, other: Report) -> bool:
+    return report.model.sha256 == other.model.sha256
+
+
+def _unless(disturbed: str | None, verdict: Verdict, detail: str) -> tuple[Verdict, str]:
+    """A failure on a machine that was not itself is none, and says so."""
+    if disturbed is None or verdict != "fail":
+        return verdict, detail
+    return "unreliable", f"beyond the limit, but {disturbed}: measure again"
+
+
+def _check_latency(latency: Latency, limit_ms: float, session_noise: float, older: Latency | None) -> Check:
     if limit_ms <= 0:
         raise UsageError(f"--max-latency-ms must be positive, not {limit_ms:g}")
     result = latency.result
     sigma = math.hypot(_sigma(result.ci_low_ms, result.ci_high_ms), session_noise)
-    verdict, detail = _judge(math.log(result.median_ms / limit_ms), sigma)
+    disturbed = disturbance(latency) or (None if older is None else slower_machine(latency, older))
+    verdict, detail = _unless(disturbed, *_judge(math.log(result.median_ms / limit_ms), sigma))
     return Check("latency", f"{result.median_ms:.4g} ms", f"{limit_ms:g} ms", verdict, detail)
 
 
@@ -159,19 +204,19 @@ def _check_regression(report: Report, baseline: Report, limit: float, session_no
     growth_log = math.log(new.result.median_ms / old.result.median_ms)
     spreads = [_sigma(m.ci_low_ms, m.ci_high_ms) for m in (new.result, old.result)]
     yardstick = ""
-    if report.model.sha256 == baseline.model.sha256 and new.runtime == old.runtime:
+    if _same_model(report, baseline) and new.runtime == old.runtime:
         growth_log -= math.log(new.baseline.median_ms / old.baseline.median_ms)
         spreads = [_sigma(latency.speedup.ci_low, latency.speedup.ci_high) for latency in (new, old)]
         yardstick = ", relative to the original model's latency in the same run"
     elif new.runtime != old.runtime:
         yardstick = f", {old.runtime} against {new.runtime}"
     sigma = math.hypot(*spreads, session_noise, session_noise)
-    verdict, detail = _judge(growth_log - math.log1p(limit), sigma)
+    verdict, detail = _unless(disturbance(new) or disturbance(old), *_judge(growth_log - math.log1p(limit), sigma))
     value = f"{math.expm1(growth_log):+.1%}"
     return Check("latency regression", value, f"{limit:+.1%}", verdict, detail + yardstick)
 
 
-def _judge(excess_log: float, sigma: float) -> tuple[Literal["pass", "fail", "unsure"], str]:
+def _judge(excess_log: float, sigma: float) -> tuple[Verdict, str]:
     """Verdict on a figure whose logarithm is ``excess_log`` above its limit's, with standard deviation ``sigma``."""
     sure_beyond = NormalDist(0, sigma).cdf(excess_log) if sigma > 0 else float(excess_log > 0)
     if sure_beyond >= CONFIDENCE:

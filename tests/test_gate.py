@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import dataclasses
 import random
 from xml.etree import ElementTree
 
 import pytest
 
+from edgeprune.bench import Measurement
 from edgeprune.errors import UsageError
 from edgeprune.gate import Gate, gate
 from edgeprune.report.model import Accuracy, ModelFile, Report
@@ -143,3 +145,50 @@ def test_junit_counts_failures():
     suite = ElementTree.fromstring(gate(report(), max_latency_ms=1.0, max_drop=1).to_junit())
     assert (suite.get("tests"), suite.get("failures")) == ("2", "1")
     assert [case.find("failure") is not None for case in suite] == [True, False]
+
+
+def throttled(factor: float, drift: float) -> Report:
+    """The report of a result slower by a factor, on a machine that becomes slower by ``drift`` while it measures."""
+    found = slower(factor)
+    assert found.latency is not None
+
+    def heated(m: Measurement) -> Measurement:
+        blocks = tuple(ms * (1 + drift * i / (len(m.blocks_ms) - 1)) for i, ms in enumerate(m.blocks_ms))
+        return dataclasses.replace(m, blocks_ms=blocks)
+
+    warm = dataclasses.replace(
+        found.latency, baseline=heated(found.latency.baseline), result=heated(found.latency.result)
+    )
+    return dataclasses.replace(found, latency=warm)
+
+
+def test_a_throttled_machine_is_unreliable_and_never_fails():
+    found = gate(throttled(1.3, 0.3), max_latency_ms=2.0, baseline=slower(1.0, seed=50), max_regression=0.05)
+    assert [c.verdict for c in found.checks] == ["unreliable", "unreliable"]
+    assert "slower while it was measured, as under a changing clock: measure again" in found.checks[0].detail
+    assert found.passed
+    assert found.verdict == "unreliable"
+    assert "gate: unreliable" in found.to_markdown()
+    suite = ElementTree.fromstring(found.to_junit())
+    assert (suite.get("failures"), suite.get("skipped")) == ("0", "2")
+    assert len(list(suite.iter("skipped"))) == 2
+
+
+def test_a_throttled_machine_passes_what_it_passes():
+    assert verdict(gate(throttled(1.0, 0.3), max_latency_ms=4.0)) == "pass"
+
+
+def test_a_small_drift_is_no_excuse():
+    assert verdict(gate(throttled(1.3, 0.03), max_latency_ms=2.0)) == "fail"
+
+
+def test_a_machine_slower_than_at_the_baseline_cannot_fail_an_absolute_limit():
+    slow = slower(1.0, original=1.3)
+    assert verdict(gate(slow, max_latency_ms=2.2)) == "fail"
+    checks = gate(slow, max_latency_ms=2.2, baseline=slower(1.0, seed=50), max_regression=0.05).checks
+    assert [c.verdict for c in checks] == ["unreliable", "pass"]
+    assert "the unchanged original is 30% slower than when the baseline was measured" in checks[0].detail
+
+
+def test_a_drop_in_accuracy_fails_on_any_machine():
+    assert verdict(gate(throttled(1.0, 0.3), max_drop=0.1)) == "fail"
