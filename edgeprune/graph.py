@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 EXTERNAL_DATA_BYTES = 1_900_000_000
 """Weights above this go to a file of their own: a protobuf may not exceed 2 GiB."""
 
+_KEPT_OUTSIDE_BYTES = 256_000_000
+"""Weights from a file of their own go to one again above this: a protobuf takes thrice the memory to write."""
+
 _PLAIN = frozenset({"FLOAT", "FLOAT16", "DOUBLE", "INT8", "UINT8", "INT32", "INT64"})
 """Types that numpy has, and whose weights may travel apart from the model."""
 
@@ -78,13 +81,15 @@ def save(model: ir.Model, path: str | PathLike[str], *, external_data: bool | No
     Args:
         model: the model; it is not changed.
         path: the file to write. External data goes beside it, to ``<name>.data``.
-        external_data: whether weights go to a file of their own; by default only when they exceed 1.9 GB.
+        external_data: whether weights go to a file of their own; by default when they exceed 1.9 GB, or 256 MB
+            where they come from such a file.
 
     Raises:
         UsageError: if the disk is full or the folder cannot be written to; nothing half-written stays.
     """
     target = Path(path).absolute()
-    outside = weight_bytes(model) > EXTERNAL_DATA_BYTES if external_data is None else external_data
+    limit_bytes = _KEPT_OUTSIDE_BYTES if _from_file(model) else EXTERNAL_DATA_BYTES
+    outside = weight_bytes(model) > limit_bytes if external_data is None else external_data
     try:
         with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
             written = Path(folder) / target.name
@@ -140,6 +145,24 @@ def to_bytes_and_weights(model: ir.Model, larger_than_bytes: int) -> tuple[bytes
             for value, tensor in held.values():
                 value.const_value = tensor
     return data, {name: tensor.numpy() for name, (_, tensor) in held.items()}
+
+
+def to_references(model: ir.Model) -> tuple[bytes, Path]:
+    """Serialize a model whose large weights stay in their files, for an onnxruntime session that maps them.
+
+    Returns:
+        The model, and the folder that its external data lies in.
+
+    Raises:
+        ModelError: if it has external data in several folders or none, or the other weights do not fit in a protobuf.
+    """
+    tensors = [value.const_value for value in _initializers(model) if value.const_value is not None]
+    folders = {Path(tensor.base_dir) for tensor in tensors if isinstance(tensor, ir.ExternalTensor)}
+    inside_bytes = sum(tensor.nbytes for tensor in tensors if not isinstance(tensor, ir.ExternalTensor))
+    if len(folders) != 1 or inside_bytes > EXTERNAL_DATA_BYTES:
+        raise ModelError("the model's weights do not lie in one folder")
+    data: bytes = ir.to_proto(model).SerializeToString()
+    return data, folders.pop()
 
 
 def clone(model: ir.Model) -> ir.Model:
@@ -225,6 +248,11 @@ def _bound(dim: int | ir.SymbolicDim, bindings: Mapping[str, int]) -> int | ir.S
 def _initializers(model: ir.Model) -> Iterator[ir.Value]:
     for graph in model.graphs():
         yield from graph.initializers.values()
+
+
+def _from_file(model: ir.Model) -> bool:
+    """Whether weights lie in a file of their own, or will be computed from what does when they are written."""
+    return any(isinstance(value.const_value, ir.ExternalTensor | ir.LazyTensor) for value in _initializers(model))
 
 
 def weight_bytes(model: ir.Model) -> int:

@@ -6,6 +6,9 @@ analysis says, by inferring all shapes anew.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
+
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
@@ -77,11 +80,21 @@ def _slice_initializers(graph: ir.Graph, kept: dict[tuple[str, int], NDArray[np.
         value = graph.initializers[name]
         tensor = value.const_value
         assert tensor is not None
-        array = tensor.numpy()
-        for axis, positions in sorted(cuts.items(), key=lambda c: len(c[1]) / array.shape[c[0]]):
-            array = np.take(array, positions, axis=axis)
-        value.const_value = ir.tensor(np.ascontiguousarray(array), dtype=tensor.dtype, name=name)
-        value.shape = ir.Shape(array.shape)
+        lengths = [len(cuts[axis]) if axis in cuts else int(n) for axis, n in enumerate(tensor.shape.numpy())]
+        value.shape = ir.Shape(lengths)
+        if isinstance(tensor, ir.ExternalTensor):  # what lies in a file is cut when it is written to another
+            value.const_value = ir.LazyTensor(
+                partial(_sliced, tensor, cuts, name), dtype=tensor.dtype, shape=ir.Shape(lengths), name=name
+            )
+        else:
+            value.const_value = _sliced(tensor, cuts, name)
+
+
+def _sliced(tensor: ir.TensorProtocol, cuts: Mapping[int, NDArray[np.int64]], name: str) -> ir.TensorProtocol:
+    array = tensor.numpy()
+    for axis, positions in sorted(cuts.items(), key=lambda c: len(c[1]) / array.shape[c[0]]):
+        array = np.take(array, positions, axis=axis)
+    return ir.tensor(np.ascontiguousarray(array), dtype=tensor.dtype, name=name)
 
 
 def _infer(dense: ir.Model, pruned: ir.Model, expected: dict[str, list[int | None]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import tempfile
 from collections.abc import Iterator
@@ -110,6 +111,12 @@ def session(model: ir.Model) -> onnxruntime.InferenceSession:
     try:
         if graphs.weight_bytes(model) <= graphs.EXTERNAL_DATA_BYTES:
             return ort.InferenceSession(graphs.to_bytes(model), options, providers=["CPUExecutionProvider"])
+        # Weights are mapped, once: not copied to another file, and not to memory in another order.
+        options.add_session_config_entry("session.disable_prepacking", "1")
+        with contextlib.suppress(ModelError):
+            data, weights = graphs.to_references(model)
+            options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(weights))
+            return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         with tempfile.TemporaryDirectory(prefix="edgeprune-") as folder:
             path = Path(folder) / "model.onnx"
             graphs.save(model, path)

@@ -94,6 +94,27 @@ def test_too_large_for_bytes(proto: onnx.ModelProto, tmp_path: Path, monkeypatch
     assert (tmp_path / "b.onnx.data").stat().st_size == 108 * 4
 
 
+def test_weights_from_a_file_go_to_a_file(
+    proto: onnx.ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedded = graphs.load(write(proto, tmp_path / "b.onnx"))
+    external = graphs.load(write_external(proto, tmp_path / "a.onnx"))
+    monkeypatch.setattr(graphs, "_KEPT_OUTSIDE_BYTES", 100)
+    for name, model in (("c.onnx", external), ("d.onnx", embedded)):
+        graphs.save(model, tmp_path / name)
+    assert (tmp_path / "c.onnx.data").stat().st_size == 108 * 4
+    assert not (tmp_path / "d.onnx.data").exists()
+    np.testing.assert_array_equal(weight(graphs.load(tmp_path / "c.onnx")), weight(embedded))
+
+
+def test_references_leave_the_weights_where_they_are(proto: onnx.ModelProto, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="do not lie in one folder"):
+        graphs.to_references(graphs.load(write(proto, tmp_path / "b.onnx")))
+    data, folder = graphs.to_references(graphs.load(write_external(proto, tmp_path / "a.onnx")))
+    assert folder == tmp_path
+    assert onnx.load_from_string(data).graph.initializer[0].data_location == onnx.TensorProto.EXTERNAL
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

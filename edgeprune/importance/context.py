@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,6 +17,9 @@ from edgeprune.groups import Group, Ranking
 from edgeprune.linear import Linear, find_linears
 
 Floats = NDArray[Any]
+
+_CHUNK_ELEMENTS = 1 << 22
+_WEIGHT_ROLES = frozenset({"producer", "consumer", "pointwise"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,15 +89,22 @@ class Context:
         return tensor.numpy().astype(np.float64)
 
     def weight_slices(self, group: Group) -> Iterator[tuple[NDArray[np.int32], Floats]]:
-        """For every weight of two axes or more that the group touches: unit of each row, rows (positions, rest)."""
+        """For every weight of two axes or more that the group touches: unit of each row, rows (positions, ...).
+
+        The rows are a view of the weight as it is stored: one that lies in a file stays there.
+        """
         for member in group.members:
-            if member.role not in ("producer", "consumer", "pointwise"):
+            tensor = self.model.graph.initializers[member.value].const_value if member.role in _WEIGHT_ROLES else None
+            if tensor is None or len(tensor.shape) < 2 or tensor.size == tensor.shape[member.axis]:
                 continue
-            weight = self.weight(member.value)
-            if weight.ndim < 2 or weight.size == weight.shape[member.axis]:
-                continue
-            moved = np.moveaxis(weight, member.axis, 0)
-            yield member.unit, moved.reshape(moved.shape[0], -1)
+            yield member.unit, np.moveaxis(tensor.numpy(), member.axis, 0)
+
+
+def by_rows(rows: Floats, measure: Callable[[Floats], Floats]) -> Floats:
+    """A measure of every row of a weight, shape (positions,), computed in float64 on a few rows at a time."""
+    at_once = max(1, _CHUNK_ELEMENTS * len(rows) // max(rows.size, 1))
+    parts = [rows[start : start + at_once] for start in range(0, len(rows), at_once)]
+    return np.concatenate([measure(part.reshape(len(part), -1).astype(np.float64)) for part in parts])
 
 
 def sum_over_units(unit: NDArray[np.int32], values: Floats, size: int) -> Floats:

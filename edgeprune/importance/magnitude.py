@@ -11,20 +11,20 @@ from collections.abc import Callable
 import numpy as np
 
 from edgeprune.groups import Group, Ranking
-from edgeprune.importance.context import Context, Floats, ranking_from, sum_over_units
+from edgeprune.importance.context import Context, Floats, by_rows, ranking_from, sum_over_units
 from edgeprune.importance.registry import criterion
 
 
 @criterion("l1", source="Li et al. 2017, Pruning Filters for Efficient ConvNets", needs_data=False)
 def l1(context: Context) -> dict[str, Ranking]:
     """Sum of absolute weights."""
-    return _rank(context, lambda rows: np.abs(rows).sum(axis=1), power=1.0)
+    return _rank(context, lambda rows: by_rows(rows, lambda part: np.abs(part).sum(axis=1)), power=1.0)
 
 
 @criterion("l2", source="Fang et al. 2023, DepGraph", needs_data=False)
 def l2(context: Context) -> dict[str, Ranking]:
     """Euclidean norm of the weights."""
-    return _rank(context, lambda rows: (rows**2).sum(axis=1), power=0.5)
+    return _rank(context, _squares, power=0.5)
 
 
 @criterion("fpgm", source="He et al. 2019, Filter Pruning via Geometric Median", needs_data=False)
@@ -38,7 +38,7 @@ def lamp(context: Context) -> dict[str, Ranking]:
     """Squared norm over the sum of all squared norms that are not smaller: comparable across layers."""
     rankings = {}
     for group in context.groups:
-        squares = _scores(context, group, lambda rows: (rows**2).sum(axis=1), 1.0)
+        squares = _scores(context, group, _squares, 1.0)
         order = np.argsort(squares, kind="stable")
         remaining = np.cumsum(squares[order][::-1])[::-1]
         scores = np.empty_like(squares)
@@ -49,7 +49,7 @@ def lamp(context: Context) -> dict[str, Ranking]:
 
 def weight_energy(context: Context, group: Group) -> Floats:
     """Squared norm of each unit's weights, every weight's mean made 1: shape (size,)."""
-    return _scores(context, group, lambda rows: (rows**2).sum(axis=1), 1.0)
+    return _scores(context, group, _squares, 1.0)
 
 
 def _rank(context: Context, measure: Callable[[Floats], Floats], power: float) -> dict[str, Ranking]:
@@ -65,8 +65,14 @@ def _scores(context: Context, group: Group, measure: Callable[[Floats], Floats],
     return total
 
 
+def _squares(rows: Floats) -> Floats:
+    """Squared norm of each row."""
+    return by_rows(rows, lambda part: np.einsum("ij,ij->i", part, part))
+
+
 def _distances(rows: Floats) -> Floats:
     """Sum of Euclidean distances of each row to all others."""
+    rows = rows.reshape(len(rows), -1).astype(np.float64)
     squares = (rows**2).sum(axis=1)
     distances = squares[:, None] + squares[None] - 2 * rows @ rows.T
     return np.asarray(np.sqrt(np.maximum(distances, 0.0)).sum(axis=1))

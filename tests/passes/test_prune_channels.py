@@ -1,9 +1,12 @@
 """Slicing and repairs; that the result is right is the oracle's business, in tests of the rules."""
 
+from pathlib import Path
+
 import numpy as np
 import onnx_ir as ir
 import pytest
 
+from edgeprune import graph as graphs
 from edgeprune.errors import ModelError, PassError
 from edgeprune.passes.prune_channels import prune_channels
 from edgeprune.repair import repair, repair_of
@@ -27,6 +30,20 @@ def test_weights_are_sliced_and_the_dense_model_stays() -> None:
     np.testing.assert_array_equal(pruned.graph.initializers["w2"].const_value.numpy(), dense["w2"][:, keep])
     shapes = {v.name: tuple(v.shape) for node in pruned.graph for v in node.outputs}
     assert shapes == {"h": (1, 3, 4, 4), "r": (1, 3, 4, 4), "y": (1, 4, 4, 4)}
+
+
+def test_weights_in_a_file_are_cut_when_they_are_written(tmp_path: Path) -> None:
+    model = single(CHAIN, w1=(64, 3, 1, 1), b1=(64,), w2=(4, 64, 1, 1))
+    graphs.save(model, tmp_path / "dense.onnx", external_data=True)
+    outside = graphs.load(tmp_path / "dense.onnx")
+    analysis = analyse(model)
+    cut = {analysis.groups[0].id: np.array([0, 2, 5])}
+    lazy, expected = (prune_channels(m, analysis, cut) for m in (outside, model))
+    assert any(isinstance(v.const_value, ir.LazyTensor) for v in lazy.graph.initializers.values())
+    graphs.save(lazy, tmp_path / "pruned.onnx")
+    written = graphs.load(tmp_path / "pruned.onnx")
+    for name, value in expected.graph.initializers.items():
+        np.testing.assert_array_equal(written.graph.initializers[name].const_value.numpy(), value.const_value.numpy())
 
 
 def test_an_empty_cut_changes_nothing() -> None:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from edgeprune import graph as graphs
 from edgeprune.errors import ModelError
 from edgeprune.passes.verify_equal import random_feeds, relative_error, verify_equal
 from tests.passes.models import parse, random
@@ -97,3 +99,17 @@ def test_models_too_large_for_one_protobuf_are_compared_through_files(monkeypatc
     assert verify_equal(first, first)
     with pytest.raises(ModelError):
         verify_equal(first, second)
+
+
+def test_external_weights_are_mapped_not_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "g (float[4,16] x) => (float[4,16] y) { y = MatMul(x, w) }"
+    models = []
+    for seed in (0, 1):
+        path = tmp_path / f"{seed}.onnx"
+        graphs.save(parse(text, w=random(16, 16, seed=seed)), path, external_data=True)
+        models.append(graphs.load(path))
+    monkeypatch.setattr("edgeprune.graph.EXTERNAL_DATA_BYTES", 100)
+    monkeypatch.setattr("edgeprune.graph.save", lambda *_: pytest.fail("the weights were copied"))
+    assert verify_equal(models[0], models[0])
+    with pytest.raises(ModelError, match="differs"):
+        verify_equal(*models)
