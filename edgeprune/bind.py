@@ -47,6 +47,7 @@ class Binder:
         for name in grammar.contracted:
             if name in self.factor and self.places.get(name):
                 self.rels.contractions.append(Contraction(self.index, self.factor[name], tuple(self.places[name])))
+        self.rels.picks += [(self.factor[a], self.factor[b], self.index) for a, b in self.rel.picks]
         for name, operand, axis in self.rel.sums:
             self.rels.contractions.append(Contraction(self.index, self.factor[name], ((operand, axis),)))
 

@@ -59,6 +59,8 @@ class Rel:
         zeros: when an output is zero, see :data:`Zeros`; ``None`` if nothing can be said.
         why: the reason kept with the axes that the relation freezes by ``.`` or ``!``.
         sums: (factor, operand, axis) that is summed over though a result holds the factor, as in a recurrence.
+        picks: (factor of an operand, factor of a result) of one axis of which the result may lose positions that the
+            operand keeps; the repair picks them. They are one axis where nothing is gained by that.
         shape_inputs: operands that hold sizes, which a repair rewrites; sizes they were computed from do not bind.
     """
 
@@ -69,6 +71,7 @@ class Rel:
     why: str = ""
     shape_inputs: tuple[int, ...] = ()
     sums: tuple[tuple[str, int, int], ...] = ()
+    picks: tuple[tuple[str, str], ...] = ()
 
     @property
     def grammar(self) -> Grammar:

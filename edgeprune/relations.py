@@ -42,6 +42,7 @@ class Relations:
         freezes: factor -> why it is frozen.
         statistics: (factor, node) of factors that a node takes a statistic over.
         contractions: every factor that a node sums over.
+        picks: (factor, factor of a result that may hold fewer of its positions, node).
         rels: node -> its relation, for nodes that have one.
     """
 
@@ -55,6 +56,7 @@ class Relations:
     freezes: dict[int, Freeze] = field(default_factory=dict)
     statistics: list[tuple[int, int]] = field(default_factory=list)
     contractions: list[Contraction] = field(default_factory=list)
+    picks: list[tuple[int, int, int]] = field(default_factory=list)
     rels: dict[int, Rel] = field(default_factory=dict)
     _neighbours: dict[int, list[tuple[int, int]]] | None = None
     _index: dict[int, int] | None = None

@@ -148,20 +148,29 @@ class Repair:
         self.graph.insert_before(self.node, gather)
         self.node.replace_input_with(0, out)
 
+    def gather_after(self, axis: int, positions: NDArray[np.int64]) -> None:
+        """Let the first result pass through a Gather of these positions."""
+        out = self.node.outputs[0]
+        name = f"{self.node.name}.pick{axis}"
+        gather = ir.node("Gather", [out, self.constant(positions)], attributes={"axis": axis}, name=name)
+        self._replace_result(gather, "whole")
+
     def scale_result(self, factor: float) -> None:
         """Multiply the node's first result by a number."""
         out = self.node.outputs[0]
-        name = out.name or ""
         assert out.dtype is not None
-        mul = ir.node(
-            "Mul", [out, self.constant(np.asarray(factor, dtype=out.dtype.numpy()))], name=f"{self.node.name}.scale"
-        )
-        scaled = mul.outputs[0]
-        scaled.type, scaled.shape = out.type, out.shape
-        self.graph.insert_after(self.node, mul)
-        out.replace_all_uses_with(scaled, replace_graph_outputs=True)
-        mul.replace_input_with(0, out)
-        out.name, scaled.name = f"{name}.unscaled", name
+        constant = self.constant(np.asarray(factor, dtype=out.dtype.numpy()))
+        self._replace_result(ir.node("Mul", [out, constant], name=f"{self.node.name}.scale"), "unscaled")
+
+    def _replace_result(self, after: ir.Node, suffix: str) -> None:
+        """Let a node that reads the first result make it, under its name; what it reads is named with the suffix."""
+        out, made = self.node.outputs[0], after.outputs[0]
+        name = out.name or ""
+        made.type, made.shape = out.type, out.shape
+        self.graph.insert_after(self.node, after)
+        out.replace_all_uses_with(made, replace_graph_outputs=True)
+        after.replace_input_with(0, out)
+        out.name, made.name = f"{name}.{suffix}", name
 
     def repositioned(
         self, positions: NDArray[np.int64], operand: tuple[int, int], result: tuple[int, int] | None

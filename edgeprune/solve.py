@@ -19,6 +19,7 @@ from edgeprune.contraction import Contractions
 from edgeprune.errors import ModelError
 from edgeprune.grouping import build_groups
 from edgeprune.groups import Cut, Freeze, Group, Role
+from edgeprune.picks import settle_picks
 from edgeprune.relate import relate
 from edgeprune.relations import Relations
 from edgeprune.why import explain
@@ -152,6 +153,7 @@ def analyse(model: ir.Model, *, allow_statistic: bool = False) -> Analysis:
         allow_statistic: also cut axes that a normalisation takes its statistics over.
     """
     rels = relate(model)
+    settle_picks(rels, together=allow_statistic)
     classes = close(rels, allow_statistic=allow_statistic)
     solver = AtomSolver(classes)
     consumers = None

@@ -81,6 +81,7 @@ class Zeroing:
             return None
         term = rel.grammar.outputs[node.outputs.index(value)]
         wanted = term_names(term, len(value.shape))[axis]
+        wanted |= {a for a, b in rel.picks if b in wanted}
         joined = any(a.kind == "concat" and wanted & set(a.factors) for a in term)
         found: set[Place] = set()
         for either in rel.zeros:

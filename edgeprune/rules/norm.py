@@ -64,7 +64,11 @@ def _last_axes(n: NodeView, operands: int) -> Rel:
     for k in range(1, operands):
         if n.has(k) and n.rank(k) != rank - first:
             raise RuleError(f"operand {k} does not have the normalised shape")
-    return Rel(f"{', '.join(terms)} -> {whole}, ., .", zeros=tuple((k,) for k in range(1, operands)))
+    zeros = tuple((k,) for k in range(1, operands))
+    if first == rank - 1:
+        result = axes(rank, {first: "+d"})
+        return Rel(f"{', '.join(terms)} -> {result}, ., .", zeros=zeros, picks=((f"c{first}", "d"),))
+    return Rel(f"{', '.join(terms)} -> {whole}, ., .", zeros=zeros)
 
 
 @rule("LayerNormalization")
@@ -77,6 +81,15 @@ def layer_norm(n: NodeView) -> Rel:
 def rms_norm(n: NodeView) -> Rel:
     """As LayerNormalization, without mean and bias."""
     return _last_axes(n, 2)
+
+
+@repair("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization")
+def pick_normalised(fix: Repair) -> None:
+    """Where the result alone loses positions, they are normalised over all the same, and picked from afterwards."""
+    last = fix.view.rank(0) - 1
+    kept = fix.out_kept(0, last)
+    if kept is not None and fix.kept(0, last) is None:
+        fix.gather_after(last, kept)
 
 
 @rule("LpNormalization")

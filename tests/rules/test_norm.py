@@ -4,7 +4,7 @@ import pytest
 from edgeprune.passes.prune_channels import prune_channels
 from edgeprune.solve import analyse
 from edgeprune.testing import error, feeds_for, random_cut, run, verify
-from tests.models import single
+from tests.models import single, sizes
 from tests.rules.cases import Case, cases, check
 
 SCALES = {"s": (6,), "b": (6,)}
@@ -116,3 +116,40 @@ def test_global_response_normalisation_is_exact() -> None:
     assert [g.size for g in analysis.groups] == [6]
     assert analysis.roles["w1", 0] == "consumer"  # its zeros are what makes the mean of fewer positions exact
     assert error(model, analysis, random_cut(analysis, np.random.default_rng(0))) < 1e-5
+
+
+GATED = """g (float[1,5,8] x) => (float[1,5,3] y) <int64[2] s = {6, 6}> {
+    h = MatMul(x, w1)
+    u, v = Split<axis=-1>(h, s)
+    n = LayerNormalization<axis=-1>(v, s1, b1)
+    t = Transpose<perm=[0,2,1]>(n) m = MatMul(t, wt) f = Transpose<perm=[0,2,1]>(m)
+    z = Mul(u, f)
+    y = MatMul(z, w2) }"""
+GATED_WEIGHTS = {"w1": (8, 12), "s1": (6,), "b1": (6,), "wt": (5, 5), "w2": (6, 3)}
+
+
+def test_channels_of_a_gate_go_though_the_norm_before_it_sees_all_of_them() -> None:
+    model = single(GATED, 17, **GATED_WEIGHTS)
+    analysis = verify(model)
+    (group,) = analysis.groups
+    assert {(m.value, m.axis) for m in group.members if m.role != "activation"} == {("w1", 1), ("w2", 0)}
+    pruned = prune_channels(model, analysis, {group.id: np.array([0, 2, 5])})
+    lengths = sizes(pruned)
+    assert (lengths["w1"], lengths["w2"], lengths["s1"]) == ((8, 9), (3, 3), (6,))
+
+
+def test_a_gate_and_its_norm_are_cut_together_where_statistics_may_be() -> None:
+    model = single(GATED, 17, **GATED_WEIGHTS)
+    analysis = analyse(model, allow_statistic=True)
+    (group,) = analysis.groups
+    lengths = sizes(prune_channels(model, analysis, {group.id: np.array([0, 2, 5])}))
+    assert (lengths["w1"], lengths["w2"], lengths["s1"]) == ((8, 6), (3, 3), (3,))
+
+
+def test_a_norm_before_a_projection_stays_whole() -> None:
+    text = (
+        "g (float[1,5,8] x) => (float[1,5,3] y) { h = MatMul(x, w1) n = LayerNormalization(h, s, b) y = MatMul(n, w2) }"
+    )
+    analysis = analyse(single(text, 17, w1=(8, 6), w2=(6, 3), **SCALES))
+    assert not analysis.groups
+    assert "takes a statistic" in str(analysis.why("w2", 0)[-1])
