@@ -26,6 +26,8 @@ def refine(model: ir.Model) -> None:
     for node in model.graph:
         if node.domain not in ONNX_DOMAINS or all(_known(value) for value in node.outputs if value.name):
             continue
+        for value, found in _loop_states(node).items():
+            _improve(value, found, improved)
         rule = _RULES.get(node.op_type)
         dims = rule(node) if rule is not None else None
         if dims is not None:
@@ -136,6 +138,21 @@ def _resize(node: ir.Node) -> tuple[Dim, ...] | None:
     return tuple(
         d if s == 1 else int(d * s) if isinstance(d, int) else None for d, s in zip(source, scales, strict=True)
     )
+
+
+def _loop_states(node: ir.Node) -> dict[ir.Value, tuple[Dim, ...]]:
+    """What a Loop carries from turn to turn leaves it as it came, where its body says that the shape stays the same."""
+    if node.op_type != "Loop" or "body" not in node.attributes or node.attributes["body"].is_ref():
+        return {}
+    body = node.attributes["body"].as_graph()
+    shapes = {}
+    for value, first, taken, given in zip(
+        node.outputs, node.inputs[2:], body.inputs[2:], body.outputs[1:], strict=False
+    ):
+        dims = _dims(first)
+        if dims is not None and all(isinstance(d, int) for d in dims) and dims == _dims(taken) == _dims(given):
+            shapes[value] = dims
+    return shapes
 
 
 _RULES: dict[str, Callable[[ir.Node], tuple[Dim, ...] | None]] = {
