@@ -6,11 +6,13 @@ PINNED = --constraint $(CONSTRAINTS)
 
 VENV ?= .venv
 
-.PHONY: help test test-slow lint types demo clean
+.PHONY: help test test-slow test-browser docs lint types demo clean
 
 help:
 	@echo "make test       the test suite, in .venv"
 	@echo "make test-slow  the tests that take minutes"
+	@echo "make test-browser  the report's pages in Chromium, with Playwright's own or one on the PATH"
+	@echo "make docs       the documentation, strictly, into build/site"
 	@echo "make lint       ruff and strict mypy; make types: mypy alone, of the environment in VENV"
 	@echo "make demo       compile a text recogniser for this CPU, in .venv-demo; leaves demo-output/report.html"
 	@echo "make clean      delete what the targets above made"
@@ -33,6 +35,16 @@ test: .venv/ready
 
 test-slow: .venv/ready
 	.venv/bin/python -m pytest -m slow
+
+test-browser: .venv/ready
+	.venv/bin/python $(PIP) $(PINNED) --editable '.[browser]'
+	.venv/bin/python -m pytest -m slow tests/report/test_browser.py
+
+# What is said of its successor at every build is no concern of a build.
+docs: export NO_MKDOCS_2_WARNING = 1
+docs: .venv/ready
+	.venv/bin/python $(PIP) $(PINNED) --editable '.[docs]'
+	.venv/bin/mkdocs build --quiet
 
 lint: .venv/ready
 	.venv/bin/ruff check

@@ -57,7 +57,7 @@ def graph_view(picture: Picture, notes: Mapping[str, Mapping[str, str]] | None =
         '<p class="graph-tip" role="status">Point at a node, or find it by name, to see what it is. '
         "Keys: + and \N{MINUS SIGN} zoom, arrows move.</p>\n"
         f'<div class="graph-frame" tabindex="0" role="region" aria-label="The graph, scrollable">'
-        f"{_svg(picture.boxes, notes, alt)}</div>\n</div>"
+        f"{draw(picture, notes, alt)}</div>\n</div>"
     )
 
 
@@ -84,7 +84,9 @@ def layout(sources: Sequence[Sequence[int]]) -> list[tuple[float, int]]:
     return [(column - leftmost, row) for column, row in zip(columns, rows, strict=True)]
 
 
-def _svg(drawn: Sequence[Box], notes: Mapping[str, Mapping[str, str]], alt: str) -> str:
+def draw(picture: Picture, notes: Mapping[str, Mapping[str, str]], alt: str) -> str:
+    """The graph as SVG, without the frame; arguments as of `graph_view`, ``alt`` for those who do not see it."""
+    drawn = picture.boxes
     places = [(8 + x * _COLUMN, 8 + y * _ROW) for x, y in layout([box.sources for box in drawn])]
     width = max((x for x, _ in places), default=0) + _WIDTH + _BOW
     height = max((y for _, y in places), default=0) + _ROW

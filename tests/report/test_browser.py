@@ -110,7 +110,7 @@ def test_it_draws_fits_and_is_accessible(browser: Any, pages: Path, name: str, s
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="the extra [browser] is not installed")
     with Tab(browser, pages / f"{name}.html", screen, scheme) as tab:
         drawn = tab.page.evaluate(
-            "[...document.querySelectorAll('.chart')].map(c => c.querySelector('.main-svg')?.getBoundingClientRect().width)"
+            "[...document.querySelectorAll('.chart')].map(c => c.querySelector('.main-svg')?.clientWidth)"
         )
         assert len(drawn) == {"report": 5, "bare": 0, "comparison": 2, "inspection": 0}[name]
         assert all(width and width > 200 for width in drawn)

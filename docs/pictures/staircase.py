@@ -1,6 +1,6 @@
-"""Measure how a convolution's latency depends on its width on this computer, and draw it: docs/staircase.svg.
+"""Measure how a convolution's latency depends on its width on this computer, and draw it: docs/pictures/staircase.svg.
 
-usage: python docs/staircase.py [SECONDS]
+usage: python docs/pictures/staircase.py [SECONDS]
 """
 
 from __future__ import annotations
