@@ -185,7 +185,9 @@ def open_session(model: ir.Model | str | os.PathLike[str] | bytes, options: ort.
         from edgeprune.graph import to_bytes_and_weights
 
         source, arrays = to_bytes_and_weights(model, _SMALL_BYTES)
-        weights = {name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in arrays.items()}
+        # An array that is not contiguous would be copied into memory of onnxruntime's, which it then refuses to read.
+        own = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        weights = {name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in own.items()}
         options.add_external_initializers(list(weights), list(weights.values()))
     session = ort.InferenceSession(source, options, providers=[PROVIDER])
     if session.get_providers() != [PROVIDER]:

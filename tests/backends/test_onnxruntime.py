@@ -102,3 +102,20 @@ def test_other_targets_cannot_be_measured_here():
     assert open_backend("cpu", 1).threads == 1
     with pytest.raises(BackendError, match="can measure on 'orin'"):
         open_backend("orin", 1)
+
+
+def test_weights_in_any_memory_order_are_taken():
+    import onnx_ir as ir
+
+    model = ir.from_proto(
+        onnx.parser.parse_model(
+            '<ir_version: 8, opset_import: ["" : 17]> g (float[1, 64] x) => (float[1, 48] y) { y = MatMul(x, w) }'
+        )
+    )
+    weight = np.random.default_rng(0).standard_normal((48, 64)).astype(np.float32).T
+    assert not weight.flags.c_contiguous
+    value = ir.Value(name="w", const_value=ir.Tensor(weight, name="w"), type=ir.TensorType(ir.DataType.FLOAT))
+    next(iter(model.graph)).replace_input_with(1, value)
+    model.graph.register_initializer(value)
+    x = np.ones((1, 64), np.float32)
+    np.testing.assert_allclose(OnnxRuntime().load(model).run({"x": x})[0], x @ weight, rtol=1e-5, atol=1e-5)
