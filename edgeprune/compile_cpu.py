@@ -3,31 +3,46 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
+import numpy as np
 import onnx_ir as ir
 
 from edgeprune.arraycache import ArrayCache
 from edgeprune.bench import Measurement, ratio
 from edgeprune.builder import Builder
 from edgeprune.calibrate import Calibration
-from edgeprune.closedloop import Timing, meet_budget
+from edgeprune.closedloop import Met, Timing, meet_budget
 from edgeprune.cpumodel import Network, lowered, network
 from edgeprune.errors import BudgetError
 from edgeprune.goal import Goal
+from edgeprune.importance.context import Context
 from edgeprune.job import Job
+from edgeprune.jointtrial import JointTrial, open_joint_trial
 from edgeprune.judge import Judge
 from edgeprune.latency import Format, Latency
 from edgeprune.leastlatency import least_latency
+from edgeprune.milp import solve_around
+from edgeprune.outputerror import Probe
 from edgeprune.pricing import price, typical_ranges
 from edgeprune.profile import measured_latency
 from edgeprune.progress import Progress
 from edgeprune.rankings import rankings_of
+from edgeprune.refine import Refined, refine
+from edgeprune.report.model import Search
+from edgeprune.ridge import Moments
 from edgeprune.search import Choice, Problem
 from edgeprune.stand import Stand
 from edgeprune.unpruned import best_unpruned
 
 MOST_TIGHTENING = 0.97
 """A disturbed measurement must not make the next attempt give up much more than was missing."""
+
+TRIAL_SAMPLE_MACS, TRIAL_SAMPLES = 24e9, (24, 256)
+"""Whole choices are tried on as many samples as this much work allows, within these bounds: more than single ones are,
+since there are fewer of them."""
+TRIAL_MACS, TRIALS = 1e12, (8, 32)
+"""As many whole choices are tried as this much work allows, within these bounds."""
 
 ATTEMPTS = 3
 """How often a result that just misses its budget in the final measurement is made again, a little faster."""
@@ -47,6 +62,7 @@ class Compiled:
         measured: original, result and unpruned variants, in one run.
         variants: the unpruned variants.
         formats: the formats of the variants.
+        search: how the choice was found; None where no latency was asked for.
     """
 
     model: ir.Model
@@ -58,6 +74,7 @@ class Compiled:
     measured: dict[str, Measurement]
     variants: dict[str, ir.Model]
     formats: dict[str, tuple[Format, ...]]
+    search: Search | None = None
 
     @property
     def baseline_us(self) -> float:
@@ -86,6 +103,7 @@ class Workbench:
         stand: where models are timed.
         judge: what scores them.
         progress: told what is going on.
+        shared: covariances that were gathered so far, by node.
     """
 
     network: Network
@@ -98,6 +116,7 @@ class Workbench:
     stand: Stand
     judge: Judge
     progress: Progress
+    shared: dict[str, Moments]
 
     def drop(self, choice: Choice) -> float:
         """Points that a choice loses, as built."""
@@ -111,14 +130,48 @@ class Workbench:
         measured_us = found["model"].median_ms * 1e3
         return Timing(measured_us * ratio(found["original"], found["model"]).value, measured_us)
 
-    def result(self, choice: Choice, latency: Latency) -> Compiled:
+    @cached_property
+    def trial(self) -> JointTrial:
+        """Tries whole choices; made when it is first needed."""
+        net, builder = self.network, self.builder
+        with self.progress.step("preparing trials"):
+            samples = int(np.clip(TRIAL_SAMPLE_MACS / max(net.macs, 1), *TRIAL_SAMPLES))
+            probe = Probe(net.model, builder.data, samples, builder.threads)
+            context = Context(net.model, net.analysis.groups, builder.data, shared=self.shared)
+            made = open_joint_trial(context, net.analysis, builder, probe, self.ranges)
+            self.shared.clear()
+            return made
+
+    def refined(self, met: Met) -> tuple[Refined, Search]:
+        """Factors for the losses and a choice of equal predicted time that loses less, by trying whole choices."""
+        with self.progress.step("solving around the choice"):
+            solved = solve_around(met.problem, met.choice, met.measured_us)
+        trial = self.trial
+        samples = trial.probe.items
+        trials = int(np.clip(TRIAL_MACS / max(self.network.macs * samples, 1), *TRIALS))
+        with self.progress.step("trying whole choices") as step:
+            found = refine(
+                met.problem, solved.choice, met.measured_us, trial.error, trials=trials, progress=step.fraction
+            )
+        return found, Search(found.trials, samples, found.first_error, found.error, solved.gap)
+
+    def result(self, choice: Choice, latency: Latency, search: Search | None = None) -> Compiled:
         """Build a choice and measure it."""
         with self.progress.step("building the result"):
             model = self.builder.build(choice.widths, choice.formats)
         with self.progress.step("measuring the result") as step:
             measured = self.stand.final({"result": model, **self.variants}, step.fraction)
         return Compiled(
-            model, choice, self.network, self.builder, latency, self.problem, measured, self.variants, self.formats
+            model,
+            choice,
+            self.network,
+            self.builder,
+            latency,
+            self.problem,
+            measured,
+            self.variants,
+            self.formats,
+            search,
         )
 
 
@@ -141,8 +194,9 @@ def prepare(
     """
     net = network(job.dense, job.analysis, job.fixed)
     latency = measured_latency(net, stand.feeds, stand.runtime, quantizable=goal.quantize, seed=seed, progress=progress)
+    shared: dict[str, Moments] = {}
     with progress.step("ranking units"):
-        rankings = rankings_of(job, data, known, seed) if goal.prune else {}
+        rankings = rankings_of(job, data, known, seed, shared) if goal.prune else {}
     builder = Builder(job.dense, net, rankings, data, weight_bits, threads)
     problem = price(
         job.dense,
@@ -155,6 +209,7 @@ def prepare(
         threads=threads,
         progress=progress,
         known=known,
+        shared=shared,
     ).problem(latency)
     unpruned, ranges = None, {}
     if goal.quantize:
@@ -164,7 +219,7 @@ def prepare(
     variants, formats = {"fp32": job.dense}, {"fp32": tuple(_floats(net))}
     if unpruned is not None:
         variants["int8"], formats["int8"] = builder.build(unpruned.widths, unpruned.formats), unpruned.formats
-    return Workbench(net, builder, problem, unpruned, variants, formats, ranges, stand, judge, progress)
+    return Workbench(net, builder, problem, unpruned, variants, formats, ranges, stand, judge, progress, shared)
 
 
 def reach(bench: Workbench, goal: Goal) -> Compiled:
@@ -182,18 +237,21 @@ def _drop(builder: Builder, judge: Judge, stand: Stand, choice: Choice) -> float
 
 def _within_budget(bench: Workbench, goal: Goal) -> Compiled:
     """The choice of least loss that measures within the budget."""
-    problem, tightened = bench.problem, 1.0
+    with bench.progress.step("searching and measuring"):
+        met = meet_budget(bench.problem, goal.budget_us, bench.timing)
+    refined, how = bench.refined(met)
+    problem, first, tightened = refined.problem, refined.choice, 1.0
     missed: Compiled | None = None
     for _ in range(ATTEMPTS):
         with bench.progress.step("searching and measuring"):
-            met = meet_budget(problem, goal.budget_us, bench.timing, tightened)
-        result = bench.result(met.choice, met.problem.latency)
+            met = meet_budget(problem, goal.budget_us, bench.timing, tightened, first)
+        result = bench.result(met.choice, met.problem.latency, how)
         original, mine = result.measured["original"], result.measured["result"]
         if goal.is_met(original, mine):
             return result
         missed = result
         tightened *= max(0.995 * goal.fulfilled(original, mine), MOST_TIGHTENING)
-        problem = met.problem
+        problem, first = met.problem, met.choice
     assert missed is not None
     original, mine = missed.measured["original"], missed.measured["result"]
     budget_ms = (goal.budget_us(original.median_ms * 1e3) or 0.0) / 1e3

@@ -15,6 +15,7 @@ from edgeprune.output import check_output, output_folder
 from edgeprune.pareto import PARETO_FILE, Curve, Point, folder_of, point_of
 from edgeprune.progress import Progress
 from edgeprune.recipe import RECIPE, Recipe
+from edgeprune.report import compare
 from edgeprune.report.compare import to_html
 from edgeprune.report.model import ModelFile
 from edgeprune.report.runs import open_runs
@@ -89,6 +90,7 @@ def compile_pareto(
             points=tuple(points),
         )
         (folder / PARETO_FILE).write_text(curve.to_json(), encoding="utf-8")
+        (folder / "report.html").write_text(compare.to_html(*open_runs([folder])), encoding="utf-8")
         (folder / "report.html").write_text(to_html(*open_runs([folder])), encoding="utf-8")
         if recipe is not None:
             (folder / RECIPE).write_text(recipe.to_toml(), encoding="utf-8")

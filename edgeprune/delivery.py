@@ -102,6 +102,7 @@ def deliver(
         seconds=progress.seconds,
         seed=machine.seed,
         calibration=machine.calibration,
+        search=compiled.search,
         layers=layers,
         refused=refusals_of(job.analysis),
         warnings=_warnings(choice.latency_us / 1e3, result.median_ms, judge),

@@ -51,6 +51,11 @@ class Probe:
             raise CalibrationError(f"{data.describe()}: there is nothing to probe the model with")
         self._reference = self._outputs(model)
 
+    @property
+    def items(self) -> int:
+        """How many samples there are."""
+        return sum(len(next(iter(feeds.values()))) for feeds in self._feeds)
+
     def error(self, model: ir.Model) -> float:
         """The changed network's error, unitless, 0 for the original itself."""
         return output_error(self._reference, self._outputs(model))

@@ -82,13 +82,14 @@ def price(
     progress: Progress,
     known: ArrayCache,
     levels: tuple[NDArray[np.int64], ...] | None = None,
+    shared: dict[str, Moments] | None = None,
 ) -> Pricing:
     """Try single choices in the network and see what they change at its output.
 
     ``levels`` are the widths of every group to choose from; by default those of `levels_of`. What ``known`` holds is
-    not tried again.
+    not tried again. ``shared`` holds covariances that were gathered for the rankings.
     """
-    trials = _Trials(dense, network, rankings, data, builder, threads)
+    trials = _Trials(dense, network, rankings, data, builder, threads, shared)
     levels = levels_of(network) if levels is None else levels
     if prunable and levels:
         with progress.step("pricing widths") as step:
@@ -128,6 +129,7 @@ class _Trials:
     data: Calibration
     builder: Builder
     threads: int
+    shared: dict[str, Moments] | None
 
     @cached_property
     def probe(self) -> Probe:
@@ -166,7 +168,7 @@ class _Trials:
         self, levels: tuple[NDArray[np.int64], ...], progress: Callable[[float], None]
     ) -> tuple[NDArray[np.float64], ...]:
         analysis = self.network.analysis
-        context = Context(self.dense, analysis.groups, self.data)
+        context = Context(self.dense, analysis.groups, self.data, shared=self.shared)
         position = {g.id: i for i, g in enumerate(analysis.groups)}
         losses: list[NDArray[np.float64]] = [np.zeros(len(v)) for v in levels]
         done = 0

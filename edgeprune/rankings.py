@@ -7,18 +7,27 @@ from edgeprune.calibrate import Calibration
 from edgeprune.groups import Ranking
 from edgeprune.importance import rank
 from edgeprune.job import Job
+from edgeprune.ridge import Moments
 
 STEP = 8
 """Units that are removed at a time: no device gains by less."""
 
 
 def rankings_of(
-    job: Job, data: Calibration, known: ArrayCache, seed: int, criterion: str = "obs"
+    job: Job,
+    data: Calibration,
+    known: ArrayCache,
+    seed: int,
+    shared: dict[str, Moments] | None = None,
+    criterion: str = "obs",
 ) -> dict[str, Ranking]:
-    """Group id -> ranking; read back where it has been made before."""
+    """Group id -> ranking; read back where it has been made before.
+
+    ``shared`` keeps covariances, where they had to be gathered, for who asks next.
+    """
 
     def compute() -> Arrays:
-        made = rank(criterion, job.dense, job.analysis, data, STEP, seed)
+        made = rank(criterion, job.dense, job.analysis, data, STEP, seed, shared)
         return {f"{g} {part}": getattr(r, part) for g, r in made.items() for part in ("order", "loss")}
 
     found = known.arrays("ranking", {"criterion": criterion, "step": STEP, "seed": seed}, compute)

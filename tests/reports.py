@@ -17,6 +17,7 @@ from edgeprune.report.model import (
     Prediction,
     Refusal,
     Report,
+    Search,
     Size,
     Sizes,
 )
@@ -54,6 +55,7 @@ def report(**changes: object) -> Report:
         predicted=Prediction(6.1, 2.05, "measured", 0.05),
         accuracy=Accuracy("evaluation", "top-1 accuracy", "%", 93.1, 92.6, 0.5, 1000),
         calibration="calib.npz, 128 samples",
+        search=Search(40, 48, 0.004, 0.003, 0.002),
         layers=(
             Layer("conv_a", ("conv_a", "act_3"), "int8", 12.5, 13.0, 40.0, 0.01),
             Layer("conv_b", ("conv_b",), "fp16", 8.0, None, None, 0.0),

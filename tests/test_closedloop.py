@@ -1,11 +1,13 @@
 """The closed loop on made-up devices: what is measured decides, whatever was predicted."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from edgeprune.closedloop import Timing, meet_budget
+from edgeprune.closedloop import CLOSE, Timing, meet_budget
 from edgeprune.errors import BudgetError
-from edgeprune.search import Choice, Problem
+from edgeprune.search import Choice, Problem, Searcher
 from tests.test_search import chain
 
 
@@ -43,3 +45,63 @@ def test_what_can_be_met_is_said() -> None:
         BudgetError, match=r"can't be met: the fastest network that was measured takes [\d.]+ ms, [\d.]+x as fast"
     ):
         meet_budget(problem, lambda baseline_us: baseline_us / 50, device(problem, 1.0))
+
+
+def test_little_of_the_budget_is_left_where_widths_allow_it() -> None:
+    problem = fine_chain()
+    measure_us = device(problem, 1.3, offset_us=2.0)
+    met = meet_budget(problem, lambda baseline_us: baseline_us / 1.6, measure_us)
+    timed = measure_us(met.choice)
+    assert (1 - CLOSE) * timed.baseline_us / 1.6 <= timed.measured_us <= timed.baseline_us / 1.6
+
+
+def test_a_first_choice_that_fits_is_measured_once_and_kept() -> None:
+    problem = fine_chain()
+    measure_us = device(problem, 1.0)
+    calls: list[Choice] = []
+
+    def counted(choice: Choice) -> Timing:
+        calls.append(choice)
+        return measure_us(choice)
+
+    met = meet_budget(problem, lambda baseline_us: baseline_us / 1.6, counted)
+    calls.clear()
+    again = meet_budget(met.problem, lambda baseline_us: baseline_us / 1.6, counted, first=met.choice)
+    assert len(calls) == 1
+    assert (again.choice.widths == met.choice.widths).all()
+
+
+def test_a_first_choice_that_does_not_fit_is_replaced() -> None:
+    problem = fine_chain()
+    dense = Choice(
+        problem.latency.sizes, ("fp32",) * 5, problem.latency.total_us(problem.latency.sizes, ["fp32"] * 5), 0
+    )
+    measure_us = device(problem, 1.0)
+    met = meet_budget(problem, lambda baseline_us: baseline_us / 1.6, measure_us, first=dense)
+    assert measure_us(met.choice).measured_us <= measure_us(dense).measured_us / 1.6
+
+
+def test_the_fastest_there_is_counts_although_it_was_predicted_to_be_too_slow() -> None:
+    problem = fine_chain()
+    searcher = Searcher(problem)
+    quickest = searcher.fastest()
+    dense_us = problem.latency.total_us(problem.latency.sizes, ["fp32"] * 5)
+
+    def measure_us(choice: Choice) -> Timing:
+        # Small networks are faster than predicted by a third, the others are as predicted.
+        return Timing(dense_us, choice.latency_us * (0.66 if choice.latency_us < 1.05 * quickest.latency_us else 1.0))
+
+    met = meet_budget(problem, lambda _: 0.9 * quickest.latency_us, measure_us)
+    assert met.measured_us <= 0.9 * quickest.latency_us
+
+
+def fine_chain() -> Problem:
+    """A chain with many widths."""
+    problem = chain(4, np.random.default_rng(0))
+    levels = tuple(np.arange(8, 33, 2) for _ in problem.levels)
+    return replace(
+        problem,
+        latency=replace(problem.latency, lanes=2),
+        levels=levels,
+        width_loss=tuple((1 - v / 32.0) ** 2 for v in levels),
+    )

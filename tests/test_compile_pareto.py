@@ -40,7 +40,7 @@ def test_a_folder_a_point_and_their_curve(curve: Path) -> None:
         assert point.speedup.value >= point.asked
         assert point.accuracy == report.accuracy
         assert Plan.load(curve / str(point.plan)).model_sha256 == found.model.sha256
-    assert {f.name for f in curve.iterdir()} >= {"pareto.json", "1.2x", "1.5x"}
+    assert {f.name for f in curve.iterdir()} == {"pareto.json", "recipe.toml", "report.html", "1.2x", "1.5x"}
 
 
 def test_a_point_that_cannot_be_met_says_why(curve: Path) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from edgeprune.calibrate import Calibration
+    from edgeprune.ridge import Moments
     from edgeprune.solve import Analysis
 
 __all__ = [
@@ -32,7 +33,13 @@ DEFAULT_CRITERION = "obs"
 
 
 def rank(
-    name: str, model: ir.Model, analysis: Analysis, calibration: Calibration | None = None, step: int = 1, seed: int = 0
+    name: str,
+    model: ir.Model,
+    analysis: Analysis,
+    calibration: Calibration | None = None,
+    step: int = 1,
+    seed: int = 0,
+    shared: dict[str, Moments] | None = None,
 ) -> dict[str, Ranking]:
     """Rank the units of every group of a model.
 
@@ -43,6 +50,7 @@ def rank(
         calibration: samples, for criteria that need data.
         step: how many units will be removed at a time (the target's channel step).
         seed: of the choice of patches.
+        shared: covariances by node that are kept for who asks next, of one model and its data.
 
     Returns:
         Group id -> order of removal and predicted loss after each removal. ``obs`` predicts the squared error of the
@@ -56,4 +64,4 @@ def rank(
     criterion = find_criterion(name)
     if criterion.needs_data and calibration is None:
         raise CalibrationError(f"criterion {name!r} needs calibration data")
-    return dict(criterion.rank(Context(model, analysis.groups, calibration, step, seed)))
+    return dict(criterion.rank(Context(model, analysis.groups, calibration, step, seed, shared)))

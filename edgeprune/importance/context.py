@@ -15,6 +15,7 @@ from edgeprune.calibrate import Calibration
 from edgeprune.errors import CalibrationError
 from edgeprune.groups import Group, Ranking
 from edgeprune.linear import Linear, find_linears
+from edgeprune.ridge import Moments
 
 Floats = NDArray[Any]
 
@@ -43,6 +44,7 @@ class Context:
         calibration: samples, None where a criterion needs none.
         step: units that will be removed at a time.
         seed: of the choice of patches.
+        shared: covariances by node that are kept for those who ask next, where this is given; of one model and data.
     """
 
     model: ir.Model
@@ -50,6 +52,7 @@ class Context:
     calibration: Calibration | None
     step: int = 1
     seed: int = 0
+    shared: dict[str, Moments] | None = None
 
     @cached_property
     def linears(self) -> dict[str, Linear]:

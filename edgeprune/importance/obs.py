@@ -34,6 +34,8 @@ DAMPING = 1e-2
 """r as a fraction of the mean diagonal of C."""
 GRAM_BYTES = 512 << 20
 """Covariances held at a time; more are gathered in further passes over the data."""
+SHARED_BYTES = 512 << 20
+"""Covariances that are kept for those who ask next."""
 MOST_BATCHES = 40
 """Large groups lose more than the step at a time."""
 MOST_FEATURES = 6144
@@ -56,13 +58,23 @@ def obs(context: Context) -> dict[str, Ranking]:
 
 
 def gather_moments(context: Context, linears: Sequence[Linear]) -> dict[str, Moments]:
-    """Node -> covariances of the layer's features."""
-    moments = {linear.node: Moments(diagonal=linear.features > MOST_FEATURES) for linear in linears}
-    for linear, x in gather_rows(
-        context.model, linears, context.data(), Sampling(products=2e10, most_rows=16_384, seed=context.seed)
-    ):
-        moments[linear.node].add(x, np.zeros((*x.shape[:2], 0), x.dtype))
-    return moments
+    """Node -> covariances of the features; as many as fit into ``SHARED_BYTES`` are kept where they are shared."""
+    shared = {} if context.shared is None else context.shared
+    missing = [linear for linear in linears if linear.node not in shared]
+    moments = {linear.node: Moments(diagonal=linear.features > MOST_FEATURES) for linear in missing}
+    if missing:
+        sampling = Sampling(products=2e10, most_rows=16_384, seed=context.seed)
+        for linear, x in gather_rows(context.model, missing, context.data(), sampling):
+            moments[linear.node].add(x, np.zeros((*x.shape[:2], 0), x.dtype))
+    found = moments | {linear.node: shared[linear.node] for linear in linears if linear.node in shared}
+    if context.shared is not None:
+        held = sum(m.xx.nbytes for m in shared.values())
+        for node, fresh in moments.items():
+            held += fresh.xx.nbytes
+            if held > SHARED_BYTES:
+                break
+            context.shared[node] = fresh
+    return found
 
 
 def rank_group(context: Context, group: Group, consumers: Sequence[Consumer], moments: dict[str, Moments]) -> Ranking:

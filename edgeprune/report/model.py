@@ -90,6 +90,26 @@ class Prediction:
 
 
 @dataclass(frozen=True)
+class Search:
+    """How the choice was found; errors are of the outputs against the original's, without labels, unitless.
+
+    Attributes:
+        trials: Whole choices that were cut, refitted and run, each over all of the samples.
+        samples: Of calibration data that a trial runs over.
+        error_before: Of the choice by losses that were priced one by one.
+        error_after: Of the choice that was taken, of equal predicted time.
+        gap: How much more the priced losses of the first choice are than the least there can be near it, as a fraction;
+            None where the solver found no bound in its time.
+    """
+
+    trials: int
+    samples: int
+    error_before: float
+    error_after: float
+    gap: float | None = None
+
+
+@dataclass(frozen=True)
 class Accuracy:
     """How good the model was and is; higher is better.
 
@@ -173,6 +193,7 @@ class Report:
 
     Attributes:
         seconds: Step -> seconds it took.
+        search: How widths and precision were found; None where no latency was asked for.
         layers: What each layer takes and costs, in the order they run; empty for a prune, which looks at no latency.
         warnings: Sentences for people.
         calibration: The calibration data in words; None where there was none.
@@ -197,6 +218,7 @@ class Report:
     calibration: str | None = None
     recipe: Mapping[str, object] | None = None
     reproduce: str | None = None
+    search: Search | None = None
     layers: tuple[Layer, ...] = ()
     refused: tuple[Refusal, ...] = ()
     warnings: tuple[str, ...] = ()
