@@ -117,6 +117,13 @@ class AnalyticModel:
         """The launch at these widths."""
         return kernel_at(self.launches[block], self.shapes.at(widths))
 
+    def ideal_us(self, block: int, widths: Widths) -> float:
+        """Arithmetic of a launch at the device's peak, and its traffic at DRAM's: what grows smoothly with widths."""
+        k, device = self.kernel(block, widths), self.device
+        peak = device.matrix_fma[device.supported("fp16")] * device.sms * device.clock_mhz
+        moved = BYTES["fp16"] * (k.read_positions * k.cin + k.write_positions * k.cout) * k.repeats
+        return k.macs / peak + moved / device.dram_bytes_per_us
+
     def _price(self, block: int, widths: Widths) -> None:
         """Price a launch at these widths, and at all that differ from them in one group: the search asks for those."""
         groups = sorted(self.block_groups[block])

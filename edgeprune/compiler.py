@@ -117,7 +117,7 @@ def compile_model(
         judge = open_judge(evaluation, job, runtime.load(model).run, held_out)
     known = ArrayCache(identity_of(job, fit, f"{runtime.device}, {threads} threads"))
     options = Options(precision, sparsity, power_mode, profile_file, threads, seed)
-    work = open_device_work(job, goal, fit, judge, profile, known, options, progress)
+    work = open_device_work(job, goal, fit, judge, profile, known, options, progress, at_hand=opened is not None)
     if opened is not None:
         measured = reach_on_device(work, goal, Stand(work, opened, open_shapes(job), finish))
         with output_folder(out, force=force) as folder:

@@ -81,7 +81,7 @@ class DeviceProfile:
     @property
     def power_mode(self) -> str | None:
         """The power mode that the board said it was in, None if it did not say."""
-        match = re.search(r"power mode (\S+)", self.device)
+        match = re.search(r"power mode ([^\s;]+)", self.device)
         return match[1] if match else None
 
     @property

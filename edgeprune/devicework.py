@@ -195,8 +195,12 @@ def open_device_work(
     known: ArrayCache,
     options: Options,
     progress: Progress,
+    *,
+    at_hand: bool,
 ) -> DeviceWork:
     """Describe a model's launches, rank its units and price its choices.
+
+    ``at_hand``: whether the device will tell what can be met; otherwise the prediction does, before any work.
 
     Raises:
         BudgetError: if the goal can't be met, whatever is lost; the text says what can.
@@ -219,7 +223,8 @@ def open_device_work(
         predicted = model_latency_us(fixed, profile, "fp32", power_mode=options.power_mode)
         baseline_us = (measured and measured.baseline_us) or predicted.latency_ms * 1e3
         times: Latency = latency or gpu.latency
-        _check_reachable(gpu, times, goal, baseline_us)
+        if not at_hand:
+            _check_reachable(gpu, times, goal, baseline_us)
     with progress.step("ranking units"):
         rankings = rankings_of(job, data, known, options.seed) if goal.prune else {}
     builder = TensorRtBuilder(

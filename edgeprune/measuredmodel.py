@@ -1,9 +1,10 @@
 """Latency of a network on a GPU that was measured there: the analytic model's stairs, with the device's own heights.
 
-    T(w, f) = correction * ( sum_b  a[b, f] * launch + c[b, f] * analytic_b(w, f)  +  conversions  +  call )
+    T(w, f) = correction * ( sum_b  heights[b, f] . (launch, ideal_b(w), analytic_b(w, f))  +  conversions  +  call )
 
-The analytic model knows where the stairs are (alignment, tiles, waves); how high they are, tells the device. ``a`` and
-``c`` are non-negative (Lawson & Hanson 1974), so what is predicted never rises when an aligned width shrinks, and few
+The analytic model knows where the stairs are (alignment, tiles, waves); how high they are, tells the device. A launch's
+time is made of a constant, of its arithmetic and traffic at the device's peak, and of what the analytic model says. The
+heights are non-negative (Lawson & Hanson 1974), so what is predicted never rises when an aligned width shrinks, and few
 measurements are enough: where nothing speaks against it, a launch is as many times slower than thought as the whole
 network is.
 """
@@ -20,8 +21,9 @@ from edgeprune.analyticmodel import AnalyticModel
 from edgeprune.latency import Edge, Format
 from edgeprune.widths import Widths
 
-PRIOR_WEIGHT = 0.3
-"""Weight of the network's own ratio against one measurement of a launch."""
+PRIOR_WEIGHT = 0.0025
+"""Weight of the network's own ratio against one measurement of a launch: the square of what a launch's time is known
+to (5%), against heights that may be off by their whole size."""
 
 _LEAST_SHARE = 0.25
 """Below this share of what was expected a time is known no better, in relative terms: it drowns in the profiler."""
@@ -43,14 +45,14 @@ class MeasuredModel:
 
     Attributes:
         analytic: where the stairs are.
-        heights: (launch, format) -> a and c; a format that a launch was not measured in is not offered.
+        heights: (launch, format) -> three numbers; a format that a launch was not measured in is not offered.
         call_base_us: microseconds of an inference besides its launches.
         error: median relative error on whole networks that were left out of the fit, as a fraction.
         correction: factor on everything, learnt from whole-network measurements.
     """
 
     analytic: AnalyticModel
-    heights: Mapping[tuple[int, Format], tuple[float, float]]
+    heights: Mapping[tuple[int, Format], NDArray[np.float64]]
     call_base_us: float
     error: float
     correction: float = 1.0
@@ -84,9 +86,7 @@ class MeasuredModel:
 
     def block_us(self, block: int, fmt: Format, widths: Widths) -> float:
         """Time of one launch, microseconds."""
-        fixed, proportional = self.heights[block, fmt]
-        analytic = self.analytic.block_us(block, fmt, widths)
-        return self.correction * (fixed * self.analytic.device.launch_us + proportional * analytic)
+        return self.correction * float(self.heights[block, fmt] @ _features(self.analytic, block, fmt, widths))
 
     def edge_us(self, edge: Edge, writer: Format, reader: Format, widths: Widths) -> float:
         """Cost of converting a tensor that one launch reads in integers and another in float, microseconds."""
@@ -122,28 +122,43 @@ def fit_measured(analytic: AnalyticModel, samples: Sequence[Sample]) -> Measured
 
 
 def _fit(analytic: AnalyticModel, samples: Sequence[Sample]) -> MeasuredModel:
-    expected = [[analytic.block_us(b, f, s.widths) for b, f in enumerate(s.formats)] for s in samples]
-    ratio = float(np.median([sum(s.launch_us) / sum(e) for s, e in zip(samples, expected, strict=True)]))
-    rows: dict[tuple[int, Format], list[tuple[float, float]]] = {}
-    for s, mine in zip(samples, expected, strict=True):
-        for b, (f, us, analytic_us) in enumerate(zip(s.formats, s.launch_us, mine, strict=True)):
-            rows.setdefault((b, f), []).append((analytic_us, us))
-    launch_us = analytic.device.launch_us
-    heights = {key: _heights(np.array(pairs), launch_us, ratio) for key, pairs in rows.items()}
+    features = [[_features(analytic, b, f, s.widths) for b, f in enumerate(s.formats)] for s in samples]
+    expected = [sum(float(x[-1]) for x in mine) for mine in features]
+    ratio = float(np.median([sum(s.launch_us) / e for s, e in zip(samples, expected, strict=True)]))
+    rows: dict[tuple[int, Format], list[tuple[NDArray[np.float64], float]]] = {}
+    for s, mine in zip(samples, features, strict=True):
+        for b, (f, us, x) in enumerate(zip(s.formats, s.launch_us, mine, strict=True)):
+            rows.setdefault((b, f), []).append((x, us))
+    heights = {
+        key: _heights(np.stack([x for x, _ in pairs]), np.array([us for _, us in pairs]), ratio)
+        for key, pairs in rows.items()
+    }
     call_us = float(np.median([max(0.0, s.total_us - sum(s.launch_us)) for s in samples]))
     model = MeasuredModel(analytic, heights, call_us, 0.0)
     fitted = [abs(model.total_us(s.widths, s.formats) / s.total_us - 1) for s in samples]
     return replace(model, error=float(np.median(fitted)))
 
 
-def _heights(pairs: NDArray[np.float64], launch_us: float, ratio: float) -> tuple[float, float]:
-    """Non-negative (a, c) of least relative error, drawn to (0, ratio); ``pairs``: shape (n, 2), analytic, measured."""
+def _features(analytic: AnalyticModel, block: int, fmt: Format, widths: Widths) -> NDArray[np.float64]:
+    """What a launch's time is made of, microseconds: a constant, its ideal time, and its analytic one."""
+    ideal_us, analytic_us = analytic.ideal_us(block, widths), analytic.block_us(block, fmt, widths)
+    return np.array([analytic.device.launch_us, ideal_us, analytic_us])
+
+
+def _heights(features: NDArray[np.float64], us: NDArray[np.float64], ratio: float) -> NDArray[np.float64]:
+    """Non-negative heights of least relative error, drawn to (0, 0, ratio).
+
+    Args:
+        features: shape (n, 3).
+        us: measured, shape (n,).
+        ratio: how many times as long as thought the network takes.
+    """
     from scipy.optimize import nnls
 
-    analytic_us, us = pairs[:, 0], pairs[:, 1]
-    scale = np.maximum(us, _LEAST_SHARE * ratio * analytic_us)
-    typical_us = float(np.mean(analytic_us))
-    prior = np.sqrt(PRIOR_WEIGHT) * np.diag([launch_us / (ratio * typical_us), 1 / ratio])
-    a = np.vstack([np.stack([np.full(len(us), launch_us), analytic_us], axis=1) / scale[:, None], prior])
-    solution, _ = nnls(a, np.concatenate([us / scale, np.sqrt(PRIOR_WEIGHT) * np.array([0.0, 1.0])]))
-    return float(solution[0]), float(solution[1])
+    scale = np.maximum(us, _LEAST_SHARE * ratio * features[:, -1])
+    typical = features.mean(axis=0)
+    pull = np.sqrt(PRIOR_WEIGHT)
+    prior = pull * np.diag(typical / (ratio * typical[-1]))
+    wanted = np.concatenate([us / scale, pull * np.array([0.0, 0.0, 1.0])])
+    solution, _ = nnls(np.vstack([features / scale[:, None], prior]), wanted)
+    return np.asarray(solution)

@@ -4,11 +4,15 @@ It takes the options that the version it plays knows and refuses the others, and
 (from the documentation and trtexec's sources), so that everything around trtexec can be tested without a GPU.
 
 Usage: standin_trtexec.py VERSION OPTION ..., VERSION being 8601, 100300 or 110000
+
+Its times are made up: always the same ones, or, with STANDIN_TIMES=weights in its environment, such that a product
+takes longer the more weights it has, and less in FP16, INT8 and 2:4 than in FP32.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -26,10 +30,35 @@ KNOWN = {
 }
 
 
-def times(version: int, count: int) -> str:
+US_A_LAUNCH, US_A_WEIGHT = 10.0, {4: 2e-3, 2: 1e-3, 1: 5e-4}
+
+
+def made_up_layers(model_file: str) -> list[dict[str, object]]:
+    """Name and microseconds of every product, by the bytes of its weights' type and whether half of them are zero."""
+    import numpy as np
+    import onnx
+
+    model = onnx.load(model_file)
+    stored = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
+    made_by = {o: n for n in model.graph.node for o in n.output}
+    layers: list[dict[str, object]] = []
+    for node in model.graph.node:
+        if node.op_type in ("Conv", "Gemm", "MatMul"):
+            name = node.input[1]
+            while name not in stored:
+                name = made_by[name].input[0]
+            weight = stored[name]
+            us = US_A_LAUNCH + US_A_WEIGHT[weight.itemsize] * weight.size
+            layers.append({"name": node.name, "us": us * (0.7 if np.mean(weight != 0) <= 0.5 else 1.0)})
+    return layers
+
+
+def times(version: int, count: int, total_us: float | None = None) -> str:
     rows = []
     for i in range(count):
         start, compute = 0.5 * i, 0.25 + 0.01 * (i % 5)
+        if total_us is not None:
+            compute = 1e-3 * total_us * (1 + 0.001 * (i % 5))
         row = {"startEnqMs": start, "endEnqMs": start + 0.02, "startH2dMs": start, "endH2dMs": start}
         row |= {"startComputeMs": start, "endComputeMs": start + compute, "startD2hMs": start + compute}
         row |= {"endD2hMs": start + compute, "h2dMs": 0, "computeMs": compute, "d2hMs": 0, "latencyMs": compute}
@@ -41,12 +70,14 @@ def times(version: int, count: int) -> str:
     return "[\n  " + "\n, ".join(rows) + "\n]\n"
 
 
-def profile() -> str:
-    layers = [
+def profile(made_up: list[dict[str, object]] | None = None) -> str:
+    layers: list[tuple[object, float, float]] = [
         ("conv1 + relu1", 30.0, 0.03),
         ("fc", 10.0, 0.01),
         ("Reformatting CopyNode for Input Tensor 0", 5.0, 0.005),
     ]
+    if made_up is not None:
+        layers = [(f"kernel {i}", float(str(x["us"])), 1e-3 * float(str(x["us"]))) for i, x in enumerate(made_up)]
     rows = [{"count": 1000}]
     rows += [
         {"name": n, "timeMs": total, "averageMs": each, "medianMs": each, "percentage": total / 0.45}
@@ -55,9 +86,16 @@ def profile() -> str:
     return json.dumps(rows)
 
 
-def layer_information(version: int) -> str:
+def layer_information(version: int, made_up: list[dict[str, object]] | None = None) -> str:
     tensor = {"Name": "x", "Location": "Device", "Dimensions": [1, 3, 8, 8], "Format/Datatype": "Half"}
-    layers = [{"Name": "conv1 + relu1", "LayerType": "CaskConvolution", "Inputs": [tensor], "Outputs": [tensor]}]
+    layers: list[dict[str, object]] = [
+        {"Name": "conv1 + relu1", "LayerType": "CaskConvolution", "Inputs": [tensor], "Outputs": [tensor]}
+    ]
+    if made_up is not None:
+        layers = [
+            {"Name": f"kernel {i}", "LayerType": "gemm", "Metadata": f"[ONNX Layer: {x['name']}]"}
+            for i, x in enumerate(made_up)
+        ]
     ports = "I/O Tensors" if version >= 110000 else "Bindings"
     return json.dumps({"Layers": [*layers, "fc"], ports: ["x", "y"]})
 
@@ -79,13 +117,18 @@ def main(version: int, options: list[str]) -> int:
         if b"Slow" in model:
             time.sleep(3)
         Path(given["--timingCacheFile"]).write_bytes(b"stand-in timing cache")
-        Path(given["--saveEngine"]).write_bytes(f"stand-in engine {' '.join(options)}".encode())
+        facts = made_up_layers(given["--onnx"]) if os.environ.get("STANDIN_TIMES") == "weights" else None
+        text = f"stand-in engine {' '.join(options)}\n{json.dumps(facts)}"
+        Path(given["--saveEngine"]).write_bytes(text.encode())
     else:
-        assert Path(given["--loadEngine"]).read_bytes().startswith(b"stand-in engine")
+        engine = Path(given["--loadEngine"]).read_bytes().decode()
+        assert engine.startswith("stand-in engine")
+        facts = json.loads(engine.partition("\n")[2])
+    total_us = None if facts is None else sum(x["us"] for x in facts)
     for option, text in (
-        ("--exportTimes", times(version, 20)),
-        ("--exportProfile", profile()),
-        ("--exportLayerInfo", layer_information(version)),
+        ("--exportTimes", times(version, 20, total_us)),
+        ("--exportProfile", profile(facts)),
+        ("--exportLayerInfo", layer_information(version, facts)),
     ):
         if option in given:
             Path(given[option]).write_text(text)
