@@ -197,6 +197,28 @@ def choose_where(b: Builder, x: str) -> str:
     return b.op("Where", b.op("Greater", x, b.constant(0.0)), x, b.weight(c, 1, 1))
 
 
+def spatial_attention(b: Builder, x: str) -> str:
+    """A gate for each pixel, from the largest and the mean channel."""
+    n, _, h, w = b.shape[x]
+    y = b.op("Relu", x)
+    pooled = [b.op(op, y, b.constant([1]), shape=(n, 1, h, w)) for op in ("ReduceMax", "ReduceMean")]
+    gate = b.conv(b.op("Concat", *pooled, shape=(n, 2, h, w), axis=1), 1, 3)
+    return b.op("Mul", y, b.op("Sigmoid", gate))
+
+
+def quantized(b: Builder, x: str) -> str:
+    """A convolution by an asymmetric 8-bit weight with one scale, or one for every channel."""
+    n, c, h, w = b.shape[x]
+    out = b.choice([6, 8])
+    each = b.rng.random() < 0.5
+    weight = b.constant(b.rng.integers(0, 256, (out, c, 1, 1)).astype(np.uint8))
+    scale = np.full(out, c**-0.5 / 128) if each else np.asarray(c**-0.5 / 128)
+    zero_point = b.rng.integers(1, 256, scale.shape).astype(np.uint8)
+    operands = [weight, b.constant(scale.astype(np.float32)), b.constant(np.asarray(zero_point))]
+    restored = b.op("DequantizeLinear", *operands, axis=0)
+    return b.op("Conv", x, restored, b.weight(out), shape=(n, out, h, w))
+
+
 IMAGE_STEPS: tuple[Step, ...] = (
     activation,
     silu,
@@ -219,4 +241,6 @@ IMAGE_STEPS: tuple[Step, ...] = (
     response_norm,
     selective_kernel,
     choose_where,
+    spatial_attention,
+    quantized,
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from edgeprune.randomgraph import Builder, Step
 from edgeprune.randomimages import activation
 
@@ -40,6 +42,32 @@ def decomposed_norm(b: Builder, x: str) -> str:
     variance = b.op("ReduceMean", b.op("Pow", centred, b.constant(2.0)), last, shape=one)
     y = b.op("Div", centred, b.op("Sqrt", b.op("Add", variance, b.constant(1e-3))))
     return b.op("Add", b.op("Mul", y, b.weight(shape[-1])), b.weight(shape[-1]))
+
+
+def root_mean_square(b: Builder, x: str) -> str:
+    """A division by the root of the mean square, spelled out."""
+    shape = b.shape[x]
+    mean = b.op("ReduceMean", b.op("Mul", x, x), b.constant([-1]), shape=(*shape[:-1], 1))
+    root = b.op("Sqrt", b.op("Add", mean, b.constant(1e-3)))
+    return b.op("Mul", b.op("Div", x, root), b.weight(shape[-1]))
+
+
+def windows(b: Builder, x: str) -> str:
+    """Tokens laid out by a table of positions, mixed within each window, and put back."""
+    n, t, c = b.shape[x]
+    table = b.rng.permutation(t).reshape(2, t // 2)
+    y = b.op("Gather", x, b.constant(table), shape=(n, 2, t // 2, c), axis=1)
+    back = np.argsort(table.reshape(-1))
+    flat = b.reshape(b.linear(y, c), n, t, c)
+    return b.op("Add", x, b.op("Gather", flat, b.constant(back), axis=1))
+
+
+def channel_table(b: Builder, x: str) -> str:
+    """Channels laid out as heads by a table of positions."""
+    n, t, c = b.shape[x]
+    table = b.rng.permutation(c)[: 2 * (c // 2)].reshape(2, c // 2)
+    y = b.op("Gather", x, b.constant(table), shape=(n, t, 2, c // 2), axis=2)
+    return b.linear(b.reshape(b.op("Mul", y, b.weight(2, c // 2)), n, t, 2 * (c // 2)), c)
 
 
 def layer_scale(b: Builder, x: str) -> str:
@@ -129,6 +157,9 @@ TOKEN_STEPS: tuple[Step, ...] = (
     gated,
     layer_norm,
     decomposed_norm,
+    root_mean_square,
+    windows,
+    channel_table,
     layer_scale,
     attention,
     attention,
