@@ -107,7 +107,7 @@ def gate(
 def report(folders: tuple[Path, ...], markdown: Path | None, html: Path | None, as_json: bool, shown: Shown) -> None:
     """Show the report in DIR, which compile or prune wrote, or compare several; a curve counts as all its points."""
     from edgeprune.output import write_text
-    from edgeprune.report.runs import open_runs
+    from edgeprune.report.runs import open_runs, siblings
 
     runs, missed = open_runs(folders)
     if len(runs) == 1 and not missed:
@@ -120,7 +120,7 @@ def report(folders: tuple[Path, ...], markdown: Path | None, html: Path | None, 
         if markdown is not None:
             write_text(markdown, to_markdown(run.report))
         if html is not None:
-            write_text(html, to_html(run.report, run.plan, picture_of(run.home)))
+            write_text(html, to_html(run.report, run.plan, picture_of(run.home), siblings(run.home)))
         if not (as_json or shown.quiet):
             print_report(support.output_console(), run.report)
     else:

@@ -26,7 +26,6 @@ Status = Literal["ok", "missing", "broken"]
 
 _EXTRAS = {
     "images": ("pillow", "PIL", "folders of images as --calib"),
-    "report": ("plotly", "plotly", "charts in report.html"),
     "surgery": ("onnx-graphsurgeon", "onnx_graphsurgeon", "--surgery"),
     "rtx": (
         "tensorrt-rtx-cu13",

@@ -30,7 +30,7 @@ def medians(timed: Mapping[str, Measurement], strong: str, budget_ms: float | No
     data = {
         "type": "bar",
         "orientation": "h",
-        "y": names,
+        "y": [f"{name}<br>{m.median_ms:.3g} ms" for name, m in timed.items()],
         "x": [m.median_ms for m in timed.values()],
         "marker": {"color": [COLOURS[0] if name == strong else FAINT for name in names]},
         "error_x": {
@@ -40,11 +40,8 @@ def medians(timed: Mapping[str, Measurement], strong: str, budget_ms: float | No
             "arrayminus": [m.median_ms - m.ci_low_ms for m in timed.values()],
             "color": "var(--ink)",
         },
-        "hovertemplate": "%{y}: %{x:.4g} ms<extra></extra>",
-        "text": [f"{m.median_ms:.3g} ms" for m in timed.values()],
-        "textposition": "inside",
-        "insidetextanchor": "start",
-        "textfont": {"color": ["var(--page)" if name == strong else "var(--ink)" for name in names]},
+        "customdata": names,
+        "hovertemplate": "%{customdata}: %{x:.4g} ms<extra></extra>",
     }
     layout = base(height=110 + 42 * len(names), xaxis={"title": "median latency, ms", "rangemode": "tozero"})
     layout["yaxis"] |= {"autorange": "reversed", "type": "category"}
@@ -147,9 +144,13 @@ def layer_chart(layers: Sequence[Layer]) -> tuple[Chart, ...]:
         bars = _bars("loss", range(len(layers)), losses, layers, QUIET, width=0.55)
         data.append(bars | {"yaxis": "y2", "hovertemplate": "%{customdata}: loss %{y:.3g}", "showlegend": False})
     layout = base(
-        height=height, xaxis={"title": "layer, in the order they run"}, yaxis={"title": "us"}, yaxis2={"title": "loss"}
+        height=height,
+        xaxis={"title": "layer, in the order they run"},
+        yaxis={"title": "us"},
+        yaxis2={"title": "loss", "exponentformat": "e"},
     )
     layout["barmode"] = "overlay"
+    layout["xaxis"] |= {"range": [-0.6, len(layers) - 0.4], "zeroline": False, "tickformat": "d"}
     if height == 400:
         del layout["yaxis2"]
     else:
@@ -184,6 +185,7 @@ def group_chart(groups: Sequence[Mapping[str, Any]]) -> tuple[Chart, ...]:
     ]
     layout = base(height=320, xaxis={"title": "group, in graph order"}, yaxis={"title": "units"})
     layout["barmode"] = "stack"
+    layout["xaxis"] |= {"range": [-0.6, len(names) - 0.4], "zeroline": False, "tickformat": "d"}
     if len(names) <= MANY:
         layout["xaxis"] |= {"tickvals": list(range(len(names))), "ticktext": [_short(name) for name in names]}
     whole = sum(1 for k in removed if not k)

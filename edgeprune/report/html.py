@@ -138,7 +138,7 @@ def _layers(report: Report, plan: Mapping[str, Any], picture: Picture | None) ->
         )
     header = (
         *("layer", "operator", "channels made", "channels read", "precision", "sparsity"),
-        *("predicted, us", "measured, us", "original, us", "loss"),
+        *("predicted, us", "measured, us", "original measured, us", "loss"),
     )
     text = (
         '<p class="soft">Channels made and read are what weights keep of their own. Times stand at the node '
@@ -227,7 +227,12 @@ def _conditions(report: Report) -> Section:
     facts = table(("", ""), [[escape(n), escape(t)] for n, t in words.conditions(report)], "Conditions")
     longest_s = max(report.seconds.values(), default=0.0) or 1.0
     rows = [[escape(n), words.seconds(s), bar(s / longest_s)] for n, s in report.seconds.items()]
-    return Section("Conditions", facts + folded("time of every step", table(("step", "time", ""), rows, "Steps")))
+    again = ""
+    if report.reproduce is not None:
+        again = f"<p>To have it again, in this folder: <code>{escape(report.reproduce)}</code></p>"
+    return Section(
+        "Conditions", facts + again + folded("time of every step", table(("step", "time", ""), rows, "Steps"))
+    )
 
 
 def _list(items: Sequence[str], kind: str = "") -> str:

@@ -55,6 +55,24 @@ def open_runs(folders: Sequence[Path]) -> tuple[list[Run], list[Missed]]:
     return runs, missed
 
 
+def siblings(home: Path) -> list[Reached]:
+    """The other points of the curve that an output folder belongs to; none if it belongs to none.
+
+    Raises:
+        UsageError: there is a pareto.json above it that is of another form.
+    """
+    if not (home.absolute().parent / PARETO_FILE).is_file():
+        return []
+    points = Curve.load(home.absolute().parent).points
+    if home.absolute().name not in {p.folder for p in points}:
+        return []
+    return [
+        Reached(f"{p.asked:g}x", p.latency_ms, p.latency_ms, p.latency_ms, p.accuracy.after)
+        for p in points
+        if p.latency_ms is not None and p.accuracy is not None and p.folder != home.absolute().name
+    ]
+
+
 def _names(folders: Sequence[Path]) -> list[str]:
     """As short as tells them apart: the last part of each path, or as many parts as it takes."""
     whole = [folder.absolute().parts for folder in folders]
@@ -81,7 +99,7 @@ def line(run: Run) -> tuple[str, ...]:
         latency = f"{guess.result_ms:.4g} ms predicted{error}"
         speed = f"{guess.baseline_ms / guess.result_ms:.2f}x predicted"
     if (judged := report.accuracy) is not None:
-        scored = f"{words.score(judged, judged.after)} ({-judged.drop:+.2f} points)"
+        scored = f"{words.score(judged, judged.after)} ({words.change_of(judged)})"
     size = report.sizes.result
     return (
         run.name,

@@ -41,7 +41,7 @@ def _came_out(report: Report) -> list[str]:
         parts.append("which misses the budget")
     if (judged := report.accuracy) is not None:
         before = "" if judged.before is None else f" instead of {score(judged, judged.before)}"
-        called = judged.metric if judged.kind == "evaluation" else f"agreement with the original ({judged.metric})"
+        called = judged.metric if judged.kind == "evaluation" else f"a fidelity ({judged.metric})"
         parts.append(f"with {called} of {score(judged, judged.after)}{before}")
     if not parts:
         old_macs, new_macs = report.sizes.baseline.macs, report.sizes.result.macs

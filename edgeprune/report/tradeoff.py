@@ -40,7 +40,9 @@ def reached(report: Report, name: str = "result") -> list[Reached]:
     before, after = (None, None) if judged is None else (judged.before, judged.after)
     if report.latency is not None:
         old, new = report.latency.baseline, report.latency.result
-        named = (("original", old, before), *((f"unpruned {v}", m, None) for v, m in report.latency.variants.items()))
+        # A variant that was returned is the result, which was scored.
+        variants = ((name, m, None) for name, m in report.latency.variants.items() if m != new)
+        named = (("original", old, before), *variants)
         return [
             *(Reached(n, m.median_ms, m.ci_low_ms, m.ci_high_ms, score) for n, m, score in named),
             Reached(name, new.median_ms, new.ci_low_ms, new.ci_high_ms, after, strong=True),
@@ -65,7 +67,13 @@ def frontier(points: Sequence[Reached]) -> list[Reached]:
 
 
 def tradeoff_chart(points: Sequence[Reached], metric: str, unit: str) -> tuple[Chart, ...]:
-    """Points with their intervals, the frontier as a line; latencies without a score as lines down the chart."""
+    """Points with their intervals, the frontier as a line; latencies without a score as lines down the chart.
+
+    Args:
+        points: what was reached.
+        metric: of the scores.
+        unit: of the scores.
+    """
     scored = [p for p in points if p.score is not None]
     if not scored or len(points) < 2:
         return ()
@@ -88,7 +96,7 @@ def tradeoff_chart(points: Sequence[Reached], metric: str, unit: str) -> tuple[C
                 "x": [p.latency_ms for p in mine],
                 "y": [p.score for p in mine],
                 "text": [p.name for p in mine],
-                "textposition": "top center",
+                "textposition": _sides(mine),
                 "cliponaxis": False,
                 "marker": {
                     "size": 12,
@@ -136,8 +144,8 @@ def tradeoff_chart(points: Sequence[Reached], metric: str, unit: str) -> tuple[C
             "text": f"{p.name}, not scored",
             "x": p.latency_ms,
             "yref": "paper",
-            "y": 0.02,
-            "yanchor": "bottom",
+            "y": 0.98,
+            "yanchor": "top",
             "xanchor": "right",
             "textangle": -90,
             "showarrow": False,
@@ -147,6 +155,13 @@ def tradeoff_chart(points: Sequence[Reached], metric: str, unit: str) -> tuple[C
         if p.score is None
     ]
     said = "; ".join(f"{p.name} {p.latency_ms:.4g} ms, {p.score:.4g} {unit}".rstrip() for p in scored)
-    caption = f"Speed against {metric}: up and to the left is better. {words.plural(len(edge), 'point')} of "
-    caption += f"{len(scored)} lie on the best line."
+    caption = f"Speed against {metric}: up and to the left is better. On the best line: {len(edge)} of "
+    caption += f"{words.plural(len(scored), 'point')}."
     return (Chart("chart-tradeoff", caption, f"Points: {said}.", {"data": data, "layout": layout}),)
+
+
+def _sides(points: Sequence[Reached]) -> list[str]:
+    """Where each point's name stands: above and below in turns, from left to right, since neighbours may be close."""
+    order = sorted(range(len(points)), key=lambda k: points[k].latency_ms)
+    sides = {k: ("top center", "bottom center")[place % 2] for place, k in enumerate(order)}
+    return [sides[k] for k in range(len(points))]

@@ -56,7 +56,7 @@ def comparison(report: Report) -> list[Row]:
         what = judged.metric if judged.kind == "evaluation" else f"fidelity to the original: {judged.metric}"
         before = "" if judged.before is None else score(judged, judged.before)
         samples = "" if judged.samples is None else f" on {judged.samples} samples"
-        rows.append(Row(what, before, score(judged, judged.after), f"{-judged.drop:+.2f} points{samples}"))
+        rows.append(Row(what, before, score(judged, judged.after), f"{change_of(judged)}{samples}"))
     old_size, new_size = report.sizes.baseline, report.sizes.result
     for what, old_count, new_count, text in (
         ("parameters", old_size.parameters, new_size.parameters, count),
@@ -85,6 +85,10 @@ def conditions(report: Report) -> list[tuple[str, str]]:
             runs += f"; others had the processor {denied:.0%} of the time, which is taken out"
         facts.append(("runs", runs))
     facts.append(("calibration", report.calibration or "none"))
+    if (found := report.search) is not None:
+        gap = "" if found.gap is None else f"; the first one within {found.gap:.1%} of the least priced loss near it"
+        tried = f"{plural(found.trials, 'whole choice')} tried on {plural(found.samples, 'sample')}"
+        facts.append(("search", f"{tried}, error {found.error_before:.3g} to {found.error_after:.3g}{gap}"))
     facts.append(("versions", ", ".join(f"{name} {number}" for name, number in report.versions.items())))
     facts.append(("time taken", seconds(sum(report.seconds.values()))))
     facts.append(("seed", str(report.seed)))
@@ -120,6 +124,12 @@ def seconds(duration_s: float) -> str:
 def plural(number: int, noun: str, several: str | None = None) -> str:
     """Number and noun, such as ``1 thread``, ``2 threads``, or ``3 axes`` where its plural is given."""
     return f"{number} {noun if number == 1 else several or noun + 's'}"
+
+
+def change_of(accuracy: Accuracy) -> str:
+    """What was gained or lost, such as ``-0.50 points``; what rounds to nothing has no sign."""
+    points = f"{-accuracy.drop:+.2f}"
+    return f"{points.lstrip('+-') if float(points) == 0 else points} points"
 
 
 def score(accuracy: Accuracy, value: float) -> str:

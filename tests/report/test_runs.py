@@ -9,7 +9,7 @@ from edgeprune.errors import UsageError
 from edgeprune.pareto import Curve, Point, point_of
 from edgeprune.report.compare import lead, to_html, to_markdown
 from edgeprune.report.model import Accuracy, ModelFile, Prediction, Report
-from edgeprune.report.runs import Run, differences, line, open_runs, points
+from edgeprune.report.runs import Run, differences, line, open_runs, points, siblings
 from tests.report.pages import Page, figures
 from tests.reports import latency, measurement, report
 
@@ -56,6 +56,25 @@ def test_a_curve_stands_for_its_points(folders: list[Path], tmp_path: Path):
     assert [(m.name, m.reason) for m in missed] == [("9x", "no choice is so fast")]
     text = to_html(runs, missed)
     assert any("no choice is so fast" in said for said in Page(text).text)
+
+
+def test_a_point_knows_the_others_of_its_curve(folders: list[Path], tmp_path: Path):
+    whole = report()
+    home = write(tmp_path / "curve" / "2x", whole)
+    assert siblings(home) == []
+    curve = Curve(
+        target="cpu",
+        model=whole.model,
+        device="Processor",
+        runtime="onnxruntime",
+        threads=1,
+        seed=0,
+        calibration=None,
+        points=(point_of(2.0, "2x", whole), point_of(3.0, "3x", whole), Point(9.0, False, "no choice is so fast")),
+    )
+    (tmp_path / "curve" / "pareto.json").write_text(curve.to_json(), encoding="utf-8")
+    assert [(p.name, p.score, p.strong) for p in siblings(home)] == [("3x", 92.6, False)]
+    assert siblings(write(tmp_path / "curve" / "elsewhere", whole)) == []
 
 
 def test_the_page_compares(folders: list[Path]):

@@ -33,7 +33,7 @@ def test_a_prediction_and_a_stand_in_are_called_so() -> None:
     assert (
         "predicted, not measured, to take 2 ms instead of 6 ms, 3.00 times as fast with a typical error of 20%" in said
     )
-    assert said.endswith("with agreement with the original (signal to noise) of 31.50 dB.")
+    assert said.endswith("with a fidelity (signal to noise) of 31.50 dB.")
 
 
 def test_a_prune_that_timed_and_scored_nothing() -> None:

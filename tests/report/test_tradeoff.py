@@ -25,11 +25,11 @@ def test_variants_were_timed_but_not_scored() -> None:
     found = reached(report(latency=measured), "mine")
     assert [(p.name, p.score, p.strong) for p in found] == [
         ("original", 93.1, False),
-        ("unpruned int8", None, False),
+        ("int8", None, False),
         ("mine", 92.6, True),
     ]
     (chart,) = tradeoff_chart(found, "top-1", "%")
-    assert [a["text"] for a in chart.figure["layout"]["annotations"]] == ["unpruned int8, not scored"]
+    assert [a["text"] for a in chart.figure["layout"]["annotations"]] == ["int8, not scored"]
 
 
 def test_predictions_stay_predictions() -> None:

@@ -11,7 +11,7 @@ from edgeprune.errors import UsageError
 from edgeprune.report import words
 from edgeprune.report.files import read_plan
 from edgeprune.report.markdown import to_markdown
-from edgeprune.report.model import Accuracy, Outcome, Prediction
+from edgeprune.report.model import Accuracy, Outcome, Prediction, Search
 from edgeprune.report.terminal import print_measurements, print_report
 from tests.reports import latency, measurement, report
 
@@ -44,6 +44,20 @@ def test_a_prediction_is_called_one():
     assert "3.00x as fast, predicted, not measured" in words.headline(only_predicted)
     (row,) = (row for row in words.comparison(only_predicted) if row.what == "latency, predicted")
     assert row.change == "from an analytic profile, typical error 20%"
+
+
+def test_how_the_choice_was_found():
+    facts = dict(words.conditions(report(search=Search(12, 64, 0.02, 0.01, 0.05))))
+    assert facts["search"] == (
+        "12 whole choices tried on 64 samples, error 0.02 to 0.01; the first one within 5.0% of the least priced loss "
+        "near it"
+    )
+    assert "search" not in dict(words.conditions(report(search=None)))
+
+
+def test_nothing_lost_has_no_sign():
+    assert words.change_of(Accuracy("evaluation", "a", "%", 90.0, 90.001, -0.001)) == "0.00 points"
+    assert words.change_of(Accuracy("evaluation", "a", "%", 90.0, 89.5, 0.5)) == "-0.50 points"
 
 
 def test_fidelity_is_not_called_accuracy():
