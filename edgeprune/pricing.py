@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edgeprune.arraycache import ArrayCache, Arrays
 from edgeprune.builder import Builder
+from edgeprune.bypass import bypassed
 from edgeprune.calibrate import Calibration
 from edgeprune.cpumodel import Network, channel_step
 from edgeprune.groups import Group, Ranking
@@ -31,7 +32,7 @@ PROBE_ITEMS = (24, 256)
 """Single choices are tried on as many samples as this much work allows, within these bounds."""
 
 SMALLEST_SHARE = 0.125
-"""No group is cut below this share of its units."""
+"""No group is cut below this share of its units, unless a residual sum bypasses it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,12 +55,16 @@ class Pricing:
 
 
 def levels_of(network: Network) -> tuple[NDArray[np.int64], ...]:
-    """Widths that each group may take: multiples of its step, from an eighth of it up."""
+    """Widths that each group may take: multiples of its step, from an eighth of it up.
+
+    Inside a residual branch also a single step, which all but drops the branch.
+    """
     found = []
+    around = bypassed(network.model, network.analysis.groups)
     for group in network.analysis.groups:
         step = channel_step(group)
         widths = np.arange(step, group.size + 1, step, dtype=np.int64)
-        widths = widths[widths >= SMALLEST_SHARE * group.size]
+        widths = widths[(widths >= SMALLEST_SHARE * group.size) | ((widths == step) & (group.id in around))]
         found.append(widths if len(widths) and widths[-1] == group.size else np.append(widths, group.size))
     return tuple(found)
 

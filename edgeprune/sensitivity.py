@@ -22,6 +22,9 @@ from edgeprune.latency import Format
 PROBED = (0.75, 0.375)
 """Fractions of a group's width at which the network's output is looked at."""
 
+EXTRAPOLATED = 0.12
+"""Below this fraction of a group's width nothing is guessed: the smallest is looked at as well."""
+
 MOST_SPLITS = 20
 """How often a stretch of blocks is halved; each time takes two trials."""
 
@@ -54,8 +57,10 @@ def width_losses(
         if len(levels[g]) < 2:
             losses.append(np.zeros(len(levels[g])))
             continue
-        probes = sorted({int(levels[g][np.abs(levels[g] - f * group.size).argmin()]) for f in PROBED} - {group.size})
-        measured = {group.size - w: max(trial(g, w), 0.0) for w in probes}
+        probes = {int(levels[g][np.abs(levels[g] - f * group.size).argmin()]) for f in PROBED} - {group.size}
+        if levels[g][0] < EXTRAPOLATED * group.size:
+            probes.add(int(levels[g][0]))
+        measured = {group.size - w: max(trial(g, w), 0.0) for w in sorted(probes)}
         curve = np.maximum.accumulate(np.maximum(ranking_loss[group.id], 0.0))
         losses.append(_follow(removed, measured, curve))
         if progress is not None:

@@ -75,3 +75,16 @@ def test_a_second_integer_format_takes_one_trial_more() -> None:
 def test_blocks_without_the_format_have_no_price_for_it() -> None:
     losses = format_losses([("fp32",), ("fp32", "int8")], "fp32", lambda chosen: float(len(chosen)))
     assert losses == ({"fp32": 0.0}, {"fp32": 0.0, "int8": 1.0})
+
+
+def test_the_smallest_width_is_looked_at_where_it_is_far_below_the_others() -> None:
+    tried: list[int] = []
+
+    def trial(_: int, width: int) -> float:
+        tried.append(width)
+        return 1.0 - width / 128
+
+    levels = np.array([8, *range(16, 129, 8)])
+    (losses,) = width_losses([group(128)], [levels], {"g": np.linspace(0, 1, 129)}, trial)
+    assert sorted(tried) == [8, 48, 96]
+    assert losses[0] == pytest.approx(1 - 8 / 128)
