@@ -72,9 +72,11 @@ class AtomSolver:
             self.tie(self.atoms(whole)[index], self.atoms(part))
 
     def _lay_out_products(self) -> None:
-        width = max((len(f) for _, f in self.classes.products), default=1)
+        # A product that is frozen has frozen factors only: nothing to settle, and it may be a million pixels long.
+        products = [(w, f) for w, f in self.classes.products if not self.classes.frozen[self.classes.find(w)]]
+        width = max((len(f) for _, f in products), default=1)
         wholes, rows = [np.zeros(0, dtype=np.int64)], [np.zeros((0, width), dtype=np.int64)]
-        for whole, factors in self.classes.products:
+        for whole, factors in products:
             grid = np.zeros((self.classes.sizes[self.classes.find(whole)], width), dtype=np.int64)
             shape = [self.classes.sizes[self.classes.find(f)] for f in factors]
             for k, (f, at) in enumerate(zip(factors, np.unravel_index(np.arange(len(grid)), shape), strict=False)):
