@@ -1,12 +1,50 @@
-"""What mkdocs does beside its own work: publish the JSON schemas that do not lie in docs/ as files."""
+"""What mkdocs does beside its own work: write the command reference, and publish schemas that are made from code."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import click
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+COMMANDS = "<!-- commands -->"
+"""Where in a page the command reference goes."""
+
+
+def command_reference() -> str:
+    """Every command with its arguments and options, in the words of its ``--help``, as Markdown."""
+    import click
+
+    from edgeprune.cli import cli
+
+    return "\n".join(_command(cli, click.Context(cli, info_name="edgeprune"), 2))
+
+
+def _command(command: click.Command, context: click.Context, level: int) -> Iterator[str]:
+    import click
+
+    yield f"{'#' * level} {context.command_path}\n"
+    for paragraph in (command.help or "").split("\n\n"):
+        yield escape(" ".join(paragraph.split())) + "\n"
+    if isinstance(command, click.Group):
+        for name, inner in sorted(command.commands.items()):
+            yield from _command(inner, click.Context(inner, info_name=name, parent=context), level + 1)
+        return
+    yield f"    {context.command_path} {' '.join(command.collect_usage_pieces(context))}\n"
+    yield "| option | |\n|---|---|"
+    for parameter in command.get_params(context):
+        record = parameter.get_help_record(context)
+        if isinstance(parameter, click.Option) and record is not None:
+            flags, said = (escape(" ".join(text.split())).replace("|", "&#124;") for text in record)
+            yield f"| <code>{flags}</code> | {said} |"
+    yield ""
 
 
 def recipe_schema() -> dict[str, Any]:
@@ -56,3 +94,8 @@ def on_files(files: Any, config: Any) -> Any:
         content = json.dumps(schema, indent=2) + "\n"
         files.append(File.generated(config, f"{name}.schema.json", content=content))
     return files
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Put the command reference in its place."""
+    return markdown.replace(COMMANDS, command_reference()) if COMMANDS in markdown else markdown

@@ -12,6 +12,7 @@ import pytest
 
 import edgeprune
 from edgeprune.cli import cli
+from tests.documents import hooks
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])
@@ -64,3 +65,26 @@ def test_make_targets_exist(target: str):
 def test_links_lead_somewhere(document: Path):
     for link in LINK.findall(document.read_text(encoding="utf-8")):
         assert (document.parent / link).exists(), link
+
+
+def test_the_command_reference_has_every_command_and_option():
+    text = hooks.command_reference()
+    for name, command in cli.commands.items():
+        _, _, rest = text.partition(f"\n### edgeprune {name}\n")
+        section = rest.partition("\n### ")[0]
+        inner = command.commands.values() if isinstance(command, click.Group) else [command]
+        for option in (p for c in inner for p in c.params if isinstance(p, click.Option) and not p.hidden):
+            assert all(flag in section for flag in option.opts), (name, option.opts)
+    assert "UNSET" not in text
+
+
+def test_the_command_reference_has_its_place():
+    assert hooks.COMMANDS in (ROOT / "docs" / "reference" / "commands.md").read_text(encoding="utf-8")
+    assert hooks.on_page_markdown("nothing") == "nothing"
+    assert "### edgeprune compile" in hooks.on_page_markdown(hooks.COMMANDS)
+
+
+def test_every_page_is_reached():
+    text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    pages = {str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md")}
+    assert pages == set(re.findall(r"[\w./-]+\.md", text.partition("nav:")[2]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from collections.abc import Callable
@@ -18,6 +17,7 @@ import referencing
 from edgeprune.bench_models import BenchResult
 from edgeprune.cli import cli
 from edgeprune.pareto import Curve, Point, point_of
+from tests.documents import hooks
 from tests.models import single
 from tests.reports import measurement, report
 
@@ -122,19 +122,9 @@ def test_a_curve():
     check(json.loads(curve.to_json()), "pareto")
 
 
-def hooks() -> Any:
-    """What the documentation publishes beside its own files."""
-    spec = importlib.util.spec_from_file_location("docs_hooks", ROOT / "docs" / "hooks.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.parametrize("file", sorted((ROOT / "hwprofiles").glob("*.json")), ids=lambda file: file.stem)
 def test_device_profiles(file: Path):
-    schema = hooks().profile_schema()
+    schema = hooks.profile_schema()
     jsonschema.Draft202012Validator.check_schema(schema)
     if file.name != "schema.json":
         jsonschema.validate(json.loads(file.read_text(encoding="utf-8")), schema)
@@ -159,7 +149,7 @@ def test_a_recipe(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     with cli.make_context("edgeprune", arguments) as context:
         cli.invoke(context)
     recipe = tomllib.loads(capsys.readouterr().out)
-    schema = hooks().recipe_schema()
+    schema = hooks.recipe_schema()
     jsonschema.Draft202012Validator.check_schema(schema)
     jsonschema.validate(recipe, schema)
     assert recipe["speedup"] == 2
