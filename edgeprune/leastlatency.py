@@ -8,7 +8,7 @@ import numpy as np
 
 from edgeprune.errors import BudgetError
 from edgeprune.progress import Progress
-from edgeprune.search import Choice, Problem, fastest, search
+from edgeprune.search import Choice, Problem, Searcher
 
 BISECTIONS = 5
 CLOSE_ENOUGH = 1.02
@@ -23,14 +23,15 @@ def least_latency(problem: Problem, start: Choice, acceptable: Callable[[Choice]
         acceptable: builds a choice and tells whether it loses little enough.
         progress: told of every try.
     """
-    best, slow_us, fast_us = start, start.latency_us, fastest(problem).latency_us
+    searcher = Searcher(problem)
+    best, slow_us, fast_us = start, start.latency_us, searcher.fastest().latency_us
     for _ in range(BISECTIONS):
         if slow_us < CLOSE_ENOUGH * fast_us:
             break
         middle_us = float(np.sqrt(slow_us * fast_us))
         with progress.step("trying a faster network"):
             try:
-                choice = search(problem, middle_us)
+                choice = searcher.search(middle_us)
             except BudgetError:
                 fast_us = middle_us
                 continue

@@ -107,6 +107,9 @@ def test_the_report_says_what_was_measured(compiled: Path) -> None:
     assert report.accuracy.kind == "evaluation"
     assert report.accuracy.before == 100.0
     assert set(report.latency.variants) >= {"fp32"}
+    assert report.search is not None
+    assert report.search.error_after <= report.search.error_before
+    assert report.search.trials >= 1
     assert report.calibration is not None
     assert "48 samples" in report.calibration
 
