@@ -7,7 +7,7 @@ from typing import Any
 
 from edgeprune.bench import Measurement
 from edgeprune.report import words
-from edgeprune.report.model import Latency, Layer, Report
+from edgeprune.report.model import Latency, Layer, Prediction, Report
 from edgeprune.report.page import Chart
 
 MANY = 16
@@ -18,32 +18,45 @@ QUIET, FAINT = "var(--quiet)", "var(--faint)"
 
 
 def latency_charts(report: Report) -> tuple[Chart, ...]:
-    """Median and interval of everything that was timed, and how steady the run was."""
-    if report.latency is None:
-        return ()
-    return _medians(report.latency, report.budget.latency_ms), _rounds(report.latency)
+    """Median and interval of everything that was timed, and how steady the run was; else what was predicted."""
+    budget = report.budget
+    if (measured := report.latency) is not None:
+        faster = None if budget.speedup is None else measured.baseline.median_ms / budget.speedup
+        return _medians(measured, budget.latency_ms or faster), _rounds(measured)
+    if (guess := report.predicted) is not None:
+        faster = None if budget.speedup is None else guess.baseline_ms / budget.speedup
+        return (_predicted(guess, budget.latency_ms or faster),)
+    return ()
 
 
 def medians(timed: Mapping[str, Measurement], strong: str, budget_ms: float | None = None) -> dict[str, Any]:
     """Bars of medians with their intervals; ``strong`` names the one that is not quiet."""
-    names = list(timed)
+    spans = {name: (m.ci_low_ms, m.median_ms, m.ci_high_ms) for name, m in timed.items()}
+    return _spans(spans, strong, "median latency, ms", budget_ms)
+
+
+def _spans(
+    spans: Mapping[str, tuple[float, float, float]], strong: str, title: str, budget_ms: float | None
+) -> dict[str, Any]:
+    """Bars of milliseconds with whiskers: name -> lower end, value, upper end."""
+    names = list(spans)
     data = {
         "type": "bar",
         "orientation": "h",
-        "y": [f"{name}<br>{m.median_ms:.3g} ms" for name, m in timed.items()],
-        "x": [m.median_ms for m in timed.values()],
+        "y": [f"{name}<br>{ms:.3g} ms" for name, (_, ms, _) in spans.items()],
+        "x": [ms for _, ms, _ in spans.values()],
         "marker": {"color": [COLOURS[0] if name == strong else FAINT for name in names]},
         "error_x": {
             "type": "data",
             "symmetric": False,
-            "array": [m.ci_high_ms - m.median_ms for m in timed.values()],
-            "arrayminus": [m.median_ms - m.ci_low_ms for m in timed.values()],
+            "array": [high - ms for _, ms, high in spans.values()],
+            "arrayminus": [ms - low for low, ms, _ in spans.values()],
             "color": "var(--ink)",
         },
         "customdata": names,
         "hovertemplate": "%{customdata}: %{x:.4g} ms<extra></extra>",
     }
-    layout = base(height=110 + 42 * len(names), xaxis={"title": "median latency, ms", "rangemode": "tozero"})
+    layout = base(height=110 + 42 * len(names), xaxis={"title": title, "rangemode": "tozero"})
     layout["yaxis"] |= {"autorange": "reversed", "type": "category"}
     if budget_ms is not None:
         layout["shapes"] = [
@@ -86,6 +99,18 @@ def _medians(latency: Latency, budget_ms: float | None) -> Chart:
     said = "; ".join(f"{name} {words.latency(m)}" for name, m in timed.items())
     caption = "Median latency with its 95% interval, all measured in turns in one run."
     return Chart("chart-latency", caption, f"Bars: {said}.", medians(timed, "result", budget_ms))
+
+
+def _predicted(guess: Prediction, budget_ms: float | None) -> Chart:
+    error = guess.error or 0.0
+    spans = {
+        name: (ms * (1 - error), ms, ms * (1 + error))
+        for name, ms in (("original", guess.baseline_ms), ("result", guess.result_ms))
+    }
+    said = "of unknown error" if guess.error is None else f"the whiskers are its typical error of {error:.0%}"
+    caption = f"Predicted, not measured, by an analytic profile; {said}."
+    alt = f"Bars: original {guess.baseline_ms:.4g} ms, result {guess.result_ms:.4g} ms, predicted."
+    return Chart("chart-latency", caption, alt, _spans(spans, "result", "predicted latency, ms", budget_ms))
 
 
 def _rounds(latency: Latency) -> Chart:

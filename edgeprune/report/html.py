@@ -91,7 +91,7 @@ def _before_and_after(report: Report) -> Section:
 def _latency(report: Report) -> Section:
     """Everything that was timed."""
     if report.latency is None:
-        return Section("Latency", "")
+        return Section("Latency", "", latency_charts(report))
     timed = {"original": report.latency.baseline, **report.latency.variants, "result": report.latency.result}
     rows = [
         [escape(name), words.latency(m), f"{m.p95_ms:.4g} ms", str(m.runs), f"{m.drift:+.1%}"]

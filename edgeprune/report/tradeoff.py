@@ -18,7 +18,7 @@ class Reached:
     Attributes:
         name: for people.
         latency_ms: median, or what was predicted.
-        low_ms: lower bound of the interval; the latency itself where it was predicted.
+        low_ms: lower bound of the interval, or by the typical error of a prediction.
         high_ms: upper bound.
         score: accuracy or fidelity, higher is better; None where it was not scored.
         measured: whether the latency was.
@@ -48,10 +48,11 @@ def reached(report: Report, name: str = "result") -> list[Reached]:
             Reached(name, new.median_ms, new.ci_low_ms, new.ci_high_ms, after, strong=True),
         ]
     if report.predicted is not None:
-        old_ms, new_ms = report.predicted.baseline_ms, report.predicted.result_ms
+        old_ms, new_ms, error = report.predicted.baseline_ms, report.predicted.result_ms, report.predicted.error or 0.0
+        low, high = 1 - error, 1 + error
         return [
-            Reached("original", old_ms, old_ms, old_ms, before, measured=False),
-            Reached(name, new_ms, new_ms, new_ms, after, measured=False, strong=True),
+            Reached("original", old_ms, low * old_ms, high * old_ms, before, measured=False),
+            Reached(name, new_ms, low * new_ms, high * new_ms, after, measured=False, strong=True),
         ]
     return []
 

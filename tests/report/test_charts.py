@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from edgeprune.report.charts import group_chart, latency_charts, layer_chart
-from edgeprune.report.model import Budget, Layer
+from edgeprune.report.model import Budget, Layer, Prediction
 from edgeprune.report.page import Chart
 from edgeprune.report.tradeoff import reached, tradeoff_chart
 from tests.reports import latency, measurement, report
@@ -18,6 +18,7 @@ def every_chart() -> list[Chart]:
     whole = report(latency=measured, budget=Budget(latency_ms=2.5))
     return [
         *latency_charts(whole),
+        *latency_charts(report(latency=None, predicted=Prediction(6.0, 2.0, "analytic", 0.2))),
         *layer_chart(whole.layers),
         *layer_chart([Layer("a", ("a",), "fp16", 3.0)]),
         *group_chart(GROUPS),
@@ -53,6 +54,16 @@ def test_intervals_are_drawn_as_they_were_measured() -> None:
     assert bars["error_x"]["arrayminus"][1] == pytest.approx(measured.median_ms - measured.ci_low_ms, abs=1e-12)
 
 
+def test_a_prediction_has_its_error_as_whiskers_and_the_budget_its_line() -> None:
+    guessed = report(latency=None, predicted=Prediction(6.0, 2.0, "analytic", 0.25), budget=Budget(speedup=2.0))
+    (chart,) = latency_charts(guessed)
+    (bars,) = chart.figure["data"]
+    assert (bars["x"], bars["error_x"]["array"]) == ([6.0, 2.0], [1.5, 0.5])
+    assert [shape["x0"] for shape in chart.figure["layout"]["shapes"]] == [3.0]
+    assert "not measured" in chart.caption
+    assert "25%" in chart.caption
+
+
 def test_a_time_that_was_not_measured_is_not_drawn_as_one() -> None:
     (chart,) = layer_chart([Layer("a", ("a",), "fp16", 3.0), Layer("b", ("b",), "int8", 4.0)])
     assert [trace["name"] for trace in chart.figure["data"]] == ["fp16, predicted", "int8, predicted"]
@@ -60,6 +71,6 @@ def test_a_time_that_was_not_measured_is_not_drawn_as_one() -> None:
 
 
 def test_what_is_not_there_has_no_chart() -> None:
-    assert latency_charts(report(latency=None)) == ()
+    assert latency_charts(report(latency=None, predicted=None)) == ()
     assert layer_chart([]) == group_chart([]) == ()
     assert tradeoff_chart(reached(report(accuracy=None)), "", "") == ()
