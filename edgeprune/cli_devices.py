@@ -98,7 +98,10 @@ def profile(
     else:
         from edgeprune.profile import profile_model
 
-        measured = profile_model(model, known.name, threads=threads, shapes=shapes, progress=shown.progress())
+        elsewhere = None if device == "local" else device
+        measured = profile_model(
+            model, known.name, threads=threads, shapes=shapes, device=elsewhere, progress=shown.progress()
+        )
         text = json.dumps(measured.to_json(), indent=1) + "\n"
     if out is None:
         click.echo(text, nl=False)

@@ -193,7 +193,7 @@ def prepare(
     Of the goal only what may be done counts here, not the budget.
     """
     net = network(job.dense, job.analysis, job.fixed)
-    latency = measured_latency(net, stand.feeds, stand.runtime, quantizable=goal.quantize, seed=seed, progress=progress)
+    latency = measured_latency(net, stand, quantizable=goal.quantize, seed=seed, progress=progress)
     shared: dict[str, Moments] = {}
     with progress.step("ranking units"):
         rankings = rankings_of(job, data, known, seed, shared) if goal.prune else {}

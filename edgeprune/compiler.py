@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from edgeprune.arraycache import ArrayCache
-from edgeprune.backends.device import open_device
+from edgeprune.backends.device import LOCAL, open_device
 from edgeprune.backends.onnxruntime import OnnxRuntime
 from edgeprune.calibration_spec import CalibrationSpec
 from edgeprune.compile_device import plan_for_device
@@ -94,10 +94,8 @@ def compile_model(
     goal = _goal(profile, latency_ms, speedup, max_drop, precision, sparsity)
     if profile.name == CPU and (surgery is not None or profile_file is not None):
         raise UsageError("--surgery and --profile are for targets with TensorRT, not for cpu")
-    if profile.name == CPU and device is not None:
-        raise UsageError("--target cpu compiles for the processor that it runs on; --device is for GPUs")
     finish = surgeon(surgery)
-    opened = None if device is None else open_device(device, "tensorrt")
+    opened = None if device is None else open_device(device, "onnxruntime" if profile.name == CPU else "tensorrt")
     if calibration is None:
         raise CalibrationError("compile needs calibration data to choose, refit and quantize by: give --calib")
     if profile.name != CPU:
@@ -106,7 +104,8 @@ def compile_model(
         profile.power_mode(power_mode)
     shapes = shapes or {}
     if profile.name == CPU:
-        work = open_cpu(model, goal, calibration, evaluation, shapes, threads, seed, progress)
+        elsewhere = None if device == LOCAL else device
+        work = open_cpu(model, goal, calibration, evaluation, shapes, threads, seed, progress, elsewhere)
         with output_folder(out, force=force) as folder:
             return keep_recipe(recipe, work.compile(goal, folder, progress), folder)
     job = open_job(model, shapes, progress)

@@ -16,7 +16,7 @@ from edgeprune.cache import LatencyCache
 from edgeprune.features import FEATURES, Geometry, describe, geometries
 from edgeprune.graph import count_macs
 from edgeprune.groups import Cut, Group
-from edgeprune.kerneltrace import trace
+from edgeprune.kerneltrace import Tracer
 from edgeprune.latency import Edge, Format, LatencyModel, edges_of, fit_theta
 from edgeprune.passes.prune_channels import prune_channels
 from edgeprune.passes.quantize import quantize_x86, values_to_quantize
@@ -96,7 +96,7 @@ def measure(
     feeds: Mapping[str, NDArray[np.generic]],
     cache: LatencyCache,
     *,
-    threads: int,
+    tracer: Tracer,
     lanes: int,
     quantizable: bool = True,
     seed: int = 0,
@@ -108,7 +108,7 @@ def measure(
         net: the network.
         feeds: one input, for timing and for plausible ranges.
         cache: of this device; what is measured is stored there.
-        threads: of onnxruntime.
+        tracer: times the blocks of a model where the cache's device is.
         lanes: channels in a vector register.
         quantizable: whether integer formats are looked at.
         seed: of the random widths; with the same seed a second run finds everything in the cache.
@@ -119,7 +119,7 @@ def measure(
     works = [_works(net, v) for v in variants]
     for i, v in enumerate(variants):
         if cache.get_all([*works[i].values(), _whole(works[i])]) is None:
-            cache.put(_measure_variant(net, v, works[i], ranges, feeds, threads))
+            cache.put(_measure_variant(net, v, works[i], ranges, tracer))
         if progress is not None:
             progress((i + 1) / len(variants))
     samples: dict[Format, list[tuple[int, NDArray[np.float64], float]]] = {}
@@ -192,12 +192,11 @@ def _measure_variant(
     v: _Variant,
     works: Mapping[int, str],
     ranges: Mapping[str, tuple[float, float]],
-    feeds: Mapping[str, NDArray[np.generic]],
-    threads: int,
+    tracer: Tracer,
 ) -> dict[str, float]:
     model = lowered(net, v.widths, v.formats, ranges)
     block_of = {name: b for b, block in enumerate(net.blocks) for name in block.nodes}
-    traced = trace(model, block_of, feeds, threads, SECONDS_PER_VARIANT)
+    traced = tracer(model, block_of, SECONDS_PER_VARIANT)
     times: dict[str, list[float]] = {}
     for b, work in works.items():
         times.setdefault(work, []).append(traced.block_us.get(b, 0.0))

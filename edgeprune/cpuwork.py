@@ -16,6 +16,7 @@ from edgeprune.identity import identity_of
 from edgeprune.job import Job, open_job
 from edgeprune.judge import open_judge
 from edgeprune.progress import Progress
+from edgeprune.remotestand import open_remote_stand
 from edgeprune.report.model import Report
 from edgeprune.stand import open_stand
 
@@ -51,12 +52,15 @@ def open_cpu(
     threads: int,
     seed: int,
     progress: Progress,
+    device: str | None = None,
 ) -> CpuWork:
     """Read a model and its data, measure its blocks, rank its units and price its choices.
 
-    Of the goal only what may be done counts here, not the budget.
+    Of the goal only what may be done counts here, not the budget. ``device`` is where the CPU is, if it is not this
+    one: times are then taken there, and scores here.
 
     Raises:
+        BackendError: the device cannot be reached, or has no onnxruntime.
         ModelError: the model is invalid or cannot be worked on.
         CalibrationError, EvaluationError: data does not fit.
     """
@@ -64,12 +68,13 @@ def open_cpu(
     data = calibration.open(job.fixed if calibration.source == "random" and shapes else job.dense)
     fit, held_out = data.split(HOLDOUT_FRACTION, seed)
     stand = open_stand(job, data, shapes, threads)
+    if device is not None:
+        stand = open_remote_stand(job, stand.feeds, device, threads)
     runtime = stand.runtime
     with progress.step("scoring the original"):
         judge = open_judge(evaluation, job, runtime.load(model).run, held_out)
-    device = f"{runtime.device}, {threads} threads"
     with progress.step("looking up what is known"):
-        known = ArrayCache(identity_of(job, fit, device))
+        known = ArrayCache(identity_of(job, fit, f"{runtime.device}, {threads} threads"))
     bench = prepare(
         job,
         goal,
@@ -78,9 +83,9 @@ def open_cpu(
         judge,
         known,
         threads=threads,
-        weight_bits=integer_weight_bits(),
+        weight_bits=integer_weight_bits(stand.features),
         seed=seed,
         progress=progress,
     )
-    machine = Machine(runtime.device, f"{runtime.name} {runtime.version}", threads, seed, data.describe())
+    machine = Machine(stand.device, stand.runtime_version, threads, seed, data.describe())
     return CpuWork(job, bench, machine)

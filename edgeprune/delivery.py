@@ -75,8 +75,7 @@ def deliver(
             compiled.network.blocks,
             job.dense,
             job.dense if returned == "original" else model,
-            stand.feeds,
-            machine.threads,
+            stand.trace,
         )
     report = Report(
         command="compile",

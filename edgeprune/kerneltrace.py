@@ -13,10 +13,10 @@ import re
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import onnx_ir as ir
@@ -36,6 +36,13 @@ class Trace:
     total_us: float
 
 
+class Tracer(Protocol):
+    """Times the blocks of models somewhere."""
+
+    def __call__(self, model: ir.Model, block_of: Mapping[str, int], seconds: float) -> Trace:
+        """Time a model's blocks; see `trace`."""
+
+
 def trace(
     model: ir.Model, block_of: Mapping[str, int], feeds: Mapping[str, NDArray[Any]], threads: int, seconds: float
 ) -> Trace:
@@ -48,7 +55,7 @@ def trace(
         threads: of onnxruntime.
         seconds: how long to measure, half without and half with the profiler.
     """
-    tagged = graph.to_bytes(_tag(model, block_of))
+    tagged = graph.to_bytes(tag_blocks(model, block_of))
     runtime = OnnxRuntime(threads)
     # What another process takes of the processor is no part of a model that runs on one thread: its own clock skips it.
     clock = time.thread_time if threads == 1 else time.perf_counter
@@ -57,7 +64,7 @@ def trace(
         profiled = runtime.load(tagged, trace=Path(folder) / "trace")
         runs = 1 + len(_timed_runs(profiled.bind(feeds), seconds / 2, clock))  # binding runs it once
         events = json.loads(profiled.end_trace().read_text())
-    return Trace(_per_block(events, runs, total_us), total_us)
+    return Trace(times_per_block(events, runs, total_us), total_us)
 
 
 def _timed_runs(run: Callable[[], object], seconds: float, clock: Callable[[], float]) -> list[float]:
@@ -70,7 +77,8 @@ def _timed_runs(run: Callable[[], object], seconds: float, clock: Callable[[], f
     return times
 
 
-def _tag(model: ir.Model, block_of: Mapping[str, int]) -> ir.Model:
+def tag_blocks(model: ir.Model, block_of: Mapping[str, int]) -> ir.Model:
+    """A copy of the model in which the names of nodes and values begin with their block's number."""
     copy = graph.clone(model)
     tags: dict[ir.Node, int] = {}
     for node in reversed(list(copy.graph)):
@@ -90,7 +98,8 @@ def _tag(model: ir.Model, block_of: Mapping[str, int]) -> ir.Model:
     return copy
 
 
-def _per_block(events: list[dict[str, Any]], runs: int, total_us: float) -> dict[int, float]:
+def times_per_block(events: Sequence[Mapping[str, Any]], runs: int, total_us: float) -> dict[int, float]:
+    """Microseconds of every block, from onnxruntime's profile of a model whose blocks are tagged."""
     kernels: dict[str, list[float]] = defaultdict(list)
     for e in events:
         if e.get("cat") == "Node" and e["name"].endswith("_kernel_time"):

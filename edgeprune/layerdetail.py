@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from edgeprune.blocks import Block
 from edgeprune.cpumodel import Network
 from edgeprune.formats import CORE, INT8
-from edgeprune.kerneltrace import trace
+from edgeprune.kerneltrace import Tracer
 from edgeprune.latency import Latency
 from edgeprune.report.model import Layer
 from edgeprune.search import Choice, Problem
@@ -40,8 +39,7 @@ def with_times(
     blocks: Sequence[Block],
     dense: ir.Model,
     result: ir.Model,
-    feeds: Mapping[str, NDArray[Any]],
-    threads: int,
+    tracer: Tracer,
 ) -> tuple[Layer, ...]:
     """The layers with what the runtime's profiler says of them, in the dense network and in the result.
 
@@ -50,12 +48,11 @@ def with_times(
         blocks: of the network; their nodes are named in both models.
         dense: the original network in canonical form.
         result: what came out.
-        feeds: one input.
-        threads: of onnxruntime.
+        tracer: times blocks on the device.
     """
     block_of = {name: b for b, block in enumerate(blocks) for name in block.nodes}
-    before = trace(dense, block_of, feeds, threads, TRACE_SECONDS).block_us
-    after = before if result is dense else trace(result, block_of, feeds, threads, TRACE_SECONDS).block_us
+    before = tracer(dense, block_of, TRACE_SECONDS).block_us
+    after = before if result is dense else tracer(result, block_of, TRACE_SECONDS).block_us
     return tuple(
         Layer(
             layer.node,

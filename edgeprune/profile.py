@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from numpy.typing import NDArray
-
-from edgeprune.backends.cpu import vector_lanes
-from edgeprune.backends.onnxruntime import OnnxRuntime
 from edgeprune.cache import LatencyCache
 from edgeprune.cpumodel import Network, measure, network
 from edgeprune.errors import UsageError
@@ -20,6 +15,8 @@ from edgeprune.features import FEATURES
 from edgeprune.job import Shapes, open_job
 from edgeprune.latency import LatencyModel
 from edgeprune.progress import Progress
+from edgeprune.remotestand import open_remote_stand
+from edgeprune.stand import Stand, random_stand
 from edgeprune.targets import load_profile
 
 SCHEMA = 1
@@ -93,24 +90,23 @@ class MeasuredProfile:
 
 def measured_latency(
     net: Network,
-    feeds: Mapping[str, NDArray[Any]],
-    runtime: OnnxRuntime,
+    stand: Stand,
     *,
     quantizable: bool = True,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> LatencyModel:
-    """The latency model of a network on this CPU; only what the cache does not hold is measured."""
+    """The latency model of a network on the stand's CPU; only what the cache does not hold is measured."""
     progress = progress or Progress()
-    cache = LatencyCache(f"{runtime.device}|{runtime.name} {runtime.version}|{runtime.threads} threads")
+    cache = LatencyCache(f"{stand.device}|{stand.runtime_version}|{stand.threads} threads")
     try:
         with progress.step("profiling blocks") as step:
             return measure(
                 net,
-                feeds,
+                stand.feeds,
                 cache,
-                threads=runtime.threads,
-                lanes=vector_lanes(),
+                tracer=stand.trace,
+                lanes=stand.lanes,
                 quantizable=quantizable,
                 seed=seed,
                 progress=step.fraction,
@@ -125,9 +121,12 @@ def profile_model(
     *,
     threads: int = 1,
     shapes: Shapes | None = None,
+    device: str | None = None,
     progress: Progress | None = None,
 ) -> MeasuredProfile:
     """Measure the blocks of a model on a target, at aligned widths, in every format that the target has.
+
+    ``device`` is where the target is, if not here: ``ssh://user@host[:port]``.
 
     Raises:
         UsageError: the target can't be measured from here, or an input has open dimensions.
@@ -137,11 +136,8 @@ def profile_model(
     if load_profile(target).name != "cpu":
         raise UsageError(f"target {target!r} can't be measured from this machine; 'cpu' can")
     job = open_job(Path(model), shapes or {}, progress)
-    runtime = OnnxRuntime(threads)
-    feeds = runtime.load(job.fixed).random_feeds()
     net = network(job.dense, job.analysis, job.fixed)
-    latency = measured_latency(net, feeds, runtime, progress=progress)
+    stand = random_stand(job, threads) if device is None else open_remote_stand(job, {}, device, threads)
+    latency = measured_latency(net, stand, progress=progress)
     today = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    return MeasuredProfile(
-        "cpu", Path(model).name, runtime.device, f"{runtime.name} {runtime.version}", threads, today, net, latency
-    )
+    return MeasuredProfile("cpu", Path(model).name, stand.device, stand.runtime_version, threads, today, net, latency)

@@ -10,10 +10,12 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from edgeprune.backends.cpu import this_cpu, vector_lanes
 from edgeprune.backends.onnxruntime import OnnxRuntime
 from edgeprune.bench import Measurement, benchmark
 from edgeprune.calibrate import Calibration
 from edgeprune.job import Job, Shapes
+from edgeprune.kerneltrace import Trace, trace
 
 QUICK_SECONDS = 6.0
 FINAL_SECONDS = 20.0
@@ -33,6 +35,35 @@ class Stand:
     feeds: Mapping[str, NDArray[Any]]
     original: Callable[[], object]
 
+    @property
+    def device(self) -> str:
+        """The processor that models run on, in words."""
+        return self.runtime.device
+
+    @property
+    def runtime_version(self) -> str:
+        """Name and version of the runtime that they run in."""
+        return f"{self.runtime.name} {self.runtime.version}"
+
+    @property
+    def threads(self) -> int:
+        """Threads that they run on."""
+        return self.runtime.threads
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Extensions of the processor that matter to kernels, as Linux spells them."""
+        return this_cpu().features
+
+    @property
+    def lanes(self) -> int:
+        """Channels that blocked convolutions work on at a time there."""
+        return vector_lanes(self.features)
+
+    def trace(self, model: ir.Model, block_of: Mapping[str, int], seconds: float) -> Trace:
+        """Time the blocks of a model there; see `edgeprune.kerneltrace.trace`."""
+        return trace(model, block_of, self.feeds, self.threads, seconds)
+
     def quick(self, models: Mapping[str, ir.Model]) -> dict[str, Measurement]:
         """Latency of the original and of all models, measured in turns for a few seconds."""
         return self._measure(models, min_seconds=0.0, max_seconds=QUICK_SECONDS, precision=0.005)
@@ -50,6 +81,13 @@ class Stand:
     def bind(self, model: ir.Model) -> Callable[[], object]:
         """A function that runs the model once."""
         return self.runtime.load(model).bind(self.feeds)
+
+
+def random_stand(job: Job, threads: int) -> Stand:
+    """A stand for a job of fixed sizes, with a random input."""
+    runtime = OnnxRuntime(threads)
+    feeds = runtime.load(job.fixed).random_feeds()
+    return Stand(runtime, feeds, runtime.load(job.path).bind(feeds))
 
 
 def open_stand(job: Job, data: Calibration, shapes: Shapes, threads: int) -> Stand:

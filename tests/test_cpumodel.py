@@ -1,14 +1,16 @@
 """The latency model of this CPU: structure and bookkeeping; never the times themselves."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 
 from edgeprune import cpumodel
 from edgeprune.cache import LatencyCache
 from edgeprune.job import fix_shapes
-from edgeprune.kerneltrace import trace
+from edgeprune.kerneltrace import Trace, trace
 from edgeprune.solve import analyse
 from edgeprune.testing import parse
 
@@ -34,14 +36,17 @@ def net() -> cpumodel.Network:
 FEEDS = {"x": np.random.default_rng(0).standard_normal((1, 8, 12, 12)).astype(np.float32)}
 
 
+def here(model: ir.Model, block_of: Mapping[str, int], seconds: float) -> Trace:
+    return trace(model, block_of, FEEDS, 1, seconds)
+
+
 def test_measured_once_and_then_read_from_the_cache(
     net: cpumodel.Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cpumodel, "SECONDS_PER_VARIANT", 0.02)
     cache = LatencyCache("test", tmp_path / "latency.sqlite")
-    first = cpumodel.measure(net, FEEDS, cache, threads=1, lanes=16)
-    monkeypatch.setattr(cpumodel, "trace", lambda *_: pytest.fail("measured again"))
-    again = cpumodel.measure(net, FEEDS, cache, threads=1, lanes=16)
+    first = cpumodel.measure(net, FEEDS, cache, tracer=here, lanes=16)
+    again = cpumodel.measure(net, FEEDS, cache, tracer=lambda *_: pytest.fail("measured again"), lanes=16)
     cache.close()
     for fmt, theta in first.theta.items():
         np.testing.assert_array_equal(theta, again.theta[fmt])

@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -54,8 +55,13 @@ def this_cpu() -> Cpu:
     """The processor this process runs on."""
     facts = _linux_facts()
     name = facts.get("model name") or facts.get("Model") or _macos_name() or platform.processor() or platform.machine()
-    flags = set((facts.get("flags") or facts.get("Features") or "").split())
-    return Cpu(" ".join(name.split()), available_cores(), tuple(f for f in _KERNEL_FEATURES if f in flags))
+    flags = (facts.get("flags") or facts.get("Features") or "").split()
+    return Cpu(" ".join(name.split()), available_cores(), kernel_features(flags))
+
+
+def kernel_features(flags: Collection[str]) -> tuple[str, ...]:
+    """Those of a processor's flags that kernels are chosen by."""
+    return tuple(f for f in _KERNEL_FEATURES if f in flags)
 
 
 def available_cores() -> int:
@@ -85,19 +91,17 @@ def _macos_name() -> str | None:
     return done.stdout.strip() or None
 
 
-def vector_lanes() -> int:
+def vector_lanes(features: Collection[str]) -> int:
     """Channels that onnxruntime's blocked convolution works on at a time: float32 values in a vector register."""
-    features = this_cpu().features
     return 16 if "avx512f" in features else 8 if "avx" in features else 4
 
 
-def integer_weight_bits() -> int:
+def integer_weight_bits(features: Collection[str]) -> int:
     """Bits of quantized weights.
 
     Without dot-product instructions x86 adds pairs of uint8 x int8 products in 16 bits, which saturate with 8-bit
     weights.
     """
-    features = this_cpu().features
     on_x86 = "avx" in features
     has_dot_products = bool({"avx512_vnni", "avx_vnni", "amx_int8"} & set(features))
     return 7 if on_x86 and not has_dot_products else 8

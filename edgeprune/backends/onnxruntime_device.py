@@ -6,6 +6,7 @@ import json
 import shlex
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import onnx_ir as ir
 
 from edgeprune import graph as graphs
 from edgeprune.backends import remote_runner
+from edgeprune.backends.cpu import kernel_features
 from edgeprune.backends.host import Host, Workspace
 from edgeprune.backends.results import DeviceResult, measurement_of
 from edgeprune.errors import BackendError
@@ -24,6 +26,22 @@ tr -d '\\000' </proc/device-tree/model 2>/dev/null && echo
 sed -n 's/^model name[^:]*: *//p' /proc/cpuinfo 2>/dev/null | head -n 1
 uname -m; cat /sys/devices/system/cpu/cpu0/cpufreq/scaling_governor 2>/dev/null | sed 's/^/governor /'; true
 """
+
+
+_FLAGS = "grep -m 1 -iE '^(flags|features)' /proc/cpuinfo; true"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A machine in its own words, the version of its onnxruntime, and its processor's extensions for kernels."""
+
+    device: str
+    version: str
+    features: tuple[str, ...]
+
+
+def _about(space: Workspace) -> str:
+    return "; ".join(line for line in space.run(["sh", "-c", _DESCRIBE]).output.splitlines() if line.strip())
 
 
 class OnnxRuntimeDevice:
@@ -44,6 +62,36 @@ class OnnxRuntimeDevice:
         self.provider = provider
         self._python = python
 
+    def describe(self) -> Machine:
+        """What the machine is, without timing anything.
+
+        Raises:
+            BackendError: it cannot be reached, or Python or onnxruntime is missing there.
+        """
+        with self.host.workspace() as space:
+            done = space.run([self._python, "-c", "import onnxruntime; print(onnxruntime.__version__)"])
+            if done.code:
+                raise BackendError(f"{self.host.name}: {done.last_line()}")
+            flags = space.run(["sh", "-c", _FLAGS]).output
+            return Machine(_about(space), done.output.strip(), kernel_features(flags.split()))
+
+    def trace(
+        self, model: ir.Model, seconds: float, shapes: Mapping[str, tuple[int, ...]]
+    ) -> tuple[DeviceResult, int, list[dict[str, Any]]]:
+        """Time a model, half of the time with onnxruntime's profiler.
+
+        Returns:
+            The result, and how many runs the kernel times that follow, one dictionary each, are from.
+
+        Raises:
+            BackendError: see `measure`.
+        """
+        raw: dict[str, Any] = {}
+        timed = self.measure({"model": model}, seconds=seconds / 2, shapes=shapes, trace_s=seconds / 2, raw=raw)
+        found = timed["model"]
+        runs, events = raw["kernels"]["model"]
+        return found, int(runs), list(events)
+
     def measure(
         self,
         models: Mapping[str, ir.Model],
@@ -51,6 +99,8 @@ class OnnxRuntimeDevice:
         seconds: float = 5.0,
         shapes: Mapping[str, tuple[int, ...]] | None = None,
         seed: int = 0,
+        trace_s: float = 0.0,
+        raw: dict[str, Any] | None = None,
         progress: Callable[[str, float], None] | None = None,
     ) -> dict[str, DeviceResult]:
         """Time the models in turns there.
@@ -60,6 +110,8 @@ class OnnxRuntimeDevice:
             seconds: how long, all models together; six blocks of each are always timed.
             shapes: input name -> shape, for inputs that leave a size open.
             seed: of the random inputs and of the order of turns.
+            trace_s: how long every model is run with onnxruntime's profiler besides.
+            raw: filled with all that came back.
             progress: called with what is being done and the seconds it has taken.
 
         Raises:
@@ -79,6 +131,7 @@ class OnnxRuntimeDevice:
                 "block_s": 0.15,
                 "shapes": {name: list(shape) for name, shape in (shapes or {}).items()},
                 "seed": seed,
+                "trace_s": trace_s,
             }
             space.put(Path(remote_runner.__file__), "runner.py")
             space.write(json.dumps(job), "job.json")
@@ -87,7 +140,9 @@ class OnnxRuntimeDevice:
                 f"{command} >runner.log 2>&1", 300 + 60 * len(models) + 4 * seconds, lambda s: tell("measuring", s)
             )
             result = self._result(space)
-            device = "; ".join(line for line in space.run(["sh", "-c", _DESCRIBE]).output.splitlines() if line.strip())
+            device = _about(space)
+        if raw is not None:
+            raw.update(result)
         return {name: self._device_result(name, result, device) for name in models}
 
     def _upload(self, space: Workspace, folder: str, model: ir.Model) -> str:

@@ -3,7 +3,8 @@
 It needs Python 3.8, numpy and onnxruntime alone. Usage: python3 remote_runner.py JOB.json RESULT.json
 
 JOB: {"models": {name: file}, "threads": n, "provider": name, "seconds": s, "block_s": s, "shapes": {input: [..]},
-"seed": n}. RESULT: {"blocks_ms": {name: [[..], ..]}, "ran_on": {name: {provider: nodes}}, "versions": {..}}.
+"seed": n, "trace_s": s}. RESULT: {"blocks_ms": {name: [[..], ..]}, "ran_on": {name: {provider: nodes}}, "versions":
+{..}, "kernels": {name: [kernel runs, [{"name": .., "dur": us}, ..]]}}, the last with a "trace_s" above 0 alone.
 
 Models take turns in short blocks, the first run of each not counted, as `edgeprune.bench` does on this side. Which
 provider really ran is read from a profile of one run, not from the list of what was asked for. A failure ends the
@@ -33,16 +34,19 @@ def main(job_file: str, result_file: str) -> None:
     present = onnxruntime.get_available_providers()
     if job["provider"] not in present:
         sys.exit(f"onnxruntime there has no {job['provider']}, only {', '.join(present)}")
-    runs, nodes = {}, {}
+    runs, nodes, kernels = {}, {}, {}
     for name, path in job["models"].items():
         session = load(path, job, profile=False)
         feeds = random_feeds(session, job)
         nodes[name] = ran_on(path, job, feeds)
         runs[name] = (session, feeds)
+        if job.get("trace_s"):
+            kernels[name] = traced(path, job, feeds)
     versions = {"onnxruntime": onnxruntime.__version__, "numpy": numpy.__version__}
     result = {
         "blocks_ms": time_in_turns(runs, job),
         "ran_on": nodes,
+        "kernels": kernels,
         "versions": {**versions, "python": platform.python_version()},
     }
     with open(result_file + ".part", "w") as file:
@@ -66,14 +70,30 @@ def load(path: str, job: dict[str, Any], profile: bool) -> Any:
     return onnxruntime.InferenceSession(path, options, providers=providers)
 
 
-def ran_on(path: str, job: dict[str, Any], feeds: dict[str, Any]) -> dict[str, int]:
-    """Provider -> nodes that it ran, from the profile of one run."""
+def profiled(path: str, job: dict[str, Any], feeds: dict[str, Any], seconds: float) -> tuple[int, list[dict[str, Any]]]:
+    """Runs, at least one, and the events that onnxruntime's profiler recorded of them."""
     session = load(path, job, profile=True)
-    session.run(None, feeds)
+    runs, until = 0, time.perf_counter() + seconds
+    while not runs or time.perf_counter() < until:
+        session.run(None, feeds)
+        runs += 1
     trace = session.end_profiling()
     with open(trace) as file:
         events = json.load(file)
     os.remove(trace)
+    return runs, events
+
+
+def traced(path: str, job: dict[str, Any], feeds: dict[str, Any]) -> tuple[int, list[dict[str, Any]]]:
+    """Runs, and the time of every kernel in each of them."""
+    runs, events = profiled(path, job, feeds, job["trace_s"])
+    mine = [e for e in events if e.get("cat") == "Node" and e["name"].endswith("_kernel_time")]
+    return runs, [{"cat": "Node", "name": e["name"], "dur": e["dur"]} for e in mine]
+
+
+def ran_on(path: str, job: dict[str, Any], feeds: dict[str, Any]) -> dict[str, int]:
+    """Provider -> nodes that it ran, from the profile of one run."""
+    _, events = profiled(path, job, feeds, 0.0)
     counts: dict[str, int] = {}
     for event in events:
         provider = event.get("args", {}).get("provider")
