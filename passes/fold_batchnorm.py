@@ -30,6 +30,9 @@ from edgeprune.passes.edit import (
 Array = NDArray[Any]
 _PRODUCERS = ("Conv", "ConvTranspose", "Gemm")
 
+FOLDED_SCALE = "folded_scale"
+"""Under this name a layer's ``meta`` keeps the scale of a BatchNormalization folded into it: shape (channels,)."""
+
 
 def fold_batchnorm(model: ir.Model) -> int:
     """Fold every BatchNormalization that can be, in place; returns how many."""
@@ -113,6 +116,7 @@ def _into_producer(node: ir.Node, scale: Array, shift: Array, names: Names) -> b
     if not _has_constant_weights(found):
         return False
     _fold_into(found, scale, shift, names)
+    found.meta[FOLDED_SCALE] = constant(node.inputs[1])
     return replace_value(node.outputs[0], source)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from edgeprune.errors import CalibrationError
 from edgeprune.groups import Ranking
-from edgeprune.importance import activation, magnitude, obs
+from edgeprune.importance import activation, gradient, magnitude, obs, output, scale
 from edgeprune.importance.context import Context
 from edgeprune.importance.registry import CRITERIA, Criterion, find_criterion
 
@@ -24,9 +24,12 @@ __all__ = [
     "Ranking",
     "activation",
     "find_criterion",
+    "gradient",
     "magnitude",
     "obs",
+    "output",
     "rank",
+    "scale",
 ]
 
 DEFAULT_CRITERION = "obs"

@@ -5,13 +5,15 @@ from edgeprune.importance import CRITERIA, find_criterion, rank
 from edgeprune.solve import analyse
 from tests.small_models import normal, two_convolutions
 
+NEED_DATA = {"wanda", "flap", "vbp", "obs", "output", "taylor", "fisher"}
+
 
 def test_all_criteria_are_registered_with_their_source() -> None:
-    assert set(CRITERIA) >= {"l1", "l2", "fpgm", "lamp", "wanda", "flap", "vbp", "obs"}
+    assert set(CRITERIA) >= {"l1", "l2", "fpgm", "lamp", "bn-scale", *NEED_DATA}
     for name, criterion in CRITERIA.items():
         assert criterion.name == name
         assert criterion.source
-        assert criterion.needs_data == (name in {"wanda", "flap", "vbp", "obs"})
+        assert criterion.needs_data == (name in NEED_DATA)
 
 
 def test_an_unknown_criterion_is_answered_with_those_there_are() -> None:

@@ -1,0 +1,66 @@
+"""Adam with steps relative to the size of each tensor, so that one learning rate suits every network.
+
+Kingma & Ba 2015, "Adam"; the relative step is that of You et al. 2020, "LAMB". The rate rises over the first steps and
+falls along a half cosine (Loshchilov & Hutter 2017, "SGDR").
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Arrays = dict[str, NDArray[Any]]
+
+MEAN_DECAY, SQUARE_DECAY = 0.9, 0.99
+WARM_UP = 0.05
+"""Share of the steps in which the rate rises."""
+TINY = 1e-12
+
+
+class Adam:
+    """The state of one descent.
+
+    Args:
+        weights: name -> array, float32; changed in place.
+        rate: largest change of a weight in a step, as a fraction of its tensor's root mean square.
+        steps: how many there will be.
+
+    Attributes:
+        weights: as they are now.
+    """
+
+    def __init__(self, weights: Arrays, rate: float, steps: int) -> None:
+        self.weights = weights
+        self._rate, self._steps, self._done = rate, max(1, steps), 0
+        # A tensor of zeros, a bias that compensation has just made say, moves as if it were small.
+        typical = np.median([_rms(w) for w in weights.values()])
+        self._size = {name: _rms(w) or 0.1 * float(typical) for name, w in weights.items()}
+        self._mean = {name: np.zeros_like(w) for name, w in weights.items()}
+        self._square = {name: np.zeros_like(w) for name, w in weights.items()}
+
+    def step(self, gradients: Arrays) -> None:
+        """Move all weights against their gradients. Gradients that are not finite are passed over."""
+        self._done += 1
+        rate = self._scheduled()
+        for name, gradient in gradients.items():
+            if not np.isfinite(gradient).all():
+                continue
+            mean, square = self._mean[name], self._square[name]
+            mean += (1 - MEAN_DECAY) * (gradient - mean)
+            square += (1 - SQUARE_DECAY) * (gradient**2 - square)
+            first = mean / (1 - MEAN_DECAY**self._done)
+            second = np.sqrt(square / (1 - SQUARE_DECAY**self._done))
+            self.weights[name] -= (rate * self._size[name] * first / (second + TINY)).astype(np.float32)
+
+    def _scheduled(self) -> float:
+        done = self._done / self._steps
+        if done < WARM_UP:
+            return self._rate * done / WARM_UP
+        return self._rate * 0.5 * (1 + math.cos(math.pi * min(1.0, (done - WARM_UP) / (1 - WARM_UP))))
+
+
+def _rms(array: NDArray[Any]) -> float:
+    return float(np.sqrt(np.mean(np.square(array, dtype=np.float64)))) if array.size else 0.0

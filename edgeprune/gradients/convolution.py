@@ -1,0 +1,182 @@
+"""Gradients of convolutions: to the input by the transposed convolution, to the kernel by a product of patches.
+
+Dumoulin & Visin 2016, "A guide to convolution arithmetic", section 4, for the former.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from edgeprune.gradients.tape import Call, Shape, Tape, Unsupported, gradient
+
+Given = Sequence["ir.Value | None"]
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """A convolution from a wide tensor (N, groups * channels, *wide) to (N, groups * outputs, *narrow)."""
+
+    groups: int
+    kernel: Shape
+    stride: Shape
+    dilation: Shape
+    before: Shape
+    after: Shape
+    wide: Shape
+    narrow: Shape
+
+    @property
+    def attributes(self) -> dict[str, object]:
+        """As attributes of a Conv or ConvTranspose."""
+        return {
+            "group": self.groups,
+            "strides": list(self.stride),
+            "dilations": list(self.dilation),
+            "pads": [*self.before, *self.after],
+        }
+
+    @property
+    def left_over(self) -> list[int]:
+        """Trailing positions of the padded wide tensor that no patch reaches."""
+        return [
+            w + b + a - (o - 1) * s - (k - 1) * d - 1
+            for w, b, a, o, s, k, d in zip(
+                self.wide, self.before, self.after, self.narrow, self.stride, self.kernel, self.dilation, strict=True
+            )
+        ]
+
+
+def geometry_of(call: Call, kernel: Shape, wide: Shape, narrow: Shape) -> Geometry:
+    """The geometry that a convolution's or pooling's attributes give. Raises Unsupported where they don't."""
+    rank, attributes = len(kernel), call.node.attributes
+    ones = (1,) * rank
+    stride = tuple(attributes.get_ints("strides", ones))
+    dilation = tuple(attributes.get_ints("dilations", ones))
+    pads = tuple(attributes.get_ints("pads", (0,) * (2 * rank)))
+    before, after = pads[:rank], pads[rank:]
+    mode = attributes.get_string("auto_pad", "NOTSET")
+    if mode.startswith("SAME") or "output_shape" in attributes:
+        totals = [
+            max(0, (o - 1) * s + (k - 1) * d + 1 - w)
+            for o, s, k, d, w in zip(narrow, stride, kernel, dilation, wide, strict=True)
+        ]
+        if mode != "SAME_UPPER" and mode != "SAME_LOWER":
+            raise Unsupported("a ConvTranspose with output_shape")
+        less, more = tuple(t // 2 for t in totals), tuple(t - t // 2 for t in totals)
+        before, after = (less, more) if mode == "SAME_UPPER" else (more, less)
+    elif mode == "VALID":
+        before = after = (0,) * rank
+    return Geometry(attributes.get_int("group", 1), kernel, stride, dilation, before, after, wide, narrow)
+
+
+@gradient("Conv")
+def _conv(call: Call) -> Given:
+    tape, dy, w = call.tape, call.first_dy, call.x(1)
+    geometry = geometry_of(call, call.shape(w)[2:], call.shape(call.x(0))[2:], call.shape(call.y)[2:])
+    given: list[ir.Value | None] = [None] * len(call.node.inputs)
+    if call.wanted[0]:
+        given[0] = tape.op("ConvTranspose", dy, w, **geometry.attributes, output_padding=geometry.left_over)
+    if call.wanted[1]:
+        given[1] = _kernel_gradient(tape, geometry, call.x(0), call.shape(call.x(0)), dy, call.shape(call.y))
+    if len(given) > 2 and call.wanted[2]:
+        given[2] = _bias_gradient(call)
+    return given
+
+
+@gradient("ConvTranspose")
+def _conv_transpose(call: Call) -> Given:
+    tape, dy, w = call.tape, call.first_dy, call.x(1)
+    geometry = geometry_of(call, call.shape(w)[2:], call.shape(call.y)[2:], call.shape(call.x(0))[2:])
+    given: list[ir.Value | None] = [None] * len(call.node.inputs)
+    if call.wanted[0]:
+        whole = tape.op("Conv", dy, w, **geometry.attributes)
+        given[0] = tape.op(
+            "Slice",
+            whole,
+            tape.constant([0] * len(geometry.narrow)),
+            tape.constant(list(geometry.narrow)),
+            tape.constant([axis + 2 for axis in range(len(geometry.narrow))]),
+        )
+    if call.wanted[1]:
+        given[1] = _kernel_gradient(tape, geometry, dy, call.shape(call.y), call.x(0), call.shape(call.x(0)))
+    if len(given) > 2 and call.wanted[2]:
+        given[2] = _bias_gradient(call)
+    return given
+
+
+def _bias_gradient(call: Call) -> ir.Value:
+    return call.tape.summed(call.first_dy, [a for a in range(len(call.shape(call.y))) if a != 1])
+
+
+def _kernel_gradient(
+    tape: Tape, geometry: Geometry, wide: ir.Value, wide_shape: Shape, narrow: ir.Value, narrow_shape: Shape
+) -> ir.Value:
+    """Sum over positions of narrow times the patch of wide there: shape (narrow channels, wide per group, *kernel)."""
+    batch, groups = wide_shape[0], geometry.groups
+    per_group, outputs = wide_shape[1] // groups, narrow_shape[1]
+    if groups == 1 or per_group * outputs // groups >= 64:
+        return _by_products(tape, geometry, wide, wide_shape, narrow, narrow_shape)
+    # Few channels a group: one convolution whose kernel is the narrow tensor, batch and channels in each other's place.
+    split = tape.reshaped(wide, (batch, groups, per_group, *geometry.wide))
+    rank = len(geometry.kernel)
+    turned = tape.transposed(split, [2, 1, 0, *range(3, 3 + rank)])
+    turned = tape.reshaped(turned, (per_group, groups * batch, *geometry.wide))
+    kernel = tape.transposed(narrow, [1, 0, *range(2, 2 + rank)])
+    after = [a - over for a, over in zip(geometry.after, geometry.left_over, strict=True)]
+    if min(after) < 0:  # what no patch reaches is cut off instead of padded
+        ends = [w + min(0, a) for w, a in zip(geometry.wide, after, strict=True)]
+        turned = tape.op(
+            "Slice",
+            turned,
+            tape.constant([0] * rank),
+            tape.constant(ends),
+            tape.constant([axis + 2 for axis in range(rank)]),
+        )
+    product = tape.op(
+        "Conv",
+        turned,
+        kernel,
+        group=groups,
+        strides=list(geometry.dilation),
+        dilations=list(geometry.stride),
+        pads=[*geometry.before, *(max(0, a) for a in after)],
+    )
+    return tape.transposed(product, [1, 0, *range(2, 2 + rank)])
+
+
+def _by_products(
+    tape: Tape, geometry: Geometry, wide: ir.Value, wide_shape: Shape, narrow: ir.Value, narrow_shape: Shape
+) -> ir.Value:
+    """The same as one matrix product of the narrow tensor with all patches of the wide one."""
+    batch, groups = wide_shape[0], geometry.groups
+    per_group, outputs = wide_shape[1] // groups, narrow_shape[1] // groups
+    positions, taps = int(np.prod(geometry.narrow)), int(np.prod(geometry.kernel))
+    if any(geometry.before) or any(geometry.after):
+        wide = tape.op("Pad", wide, tape.constant([0, 0, *geometry.before, 0, 0, *geometry.after]))
+    seen = [
+        tape.reshaped(_seen(tape, geometry, wide, offset), (batch, groups, per_group, positions))
+        for offset in np.ndindex(*geometry.kernel)
+    ]
+    patches = seen[0] if taps == 1 else tape.op("Concat", *seen, axis=2)
+    rows = tape.reshaped(narrow, (batch, groups, outputs, positions))
+    product = tape.op("MatMul", rows, tape.transposed(patches, [0, 1, 3, 2]))
+    total = tape.summed(product, [0]) if batch > 1 else product
+    split = tape.reshaped(total, (groups * outputs, taps, per_group))
+    turned = tape.transposed(split, [0, 2, 1]) if taps > 1 else split
+    return tape.reshaped(turned, (groups * outputs, per_group, *geometry.kernel))
+
+
+def _seen(tape: Tape, geometry: Geometry, padded: ir.Value, offset: Shape) -> ir.Value:
+    """What one kernel position sees of the padded wide tensor, at all narrow positions."""
+    starts = [o * d for o, d in zip(offset, geometry.dilation, strict=True)]
+    reach = [(n - 1) * s + 1 for n, s in zip(geometry.narrow, geometry.stride, strict=True)]
+    sizes = [w + b + a for w, b, a in zip(geometry.wide, geometry.before, geometry.after, strict=True)]
+    if sizes == reach and all(s == 1 for s in geometry.stride):
+        return padded
+    ends = [start + r for start, r in zip(starts, reach, strict=True)]
+    axes, steps = [axis + 2 for axis in range(len(reach))], list(geometry.stride)
+    return tape.op("Slice", padded, *(tape.constant(v) for v in (starts, ends, axes, steps)))

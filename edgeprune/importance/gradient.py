@@ -1,0 +1,132 @@
+"""Criteria from gradients: what removing a unit changes to first order, and its square.
+
+The gradient of the divergence from the network to itself is zero, so labels are drawn from the network's own answer: a
+class from its softmax, or for outputs that are no class scores, the output plus Gaussian noise as large as it varies.
+The expected square is then the Fisher information (Theis et al. 2018, eq. 9). No training framework is needed:
+onnxruntime computes the gradients (:mod:`edgeprune.gradients`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from edgeprune import graph
+from edgeprune.backends.onnxruntime import OnnxRuntime
+from edgeprune.errors import PassError
+from edgeprune.evaluate import is_classifier
+from edgeprune.gradients import Tape, backward
+from edgeprune.groups import Group, Ranking
+from edgeprune.importance.bilinear import rank_without_consumers
+from edgeprune.importance.context import Context, Floats, ranking_from
+from edgeprune.importance.gates import Gated, per_unit, with_gates
+from edgeprune.importance.registry import criterion
+
+SAMPLES = 256
+"""A ranking by means of squares settles with so many."""
+BATCH = 8
+DRAWS = 4
+"""Labels drawn for each sample."""
+
+Arrays = dict[str, NDArray[Any]]
+
+
+@criterion("taylor", source="Molchanov et al. 2017, Pruning CNNs for Resource Efficient Inference", needs_data=True)
+def taylor(context: Context) -> dict[str, Ranking]:
+    """Mean over samples of the absolute change of the loss to first order, gate by gate."""
+    return _rank(context, np.abs)
+
+
+@criterion("fisher", source="Theis et al. 2018, Faster Gaze Prediction with Dense Networks", needs_data=True)
+def fisher(context: Context) -> dict[str, Ranking]:
+    """Half the mean over samples of the squared change of the loss to first order."""
+    return _rank(context, lambda gradient: 0.5 * gradient**2)
+
+
+def _rank(context: Context, measure: Callable[[Floats], Floats]) -> dict[str, Ranking]:
+    groups = [g for g in context.groups if context.consumers(g)]
+    rankings = rank_without_consumers(context, [g for g in context.groups if not context.consumers(g)])
+    totals = {group.id: np.zeros(group.size) for group in groups}
+    for gated, gradients in _gate_gradients(context, groups) if groups else ():
+        for group in groups:
+            change = _change(context, gated, group, gradients)
+            totals[group.id] += measure(change).sum(axis=0)
+    return rankings | {group.id: ranking_from(totals[group.id]) for group in groups}
+
+
+def _change(context: Context, gated: Gated, group: Group, gradients: Arrays) -> Floats:
+    """First-order change of each sample's loss when a unit goes: shape (samples, size)."""
+    total = np.zeros((gated.samples, group.size))
+    for consumer in context.consumers(group):
+        gate = gated.gates.get(consumer.linear.node)
+        if gate is not None:
+            values = gradients[gate]
+            moved = np.moveaxis(values, consumer.linear.input_axis, -1).reshape(len(values), -1)
+            total = total + per_unit(gated.channels(consumer), moved, group.size)
+    return total
+
+
+def _gate_gradients(context: Context, groups: list[Group]) -> Iterator[tuple[Gated, Arrays]]:
+    """For every batch and draw of labels, gradient of each sample's loss with respect to the gates.
+
+    Raises:
+        PassError: an operator without a gradient stands between a gate and the outputs.
+    """
+    data = context.data().subset(SAMPLES)
+    size = BATCH if data.batchable and data.items >= BATCH else 1
+    rng = np.random.default_rng(context.seed)
+    gated, runner, outputs = None, None, []
+    plain = OnnxRuntime().load(context.model)
+    names = [str(o.name) for o in context.model.graph.outputs]
+    for feeds in data.batches(size):
+        if gated is None:
+            gated = with_gates(context, groups, {name: x.shape for name, x in feeds.items()})
+            runner, outputs = _with_gradients(gated)
+        if runner is None or any(len(x) != gated.samples for x in feeds.values()):
+            continue
+        answers = dict(zip(names, plain.run(feeds), strict=True))
+        for _ in range(DRAWS):
+            seeds = {f"{name}__seed": _drawn(answers[name], rng) for name in outputs}
+            given = {**feeds, **seeds, **gated.ones()}
+            found = runner.run({port.name: given[port.name] for port in runner.inputs})
+            yield gated, dict(zip(gated.gates.values(), found, strict=True))
+
+
+def _with_gradients(gated: Gated) -> tuple[Any, list[str]]:
+    """A session that gives the gates' gradients for given gradients of the outputs, and the outputs that take them."""
+    model = gated.model
+    outputs = [o for o in model.graph.outputs if o.dtype == ir.DataType.FLOAT and o.producer() is not None]
+    seeds = {}
+    for output in outputs:
+        seed = ir.Value(name=f"{output.name}__seed", shape=output.shape, type=ir.TensorType(ir.DataType.FLOAT))
+        model.graph.inputs.append(seed)
+        seeds[str(output.name)] = seed
+    found = backward(Tape(model.graph), seeds, set(gated.gates.values()))
+    missing = [node for node, gate in gated.gates.items() if gate not in found.of]
+    if missing:
+        reason = next(iter(found.stopped.items()), ("", "no float output depends on it"))
+        raise PassError(f"no gradient reaches the input of {missing[0]!r}: {reason[1]} [{reason[0]}]")
+    model.graph.outputs.clear()
+    model.graph.outputs.extend(found.of[gate] for gate in gated.gates.values())
+    return OnnxRuntime().load(graph.to_bytes(model)), list(seeds)
+
+
+def _drawn(answer: NDArray[Any], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Gradient of the loss for drawn labels with respect to an output, by sample.
+
+    For logits z and a class drawn from p = softmax(z): p - onehot. For an output that is already p: -onehot / p. For
+    anything else, noise over the standard deviation of each position's channel.
+    """
+    x = answer.astype(np.float64)
+    if not is_classifier(answer):
+        return (rng.standard_normal(x.shape) / max(float(x.std()), 1e-6)).astype(np.float32)
+    probabilities = bool((x >= 0).all() and np.abs(x.sum(axis=-1) - 1).max(initial=0) < 1e-2)
+    p = x if probabilities else np.exp(x - x.max(axis=-1, keepdims=True))
+    p = p / p.sum(axis=-1, keepdims=True)
+    below = np.cumsum(p, axis=-1) < rng.random((*p.shape[:-1], 1))
+    drawn = np.arange(p.shape[-1]) == np.minimum(below.sum(axis=-1, keepdims=True), p.shape[-1] - 1)
+    return (np.where(drawn, -1 / np.maximum(p, 1e-6), 0.0) if probabilities else p - drawn).astype(np.float32)

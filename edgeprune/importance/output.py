@@ -1,0 +1,67 @@
+"""The change of the network's own output when a unit is zeroed: one forward pass a unit, no assumption.
+
+Dery et al. 2024, "Everybody Prune Now" (Bonsai), and Molchanov et al. 2017's oracle rank in this way.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeprune import graph
+from edgeprune.backends.onnxruntime import OnnxRuntime, Runner
+from edgeprune.groups import Group, Ranking
+from edgeprune.importance.bilinear import rank_without_consumers
+from edgeprune.importance.context import Context, Floats, ranking_from
+from edgeprune.importance.gates import Gated, with_gates
+from edgeprune.importance.registry import criterion
+from edgeprune.outputerror import output_error
+
+SAMPLES = 8
+"""A pass for every unit is dear; so few samples tell which units matter."""
+
+
+@criterion("output", source="Dery et al. 2024, Everybody Prune Now (Bonsai); Molchanov et al. 2017", needs_data=True)
+def output(context: Context) -> dict[str, Ranking]:
+    """Output error (divergence of class scores, relative error elsewhere) with the unit zeroed."""
+    groups = [g for g in context.groups if context.consumers(g)]
+    rankings = rank_without_consumers(context, [g for g in context.groups if not context.consumers(g)])
+    if not groups:
+        return rankings
+    data = context.data().subset(SAMPLES)
+    batches = list(data.batches(SAMPLES))
+    gated = with_gates(context, groups, {name: x.shape for name, x in batches[0].items()})
+    runner = OnnxRuntime().load(graph.to_bytes(gated.model))
+    batches = [feeds for feeds in batches if all(len(x) == gated.samples for x in feeds.values())]
+    reference = _outputs(runner, batches, gated.ones())
+    for group in groups:
+        scores = _scores(context, gated, runner, batches, reference, group)
+        rankings[group.id] = ranking_from(scores)
+    return rankings
+
+
+def _scores(
+    context: Context,
+    gated: Gated,
+    runner: Runner,
+    batches: list[dict[str, NDArray[Any]]],
+    reference: list[NDArray[Any]],
+    group: Group,
+) -> Floats:
+    scores = np.zeros(group.size)
+    for index in range(group.size):
+        gates = gated.ones()
+        for consumer in context.consumers(group):
+            gate = gated.gates.get(consumer.linear.node)
+            if gate is not None:
+                closed = np.moveaxis(gates[gate], consumer.linear.input_axis, -1)
+                closed[..., gated.channels(consumer) == index] = 0
+        scores[index] = output_error(reference, _outputs(runner, batches, gates))
+    return scores
+
+
+def _outputs(runner: Runner, batches: list[dict[str, NDArray[Any]]], gates: dict[str, Any]) -> list[NDArray[Any]]:
+    found = [runner.run({**feeds, **gates}) for feeds in batches]
+    return [np.concatenate([np.atleast_1d(o) for o in outputs]) for outputs in zip(*found, strict=True)]

@@ -1,0 +1,56 @@
+"""The scale of the BatchNormalization behind a channel, which training drives to zero where a channel says nothing.
+
+Canonicalization folds BatchNormalization into the layer before it and leaves its scale noted at that layer. A network
+that arrives folded, as most exporters write it, has lost it: there the norm of the producing weights stands in, which
+is what the fold multiplied by the scale over the deviation.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgeprune.groups import Group, Ranking
+from edgeprune.importance.context import Context, Floats, ranking_from, sum_over_units
+from edgeprune.importance.magnitude import weight_energy
+from edgeprune.importance.registry import criterion
+from edgeprune.passes.fold_batchnorm import FOLDED_SCALE
+
+
+@criterion("bn-scale", source="Liu et al. 2017, Learning Efficient Convolutional Networks (Slimming)", needs_data=False)
+def bn_scale(context: Context) -> dict[str, Ranking]:
+    """Sum over producers of the absolute scale; the norm of the producers' weights where none is known."""
+    by_weight = {}
+    for node in context.model.graph:
+        if len(node.inputs) > 1 and node.inputs[1] is not None:
+            by_weight[str(node.inputs[1].name)] = node
+    standing = {
+        str(node.inputs[1].name)
+        for node in context.model.graph
+        if node.op_type == "BatchNormalization" and node.inputs[1] is not None
+    }
+    rankings = {}
+    for group in context.groups:
+        scores = np.zeros(group.size)
+        for member in group.members:
+            scale = None
+            if member.value in standing:
+                scale = context.weight(member.value)
+            elif member.role == "producer" and member.value in by_weight:
+                scale = by_weight[member.value].meta.get(FOLDED_SCALE)
+            if scale is not None and len(scale) == len(member.unit):
+                scores += sum_over_units(member.unit, np.abs(np.asarray(scale, np.float64)), group.size)
+        rankings[group.id] = ranking_from(scores if scores.any() else _producer_norms(context, group))
+    return rankings
+
+
+def _producer_norms(context: Context, group: Group) -> Floats:
+    """Norm of each unit's rows in the layers that produce it; of all its weights where no layer does."""
+    total = np.zeros(group.size)
+    for member in group.members:
+        weight = context.weight(member.value) if member.role == "producer" else np.zeros(0)
+        if weight.ndim < 2:
+            continue
+        rows = np.moveaxis(weight, member.axis, 0).reshape(len(member.unit), -1)
+        norms = np.sqrt(sum_over_units(member.unit, (rows**2).sum(axis=1), group.size))
+        total += norms / (norms.mean() or 1.0)
+    return total if total.any() else weight_energy(context, group)

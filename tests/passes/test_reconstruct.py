@@ -1,0 +1,123 @@
+"""Reconstruction against the dense network, on networks small enough to learn in a second."""
+
+from dataclasses import replace
+
+import numpy as np
+import onnx_ir as ir
+
+from edgeprune import graph
+from edgeprune.backends.onnxruntime import OnnxRuntime
+from edgeprune.learning import find_lesson, trainable
+from edgeprune.outputerror import Probe
+from edgeprune.passes.compensate import compensate
+from edgeprune.passes.prune_channels import prune_channels
+from edgeprune.passes.reconstruct import Settings, reconstruct
+from edgeprune.solve import analyse
+from tests.small_models import build, calibration, normal
+
+QUICK = Settings(most_epochs=12, learning_rate=5e-3, inner_share=0.1)
+
+
+def images(count: int = 128, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((count, 3, 8, 8)).astype(np.float32)
+
+
+def network(head: str = "float[n,5] y", batch: str = "n") -> ir.Model:
+    return build(
+        f"""g (float[{batch},3,8,8] x) => ({head}) {{
+            a = Conv<pads=[1,1,1,1]>(x, w1, b1)
+            b = Relu(a)
+            c = Conv<pads=[1,1,1,1]>(b, w2, b2)
+            d = Relu(c)
+            e = GlobalAveragePool(d)
+            f = Flatten(e)
+            y = Gemm<transB=1>(f, w3, b3)
+        }}""",
+        w1=normal(16, 3, 3, 3),
+        b1=normal(16),
+        w2=normal(16, 16, 3, 3),
+        b2=normal(16),
+        w3=normal(5, 16),
+        b3=normal(5),
+    )
+
+
+def cut_in_half(dense: ir.Model) -> tuple:
+    analysis = analyse(dense)
+    cut = {g.id: np.arange(0, g.size, 2) for g in analysis.groups}
+    return analysis, cut, prune_channels(dense, analysis, cut)
+
+
+def test_it_recovers_more_than_compensation_alone() -> None:
+    dense = network()
+    analysis, cut, pruned = cut_in_half(dense)
+    data = calibration(x=images(512))
+    compensated = compensate(dense, pruned, analysis, cut, data)
+    result = reconstruct(dense, compensated, data, kept=analysis.kept(cut), settings=QUICK)
+    unseen = Probe(dense, calibration(x=images(256, seed=9)), 256, 1)
+    assert unseen.error(result) < 0.93 * unseen.error(compensated)
+
+
+def test_only_values_of_weights_change() -> None:
+    dense = network()
+    analysis, cut, pruned = cut_in_half(dense)
+    before = graph.to_bytes(pruned)
+    result = reconstruct(dense, pruned, calibration(x=images()), kept=analysis.kept(cut), settings=QUICK)
+    assert graph.to_bytes(pruned) == before
+    assert [n.op_type for n in result.graph] == [n.op_type for n in pruned.graph]
+    shapes = [{n: tuple(v.shape) for n, v in m.graph.initializers.items()} for m in (result, pruned)]
+    assert shapes[0] == shapes[1]
+
+
+def test_a_step_that_does_not_help_is_undone() -> None:
+    dense = network()
+    analysis, cut, pruned = cut_in_half(dense)
+    wild = Settings(learning_rate=1e3, most_epochs=1)
+    result = reconstruct(dense, pruned, calibration(x=images()), kept=analysis.kept(cut), settings=wild)
+    assert graph.to_bytes(result) == graph.to_bytes(pruned)
+
+
+def test_the_same_seed_gives_the_same_weights() -> None:
+    dense = network()
+    analysis, cut, pruned = cut_in_half(dense)
+    data = calibration(x=images(32))
+    short = Settings(most_epochs=2)
+    twice = [reconstruct(dense, pruned, data, kept=analysis.kept(cut), settings=short) for _ in range(2)]
+    assert graph.to_bytes(twice[0]) == graph.to_bytes(twice[1])
+
+
+def test_a_batch_that_is_fixed_to_one() -> None:
+    dense = network("float[1,5] y", batch="1")
+    analysis, cut, pruned = cut_in_half(dense)
+    data = replace(calibration(x=images(128)), batchable=False, batch_size=1)
+    result = reconstruct(dense, pruned, data, kept=analysis.kept(cut), settings=QUICK)
+    x = images(1, seed=9)
+    runs = [OnnxRuntime(1).load(graph.to_bytes(m)).run({"x": x})[0] for m in (dense, pruned, result)]
+    assert np.abs(runs[2] - runs[0]).sum() < np.abs(runs[1] - runs[0]).sum()
+
+
+def test_what_is_learned_and_compared() -> None:
+    dense = network()
+    analysis, cut, pruned = cut_in_half(dense)
+    assert trainable(pruned) == ["w1", "b1", "w2", "b2", "w3", "b3"]
+    fixed = graph.infer_shapes(graph.clone(pruned), {"x": (8, 3, 8, 8)})
+    lesson = find_lesson(dense, fixed, analysis.kept(cut), calibration(x=images(8)), 0.5)
+    assert [(t.name, t.measure) for t in lesson.taps] == [("y", "divergence"), ("a", "square"), ("c", "square")]
+    assert lesson.taps[1].wanted(np.zeros((2, 16, 8, 8))).shape == (2, 8, 8, 8)
+
+
+def test_a_value_whose_shape_is_not_explained_is_passed_over() -> None:
+    dense = network()
+    _, _, pruned = cut_in_half(dense)
+    fixed = graph.infer_shapes(graph.clone(pruned), {"x": (8, 3, 8, 8)})
+    lesson = find_lesson(dense, fixed, {}, calibration(x=images(8)), 0.5)
+    assert [t.name for t in lesson.taps] == ["y"]
+
+
+def test_evenly_spaced_weights_are_left_alone() -> None:
+    model = build(
+        "g (float[n,4] x) => (float[n,1] y) { h = MatMul(x, w) y = MatMul(h, bins) }",
+        w=normal(4, 8),
+        bins=np.arange(8, dtype=np.float32)[:, None],
+    )
+    assert trainable(model) == ["w"]
