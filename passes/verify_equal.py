@@ -35,6 +35,8 @@ _QUANTIZERS = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeL
 _SELECTING = frozenset({"ArgMax", "ArgMin", "NonMaxSuppression", "NonZero", "TopK", "Unique", "Round", "Floor", "Ceil"})
 """Operators that turn a difference in the last bit into another choice: agreement on one of the draws is enough."""
 _DRAWS = 3
+_DRAWN_MACS = 4e10
+"""A model that agrees on fewer draws needs no more if they would take more multiply-accumulates, a second or so."""
 _UNSTEADY_FACTOR = 8
 """How much further than by a nudge of its input a model may move by its rewriting: the rewriting nudges many places."""
 _LARGEST_TOLERANCE = 5e-2
@@ -54,19 +56,30 @@ def verify_equal(reference: ir.Model, candidate: ir.Model) -> bool:
         ModelError: if an output differs in shape, type, or by more than its type's tolerance, relative to its largest
             value.
     """
+    macs = sum(graphs.count_macs(candidate).values())
+    few = max(1, int(_DRAWN_MACS / max(macs, 1)))
+    if few < _DRAWS:
+        try:
+            return _verify(reference, candidate, few)
+        except ModelError as error:
+            logger.info("%s; compared on more inputs", error)
+    return _verify(reference, candidate, _DRAWS)
+
+
+def _verify(reference: ir.Model, candidate: ir.Model, draws: int) -> bool:
+    """As :func:`verify_equal`, on a number of draws."""
     try:
         first = session(reference)
     except ModelError as error:
         logger.warning("not verified numerically: %s", error)
         return False
-    draws = _runnable(reference, first)
-    if draws is None:
+    names = [value.name or "" for value in reference.graph.outputs]
+    runs = _runs(reference, first, names, draws)
+    if runs is None:
         logger.warning("not verified numerically: onnxruntime cannot run the original on random inputs")
         return False
-    names = [value.name or "" for value in reference.graph.outputs]
     selecting = any(node.op_type in _SELECTING for node in reference.graph.all_nodes())
     tolerance = _tolerance(reference)
-    runs = [(feeds, expected) for feeds in draws if (expected := _run(first, names, feeds)) is not None]
     del first  # one set of weights in memory at a time
     second = session(candidate)
     complaints = [_difference(names, expected, _run(second, names, feeds), tolerance) for feeds, expected in runs]
@@ -135,16 +148,19 @@ def _run(run_session: onnxruntime.InferenceSession, names: list[str], feeds: Fee
         return None
 
 
-def _runnable(model: ir.Model, run_session: onnxruntime.InferenceSession) -> list[Feeds] | None:
-    """Random inputs of the first sizes on which the model runs; None if there are none."""
-    names = [value.name or "" for value in model.graph.outputs]
+def _runs(
+    model: ir.Model, run_session: onnxruntime.InferenceSession, names: list[str], draws: int
+) -> list[tuple[Feeds, list[Any]]] | None:
+    """Random inputs of the first sizes on which the model runs, and its outputs; None if there are none."""
     for batch, size in [(2, size) for size in _SIZES] + [(1, size) for size in _SIZES]:
         feeds = random_feeds(model, batch=batch, size=size, seed=0)
         if feeds is None:
             return None
-        if _run(run_session, names, feeds) is not None:
-            rest = (random_feeds(model, batch=batch, size=size, seed=seed) for seed in range(1, _DRAWS))
-            return [feeds, *(f for f in rest if f is not None)]
+        expected = _run(run_session, names, feeds)
+        if expected is not None:
+            rest = (random_feeds(model, batch=batch, size=size, seed=seed) for seed in range(1, draws))
+            more = ((f, _run(run_session, names, f)) for f in rest if f is not None)
+            return [(feeds, expected), *((f, outputs) for f, outputs in more if outputs is not None)]
         if not _symbolic(model):
             break
     return None

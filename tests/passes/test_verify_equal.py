@@ -53,6 +53,20 @@ def test_a_model_that_jumps_at_one_of_the_draws_is_held_on_the_others() -> None:
         verify_equal(parse(text, t=below), parse(text, t=np.full(1, 10, np.float32)))
 
 
+def test_a_large_model_is_compared_on_more_draws_only_if_it_differs_on_the_first(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("edgeprune.passes.verify_equal._DRAWN_MACS", 1)
+    text = "g (float[1,2] x) => (float[1,2] y) { y = MatMul(x, w) }"
+    right, wrong = (parse(text, w=np.full((2, 2), value, np.float32)) for value in (1, 2))
+    with caplog.at_level(logging.INFO):
+        assert verify_equal(right, right)
+        assert not caplog.records
+        with pytest.raises(ModelError, match="output 'y' is off by"):
+            verify_equal(right, wrong)
+    assert "compared on more inputs" in caplog.text
+
+
 def test_models_that_cannot_be_run_are_not_compared(caplog: pytest.LogCaptureFixture) -> None:
     model = parse("g (float[3] x) => (float[3] y) { y = com.acme.Swoosh(x) }", extra=', "com.acme" : 1')
     with caplog.at_level(logging.WARNING):
