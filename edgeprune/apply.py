@@ -87,6 +87,10 @@ class Slices:
         """What stays; all where nothing was said."""
         return self.masks.get((key, axis), np.ones(self.state[key].shape[axis], dtype=bool))
 
+    def of_rows(self) -> dict[str, NDArray[np.bool_]]:
+        """Of the first axis alone, by tensor."""
+        return {key: mask for (key, axis), mask in self.masks.items() if axis == 0}
+
     def remove(self, key: str, axis: int, positions: NDArray[np.int64]) -> None:
         """Let these go."""
         mask = self.mask(key, axis).copy()
@@ -163,7 +167,7 @@ def apply_plan(
 
         with progress.step("comparing outputs"):
             reference = result if source == "compiled" else _cut_model(dense, plan)
-            deviation = compare_module(module, cut, reference, groups_of(reference, matcher.matches))
+            deviation = compare_module(module, cut, reference, groups_of(reference, matcher.matches), slices.of_rows())
         checked = "outputs of the cut module against " + (
             "model.onnx" if source == "compiled" else "the cut dense.onnx"
         )
@@ -239,8 +243,8 @@ def _places(
         return
     theirs = found.axes.index(axis)
     yield found.key, theirs, found.rows[positions] if theirs == 0 else positions
-    if found.norm is not None and theirs == found.outputs:
-        yield from ((key, 0, positions) for key in found.norm.keys)
+    if theirs == found.outputs:
+        yield from ((key, 0, found.rows[positions] if theirs == 0 else positions) for key in found.companions)
 
 
 def _check_weights(

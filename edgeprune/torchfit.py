@@ -26,7 +26,16 @@ OUTPUT_TOLERANCE = 1e-3
 Array = NDArray[Any]
 
 
-def compare_module(spec: str, state: Mapping[str, Array], reference: ir.Model, groups: Mapping[str, int]) -> float:
+Mask = NDArray[np.bool_]
+
+
+def compare_module(
+    spec: str,
+    state: Mapping[str, Array],
+    reference: ir.Model,
+    groups: Mapping[str, int],
+    rows: Mapping[str, Mask],
+) -> float:
     """Cut a module, load the state, run it beside the ONNX model; the largest difference of the largest output.
 
     Args:
@@ -34,6 +43,7 @@ def compare_module(spec: str, state: Mapping[str, Array], reference: ir.Model, g
         state: the cut checkpoint.
         reference: ONNX model that it must equal.
         groups: key of a convolution's weight -> number of its groups after the cut.
+        rows: key -> which of a tensor's rows stayed.
 
     Raises:
         UsageError: the function returns no module, or one that the checkpoint does not belong to.
@@ -41,7 +51,7 @@ def compare_module(spec: str, state: Mapping[str, Array], reference: ir.Model, g
     """
     torch = import_torch()
     module = open_module(spec)
-    fit(module, state, groups)
+    fit(module, state, groups, rows)
     runner = OnnxRuntime().load(graph.to_bytes(reference))
     feeds = runner.random_feeds(shapes=_fixed(reference))
     with torch.no_grad():
@@ -82,8 +92,16 @@ def open_module(spec: str) -> Any:
     return module.eval()
 
 
-def fit(module: Any, state: Mapping[str, Array], groups: Mapping[str, int]) -> None:
-    """Give a module the sizes and the values of a state dict, in place.
+def fit(
+    module: Any, state: Mapping[str, Array], groups: Mapping[str, int], rows: Mapping[str, Mask] | None = None
+) -> None:
+    """Give a module the sizes and the values of a cut state dict, in place.
+
+    Args:
+        module: a torch.nn.Module of the widths before.
+        state: parameters and buffers by name.
+        groups: key of a convolution's weight -> number of its groups.
+        rows: key -> which of a tensor's rows stayed; attention learns its heads from it.
 
     Raises:
         UsageError: the module's state dict has other names.
@@ -103,6 +121,8 @@ def fit(module: Any, state: Mapping[str, Array], groups: Mapping[str, int]) -> N
                 tensor = torch.from_numpy(array.copy()).to(old.dtype)
                 holder[name] = torch.nn.Parameter(tensor, old.requires_grad) if holder is part._parameters else tensor
         _set_sizes(part, groups.get(f"{dot}weight"))
+        if (kept := (rows or {}).get(f"{dot}qkv.weight")) is not None:
+            _set_heads(part, kept)
 
 
 def _set_sizes(part: Any, groups: int | None) -> None:
@@ -125,6 +145,23 @@ def _set_sizes(part: Any, groups: int | None) -> None:
         part.num_channels = shape[0]
     elif isinstance(part, kinds.PReLU):
         part.num_parameters = shape[0]
+
+
+def _set_heads(part: Any, kept: Mask) -> None:
+    """Heads and their size, of attention that keeps both beside one projection to query, key and value."""
+    heads, size = (getattr(part, name, None) for name in ("num_heads", "head_dim"))
+    if not isinstance(heads, int) or not isinstance(size, int) or kept.size != 3 * heads * size:
+        return
+    by_head = kept.reshape(3, heads, size)
+    sizes = by_head.sum(2)
+    stay = sizes.any(0)
+    if (sizes[:, stay] != sizes.max()).any():
+        return  # parts of several sizes: no such module can hold them, which its run will show
+    part.num_heads, part.head_dim = int(stay.sum()), int(sizes.max())
+    if hasattr(part, "attn_dim"):
+        part.attn_dim = part.num_heads * part.head_dim
+    if hasattr(part, "fused_attn"):
+        part.fused_attn = False  # the fused function takes its scale from the new size, and the network keeps the old
 
 
 def groups_of(model: ir.Model, matches: Mapping[str, Match | Shift]) -> dict[str, int]:

@@ -69,6 +69,12 @@ def open_source(
     found.module.eval()
     for parameter in found.module.parameters():
         parameter.requires_grad_(False)
+    with torch.no_grad():
+        try:
+            # Before any exporter traces it: some modules keep what they compute on their first run, such as anchors.
+            found.module(*found.inputs.values())
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            raise UsageError(f"{spec} does not run on its inputs: {describe_failure(error)}") from error
     return found
 
 

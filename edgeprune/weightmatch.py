@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -59,6 +59,8 @@ class Match:
         rows: positions on the tensor's first axis that the initializer holds, in order.
         norm: scales the outputs, if there is one.
         outputs: axis of the tensor that the outputs run along: 0, but 1 of a transposed convolution.
+        bias: the layer's bias in the checkpoint, if it has one: it is cut with the outputs, whatever the export made of
+            it (biases of equal values are often stored once, and zeros not at all).
     """
 
     key: str
@@ -66,6 +68,12 @@ class Match:
     rows: NDArray[np.int64]
     norm: Norm | None = None
     outputs: int = 0
+    bias: str | None = None
+
+    @property
+    def companions(self) -> tuple[str, ...]:
+        """Vectors of the checkpoint that are cut with the outputs."""
+        return (*(self.norm.keys if self.norm is not None else ()), *([self.bias] if self.bias is not None else ()))
 
     def value(self, state: Mapping[str, Array], rows: NDArray[np.int64]) -> Array:
         """The initializer by this match, of a state whose first axis has these rows; float64, up to axes of one."""
@@ -129,23 +137,26 @@ class Matcher:
         if layer.weight in self.matches:
             found = self.matches[layer.weight]
         else:
-            found = self._plain(layer, weight, bias) or self._folded(layer, weight, bias)
+            found = self._plain(layer, weight) or self._folded(layer, weight, bias)
             if found is None:
                 return Unmatched(
                     f"the weight {layer.weight!r} of node {layer.node!r}, shape {weight.shape}, comes from no tensor "
                     f"of the checkpoint, as it is or scaled by a BatchNormalization{self._near(layer.weight)}"
                 )
+            own = f"{_prefix(found.key)}bias"
+            if own != found.key and self.state.get(own, np.empty(0)).shape == (
+                self.state[found.key].shape[found.outputs],
+            ):
+                found = replace(found, bias=own)
             self.matches[layer.weight] = found
-            self._taken.add(found.key)
+            self._taken.update((found.key, *found.companions))
         if bias is None or layer.bias is None or layer.bias in self.matches or not isinstance(found, Match):
             return None
-        own = f"{_prefix(found.key)}bias"
-        own_bias = own if own in self.state and len(self.state[own]) == len(self.state[found.key]) else None
+        rows = found.rows if found.outputs == 0 else np.arange(bias.size)
         if found.norm is not None:
-            self.matches[layer.bias] = Shift(found.norm, own_bias, found.rows)
-        elif own_bias is not None and _equal(self.state[own_bias][found.rows], bias.reshape(-1)):
-            self.matches[layer.bias] = Match(own_bias, (0,), found.rows)
-            self._taken.add(own_bias)
+            self.matches[layer.bias] = Shift(found.norm, found.bias, rows)
+        elif found.bias is not None and _equal(self.state[found.bias][rows], bias.reshape(-1)):
+            self.matches[layer.bias] = Match(found.bias, (0,), rows)
         return None
 
     def tensor(self, name: str, value: Array, hints: Sequence[str] = ()) -> None:
@@ -167,7 +178,7 @@ class Matcher:
         self.matches[name] = Match(key, _axes_up_to_ones(self.state[key], value), np.arange(len(self.state[key])))
         self._taken.add(key)
 
-    def _plain(self, layer: Layer, weight: Array, bias: Array | None) -> Match | None:
+    def _plain(self, layer: Layer, weight: Array) -> Match | None:
         """A tensor whose rows the weight has, as they are."""
         found = []
         for axes in _orders(weight.ndim, layer.output_axis):
@@ -175,7 +186,8 @@ class Matcher:
             for key in self._rows.get(rows[0], ()):
                 index = self._rows_of(key)
                 if all(r in index for r in rows) and self.state[key].shape[1:] == np.transpose(weight, axes).shape[1:]:
-                    found.append(Match(key, axes, np.array([index[r] for r in rows])))
+                    outputs = axes.index(layer.output_axis)
+                    found.append(Match(key, axes, np.array([index[r] for r in rows]), outputs=outputs))
         if not found:
             return None
         whole = [m for m in found if len(m.rows) == len(self.state[m.key])] or found
@@ -192,8 +204,7 @@ class Matcher:
 
     def _folded(self, layer: Layer, weight: Array, bias: Array | None) -> Match | None:
         """A tensor and a BatchNormalization that together make the weight and the bias."""
-        if bias is None:
-            return None
+        shift = np.zeros(weight.shape[layer.output_axis]) if bias is None else bias.reshape(-1).astype(np.float64)
         found: list[Match] = []
         for axes in _orders(weight.ndim, layer.output_axis):
             folded = np.transpose(weight, axes).astype(np.float64)
@@ -201,14 +212,12 @@ class Matcher:
                 outputs = axes.index(layer.output_axis)
                 if tensor.shape != folded.shape or not (scale := _scale(tensor, folded, outputs)).size:
                     continue
-                norm = self._norm_for(key, scale, bias.reshape(-1).astype(np.float64))
+                norm = self._norm_for(key, scale, shift)
                 if norm is not None:
                     found.append(Match(key, axes, np.arange(len(tensor)), norm, outputs))
         if not found:
             return None
-        best = self._best(found, layer)
-        self._taken.update(best.norm.keys if best.norm is not None else ())
-        return best
+        return self._best(found, layer)
 
     def _norm_for(self, key: str, scale: Array, bias: Array) -> Norm | None:
         """The BatchNormalization that turns the tensor into what was found: of several, the nearest behind it."""
