@@ -14,10 +14,18 @@ from edgeprune.formats import FLOAT
 from edgeprune.groups import Cut, Ranking
 from edgeprune.latency import Format
 from edgeprune.passes.compensate import compensate
+from edgeprune.passes.lower_x86 import lower_x86
 from edgeprune.passes.prune_channels import prune_channels
+from edgeprune.passes.qdq import asymmetric_scale
 from edgeprune.passes.quantize import quantize_x86, values_to_quantize
-from edgeprune.ranges import choose_range, histograms
+from edgeprune.passes.round_weights import fake_quantizer, round_weights
+from edgeprune.rangechoice import choose_ranges
+from edgeprune.ranges import histograms
+from edgeprune.secondmoments import Quantizer
 from edgeprune.widths import Widths
+
+REMEMBERED = 4
+"""Models that are kept: the same is asked for when it is scored and when it is delivered."""
 
 
 @dataclass(eq=False)
@@ -44,6 +52,7 @@ class Builder:
     refitted: bool = True
     float_format: Format = FLOAT
     _float_models: dict[bytes, ir.Model] = field(default_factory=dict)
+    _built: dict[tuple[bytes, tuple[Format, ...]], ir.Model] = field(default_factory=dict)
     _bounds: dict[tuple[int, int], tuple[ir.Model, dict[str, tuple[float, float]]]] = field(default_factory=dict)
 
     def describe(self) -> str:
@@ -73,12 +82,38 @@ class Builder:
         return self._float_models[key]
 
     def build(self, widths: Widths, formats: Sequence[Format]) -> ir.Model:
-        """The network at these widths and formats."""
-        model = self.float_model(widths)
+        """The network at these widths and formats; the last few are remembered."""
+        key = (np.asarray(widths, dtype=np.int64).tobytes(), tuple(formats))
+        if key not in self._built:
+            while len(self._built) >= REMEMBERED:
+                self._built.pop(next(iter(self._built)))
+            self._built[key] = self._for_x86(self.float_model(widths), formats)
+        return self._built[key]
+
+    def _for_x86(self, model: ir.Model, formats: Sequence[Format]) -> ir.Model:
         int8 = self.integer_nodes(model, formats)
         if not int8:
+            return lower_x86(model)
+        bounds = self.bounds(model, self.values_to_quantize(model, int8), self.data)
+        return self.quantized(lower_x86(self.rounded(model, int8, bounds)), int8, bounds)
+
+    def rounded(self, model: ir.Model, int8: Collection[str], bounds: Mapping[str, tuple[float, float]]) -> ir.Model:
+        """The float model with the weights of these nodes on their integer grids, and biases that keep means.
+
+        With 8 bits a weight the nearest integers are as good as any; with fewer, rounding is searched.
+        """
+        if self.data.is_random:  # noise says nothing of the means that biases should keep
             return model
-        return self.quantized(model, int8, self.bounds(model, self.values_to_quantize(model, int8), self.data))
+        quantizers = {name: _quantizer(*range_) for name, range_ in bounds.items()}
+        return round_weights(
+            model,
+            int8,
+            self.data,
+            quantizers=quantizers,
+            weight_bits=self.weight_bits,
+            search=self.weight_bits < 8,
+            threads=self.threads,
+        )
 
     def quantized(self, model: ir.Model, int8: Collection[str], bounds: Mapping[str, tuple[float, float]]) -> ir.Model:
         """The float model with these nodes on integers."""
@@ -92,8 +127,8 @@ class Builder:
         """The range of each of these activations to spread integers over."""
         # The model is kept beside its ranges, so that its id stays its own.
         _, known = self._bounds.setdefault((id(model), data.items), (model, {}))
-        for name, h in histograms(model, [n for n in names if n not in known], data, self.threads).items():
-            chosen = choose_range(h)
+        counted = histograms(model, [n for n in names if n not in known], data, self.threads)
+        for name, chosen in choose_ranges(model, counted, data, threads=self.threads).items():
             known[name] = (chosen.low, chosen.high)
         return {name: known[name] for name in names}
 
@@ -102,3 +137,8 @@ class Builder:
         alive = {str(n.name) for n in model.graph}
         forms = zip(self.network.integer_nodes, formats, strict=True)
         return frozenset(n for available, f in forms for n in available[f] if n in alive)
+
+
+def _quantizer(low: float, high: float) -> Quantizer:
+    scale, zero = asymmetric_scale(low, high)
+    return fake_quantizer(float(scale), int(zero), 0, 255)

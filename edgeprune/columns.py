@@ -24,7 +24,7 @@ DAMPING = 1e-2
 """Added to the diagonal of H, as a fraction of its mean: the value of both GPTQ and SparseGPT."""
 BLOCK = 128
 """Columns that are worked on before the rest hears of it: many small products become a few large ones."""
-SWEEPS = 6
+SWEEPS = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +95,13 @@ def sweep(matrix: Floats, gram: Floats, *, sparse: bool = False, grid: Grid | No
 
 
 def descend(
-    start: Floats, wanted: Floats, gram: Floats, *, mask: Mask | None = None, grid: Grid | None = None
+    start: Floats,
+    wanted: Floats,
+    gram: Floats,
+    *,
+    mask: Mask | None = None,
+    grid: Grid | None = None,
+    sweeps: int = SWEEPS,
 ) -> Floats:
     """Weights of no greater loss than ``start``, by coordinate descent.
 
@@ -105,10 +111,11 @@ def descend(
         gram: H, shape (features, features), of positive diagonal.
         mask: where weights may be other than zero; everywhere, if None.
         grid: values that they may take; all, if None.
+        sweeps: how often every column is looked at, at the most.
     """
     w = start.astype(np.float64)
     slope = (w - wanted) @ gram
-    for _ in range(SWEEPS):
+    for _ in range(sweeps):
         moved = False
         for first in range(0, w.shape[1], BLOCK):
             block = slice(first, min(first + BLOCK, w.shape[1]))
@@ -133,15 +140,12 @@ def descend(
 
 
 def round_rows(matrix: Floats, gram: Floats, grid: Grid) -> Floats:
-    """The matrix on the grid: row by row the best of the nearest values, a sweep, and the descent from either.
+    """The matrix on the grid: a sweep, the descent from there, and the nearest values in rows where those are better.
 
     No row's loss exceeds that of the nearest values.
     """
     nearest = grid.snap(matrix.astype(np.float64))
     h = damped(gram)
-    best = descend(nearest, matrix, h, grid=grid)
-    swept = descend(sweep(matrix, h, grid=grid), matrix, h, grid=grid)
-    for other in (swept, nearest):
-        better = row_losses(other - matrix, gram) < row_losses(best - matrix, gram)
-        best[better] = other[better]
-    return best
+    found = descend(sweep(matrix, h, grid=grid), matrix, h, grid=grid, sweeps=1)
+    worse = row_losses(found - matrix, gram) > row_losses(nearest - matrix, gram)
+    return np.where(worse[:, None], nearest, found)

@@ -216,7 +216,7 @@ def prepare(
         ranges = typical_ranges(job.dense, net, data, builder, known)
         with progress.step("finding the best unpruned variant"):
             unpruned = best_unpruned(problem, lambda choice: _drop(builder, judge, stand, choice), goal.drop_limit)
-    variants, formats = {"fp32": job.dense}, {"fp32": tuple(_floats(net))}
+    variants, formats = {"fp32": builder.build(net.sizes, _floats(net))}, {"fp32": tuple(_floats(net))}
     if unpruned is not None:
         variants["int8"], formats["int8"] = builder.build(unpruned.widths, unpruned.formats), unpruned.formats
     return Workbench(net, builder, problem, unpruned, variants, formats, ranges, stand, judge, progress, shared)

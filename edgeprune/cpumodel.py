@@ -18,6 +18,7 @@ from edgeprune.graph import count_macs
 from edgeprune.groups import Cut, Group
 from edgeprune.kerneltrace import Tracer
 from edgeprune.latency import Edge, Format, LatencyModel, edges_of, fit_theta
+from edgeprune.passes.lower_x86 import lower_x86
 from edgeprune.passes.prune_channels import prune_channels
 from edgeprune.passes.quantize import quantize_x86, values_to_quantize
 from edgeprune.solve import Analysis
@@ -211,6 +212,7 @@ def lowered(
     model = prune_channels(net.model, net.analysis, cut) if cut else net.model
     alive = {str(n.name) for n in model.graph}
     int8 = {n for forms_of, f in zip(net.integer_nodes, formats, strict=True) for n in forms_of.get(f, ())} & alive
+    model = lower_x86(model)
     return quantize_x86(model, int8, ranges) if int8 else model
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgeprune.arraycache import ArrayCache
@@ -15,6 +15,7 @@ from edgeprune.goal import Goal
 from edgeprune.identity import identity_of
 from edgeprune.job import Job, open_job
 from edgeprune.judge import open_judge
+from edgeprune.passes.equalize import equalize
 from edgeprune.progress import Progress
 from edgeprune.remotestand import open_remote_stand
 from edgeprune.report.model import Report
@@ -67,6 +68,9 @@ def open_cpu(
     job = open_job(model, shapes, progress)
     data = calibration.open(job.fixed if calibration.source == "random" and shapes else job.dense)
     fit, held_out = data.split(HOLDOUT_FRACTION, seed)
+    if goal.quantize:
+        with progress.step("equalizing channels"):
+            job = replace(job, dense=equalize(job.dense, fit, threads=threads))
     stand = open_stand(job, data, shapes, threads)
     if device is not None:
         stand = open_remote_stand(job, stand.feeds, device, threads)

@@ -22,6 +22,8 @@ GRAM_BYTES = 512 << 20
 MOST_FEATURES = 4608
 """A wider layer's features are taken for uncorrelated: 512 channels of a 3x3 convolution still are not."""
 SAMPLING = Sampling(products=2e10, most_rows=16_384)
+MEANS = Sampling(products=0.0, rows_per_feature=0.0, least_rows=4096)
+"""Enough for means alone."""
 
 
 Quantizer = Callable[[Floats], Floats]
@@ -58,6 +60,7 @@ def input_moments(
     *,
     quantizers: Mapping[str, Quantizer] | None = None,
     most_features: int = MOST_FEATURES,
+    sampling: Sampling = SAMPLING,
     threads: int = 1,
 ) -> Iterator[tuple[Linear, InputMoments]]:
     """Every layer with the moments of its input, as many layers at a time as memory allows.
@@ -68,6 +71,7 @@ def input_moments(
         data: samples.
         quantizers: value name -> what rounding does to it, for inputs that will be quantized.
         most_features: wider layers get variances alone; 0 for all.
+        sampling: how many rows of a layer are looked at.
         threads: of onnxruntime.
 
     Raises:
@@ -78,7 +82,7 @@ def input_moments(
         wave, todo = _wave(todo, most_features)
         found = {layer.node: Moments(diagonal=layer.features > most_features) for layer in wave}
         true_sums: dict[str, Floats] = dict.fromkeys(found, np.zeros(1))
-        for layer, x in gather_rows(model, wave, data, SAMPLING, threads):
+        for layer, x in gather_rows(model, wave, data, sampling, threads):
             true_sums[layer.node] = true_sums[layer.node] + x.sum(axis=1, dtype=np.float64)
             quantizer = (quantizers or {}).get(layer.input)
             seen = x if quantizer is None else quantizer(x)

@@ -26,7 +26,7 @@ from edgeprune.columns import Grid, round_rows, row_losses
 from edgeprune.linear import Linear, find_linears, weights_read_once
 from edgeprune.passes.qdq import quantize_weight
 from edgeprune.passes.set_weights import has_bias, layer_bias, layer_matrix, set_weights
-from edgeprune.secondmoments import MOST_FEATURES, InputMoments, Quantizer, input_moments
+from edgeprune.secondmoments import MEANS, MOST_FEATURES, SAMPLING, InputMoments, Quantizer, input_moments
 
 Floats = NDArray[Any]
 
@@ -59,8 +59,15 @@ def round_weights(
     linears = find_linears(copy)
     single = weights_read_once(copy, linears.values())
     layers = [layer for name, layer in linears.items() if name in int8 and layer.weight in single]
-    wide = MOST_FEATURES if search else 0
-    moments = input_moments(model, layers, calibration, quantizers=quantizers, most_features=wide, threads=threads)
+    moments = input_moments(
+        model,
+        layers,
+        calibration,
+        quantizers=quantizers,
+        most_features=MOST_FEATURES if search else 0,
+        sampling=SAMPLING if search else MEANS,
+        threads=threads,
+    )
     for layer, seen in moments:
         _round_layer(copy, layer, seen, weight_bits, search)
     return copy

@@ -47,7 +47,7 @@ def model() -> ir.Model:
 
 @pytest.fixture
 def samples() -> NDArray[Any]:
-    return 1 + random(64, 1, 9, 9, seed=7) + 0.3 * random(64, 4, 9, 9, seed=8)
+    return 1 + random(48, 1, 9, 9, seed=7) + 0.3 * random(48, 4, 9, 9, seed=8)
 
 
 @pytest.fixture
