@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from edgeprune.report import words
 from edgeprune.report.charts import medians
 from edgeprune.report.page import Chart, Section, bar, folded, number, page, table
-from edgeprune.report.runs import HEADER, Missed, Run, differences, line, points
+from edgeprune.report.runs import HEADER, Missed, Run, alike, differences, line, points
 from edgeprune.report.sentence import sentence
 from edgeprune.report.tradeoff import frontier, tradeoff_chart
 
@@ -23,11 +23,17 @@ def lead(runs: Sequence[Run], missed: Sequence[Missed]) -> str:
     if missed:
         said += f", and {words.plural(len(missed), 'point')} that could not be reached"
     results = [p for p in points(runs) if p.strong]
-    if results:
+    if results and len({run.report.target for run in runs}) == 1:
         fastest = min(results, key=lambda p: p.latency_ms)
         said += f"; the fastest is {fastest.name} with {fastest.latency_ms:.3g} ms"
         said += "" if fastest.measured else " (predicted)"
-    best = [p.name for p in frontier(points(runs))]
+    same = alike(runs)
+    if len(same) < 2:
+        return f"{said}."
+    best = [p.name for p in frontier(points(same))]
+    if len(same) < len(runs):
+        said += f"; of the {len(same)} that can be held against each other"
+        return f"{said}, no other beats {' or '.join(best)} in both speed and accuracy."
     return f"{said}; no other beats {' or '.join(best)} in both speed and accuracy." if best else f"{said}."
 
 
@@ -73,12 +79,10 @@ def print_runs(console: Console, runs: Sequence[Run], missed: Sequence[Missed] =
 
 
 def _tradeoff(runs: Sequence[Run]) -> tuple[Chart, ...]:
-    """Runs that were scored in the same way; the measure of the first counts."""
-    judged = next((run.report.accuracy for run in runs if run.report.accuracy), None)
-    if judged is None:
-        return ()
-    alike = [r for r in runs if (a := r.report.accuracy) and (a.metric, a.kind) == (judged.metric, judged.kind)]
-    return tradeoff_chart(points(alike), judged.metric, judged.unit)
+    """Runs of one target that were scored in the same way."""
+    same = alike(runs)
+    judged = same[0].report.accuracy if same else None
+    return () if judged is None else tradeoff_chart(points(same), judged.metric, judged.unit)
 
 
 def _latency(runs: Sequence[Run]) -> tuple[Chart, ...]:

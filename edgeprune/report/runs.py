@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,6 +133,15 @@ def differences(runs: Sequence[Run]) -> list[str]:
     if timed > 1:
         found.append("Latencies come from separate sessions; only those within one run were measured in turns.")
     return found
+
+
+def alike(runs: Sequence[Run]) -> list[Run]:
+    """The runs that can be drawn in one chart: those of the target and measure of accuracy that most have."""
+    kinds = Counter((r.report.target, _measure(r.report)) for r in runs if r.report.accuracy)
+    if not kinds:
+        return []
+    most = kinds.most_common(1)[0][0]
+    return [r for r in runs if (r.report.target, _measure(r.report)) == most]
 
 
 def points(runs: Sequence[Run]) -> list[Reached]:

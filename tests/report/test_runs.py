@@ -9,7 +9,7 @@ from edgeprune.errors import UsageError
 from edgeprune.pareto import Curve, Point, point_of
 from edgeprune.report.compare import lead, to_html, to_markdown
 from edgeprune.report.model import Accuracy, ModelFile, Prediction, Report
-from edgeprune.report.runs import Run, differences, line, open_runs, points, siblings
+from edgeprune.report.runs import Run, alike, differences, line, open_runs, points, siblings
 from tests.report.pages import Page, figures
 from tests.reports import latency, measurement, report
 
@@ -114,6 +114,20 @@ def test_what_must_not_be_compared_is_said(folders: list[Path]):
     assert "Some latencies are measured and others predicted." in said
     assert "2 ms predicted, error 20%" in line(Run("third", guessed, {}))
     assert len([p for p in points([first, Run("third", guessed, {})]) if p.name == "original"]) == 2
+
+
+def test_only_what_is_alike_is_held_against_each_other(folders: list[Path]):
+    (first, second), _ = open_runs(folders)
+    guessed = report(target="orin", latency=None, predicted=Prediction(6.0, 2.0, "analytic", 0.2))
+    third = Run("third", guessed, {})
+    assert [run.name for run in alike([third, first, second])] == ["slow", "fast"]
+    assert lead([third, first, second], ()) == (
+        "3 runs; of the 2 that can be held against each other, no other beats fast or slow or original in both speed "
+        "and accuracy."
+    )
+    assert lead([third, first], ()) == "2 runs."
+    text = to_html([third, first, second])
+    assert "third" not in str(figures(text)["chart-tradeoff"])
 
 
 def test_a_run_that_measured_nothing_says_so():

@@ -1,4 +1,4 @@
-from edgeprune.report.model import Prediction
+from edgeprune.report.model import Accuracy, Prediction
 from edgeprune.report.tradeoff import Reached, frontier, reached, tradeoff_chart
 from tests.reports import latency, measurement, report
 
@@ -30,6 +30,13 @@ def test_variants_were_timed_but_not_scored() -> None:
     ]
     (chart,) = tradeoff_chart(found, "top-1", "%")
     assert [a["text"] for a in chart.figure["layout"]["annotations"]] == ["int8, not scored"]
+
+
+def test_an_original_that_agrees_with_itself_without_bound_is_on_no_chart() -> None:
+    stand_in = Accuracy("fidelity", "signal to noise", "dB", None, 31.5, 0.2)
+    assert [p.name for p in reached(report(accuracy=stand_in))] == ["result"]
+    guessed = report(accuracy=stand_in, latency=None, predicted=Prediction(6.0, 2.0, "analytic", 0.2))
+    assert [p.name for p in reached(guessed)] == ["result"]
 
 
 def test_predictions_stay_predictions() -> None:
