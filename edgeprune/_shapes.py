@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 
 import onnx
@@ -32,12 +33,8 @@ def lite_proto(model: ir.Model, *, declared: frozenset[ir.Value] | None = None) 
     inputs = {value.name for value in source.inputs}
     for value in source.initializers.values():
         tensor = value.const_value
-        if tensor is not None and (tensor.nbytes <= _SMALL_TENSOR_BYTES):
-            plain = ir.Tensor(tensor.numpy(), dtype=tensor.dtype) if isinstance(tensor, ir.ExternalTensor) else tensor
-            ir.serde.serialize_tensor_into(graph.initializer.add(), from_=plain)
-            graph.initializer[-1].name = value.name or ""
-        elif value.name not in inputs and tensor is not None:
-            _add_input(graph, value.name or "", tensor)
+        if tensor is not None and (tensor.nbytes <= _SMALL_TENSOR_BYTES or value.name not in inputs):
+            _add_constant(graph, value.name or "", tensor)
     for node in source:
         large = _large_constant(node)
         if large is not None:
@@ -92,6 +89,96 @@ def infer(model: ir.Model, *, keep: bool) -> None:
         unresolved = _infer_once(model, custom | seeds)
     if unresolved:
         refine(model)
+
+
+def complete(model: ir.Model) -> None:
+    """Derive the shapes that are not known, from those that are; see :func:`edgeprune.graph.complete_shapes`.
+
+    Only the nodes in question are shown to ONNX, and the arithmetic on lengths before them, whose values it follows.
+    """
+    wanted = [node for node in model.graph if not all(_complete(value) for value in node.outputs if value.name)]
+    if any(attribute.type in _BODIES for node in wanted for attribute in node.attributes.values()):
+        infer(model, keep=True)
+        return
+    if wanted:
+        asked = set(wanted)
+        shown = [node for node in model.graph if node in asked or _is_length_arithmetic(node)]
+        inferred = onnx.shape_inference.infer_shapes(_excerpt(model, shown), check_type=False, data_prop=True)
+        types = {info.name: info.type for info in inferred.graph.value_info}
+        for value in (value for node in wanted for value in node.outputs if value.name):
+            found = types.get(value.name or "")
+            if found is not None:
+                value.type = ir.serde.deserialize_type_proto_for_type(found) or value.type
+            value.shape = _merged(value.shape, ir.serde.deserialize_type_proto_for_shape(found) if found else None)
+        refine(model)
+
+
+def _merged(old: ir.Shape | None, new: ir.Shape | None) -> ir.Shape | None:
+    """What was derived, or else what was known before; names that an inference made up mean nothing to the next."""
+    if new is None:
+        return None if old is None else ir.Shape([d if _named(d) else None for d in old])
+    if old is None or len(old) != len(new):
+        return new
+    return ir.Shape([b if _named(b) or not _named(a) else a for a, b in zip(old, new, strict=True)])
+
+
+_BODIES = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
+_MOST_LENGTHS = 64
+"""Longer vectors of integers are no lengths."""
+
+
+def _complete(value: ir.Value) -> bool:
+    return value.type is not None and value.shape is not None and all(isinstance(d, int) for d in value.shape)
+
+
+def _is_length_arithmetic(node: ir.Node) -> bool:
+    """Whether all that a node computes is a short vector of integers, or one."""
+    return all(
+        _complete(value)
+        and value.dtype in (ir.DataType.INT64, ir.DataType.INT32)
+        and value.shape is not None
+        and len(value.shape) <= 1
+        and math.prod(value.shape.numpy()) <= _MOST_LENGTHS
+        for value in node.outputs
+        if value.name
+    )
+
+
+def _excerpt(model: ir.Model, nodes: list[ir.Node]) -> onnx.ModelProto:
+    """A model of some nodes in their order; what they read from others is its input, with the shape that is known."""
+    proto = onnx.ModelProto(ir_version=max(model.ir_version or 4, 4))
+    for domain, version in model.opset_imports.items():
+        proto.opset_import.add(domain=domain, version=version)
+    graph = proto.graph
+    graph.name = "excerpt"
+    made: set[ir.Value] = set()
+    for node in nodes:
+        for value in node.inputs:
+            if value is None or value in made:
+                continue
+            made.add(value)
+            tensor = value.const_value if value.is_initializer() else None
+            if tensor is None:
+                ir.serde.serialize_value_into(graph.input.add(), value)
+            else:
+                _add_constant(graph, value.name or "", tensor)
+        large = _large_constant(node)
+        if large is not None:
+            _add_input(graph, node.outputs[0].name or "", large)
+        else:
+            ir.serde.serialize_node_into(graph.node.add(), node)
+        made.update(node.outputs)
+    return proto
+
+
+def _add_constant(graph: onnx.GraphProto, name: str, tensor: ir.TensorProtocol) -> None:
+    """A tensor with its values if it is small, or else an input of its type and shape."""
+    if tensor.nbytes > _SMALL_TENSOR_BYTES:
+        _add_input(graph, name, tensor)
+        return
+    plain = ir.Tensor(tensor.numpy(), dtype=tensor.dtype) if isinstance(tensor, ir.ExternalTensor) else tensor
+    ir.serde.serialize_tensor_into(graph.initializer.add(), from_=plain)
+    graph.initializer[-1].name = name
 
 
 def computed_values(graph: ir.Graph) -> Iterator[ir.Value]:

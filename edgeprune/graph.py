@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from edgeprune._macs import count_macs as count_macs
 from edgeprune._macs import count_parameters as count_parameters
 from edgeprune._modelfile import check_external_data, check_weights, parse
-from edgeprune._shapes import infer, lite_proto
+from edgeprune._shapes import complete, infer, lite_proto
 from edgeprune.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -188,6 +188,11 @@ def infer_shapes(model: ir.Model, shapes: Mapping[str, Sequence[int]] | None = N
         _fix_inputs(model, shapes)
     infer(model, keep=keep and not shapes)
     return model
+
+
+def complete_shapes(model: ir.Model) -> None:
+    """Derive, in place, the types and shapes that are not fully known; those that are known are taken to be right."""
+    complete(model)
 
 
 def parse_shape_option(text: str) -> tuple[str, tuple[int, ...]]:

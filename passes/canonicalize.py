@@ -38,7 +38,6 @@ from edgeprune.passes.edit import (
     is_op,
     remove_dead,
     replace_value,
-    static_shape,
     subgraphs,
 )
 from edgeprune.passes.flatten_gather import flatten_gather
@@ -108,13 +107,7 @@ def _settle(model: ir.Model) -> None:
         if not _simplify(model):
             break
         remove_dead(model.graph)
-        # A rewrite changes no value's shape: where all are known, there is nothing to derive again.
-        if not all(_known(value) for node in model.graph for value in node.outputs if value.name):
-            graphs.infer_shapes(model)
-
-
-def _known(value: ir.Value) -> bool:
-    return value.type is not None and static_shape(value) is not None
+        graphs.complete_shapes(model)  # a rewrite changes no value's shape: what is known stays
 
 
 def _simplify(model: ir.Model) -> int:

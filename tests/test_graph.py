@@ -302,3 +302,40 @@ def test_shape_option(text: str, expected: tuple[str, tuple[int, ...]]) -> None:
 def test_malformed_shape_option(text: str) -> None:
     with pytest.raises(UsageError, match="expected NAME=1x3x48x320"):
         graphs.parse_shape_option(text)
+
+
+LENGTHS = """
+<ir_version: 8, opset_import: ["" : 17]>
+agraph (float[2, 3, 8, 8] x, bool c) => (float[p, q] y)
+<int64[1] minus = {-1}, int64 zero = {0}, int64[1] first = {0}> {
+    s = Shape(x)
+    n = Gather(s, zero)
+    m = Unsqueeze(n, first)
+    t = Concat<axis = 0>(m, minus)
+    r = Reshape(x, t)
+    y = Relu(r)
+}
+"""
+
+
+@pytest.mark.parametrize("forgotten", [{"r"}, {"t", "r"}, {"s", "n", "m", "t", "r"}])
+def test_shapes_that_are_not_known_are_completed(forgotten: set[str]) -> None:
+    model = graphs.infer_shapes(ir.from_proto(onnx.parser.parse_model(LENGTHS)))
+    values = {value.name: value for node in model.graph for value in node.outputs}
+    expected = {name: str(value.shape) for name, value in values.items()}
+    assert expected["r"] == "[2,192]"
+    for name in forgotten:
+        values[name].shape = None
+    graphs.complete_shapes(model)
+    assert {name: str(value.shape) for name, value in values.items()} == expected
+
+
+def test_shapes_around_control_flow_are_completed() -> None:
+    body = (
+        "If(c) <then_branch = a () => (float[u] t) { t = Relu(x) }, else_branch = b () => (float[u] t) { t = Neg(x) }>"
+    )
+    model = graphs.infer_shapes(ir.from_proto(onnx.parser.parse_model(LENGTHS.replace("Relu(r)", body))))
+    (value,) = model.graph.outputs
+    expected, value.shape = str(value.shape), None
+    graphs.complete_shapes(model)
+    assert str(value.shape) == expected
