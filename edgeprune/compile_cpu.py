@@ -29,6 +29,7 @@ from edgeprune.profile import measured_latency
 from edgeprune.progress import Progress
 from edgeprune.rankings import rankings_of
 from edgeprune.refine import Refined, refine
+from edgeprune.remembered import Remembered
 from edgeprune.report.model import Search
 from edgeprune.ridge import Moments
 from edgeprune.search import Choice, Problem
@@ -104,6 +105,7 @@ class Workbench:
         judge: what scores them.
         progress: told what is going on.
         shared: covariances that were gathered so far, by node.
+        remembered: scores choices.
     """
 
     network: Network
@@ -117,10 +119,11 @@ class Workbench:
     judge: Judge
     progress: Progress
     shared: dict[str, Moments]
+    remembered: Remembered
 
     def drop(self, choice: Choice) -> float:
         """Points that a choice loses, as built."""
-        return _drop(self.builder, self.judge, self.stand, choice)
+        return self.remembered.drop(choice)
 
     def timing(self, choice: Choice) -> Timing:
         """Time of a network of these widths and formats, beside the same others as in the final measurement."""
@@ -211,15 +214,18 @@ def prepare(
         known=known,
         shared=shared,
     ).problem(latency)
+    remembered = Remembered(known, builder, judge, stand)
     unpruned, ranges = None, {}
     if goal.quantize:
         ranges = typical_ranges(job.dense, net, data, builder, known)
         with progress.step("finding the best unpruned variant"):
-            unpruned = best_unpruned(problem, lambda choice: _drop(builder, judge, stand, choice), goal.drop_limit)
+            unpruned = best_unpruned(problem, remembered.drop, goal.drop_limit)
     variants, formats = {"fp32": builder.build(net.sizes, _floats(net))}, {"fp32": tuple(_floats(net))}
     if unpruned is not None:
-        variants["int8"], formats["int8"] = builder.build(unpruned.widths, unpruned.formats), unpruned.formats
-    return Workbench(net, builder, problem, unpruned, variants, formats, ranges, stand, judge, progress, shared)
+        variants["int8"], formats["int8"] = remembered.model(unpruned), unpruned.formats
+    return Workbench(
+        net, builder, problem, unpruned, variants, formats, ranges, stand, judge, progress, shared, remembered
+    )
 
 
 def reach(bench: Workbench, goal: Goal) -> Compiled:
@@ -229,10 +235,6 @@ def reach(bench: Workbench, goal: Goal) -> Compiled:
         BudgetError: if the goal can't be met; the text says what can.
     """
     return _within_budget(bench, goal) if goal.has_budget else _least_latency(bench, goal)
-
-
-def _drop(builder: Builder, judge: Judge, stand: Stand, choice: Choice) -> float:
-    return judge.drop(stand.runtime.load(builder.build(choice.widths, choice.formats)).run)
 
 
 def _within_budget(bench: Workbench, goal: Goal) -> Compiled:

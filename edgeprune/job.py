@@ -48,7 +48,7 @@ def open_job(path: Path, shapes: Shapes, progress: Progress, *, allow_statistic:
     """
     with progress.step("reading the model"):
         original = graph.load(path)
-        sha256 = _sha256(path)
+        sha256 = file_digest(path)
         check_shapes(original, shapes)
         dense = canonicalize(original)
     with progress.step("finding what can be cut"):
@@ -95,7 +95,8 @@ def _data_inputs(model: ir.Model) -> list[ir.Value]:
     return [v for v in model.graph.inputs if v.name not in model.graph.initializers]
 
 
-def _sha256(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while piece := file.read(1 << 20):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from edgeprune.calibrate import Calibration
 from edgeprune.evaluate import Evaluation, Fidelity, Run, fidelity, open_evaluation
-from edgeprune.job import Job
+from edgeprune.identity import digest
+from edgeprune.job import Job, file_digest
 from edgeprune.report.accuracy import accuracy, drop_of
 from edgeprune.report.model import Accuracy
 
@@ -19,11 +21,13 @@ class Judge:
         evaluation: what gives scores.
         before: the original's score; None where it agrees with itself without bound.
         samples: on how many samples, where that is known.
+        identity: a text that differs where scores may; None where that cannot be told, as of a user's function.
     """
 
     evaluation: Evaluation
     before: float | None
     samples: int | None
+    identity: str | None = None
 
     def drop(self, run: Run) -> float:
         """Points that a model loses against the original."""
@@ -42,10 +46,13 @@ def open_judge(spec: str | None, job: Job, original: Run, held_out: Calibration)
     """
     if spec is None:
         chosen = fidelity(original, held_out)
-        return Judge(chosen, chosen.score(original) if chosen.classifies else None, held_out.samples)
+        before = chosen.score(original) if chosen.classifies else None
+        return Judge(chosen, before, held_out.samples, f"fidelity on {digest(held_out)}")
     evaluation = open_evaluation(spec, job.dense)
     data = getattr(evaluation, "data", None)
-    return Judge(evaluation, evaluation.score(original), data.samples if isinstance(data, Calibration) else None)
+    if not isinstance(data, Calibration):
+        return Judge(evaluation, evaluation.score(original), None)
+    return Judge(evaluation, evaluation.score(original), data.samples, file_digest(Path(spec)))
 
 
 def is_fidelity(judge: Judge) -> bool:
