@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgeprune.weightlayers import float_initializers
+from edgeprune.weightlayers import float_initializers, layers_of
 from edgeprune.weightmatch import SCALE_TOLERANCE, Match, Shift
 
 Array = NDArray[Any]
@@ -38,7 +38,8 @@ def carry_over(
     new, known = float_initializers(result), float_initializers(dense)
     if missing := [name for name in matches if name not in new]:
         return None, f"model.onnx holds {missing[0]!r} in another type or form, as a quantized model does"
-    if added := [name for name in new if name not in known]:
+    matches = {**matches, **_added_biases(matches, known, result)}
+    if added := [name for name in new if name not in known and name not in matches]:
         return None, f"model.onnx adds {added[0]!r}, for which the checkpoint has no place"
     state = {key: tensor.copy() for key, tensor in cut.items()}
     for name, found in matches.items():
@@ -47,7 +48,11 @@ def carry_over(
     for name, found in matches.items():
         if isinstance(found, Shift):
             _put_shift(state, found, new[name].reshape(-1).astype(np.float64))
-    changed = [n for n in new if n not in matches and (new[n].shape != known[n].shape or (new[n] != known[n]).any())]
+    changed = [
+        n
+        for n in new
+        if n not in matches and n in known and (new[n].shape != known[n].shape or (new[n] != known[n]).any())
+    ]
     if changed:
         return None, f"model.onnx changes {changed[0]!r}, which the checkpoint does not hold"
     for name, found in matches.items():
@@ -56,6 +61,22 @@ def carry_over(
         if error > SCALE_TOLERANCE * max(1e-6, float(np.abs(new[name]).max(initial=0))):
             return None, f"{name!r} does not come out of the checkpoint again"
     return state, ""
+
+
+def _added_biases(
+    matches: Mapping[str, Match | Shift], known: Mapping[str, Array], result: ir.Model
+) -> dict[str, Match | Shift]:
+    """Where biases go that the export left out, since they were zero, and that refitting gave a value."""
+    found: dict[str, Match | Shift] = {}
+    for layer in layers_of(result):
+        match = matches.get(layer.weight)
+        if layer.bias is None or layer.bias in known or not isinstance(match, Match) or match.outputs != 0:
+            continue
+        if match.norm is not None:
+            found[layer.bias] = Shift(match.norm, match.bias, match.rows)
+        elif match.bias is not None:
+            found[layer.bias] = Match(match.bias, (0,), match.rows)
+    return found
 
 
 def _put_weight(state: dict[str, Array], found: Match, rows: NDArray[np.int64], value: Array) -> bool:

@@ -1,0 +1,250 @@
+"""A plan back onto a checkpoint: with PyTorch through both exporters, and the matching of weights without it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgeprune import cli_support
+from edgeprune.cli import cli
+from edgeprune.errors import UsageError
+from edgeprune.weightmatch import Layer, Match, Matcher, Shift, Unmatched
+
+RANDOM = np.random.default_rng(0)
+
+
+def draw(*shape: int) -> np.ndarray:
+    return RANDOM.standard_normal(shape).astype(np.float32)
+
+
+def norm(prefix: str, channels: int, epsilon: float) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+    """The tensors of a BatchNormalization, its scale and its shift."""
+    gamma, beta, mean = RANDOM.uniform(0.5, 1.5, channels), RANDOM.standard_normal(channels), draw(channels)
+    variance = RANDOM.uniform(0.5, 2, channels)
+    scale = gamma / np.sqrt(variance + epsilon)
+    tensors = {"weight": gamma, "bias": beta, "running_mean": mean, "running_var": variance}
+    return {f"{prefix}{k}": v.astype(np.float32) for k, v in tensors.items()}, scale, beta - mean * scale
+
+
+@pytest.mark.parametrize("epsilon", [1e-5, 1e-3])
+@pytest.mark.parametrize("own_bias", [False, True])
+def test_a_folded_normalization_is_found_by_value(epsilon: float, own_bias: bool):
+    first, scale, shift = norm("b.bn.", 6, epsilon)
+    other, *_ = norm("a.bn.", 6, epsilon)
+    state = {"a.conv.weight": draw(6, 4, 3, 3), **other, "b.conv.weight": draw(6, 4, 3, 3), **first}
+    if own_bias:
+        state["b.conv.bias"] = draw(6)
+    folded = (state["b.conv.weight"] * scale.reshape(-1, 1, 1, 1)).astype(np.float32)
+    bias = (shift + scale * state.get("b.conv.bias", 0.0)).astype(np.float32)
+    matcher = Matcher(state)
+    assert matcher.layer(Layer("n", "onnx::Conv_1", "onnx::Conv_2", 0), folded, bias) is None
+    found, moved = matcher.matches["onnx::Conv_1"], matcher.matches["onnx::Conv_2"]
+    assert isinstance(found, Match)
+    assert isinstance(moved, Shift)
+    assert (found.key, found.norm and found.norm.prefix, found.norm and found.norm.epsilon) == (
+        "b.conv.weight",
+        "b.bn.",
+        epsilon,
+    )
+    np.testing.assert_allclose(found.value(state, found.rows), folded, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(moved.value(state, moved.rows), bias, rtol=1e-5, atol=1e-5)
+    assert matcher.notes == []
+
+
+def test_a_part_of_a_fused_projection_is_found_transposed():
+    state = {"qkv.weight": draw(12, 8), "qkv.bias": draw(12)}
+    matcher = Matcher(state)
+    key = state["qkv.weight"][4:8].T
+    assert matcher.layer(Layer("n", "k", "kb", 1), np.ascontiguousarray(key), state["qkv.bias"][4:8]) is None
+    found = matcher.matches["k"]
+    assert isinstance(found, Match)
+    assert (found.key, found.axes, found.bias) == ("qkv.weight", (1, 0), "qkv.bias")
+    np.testing.assert_array_equal(found.rows, [4, 5, 6, 7])
+    np.testing.assert_array_equal(found.value(state, found.rows), key)
+
+
+def test_equal_values_are_told_apart_by_name_and_said_otherwise():
+    state = {"a.weight": np.ones((4, 4), np.float32), "b.weight": np.ones((4, 4), np.float32)}
+    weight = draw(4, 3)
+    state |= {"c.weight": weight, "d.weight": weight}
+    matcher = Matcher(state)
+    assert matcher.layer(Layer("/d/Gemm", "onnx::1", None, 0, hint="d."), weight, None) is None
+    named = matcher.matches["onnx::1"]
+    assert isinstance(named, Match)
+    assert named.key == "d.weight"
+    assert matcher.notes == []
+    matcher.layer(Layer("n", "onnx::2", None, 0), weight, None)
+    assert "has the values of 2 tensors" in matcher.notes[0]
+
+
+def test_what_comes_from_nothing_is_said():
+    found = Matcher({"a.weight": draw(4, 4)}).layer(Layer("n", "a.weights", None, 0), draw(4, 4), None)
+    assert isinstance(found, Unmatched)
+    assert "the weight 'a.weights' of node 'n', shape (4, 4), comes from no tensor" in found.reason
+    assert "the name nearest to it is 'a.weight'" in found.reason
+
+
+MODULES = """
+import torch
+from torch import nn
+
+
+class Block(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)
+        self.conv2, self.bn2 = nn.Conv2d(width, width, 3, padding=1), nn.BatchNorm2d(width, eps=1e-3)
+
+    def forward(self, x):
+        return torch.relu(x + self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(x))))))
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem, self.bn = nn.Conv2d(3, 32, 3, padding=1, bias=False), nn.BatchNorm2d(32)
+        self.block = Block(32)
+        self.depthwise, self.pointwise = nn.Conv2d(32, 32, 3, padding=1, groups=32), nn.Conv2d(32, 48, 1)
+        self.fc1, self.fc2 = nn.Linear(48, 64), nn.Linear(64, 10)
+
+    def forward(self, image):
+        x = self.block(torch.relu(self.bn(self.stem(image))))
+        x = torch.relu(self.pointwise(self.depthwise(x))).mean((2, 3))
+        return self.fc2(nn.functional.gelu(self.fc1(x)))
+
+
+def trained():
+    torch.manual_seed(0)
+    net = Net()
+    for part in net.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            nn.init.uniform_(part.weight, 0.5, 1.5)
+            nn.init.normal_(part.bias)
+            part.running_mean.normal_()
+            part.running_var.uniform_(0.5, 2)
+    return net.eval()
+
+
+def untrained():
+    torch.manual_seed(0)
+    return Net().eval()
+
+
+def other():
+    return nn.Linear(3, 3)
+"""
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[object, str, str]:
+    with pytest.raises(SystemExit) as exited:
+        cli_support.run_and_exit(cli, [str(a) for a in arguments])
+    said = capsys.readouterr()
+    return exited.value.code, said.out, said.err
+
+
+@pytest.fixture
+def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    pytest.importorskip("torch")
+    monkeypatch.chdir(tmp_path)
+    np.savez("calib.npz", image=draw(32, 3, 16, 16))
+    Path("nets.py").write_text(MODULES)
+    return Path("nets.py")
+
+
+def save(modules: Path, function: str) -> None:
+    import torch
+
+    space: dict[str, Any] = {}
+    exec(modules.read_text(), space)
+    torch.save({"state_dict": space[function]().state_dict(), "epoch": 3}, "net.pt")
+
+
+@pytest.mark.filterwarnings("ignore::Warning:torch", "ignore::Warning:copyreg", "ignore::Warning:onnxscript")
+@pytest.mark.parametrize("exporter", ["torchscript", "dynamo"])
+@pytest.mark.parametrize("function", ["trained", "untrained"])
+def test_the_cut_module_equals_the_pruned_model(
+    modules: Path, exporter: str, function: str, capsys: pytest.CaptureFixture[str]
+):
+    import torch
+
+    save(modules, function)
+    flags = ("--shape", "image=1x3x16x16", "--exporter", exporter, "-o", "net.onnx")
+    code, out, err = run(capsys, "export", f"nets.py:{function}", *flags, "-q", "--json")
+    assert code == 0, err
+    assert json.loads(out)["deviation"] < 1e-5
+    assert run(capsys, "prune", "net.onnx", "--ratio", 0.5, "--calib", "calib.npz", "-o", "out", "-q")[0] == 0
+    module = ("--module", f"nets.py:{function}")
+    code, out, err = run(capsys, "apply", "out/plan.json", "net.pt", "-o", "cut.pt", *module, "--json", "-q")
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["weights"] == "compiled"
+    assert found["checked"] == "outputs of the cut module against model.onnx"
+    assert found["deviation"] < 1e-5
+    assert found["parameters"]["after"] < 0.5 * found["parameters"]["before"]
+    cut = torch.load("cut.pt", weights_only=True)
+    assert cut["block.bn1.running_var"].shape == cut["block.conv1.weight"].shape[:1] == (16,)
+    assert cut["depthwise.weight"].shape[0] == cut["depthwise.bias"].shape[0] < 32
+    code, out, _ = run(
+        capsys, "apply", "out", "net.pt", "-o", "own.pt", "--weights", "checkpoint", "--json", "-q", *module
+    )
+    assert code == 0
+    assert json.loads(out)["checked"] == "outputs of the cut module against the cut dense.onnx"
+
+
+@pytest.mark.filterwarnings("ignore::Warning:torch", "ignore::Warning:copyreg", "ignore::Warning:onnxscript")
+def test_what_does_not_belong_together_is_refused(modules: Path, capsys: pytest.CaptureFixture[str]):
+    save(modules, "trained")
+    flags = ("--shape", "image=1x3x16x16", "--exporter", "torchscript", "-o", "net.onnx", "-q")
+    assert run(capsys, "export", "nets.py:untrained", *flags)[0] == 0
+    assert run(capsys, "prune", "net.onnx", "--ratio", 0.5, "--no-compensate", "-o", "out", "-q")[0] == 0
+    code, _, err = run(capsys, "apply", "out", "net.pt", "-q")
+    assert code == 3
+    assert "comes from no tensor of the checkpoint" in err or "BatchNormalization" in err
+    Path("text.pt").write_text("no checkpoint")
+    for arguments, code, sentence in (
+        (("apply", "out", "text.pt"), 2, "'text.pt' is not read"),
+        (("apply", "out", "none.pt"), 2, "there is no checkpoint 'none.pt'"),
+        (("apply", "none/plan.json", "net.pt"), 2, "is not a plan"),
+        (("export", "nets.py:nothing"), 2, "has no function 'nothing'"),
+        (("export", "nets.py:trained"), 2, "give the inputs' sizes, as in --shape image=1x3x224x224"),
+        (("export", "nets.py:trained", "--shape", "x=1"), 2, "the module's inputs are image"),
+        (("export", "nets.py:trained", *flags), 2, "'net.onnx' exists; --force replaces it"),
+        (("export", "nets.py:trained", "--shape", "image=1x4x9x9", "-o", "n.onnx"), 2, "does not run on its inputs"),
+        (("export", "lib/net", "-o", "n.onnx"), 2, "neither file.py:function nor a name"),
+    ):
+        found, _, err = run(capsys, *arguments, *(() if "-q" in arguments else ("-q",)))
+        assert (found, err.count("\n")) == (code, 1), err
+        assert sentence in err
+
+
+@pytest.mark.filterwarnings("ignore::Warning:torch", "ignore::Warning:copyreg", "ignore::Warning:onnxscript")
+@pytest.mark.parametrize("exporter", ["torchscript", "dynamo"])
+def test_an_open_axis_is_open(modules: Path, exporter: str, capsys: pytest.CaptureFixture[str]):
+    flags = ("--shape", "image=1x3x16x16", "--dynamic", "image:0", "--exporter", exporter, "-o", "net.onnx")
+    code, out, err = run(capsys, "export", "nets.py:trained", *flags, "--json", "-q")
+    assert code == 0, err
+    assert json.loads(out)["inputs"] == {"image": ["batch", 3, 16, 16]}
+
+
+def test_without_torch_it_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    import builtins
+
+    from edgeprune.errors import BackendError
+    from edgeprune.export import export_model
+
+    real = builtins.__import__
+
+    def without(name: str, *more: Any, **named: Any) -> Any:
+        if name == "torch":
+            raise ImportError(name)
+        return real(name, *more, **named)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(BackendError, match=r"pip install 'edgeprune\[torch\]'"):
+        export_model("resnet18", tmp_path / "x.onnx")
+    with pytest.raises(UsageError, match="does not exist"):
+        export_model("resnet18", tmp_path / "none" / "x.onnx")
