@@ -114,7 +114,7 @@ def report(folders: tuple[Path, ...], markdown: Path | None, html: Path | None, 
         from edgeprune.drawing import picture_of
         from edgeprune.report.html import to_html
         from edgeprune.report.markdown import to_markdown
-        from edgeprune.report.terminal import print_report
+        from edgeprune.report.terminal import print_reasons, print_report
 
         (run,) = runs
         if markdown is not None:
@@ -123,6 +123,8 @@ def report(folders: tuple[Path, ...], markdown: Path | None, html: Path | None, 
             write_text(html, to_html(run.report, run.plan, picture_of(run.home), siblings(run.home)))
         if not (as_json or shown.quiet):
             print_report(support.output_console(), run.report)
+            if shown.verbose:
+                print_reasons(support.output_console(), run.report)
     else:
         from edgeprune.report import compare
 

@@ -84,6 +84,7 @@ def test_the_wheel_works_on_its_own(tmp_path: Path):
         "import sys, importlib.resources as r; sys.path.insert(0, sys.argv[1]);"
         "import edgeprune, edgeprune.passes as p;"
         "assert edgeprune.__file__.startswith(sys.argv[1]); assert p.__file__.startswith(sys.argv[1]);"
-        "assert r.files('edgeprune').joinpath('py.typed').is_file()"
+        "assert r.files('edgeprune').joinpath('py.typed').is_file();"
+        "assert r.files('edgeprune.report').joinpath('assets', 'page.js').is_file()"
     )
     subprocess.run([sys.executable, "-c", code, str(unpacked)], check=True, timeout=60, cwd=tmp_path)

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Sequence
 
 from edgeprune.report import words
 from edgeprune.report.model import Report
+from edgeprune.report.sentence import sentence
 
 
 def to_markdown(report: Report) -> str:
     """The report as GitHub-flavoured Markdown."""
-    lines = [f"## edgeprune: {words.headline(report)}", "", report.outcome.reason, ""]
+    lines = [f"## edgeprune: {words.headline(report)}", "", sentence(report), "", report.outcome.reason, ""]
     rows = [(row.what, row.before, row.after, row.change) for row in words.comparison(report)]
     lines += _table(("", "before", "after", "change"), rows)
     if report.latency is not None and report.latency.variants:
