@@ -13,6 +13,7 @@ A canonical model guarantees:
 * a Gather by a table of constant indices picks by a list, which a Reshape lays out;
 * a fused query/key/value projection, whose channels are a product, is three projections; an Expand names only the axes
   that it repeats, a Resize to computed lengths those that are known;
+* a ScatterND that overwrites a box of positions is Slices and Concats;
 * BatchNormalization is folded into the neighbouring Conv, ConvTranspose or Gemm where that is exact, and left standing
   where not;
 * nodes that do nothing are gone (Identity, Dropout, casts, reshapes, slices without effect, pairs that undo each
@@ -55,6 +56,7 @@ from edgeprune.passes.remove_noops import inverse_pair, passed_through
 from edgeprune.passes.simplify_views import simplify_view
 from edgeprune.passes.split_qkv import split_qkv
 from edgeprune.passes.spread_scales import spread_scales
+from edgeprune.passes.unscatter import unscatter
 from edgeprune.passes.unshare_vectors import unshare_vectors
 
 _MAX_ROUNDS = 6
@@ -84,13 +86,13 @@ def canonicalize(model: ir.Model, *, verify: bool = True) -> ir.Model:
     changed = fold_batchnorm(result)
     remove_dead(result.graph)
     changed += split_qkv(result)
-    if merge_shuffles(result):
+    if merge_shuffles(result) + unscatter(result):
         remove_dead(result.graph)
     unshare_vectors(result)
     spread_scales(result)
     if changed:
         remove_dead(result.graph)
-        graphs.infer_shapes(result)
+        graphs.complete_shapes(result)
         _settle(result)
     name_everything(result)
     graphs.check(result, "the canonical form")

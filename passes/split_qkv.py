@@ -38,6 +38,7 @@ from edgeprune.passes.edit import (
     int_attribute,
     is_op,
     only_use,
+    static_shape,
 )
 
 _MAX_STEPS = 12
@@ -166,7 +167,7 @@ def _attends(value: ir.Value) -> bool:
         for node in (use.node for reached in frontier for use in reached.uses()):
             if is_op(node, "Attention"):
                 return True
-            if is_op(node, "MatMul", "Einsum", "Gemm", "Conv"):
+            if is_op(node, "MatMul", "Einsum", "Gemm", "Conv") and not _is_depthwise(node):
                 if is_op(node, "MatMul", "Einsum") and not any(v is None or v.is_initializer() for v in node.inputs):
                     return True
                 continue
@@ -174,6 +175,12 @@ def _attends(value: ir.Value) -> bool:
         seen.update(following)
         frontier = following
     return False
+
+
+def _is_depthwise(node: ir.Node) -> bool:
+    """Whether a node is a convolution channel by channel, as pools queries or values in some attentions."""
+    weight = static_shape(input_at(node, 1)) if is_op(node, "Conv") else None
+    return weight is not None and weight[1] == 1 and int_attribute(node, "group", 1) == weight[0]
 
 
 def _choice(fused: _Fused, part: _Part) -> Choice:
