@@ -4,6 +4,10 @@ TensorRT 11 and TensorRT for RTX are strongly typed: precision is what the graph
 symmetric Q/DQ pairs, FP16 as float16 tensors with casts, everything else float32. TensorRT 8.6 and 10 build the same
 graph weakly typed with ``--fp16 --int8``.
 
+An INT8 node whose result is only read as integers again computes in float32 between: TensorRT never writes that
+result as a float, so it costs nothing; and onnxruntime, which quantizes the bias of such a node, would do so with a
+scale that float16 does not hold.
+
 What depends on the target's versions:
 
     opset            19 where INT8 meets FP16 and all of them are 10 or newer, since from there on QuantizeLinear knows
@@ -28,7 +32,7 @@ from edgeprune.passes.convert_opset import convert_opset
 from edgeprune.passes.fp16_rules import fp16_eligible
 from edgeprune.passes.int8_tensorrt import COMPUTE_OPS
 from edgeprune.passes.int8_tensorrt import int8_eligible as int8_eligible
-from edgeprune.passes.quantize_tensorrt import quantize_tensorrt
+from edgeprune.passes.quantize_tensorrt import quantize_tensorrt, read_as_integers
 from edgeprune.passes.quantize_tensorrt import values_to_quantize as values_to_quantize
 
 MAX_OPSET = {(8, 5): 17, (8, 6): 17, (9, 0): 19, (10, 0): 20, (10, 8): 22, (10, 15): 24, (11, 0): 24}
@@ -78,6 +82,7 @@ def lower_tensorrt(
     converted = convert_opset(model, _target_opset(model, lowest, versions))
     allowed = fp16_eligible(converted, ranges)
     half = {name for name, kind in precision.items() if kind in kinds and allowed[name]}
+    half -= read_as_integers(converted, int8)
     quantized = quantize_tensorrt(converted, int8, ranges, half=half if modern else (), stored=modern)
     lowered = cast_fp16(quantized, half | (_half_pairs(quantized, half) if modern else set()))
     try:

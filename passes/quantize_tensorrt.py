@@ -26,9 +26,35 @@ _COMMUTING_OPS = frozenset(
 """Quantizing before or after these gives the same numbers; of these a Concat may read and share its scale through."""
 
 
+_CLIPS = frozenset({"Clip", "Relu"})
+
+
 def values_to_quantize(model: ir.Model, int8: Collection[str]) -> list[str]:
     """Names of the activations that get a scale when the named nodes are INT8; a range is needed for each."""
     return [str(value.name) for value in _readers(model, int8)]
+
+
+def read_as_integers(model: ir.Model, int8: Collection[str]) -> set[str]:
+    """Names of those of the named nodes whose result nothing reads as it is, only quantized.
+
+    A Relu, a Clip and the addition of a quantized residual are named with them: one kernel does it all.
+    """
+    readers = _readers(model, int8)
+    nodes = [node for node in model.graph if node.name in int8]
+    residuals = dict(residual_inputs(nodes))
+    found: set[str] = set()
+    for node in nodes:
+        chain, value = [node], node.outputs[0]
+        while len(value.consumers()) == 1 and not value.is_graph_output():
+            (after,) = value.consumers()
+            if after.op_type not in _CLIPS and residuals.get(after, value) is value:
+                break
+            chain.append(after)
+            value = after.outputs[0]
+        consumers = set(value.consumers())
+        if consumers and consumers <= set(readers.get(value, ())) and not value.is_graph_output():
+            found.update(str(n.name) for n in chain)
+    return found
 
 
 def quantize_tensorrt(

@@ -4,6 +4,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+from edgeprune.backends.simulation import load
 from edgeprune.errors import PassError
 from edgeprune.passes.lower_tensorrt import int8_eligible, lower_tensorrt, values_to_quantize
 from tests.passes.graphs import RESIDUAL, TRANSFORMER, build, feeds_for, observed, run
@@ -49,12 +50,48 @@ def test_int8_computes_the_simulated_quantization(versions: tuple[str, ...]):
     assert 1e-4 < np.abs(actual - exact).max() / np.abs(exact).max() < 0.1  # it is quantized, and not broken
 
 
+ONLY_READ_AS_INTEGERS = {"stem", "x", "c1", "r1"}
+"""Nodes of RESIDUAL whose results TensorRT never writes as floats: these stay float32."""
+
+
+def test_onnxruntime_left_to_itself_computes_the_simulated_quantization_without_optimizations():
+    model = build(TOWER)
+    ranges = observed(model)
+    lowered = lower_tensorrt(model, everything(model, "fp16"), ranges, target_versions=JETPACK6_AND_11)
+    feeds = feeds_for(model, seed=3)
+    (expected,) = load(lowered).run(feeds)
+    (actual,) = run(lowered, feeds)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-3 * np.abs(expected).max())
+    types = {n.name: n.outputs[0].dtype for n in lowered.graph}
+    assert {types[name] for name in ("stem", "x", "c1", "r1", "c2", "sum", "s")} == {ir.DataType.FLOAT}
+    assert types["y"] == ir.DataType.FLOAT16
+
+
+TOWER = """
+<ir_version: 8, opset_import: ["" : 17]>
+agraph (float[1, 3, 16, 16] image) => (float[1, 32, 16, 16] output)
+<float[32, 3, 3, 3] w0, float[32] b0, float[32, 32, 3, 3] w1, float[32] b1, float[32, 32, 3, 3] w2, float[32] b2,
+ float[32, 32, 3, 3] w3, float[32] b3>
+{
+  stem = Conv<pads = [1, 1, 1, 1]>(image, w0, b0)
+  x = Relu(stem)
+  c1 = Conv<pads = [1, 1, 1, 1]>(x, w1, b1)
+  r1 = Relu(c1)
+  c2 = Conv<pads = [1, 1, 1, 1]>(r1, w2, b2)
+  sum = Add(c2, x)
+  s = Relu(sum)
+  y = Conv<pads = [1, 1, 1, 1]>(s, w3, b3)
+  output = Relu(y)
+}
+"""
+
+
 def test_int8_with_float16_around_it_computes_the_simulated_quantization():
     model = build(RESIDUAL)
     ranges = observed(model)
     lowered = lower_tensorrt(model, everything(model, "fp16"), ranges, target_versions=JETPACK6_AND_11)
     feeds = feeds_for(model, seed=9)
-    names = [str(node.name) for node in model.graph]
+    names = {str(node.name) for node in model.graph} - ONLY_READ_AS_INTEGERS
     wanted = simulate(model, RESIDUAL_WEIGHTS, residual_activations(ranges), frozenset(names))
     (expected,) = run(wanted, feeds)
     (actual,) = run(strict_float16(lowered), feeds)
@@ -117,7 +154,8 @@ def test_biases_stay_float_and_activations_have_one_scale():
     lowered = lower_tensorrt(model, everything(model, "fp16"), observed(model), target_versions=JETPACK6_AND_11)
     for node in lowered.graph:
         if node.op_type == "Conv":
-            assert [v.dtype for v in node.inputs if v is not None] == [ir.DataType.FLOAT16] * 3
+            beside = ir.DataType.FLOAT if node.name in ONLY_READ_AS_INTEGERS else ir.DataType.FLOAT16
+            assert [v.dtype for v in node.inputs if v is not None] == [beside] * 3
             assert node.inputs[2] is not None
             assert node.inputs[2].is_initializer()
         if node.op_type == "QuantizeLinear":
@@ -141,7 +179,7 @@ def test_passive_nodes_may_be_called_int8():
     model = build(RESIDUAL)
     plan = {str(n.name): "int8" for n in model.graph}
     lowered = lower_tensorrt(model, plan, observed(model), target_versions=["10.3"], int8_float="fp16")
-    assert lowered.graph.node("r1").outputs[0].dtype == ir.DataType.FLOAT16
+    assert lowered.graph.node("s").outputs[0].dtype == ir.DataType.FLOAT16
 
 
 @pytest.mark.parametrize(
