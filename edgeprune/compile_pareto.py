@@ -15,7 +15,6 @@ from edgeprune.output import check_output, output_folder
 from edgeprune.pareto import PARETO_FILE, Curve, Point, folder_of, point_of
 from edgeprune.progress import Progress
 from edgeprune.recipe import RECIPE, Recipe
-from edgeprune.report import compare
 from edgeprune.report.compare import to_html
 from edgeprune.report.model import ModelFile
 from edgeprune.report.runs import open_runs
@@ -74,8 +73,9 @@ def compile_pareto(
         raise CalibrationError("compile needs calibration data to choose, refit and quantize by: give --calib")
     may = Goal(quantize=quantize)
     work = open_cpu(model, may, calibration, evaluation, shapes or {}, threads, seed, progress)
+    common = dict(progress.seconds)
     with output_folder(out, force=force) as folder:
-        points = [_point(work, Goal(speedup=s, quantize=quantize), s, folder, recipe, progress) for s in asked]
+        points = [_point(work, Goal(speedup=s, quantize=quantize), s, folder, recipe, progress, common) for s in asked]
         if not any(p.met for p in points):
             raise BudgetError(points[0].reason)
         machine = work.machine
@@ -90,7 +90,6 @@ def compile_pareto(
             points=tuple(points),
         )
         (folder / PARETO_FILE).write_text(curve.to_json(), encoding="utf-8")
-        (folder / "report.html").write_text(compare.to_html(*open_runs([folder])), encoding="utf-8")
         (folder / "report.html").write_text(to_html(*open_runs([folder])), encoding="utf-8")
         if recipe is not None:
             (folder / RECIPE).write_text(recipe.to_toml(), encoding="utf-8")
