@@ -153,7 +153,7 @@ def _layers(report: Report, plan: Mapping[str, Any], picture: Picture | None) ->
 
 def _costs(cost: Layer | None, planned_us: float | None, leader: str | None) -> Iterator[str]:
     if cost is None:
-        said = "" if leader is None else f'<span class="soft">with {escape(leader.rpartition("/")[2])}</span>'
+        said = "" if leader is None else f'<span class="soft">with {escape("/".join(leader.split("/")[-2:]))}</span>'
         yield said or ("" if planned_us is None else number(f"{planned_us:.4g}", planned_us))
         yield from ("", "", "")
         return
