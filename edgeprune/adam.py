@@ -26,15 +26,17 @@ class Adam:
     Args:
         weights: name -> array, float32; changed in place.
         rate: largest change of a weight in a step, as a fraction of its tensor's root mean square.
-        steps: how many there will be.
+        steps: how many there will be, at least one.
 
     Attributes:
+        steps: how many there will be.
         weights: as they are now.
     """
 
     def __init__(self, weights: Arrays, rate: float, steps: int) -> None:
         self.weights = weights
-        self._rate, self._steps, self._done = rate, max(1, steps), 0
+        self.steps = max(1, steps)
+        self._rate, self._done = rate, 0
         # A tensor of zeros, a bias that compensation has just made say, moves as if it were small.
         typical = np.median([_rms(w) for w in weights.values()])
         self._size = {name: _rms(w) or 0.1 * float(typical) for name, w in weights.items()}
@@ -56,7 +58,7 @@ class Adam:
             self.weights[name] -= (rate * self._size[name] * first / (second + TINY)).astype(np.float32)
 
     def _scheduled(self) -> float:
-        done = self._done / self._steps
+        done = self._done / self.steps
         if done < WARM_UP:
             return self._rate * done / WARM_UP
         return self._rate * 0.5 * (1 + math.cos(math.pi * min(1.0, (done - WARM_UP) / (1 - WARM_UP))))

@@ -24,6 +24,10 @@ Kept = Mapping[tuple[str, int], NDArray[np.int64]]
 NORMS = ("LayerNormalization", "GroupNormalization", "InstanceNormalization", "BatchNormalization")
 
 
+HELD_BYTES = 128 << 20
+"""Outputs held at a time, to see how they vary."""
+
+
 @dataclass(frozen=True, eq=False)
 class Lesson:
     """Where two networks are compared.
@@ -114,14 +118,16 @@ def _statistics(
 ) -> tuple[dict[str, float], list[Arrays]]:
     """Variance of every inner value, and the outputs themselves, batch by batch."""
     sums = {name: np.zeros(3) for name in inner}
-    batches = []
+    batches, held = [], 0
     for feeds in data.batches(1):
         values = teacher.run(feeds)
         for name in inner:
             x = values[name]
             total = float(x.sum(dtype=np.float64))
             sums[name] += x.size, total, float(np.square(x, dtype=np.float64).sum())
-        batches.append({name: values[name] for name in outputs})
+        if held < HELD_BYTES:
+            batches.append({name: values[name] for name in outputs})
+            held += sum(values[name].nbytes for name in outputs)
     return {name: float(s[2] / s[0] - (s[1] / s[0]) ** 2) for name, s in sums.items()}, batches
 
 

@@ -4,11 +4,14 @@ Every linear layer whose input changed is refitted by ridge regression, in graph
 compressed and compensated so far, targets from the dense network, so that each layer also takes up the error that
 earlier ones left. With the dense network's own inputs this is CORP's formula and that of "Optimal Brain Compression"
 (Frantar & Alistarh 2022); with the compressed prefix's it is K-prune's and "Greedy Output Approximation"'s. A layer
-that ends a residual branch is fitted to the dense sum: what the skip connection lacks is added to its target.
+that ends a residual branch is fitted to the dense sum: what the skip connection lacks is added to its target. Where
+patches are few, a blend of both networks' inputs is tried as well: it follows their noise less. Blend and damping are
+chosen on samples held out from the fit.
 
 Requires that the pruned model keeps the dense one's node and value names. Ensures that only values of weights and
 biases change (a layer without bias gets one where that costs nothing), and that the result is closer to the dense
-network on held-out samples than the pruned one was: otherwise the pruned model comes back as it is.
+network than the pruned one was, on further samples that nothing was fitted to or chosen by: otherwise the pruned model
+comes back as it is.
 """
 
 from __future__ import annotations
@@ -28,15 +31,16 @@ from edgeprune.errors import EvaluationError
 from edgeprune.evaluate import Fidelity
 from edgeprune.gather import ACTIVATION_BYTES, Sampling, require_finite
 from edgeprune.groups import Cut
-from edgeprune.linear import Linear, find_linears, weights_read_once
+from edgeprune.logits import match_logits
 from edgeprune.passes.set_weights import has_bias, set_weights
 from edgeprune.progress import Progress, Step
+from edgeprune.refittargets import Kept, Target, find_targets
 from edgeprune.ridge import DAMPINGS, Fit, Moments, refit
-from edgeprune.segments import cut_into_segments, read_names
+from edgeprune.segments import cut_into_segments
 from edgeprune.spool import Spool
 from edgeprune.staged import StagedNetwork, boundary_bytes, largest_activation_bytes
 
-Kept = Mapping[tuple[str, int], NDArray[np.int64]]
+Rows = tuple[NDArray[Any], NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,11 @@ class Settings:
 
     Attributes:
         sampling: how many patches are gathered for a layer.
-        holdout_fraction: share of the samples on which damping is chosen.
+        holdout_fraction: share of the samples on which damping and blend are chosen, and again of those that judge the
+            result, which nothing is fitted to.
+        blends: shares of the compressed network's inputs, the rest the dense network's, that a layer of few patches may
+            be fitted to; 1, its real inputs, is always a choice.
+        blended_rows: fewer patches per feature than this are few.
         dampings: what to choose from, as fractions of the mean diagonal of the covariance.
         most_features: a wider layer gets a new bias only: its covariance would take too much memory.
         uncut_features: a wider layer whose own input lost nothing gets a new bias only: a refit gains too little there.
@@ -56,6 +64,8 @@ class Settings:
 
     sampling: Sampling = field(default_factory=Sampling)
     holdout_fraction: float = 0.125
+    blends: tuple[float, ...] = (0.5,)
+    blended_rows: float = 8.0
     dampings: tuple[float, ...] = DAMPINGS
     most_features: int = 6144
     uncut_features: int = 1152
@@ -69,16 +79,6 @@ class Kepts(Protocol):
 
     def kept(self, cut: Cut) -> Kept:
         """(value name, axis) -> positions that stay, of every axis that loses any."""
-
-
-@dataclass(frozen=True)
-class Target:
-    """A layer to refit: its views in both networks, and the skip connection its output is added to, if any."""
-
-    layer: Linear
-    kept_outputs: NDArray[np.int64] | None
-    full: bool
-    skip: str | None = None
 
 
 def compensate(
@@ -108,35 +108,15 @@ def compensate(
     settings = settings or Settings()
     kept = analysis.kept(cut)
     model = graph.clone(pruned)
-    targets = find_targets(dense, model, kept, settings)
-    if not targets:
+    mixes = match_logits(dense, model, kept, calibration, settings.threads)
+    targets = [replace(t, mix=mixes.get(t.layer.node)) for t in find_targets(dense, model, kept, settings)]
+    if not targets and not mixes:
         return model
     with Spool() as spool, (progress or Progress()).step("compensating", total=len(targets)) as step:
-        fit_set, held_out = _samples(dense, model, targets, calibration, settings)
-        _run(dense, model, targets, kept, (fit_set, held_out), settings, spool, step)
-    return model if _is_closer(model, pruned, dense, held_out, settings.threads) else graph.clone(pruned)
-
-
-def find_targets(dense: ir.Model, pruned: ir.Model, kept: Kept, settings: Settings) -> list[Target]:
-    """The layers to refit, in graph order: their input changed, and no other layer shares their weights."""
-    linears, originals = find_linears(pruned), find_linears(dense)
-    single = weights_read_once(pruned, linears.values())
-    changed = {name for name, _ in kept}
-    for node in pruned.graph:
-        if any(name in changed for name in read_names(node)):
-            changed.update(str(output.name) for output in node.outputs)
-    targets = []
-    for name, layer in linears.items():
-        if layer.input not in changed or layer.weight not in single or name not in originals:
-            continue
-        is_cut = any(value == layer.input for value, _ in kept)
-        full = layer.features <= (settings.most_features if is_cut else settings.uncut_features)
-        if not full and not has_bias(layer):
-            continue
-        rank = _rank_of(originals[name], dense)
-        outputs = kept.get((layer.output, layer.output_axis % rank)) if rank else None
-        targets.append(Target(layer, outputs, full, _skip_of(pruned, layer)))
-    return targets
+        rest, judges = _samples(dense, model, targets, calibration, settings)
+        parts = rest.split(settings.holdout_fraction, settings.seed + 1) if rest.items > 1 else (rest, judges)
+        _run(dense, model, targets, kept, parts, settings, spool, step)
+    return model if _is_closer(model, pruned, dense, judges, settings.threads) else graph.clone(pruned)
 
 
 def _run(
@@ -169,22 +149,34 @@ def _run(
     for level in range(1, max(len(network.segments) for network in networks)):
         here = [t for t in targets if levels[t.layer.output] == level]
         here = [t if t.skip and levels.get(t.skip, 0) < level else replace(t, skip=None) for t in here]
-        moments = {t.layer.node: Moments(diagonal=not t.full) for t in here}
-        held_out: dict[str, list[tuple[NDArray[Any], NDArray[Any]]]] = {t.layer.node: [] for t in here}
+        fits = {t.layer.node: _Evidence() for t in here}
         for batch, values in networks[0].run(level, [t.layer.output for t in here]):
             for t in here:
-                x, y = _rows(t, values, networks, batch, kept, rng, settings.sampling, share)
-                if batch < fitted_batches:
-                    moments[t.layer.node].add(x, y)
-                else:
-                    held_out[t.layer.node].append((x, y))
+                found = _rows(t, values, networks, batch, kept, rng, settings, share)
+                fits[t.layer.node].add(found, t, held_out=batch >= fitted_batches)
         for t in here:
-            _refit(model, t, moments.pop(t.layer.node), held_out.pop(t.layer.node), settings)
+            _refit(model, t, fits.pop(t.layer.node), settings)
             step.advance()
         for _ in networks[1].run(level):
             pass
         for network in networks:
             network.release(level)
+
+
+class _Evidence:
+    """What a layer is refitted from: statistics for every blend of inputs, and held-out rows of its real inputs."""
+
+    def __init__(self) -> None:
+        self.moments: dict[float, Moments] = {}
+        self.held_out: list[Rows] = []
+
+    def add(self, rows: Mapping[float, Rows], target: Target, *, held_out: bool) -> None:
+        """Add one batch: blend -> inputs and wanted outputs."""
+        if held_out:
+            self.held_out.append(rows[1.0])
+            return
+        for blend, (x, y) in rows.items():
+            self.moments.setdefault(blend, Moments(diagonal=not target.full)).add(x, y)
 
 
 def _rows(
@@ -194,40 +186,52 @@ def _rows(
     batch: int,
     kept: Kept,
     rng: np.random.Generator,
-    sampling: Sampling,
+    settings: Settings,
     share: float,
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Rows of one batch: inputs of the compressed network, outputs wanted by the dense one."""
+) -> dict[float, Rows]:
+    """Rows of one batch by blend: inputs, of the compressed network for 1, and outputs wanted by the dense one."""
     layer = target.layer
     wanted = values[layer.output]
     if target.kept_outputs is not None:
         wanted = wanted.take(target.kept_outputs, axis=layer.output_axis)
     if target.skip is not None:
         original, present = (network.read(target.skip, batch) for network in networks)
-        for axis in range(original.ndim):
-            if (target.skip, axis) in kept:
-                original = original.take(kept[target.skip, axis], axis=axis)
-        wanted = wanted + (original - present)
+        wanted = wanted + (_cut(original, target.skip, kept) - present)
     x = networks[1].read(layer.input, batch)
-    chosen = sampling.choose(rng, layer.positions(x.shape), layer.features, share, layer.outputs)
+    positions = layer.positions(x.shape)
+    chosen = settings.sampling.choose(rng, positions, layer.features, share, layer.outputs)
     rows, targets = layer.rows(x, chosen), layer.targets(wanted, chosen)
+    if target.mix is not None:
+        targets = (targets @ target.mix).astype(targets.dtype)
     require_finite(rows, layer.input)
     require_finite(targets, layer.output)
-    return rows, targets
+    found = {1.0: (rows, targets)}
+    if target.full and len(chosen) < settings.blended_rows * layer.features * share:
+        dense_rows = layer.rows(_cut(networks[0].read(layer.input, batch), layer.input, kept), chosen)
+        for blend in settings.blends:
+            found[blend] = ((1 - blend) * dense_rows + blend * rows).astype(rows.dtype), targets
+    return found
 
 
-def _refit(
-    model: ir.Model,
-    target: Target,
-    moments: Moments,
-    held_out: Sequence[tuple[NDArray[Any], NDArray[Any]]],
-    settings: Settings,
-) -> Fit:
+def _cut(value: NDArray[Any], name: str, kept: Kept) -> NDArray[Any]:
+    """The positions of a dense activation that the compressed network has."""
+    for axis in range(value.ndim):
+        if (name, axis) in kept:
+            value = value.take(kept[name, axis], axis=axis)
+    return value
+
+
+def _refit(model: ir.Model, target: Target, evidence: _Evidence, settings: Settings) -> Fit:
     layer = target.layer
     tensor = model.graph.initializers[layer.weight].const_value
     assert tensor is not None, layer.weight
     dampings = settings.dampings if target.full else ()
-    fit = refit(moments, held_out, layer.matrix(tensor.numpy()), intercept=has_bias(layer), dampings=dampings)
+    start, intercept = layer.matrix(tensor.numpy()), has_bias(layer)
+    fits = [
+        refit(moments, evidence.held_out, start, intercept=intercept, dampings=dampings)
+        for moments in evidence.moments.values()
+    ]
+    fit = min(fits, key=lambda found: found.error_after)
     set_weights(model, layer, fit.matrix, fit.offset)
     return fit
 
@@ -235,7 +239,7 @@ def _refit(
 def _samples(
     dense: ir.Model, pruned: ir.Model, targets: Sequence[Target], calibration: Calibration, settings: Settings
 ) -> tuple[Calibration, Calibration]:
-    """Samples to fit on and to hold out, as many as there is room for on disk."""
+    """Samples to fit on and to judge by, as many as there is room for on disk."""
     stops = {target.layer.node for target in targets}
     each = sum(boundary_bytes(cut_into_segments(m, stops), m) for m in (dense, pruned))
     return calibration.subset(max(2, settings.spool_bytes // max(1, each))).split(
@@ -257,24 +261,3 @@ def _batch_size(dense: ir.Model, calibration: Calibration) -> int:
     if not calibration.batchable:
         return 1
     return max(1, min(calibration.batch_size, ACTIVATION_BYTES // max(1, largest_activation_bytes(dense))))
-
-
-def _rank_of(layer: Linear, model: ir.Model) -> int:
-    for node in model.graph:
-        if node.name == layer.node:
-            return len(node.outputs[0].shape) if node.outputs[0].shape is not None else 0
-    return 0
-
-
-def _skip_of(model: ir.Model, layer: Linear) -> str | None:
-    """The value that is added to the layer's output, bias included, by an Add that alone reads it."""
-    ends = {layer.node, layer.bias.node}
-    outputs = [node.outputs[0] for node in model.graph if node.name in ends]
-    end = outputs[-1]
-    uses = tuple(end.uses())
-    if len(uses) != 1 or uses[0].node.op_type != "Add" or end.is_graph_output():
-        return None
-    other = uses[0].node.inputs[1 - uses[0].idx]
-    if other is None or other is end or other.name in model.graph.initializers or other.shape is None:
-        return None
-    return str(other.name) if other.shape == end.shape else None

@@ -14,6 +14,7 @@ otherwise the compressed model comes back as it is.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,8 +26,10 @@ from numpy.typing import NDArray
 from edgeprune import graph
 from edgeprune.adam import Adam
 from edgeprune.calibrate import Calibration
+from edgeprune.errors import ModelError
 from edgeprune.learning import Lesson, find_lesson, trainable
 from edgeprune.outputerror import Probe
+from edgeprune.passes.edit import static_shape
 from edgeprune.progress import Progress, Step
 from edgeprune.spool import Spool
 from edgeprune.student import Student
@@ -36,19 +39,26 @@ Arrays = dict[str, NDArray[Any]]
 Kept = Mapping[tuple[str, int], NDArray[np.int64]]
 
 
+JUDGED_BYTES = 256 << 20
+"""Outputs held to judge by."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """How long and how fast is learned.
 
     Attributes:
         learning_rate: largest step of a weight, as a fraction of the root mean square of its tensor.
-        work_macs: multiply-accumulates spent, forward and backward; the same on every machine.
+        work_macs: multiply-accumulates spent, forward and backward; the same on every machine. A network that could see
+            fewer than ``least_samples`` in it is left as it is.
         most_epochs: passes over the samples at the most.
+        least_samples: see above.
         batch: samples between two steps.
+        activation_bytes: activations held at a time; it bounds the samples that go through the network at once.
         inner_share: weight of all inner layers together, beside the outputs' 1.
         holdout_fraction: share of the samples that decides.
         statistics_samples: variances are taken from so many samples.
-        judged_samples: held-out samples that are looked at.
+        judged_samples: held-out samples that are looked at, fewer where outputs are large.
         seed: of the order of samples.
         threads: of onnxruntime.
     """
@@ -56,7 +66,9 @@ class Settings:
     learning_rate: float = 2e-3
     work_macs: float = 3e11
     most_epochs: int = 16
+    least_samples: int = 64
     batch: int = 8
+    activation_bytes: int = 256 << 20
     inner_share: float = 1.0
     holdout_fraction: float = 0.125
     statistics_samples: int = 64
@@ -87,27 +99,49 @@ def reconstruct(
     Raises:
         CalibrationError: fewer than two samples, data that can't be read, or a full disk.
     """
-    settings = settings or Settings()
+    settings, progress = settings or Settings(), progress or Progress()
     model = graph.clone(compressed)
     fit, held_out = calibration.split(settings.holdout_fraction, settings.seed)
-    size = settings.batch if fit.batchable and fit.items >= settings.batch else 1
-    shapes = {name: array.shape for name, array in next(iter(fit.batches(size))).items()}
+    shapes = {name: array.shape for name, array in next(iter(fit.batches(1))).items()}
+    single = graph.infer_shapes(graph.clone(compressed), shapes)
+    size = _batch_size(single, fit, settings)
+    macs = sum(graph.count_macs(single).values())
+    # Forward and twice that for the gradients, and the teacher.
+    seen = int(min(settings.work_macs / max(1, 4 * macs), settings.most_epochs * fit.items))
+    if seen < min(settings.least_samples, settings.most_epochs * fit.items):
+        return model
+    shapes = {name: (size, *shape[1:]) if fit.batchable else shape for name, shape in shapes.items()}
     fixed = graph.infer_shapes(graph.clone(compressed), shapes)
     names = trainable(fixed)
     lesson = find_lesson(dense, fixed, kept or {}, fit.subset(settings.statistics_samples), settings.inner_share)
     if not lesson.taps or not names:
         return model
-    student = Student(fixed, names, lesson.taps, settings.threads)
+    try:
+        student = Student(fixed, names, lesson.taps, settings.threads)
+    except ModelError as error:  # learning is an extra: a gradient that onnxruntime does not take is no reason to fail
+        progress.note(f"weights are not learned: {error}")
+        return model
     if not student.trained:
         return model
-    epochs = _epochs(fixed, fit.items, size, settings)
-    judge = Probe(dense, held_out, settings.judged_samples, settings.threads)
-    with (progress or Progress()).step("reconstructing") as step, Spool() as spool:
-        inputs = _Inputs(spool, fit, shapes)
-        weights = _learn(student, lesson, dense, _weights(model, student.trained), inputs, epochs, size, settings, step)
-    for name, array in weights.items():
+    with progress.step("learning from the original") as step, Spool() as spool:
+        inputs = _Inputs(spool, fit, {name: shape[1:] for name, shape in shapes.items()})
+        teacher = Taps(dense, lesson.names, settings.threads)
+        optimizer = Adam(_weights(model, student.trained), settings.learning_rate, seen // settings.batch)
+        batches = inputs.batches(np.random.default_rng(settings.seed), size)
+        _learn(student, lesson, teacher, optimizer, batches, max(1, settings.batch // size), step)
+    for name, array in optimizer.weights.items():
         model.graph.initializers[name].const_value = ir.Tensor(array, name=name)
+    judge = held_out_probe(dense, held_out, settings)
     return model if judge.error(model) < judge.error(compressed) else graph.clone(compressed)
+
+
+def held_out_probe(dense: ir.Model, held_out: Calibration, settings: Settings) -> Probe:
+    """What judges a step: as many held-out samples as the settings say, fewer where their outputs are large."""
+    shapes = {name: array.shape for name, array in next(iter(held_out.batches(1))).items()}
+    fixed = graph.infer_shapes(graph.clone(dense), shapes)
+    output_bytes = 4 * sum(int(np.prod(static_shape(o) or (1,))) for o in fixed.graph.outputs)
+    items = int(np.clip(JUDGED_BYTES // max(1, output_bytes), 1, settings.judged_samples))
+    return Probe(dense, held_out, items, settings.threads)
 
 
 class _Inputs:
@@ -118,55 +152,49 @@ class _Inputs:
         self._names = tuple(shapes)
         self.count = 0
         for feeds in data.batches(1):
-            if all(feeds[name].shape[1:] == shape[1:] for name, shape in shapes.items()):
+            if all(feeds[name].shape[1:] == shape for name, shape in shapes.items()):
                 for name in self._names:
                     spool.append(name, feeds[name])
                 self.count += 1
 
     def batches(self, rng: np.random.Generator, size: int) -> Iterator[Arrays]:
-        """All samples once, in random order; a last batch that is too small is left out."""
-        order = rng.permutation(self.count)
-        for start in range(0, self.count - size + 1, size):
-            chosen = order[start : start + size]
-            yield {n: np.concatenate([self._spool.read(n, int(i)) for i in chosen]) for n in self._names}
+        """Batches without end: all samples in random order, again and again; what does not fill a batch is left out."""
+        while True:
+            order = rng.permutation(self.count)
+            for start in range(0, self.count - size + 1, size):
+                chosen = order[start : start + size]
+                yield {n: np.concatenate([self._spool.read(n, int(i)) for i in chosen]) for n in self._names}
 
 
 def _learn(
     student: Student,
     lesson: Lesson,
-    dense: ir.Model,
-    weights: Arrays,
-    inputs: _Inputs,
-    epochs: int,
-    size: int,
-    settings: Settings,
+    teacher: Taps,
+    optimizer: Adam,
+    batches: Iterator[Arrays],
+    together: int,
     step: Step,
-) -> Arrays:
-    """The weights after so many epochs."""
-    teacher = Taps(dense, lesson.names, settings.threads)
-    together = max(1, settings.batch // size)
-    steps = max(1, epochs * (inputs.count // size) // together)
-    optimizer = Adam(weights, settings.learning_rate, steps)
-    rng = np.random.default_rng(settings.seed)
-    total: Arrays = {}
-    seen = 0
-    for _ in range(epochs):
-        for feeds in inputs.batches(rng, size):
+) -> None:
+    """Move the optimizer's weights until its steps are done; the gradients of a few batches count together."""
+    for done in range(optimizer.steps):
+        total: Arrays = {}
+        for feeds in itertools.islice(batches, together):
             gradients = student.gradients(feeds, optimizer.weights, lesson.targets(teacher.run(feeds)))
             for name, gradient in gradients.items():
                 total[name] = total[name] + gradient if name in total else gradient
-            seen += 1
-            if seen % together == 0:
-                optimizer.step(total)
-                total = {}
-                step.fraction(min(1.0, seen / (steps * together)))
-    return optimizer.weights
+        optimizer.step(total)
+        step.fraction((done + 1) / optimizer.steps)
 
 
-def _epochs(model: ir.Model, items: int, size: int, settings: Settings) -> int:
-    """Passes over the samples that the work allows: backward costs about twice as much as forward, the teacher once."""
-    macs = sum(graph.count_macs(model).values()) / size
-    return int(np.clip(settings.work_macs / max(1.0, 4 * macs * items), 1, settings.most_epochs))
+def _batch_size(single: ir.Model, fit: Calibration, settings: Settings) -> int:
+    """Samples that go through the network at once."""
+    if not fit.batchable:
+        return 1
+    values = [o for node in single.graph for o in node.outputs]
+    each = 4 * sum(int(np.prod(static_shape(value) or (1,))) for value in values)
+    # A value and its gradient, both kept until they have been used.
+    most = min(settings.batch, fit.items, settings.activation_bytes // max(1, 2 * each))
+    return int(2 ** np.floor(np.log2(max(1, most))))
 
 
 def _weights(model: ir.Model, names: Sequence[str]) -> Arrays:

@@ -92,7 +92,7 @@ def _reduce(call: Call) -> Given:
     tape, shape = call.tape, call.shape(call.x(0))
     axes = call.constant(1) if len(call.node.inputs) > 1 else None
     listed = call.node.attributes.get_ints("axes", ()) if axes is None else axes.tolist()
-    if not listed and call.node.attributes.get_int("noop_with_empty_axes", 0):
+    if not listed and call.node.attributes.get_int("noop_with_empty_axes", 0) == 1:
         return [call.first_dy, *[None] * (len(call.node.inputs) - 1)]
     places = {int(a) % len(shape) for a in listed} or set(range(len(shape)))
     kept = [1 if axis in places else size for axis, size in enumerate(shape)]

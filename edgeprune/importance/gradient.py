@@ -79,7 +79,8 @@ def _gate_gradients(context: Context, groups: list[Group]) -> Iterator[tuple[Gat
     data = context.data().subset(SAMPLES)
     size = BATCH if data.batchable and data.items >= BATCH else 1
     rng = np.random.default_rng(context.seed)
-    gated, runner, outputs = None, None, []
+    gated, runner = None, None
+    outputs: list[str] = []
     plain = OnnxRuntime().load(context.model)
     names = [str(o.name) for o in context.model.graph.outputs]
     for feeds in data.batches(size):

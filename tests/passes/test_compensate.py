@@ -228,3 +228,24 @@ def test_memory_does_not_grow_with_the_samples() -> None:
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < peaks[0] + 100_000, "the samples themselves grow by 1.4 MB, their activations by much more"
+
+
+def test_few_samples_choose_between_blends_of_inputs() -> None:
+    """With a blend to choose from, the held-out choice is never far behind the real inputs alone."""
+    dense = two_convolutions(normal(24, 3, 3, 3), normal(6, 24, 3, 3))
+    analysis, cut, pruned = prune_first(dense, np.arange(0, 24, 2))
+    data, x = calibration(x=images(6)), images(128, seed=7)
+    wanted = run(dense, x=x)
+    errors = [
+        relative_error(wanted, run(compensate(dense, pruned, analysis, cut, data, settings=settings), x=x))
+        for settings in (Settings(blends=()), Settings())
+    ]
+    assert errors[1] < 1.05 * errors[0]
+    assert max(errors) < 0.9 * relative_error(wanted, run(pruned, x=x))
+
+
+def test_two_samples_are_enough() -> None:
+    dense = two_convolutions(normal(8, 3, 3, 3), normal(5, 8, 3, 3))
+    analysis, cut, pruned = prune_first(dense, np.arange(6))
+    result = compensate(dense, pruned, analysis, cut, calibration(x=images(2)))
+    assert np.isfinite(run(result, x=images(4, seed=7))).all()

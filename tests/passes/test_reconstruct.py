@@ -96,6 +96,27 @@ def test_a_batch_that_is_fixed_to_one() -> None:
     assert np.abs(runs[2] - runs[0]).sum() < np.abs(runs[1] - runs[0]).sum()
 
 
+def test_a_network_too_large_for_the_work_is_left_as_it_is() -> None:
+    dense = network()
+    analysis, cut, pruned = cut_in_half(dense)
+    little = replace(QUICK, work_macs=1e4)
+    result = reconstruct(dense, pruned, calibration(x=images()), kept=analysis.kept(cut), settings=little)
+    assert graph.to_bytes(result) == graph.to_bytes(pruned)
+
+
+def test_small_batches_add_up_to_a_large_one() -> None:
+    dense = network()
+    analysis, cut, pruned = cut_in_half(dense)
+    data, kept = calibration(x=images(64)), analysis.kept(cut)
+    unseen = Probe(dense, calibration(x=images(64, seed=9)), 64, 1)
+    errors = []
+    for activation_bytes in (1, 1 << 30):
+        settings = replace(QUICK, most_epochs=2, activation_bytes=activation_bytes)
+        errors.append(unseen.error(reconstruct(dense, pruned, data, kept=kept, settings=settings)))
+    assert errors[0] < 0.8 * unseen.error(pruned)
+    assert abs(errors[0] / errors[1] - 1) < 0.02
+
+
 def test_what_is_learned_and_compared() -> None:
     dense = network()
     analysis, cut, pruned = cut_in_half(dense)
