@@ -1,0 +1,43 @@
+"""What is remembered must be what would be computed."""
+
+import numpy as np
+import pytest
+
+from edgeprune.searchstate import Point, State, moves
+from tests.test_search import chain
+
+
+def random_point(state: State, rng: np.random.Generator) -> Point:
+    return Point(
+        tuple(int(rng.integers(len(v))) for v in state.problem.levels),
+        tuple(int(rng.integers(len(n))) for n in state.format_names),
+    )
+
+
+def test_times_of_moves_are_exact_wherever_they_were_remembered() -> None:
+    rng = np.random.default_rng(0)
+    problem = chain(4, rng)
+    state = State(problem)
+    for _ in range(40):
+        p = random_point(state, rng)
+        for move in moves(state, p):
+            q = move.on(p)
+            fresh = State(problem)
+            assert move.time_us == pytest.approx(fresh.time(q) - fresh.time(p), abs=1e-9)
+            assert move.loss == pytest.approx(fresh.loss(q) - fresh.loss(p), abs=1e-12)
+
+
+def test_times_are_the_latency_models() -> None:
+    rng = np.random.default_rng(1)
+    state = State(chain(3, rng))
+    for _ in range(20):
+        choice = state.choice(random_point(state, rng))
+        assert choice.latency_us == pytest.approx(state.problem.latency.total_us(choice.widths, choice.formats))
+
+
+def test_a_choice_is_its_point_again() -> None:
+    rng = np.random.default_rng(2)
+    state = State(chain(3, rng))
+    for _ in range(20):
+        p = random_point(state, rng)
+        assert state.point(state.choice(p)) == p
