@@ -18,7 +18,9 @@ from edgeprune.passes.lower_x86 import lower_x86
 from edgeprune.passes.prune_channels import prune_channels
 from edgeprune.passes.qdq import asymmetric_scale
 from edgeprune.passes.quantize import quantize_x86, values_to_quantize
+from edgeprune.passes.reconstruct import Settings, held_out_probe, reconstruct
 from edgeprune.passes.round_weights import fake_quantizer, round_weights
+from edgeprune.progress import Progress
 from edgeprune.rangechoice import choose_ranges
 from edgeprune.ranges import histograms
 from edgeprune.secondmoments import Quantizer
@@ -80,6 +82,28 @@ class Builder:
                     model = compensate(self.dense, model, analysis, cut, self.data)
             self._float_models[key] = model
         return self._float_models[key]
+
+    def recover(self, widths: Widths, formats: Sequence[Format], progress: Progress | None = None) -> bool:
+        """Learn the weights of a cut network from the dense one; what is built at these widths from now on has them.
+
+        Held-out samples judge it as built, in its formats: whether it stayed.
+        """
+        cut = self.cut(widths)
+        if not cut or not self.refitted or self.data.is_random or self.data.items < 2:
+            return False
+        key = np.asarray(widths, dtype=np.int64).tobytes()
+        before, built = self.float_model(widths), self.build(widths, formats)
+        settings = Settings(threads=self.threads)
+        kept = self.network.analysis.kept(cut)
+        learned = reconstruct(self.dense, before, self.data, kept=kept, settings=settings, progress=progress)
+        self._float_models[key] = learned
+        self._built.pop((key, tuple(formats)), None)
+        _, held_out = self.data.split(settings.holdout_fraction, settings.seed)
+        probe = held_out_probe(self.dense, held_out, settings)
+        if probe.error(self.build(widths, formats)) < probe.error(built):
+            return True
+        self._float_models[key], self._built[key, tuple(formats)] = before, built
+        return False
 
     def build(self, widths: Widths, formats: Sequence[Format]) -> ir.Model:
         """The network at these widths and formats; the last few are remembered."""

@@ -1,0 +1,62 @@
+"""What a builder learns for a choice, on a network small enough to learn in a second."""
+
+import numpy as np
+import pytest
+
+from edgeprune import graph
+from edgeprune.builder import Builder
+from edgeprune.cpumodel import network
+from edgeprune.importance import rank
+from edgeprune.outputerror import Probe
+from edgeprune.solve import analyse
+from tests.small_models import build, calibration, normal
+
+
+def images(count: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((count, 3, 8, 8)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def builder() -> Builder:
+    dense = build(
+        """g (float[n,3,8,8] x) => (float[n,5] y) {
+            a = Conv<pads=[1,1,1,1]>(x, w1, b1)
+            b = Relu(a)
+            c = Conv<pads=[1,1,1,1]>(b, w2, b2)
+            d = Relu(c)
+            e = GlobalAveragePool(d)
+            f = Flatten(e)
+            y = Gemm<transB=1>(f, w3, b3)
+        }""",
+        w1=normal(16, 3, 3, 3),
+        b1=normal(16),
+        w2=normal(16, 16, 3, 3),
+        b2=normal(16),
+        w3=normal(5, 16),
+        b3=normal(5),
+    )
+    analysis = analyse(dense)
+    fixed = graph.infer_shapes(graph.clone(dense), {"x": (1, 3, 8, 8)})
+    data = calibration(x=images(256))
+    return Builder(dense, network(dense, analysis, fixed), rank("l2", dense, analysis), data)
+
+
+@pytest.mark.parametrize("form", ["fp32", "int8"])
+def test_recovered_weights_are_built_from_then_on(builder: Builder, form: str) -> None:
+    widths = np.array([8, 8])
+    available = [form if form in nodes else "fp32" for nodes in builder.network.integer_nodes]
+    probe = Probe(builder.dense, calibration(x=images(128, seed=9)), 128, 1)
+    before = builder.build(widths, available)
+    stayed = builder.recover(widths, available)
+    after = builder.build(widths, available)
+    assert stayed == (after is not before)
+    assert [n.op_type for n in after.graph] == [n.op_type for n in before.graph]
+    if form == "fp32":
+        assert stayed
+        assert probe.error(after) < probe.error(before)
+
+
+def test_what_is_not_cut_is_not_touched(builder: Builder) -> None:
+    widths, formats = np.array([16, 16]), ["fp32"] * len(builder.network.blocks)
+    assert not builder.recover(widths, formats)
+    assert builder.float_model(widths) is builder.dense
