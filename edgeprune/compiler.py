@@ -105,9 +105,9 @@ def compile_model(
     shapes = shapes or {}
     if profile.name == CPU:
         elsewhere = None if device == LOCAL else device
-        work = open_cpu(model, goal, calibration, evaluation, shapes, threads, seed, progress, elsewhere)
+        cpu = open_cpu(model, goal, calibration, evaluation, shapes, threads, seed, progress, elsewhere)
         with output_folder(out, force=force) as folder:
-            return keep_recipe(recipe, work.compile(goal, folder, progress), folder)
+            return keep_recipe(recipe, cpu.compile(goal, folder, progress), folder)
     job = open_job(model, shapes, progress)
     data = calibration.open(job.fixed if calibration.source == "random" and shapes else job.dense)
     fit, held_out = data.split(HOLDOUT_FRACTION, seed)

@@ -138,7 +138,7 @@ def to_bytes_and_weights(model: ir.Model, larger_than_bytes: int) -> tuple[bytes
         try:
             for name, (value, tensor) in held.items():
                 value.const_value = ir.ExternalTensor(
-                    "weights", 0, tensor.nbytes, dtype=tensor.dtype, shape=ir.Shape(tensor.shape), name=name
+                    "weights", 0, tensor.nbytes, dtype=tensor.dtype, shape=ir.Shape(tensor.shape.numpy()), name=name
                 )
             data: bytes = ir.to_proto(model).SerializeToString()
         finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,17 +55,10 @@ class RemoteStand(Stand):
         total_us = found.latency.median_ms * 1e3
         return Trace(times_per_block(events, runs, total_us), total_us)
 
-    def _measure(
-        self,
-        models: Mapping[str, ir.Model],
-        *,
-        max_seconds: float,
-        progress: Callable[[float], None] | None = None,
-        **_: Any,
-    ) -> dict[str, Measurement]:
+    def _measure(self, models: Mapping[str, ir.Model], **settings: Any) -> dict[str, Measurement]:
         together = {"original": self.job.original, **models}
         shapes = self._shapes(self.job.original)
-        found = self.there.measure(together, seconds=max_seconds, shapes=shapes)
+        found = self.there.measure(together, seconds=float(settings["max_seconds"]), shapes=shapes)
         return {name: result.latency for name, result in found.items()}
 
     def _shapes(self, model: ir.Model) -> dict[str, tuple[int, ...]]:
