@@ -17,7 +17,7 @@ from edgeprune.calibrate import Calibration
 from edgeprune.job import Job, Shapes
 from edgeprune.kerneltrace import Trace, trace
 
-QUICK_SECONDS = 6.0
+QUICK_SECONDS = 4.0
 FINAL_SECONDS = 20.0
 
 
