@@ -17,8 +17,8 @@ ROUNDS = 5
 MARGIN = 0.015
 """Share of the budget kept back, so that the result still meets it when it is measured again."""
 CLOSE = 0.03
-"""A choice that leaves no more than this share of the budget unused is good enough; half as much more every round, since
-a machine on which the measurements do not settle will not get closer by more of them."""
+"""A choice that leaves no more than this share of the budget unused is good enough; half as much more every round:
+where measurements do not settle, more of them bring nothing closer."""
 
 
 @dataclass(frozen=True)
