@@ -38,7 +38,7 @@ def _command(command: click.Command, context: click.Context, level: int) -> Iter
             yield from _command(inner, click.Context(inner, info_name=name, parent=context), level + 1)
         return
     yield f"    {context.command_path} {' '.join(command.collect_usage_pieces(context))}\n"
-    yield "| option | |\n|---|---|"
+    yield "| option | what it does |\n|---|---|"
     for parameter in command.get_params(context):
         record = parameter.get_help_record(context)
         if isinstance(parameter, click.Option) and record is not None:

@@ -31,7 +31,7 @@ FLOAT = "float32"
 
 
 def network_text() -> str:
-    """Convolutions with SiLU, as in YOLO: the sigmoid and the product have integer kernels, which are slower."""
+    """Convolutions with SiLU, as in YOLO: the sigmoid and the product have integer kernels too."""
     head = f"g (float[1, {CHANNELS}, {SIZE}, {SIZE}] x0) => (float[1, {CHANNELS}, {SIZE}, {SIZE}] x{BLOCKS}) {{"
     blocks = (
         f"c{k} = Conv<pads = [1, 1, 1, 1]>(x{k}, w{k}) s{k} = Sigmoid(c{k}) x{k + 1} = Mul(c{k}, s{k})"
