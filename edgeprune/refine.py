@@ -25,6 +25,13 @@ SHARE = 0.1
 """Of the factors that a trial changes."""
 STEP = 1.0
 """Standard deviation of the logarithm of a changed factor."""
+WIDEN = 1.3
+"""How much larger a step becomes after one that led to a choice that was tried already."""
+WIDEST = 4.0
+STEPS_PER_TRIAL = 4
+"""Steps that are taken for each choice that may be tried."""
+LARGEST = 8.0
+"""Of the logarithm of a factor, to either side."""
 TOGETHER = (np.log(3.0), -np.log(3.0), 2 * np.log(3.0), -2 * np.log(3.0))
 """First steps: how much dearer, as logarithms, all formats become against all widths."""
 
@@ -74,26 +81,31 @@ def refine(
     groups, blocks = len(problem.levels), len(problem.format_loss)
     known = {_key(start): error(start)}
     best = Refined(problem, start, known[_key(start)], known[_key(start)], 1)
-    scales = np.zeros(groups + blocks)
-    for trial in range(1, trials):
-        if progress is not None:
-            progress(trial / trials)
-        stepped = scales + _step(trial, groups, blocks, rng)
+    scales, size = np.zeros(groups + blocks), 1.0
+    for step in range(STEPS_PER_TRIAL * trials):
+        if len(known) >= trials:
+            break
+        stepped = np.clip(scales + _step(step, size, groups, blocks, rng), -LARGEST, LARGEST)
         scaled = _scaled(problem, stepped)
         choice = searcher.weighing(scaled).improved(best.choice, budget_us)
-        if _key(choice) not in known:
-            known[_key(choice)] = error(choice)
+        if _key(choice) in known:
+            size = min(size * WIDEN, WIDEST)  # the step was too small to lead anywhere else
+            continue
+        size = 1.0
+        known[_key(choice)] = error(choice)
         if known[_key(choice)] < best.error:
             best = replace(best, problem=scaled, choice=choice, error=known[_key(choice)])
             scales = stepped
+        if progress is not None:
+            progress(len(known) / trials)
     return replace(best, trials=len(known))
 
 
-def _step(trial: int, groups: int, blocks: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    if trial <= len(TOGETHER):
-        return np.concatenate([np.zeros(groups), np.full(blocks, TOGETHER[trial - 1])])
-    changed = rng.random(groups + blocks) < max(SHARE, 1 / (groups + blocks))
-    return np.where(changed, rng.normal(0, STEP, groups + blocks), 0.0)
+def _step(step: int, size: float, groups: int, blocks: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    if step < len(TOGETHER):
+        return np.concatenate([np.zeros(groups), np.full(blocks, TOGETHER[step])])
+    changed = rng.random(groups + blocks) < max(size * SHARE, 1 / (groups + blocks))
+    return np.where(changed, rng.normal(0, size * STEP, groups + blocks), 0.0)
 
 
 def _scaled(problem: Problem, scales: NDArray[np.float64]) -> Problem:
