@@ -34,12 +34,12 @@ TOKENS, WIDTH, HEADS = 4, 8, 2
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", type=Path, help="ONNX files to inspect")
-    parser.add_argument("--largest", type=int, default=SIZES[-1], help="number of nodes to stop at")
+    parser.add_argument("--sizes", nargs="*", type=int, default=SIZES, metavar="NODES", help="of the graphs made")
     parser.add_argument("--rounds", type=int, default=5, help="of every whole-process measurement")
     options = parser.parse_args()
     for name, make in (("transformer", transformer), ("convolutional", convolutional)):
         print(f"\n{name:13} {'nodes':>7} {'canonicalize':>13} {'analyse':>9} {'inspect':>9} {'analysis per node':>18}")
-        for nodes in (n for n in SIZES if n <= options.largest):
+        for nodes in options.sizes:
             print_growth(make(nodes))
     print(f"\n{'inspect, whole process':34} {'nodes':>7} {'median s':>9} {'least s':>9}")
     with tempfile.TemporaryDirectory() as folder:
