@@ -19,6 +19,12 @@ UNRELIABLE = 6
 @click.command()
 @click.argument("report", type=FILE)
 @click.option("--max-latency-ms", type=POSITIVE, metavar="X", help="Largest median latency of the result.")
+@click.option(
+    "--max-predicted-ms",
+    type=POSITIVE,
+    metavar="X",
+    help="Largest predicted latency, for a device that is not at hand.",
+)
 @click.option("--max-drop", type=click.FloatRange(min=0), metavar="D", help="Largest drop in accuracy, in points.")
 @click.option(
     "--baseline",
@@ -40,6 +46,7 @@ UNRELIABLE = 6
 def gate(
     report: Path,
     max_latency_ms: float | None,
+    max_predicted_ms: float | None,
     max_drop: float | None,
     baseline: Path | None,
     update_baseline: bool,
@@ -72,6 +79,7 @@ def gate(
     result = judge(
         found,
         max_latency_ms=max_latency_ms,
+        max_predicted_ms=max_predicted_ms,
         max_drop=max_drop,
         baseline=older,
         max_regression=max_regression,

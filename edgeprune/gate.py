@@ -42,7 +42,7 @@ class Check:
     """One limit and what became of it.
 
     Attributes:
-        name: What is limited: ``latency``, ``accuracy drop`` or ``latency regression``.
+        name: What is limited: ``latency``, ``predicted latency``, ``accuracy drop`` or ``latency regression``.
         value: The figure, with its unit.
         limit: The limit, with its unit.
         verdict: ``pass``; ``fail``; ``unsure``, which passes: beyond the limit, but perhaps only by noise; or
@@ -119,6 +119,7 @@ def gate(
     report: Report,
     *,
     max_latency_ms: float | None = None,
+    max_predicted_ms: float | None = None,
     max_drop: float | None = None,
     baseline: Report | None = None,
     max_regression: float | None = None,
@@ -130,6 +131,7 @@ def gate(
     Args:
         report: What is judged.
         max_latency_ms: Largest median latency of the result, milliseconds.
+        max_predicted_ms: Largest predicted latency of the result, milliseconds, for devices that are not at hand.
         max_drop: Largest drop in accuracy or fidelity, points.
         baseline: An older report.
         max_regression: Largest growth in latency since ``baseline``, as a fraction (0.05: 5%).
@@ -146,12 +148,14 @@ def gate(
         latency = _measured(report, "the report")
         older = None if baseline is None or not _same_model(report, baseline) else baseline.latency
         checks.append(_check_latency(latency, max_latency_ms, session_noise, older))
+    if max_predicted_ms is not None:
+        checks.append(_check_prediction(report, max_predicted_ms))
     if max_drop is not None:
         checks.append(_check_drop(report, max_drop))
     if baseline is not None and max_regression is not None:
         checks.append(_check_regression(report, baseline, max_regression, session_noise))
     if not checks and not anything:
-        raise UsageError("nothing to check: give --max-latency-ms, --max-drop or --baseline")
+        raise UsageError("nothing to check: give --max-latency-ms, --max-predicted-ms, --max-drop or --baseline")
     return Gate(tuple(checks))
 
 
@@ -174,6 +178,22 @@ def _check_latency(latency: Latency, limit_ms: float, session_noise: float, olde
     disturbed = disturbance(latency) or (None if older is None else slower_machine(latency, older))
     verdict, detail = _unless(disturbed, *_judge(math.log(result.median_ms / limit_ms), sigma))
     return Check("latency", f"{result.median_ms:.4g} ms", f"{limit_ms:g} ms", verdict, detail)
+
+
+def _check_prediction(report: Report, limit_ms: float) -> Check:
+    if report.predicted is None:
+        raise UsageError("the report holds no predicted latency to check --max-predicted-ms against")
+    predicted_ms, error = report.predicted.result_ms, report.predicted.error
+    # The same graph and profile give the same figure: there is no noise to allow for, and the error is no noise.
+    verdict: Verdict = "fail" if predicted_ms > limit_ms else "pass"
+    off = "" if error is None else f", typically off by {error:.0%}"
+    return Check(
+        "predicted latency",
+        f"{predicted_ms:.4g} ms",
+        f"{limit_ms:g} ms",
+        verdict,
+        f"predicted, not measured{off}: only the device can tell",
+    )
 
 
 def _check_drop(report: Report, limit: float) -> Check:

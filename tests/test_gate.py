@@ -63,6 +63,15 @@ def test_noise_seldom_fails_a_model_that_is_exactly_at_its_limit():
     assert failed / 300 <= 0.05 + 0.025  # the promised 5% and two standard errors of 300 trials
 
 
+def test_a_prediction_is_called_one():
+    (check,) = gate(report(latency=None), max_predicted_ms=2.1).checks
+    assert (check.verdict, check.name) == ("pass", "predicted latency")
+    assert check.detail == "predicted, not measured, typically off by 5%: only the device can tell"
+    assert verdict(gate(report(latency=None), max_predicted_ms=2.0)) == "fail"
+    with pytest.raises(UsageError, match="no predicted latency"):
+        gate(report(predicted=None), max_predicted_ms=2.0)
+
+
 def test_drop_is_exact():
     assert verdict(gate(report(), max_drop=0.5)) == "pass"
     assert verdict(gate(report(), max_drop=0.4)) == "fail"
