@@ -9,12 +9,12 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeprune.arraycache import ArrayCache
+from edgeprune.attempts import build_within
 from edgeprune.bench import Measurement, ratio
 from edgeprune.builder import Builder
 from edgeprune.calibrate import Calibration
 from edgeprune.closedloop import Met, Timing, meet_budget
 from edgeprune.cpumodel import Network, lowered, network
-from edgeprune.errors import BudgetError
 from edgeprune.goal import Goal
 from edgeprune.importance.context import Context
 from edgeprune.job import Job
@@ -36,17 +36,11 @@ from edgeprune.search import Choice, Problem
 from edgeprune.stand import Stand
 from edgeprune.unpruned import best_unpruned
 
-MOST_TIGHTENING = 0.97
-"""A disturbed measurement must not make the next attempt give up much more than was missing."""
-
 TRIAL_SAMPLE_MACS, TRIAL_SAMPLES = 24e9, (24, 256)
 """Whole choices are tried on as many samples as this much work allows, within these bounds: more than single ones are,
 since there are fewer of them."""
 TRIAL_MACS, TRIALS = 1e12, (8, 32)
 """As many whole choices are tried as this much work allows, within these bounds."""
-
-ATTEMPTS = 3
-"""How often a result that just misses its budget in the final measurement is made again, a little faster."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,27 +242,18 @@ def _recovered(bench: Workbench, found: Compiled) -> Compiled:
 
 def _within_budget(bench: Workbench, goal: Goal) -> Compiled:
     """The choice of least loss that measures within the budget."""
-    with bench.progress.step("searching and measuring"):
-        met = meet_budget(bench.problem, goal.budget_us, bench.timing)
-    refined, how = bench.refined(met)
-    problem, first, tightened = refined.problem, refined.choice, 1.0
-    missed: Compiled | None = None
-    for _ in range(ATTEMPTS):
+
+    def meet(problem: Problem, factor: float, first: Choice | None) -> Met:
         with bench.progress.step("searching and measuring"):
-            met = meet_budget(problem, goal.budget_us, bench.timing, tightened, first)
-        result = bench.result(met.choice, met.problem.latency, how)
-        original, mine = result.measured["original"], result.measured["result"]
-        if goal.is_met(original, mine):
-            return result
-        missed = result
-        tightened *= max(0.995 * goal.fulfilled(original, mine), MOST_TIGHTENING)
-        problem, first = met.problem, met.choice
-    assert missed is not None
-    original, mine = missed.measured["original"], missed.measured["result"]
-    budget_ms = (goal.budget_us(original.median_ms * 1e3) or 0.0) / 1e3
-    raise BudgetError(
-        f"the budget of {budget_ms:.3f} ms was not met in {ATTEMPTS} tries: the last took {mine.median_ms:.3f} ms, "
-        f"{original.median_ms / mine.median_ms:.2f}x as fast as the original"
+            return meet_budget(problem, goal.budget_us, bench.timing, factor, first)
+
+    refined, how = bench.refined(meet(bench.problem, 1.0, None))
+    return build_within(
+        goal,
+        refined.problem,
+        refined.choice,
+        meet,
+        lambda met: bench.result(met.choice, met.problem.latency, how),
     )
 
 

@@ -1,0 +1,91 @@
+"""The final measurement decides, whatever was measured on the way."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+
+from edgeprune.attempts import ATTEMPTS, build_within
+from edgeprune.bench import Measurement
+from edgeprune.closedloop import Met
+from edgeprune.errors import BudgetError
+from edgeprune.goal import Goal
+from edgeprune.problem import Choice, Problem
+from tests.reports import measurement
+from tests.test_search import chain
+
+DENSE_MS = 6.0
+
+
+@dataclass(frozen=True)
+class Result:
+    choice: Choice
+    measured: dict[str, Measurement]
+
+
+class Line:
+    """Networks of any time: on the way they take what they should, at the end ``drift`` times as long, one by one."""
+
+    def __init__(self, *drifts: float, slowest_ms: float = DENSE_MS):
+        self.drifts, self.slowest_ms = list(drifts), slowest_ms
+        self.problem = chain(2, np.random.default_rng(0))
+        self.factors: list[float] = []
+
+    def meet(self, problem: Problem, factor: float, first: Choice | None) -> Met:
+        self.factors.append(factor)
+        ms = min(0.5 * DENSE_MS * factor, self.slowest_ms)
+        if ms < 1.0:
+            raise BudgetError("too fast")
+        return Met(Choice(np.array([16, 16]), ("fp32",) * 3, 1e3 * ms, DENSE_MS - ms), 1e3 * ms, problem)
+
+    def build(self, met: Met) -> Result:
+        ms = met.measured_us / 1e3 * self.drifts.pop(0)
+        return Result(met.choice, {"original": measurement(DENSE_MS), "result": measurement(ms)})
+
+    def run(self) -> Result:
+        first = Choice(np.array([32, 32]), ("fp32",) * 3, 1e3 * DENSE_MS, 0.0)
+        return build_within(Goal(speedup=2.0), self.problem, first, self.meet, self.build)
+
+
+def took(result: Result) -> float:
+    return result.measured["result"].median_ms
+
+
+def test_one_build_is_enough_where_the_measurements_agree() -> None:
+    line = Line(0.99)
+    assert took(line.run()) == pytest.approx(0.99 * 3.0)
+    assert line.factors == [1.0]
+
+
+def test_a_miss_is_made_again_a_little_faster_but_not_much() -> None:
+    line = Line(1.02, 0.99)
+    assert took(line.run()) < 3.0
+    assert line.factors[1] == pytest.approx(0.995 / 1.02)
+    disturbed = Line(1.5, 0.99)
+    disturbed.run()
+    assert disturbed.factors[1] == 0.97
+
+
+def test_what_is_much_faster_than_asked_is_made_again_a_little_slower() -> None:
+    line = Line(0.8, 0.8)
+    result = line.run()
+    assert 0.97 * 3.0 < took(result) <= 3.0
+    assert len(line.factors) == 2
+
+
+def test_the_faster_one_stays_where_the_slower_one_misses() -> None:
+    line = Line(0.8, 1.0)
+    assert took(line.run()) == pytest.approx(0.8 * 3.0)
+
+
+def test_nothing_is_made_slower_that_has_lost_nothing() -> None:
+    line = Line(0.5)
+    line.meet = lambda problem, factor, first: Met(replace(first, loss=0.0), 3000.0, problem)
+    assert took(line.run()) == pytest.approx(1.5)
+
+
+def test_after_the_last_attempt_it_is_said_what_was_reached() -> None:
+    line = Line(*[1.2] * ATTEMPTS)
+    with pytest.raises(BudgetError, match=rf"3\.000 ms was not met in {ATTEMPTS} tries: the last took 3\.\d+ ms"):
+        line.run()
+    assert not line.drifts
