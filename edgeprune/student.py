@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edgeprune import graph
 from edgeprune.backends.onnxruntime import OnnxRuntime
-from edgeprune.gradients import Tape, backward
+from edgeprune.gradients import Tape, backward, differentiable
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -70,7 +70,7 @@ class Student:
     """
 
     def __init__(self, model: ir.Model, trained: Sequence[str], taps: Sequence[Tap], threads: int) -> None:
-        work = graph.clone(model)
+        work = differentiable(model)
         values = {str(o.name): o for node in work.graph for o in node.outputs}
         tape = Tape(work.graph)
         seeds = {tap.name: _seed(tape, values[tap.name], tap) for tap in taps}

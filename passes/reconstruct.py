@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from edgeprune import graph
 from edgeprune.adam import Adam
 from edgeprune.calibrate import Calibration
-from edgeprune.errors import ModelError
+from edgeprune.errors import BackendError, ModelError
 from edgeprune.learning import Lesson, find_lesson, trainable
 from edgeprune.outputerror import Probe
 from edgeprune.passes.edit import static_shape
@@ -64,7 +64,7 @@ class Settings:
     """
 
     learning_rate: float = 2e-3
-    work_macs: float = 3e11
+    work_macs: float = 6e11
     most_epochs: int = 16
     least_samples: int = 64
     batch: int = 8
@@ -118,17 +118,18 @@ def reconstruct(
         return model
     try:
         student = Student(fixed, names, lesson.taps, settings.threads)
-    except ModelError as error:  # learning is an extra: a gradient that onnxruntime does not take is no reason to fail
+        if not student.trained:
+            return model
+        with progress.step("learning from the original") as step, Spool() as spool:
+            inputs = _Inputs(spool, fit, {name: shape[1:] for name, shape in shapes.items()})
+            teacher = Taps(dense, lesson.names, settings.threads)
+            optimizer = Adam(_weights(model, student.trained), settings.learning_rate, seen // settings.batch)
+            batches = inputs.batches(np.random.default_rng(settings.seed), size)
+            _learn(student, lesson, teacher, optimizer, batches, max(1, settings.batch // size), step)
+    except (BackendError, ModelError) as error:
+        # Learning is an extra: gradients that onnxruntime does not take or can't compute are no reason to fail.
         progress.note(f"weights are not learned: {error}")
-        return model
-    if not student.trained:
-        return model
-    with progress.step("learning from the original") as step, Spool() as spool:
-        inputs = _Inputs(spool, fit, {name: shape[1:] for name, shape in shapes.items()})
-        teacher = Taps(dense, lesson.names, settings.threads)
-        optimizer = Adam(_weights(model, student.trained), settings.learning_rate, seen // settings.batch)
-        batches = inputs.batches(np.random.default_rng(settings.seed), size)
-        _learn(student, lesson, teacher, optimizer, batches, max(1, settings.batch // size), step)
+        return graph.clone(compressed)
     for name, array in optimizer.weights.items():
         model.graph.initializers[name].const_value = ir.Tensor(array, name=name)
     judge = held_out_probe(dense, held_out, settings)

@@ -22,7 +22,7 @@ def peak_kib(model: Path, samples: int, folder: Path) -> int:
     del images
     command = [sys.executable, "-m", "edgeprune", "compile", str(model), "--target", "cpu", "--speedup", "1.2"]
     command += ["--calib", str(folder / "images.npz"), "-o", str(folder / "out")]
-    environment = os.environ | {"XDG_CACHE_HOME": str(folder)}
+    environment = os.environ | {"EDGEPRUNE_CACHE": str(folder / "cache")}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)

@@ -7,7 +7,7 @@ rule stops the gradient there, and :class:`Gradients` names it.
 from __future__ import annotations
 
 from edgeprune.gradients import convolution, elementwise, layout, norms, pooling, products, quantization
-from edgeprune.gradients.backward import Gradients, backward
+from edgeprune.gradients.backward import Gradients, backward, differentiable
 from edgeprune.gradients.tape import RULES, Call, Tape, gradient
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Tape",
     "backward",
     "convolution",
+    "differentiable",
     "elementwise",
     "gradient",
     "layout",

@@ -7,7 +7,14 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from edgeprune import graph
+from edgeprune.errors import PassError
 from edgeprune.gradients.tape import RULES, Call, Tape, Unsupported
+from edgeprune.passes.convert_opset import convert_opset
+
+GRADIENT_OPSET = 17
+SCATTER_OPSET = 16
+"""The first in which ScatterElements adds up."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +77,17 @@ def backward(tape: Tape, seeds: Mapping[str, ir.Value], wanted: Collection[str])
             parts = pending.pop(name)
             found[name] = parts[0] if len(parts) == 1 else tape.op("Sum", *parts)
     return Gradients(found, stopped)
+
+
+def differentiable(model: ir.Model) -> ir.Model:
+    """A copy in an opset that has all operators which gradients are written with, if it can be converted."""
+    copy = graph.clone(model)
+    if copy.graph.opset_imports.get("", GRADIENT_OPSET) >= SCATTER_OPSET:
+        return copy
+    try:
+        return convert_opset(copy, GRADIENT_OPSET)
+    except PassError:
+        return copy  # what needs the newer operators is refused by the runtime; most networks do not
 
 
 def _dependents(nodes: list[ir.Node], wanted: set[str]) -> set[str]:

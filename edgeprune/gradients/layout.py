@@ -49,7 +49,7 @@ def _split(call: Call) -> Given:
     axis = call.axis("axis", 0, len(call.shape(call.x(0))))
     parts = []
     for output, dy in zip(call.node.outputs, call.dy, strict=True):
-        parts.append(dy if dy is not None else call.tape.constant(np.zeros(call.shape(output), np.float32)))
+        parts.append(dy if dy is not None else call.tape.zeros(call.shape(output)))
     return [call.tape.op("Concat", *parts, axis=axis), *[None] * (len(call.node.inputs) - 1)]
 
 
@@ -83,7 +83,7 @@ def _scattered_slice(call: Call, shape: Shape, starts: Ints, ends: Ints, axes: I
 def _scattered(call: Call, flat: Ints, shape: Shape) -> ir.Value:
     """Gradients put back to the flat positions that they were read from, added up where read twice."""
     tape = call.tape
-    zeros = tape.constant(np.zeros(int(np.prod(shape)), np.float32))
+    zeros = tape.zeros([int(np.prod(shape))])
     given = tape.reshaped(call.first_dy, (-1,))
     found = tape.op("ScatterElements", zeros, tape.constant(flat.ravel()), given, axis=0, reduction="add")
     return tape.reshaped(found, shape)

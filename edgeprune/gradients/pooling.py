@@ -58,7 +58,7 @@ def _max(call: Call) -> Given:
         if attributes.get("storage_order", 0):
             raise Unsupported("MaxPool in column order")
     _, indices = tape.ops("MaxPool", 2, call.x(0), **attributes)
-    zeros = tape.constant(np.zeros(int(np.prod(shape)), np.float32))
+    zeros = tape.zeros([int(np.prod(shape))])
     flat = tape.reshaped(indices, (-1,))
     dy = tape.reshaped(call.first_dy, (-1,))
     return [tape.reshaped(tape.op("ScatterElements", zeros, flat, dy, axis=0, reduction="add"), shape)]

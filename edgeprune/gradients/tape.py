@@ -69,6 +69,10 @@ class Tape:
             self._constants[key] = value
         return self._constants[key]
 
+    def zeros(self, shape: Sequence[int]) -> ir.Value:
+        """A tensor of zeros, made when it is needed."""
+        return self.op("ConstantOfShape", self.constant([int(s) for s in shape]))
+
     def scaled(self, x: ir.Value, factor: float) -> ir.Value:
         """X times a number."""
         return x if factor == 1 else self.op("Mul", x, self.constant(float(factor)))

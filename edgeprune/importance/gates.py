@@ -15,6 +15,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeprune import graph
+from edgeprune.gradients import differentiable
 from edgeprune.groups import Group
 from edgeprune.importance.context import Consumer, Context, Floats
 from edgeprune.linear import Linear
@@ -52,7 +53,7 @@ class Gated:
 
 def with_gates(context: Context, groups: Sequence[Group], shapes: Mapping[str, tuple[int, ...]]) -> Gated:
     """A copy of the model, its inputs fixed to these shapes, with a gate before every layer that reads the groups."""
-    model = graph.infer_shapes(graph.clone(context.model), shapes)
+    model = differentiable(graph.infer_shapes(graph.clone(context.model), shapes))
     layers = {c.linear.node: c.linear for group in groups for c in context.consumers(group)}
     samples = next(iter(shapes.values()))[0]
     gates: dict[str, str] = {}

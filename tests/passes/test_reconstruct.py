@@ -142,3 +142,23 @@ def test_evenly_spaced_weights_are_left_alone() -> None:
         bins=np.arange(8, dtype=np.float32)[:, None],
     )
     assert trainable(model) == ["w"]
+
+
+def test_an_old_opset_is_no_obstacle() -> None:
+    dense = build(
+        """g (float[n,3,8,8] x) => (float[n,4] y) {
+            a = Conv(x, w1) r = Relu(a) m = MaxPool<kernel_shape=[2,2]>(r)
+            c = Conv(m, w2) p = GlobalAveragePool(c) y = Flatten(p)
+        }""",
+        w1=normal(8, 3, 3, 3),
+        w2=normal(4, 8, 3, 3),
+    )
+    dense.graph.opset_imports[""] = 13
+    analysis = analyse(dense)
+    cut = {g.id: np.arange(0, g.size, 2) for g in analysis.groups}
+    pruned = prune_channels(dense, analysis, cut)
+    data = calibration(x=images(64))
+    result = reconstruct(dense, pruned, data, kept=analysis.kept(cut), settings=QUICK)
+    assert result.graph.opset_imports[""] == 13
+    unseen = Probe(dense, calibration(x=images(64, seed=9)), 64, 1)
+    assert unseen.error(result) < 0.9 * unseen.error(pruned)
