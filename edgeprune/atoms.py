@@ -67,6 +67,11 @@ class AtomSolver:
 
     def _tie_parts(self) -> None:
         for whole, parts in self.classes.concats:
+            known = [c for c in (whole, *parts) if self.classes.sizes[self.classes.find(c)] >= 0]
+            if len(known) <= len(parts):  # an open length is frozen, and so is all that it is made of or part of
+                for c in known:
+                    self.freeze_class(c)
+                continue
             self.tie(self.atoms(whole), np.concatenate([self.atoms(p) for p in parts]))
         for whole, index, part in self.classes.takes:
             self.tie(self.atoms(whole)[index], self.atoms(part))
