@@ -67,10 +67,11 @@ def profile(
     out: Path | None,
     shown: Shown,
 ) -> None:
-    """Measure the blocks of MODEL on a target; without MODEL, give the target's analytic profile.
+    """Measure the blocks of MODEL on a target; without MODEL and --device, give the target's analytic profile.
 
-    A CPU is measured here, everything else where --device says. Measurements are kept in the user's cache folder
-    ($EDGEPRUNE_CACHE, if set), and `compile` uses them.
+    A CPU is measured here, or where --device says, everything else there. Without MODEL a GPU measures a built-in
+    network, whose levels `compile` then scales its predictions of all models by. Measurements are kept in the user's
+    cache folder ($EDGEPRUNE_CACHE, if set), and `compile` uses them.
     """
     import json
 
@@ -78,15 +79,11 @@ def profile(
     from edgeprune.targets import load_profile
 
     known = load_profile(target)
-    if model is None and device is not None:
-        raise UsageError("name the model whose blocks to measure on the device")
-    if model is None:
-        if known.source != "analytic":
-            raise UsageError(
-                f"the latencies of target {known.name!r} are measured: name the model whose blocks to measure"
-            )
+    if model is None and known.source != "analytic":
+        raise UsageError(f"the latencies of target {known.name!r} are measured: name the model whose blocks to measure")
+    if model is None and device is None:
         text = json.dumps(known.document, indent=1) + "\n"
-    elif known.source == "analytic":
+    elif model is None or known.source == "analytic":
         from edgeprune.deviceprofiling import profile_on_device
 
         if device is None:

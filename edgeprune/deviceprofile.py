@@ -64,6 +64,7 @@ class DeviceProfile:
         versions: Software -> version there.
         networks: What was measured, in order.
         complete: Whether nothing that was planned is missing.
+        ratios: ``<kind of launch> <format>`` -> how many times as long as the analytic model says such launches took.
     """
 
     schema: int = SCHEMA
@@ -77,6 +78,7 @@ class DeviceProfile:
     versions: Mapping[str, str]
     networks: tuple[MeasuredNetwork, ...] = ()
     complete: bool = False
+    ratios: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     @property
     def power_mode(self) -> str | None:
@@ -159,6 +161,20 @@ def profile_file(job: Job, target: str) -> Path:
     """Where the profile of a model on a target is kept."""
     identity = hashlib.sha256(f"{job.sha256} {sorted(input_shapes(job).items())}".encode()).hexdigest()
     return cache_folder() / "devices" / f"{target}-{identity[:24]}.json"
+
+
+def probe_file(target: str) -> Path:
+    """Where it is kept what a target measured of the built-in network."""
+    return cache_folder() / "devices" / f"{target}-probe.json"
+
+
+def known_ratios(target: str, power_mode: str | None) -> Mapping[str, float]:
+    """What the target measured of the built-in network, as ratios to the analytic model; none if that is not known."""
+    try:
+        found = DeviceProfile.load(probe_file(target))
+    except UsageError:
+        return {}
+    return found.ratios if power_mode in (None, found.power_mode) else {}
 
 
 def known_profile(job: Job, target: str, power_mode: str | None, file: Path | None) -> DeviceProfile | None:

@@ -8,8 +8,9 @@ came to its time limit, goes on where it stood.
 from __future__ import annotations
 
 import datetime
+import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,14 +21,24 @@ from edgeprune.backends.device import Device, open_device
 from edgeprune.backends.results import DeviceResult
 from edgeprune.calibration_spec import CalibrationSpec
 from edgeprune.delivery_device import open_shapes
-from edgeprune.deviceprofile import ORIGINAL, DeviceProfile, MeasuredNetwork, formats_like, input_shapes, profile_file
+from edgeprune.deviceprofile import (
+    ORIGINAL,
+    DeviceProfile,
+    MeasuredNetwork,
+    formats_like,
+    input_shapes,
+    probe_file,
+    profile_file,
+)
 from edgeprune.devicework import formats_of, versions_of
 from edgeprune.errors import UsageError
 from edgeprune.gpunetwork import GpuNetwork, gpu_network
+from edgeprune.graph import save
 from edgeprune.job import Job, Shapes, open_job
 from edgeprune.layermap import launch_times
 from edgeprune.output import write_text
 from edgeprune.passes.canonicalize import canonicalize
+from edgeprune.probenetwork import NAME, probe_network
 from edgeprune.progress import Progress
 from edgeprune.targets import Profile, load_profile
 from edgeprune.tensorrtbuilder import SPARSE_STEPS, TensorRtBuilder, sparse_fits
@@ -53,7 +64,7 @@ class _Variant:
 
 
 def profile_on_device(
-    model: Path,
+    model: Path | None,
     target: str,
     address: str,
     *,
@@ -66,7 +77,7 @@ def profile_on_device(
     """Measure a model on a device that has TensorRT, as far as that was not done before.
 
     Args:
-        model: the ONNX file.
+        model: the ONNX file; without one the built-in network, whose levels then hold for all models.
         target: what the device is.
         address: where it is: ``local``, or ``ssh://user@host[:port]``.
         shapes: input name -> dimensions, for inputs that leave some open.
@@ -88,9 +99,9 @@ def profile_on_device(
     profile = load_profile(target)
     opened = device or open_device(address, "tensorrt")
     versions_of(profile)
-    job = open_job(model, shapes or {}, progress)
+    job = _probe_job(progress) if model is None else open_job(model, shapes or {}, progress)
     gpu = _describe(job, profile)
-    file = profile_file(job, profile.name)
+    file = probe_file(profile.name) if model is None else profile_file(job, profile.name)
     found = _start(job, profile, file)
     builder = _builder(job, gpu, profile)
     variants = list(_variants(gpu, seed))
@@ -108,6 +119,14 @@ def profile_on_device(
     found = replace(found, complete=True)
     _keep(found, file)
     return found
+
+
+def _probe_job(progress: Progress) -> Job:
+    """The built-in network, as if it had come in a file."""
+    with tempfile.TemporaryDirectory(prefix="edgeprune-") as folder:
+        file = Path(folder) / f"{NAME}.onnx"
+        save(probe_network(), file)
+        return open_job(file, {}, progress)
 
 
 def _describe(job: Job, profile: Profile) -> GpuNetwork:
@@ -188,7 +207,25 @@ def _with(found: DeviceProfile, gpu: GpuNetwork, variant: _Variant, result: Devi
         versions=dict(result.versions),
         networks=(*networks, entry),
         complete=False,
+        ratios=_ratios(gpu, (*networks, entry)),
     )
+
+
+def _ratios(gpu: GpuNetwork, networks: Sequence[MeasuredNetwork]) -> dict[str, float]:
+    """Measured over analytic time of all launches of a kind and format together."""
+    ids = [g.id for g in gpu.network.analysis.groups]
+    sums: dict[str, list[float]] = {}
+    for n in networks:
+        formats = formats_like(gpu, n.format)
+        if formats is None or not n.launch_us:
+            continue
+        widths = np.array([n.widths.get(g, size) for g, size in zip(ids, gpu.latency.sizes, strict=True)])
+        for b, (block, fmt) in enumerate(zip(gpu.network.blocks, formats, strict=True)):
+            kind = gpu.latency.kernel(b, gpu.latency.sizes).kind
+            measured, expected = sums.setdefault(f"{kind} {fmt}", [0.0, 0.0])
+            us = n.launch_us[block.anchor]
+            sums[f"{kind} {fmt}"] = [measured + us, expected + gpu.latency.block_us(b, fmt, widths)]
+    return {key: measured / expected for key, (measured, expected) in sums.items() if expected > 0}
 
 
 def _launch_us(gpu: GpuNetwork, variant: _Variant, result: DeviceResult) -> Mapping[str, float]:

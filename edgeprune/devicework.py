@@ -18,13 +18,14 @@ from edgeprune.arraycache import ArrayCache
 from edgeprune.backends import simulation
 from edgeprune.backends.onnxruntime import OnnxRuntime
 from edgeprune.calibrate import Calibration
-from edgeprune.deviceprofile import DeviceProfile, known_profile
+from edgeprune.deviceprofile import DeviceProfile, known_profile, known_ratios
 from edgeprune.errors import BudgetError, TargetError, UsageError
 from edgeprune.goal import Goal
 from edgeprune.gpunetwork import GpuNetwork, gpu_network
 from edgeprune.job import Job
 from edgeprune.judge import Judge
 from edgeprune.latency import Format, Latency
+from edgeprune.measuredmodel import scaled
 from edgeprune.passes.canonicalize import canonicalize
 from edgeprune.predict import model_latency_us
 from edgeprune.pricing import price
@@ -45,6 +46,8 @@ SPARSE_PAYS = 1.03
 """Without being told, a launch is only made 2:4 where that was measured so many times as fast as dense."""
 
 _WITHOUT_ERROR = 1.0
+
+_SCALED = "the analytic times were scaled by what this device measured of the built-in network"
 
 
 @dataclass(frozen=True)
@@ -221,8 +224,12 @@ def open_device_work(
         gpu = gpu_network(fixed, job.analysis, device, formats, step=step, error=error, sparse=sparse)
         latency = measured.latency(gpu) if measured is not None else None
         predicted = model_latency_us(fixed, profile, "fp32", power_mode=options.power_mode)
-        baseline_us = (measured and measured.baseline_us) or predicted.latency_ms * 1e3
-        times: Latency = latency or gpu.latency
+        ratios = {} if latency is not None else known_ratios(profile.name, options.power_mode)
+        notes = () if latency is not None else (*predicted.outside, *([_SCALED] if ratios else []))
+        levels = scaled(gpu.latency, ratios) if ratios else gpu.latency
+        times: Latency = latency or levels
+        level = float(np.median(list(ratios.values()))) if ratios else 1.0
+        baseline_us = (measured and measured.baseline_us) or level * predicted.latency_ms * 1e3
         if not at_hand:
             _check_reachable(gpu, times, goal, baseline_us)
     with progress.step("ranking units"):
@@ -261,7 +268,7 @@ def open_device_work(
         dense_problem,
         judge,
         baseline_us,
-        predicted.outside if latency is None else (),
+        notes,
         progress,
     )
 

@@ -121,6 +121,22 @@ def fit_measured(analytic: AnalyticModel, samples: Sequence[Sample]) -> Measured
     return replace(model, error=float(np.median(errors)) if errors else model.error)
 
 
+def scaled(analytic: AnalyticModel, ratios: Mapping[str, float]) -> MeasuredModel:
+    """The analytic model with the level of every kind of launch as the device measured it on another network.
+
+    Args:
+        analytic: of this network.
+        ratios: ``<kind> <format>`` -> measured over analytic time; kinds that are not named take their median.
+    """
+    typical = float(np.median(list(ratios.values())))
+    heights = {
+        (b, f): np.array([0.0, 0.0, ratios.get(f"{analytic.kernel(b, analytic.sizes).kind} {f}", typical)])
+        for b in range(len(analytic.launches))
+        for f in analytic.formats(b)
+    }
+    return MeasuredModel(analytic, heights, analytic.call_us, analytic.error)
+
+
 def _fit(analytic: AnalyticModel, samples: Sequence[Sample]) -> MeasuredModel:
     features = [[_features(analytic, b, f, s.widths) for b, f in enumerate(s.formats)] for s in samples]
     expected = [sum(float(x[-1]) for x in mine) for mine in features]

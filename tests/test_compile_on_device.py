@@ -212,5 +212,26 @@ def test_what_needs_a_device_says_so(files: Path) -> None:
     result = CliRunner().invoke(cli, ["profile", str(files / "net.onnx"), "--target", "orin"])
     assert isinstance(result.exception, UsageError)
     assert "--device ssh://" in str(result.exception)
-    result = CliRunner().invoke(cli, ["profile", "--target", "orin", "--device", "local"])
+    result = CliRunner().invoke(cli, ["profile", "--target", "cpu", "--device", "local"])
     assert isinstance(result.exception, UsageError)
+
+
+def test_predictions_of_any_model_are_scaled_by_what_the_device_measured_of_the_built_in_network(
+    files: Path, device: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = run_compile(files, "--precision", "fp16", "-o", str(tmp_path / "before"))
+    assert before.exception is None, before.output
+    monkeypatch.setattr(deviceprofiling, "RANDOM_WIDTHS", 0)
+    flags = ["--target", "orin-nano-8", "--device", device.url, "-o", str(tmp_path / "probe.json")]
+    result = CliRunner().invoke(cli, ["profile", *flags])
+    assert result.exception is None, result.output
+    ratios = DeviceProfile.load(tmp_path / "probe.json").ratios
+    assert {"conv fp16", "conv int8", "matmul fp16", "conv fp16+2:4"} <= set(ratios)
+    after = run_compile(files, "--precision", "fp16", "-o", str(tmp_path / "after"))
+    assert after.exception is None, after.output
+    one, two = Report.load(tmp_path / "before"), Report.load(tmp_path / "after")
+    assert one.predicted is not None
+    assert two.predicted is not None
+    assert two.predicted.source == "analytic"
+    assert two.predicted.result_ms != one.predicted.result_ms
+    assert any("built-in network" in text for text in two.warnings)
