@@ -49,7 +49,8 @@ def made_up_layers(model_file: str) -> list[dict[str, object]]:
                 name = made_by[name].input[0]
             weight = stored.get(name, np.ones(0, np.float16))  # a product of two activations has none
             us = US_A_LAUNCH + US_A_WEIGHT[weight.itemsize] * weight.size
-            layers.append({"name": node.name, "us": us * (0.7 if 0 < 2 * np.count_nonzero(weight) <= weight.size else 1.0)})
+            sparse = 0 < 2 * np.count_nonzero(weight) <= weight.size
+            layers.append({"name": node.name, "us": 0.7 * us if sparse else us})
     return layers
 
 
