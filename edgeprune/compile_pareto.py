@@ -96,8 +96,20 @@ def compile_pareto(
         return curve
 
 
-def _point(work: CpuWork, goal: Goal, asked: float, folder: Path, recipe: Recipe | None, progress: Progress) -> Point:
-    """One speed-up; where it cannot be met the curve goes on without it."""
+def _point(
+    work: CpuWork,
+    goal: Goal,
+    asked: float,
+    folder: Path,
+    recipe: Recipe | None,
+    progress: Progress,
+    common: Mapping[str, float],
+) -> Point:
+    """One speed-up; where it cannot be met the curve goes on without it.
+
+    ``common`` are the seconds of the steps that all points share; each point's report has these and its own.
+    """
+    progress.seconds = dict(common)
     place = folder / folder_of(asked)
     place.mkdir()
     try:
