@@ -152,4 +152,4 @@ def _library() -> str:
 
 @cache
 def _asset(name: str) -> str:
-    return files("edgeprune.report").joinpath("assets", name).read_text(encoding="utf-8")
+    return files("edgeprune.report").joinpath("assets").joinpath(name).read_text(encoding="utf-8")
