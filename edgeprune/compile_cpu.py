@@ -139,8 +139,13 @@ class Workbench:
             self.shared.clear()
             return made
 
-    def refined(self, met: Met) -> tuple[Refined, Search]:
-        """Factors for the losses and a choice of equal predicted time that loses less, by trying whole choices."""
+    def refined(self, met: Met) -> tuple[Refined, Search | None]:
+        """Factors for the losses and a choice of equal predicted time that loses less, by trying whole choices.
+
+        Where nothing is lost nothing is tried.
+        """
+        if met.choice.loss <= 0:
+            return Refined(met.problem, met.choice, 0.0, 0.0, 0), None
         with self.progress.step("solving around the choice"):
             solved = solve_around(met.problem, met.choice, met.measured_us)
         trial = self.trial
