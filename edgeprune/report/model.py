@@ -97,7 +97,7 @@ class Search:
         trials: Whole choices that were cut, refitted and run, each over all of the samples.
         samples: Of calibration data that a trial runs over.
         error_before: Of the choice by losses that were priced one by one.
-        error_after: Of the best that was tried, of equal predicted time, from which the result was measured into its budget.
+        error_after: Of the best choice that was tried, of equal predicted time; the result is it or close to it.
         gap: How much more the priced losses of the first choice are than the least there can be near it, as a fraction;
             None where the solver found no bound in its time.
     """
