@@ -46,8 +46,21 @@ class Shown:
         """Bars on a terminal, lines elsewhere, on standard error; nothing under --quiet, nor in CI unless verbose."""
         from edgeprune.progress import Progress, TerminalProgress
 
-        silent = self.quiet or (in_ci() and not self.verbose)
-        return Progress() if silent else TerminalProgress(error_console())
+        if self.quiet or (in_ci() and not self.verbose):
+            return Progress()
+        console = error_console()
+        if not console.is_terminal:
+            return TerminalProgress(console)
+        from edgeprune.steptimes import StepTimes
+
+        return TerminalProgress(console, StepTimes(_work()))
+
+
+def _work() -> str:
+    """What the running command works on: the same again will take as long."""
+    context = click.get_current_context()
+    named = [context.params.get(name) for name in ("model", "other", "source", "target", "shapes", "calibration")]
+    return repr([context.info_name, str(named[0] and os.path.abspath(str(named[0]))), *map(str, named[1:])])
 
 
 def in_ci() -> bool:

@@ -10,10 +10,12 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from edgeprune.steptimes import StepTimes
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as Bars
-    from rich.progress import TaskID
+    from rich.progress import Task, TaskID
 
 
 class Step:
@@ -60,11 +62,16 @@ class Progress:
 
 
 class TerminalProgress(Progress):
-    """Bars on a terminal, which vanish when done, and one line for every finished step elsewhere."""
+    """Bars on a terminal, which vanish when done, and one line for every finished step elsewhere.
 
-    def __init__(self, console: Console):
+    A bar says how long its step has to go: by its own pace where the step tells how far it is, else by what it took the
+    last time that the same was done (``times``).
+    """
+
+    def __init__(self, console: Console, times: StepTimes | None = None):
         super().__init__()
         self._console = console
+        self._times = times
         self._bars: Bars | None = None
 
     def note(self, text: str) -> None:
@@ -79,9 +86,13 @@ class TerminalProgress(Progress):
             self.note(f"{name}: {time.perf_counter() - started:.1f} s")
             return
         with self._open_bars() as bars:
-            task = bars.add_task(name, total=total)
+            expected_s = None if self._times is None else self._times.get(name)
+            task = bars.add_task(name, total=total, expected_s=expected_s)
+            started = time.perf_counter()
             try:
                 yield _Bar(bars, task, total)
+                if self._times is not None:
+                    self._times.put(name, time.perf_counter() - started)
             finally:
                 bars.remove_task(task)
 
@@ -91,10 +102,16 @@ class TerminalProgress(Progress):
         if self._bars is not None:
             yield self._bars
             return
-        from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import BarColumn, ProgressColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as Bars
+        from rich.text import Text
 
-        columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
+        class TimeLeft(ProgressColumn):
+            def render(self, task: Task) -> Text:
+                return Text(time_left(task.time_remaining, task.elapsed, task.fields["expected_s"]))
+
+        description = TextColumn("{task.description}", markup=False)
+        columns = (SpinnerColumn(), description, BarColumn(), TimeElapsedColumn(), TimeLeft())
         # Two redraws a second: a display thread that is busier than that would show up in the latencies measured here.
         with Bars(*columns, console=self._console, transient=True, refresh_per_second=2) as bars:
             self._bars = bars
@@ -114,3 +131,19 @@ class _Bar(Step):
     def fraction(self, done: float) -> None:
         total = 1.0 if self._total is None else self._total
         self._bars.update(self._task, total=total, completed=done * total)
+
+
+def time_left(by_pace_s: float | None, elapsed_s: float | None, expected_s: float | None) -> str:
+    """What a bar says of the time left, such as ``about 40 s left``; nothing where nobody knows, or under a second.
+
+    Args:
+        by_pace_s: by the pace of the step itself, if it tells how far it is.
+        elapsed_s: since it began.
+        expected_s: what it took the last time.
+    """
+    left_s = by_pace_s
+    if left_s is None and expected_s is not None:
+        left_s = expected_s - (elapsed_s or 0.0)
+    if left_s is None or left_s < 1:
+        return ""
+    return f"about {left_s:.0f} s left" if left_s < 90 else f"about {left_s / 60:.0f} min left"

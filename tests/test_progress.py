@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from edgeprune.progress import Progress, TerminalProgress
+from edgeprune.progress import Progress, TerminalProgress, time_left
+from edgeprune.steptimes import StepTimes
 
 
 def test_seconds_add_up_also_after_an_error():
@@ -43,3 +45,30 @@ def test_a_terminal_gets_nested_bars_that_vanish():
     assert set(progress.seconds) == {"outer", "inner"}
     with progress.step("again"):
         pass
+
+
+@pytest.mark.parametrize(
+    ("by_pace_s", "elapsed_s", "expected_s", "said"),
+    [
+        (40.2, 10.0, None, "about 40 s left"),
+        (40.2, 10.0, 999.0, "about 40 s left"),
+        (None, 10.0, 200.0, "about 3 min left"),
+        (None, 10.0, None, ""),
+        (None, 10.0, 8.0, ""),
+        (0.4, 10.0, None, ""),
+    ],
+)
+def test_the_time_left(by_pace_s: float | None, elapsed_s: float, expected_s: float | None, said: str):
+    assert time_left(by_pace_s, elapsed_s, expected_s) == said
+
+
+def test_a_bar_says_what_the_same_step_took_the_last_time(tmp_path: Path):
+    StepTimes("work", tmp_path).put("ranking", 50.0)
+    text = io.StringIO()
+    progress = TerminalProgress(Console(file=text, width=120, force_terminal=True), StepTimes("work", tmp_path))
+    with progress.step("ranking"):
+        progress.note("under way")
+    assert "about 50 s left" in text.getvalue()
+    taken_s = StepTimes("work", tmp_path).get("ranking")
+    assert taken_s is not None
+    assert taken_s < 50
