@@ -39,10 +39,8 @@ def keep_baseline(place: Path, report: Report) -> Path:
         raise UsageError("the report holds no measured latency, so it is no baseline")
     file = baseline_file(place, report)
     file.parent.mkdir(parents=True, exist_ok=True)
-    bare = {
-        f.name: f.default for f in dataclasses.fields(report) if f.name in ("layers", "refused", "warnings", "recipe")
-    }
-    write_text(file, dataclasses.replace(report, **bare).to_json())
+    bare = dataclasses.replace(report, recipe=None, layers=(), refused=(), warnings=())
+    write_text(file, bare.to_json())
     return file
 
 

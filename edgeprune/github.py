@@ -36,7 +36,7 @@ def annotation(check: Check) -> str:
 
 def outputs(gate: Gate, report: Report) -> Mapping[str, str]:
     """What later steps can read: the verdict, and the figures that there are."""
-    found = {"verdict": gate.verdict}
+    found: dict[str, str] = {"verdict": gate.verdict}
     if report.latency is not None:
         found["latency-ms"] = f"{report.latency.result.median_ms:.6g}"
         found["speedup"] = f"{report.latency.speedup.value:.6g}"

@@ -36,7 +36,7 @@ def layers_of(model: ir.Model) -> Iterator[Layer]:
             continue
         bias = _added(node) if node.op_type == "MatMul" else _initializer(node, 2)
         axis = _OUTPUT_AXIS.get(node.op_type, 1)
-        if node.op_type == "Gemm" and node.attributes.get_int("transB", 0):
+        if node.op_type == "Gemm" and node.attributes.get_int("transB"):
             axis = 0
         yield Layer(str(node.name), str(weight.name), None if bias is None else str(bias.name), axis, _hint(node))
 

@@ -134,22 +134,19 @@ class Matcher:
 
     def layer(self, layer: Layer, weight: Array, bias: Array | None) -> Unmatched | None:
         """Match the weight of a layer, and its bias with it."""
-        if layer.weight in self.matches:
-            found = self.matches[layer.weight]
-        else:
-            found = self._plain(layer, weight) or self._folded(layer, weight, bias)
-            if found is None:
+        found = self.matches.get(layer.weight)
+        if found is None:
+            new = self._plain(layer, weight) or self._folded(layer, weight, bias)
+            if new is None:
                 return Unmatched(
                     f"the weight {layer.weight!r} of node {layer.node!r}, shape {weight.shape}, comes from no tensor "
                     f"of the checkpoint, as it is or scaled by a BatchNormalization{self._near(layer.weight)}"
                 )
-            own = f"{_prefix(found.key)}bias"
-            if own != found.key and self.state.get(own, np.empty(0)).shape == (
-                self.state[found.key].shape[found.outputs],
-            ):
-                found = replace(found, bias=own)
-            self.matches[layer.weight] = found
-            self._taken.update((found.key, *found.companions))
+            own = f"{_prefix(new.key)}bias"
+            if own != new.key and self.state.get(own, np.empty(0)).shape == (self.state[new.key].shape[new.outputs],):
+                new = replace(new, bias=own)
+            self.matches[layer.weight] = found = new
+            self._taken.update((new.key, *new.companions))
         if bias is None or layer.bias is None or layer.bias in self.matches or not isinstance(found, Match):
             return None
         rows = found.rows if found.outputs == 0 else np.arange(bias.size)
