@@ -18,6 +18,7 @@ from edgeprune.passes.convert_opset import convert_opset
 from edgeprune.passes.int8_tensorrt import int8_eligible
 from edgeprune.passes.lower_tensorrt import lower_tensorrt
 from edgeprune.passes.quantize_tensorrt import quantize_tensorrt, values_to_quantize
+from edgeprune.passes.round_weights import fake_quantizer, round_weights
 from edgeprune.passes.sparsify import sparsify, sparsity_eligible
 from edgeprune.ranges import choose_range, histograms
 from edgeprune.taps import Taps
@@ -29,6 +30,7 @@ SPARSE_STEPS = {"fp16": 16, INT8: 32}
 
 PER_CHANNEL_OPSET = 13
 _REMEMBERED = 4
+_STEPS = 127
 
 EXTREMES_ITEMS = 16
 """Samples on which it is looked what would overflow in float16; twice as much is allowed for."""
@@ -83,6 +85,7 @@ class TensorRtBuilder(Builder):
         sparse = self.sparse_nodes(model, formats)
         model = self._sparsified(self._sparsified(model, sparse - int8, int8=False), sparse & int8, int8=True)
         ranges = self.bounds(model, self.values_to_quantize(model, int8), self.data)
+        model = self._with_fitted_biases(model, int8 - sparse, ranges)
         if self.float_format == "fp16":
             ranges = self._extremes_of(model) | ranges
         precision = {str(n.name): INT8 if n.name in int8 else self.float_format for n in model.graph}
@@ -96,6 +99,16 @@ class TensorRtBuilder(Builder):
         method: Method = "magnitude" if blind else "sparsegpt"
         data = None if blind else self.data
         return sparsify(model, sorted(nodes), data, method=method, int8=int8, threads=self.threads)
+
+    def _with_fitted_biases(
+        self, model: ir.Model, int8: Collection[str], ranges: Mapping[str, tuple[float, float]]
+    ) -> ir.Model:
+        """The model with weights on their integer grids, and biases that keep the means that rounding would shift."""
+        if not int8 or self.data.is_random or not self.refitted:
+            return model
+        scales = {name: max(-low, high) / _STEPS for name, (low, high) in ranges.items()}
+        quantizers = {name: fake_quantizer(s, 0, -_STEPS - 1, _STEPS) for name, s in scales.items() if s > 0}
+        return round_weights(model, int8, self.data, quantizers=quantizers, search=False, threads=self.threads)
 
     def sparse_nodes(self, model: ir.Model, formats: Sequence[Format]) -> frozenset[str]:
         """Names of the model's nodes whose weights these formats make 2:4; what does not fit by now stays dense."""
