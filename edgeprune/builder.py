@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
+from edgeprune.backends.cpu import available_cores
 from edgeprune.calibrate import Calibration
 from edgeprune.cpumodel import Network
-from edgeprune.formats import FLOAT
+from edgeprune.formats import FLOAT, INT8
 from edgeprune.groups import Cut, Ranking
 from edgeprune.latency import Format
 from edgeprune.passes.compensate import compensate
@@ -21,8 +22,8 @@ from edgeprune.passes.quantize import quantize_x86, values_to_quantize
 from edgeprune.passes.reconstruct import Settings, held_out_probe, reconstruct
 from edgeprune.passes.round_weights import fake_quantizer, round_weights
 from edgeprune.progress import Progress
-from edgeprune.rangechoice import choose_ranges
-from edgeprune.ranges import histograms
+from edgeprune.rangechoice import best_ranges
+from edgeprune.ranges import Range, histograms, propose
 from edgeprune.secondmoments import Quantizer
 from edgeprune.widths import Widths
 
@@ -93,7 +94,7 @@ class Builder:
             return False
         key = np.asarray(widths, dtype=np.int64).tobytes()
         before, built = self.float_model(widths), self.build(widths, formats)
-        settings = Settings(threads=self.threads)
+        settings = Settings(threads=available_cores())
         kept = self.network.analysis.kept(cut)
         learned = reconstruct(self.dense, before, self.data, kept=kept, settings=settings, progress=progress)
         self._float_models[key] = learned
@@ -151,10 +152,24 @@ class Builder:
         """The range of each of these activations to spread integers over."""
         # The model is kept beside its ranges, so that its id stays its own.
         _, known = self._bounds.setdefault((id(model), data.items), (model, {}))
-        counted = histograms(model, [n for n in names if n not in known], data, self.threads)
-        for name, chosen in choose_ranges(model, counted, data, threads=self.threads).items():
-            known[name] = (chosen.low, chosen.high)
+        if names and not known:
+            known |= self._best_bounds(model, names, data)
+        missing = [n for n in names if n not in known]  # by a plan that quantizes what integers everywhere do not
+        for name, h in histograms(model, missing, data, self.threads).items():
+            known[name] = propose(h)["max"]
         return {name: known[name] for name in names}
+
+    def _best_bounds(self, model: ir.Model, names: Sequence[str], data: Calibration) -> dict[str, tuple[float, float]]:
+        """Ranges of the named values and of all that is quantized when every block is on integers."""
+        int8 = self.integer_nodes(model, [INT8 if INT8 in f else FLOAT for f in self.network.integer_nodes])
+        needed = self.values_to_quantize(model, int8)
+        counted = histograms(model, dict.fromkeys([*needed, *names]), data, self.threads)
+
+        def quantized(ranges: Mapping[str, Range]) -> ir.Model:
+            return self.quantized(model, int8, {n: (ranges[n].low, ranges[n].high) for n in needed})
+
+        _, best = best_ranges(model, counted, data, quantized, threads=self.threads)
+        return {name: (r.low, r.high) for name, r in best.items()}
 
     def integer_nodes(self, model: ir.Model, formats: Sequence[Format]) -> frozenset[str]:
         """Names of the model's nodes that these formats put on integers."""

@@ -1,4 +1,8 @@
-"""Which of the five calibrators' ranges each activation gets: the one that changes its readers' outputs least.
+"""Which of the five calibrators' ranges each activation gets.
+
+`choose_ranges` goes tensor by tensor, and takes the range that changes the outputs of its readers least. But errors of
+clipping are not independent: they add up along the network in a way that no tensor alone shows. So `best_ranges` weighs
+that choice against each calibrator for all tensors, by the error at the network's output.
 
 A value that linear layers read is quantized with every proposed range on sampled inputs of theirs, and the error is
 measured where it counts, behind their weights: what a range clips off in a channel that no weight cares for costs
@@ -7,7 +11,7 @@ nothing. Values that nothing linear reads are judged by their own error (`edgepr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,15 +21,53 @@ from numpy.typing import NDArray
 from edgeprune.calibrate import Calibration
 from edgeprune.gather import Sampling, gather_rows
 from edgeprune.linear import Linear, find_linears
+from edgeprune.outputerror import Probe
 from edgeprune.ranges import CALIBRATORS, Histogram, Range, expected_error, propose
 
 Floats = NDArray[Any]
 
+PER_TENSOR = "per tensor"
+TRIED_ITEMS = 32
+"""Samples on which whole networks are compared."""
 ITEMS = 128
 """Samples that the readers' inputs are taken from."""
 SAMPLING = Sampling(products=1e8, rows_per_feature=0.0, least_rows=256, most_rows=2048)
 SKETCHED_OUTPUTS = 32
 """Errors of layers with more outputs are measured in so many random mixtures of them."""
+
+
+def best_ranges(
+    model: ir.Model,
+    counted: Mapping[str, Histogram],
+    data: Calibration,
+    quantize: Callable[[Mapping[str, Range]], ir.Model],
+    *,
+    symmetric: bool = False,
+    threads: int = 1,
+) -> tuple[str, dict[str, Range]]:
+    """The calibrator, or ``per tensor``, whose ranges change the network's output least, and those ranges.
+
+    Args:
+        model: in float.
+        counted: value name -> histogram over the calibration data.
+        data: the same data; the network is run on a few samples of it, seven times.
+        quantize: the network quantized with given ranges.
+        symmetric: whether ranges are [-a, a].
+        threads: of onnxruntime.
+    """
+    candidates = {c: ranges_by(c, counted, symmetric=symmetric) for c in CALIBRATORS}
+    candidates[PER_TENSOR] = choose_ranges(model, counted, data, symmetric=symmetric, threads=threads)
+    probe = Probe(model, data, TRIED_ITEMS, threads)
+    errors = {name: probe.error(quantize(ranges)) for name, ranges in candidates.items()}
+    best = min(errors, key=errors.__getitem__)
+    return best, candidates[best]
+
+
+def ranges_by(calibrator: str, counted: Mapping[str, Histogram], *, symmetric: bool = False) -> dict[str, Range]:
+    """The ranges of one calibrator for all values."""
+    return {
+        name: Range(*propose(h, symmetric=symmetric)[calibrator], calibrator=calibrator) for name, h in counted.items()
+    }
 
 
 def choose_ranges(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,9 @@ import onnx_ir as ir
 import pytest
 
 from edgeprune.calibrate import open_calibration
-from edgeprune.rangechoice import choose_ranges, quantized
+from edgeprune.outputerror import Probe
+from edgeprune.passes.quantize import quantize_x86
+from edgeprune.rangechoice import PER_TENSOR, best_ranges, choose_ranges, quantized
 from edgeprune.ranges import CALIBRATORS, Range, choose_range, histograms
 from tests.passes.models import parse, random
 
@@ -50,3 +53,27 @@ def test_rounding_keeps_zero_and_stays_within_half_a_step(low: float, high: floa
     assert quantized(np.zeros(3, np.float32), low, high).tolist() == [0, 0, 0]
     assert np.abs(found - x).max() <= 0.51 * step + 0.5 * step  # the zero point is rounded, too
     assert len(np.unique(found)) <= 256
+
+
+def test_the_calibrator_that_serves_the_output_best_is_taken(tmp_path: Path) -> None:
+    """A network that lives by its outliers is quantized between the extremes, whatever single tensors would like."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((512, 16)).astype(np.float32)
+    x[::128] *= 40
+    np.savez(tmp_path / "x.npz", x=x)
+    model = parse(TEXT, w=random(16, 4, seed=1))
+    data = open_calibration(str(tmp_path / "x.npz"), model)
+    counted = histograms(model, ["x"], data)
+    node = str(next(iter(model.graph)).name)
+    tried: list[float] = []
+
+    def quantize(ranges: Mapping[str, Range]) -> ir.Model:
+        tried.append(ranges["x"].high)
+        return quantize_x86(model, [node], {"x": (ranges["x"].low, ranges["x"].high)})
+
+    name, found = best_ranges(model, counted, data, quantize)
+    probe = Probe(model, data, 32, 1)
+    assert len(tried) == len(CALIBRATORS) + 1
+    errors = {high: probe.error(quantize({"x": Range(found["x"].low, high, "")})) for high in tried[: len(CALIBRATORS)]}
+    assert name in (*CALIBRATORS, PER_TENSOR)
+    assert errors[found["x"].high] <= min(errors.values()) * 1.001
