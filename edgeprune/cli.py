@@ -13,7 +13,7 @@ from edgeprune import cli_support as support
 from edgeprune.cli_devices import predict, profile, targets
 from edgeprune.cli_models import bench, inspect
 from edgeprune.cli_options import FILE, POSITIVE, SOURCE
-from edgeprune.cli_recipe import effective, recipe, recipe_option
+from edgeprune.cli_recipe import BUDGETS, effective, recipe, recipe_option
 from edgeprune.cli_reports import gate, report
 from edgeprune.cli_setup import completion, doctor
 from edgeprune.cli_support import Shown
@@ -93,7 +93,7 @@ def compile_command(
     **asked: Any,
 ) -> None:
     """Compress MODEL for a target within a budget, and measure the result against the original."""
-    if sum(limit is not None for limit in (pareto, *(asked[b] for b in ("latency_ms", "speedup", "max_drop")))) > 1:
+    if sum(limit is not None for limit in (pareto, *(asked[b] for b in BUDGETS if b != "pareto"))) > 1:
         raise UsageError("--latency-ms, --speedup, --max-drop and --pareto are four ways to say the budget: give one")
     from edgeprune.targets import load_profile
 

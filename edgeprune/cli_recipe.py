@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -16,13 +17,22 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
+BUDGETS = ("latency_ms", "speedup", "max_drop", "pareto")
+"""Parameters of which a compile takes one."""
+
 _HOW_ONLY = frozenset({"help", "recipe", "force", "as_json", "quiet", "verbose"})
 """Options on how a run is shown or where it is put, which have no say in the result."""
 
 
 def recipe_option(command: Command) -> Command:
     """Add --recipe, whose flags count as defaults: those of the command line go before them."""
-    return click.option(
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **given: Any) -> Any:
+        dropped = dict.fromkeys(_overruled(click.get_current_context()))
+        return command(*args, **{**given, **dropped})
+
+    add = click.option(
         "--recipe",
         type=FILE,
         metavar="FILE",
@@ -30,7 +40,8 @@ def recipe_option(command: Command) -> Command:
         expose_value=False,
         callback=_take_defaults,
         help="Take flags from a TOML file, or from the report.json of an earlier run; flags given here go first.",
-    )(command)
+    )
+    return cast(Command, add(wrapped))
 
 
 def _take_defaults(context: click.Context, _: click.Parameter, file: Path | None) -> None:
@@ -45,12 +56,24 @@ def _take_defaults(context: click.Context, _: click.Parameter, file: Path | None
     }
 
 
+def _overruled(context: click.Context) -> list[str]:
+    """Budgets of the recipe that one of the command line replaces: there can be only one."""
+    from click.core import ParameterSource
+
+    sources = {name: context.get_parameter_source(name) for name in BUDGETS}
+    if ParameterSource.COMMANDLINE not in sources.values():
+        return []
+    return [name for name, source in sources.items() if source is ParameterSource.DEFAULT_MAP]
+
+
 def effective(context: click.Context) -> Recipe:
     """The recipe that a parsed command line comes to, defaults included, relative to the working folder."""
     from edgeprune.recipe import Recipe
 
     parameters = _parameters(context.command)
-    values = {name: _as_given(context.params.get(str(p.name))) for name, p in parameters.items() if name != "out"}
+    dropped = {"out", *_overruled(context)}
+    given = {name: context.params.get(str(p.name)) for name, p in parameters.items() if p.name not in dropped}
+    values = {name: _as_given(value) for name, value in given.items()}
     present = {name: value for name, value in values.items() if value is not None}
     return Recipe(present, Path.cwd(), _mover(parameters))
 

@@ -65,6 +65,20 @@ def test_flags_go_before_the_recipe(tmp_path: Path):
     assert (found["shape"], found["mean"]) == (["x=1x3"], "0.5,0.5,0.5")
 
 
+def test_a_budget_given_replaces_that_of_the_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    file = tmp_path / "r.toml"
+    file.write_text('model = "none.onnx"\ntarget = "cpu"\nspeedup = 2\ncalib = "random"\n')
+    found = parsed("--recipe", str(file), "--latency-ms", "3").values
+    assert found["latency-ms"] == 3.0
+    assert "speedup" not in found
+    with pytest.raises(SystemExit):
+        cli_support.run_and_exit(cli, ["compile", "--recipe", str(file), "--latency-ms", "3"])
+    assert "give one" not in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        cli_support.run_and_exit(cli, ["compile", "--recipe", str(file), "--latency-ms", "3", "--max-drop", "1"])
+    assert "give one" in capsys.readouterr().err
+
+
 def test_paths_are_relative_to_the_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "recipes").mkdir()
     lines = ['model = "../net.onnx"', 'target = "cpu"', 'calib = "d.py:f"', 'eval = "/e.npz"', 'out = "o"']
