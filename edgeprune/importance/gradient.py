@@ -51,7 +51,9 @@ def _rank(context: Context, measure: Callable[[Floats], Floats]) -> dict[str, Ra
     groups = [g for g in context.groups if context.consumers(g)]
     rankings = rank_without_consumers(context, [g for g in context.groups if not context.consumers(g)])
     totals = {group.id: np.zeros(group.size) for group in groups}
-    for gated, gradients in _gate_gradients(context, groups) if groups else ():
+    if not groups:
+        return rankings
+    for gated, gradients in _gate_gradients(context, groups):
         for group in groups:
             change = _change(context, gated, group, gradients)
             totals[group.id] += measure(change).sum(axis=0)
