@@ -58,6 +58,10 @@ class Typing:
     sparse: bool = False
 
 
+_SKIPS_INFERENCE = Version(8, 6)
+"""Before, as on JetPack 5, the option to build alone had another name."""
+
+
 def parse_version(banner: str) -> Version:
     """The version in trtexec's first line: ``[TensorRT v8601]``, ``v100300``, ``v110000``.
 
@@ -79,7 +83,8 @@ def build_arguments(version: Version, typing: Typing) -> list[str]:
         version: of TensorRT.
         typing: what the graph states.
     """
-    arguments = ["--onnx=model.onnx", "--saveEngine=model.engine", "--skipInference", "--profilingVerbosity=detailed"]
+    build_only = "--skipInference" if version >= _SKIPS_INFERENCE else "--buildOnly"
+    arguments = ["--onnx=model.onnx", "--saveEngine=model.engine", build_only, "--profilingVerbosity=detailed"]
     if typing.sparse:
         arguments.append("--sparsity=enable")
     if version.major == 10:
@@ -113,7 +118,11 @@ def single_command(version: Version, typing: Typing) -> list[str]:
     """One command to build ``model.onnx`` and time the engine, for a user to run on the device."""
     build = build_arguments(version, typing)
     bench = bench_arguments(version, duration_s=10)
-    return ["trtexec", *(a for a in build if a != "--skipInference"), *(a for a in bench if "loadEngine" not in a)]
+    return [
+        "trtexec",
+        *(a for a in build if a not in ("--skipInference", "--buildOnly")),
+        *(a for a in bench if "loadEngine" not in a),
+    ]
 
 
 def read_times(text: bytes | None) -> list[list[float]]:

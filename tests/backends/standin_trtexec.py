@@ -3,7 +3,7 @@
 It takes the options that the version it plays knows and refuses the others, and writes files in that version's form
 (from the documentation and trtexec's sources), so that everything around trtexec can be tested without a GPU.
 
-Usage: standin_trtexec.py VERSION OPTION ..., VERSION being 8601, 100300 or 110000
+Usage: standin_trtexec.py VERSION OPTION ..., VERSION being 8503, 8601, 100300 or 110000
 
 Its times are made up: always the same ones, or, with STANDIN_TIMES=weights in its environment, such that a product
 takes longer the more weights it has, and less in FP16, INT8 and 2:4 than in FP32.
@@ -24,6 +24,7 @@ COMMON = {"--onnx", "--saveEngine", "--loadEngine", "--skipInference", "--profil
 TIMING = {"--useCudaGraph", "--useSpinWait", "--noDataTransfers", "--separateProfileRun"}
 WEAK = {"--fp16", "--int8", "--precisionConstraints", "--layerPrecisions"}
 KNOWN = {
+    8503: (COMMON - {"--skipInference"}) | TIMING | WEAK | {"--buildOnly"},
     8601: COMMON | TIMING | WEAK,
     100300: COMMON | TIMING | WEAK | {"--stronglyTyped"},
     110000: COMMON | {"--stronglyTyped"},

@@ -18,7 +18,9 @@ def lowered(version: str):
     return lower_tensorrt(model, {str(n.name): "fp16" for n in model.graph}, {}, target_versions=[version])
 
 
-@pytest.mark.parametrize(("number", "version"), [(8601, "8.6.1"), (100300, "10.3.0"), (110000, "11.0.0")])
+@pytest.mark.parametrize(
+    ("number", "version"), [(8503, "8.5.3"), (8601, "8.6.1"), (100300, "10.3.0"), (110000, "11.0.0")]
+)
 def test_local(
     standin: Callable[[int], str], number: int, version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
