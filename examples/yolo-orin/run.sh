@@ -10,4 +10,4 @@ mkdir -p "$out"
 
 edgeprune export ultralytics/yolov8n "${weights[@]}" --shape "images=1x3x${SIZE}x${SIZE}" -o "$out/yolov8n.onnx" --force
 edgeprune compile "$out/yolov8n.onnx" --recipe "$here/recipe.toml" -o "$out/orin" --force "${more[@]}"
-edgeprune gate "$out/orin" --max-predicted-ms "${MAX_MS:-4}" --max-drop "${MAX_DROP:-100}"
+edgeprune gate "$out/orin" --max-predicted-ms "${MAX_MS:-2}" --max-drop "${MAX_DROP:-100}"
