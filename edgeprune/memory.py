@@ -50,8 +50,8 @@ def peak_activation_bytes(model: ir.Model) -> int | None:
         peak = max(peak, sum(live.values()))
         for key in {id(owners[id(v)]) for v in node.inputs if v is not None and id(v) in computed}:
             readers[key] -= 1
-        for value in (*node.inputs, *node.outputs):
-            key = id(owners.get(id(value), value))
+        for either in (*node.inputs, *node.outputs):
+            key = id(owners.get(id(either), either))
             if key in live and readers[key] <= 0:
                 del live[key]
     return peak

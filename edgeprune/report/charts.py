@@ -15,6 +15,7 @@ MANY = 16
 
 COLOURS = ("var(--c1)", "var(--c2)", "var(--c3)", "var(--c4)")
 QUIET, FAINT = "var(--quiet)", "var(--faint)"
+PRECISIONS = {"int8": COLOURS[0], "fp16": COLOURS[2], "fp32": COLOURS[1]}
 
 
 def latency_charts(report: Report) -> tuple[Chart, ...]:
@@ -68,7 +69,18 @@ def _spans(
                 "y0": 0,
                 "y1": 1,
                 "line": {"color": COLOURS[1], "dash": "dash"},
-                "label": {"text": "asked", "textposition": "end", "font": {"color": COLOURS[1]}},
+            }
+        ]
+        layout["margin"]["t"] = 26
+        layout["annotations"] = [
+            {
+                "text": "asked",
+                "x": budget_ms,
+                "yref": "paper",
+                "y": 1,
+                "yanchor": "bottom",
+                "showarrow": False,
+                "font": {"color": COLOURS[1]},
             }
         ]
     return {"data": [data], "layout": layout}
@@ -144,11 +156,13 @@ def layer_chart(layers: Sequence[Layer]) -> tuple[Chart, ...]:
     if any(layer.dense_us is not None for layer in layers):
         before = [layer.dense_us for layer in layers]
         data.append(_bars("original, measured", range(len(layers)), before, layers, FAINT, width=0.9))
-    for k, precision in enumerate(dict.fromkeys(layer.precision for layer in layers)):
+    for precision in dict.fromkeys(layer.precision for layer in layers):
         mine = [layer for layer in layers if layer.precision == precision]
         times = [layer.measured_us if measured else layer.predicted_us for layer in mine]
         name = f"{precision}, {'measured' if measured else 'predicted'}"
-        data.append(_bars(name, [place[x.node] for x in mine], times, mine, COLOURS[k % 4], width=0.55))
+        data.append(
+            _bars(name, [place[x.node] for x in mine], times, mine, PRECISIONS.get(precision, QUIET), width=0.55)
+        )
     if measured:
         data.append(
             {

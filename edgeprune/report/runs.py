@@ -12,7 +12,7 @@ from edgeprune.pareto import PARETO_FILE, Curve
 from edgeprune.report import words
 from edgeprune.report.files import read_plan
 from edgeprune.report.model import Report
-from edgeprune.report.tradeoff import Reached, reached
+from edgeprune.report.tradeoff import ORIGINAL, Reached, reached
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def differences(runs: Sequence[Run]) -> list[str]:
         ("machines", {m.device: m.device for r in runs if (m := r.report.latency)}),
         ("runtimes", {m.runtime: m.runtime for r in runs if (m := r.report.latency)}),
         ("numbers of threads", {str(m.threads): str(m.threads) for r in runs if (m := r.report.latency)}),
-        ("measures of accuracy", {m: m for r in runs if (m := _measure(r.report))}),
+        ("measures of accuracy", {kind: kind for r in runs if (kind := _measure(r.report))}),
     ):
         if len(values) > 1:
             found.append(f"The runs are of different {what}: {', '.join(sorted(set(values.values())))}.")
@@ -152,7 +152,7 @@ def points(runs: Sequence[Run]) -> list[Reached]:
         for point in reached(run.report, run.name):
             if point.strong:
                 results.append(point)
-            elif point.name == "original":
+            elif point.name == ORIGINAL:
                 measured = run.report.latency
                 found.setdefault((run.report.model.sha256, measured.device if measured else run.report.target), point)
     return [*found.values(), *results]

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from edgeprune.report import words
 from edgeprune.report.charts import COLOURS, QUIET, base
 from edgeprune.report.model import Report
 from edgeprune.report.page import Chart
+
+ORIGINAL = "original"
 
 
 @dataclass(frozen=True)
@@ -38,23 +41,22 @@ def reached(report: Report, name: str = "result") -> list[Reached]:
     """The original, what was returned, and the unpruned variants, whose accuracy nobody scored."""
     judged = report.accuracy
     before, after = (None, None) if judged is None else (judged.before, judged.after)
-    endless = judged is not None and before is None  # the original agrees with itself without bound: off every chart
     if report.latency is not None:
         old, new = report.latency.baseline, report.latency.result
         # A variant that was returned is the result, which was scored.
         variants = ((name, m, None) for name, m in report.latency.variants.items() if m != new)
-        named = (("original", old, before), *variants)
+        named = ((ORIGINAL, old, before), *variants)
         return [
-            *(Reached(n, m.median_ms, m.ci_low_ms, m.ci_high_ms, score) for n, m, score in named[endless:]),
+            *(Reached(n, m.median_ms, m.ci_low_ms, m.ci_high_ms, score) for n, m, score in named),
             Reached(name, new.median_ms, new.ci_low_ms, new.ci_high_ms, after, strong=True),
         ]
     if report.predicted is not None:
         old_ms, new_ms, error = report.predicted.baseline_ms, report.predicted.result_ms, report.predicted.error or 0.0
         low, high = 1 - error, 1 + error
         return [
-            Reached("original", old_ms, low * old_ms, high * old_ms, before, measured=False),
+            Reached(ORIGINAL, old_ms, low * old_ms, high * old_ms, before, measured=False),
             Reached(name, new_ms, low * new_ms, high * new_ms, after, measured=False, strong=True),
-        ][endless:]
+        ]
     return []
 
 
@@ -141,25 +143,31 @@ def tradeoff_chart(points: Sequence[Reached], metric: str, unit: str) -> tuple[C
         for p in points
         if p.score is None
     ]
-    layout["annotations"] = [
+    layout["annotations"] = _notes([p for p in points if p.score is None])
+    said = "; ".join(f"{p.name} {p.latency_ms:.4g} ms, {p.score:.4g} {unit}".rstrip() for p in scored)
+    caption = f"Speed against {metric}: up and to the left is better. On the best line: {len(edge)} of "
+    caption += f"{words.plural(len(scored), 'point')}."
+    return (Chart("chart-tradeoff", caption, f"Points: {said}.", {"data": data, "layout": layout}),)
+
+
+def _notes(unscored: Sequence[Reached]) -> list[dict[str, Any]]:
+    """Names along the lines of latencies without a score, from the top and from the bottom in turns."""
+    ordered = sorted(unscored, key=lambda p: p.latency_ms)
+    return [
         {
-            "text": f"{p.name}, not scored",
+            # An original that agrees with itself without bound has no score either.
+            "text": p.name if p.name == ORIGINAL else f"{p.name}, not scored",
             "x": p.latency_ms,
             "yref": "paper",
-            "y": 0.98,
-            "yanchor": "top",
+            "y": 0.98 if place % 2 == 0 else 0.02,
+            "yanchor": "top" if place % 2 == 0 else "bottom",
             "xanchor": "right",
             "textangle": -90,
             "showarrow": False,
             "font": {"color": "var(--soft)"},
         }
-        for p in points
-        if p.score is None
+        for place, p in enumerate(ordered)
     ]
-    said = "; ".join(f"{p.name} {p.latency_ms:.4g} ms, {p.score:.4g} {unit}".rstrip() for p in scored)
-    caption = f"Speed against {metric}: up and to the left is better. On the best line: {len(edge)} of "
-    caption += f"{words.plural(len(scored), 'point')}."
-    return (Chart("chart-tradeoff", caption, f"Points: {said}.", {"data": data, "layout": layout}),)
 
 
 def _sides(points: Sequence[Reached]) -> list[str]:

@@ -32,11 +32,10 @@ def test_variants_were_timed_but_not_scored() -> None:
     assert [a["text"] for a in chart.figure["layout"]["annotations"]] == ["int8, not scored"]
 
 
-def test_an_original_that_agrees_with_itself_without_bound_is_on_no_chart() -> None:
+def test_an_original_that_agrees_with_itself_without_bound_is_a_line() -> None:
     stand_in = Accuracy("fidelity", "signal to noise", "dB", None, 31.5, 0.2)
-    assert [p.name for p in reached(report(accuracy=stand_in))] == ["result"]
-    guessed = report(accuracy=stand_in, latency=None, predicted=Prediction(6.0, 2.0, "analytic", 0.2))
-    assert [p.name for p in reached(guessed)] == ["result"]
+    (chart,) = tradeoff_chart(reached(report(accuracy=stand_in)), "signal to noise", "dB")
+    assert [a["text"] for a in chart.figure["layout"]["annotations"]] == ["original"]
 
 
 def test_predictions_stay_predictions() -> None:
