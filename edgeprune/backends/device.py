@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -46,6 +47,7 @@ def open_device(
 
     Raises:
         UsageError: The text names no device. Whether it can be reached shows when it is used.
+        BackendError: This machine has TensorRT's Python module, but no GPU for it.
     """
     host: Host = LocalHost() if spec == LOCAL else SshHost(spec, config=ssh_config)
     if runtime == "onnxruntime":
@@ -53,6 +55,10 @@ def open_device(
 
         # Here the interpreter that runs edgeprune has onnxruntime; a board's own Python may be another.
         return OnnxRuntimeDevice(host, threads=threads, python=sys.executable if spec == LOCAL else "python3")
-    from edgeprune.backends.trtexec_device import Trtexec
+    from edgeprune.backends.trtexec_device import Trtexec, is_installed
 
+    if spec == LOCAL and not is_installed() and importlib.util.find_spec("tensorrt") is not None:
+        from edgeprune.backends.tensorrt_device import TensorRtDevice
+
+        return TensorRtDevice()
     return Trtexec(host)

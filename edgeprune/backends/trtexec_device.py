@@ -53,6 +53,12 @@ fi
 """
 
 
+def is_installed() -> bool:
+    """Whether this machine has ``trtexec`` in one of the usual places."""
+    with LocalHost().workspace() as space:
+        return space.run(["sh", "-c", _FIND]).code == 0
+
+
 class Trtexec:
     """TensorRT's ``trtexec`` on a host.
 
