@@ -85,6 +85,16 @@ def test_prune_writes_its_folder(net: Path, capsys: pytest.CaptureFixture[str]):
     onnx.checker.check_model(onnx.load(folder / "model.onnx"), full_check=True)
 
 
+def test_prune_prints_its_report_as_json_or_its_reasons(net: Path, capsys: pytest.CaptureFixture[str]):
+    code, out, err = run(capsys, *prune(net, "--json", "-q"))
+    assert (code, err) == (0, "")
+    assert json.loads(out) == json.loads((net.parent / "net.pruned" / "report.json").read_text())
+    code, out, _ = run(capsys, *prune(net, "--force", "-v"))
+    assert code == 0
+    assert "left whole: " in out
+    assert "(at " in out
+
+
 def test_an_output_folder_that_exists_needs_force(net: Path, capsys: pytest.CaptureFixture[str]):
     assert run(capsys, *prune(net, "-q"))[0] == 0
     code, sentence = refused(capsys, *prune(net))
