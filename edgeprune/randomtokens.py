@@ -65,6 +65,8 @@ def windows(b: Builder, x: str) -> str:
 def channel_table(b: Builder, x: str) -> str:
     """Channels laid out as heads by a table of positions."""
     n, t, c = b.shape[x]
+    if c < 2:
+        return linear(b, x)
     table = b.rng.permutation(c)[: 2 * (c // 2)].reshape(2, c // 2)
     y = b.op("Gather", x, b.constant(table), shape=(n, t, 2, c // 2), axis=2)
     return b.linear(b.reshape(b.op("Mul", y, b.weight(2, c // 2)), n, t, 2 * (c // 2)), c)

@@ -16,6 +16,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeprune import graph as graphs
+from edgeprune.errors import ModelError
 from edgeprune.groups import Cut
 from edgeprune.passes.prune_channels import prune_channels
 from edgeprune.solve import Analysis, analyse
@@ -147,13 +148,24 @@ def _double(model: ir.Model) -> onnx.ModelProto:
 
 
 def random_cut(analysis: Analysis, rng: np.random.Generator, only: str | None = None) -> Cut:
-    """Keep a random, non-empty choice of every group's units, or of one group's."""
+    """Keep a random, non-empty choice of every group's units, or of one group's; no axis is left empty."""
     cut: Cut = {}
     for group in analysis.groups:
         if group.size > 1 and only in (None, group.id):
             count = int(rng.integers(1, group.size))
             cut[group.id] = np.sort(rng.permutation(group.size)[:count])
+    while cut and _empties(analysis, cut):
+        cut.popitem()
     return cut
+
+
+def _empties(analysis: Analysis, cut: Cut) -> bool:
+    """Whether a cut leaves an axis empty, as two choices may of an axis with few of the positions of a product."""
+    try:
+        analysis.kept(cut)
+    except ModelError:
+        return True
+    return False
 
 
 def verify(model: ir.Model, *, seed: int = 0, tolerance: float = 1e-4) -> Analysis:

@@ -57,7 +57,7 @@ PADS = "int64[8] p = {0, 2, 0, 0, 0, 1, 0, 0}"
     Case(
         "gather in a matrix",
         "i = Gather<axis=1>(h, k) z = Reshape(i, s)",
-        (),
+        (1, 2, 3),  # a channel that is picked twice, two picked once, and three that are not
         out=4,
         constants="int64[2,2] k = {4, 1, 0, 0}, int64[4] s = {1, 4, 4, 4}",
     ),
