@@ -64,7 +64,7 @@ class Settings:
     """
 
     learning_rate: float = 2e-3
-    work_macs: float = 4e11
+    work_macs: float = 2e11
     most_epochs: int = 16
     least_samples: int = 64
     batch: int = 8
