@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from edgeprune.errors import BudgetError
 from edgeprune.search import Choice, Problem, Searcher
 
@@ -82,10 +84,17 @@ def meet_budget(
     if first is not None and timed.measured_us <= allowed_us:
         best = Met(first, timed.measured_us, problem)
         rounds = 0 if timed.measured_us >= (1 - CLOSE) * allowed_us else ROUNDS
+    # The slowest choice that fits and the fastest that does not: (predicted uncorrected, measured).
+    fit, miss, halved = (0.0, 0.0), (float("inf"), float("inf")), False
     for done in range(rounds):
         budget_us = (budget_of(baseline_us) or float("inf")) * tightened
+        limit_us = (1 - MARGIN) * budget_us / factor
+        bracketed = 0 < fit[0] < miss[0] < float("inf")
+        if bracketed and (halved or not fit[0] < limit_us < miss[0]):
+            # No one factor describes both sides: what is wanted is predicted to take something between them.
+            limit_us, halved = (fit[0] + miss[0]) / 2, True
         try:
-            choice = searcher.search((1 - MARGIN) * budget_us / factor)
+            choice = searcher.search(limit_us)
         except BudgetError as error:
             if best is not None:
                 break
@@ -97,7 +106,10 @@ def meet_budget(
             baseline_us, factor = timed.baseline_us, timed.measured_us / choice.latency_us
             best = Met(replace(choice, latency_us=timed.measured_us), timed.measured_us, problem)
             continue
-        predicted = replace(choice, latency_us=factor * choice.latency_us)
+        expected_us = factor * choice.latency_us
+        if bracketed and halved:
+            expected_us = float(np.interp(choice.latency_us, (fit[0], miss[0]), (fit[1], miss[1])))
+        predicted = replace(choice, latency_us=expected_us)
         known = (choice.widths.tobytes(), choice.formats) in seen
         timed = measure(choice)
         baseline_us, factor = timed.baseline_us, timed.measured_us / choice.latency_us
@@ -106,7 +118,13 @@ def meet_budget(
         fits = timed.measured_us <= budget_us
         if fits and (best is None or choice.loss < best.choice.loss):
             best = Met(predicted, timed.measured_us, problem)
-        if known or (fits and timed.measured_us >= (1 - CLOSE * (1 + done / 2)) * budget_us):
+        if fits:
+            fit = max(fit, (choice.latency_us, timed.measured_us))
+        else:
+            miss = min(miss, (choice.latency_us, timed.measured_us))
+        if known and bracketed and not halved:
+            halved = True
+        elif known or (fits and timed.measured_us >= (1 - CLOSE * (1 + done / 2)) * budget_us):
             break
     if best is None:
         raise BudgetError(_shortfall(budget_us, fastest_us, baseline_us))

@@ -105,3 +105,16 @@ def fine_chain() -> Problem:
         levels=levels,
         width_loss=tuple((1 - v / 32.0) ** 2 for v in levels),
     )
+
+
+def test_a_device_with_a_step_that_no_factor_describes_is_met_from_both_sides() -> None:
+    problem = fine_chain()
+    model = problem.latency
+    dense_us = model.total_us(model.sizes, ["fp32"] * len(model.geometries))
+
+    def measure_us(choice: Choice) -> Timing:
+        predicted_us = model.total_us(choice.widths, choice.formats)
+        return Timing(dense_us, predicted_us * (0.7 if predicted_us < 0.65 * dense_us else 1.2))
+
+    met = meet_budget(problem, lambda baseline_us: baseline_us / 1.6, measure_us)
+    assert 0.9 * (0.65 * 0.7 * dense_us) <= met.measured_us <= dense_us / 1.6
