@@ -27,6 +27,7 @@ from edgeprune.ranges import CALIBRATORS, Histogram, Range, expected_error, prop
 Floats = NDArray[Any]
 
 PER_TENSOR = "per tensor"
+LEVELS = 256
 TRIED_ITEMS = 32
 """Samples on which whole networks are compared."""
 ITEMS = 128
@@ -55,19 +56,13 @@ def best_ranges(
         symmetric: whether ranges are [-a, a].
         threads: of onnxruntime.
     """
-    candidates = {c: ranges_by(c, counted, symmetric=symmetric) for c in CALIBRATORS}
-    candidates[PER_TENSOR] = choose_ranges(model, counted, data, symmetric=symmetric, threads=threads)
+    proposals = {name: propose(h, symmetric=symmetric) for name, h in counted.items()}
+    candidates = {c: {name: Range(*bounds[c], c) for name, bounds in proposals.items()} for c in CALIBRATORS}
+    candidates[PER_TENSOR] = _least_noise(model, counted, proposals, data, LEVELS, threads)
     probe = Probe(model, data, TRIED_ITEMS, threads)
     errors = {name: probe.error(quantize(ranges)) for name, ranges in candidates.items()}
     best = min(errors, key=errors.__getitem__)
     return best, candidates[best]
-
-
-def ranges_by(calibrator: str, counted: Mapping[str, Histogram], *, symmetric: bool = False) -> dict[str, Range]:
-    """The ranges of one calibrator for all values."""
-    return {
-        name: Range(*propose(h, symmetric=symmetric)[calibrator], calibrator=calibrator) for name, h in counted.items()
-    }
 
 
 def choose_ranges(
@@ -75,7 +70,7 @@ def choose_ranges(
     counted: Mapping[str, Histogram],
     data: Calibration,
     *,
-    levels: int = 256,
+    levels: int = LEVELS,
     symmetric: bool = False,
     threads: int = 1,
 ) -> dict[str, Range]:
@@ -90,6 +85,18 @@ def choose_ranges(
         threads: of onnxruntime.
     """
     proposals = {name: propose(h, levels, symmetric) for name, h in counted.items()}
+    return _least_noise(model, counted, proposals, data, levels, threads)
+
+
+def _least_noise(
+    model: ir.Model,
+    counted: Mapping[str, Histogram],
+    proposals: Mapping[str, Mapping[str, tuple[float, float]]],
+    data: Calibration,
+    levels: int,
+    threads: int,
+) -> dict[str, Range]:
+    """Of every value's proposals the one of least error behind its readers' weights, or of its own."""
     errors = {
         name: {c: expected_error(counted[name], *bounds, levels) for c, bounds in ranges.items()}
         for name, ranges in proposals.items()
