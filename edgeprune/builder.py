@@ -19,7 +19,7 @@ from edgeprune.passes.lower_x86 import lower_x86
 from edgeprune.passes.prune_channels import prune_channels
 from edgeprune.passes.qdq import asymmetric_scale
 from edgeprune.passes.quantize import quantize_x86, values_to_quantize
-from edgeprune.passes.reconstruct import Settings, held_out_probe, reconstruct
+from edgeprune.passes.reconstruct import Settings, learn
 from edgeprune.passes.round_weights import fake_quantizer, round_weights
 from edgeprune.progress import Progress
 from edgeprune.rangechoice import best_ranges
@@ -96,12 +96,12 @@ class Builder:
         before, built = self.float_model(widths), self.build(widths, formats)
         settings = Settings(threads=available_cores())
         kept = self.network.analysis.kept(cut)
-        learned = reconstruct(self.dense, before, self.data, kept=kept, settings=settings, progress=progress)
-        self._float_models[key] = learned
+        learned = learn(self.dense, before, self.data, kept=kept, settings=settings, progress=progress)
+        if learned is None:
+            return False
+        self._float_models[key] = learned.model
         self._built.pop((key, tuple(formats)), None)
-        _, held_out = self.data.split(settings.holdout_fraction, settings.seed)
-        probe = held_out_probe(self.dense, held_out, settings)
-        if probe.error(self.build(widths, formats)) < probe.error(built):
+        if learned.judge.error(self.build(widths, formats)) < learned.judge.error(built):
             return True
         self._float_models[key], self._built[key, tuple(formats)] = before, built
         return False

@@ -77,6 +77,14 @@ class Settings:
     threads: int = 1
 
 
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """A model with learned weights, and the dense network's outputs on held-out samples, which it is closer to."""
+
+    model: ir.Model
+    judge: Probe
+
+
 def reconstruct(
     dense: ir.Model,
     compressed: ir.Model,
@@ -99,8 +107,21 @@ def reconstruct(
     Raises:
         CalibrationError: fewer than two samples, data that can't be read, or a full disk.
     """
+    learned = learn(dense, compressed, calibration, kept=kept, settings=settings, progress=progress)
+    return graph.clone(compressed) if learned is None else learned.model
+
+
+def learn(
+    dense: ir.Model,
+    compressed: ir.Model,
+    calibration: Calibration,
+    *,
+    kept: Kept | None = None,
+    settings: Settings | None = None,
+    progress: Progress | None = None,
+) -> Learned | None:
+    """The same as `reconstruct`, but None where learning does not help, and what judged that it does."""
     settings, progress = settings or Settings(), progress or Progress()
-    model = graph.clone(compressed)
     fit, held_out = calibration.split(settings.holdout_fraction, settings.seed)
     shapes = {name: array.shape for name, array in next(iter(fit.batches(1))).items()}
     single = graph.infer_shapes(graph.clone(compressed), shapes)
@@ -109,17 +130,18 @@ def reconstruct(
     # Forward and twice that for the gradients, and the teacher.
     seen = int(min(settings.work_macs / max(1, 4 * macs), settings.most_epochs * fit.items))
     if seen < min(settings.least_samples, settings.most_epochs * fit.items):
-        return model
+        return None
     shapes = {name: (size, *shape[1:]) if fit.batchable else shape for name, shape in shapes.items()}
     fixed = graph.infer_shapes(graph.clone(compressed), shapes)
     names = trainable(fixed)
     lesson = find_lesson(dense, fixed, kept or {}, fit.subset(settings.statistics_samples), settings.inner_share)
     if not lesson.taps or not names:
-        return model
+        return None
+    model = graph.clone(compressed)
     try:
         student = Student(fixed, names, lesson.taps, settings.threads)
         if not student.trained:
-            return model
+            return None
         with progress.step("learning from the original") as step, Spool() as spool:
             inputs = _Inputs(spool, fit, {name: shape[1:] for name, shape in shapes.items()})
             teacher = Taps(dense, lesson.names, settings.threads)
@@ -129,14 +151,14 @@ def reconstruct(
     except (BackendError, ModelError) as error:
         # Learning is an extra: gradients that onnxruntime does not take or can't compute are no reason to fail.
         progress.note(f"weights are not learned: {error}")
-        return graph.clone(compressed)
+        return None
     for name, array in optimizer.weights.items():
         model.graph.initializers[name].const_value = ir.Tensor(array, name=name)
-    judge = held_out_probe(dense, held_out, settings)
-    return model if judge.error(model) < judge.error(compressed) else graph.clone(compressed)
+    judge = _held_out_probe(dense, held_out, settings)
+    return Learned(model, judge) if judge.error(model) < judge.error(compressed) else None
 
 
-def held_out_probe(dense: ir.Model, held_out: Calibration, settings: Settings) -> Probe:
+def _held_out_probe(dense: ir.Model, held_out: Calibration, settings: Settings) -> Probe:
     """What judges a step: as many held-out samples as the settings say, fewer where their outputs are large."""
     shapes = {name: array.shape for name, array in next(iter(held_out.batches(1))).items()}
     fixed = graph.infer_shapes(graph.clone(dense), shapes)
