@@ -1,10 +1,12 @@
 """Was the machine itself while it was measured? Throttled clocks and busy neighbours, read off the measurements.
 
-The original model is the same work today as ever, so what its blocks do over time is what the machine does. Three
+The original model is the same work today as ever, so what its blocks do over time is what the machine does. Four
 things make a latency no ground for a verdict:
 
 * the blocks drift: they grow or shrink steadily while measured, by more than chance (Mann and Whitney 1947) and enough
   to matter, as they do while a processor heats up and its clock goes down;
+* the machine had several speeds: original and result, measured in turns, become faster and slower together (their
+  blocks are correlated), and in some round both were well below their medians, as when a hot processor recovers;
 * others had the machine for much of the time;
 * the original is far slower than when the baseline was measured, on the same device and runtime.
 """
@@ -13,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from statistics import NormalDist, median
+from statistics import NormalDist, correlation, median
 
 from edgeprune.bench import Measurement
 from edgeprune.report.model import Latency
@@ -39,6 +41,8 @@ def disturbance(latency: Latency) -> str | None:
             return f"the {name} became {abs(drift):.0%} {how} while it was measured, as under a changing clock"
         if (busy := _busy(measured)) is not None:
             return f"{busy} while the {name} was measured"
+    if (faster := _faster_together(latency.baseline.blocks_ms, latency.result.blocks_ms)) > MATTERS:
+        return f"the machine was at times {faster:.0%} faster, for original and result alike, as under a changing clock"
     return None
 
 
@@ -68,6 +72,27 @@ def _drift(blocks_ms: Sequence[float]) -> float:
         return 0.0
     first, last = blocks_ms[:third], blocks_ms[-third:]
     return median(last) / median(first) - 1 if _chance(first, last) < CHANCE else 0.0
+
+
+def _faster_together(a_ms: Sequence[float], b_ms: Sequence[float]) -> float:
+    """How much faster than usual both of two series were in the round that was best for both; 0 if that may be chance.
+
+    Noise of their own makes them that at different times, a clock at the same.
+    """
+    if len(a_ms) != len(b_ms) or len(a_ms) < 6:
+        return 0.0
+    a, b = ([math.log(ms / median(series)) for ms in series] for series in (a_ms, b_ms))
+    if not _correlated(a, b):
+        return 0.0
+    return math.expm1(max(0.0, *(-max(x, y) for x, y in zip(a, b, strict=True))))
+
+
+def _correlated(a: Sequence[float], b: Sequence[float]) -> bool:
+    """Whether two series rise and fall together by more than chance (Fisher 1921: artanh of r is nearly normal)."""
+    if min(a) == max(a) or min(b) == max(b):
+        return False
+    r = min(correlation(a, b), 1 - 1e-12)
+    return math.atanh(r) * math.sqrt(len(a) - 3) > NormalDist().inv_cdf(1 - CHANCE)
 
 
 def _chance(a: Sequence[float], b: Sequence[float]) -> float:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+from collections.abc import Sequence
 
 import pytest
 
@@ -33,7 +34,38 @@ def test_noise_is_seldom_taken_for_a_drift():
 
 
 def test_few_blocks_tell_nothing():
-    assert disturbance(latency(shaped(0.5, blocks=6), shaped(0.5, blocks=6))) is None
+    assert disturbance(latency(shaped(0.5, blocks=6), shaped(0.0, blocks=6))) is None
+
+
+def clocked(base_ms: float, slow: Sequence[bool], *, seed: int, factor: float = 1.4) -> Measurement:
+    """Rounds on a machine that is slower in some of them."""
+    draw = random.Random(seed)
+    series = tuple(base_ms * (factor if s else 1.0) * (1 + draw.gauss(0, 0.01)) for s in slow)
+    return dataclasses.replace(measurement(base_ms), blocks_ms=series)
+
+
+@pytest.mark.parametrize(
+    "slow",
+    [
+        pytest.param([i % 6 != 0 for i in range(24)], id="recovers again and again"),
+        pytest.param([i >= 3 for i in range(24)], id="throttled soon after the start"),
+        pytest.param([i != 11 for i in range(24)], id="at full speed only once"),
+    ],
+)
+def test_a_clock_that_goes_up_and_down_is_seen(slow: list[bool]):
+    found = disturbance(latency(clocked(6.0, slow, seed=1), clocked(2.0, slow, seed=2)))
+    assert found is not None
+    assert "for original and result alike, as under a changing clock" in found
+
+
+def test_slow_rounds_that_change_no_median_are_no_excuse():
+    slow = [i % 6 == 0 for i in range(24)]
+    assert disturbance(latency(clocked(6.0, slow, seed=1), clocked(2.0, slow, seed=2))) is None
+
+
+def test_a_result_that_is_fast_alone_is_no_clock():
+    slow = [i != 11 for i in range(24)]
+    assert disturbance(latency(shaped(0.0), clocked(2.0, slow, seed=2))) is None
 
 
 def test_busy_neighbours_are_named():
