@@ -17,13 +17,13 @@ from edgeprune.cli_support import Shown
 @click.option("-o", "--out", type=FILE, metavar="FILE", help="The ONNX file [default: named after the model].")
 @options.shape_option
 @click.option("--dynamic", metavar="NAME:AXIS", multiple=True, help="Leave an axis open, such as images:0; repeatable.")
-@click.option("--opset", type=click.IntRange(min=13), metavar="N", help="Opset [default: 17].")
+@click.option("--opset", type=click.IntRange(min=13), metavar="N", help="Opset [default: 18].")
 @click.option(
     "--exporter",
     type=click.Choice(["auto", "dynamo", "torchscript"]),
     default="auto",
     show_default=True,
-    help="PyTorch's; auto tries both and takes the first that is right.",
+    help="PyTorch's; auto tries both and takes the one of fewer nodes among those that are right.",
 )
 @click.option("--weights", type=SOURCE, metavar="FILE", help="A state dict to load before; for a name, random without.")
 @click.option("--pretrained", is_flag=True, help="For a name: fetch the published weights.")

@@ -16,6 +16,7 @@ import pytest
 from edgeprune import cli_support
 from edgeprune.cli import cli
 from edgeprune.errors import BackendError, BudgetError, EdgepruneError, ModelError, UsageError
+from edgeprune.export import DEFAULT_OPSET
 from tests.reports import report
 
 NET = """
@@ -54,6 +55,11 @@ def test_every_command_and_option_has_help(name: str | None, capsys: pytest.Capt
     assert command.help
     options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
     assert [option.name for option in options if not option.help] == []
+
+
+def test_the_default_opset_that_help_names_is_the_one_taken():
+    (option,) = (p for p in cli.commands["export"].params if isinstance(p, click.Option) and p.name == "opset")
+    assert f"[default: {DEFAULT_OPSET}]" in str(option.help)
 
 
 def test_version(capsys: pytest.CaptureFixture[str]):
