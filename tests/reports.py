@@ -8,6 +8,7 @@ import random
 
 from edgeprune.bench import Measurement, ratio
 from edgeprune.intervals import median_interval
+from edgeprune.pareto import Curve, Point
 from edgeprune.report.model import (
     Accuracy,
     Latency,
@@ -64,3 +65,17 @@ def report(**changes: object) -> Report:
         warnings=("the machine was busy",),
     )
     return dataclasses.replace(whole, **changes)  # type: ignore[arg-type]
+
+
+def curve(*points: Point) -> Curve:
+    """The compiles of one model to several speed-ups."""
+    return Curve(
+        target="cpu",
+        model=report().model,
+        device="Processor",
+        runtime="onnxruntime",
+        threads=1,
+        seed=0,
+        calibration=None,
+        points=points,
+    )

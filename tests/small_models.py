@@ -87,3 +87,29 @@ def branching() -> ir.Model:
         w2=normal(4, 4, seed=1),
         w3=normal(4, 4, seed=2),
     )
+
+
+def images(count: int = 128, seed: int = 0) -> np.ndarray:
+    """Noise for ``classifier``."""
+    return np.random.default_rng(seed).standard_normal((count, 3, 8, 8)).astype(np.float32)
+
+
+def classifier(head: str = "float[n,5] y", batch: str = "n") -> ir.Model:
+    """Two convolutions, pooling and a linear layer: small enough to learn in a second."""
+    return build(
+        f"""g (float[{batch},3,8,8] x) => ({head}) {{
+            a = Conv<pads=[1,1,1,1]>(x, w1, b1)
+            b = Relu(a)
+            c = Conv<pads=[1,1,1,1]>(b, w2, b2)
+            d = Relu(c)
+            e = GlobalAveragePool(d)
+            f = Flatten(e)
+            y = Gemm<transB=1>(f, w3, b3)
+        }}""",
+        w1=normal(16, 3, 3, 3),
+        b1=normal(16),
+        w2=normal(16, 16, 3, 3),
+        b2=normal(16),
+        w3=normal(5, 16),
+        b3=normal(5),
+    )

@@ -12,45 +12,14 @@ from edgeprune.backends.onnxruntime import OnnxRuntime
 from edgeprune.cli import cli
 from edgeprune.plan import Plan
 from edgeprune.report.model import Report
-
-NETWORK = """
-<ir_version: 8, opset_import: ["" : 17]>
-net (float[n, 3, 48, 48] x) => (float[n, 10] y) {
-  c1 = Conv<pads=[1, 1, 1, 1], strides=[2, 2]>(x, w1, b1)
-  a1 = Relu(c1)
-  c2 = Conv<pads=[1, 1, 1, 1]>(a1, w2, b2)
-  a2 = Relu(c2)
-  c3 = Conv<pads=[1, 1, 1, 1]>(a2, w3, b3)
-  s3 = Add(c3, a1)
-  a3 = Relu(s3)
-  p = GlobalAveragePool(a3)
-  f = Flatten(p)
-  y = Gemm<transB=1>(f, w4, b4)
-}
-"""
-WEIGHTS = {
-    "w1": (48, 3, 3, 3),
-    "b1": (48,),
-    "w2": (96, 48, 3, 3),
-    "b2": (96,),
-    "w3": (48, 96, 3, 3),
-    "b3": (48,),
-    "w4": (10, 48),
-    "b4": (10,),
-}
+from tests import residual
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("compile")
     rng = np.random.default_rng(0)
-    model = onnx.parser.parse_model(NETWORK.strip())
-    for name, shape in WEIGHTS.items():
-        fan_in = max(int(np.prod(shape[1:])), 1)
-        array = (rng.standard_normal(shape) * np.sqrt(2 / fan_in)).astype(np.float32)
-        model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
-    onnx.checker.check_model(model, full_check=True)
-    onnx.save(model, folder / "net.onnx")
+    residual.save(folder / "net.onnx", rng)
     images = rng.standard_normal((48, 3, 48, 48)).astype(np.float32)
     np.savez(folder / "calib.npz", x=images)
     scores = OnnxRuntime().load(folder / "net.onnx").run({"x": images})[0]

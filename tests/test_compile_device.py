@@ -18,20 +18,15 @@ from edgeprune.errors import BudgetError, TargetError, UsageError
 from edgeprune.plan import Plan
 from edgeprune.report.model import Report
 from edgeprune.targets import load_profile
+from tests import residual
 from tests.backends.standin_trtexec import KNOWN
-from tests.test_compile import NETWORK, WEIGHTS
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("device")
     rng = np.random.default_rng(0)
-    model = onnx.parser.parse_model(NETWORK.strip().replace("48, 48]", "160, 160]"))
-    for name, shape in WEIGHTS.items():
-        fan_in = max(int(np.prod(shape[1:])), 1)
-        array = (rng.standard_normal(shape) * np.sqrt(2 / fan_in)).astype(np.float32)
-        model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
-    onnx.save(model, folder / "net.onnx")
+    residual.save(folder / "net.onnx", rng, pixels=160)
     np.savez(folder / "calib.npz", x=rng.standard_normal((8, 3, 160, 160)).astype(np.float32))
     return folder
 

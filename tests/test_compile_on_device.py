@@ -25,8 +25,8 @@ from edgeprune.errors import BudgetError, ProfileError, UsageError
 from edgeprune.plan import Plan
 from edgeprune.report.model import Report
 from edgeprune.twofour import is_two_of_four
+from tests import residual
 from tests.backends.loopback import MISSING, Loopback, loopback
-from tests.test_compile import NETWORK, WEIGHTS
 
 STANDIN = Path(__file__).parent / "backends" / "standin_trtexec.py"
 
@@ -48,13 +48,8 @@ def device() -> Iterator[Loopback]:
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("on-device")
     rng = np.random.default_rng(0)
-    model = onnx.parser.parse_model(NETWORK.strip())
-    wider = {48: 64, 96: 128}  # multiples of 32, as INT8 with 2:4 wants them
-    for name, shape in ((n, tuple(wider.get(d, d) for d in shape)) for n, shape in WEIGHTS.items()):
-        fan_in = max(int(np.prod(shape[1:])), 1)
-        array = (rng.standard_normal(shape) * np.sqrt(2 / fan_in)).astype(np.float32)
-        model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
-    onnx.save(model, folder / "net.onnx")
+    # Multiples of 32, as INT8 with 2:4 wants them.
+    residual.save(folder / "net.onnx", rng, widths={48: 64, 96: 128})
     np.savez(folder / "calib.npz", x=rng.standard_normal((8, 3, 48, 48)).astype(np.float32))
     return folder
 

@@ -16,10 +16,10 @@ import referencing
 
 from edgeprune.bench_models import BenchResult
 from edgeprune.cli import cli
-from edgeprune.pareto import Curve, Point, point_of
+from edgeprune.pareto import Point, point_of
 from tests.documents import hooks
 from tests.models import single
-from tests.reports import measurement, report
+from tests.reports import curve, measurement, report
 
 ROOT = Path(__file__).resolve().parents[1]
 SCHEMAS = {file.name: json.loads(file.read_text(encoding="utf-8")) for file in (ROOT / "docs").glob("*.schema.json")}
@@ -108,18 +108,8 @@ def test_a_measured_profile(model: Path, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_curve():
-    whole = report()
-    curve = Curve(
-        target="cpu",
-        model=whole.model,
-        device="Processor",
-        runtime="onnxruntime",
-        threads=1,
-        seed=0,
-        calibration=None,
-        points=(point_of(2.0, "2x", whole), Point(9.0, False, "no choice is so fast")),
-    )
-    check(json.loads(curve.to_json()), "pareto")
+    made = curve(point_of(2.0, "2x", report()), Point(9.0, False, "no choice is so fast"))
+    check(json.loads(made.to_json()), "pareto")
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "hwprofiles").glob("*.json")), ids=lambda file: file.stem)

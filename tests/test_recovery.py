@@ -9,32 +9,12 @@ from edgeprune.cpumodel import network
 from edgeprune.importance import rank
 from edgeprune.outputerror import Probe
 from edgeprune.solve import analyse
-from tests.small_models import build, calibration, normal
-
-
-def images(count: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal((count, 3, 8, 8)).astype(np.float32)
+from tests.small_models import calibration, classifier, images
 
 
 @pytest.fixture(scope="module")
 def builder() -> Builder:
-    dense = build(
-        """g (float[n,3,8,8] x) => (float[n,5] y) {
-            a = Conv<pads=[1,1,1,1]>(x, w1, b1)
-            b = Relu(a)
-            c = Conv<pads=[1,1,1,1]>(b, w2, b2)
-            d = Relu(c)
-            e = GlobalAveragePool(d)
-            f = Flatten(e)
-            y = Gemm<transB=1>(f, w3, b3)
-        }""",
-        w1=normal(16, 3, 3, 3),
-        b1=normal(16),
-        w2=normal(16, 16, 3, 3),
-        b2=normal(16),
-        w3=normal(5, 16),
-        b3=normal(5),
-    )
+    dense = classifier()
     analysis = analyse(dense)
     fixed = graph.infer_shapes(graph.clone(dense), {"x": (1, 3, 8, 8)})
     data = calibration(x=images(256))

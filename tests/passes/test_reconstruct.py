@@ -13,33 +13,9 @@ from edgeprune.passes.compensate import compensate
 from edgeprune.passes.prune_channels import prune_channels
 from edgeprune.passes.reconstruct import Settings, reconstruct
 from edgeprune.solve import analyse
-from tests.small_models import build, calibration, normal
+from tests.small_models import build, calibration, classifier, images, normal
 
 QUICK = Settings(most_epochs=12, learning_rate=5e-3, inner_share=0.1)
-
-
-def images(count: int = 128, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal((count, 3, 8, 8)).astype(np.float32)
-
-
-def network(head: str = "float[n,5] y", batch: str = "n") -> ir.Model:
-    return build(
-        f"""g (float[{batch},3,8,8] x) => ({head}) {{
-            a = Conv<pads=[1,1,1,1]>(x, w1, b1)
-            b = Relu(a)
-            c = Conv<pads=[1,1,1,1]>(b, w2, b2)
-            d = Relu(c)
-            e = GlobalAveragePool(d)
-            f = Flatten(e)
-            y = Gemm<transB=1>(f, w3, b3)
-        }}""",
-        w1=normal(16, 3, 3, 3),
-        b1=normal(16),
-        w2=normal(16, 16, 3, 3),
-        b2=normal(16),
-        w3=normal(5, 16),
-        b3=normal(5),
-    )
 
 
 def cut_in_half(dense: ir.Model) -> tuple:
@@ -49,7 +25,7 @@ def cut_in_half(dense: ir.Model) -> tuple:
 
 
 def test_it_recovers_more_than_compensation_alone() -> None:
-    dense = network()
+    dense = classifier()
     analysis, cut, pruned = cut_in_half(dense)
     data = calibration(x=images(512))
     compensated = compensate(dense, pruned, analysis, cut, data)
@@ -59,7 +35,7 @@ def test_it_recovers_more_than_compensation_alone() -> None:
 
 
 def test_only_values_of_weights_change() -> None:
-    dense = network()
+    dense = classifier()
     analysis, cut, pruned = cut_in_half(dense)
     before = graph.to_bytes(pruned)
     result = reconstruct(dense, pruned, calibration(x=images()), kept=analysis.kept(cut), settings=QUICK)
@@ -70,7 +46,7 @@ def test_only_values_of_weights_change() -> None:
 
 
 def test_a_step_that_does_not_help_is_undone() -> None:
-    dense = network()
+    dense = classifier()
     analysis, cut, pruned = cut_in_half(dense)
     wild = Settings(learning_rate=1e3, most_epochs=1)
     result = reconstruct(dense, pruned, calibration(x=images()), kept=analysis.kept(cut), settings=wild)
@@ -78,7 +54,7 @@ def test_a_step_that_does_not_help_is_undone() -> None:
 
 
 def test_the_same_seed_gives_the_same_weights() -> None:
-    dense = network()
+    dense = classifier()
     analysis, cut, pruned = cut_in_half(dense)
     data = calibration(x=images(32))
     short = Settings(most_epochs=2)
@@ -87,7 +63,7 @@ def test_the_same_seed_gives_the_same_weights() -> None:
 
 
 def test_a_batch_that_is_fixed_to_one() -> None:
-    dense = network("float[1,5] y", batch="1")
+    dense = classifier("float[1,5] y", batch="1")
     analysis, cut, pruned = cut_in_half(dense)
     data = replace(calibration(x=images(128)), batchable=False, batch_size=1)
     result = reconstruct(dense, pruned, data, kept=analysis.kept(cut), settings=QUICK)
@@ -97,7 +73,7 @@ def test_a_batch_that_is_fixed_to_one() -> None:
 
 
 def test_a_network_too_large_for_the_work_is_left_as_it_is() -> None:
-    dense = network()
+    dense = classifier()
     analysis, cut, pruned = cut_in_half(dense)
     little = replace(QUICK, work_macs=1e4)
     result = reconstruct(dense, pruned, calibration(x=images()), kept=analysis.kept(cut), settings=little)
@@ -105,7 +81,7 @@ def test_a_network_too_large_for_the_work_is_left_as_it_is() -> None:
 
 
 def test_small_batches_add_up_to_a_large_one() -> None:
-    dense = network()
+    dense = classifier()
     analysis, cut, pruned = cut_in_half(dense)
     data, kept = calibration(x=images(64)), analysis.kept(cut)
     unseen = Probe(dense, calibration(x=images(64, seed=9)), 64, 1)
@@ -118,7 +94,7 @@ def test_small_batches_add_up_to_a_large_one() -> None:
 
 
 def test_what_is_learned_and_compared() -> None:
-    dense = network()
+    dense = classifier()
     analysis, cut, pruned = cut_in_half(dense)
     assert trainable(pruned) == ["w1", "b1", "w2", "b2", "w3", "b3"]
     fixed = graph.infer_shapes(graph.clone(pruned), {"x": (8, 3, 8, 8)})
@@ -128,7 +104,7 @@ def test_what_is_learned_and_compared() -> None:
 
 
 def test_a_value_whose_shape_is_not_explained_is_passed_over() -> None:
-    dense = network()
+    dense = classifier()
     _, _, pruned = cut_in_half(dense)
     fixed = graph.infer_shapes(graph.clone(pruned), {"x": (8, 3, 8, 8)})
     lesson = find_lesson(dense, fixed, {}, calibration(x=images(8)), 0.5)

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from edgeprune.errors import UsageError
-from edgeprune.pareto import Curve, Point, point_of
+from edgeprune.pareto import Point, point_of
 from edgeprune.report.compare import lead, to_html, to_markdown
 from edgeprune.report.model import Accuracy, ModelFile, Prediction, Report
 from edgeprune.report.runs import Run, alike, differences, line, open_runs, points, siblings
 from tests.report.pages import Page, figures
-from tests.reports import latency, measurement, report
+from tests.reports import curve, latency, measurement, report
 
 
 def write(folder: Path, whole: Report, kept: int = 3) -> Path:
@@ -40,17 +40,8 @@ def test_runs_are_called_by_what_tells_them_apart(folders: list[Path], tmp_path:
 
 def test_a_curve_stands_for_its_points(folders: list[Path], tmp_path: Path):
     whole = report()
-    curve = Curve(
-        target="cpu",
-        model=whole.model,
-        device="Processor",
-        runtime="onnxruntime",
-        threads=1,
-        seed=0,
-        calibration=None,
-        points=(point_of(2.0, "a/slow", whole), Point(9.0, False, "no choice is so fast")),
-    )
-    (tmp_path / "pareto.json").write_text(curve.to_json(), encoding="utf-8")
+    drawn = curve(point_of(2.0, "a/slow", whole), Point(9.0, False, "no choice is so fast"))
+    (tmp_path / "pareto.json").write_text(drawn.to_json(), encoding="utf-8")
     runs, missed = open_runs([tmp_path])
     assert [run.name for run in runs] == ["slow"]
     assert [(m.name, m.reason) for m in missed] == [("9x", "no choice is so fast")]
@@ -62,17 +53,8 @@ def test_a_point_knows_the_others_of_its_curve(folders: list[Path], tmp_path: Pa
     whole = report()
     home = write(tmp_path / "curve" / "2x", whole)
     assert siblings(home) == []
-    curve = Curve(
-        target="cpu",
-        model=whole.model,
-        device="Processor",
-        runtime="onnxruntime",
-        threads=1,
-        seed=0,
-        calibration=None,
-        points=(point_of(2.0, "2x", whole), point_of(3.0, "3x", whole), Point(9.0, False, "no choice is so fast")),
-    )
-    (tmp_path / "curve" / "pareto.json").write_text(curve.to_json(), encoding="utf-8")
+    drawn = curve(point_of(2.0, "2x", whole), point_of(3.0, "3x", whole), Point(9.0, False, "no choice is so fast"))
+    (tmp_path / "curve" / "pareto.json").write_text(drawn.to_json(), encoding="utf-8")
     assert [(p.name, p.score, p.strong) for p in siblings(home)] == [("3x", 92.6, False)]
     assert siblings(write(tmp_path / "curve" / "elsewhere", whole)) == []
 
