@@ -14,7 +14,7 @@ import numpy as np
 from edgeprune.errors import BudgetError
 from edgeprune.knapsack import solve_knapsack
 from edgeprune.problem import Choice, Problem
-from edgeprune.searchstate import ROUNDS, Move, Point, State, moves
+from edgeprune.searchstate import ROUNDS, Moves, Point, State, moves
 
 __all__ = ["Choice", "Problem", "Searcher", "fastest", "fastest_unpruned", "search"]
 
@@ -124,10 +124,12 @@ def _linearised_step(state: State, p: Point, budget_us: float) -> Point | None:
 def _shrink_to_fit(state: State, p: Point, budget_us: float) -> Point | None:
     """Give up what saves most time for its loss until the exact time fits."""
     while state.time(p) > budget_us:
-        faster = [m for m in moves(state, p) if m.time_us < -1e-9]
-        if not faster:
+        found = moves(state, p)
+        faster = np.flatnonzero(found.time_us < -1e-9)
+        if not faster.size:
             return None
-        p = min(faster, key=lambda m: max(m.loss, 0.0) / -m.time_us).on(p)
+        price = np.maximum(found.loss[faster], 0.0) / -found.time_us[faster]
+        p = found.on(p, faster[price.argmin()])
     return p
 
 
@@ -136,9 +138,9 @@ def _exchange(state: State, p: Point, budget_us: float) -> Point:
     for _ in range(EXCHANGES):
         room_us = budget_us - state.time(p)
         found = moves(state, p)
-        better = [m for m in found if m.time_us <= room_us and m.loss < -_EPSILON]
-        if better:
-            p = min(better, key=lambda m: m.loss).on(p)
+        better = np.flatnonzero((found.time_us <= room_us) & (found.loss < -_EPSILON))
+        if better.size:
+            p = found.on(p, better[found.loss[better].argmin()])
             continue
         swapped = _best_pair(state, p, found, room_us)
         if swapped is None:
@@ -147,15 +149,14 @@ def _exchange(state: State, p: Point, budget_us: float) -> Point:
     return p
 
 
-def _best_pair(state: State, p: Point, found: list[Move], room_us: float) -> Point | None:
+def _best_pair(state: State, p: Point, found: Moves, room_us: float) -> Point | None:
     """The pair of moves that lowers the loss most within the room, by their single times and then by the exact one."""
-    gains = [m for m in found if m.loss < -_EPSILON]
-    pays = [m for m in found if m.time_us < 0]
-    if not gains or not pays:
+    gains, pays = np.flatnonzero(found.loss < -_EPSILON), np.flatnonzero(found.time_us < 0)
+    if not gains.size or not pays.size:
         return None
-    time_us = np.add.outer([m.time_us for m in gains], [m.time_us for m in pays])
-    loss = np.add.outer([m.loss for m in gains], [m.loss for m in pays])
-    same = np.equal.outer([m.slot for m in gains], [m.slot for m in pays])
+    time_us = np.add.outer(found.time_us[gains], found.time_us[pays])
+    loss = np.add.outer(found.loss[gains], found.loss[pays])
+    same = np.equal.outer(found.slot[gains], found.slot[pays])
     least = max(_EPSILON, 1e-4 * state.loss(p))
     loss[(time_us > room_us) | same | (loss > -least)] = np.inf
     before_us = state.time(p)
@@ -166,7 +167,7 @@ def _best_pair(state: State, p: Point, found: list[Move], room_us: float) -> Poi
         i, j = np.unravel_index(flat, loss.shape)
         if not np.isfinite(loss[i, j]):
             return None
-        candidate = pays[j].on(gains[i].on(p))
+        candidate = found.on(found.on(p, gains[i]), pays[j])
         if state.time(candidate) - before_us <= room_us:
             return candidate
     return None

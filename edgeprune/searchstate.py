@@ -178,36 +178,40 @@ class State:
         return Choice(self.widths(p), names, self.time(p), self.loss(p))
 
 
-@dataclass(frozen=True)
-class Move:
-    """One group to another level, or one block to another format; ``slot`` counts the groups first, then the blocks."""
+@dataclass(frozen=True, eq=False)
+class Moves:
+    """Every change of a single group or block of a point; all arrays of shape (moves,).
 
-    slot: int
-    to: int
-    time_us: float
-    loss: float
+    Attributes:
+        slot: the group, or the number of groups plus the block.
+        to: its new level or format.
+        time_us: what that does to the time.
+        loss: and to the loss.
+    """
 
-    def on(self, p: Point) -> Point:
-        """The point after the move."""
-        groups = len(p.levels)
-        if self.slot < groups:
-            return Point((*p.levels[: self.slot], self.to, *p.levels[self.slot + 1 :]), p.formats)
-        b = self.slot - groups
-        return Point(p.levels, (*p.formats[:b], self.to, *p.formats[b + 1 :]))
+    slot: NDArray[np.int64]
+    to: NDArray[np.int64]
+    time_us: NDArray[np.float64]
+    loss: NDArray[np.float64]
+
+    def on(self, p: Point, index: int) -> Point:
+        """The point after one of the moves."""
+        slot, to, groups = int(self.slot[index]), int(self.to[index]), len(p.levels)
+        if slot < groups:
+            return Point((*p.levels[:slot], to, *p.levels[slot + 1 :]), p.formats)
+        b = slot - groups
+        return Point(p.levels, (*p.formats[:b], to, *p.formats[b + 1 :]))
 
 
-def moves(state: State, p: Point) -> list[Move]:
+def moves(state: State, p: Point) -> Moves:
     """Every change of a single group or block, with what it does to time and loss."""
-    found = []
-    for g, losses in enumerate(state.problem.width_loss):
-        here = p.levels[g]
-        for i, dt in enumerate(state.level_times(p, g)):
-            if i != here:
-                found.append(Move(g, i, float(dt), float(losses[i] - losses[here])))
-    for b, losses in enumerate(state.format_loss):
-        here = p.formats[b]
-        if len(losses) > 1:
-            for i, dt in enumerate(state.format_times(p, b)):
-                if i != here:
-                    found.append(Move(len(p.levels) + b, i, float(dt), float(losses[i] - losses[here])))
-    return found
+    here = np.array([*p.levels, *p.formats], np.int64)
+    losses = [*state.problem.width_loss, *state.format_loss]
+    times = [np.zeros(0), *(state.level_times(p, g) for g in range(len(p.levels)))]
+    times += [state.format_times(p, b) for b in range(len(p.formats))]
+    counts = np.array([len(loss) for loss in losses], np.int64)
+    slot = np.repeat(np.arange(len(losses)), counts)
+    to = np.arange(len(slot)) - np.repeat(np.cumsum(counts) - counts, counts)
+    elsewhere = to != np.repeat(here, counts)
+    loss = np.concatenate([np.zeros(0), *(values - values[i] for values, i in zip(losses, here, strict=True))])
+    return Moves(slot[elsewhere], to[elsewhere], np.concatenate(times)[elsewhere], loss[elsewhere])

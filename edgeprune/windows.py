@@ -6,6 +6,7 @@ turned round, so both are one gather (Dumoulin & Visin 2016, section 4).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,30 +55,40 @@ class Window:
         Returns:
             shape (groups, len(chosen), taps * channels per group), kernel positions first, zeros outside the input.
         """
-        space = x.shape[2:]
+        space, channels = x.shape[2:], x.shape[1]
         output_space = self.output_space(space)
         batch, *where = np.unravel_index(chosen, (x.shape[0], *output_space))
-        before = self._before(space, output_space)
+        at, inside = self._read_positions(where, space, output_space)
         # Channels last costs a copy of x and makes every read contiguous: worth it unless few positions are read.
-        last = len(chosen) * self.taps * 2 > x[:, 0].size
-        source = np.ascontiguousarray(np.moveaxis(x, 1, -1)) if last else x
-        channels = x.shape[1]
-        found = np.zeros((len(chosen), self.taps, channels), x.dtype)
-        for tap, offset in enumerate(np.ndindex(*self.kernel)):
-            inside = np.ones(len(chosen), np.bool_)
-            at = []
-            for axis, place in enumerate(where):
-                spread = place * self.stride[axis] + offset[axis] * self.dilation[axis] - before[axis]
-                position, between = np.divmod(spread, self.insert[axis])
-                inside &= (between == 0) & (position >= 0) & (position < space[axis])
-                at.append(np.clip(position, 0, space[axis] - 1))
-            found_at = (batch, *at) if last else (batch, slice(None), *at)
-            values = source[found_at]
-            if not inside.all():
-                values[~inside] = 0
-            found[:, tap] = values
+        if at.size * 2 > x[:, 0].size:
+            source = np.ascontiguousarray(np.moveaxis(x, 1, -1)).reshape(-1, channels)
+            found = source.take(at + batch[:, None] * int(np.prod(space)), axis=0)
+        else:
+            found = x.reshape(*x.shape[:2], -1)[batch[:, None], :, at]
+        if not inside.all():
+            found[~inside] = 0
         split = found.reshape(len(chosen), self.taps, groups, channels // groups).transpose(2, 0, 1, 3)
         return np.asarray(split.reshape(groups, len(chosen), -1))
+
+    def _read_positions(
+        self, where: Sequence[NDArray[np.int64]], space: tuple[int, ...], output_space: tuple[int, ...]
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Flat input position that each kernel position reads, shape (positions, taps), and whether it is inside.
+
+        Where it is not, the nearest that is takes its place.
+        """
+        before = self._before(space, output_space)
+        offsets = np.indices(self.kernel).reshape(len(self.kernel), -1)
+        at = np.zeros((len(where[0]), 1), np.int64)
+        inside = np.ones((len(where[0]), 1), np.bool_)
+        for axis, place in enumerate(where):
+            position = (place * self.stride[axis] - before[axis])[:, None] + offsets[axis] * self.dilation[axis]
+            if self.insert[axis] > 1:
+                position, between = np.divmod(position, self.insert[axis])
+                inside = inside & (between == 0)
+            inside = inside & (position >= 0) & (position < space[axis])
+            at = at * space[axis] + np.clip(position, 0, space[axis] - 1)
+        return at, inside
 
     def _before(self, space: tuple[int, ...], output_space: tuple[int, ...]) -> tuple[int, ...]:
         """Padding before each spatial axis."""

@@ -20,11 +20,16 @@ def test_times_of_moves_are_exact_wherever_they_were_remembered() -> None:
     state = State(problem)
     for _ in range(40):
         p = random_point(state, rng)
-        for move in moves(state, p):
-            q = move.on(p)
+        found = moves(state, p)
+        reached = set()
+        for i, (time_us, loss) in enumerate(zip(found.time_us, found.loss, strict=True)):
+            q = found.on(p, i)
+            reached.add(q)
             fresh = State(problem)
-            assert move.time_us == pytest.approx(fresh.time(q) - fresh.time(p), abs=1e-9)
-            assert move.loss == pytest.approx(fresh.loss(q) - fresh.loss(p), abs=1e-12)
+            assert time_us == pytest.approx(fresh.time(q) - fresh.time(p), abs=1e-9)
+            assert loss == pytest.approx(fresh.loss(q) - fresh.loss(p), abs=1e-12)
+        others = sum(len(v) - 1 for v in problem.levels) + sum(len(n) - 1 for n in state.format_names)
+        assert len(reached - {p}) == len(found.slot) == others
 
 
 def test_times_are_the_latency_models() -> None:
