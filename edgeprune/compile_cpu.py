@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import onnx_ir as ir
@@ -13,7 +13,7 @@ from edgeprune.attempts import build_within
 from edgeprune.bench import Measurement, ratio
 from edgeprune.builder import Builder
 from edgeprune.calibrate import Calibration
-from edgeprune.closedloop import Met, Timing, meet_budget
+from edgeprune.closedloop import Met, Timing, approach, meet_budget
 from edgeprune.cpumodel import Network, lowered, network
 from edgeprune.goal import Goal
 from edgeprune.importance.context import Context
@@ -119,11 +119,11 @@ class Workbench:
         """Points that a choice loses, as built."""
         return self.remembered.drop(choice)
 
-    def timing(self, choice: Choice) -> Timing:
+    def timing(self, choice: Choice, *, sure: bool = False) -> Timing:
         """Time of a network of these widths and formats, beside the same others as in the final measurement."""
         model = lowered(self.network, choice.widths, choice.formats, self.ranges)
         integers = {name: variant for name, variant in self.variants.items() if name != "fp32"}
-        found = self.stand.quick({"model": model, **integers})
+        found = self.stand.quick({"model": model, **integers}, sure=sure)
         measured_us = found["model"].median_ms * 1e3
         return Timing(measured_us * ratio(found["original"], found["model"]).value, measured_us)
 
@@ -139,22 +139,22 @@ class Workbench:
             self.shared.clear()
             return made
 
-    def refined(self, met: Met) -> tuple[Refined, Search | None]:
-        """Factors for the losses and a choice of equal predicted time that loses less, by trying whole choices.
+    def refined(self, goal: Goal) -> tuple[Refined, Search | None]:
+        """Factors for the losses and a choice within the budget that loses little, by trying whole choices.
 
         Where nothing is lost nothing is tried.
         """
-        if met.choice.loss <= 0:
-            return Refined(met.problem, met.choice, 0.0, 0.0, 0), None
+        with self.progress.step("searching and measuring"):
+            problem, choice, budget_us = approach(self.problem, goal.budget_us, self.timing)
+        if choice.loss <= 0:
+            return Refined(problem, choice, 0.0, 0.0, 0), None
         with self.progress.step("solving around the choice"):
-            solved = solve_around(met.problem, met.choice, met.measured_us)
+            solved = solve_around(problem, choice, budget_us)
         trial = self.trial
         samples = trial.probe.items
         trials = int(np.clip(TRIAL_MACS / max(self.network.macs * samples, 1), *TRIALS))
         with self.progress.step("trying whole choices") as step:
-            found = refine(
-                met.problem, solved.choice, met.measured_us, trial.error, trials=trials, progress=step.fraction
-            )
+            found = refine(problem, solved.choice, budget_us, trial.error, trials=trials, progress=step.fraction)
         return found, Search(found.trials, samples, found.first_error, found.error, solved.gap)
 
     def result(self, choice: Choice, latency: Latency, search: Search | None = None) -> Compiled:
@@ -250,9 +250,10 @@ def _within_budget(bench: Workbench, goal: Goal) -> Compiled:
 
     def meet(problem: Problem, factor: float, first: Choice | None) -> Met:
         with bench.progress.step("searching and measuring"):
-            return meet_budget(problem, goal.budget_us, bench.timing, factor, first)
+            sure = partial(bench.timing, sure=True)
+            return meet_budget(problem, goal.budget_us, bench.timing, factor, first, sure)
 
-    refined, how = bench.refined(meet(bench.problem, 1.0, None))
+    refined, how = bench.refined(goal)
     return build_within(
         goal,
         refined.problem,

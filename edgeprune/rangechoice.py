@@ -32,7 +32,7 @@ TRIED_ITEMS = 32
 """Samples on which whole networks are compared."""
 ITEMS = 128
 """Samples that the readers' inputs are taken from."""
-SAMPLING = Sampling(products=1e8, rows_per_feature=0.0, least_rows=256, most_rows=2048)
+SAMPLING = Sampling(products=1e8, rows_per_feature=0.0, least_rows=256, most_rows=1024)
 SKETCHED_OUTPUTS = 32
 """Errors of layers with more outputs are measured in so many random mixtures of them."""
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edgeprune.closedloop import CLOSE, Timing, meet_budget
+from edgeprune.closedloop import CLOSE, Timing, approach, meet_budget
 from edgeprune.errors import BudgetError
 from edgeprune.search import Choice, Problem, Searcher
 from tests.test_search import chain
@@ -118,3 +118,43 @@ def test_a_device_with_a_step_that_no_factor_describes_is_met_from_both_sides() 
 
     met = meet_budget(problem, lambda baseline_us: baseline_us / 1.6, measure_us)
     assert 0.9 * (0.65 * 0.7 * dense_us) <= met.measured_us <= dense_us / 1.6
+
+
+def test_a_longer_measurement_has_the_last_word() -> None:
+    problem = fine_chain()
+    honest = device(problem, 1.3)
+
+    start = meet_budget(problem, lambda baseline_us: baseline_us / 1.5, honest).choice
+
+    def hasty(choice: Choice) -> Timing:
+        timed = honest(choice)
+        disturbed = (choice.widths == start.widths).all() and choice.formats == start.formats
+        return Timing(timed.baseline_us, (0.93 if disturbed else 1.0) * timed.measured_us)
+
+    met = meet_budget(problem, lambda baseline_us: baseline_us / 1.6, hasty, first=start, sure=honest)
+    timed = honest(met.choice)
+    assert timed.measured_us < honest(start).measured_us
+    assert met.measured_us == timed.measured_us <= timed.baseline_us / 1.6
+
+
+def test_what_is_approached_is_predicted_to_fit_as_measured() -> None:
+    problem = fine_chain()
+    measure_us = device(problem, 1.3, offset_us=2.0)
+    calls: list[Choice] = []
+
+    def counted(choice: Choice) -> Timing:
+        calls.append(choice)
+        return measure_us(choice)
+
+    corrected, choice, budget_us = approach(problem, lambda baseline_us: baseline_us / 1.6, counted)
+    timed = measure_us(choice)
+    assert choice.latency_us <= budget_us <= timed.baseline_us / 1.6
+    assert choice.latency_us == pytest.approx(timed.measured_us, rel=0.1)
+    assert choice.latency_us == pytest.approx(corrected.latency.total_us(choice.widths, choice.formats))
+    assert len(calls) <= 3
+
+
+def test_a_budget_that_nothing_comes_near_is_refused_at_once() -> None:
+    problem = chain(2, np.random.default_rng(0))
+    with pytest.raises(BudgetError, match="can't be met: the fastest network"):
+        approach(problem, lambda baseline_us: baseline_us / 50, device(problem, 1.0))
