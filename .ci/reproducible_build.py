@@ -1,7 +1,7 @@
-"""setuptools as a build backend whose source archive is the same, byte for byte, whenever and wherever it is made.
+"""setuptools as a build backend whose archives are the same, byte for byte, whenever and wherever they are made.
 
-Its wheels are so by themselves under SOURCE_DATE_EPOCH; its sdist holds the times and owners of the files it was made
-from. They are replaced by that time, or by 1980-01-01, the earliest that a wheel can state.
+Its wheels are so under SOURCE_DATE_EPOCH; its sdist holds the times and owners of the files it was made from. Both get
+that time, or 1980-01-01, the earliest that a wheel can state.
 """
 
 from __future__ import annotations
@@ -17,6 +17,13 @@ from setuptools import build_meta
 from setuptools.build_meta import *  # noqa: F403  # the other hooks, editable installs among them
 
 _EARLIEST_S = 315532800
+
+
+def build_wheel(wheel_directory: str, config_settings: Any = None, metadata_directory: str | None = None) -> str:
+    """Build the wheel, at the fixed time unless there is another."""
+    os.environ.setdefault("SOURCE_DATE_EPOCH", str(_EARLIEST_S))
+    name: str = build_meta.build_wheel(wheel_directory, config_settings, metadata_directory)
+    return name
 
 
 def build_sdist(sdist_directory: str, config_settings: Any = None) -> str:

@@ -122,7 +122,7 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
             (tree / file).write_bytes((ROOT / file).read_bytes())
             (tree / file).chmod((ROOT / file).stat().st_mode)
         command = [tools / "bin" / "python", "-m", "build", "--no-isolation", "--outdir", tree / "dist", tree]
-        environment = {**os.environ, "SOURCE_DATE_EPOCH": "1700000000"}
+        environment = {name: value for name, value in os.environ.items() if name != "SOURCE_DATE_EPOCH"}
         subprocess.run(command, check=True, timeout=300, capture_output=True, env=environment)
         made += sorted((tree / "dist").iterdir())
     return made
