@@ -53,7 +53,7 @@ class Shown:
             return TerminalProgress(console)
         from edgeprune.steptimes import StepTimes
 
-        return TerminalProgress(console, StepTimes(_work()))
+        return TerminalProgress(console, StepTimes(_work(), kind=_kind_of_work()))
 
 
 def _work() -> str:
@@ -61,6 +61,12 @@ def _work() -> str:
     context = click.get_current_context()
     named = [context.params.get(name) for name in ("model", "other", "source", "target", "shapes", "calibration")]
     return repr([context.info_name, str(named[0] and os.path.abspath(str(named[0]))), *map(str, named[1:])])
+
+
+def _kind_of_work() -> str:
+    """What takes about as long for one model as for another."""
+    context = click.get_current_context()
+    return f"{context.info_name} {context.params.get('target') or ''}".strip()
 
 
 def in_ci() -> bool:

@@ -65,7 +65,7 @@ class TerminalProgress(Progress):
     """Bars on a terminal, which vanish when done, and one line for every finished step elsewhere.
 
     A bar says how long its step has to go: by its own pace where the step tells how far it is, else by what it took the
-    last time that the same was done (``times``).
+    last time that the same was done, else by what it usually takes (``times``).
     """
 
     def __init__(self, console: Console, times: StepTimes | None = None):
@@ -87,7 +87,8 @@ class TerminalProgress(Progress):
             return
         with self._open_bars() as bars:
             expected_s = None if self._times is None else self._times.get(name)
-            task = bars.add_task(name, total=total, expected_s=expected_s)
+            usual_s = None if self._times is None else self._times.usual(name)
+            task = bars.add_task(name, total=total, expected_s=expected_s, usual_s=usual_s)
             started = time.perf_counter()
             try:
                 yield _Bar(bars, task, total)
@@ -108,7 +109,8 @@ class TerminalProgress(Progress):
 
         class TimeLeft(ProgressColumn):
             def render(self, task: Task) -> Text:
-                return Text(time_left(task.time_remaining, task.elapsed, task.fields["expected_s"]))
+                known = task.fields
+                return Text(time_left(task.time_remaining, task.elapsed, known["expected_s"], known["usual_s"]))
 
         description = TextColumn("{task.description}", markup=False)
         columns = (SpinnerColumn(), description, BarColumn(), TimeElapsedColumn(), TimeLeft())
@@ -133,17 +135,30 @@ class _Bar(Step):
         self._bars.update(self._task, total=total, completed=done * total)
 
 
-def time_left(by_pace_s: float | None, elapsed_s: float | None, expected_s: float | None) -> str:
+def time_left(
+    by_pace_s: float | None, elapsed_s: float | None, expected_s: float | None, usual_s: float | None = None
+) -> str:
     """What a bar says of the time left, such as ``about 40 s left``; nothing where nobody knows, or under a second.
 
     Args:
         by_pace_s: by the pace of the step itself, if it tells how far it is.
         elapsed_s: since it began.
         expected_s: what it took the last time.
+        usual_s: what it takes for other models, which is a guess and called one.
     """
-    left_s = by_pace_s
-    if left_s is None and expected_s is not None:
-        left_s = expected_s - (elapsed_s or 0.0)
-    if left_s is None or left_s < 1:
+    elapsed_s = elapsed_s or 0.0
+    if by_pace_s is not None:
+        return "" if by_pace_s < 1 else f"about {_duration(by_pace_s)} left"
+    if expected_s is not None:
+        how, left_s, than = "about", expected_s - elapsed_s, "the last time"
+    elif usual_s is not None:
+        how, left_s, than = "perhaps", usual_s - elapsed_s, "usual"
+    else:
         return ""
-    return f"about {left_s:.0f} s left" if left_s < 90 else f"about {left_s / 60:.0f} min left"
+    if left_s >= 1:
+        return f"{how} {_duration(left_s)} left"
+    return f"longer than {than}" if left_s < -1 else ""
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import ast
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from edgeprune.progress import Progress, TerminalProgress, time_left
-from edgeprune.steptimes import StepTimes
+from edgeprune.steptimes import USUAL_S, StepTimes, usual_s
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_seconds_add_up_also_after_an_error():
@@ -48,18 +52,23 @@ def test_a_terminal_gets_nested_bars_that_vanish():
 
 
 @pytest.mark.parametrize(
-    ("by_pace_s", "elapsed_s", "expected_s", "said"),
+    ("by_pace_s", "elapsed_s", "expected_s", "usual_s", "said"),
     [
-        (40.2, 10.0, None, "about 40 s left"),
-        (40.2, 10.0, 999.0, "about 40 s left"),
-        (None, 10.0, 200.0, "about 3 min left"),
-        (None, 10.0, None, ""),
-        (None, 10.0, 8.0, ""),
-        (0.4, 10.0, None, ""),
+        (40.2, 10.0, None, None, "about 40 s left"),
+        (40.2, 10.0, 999.0, 999.0, "about 40 s left"),
+        (None, 10.0, 200.0, 999.0, "about 3 min left"),
+        (None, 10.0, None, None, ""),
+        (None, 10.0, 9.5, None, ""),
+        (None, 10.0, 8.0, 999.0, "longer than the last time"),
+        (None, 10.0, None, 50.0, "perhaps 40 s left"),
+        (None, 10.0, None, 8.0, "longer than usual"),
+        (0.4, 10.0, None, None, ""),
     ],
 )
-def test_the_time_left(by_pace_s: float | None, elapsed_s: float, expected_s: float | None, said: str):
-    assert time_left(by_pace_s, elapsed_s, expected_s) == said
+def test_the_time_left(
+    by_pace_s: float | None, elapsed_s: float, expected_s: float | None, usual_s: float | None, said: str
+):
+    assert time_left(by_pace_s, elapsed_s, expected_s, usual_s) == said
 
 
 def test_a_bar_says_what_the_same_step_took_the_last_time(tmp_path: Path):
@@ -72,3 +81,31 @@ def test_a_bar_says_what_the_same_step_took_the_last_time(tmp_path: Path):
     taken_s = StepTimes("work", tmp_path).get("ranking")
     assert taken_s is not None
     assert taken_s < 50
+
+
+def test_a_bar_says_what_a_step_usually_takes(tmp_path: Path):
+    text = io.StringIO()
+    progress = TerminalProgress(Console(file=text, width=120, force_terminal=True), StepTimes("work", tmp_path))
+    with progress.step("ranking units"):
+        progress.note("under way")
+    assert f"perhaps {USUAL_S['ranking units']:.0f} s left" in text.getvalue()
+
+
+def steps() -> Iterator[tuple[str, bool]]:
+    """All steps in the code: the words they begin with, and whether they tell their own pace."""
+    for file in (f for folder in ("edgeprune", "passes") for f in (ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            for item in node.items if isinstance(node, ast.With) else ():
+                call = item.context_expr
+                if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "step":
+                    (name,) = call.args[:1]
+                    parts = name.values if isinstance(name, ast.JoinedStr) else [name]
+                    assert isinstance(parts[0], ast.Constant), ast.unparse(call)
+                    yield str(parts[0].value), item.optional_vars is not None
+
+
+def test_every_step_knows_its_pace_or_what_it_usually_takes():
+    found = list(steps())
+    assert len(found) > 30
+    assert sorted({name for name, paced in found if not paced and usual_s(f"{name.strip()} x".strip()) is None}) == []
+    assert {name for name in USUAL_S if not any(name.startswith(said.strip()) for said, _ in found)} == set()

@@ -16,8 +16,29 @@ def test_times_are_kept_by_work_and_step(tmp_path: Path):
     assert StepTimes("compile b", tmp_path / "cache").get("ranking") is None
 
 
+def test_other_work_of_the_kind_tells_what_is_usual(tmp_path: Path):
+    assert StepTimes("a", tmp_path, kind="compile cpu").usual("ranking units") == steptimes.USUAL_S["ranking units"]
+    StepTimes("a", tmp_path, kind="compile cpu").put("ranking units", 7.0)
+    assert StepTimes("b", tmp_path, kind="compile cpu").usual("ranking units") == 7.0
+    assert StepTimes("b", tmp_path, kind="compile orin").usual("ranking units") == steptimes.USUAL_S["ranking units"]
+    assert StepTimes("b", tmp_path).usual("something else") is None
+
+
+@pytest.mark.parametrize(
+    ("step", "like"),
+    [
+        ("ranking by l2", "ranking by"),
+        ("ranking by obs", "ranking by obs"),
+        ("reading the model", "reading the model"),
+        ("measuring network 2 of 9", "measuring network"),
+    ],
+)
+def test_a_step_may_go_on_after_its_words(step: str, like: str):
+    assert steptimes.usual_s(step) == steptimes.USUAL_S[like]
+
+
 def test_only_the_latest_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(steptimes, "_MOST_KEPT", 2)
+    monkeypatch.setattr(steptimes, "_MOST_KEPT", 4)
     times = StepTimes("w", tmp_path)
     for step in ("a", "b", "a", "c"):
         times.put(step, 1.0)
