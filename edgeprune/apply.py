@@ -144,6 +144,8 @@ def apply_plan(
     check_file(out, force=force)
     with progress.step("reading"):
         plan = Plan.load(plan_file)
+        if dropped := [g.id for g in plan.groups if not g.kept]:
+            raise ModelError(f"{plan_file}: the branch of {dropped[0]!r} is dropped, which no cut of a checkpoint does")
         dense, result = (graph.load(_beside(plan_file, name)) for name in ("dense.onnx", "model.onnx"))
         state = load_state(checkpoint)
     with progress.step("matching weights"):

@@ -48,14 +48,18 @@ class Geometry:
     groups: frozenset[int]
 
     def features(self, widths: Widths, sizes: Widths, lanes: int) -> NDArray[np.float64]:
-        """Shape (len(FEATURES),)."""
+        """Shape (len(FEATURES),); zeros where nothing is left to compute."""
 
         def elements(tensors: Sequence[tuple[Dim, ...]]) -> float:
             return math.fsum(math.prod(d.at(widths, sizes) for d in t) for t in tensors)
 
+        if not elements(self.writes):
+            return np.zeros(len(FEATURES))
         aligned = macs = 0.0
         for c in self.contractions:
             out, inner = c.out.at(widths, sizes), c.inner.at(widths, sizes)
+            if not inner:  # a sum stands where the branch was
+                continue
             free = math.prod(d.at(widths, sizes) for d in c.free) * c.kernel * _up(out, lanes)
             aligned += free * (_up(inner, lanes) if inner > 1 else 1)
             macs += free * inner

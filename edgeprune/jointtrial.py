@@ -26,7 +26,7 @@ from edgeprune.importance.obs import DAMPING, MOST_FEATURES, gather_moments
 from edgeprune.linear import Linear, find_linears
 from edgeprune.outputerror import Probe
 from edgeprune.passes.prune_channels import prune_channels
-from edgeprune.passes.set_weights import set_weights
+from edgeprune.passes.set_weights import set_weights, shift_outputs
 from edgeprune.problem import Choice
 from edgeprune.solve import Analysis
 
@@ -90,8 +90,11 @@ class JointTrial:
                 continue
             stays = np.zeros(dense.weight_shape[dense.channel_axis], np.bool_)
             stays[channels] = True
-            matrix, bias = self._refit(layer, dense.feature_values(stays)[0])
             outputs = kept.get((dense.weight, _output_axis(dense)), slice(None))
+            if not len(channels):  # the branch that the layer ends is dropped: its mean is left
+                shift_outputs(model, linears[name], (layer.matrix @ layer.mean)[outputs])
+                continue
+            matrix, bias = self._refit(layer, dense.feature_values(stays)[0])
             set_weights(model, linears[name], matrix[outputs][None], bias[outputs][None])
         return model
 

@@ -116,6 +116,8 @@ class LatencyModel:
             return 0.0
         dims = self.geometries[edge.writer].writes[edge.tensor]
         elements = float(np.prod([d.at(widths, self.sizes) for d in dims]))
+        if not elements:
+            return 0.0
         return self.correction * (self.switch_us[0] + self.switch_us[1] * elements)
 
     def total_us(self, widths: Widths, formats: Sequence[Format]) -> float:

@@ -21,6 +21,7 @@ from edgeprune.importance.context import Consumer, Context
 from edgeprune.importance.obs import DAMPING, gather_moments, next_wave
 from edgeprune.linear import Linear, find_linears
 from edgeprune.passes.prune_channels import prune_channels
+from edgeprune.passes.set_weights import shift_outputs
 from edgeprune.ridge import Moments
 from edgeprune.solve import Analysis
 
@@ -48,7 +49,10 @@ def cut_and_refit(
     for consumer in context.consumers(group):
         linear = linears.get(consumer.linear.node)
         fitted = moments.get(consumer.linear.node)
-        if linear is not None and fitted is not None:
+        if linear is not None and fitted is not None and not len(kept):  # it stands in for a branch: its mean is left
+            matrix = consumer.linear.matrix(context.weight(consumer.linear.weight))[0]
+            shift_outputs(pruned, linear, matrix @ fitted.means()[0][0])
+        elif linear is not None and fitted is not None:
             _refit(context, pruned, linear, consumer, stays[consumer.unit], fitted)
     return pruned
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgeprune.arraycache import ArrayCache, Arrays
 from edgeprune.builder import Builder
-from edgeprune.bypass import bypassed
+from edgeprune.bypass import bypassed, droppable
 from edgeprune.calibrate import Calibration
 from edgeprune.cpumodel import Network, channel_step
 from edgeprune.groups import Group, Ranking
@@ -57,15 +57,17 @@ class Pricing:
 def levels_of(network: Network) -> tuple[NDArray[np.int64], ...]:
     """Widths that each group may take: multiples of its step, from an eighth of it up.
 
-    Inside a residual branch also a single step, which all but drops the branch.
+    Inside a residual branch also a single step, and none, which drops the branch, where nothing else depends on it.
     """
     found = []
     around = bypassed(network.model, network.analysis.groups)
+    ends = droppable(network.model, network.analysis.groups)
     for group in network.analysis.groups:
         step = channel_step(group)
         widths = np.arange(step, group.size + 1, step, dtype=np.int64)
         widths = widths[(widths >= SMALLEST_SHARE * group.size) | ((widths == step) & (group.id in around))]
-        found.append(widths if len(widths) and widths[-1] == group.size else np.append(widths, group.size))
+        widths = widths if len(widths) and widths[-1] == group.size else np.append(widths, group.size)
+        found.append(np.insert(widths, 0, 0) if group.id in ends else widths)
     return tuple(found)
 
 

@@ -44,7 +44,10 @@ class Target:
 
 
 def find_targets(dense: ir.Model, pruned: ir.Model, kept: Kept, limits: Limits) -> list[Target]:
-    """The layers to refit, in graph order: their input changed, and no other layer shares their weights."""
+    """The layers to refit, in graph order: their input changed, and no other layer shares their weights.
+
+    What stands in for a branch that was dropped bears the name of the branch's last layer, and reads another value.
+    """
     linears, originals = find_linears(pruned), find_linears(dense)
     single = weights_read_once(pruned, linears.values())
     changed = {name for name, _ in kept}
@@ -53,7 +56,9 @@ def find_targets(dense: ir.Model, pruned: ir.Model, kept: Kept, limits: Limits) 
             changed.update(str(output.name) for output in node.outputs)
     targets = []
     for name, layer in linears.items():
-        if layer.input not in changed or layer.weight not in single or name not in originals:
+        if name not in originals or layer.weight not in single:
+            continue
+        if layer.input not in changed and layer.input == originals[name].input:
             continue
         is_cut = any(value == layer.input for value, _ in kept)
         full = layer.features <= (limits.most_features if is_cut else limits.uncut_features)

@@ -104,7 +104,8 @@ def _linearised_step(state: State, p: Point, budget_us: float) -> Point | None:
     """The knapsack's answer with times linear around ``p`` and widths within half of the current one."""
     times, losses, items = [], [], []
     for g, levels in enumerate(state.problem.levels):
-        near = [i for i in range(len(levels)) if 0.5 <= levels[i] / levels[p.levels[g]] <= 2.0]
+        here = p.levels[g]
+        near = [i for i, w in enumerate(levels) if abs(i - here) <= 1 or levels[here] <= 2 * w <= 4 * levels[here]]
         times.append(state.level_times(p, g)[near])
         losses.append(state.problem.width_loss[g][near])
         items.append(near)

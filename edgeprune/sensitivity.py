@@ -58,8 +58,8 @@ def width_losses(
             losses.append(np.zeros(len(levels[g])))
             continue
         probes = {int(levels[g][np.abs(levels[g] - f * group.size).argmin()]) for f in PROBED} - {group.size}
-        if levels[g][0] < EXTRAPOLATED * group.size:
-            probes.add(int(levels[g][0]))
+        lowest = levels[g][: 2 if levels[g][0] == 0 else 1]  # going from little to nothing is no small step
+        probes |= {int(w) for w in lowest if w < EXTRAPOLATED * group.size}
         measured = {group.size - w: max(trial(g, w), 0.0) for w in sorted(probes)}
         curve = np.maximum.accumulate(np.maximum(ranking_loss[group.id], 0.0))
         losses.append(_follow(removed, measured, curve))

@@ -113,12 +113,15 @@ class Analysis:
     def kept(self, cut: Cut) -> dict[tuple[str, int], Ints]:
         """(value, axis) -> positions that stay, for every initializer and activation axis that loses any.
 
+        A group of which no unit stays, by an empty array, leaves axes empty: those of the branch that goes with it.
+
         Raises:
             ModelError: if a group is unknown, its kept units are not sorted, unique and in range, or an axis would be
-                left empty.
+                left empty by groups of which some stays.
         """
         removed: dict[tuple[str, int], NDArray[np.bool_]] = {}
         shared: dict[tuple[str, int], NDArray[np.bool_]] = {}
+        emptied: set[tuple[str, int]] = set()
         for group_id, units in cut.items():
             group, stay = self.group(group_id), np.asarray(units, dtype=np.int64)
             if len(stay) and (stay[0] < 0 or stay[-1] >= group.size or (np.diff(stay) <= 0).any()):
@@ -133,6 +136,8 @@ class Analysis:
                 if key not in shared:
                     shared[key] = gone[m.unit]
                 place = (m.value, m.axis)
+                if not len(stay):
+                    emptied.add(place)
                 removed[place] = removed[place] | shared[key] if place in removed else shared[key]
         kept: dict[tuple[str, int], Ints] = {}
         memo: dict[int, Ints] = {}
@@ -140,7 +145,7 @@ class Analysis:
             if id(mask) not in memo:
                 memo[id(mask)] = np.flatnonzero(~mask)
             kept[place] = memo[id(mask)]
-            if not len(kept[place]):
+            if not len(kept[place]) and place not in emptied:
                 raise ModelError(f"nothing would be left of axis {place[1]} of {place[0]!r}")
         return kept
 

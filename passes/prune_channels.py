@@ -1,5 +1,7 @@
 """Remove units from a model: slice every weight, repair every node that carries a length, and check all shapes.
 
+A group of which no unit stays takes the residual branch that it is inside of with it.
+
 Requires a canonical model and its analysis. Ensures that every axis of every computed value has the length that the
 analysis says, by inferring all shapes anew.
 """
@@ -14,8 +16,10 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeprune import graph as graphs
-from edgeprune.errors import EdgepruneError, PassError
+from edgeprune.bypass import Branch, droppable
+from edgeprune.errors import EdgepruneError, ModelError, PassError
 from edgeprune.groups import Cut
+from edgeprune.passes.drop_branches import drop_branches
 from edgeprune.passes.edit import remove_dead
 from edgeprune.repair import Repair, RepairFunction, repair_of
 from edgeprune.solve import Analysis
@@ -30,10 +34,12 @@ def prune_channels(model: ir.Model, analysis: Analysis, cut: Cut) -> ir.Model:
         cut: group id -> units that stay; a group that is not named stays whole.
 
     Raises:
-        ModelError: if the cut does not fit the analysis.
+        ModelError: if the cut does not fit the analysis, or leaves nothing where there is no branch to drop.
         PassError: naming the node, if a node does not come out with the expected shape. No model is returned then.
     """
-    kept = analysis.kept(cut)
+    branches = _branches(model, analysis, cut)
+    # What goes altogether keeps a unit until then: no operator takes an axis without any.
+    kept = analysis.kept({g: units if g not in branches else np.zeros(1, np.int64) for g, units in cut.items()})
     pruned = graphs.clone(model)
     if not kept:
         return pruned
@@ -45,9 +51,21 @@ def prune_channels(model: ir.Model, analysis: Analysis, cut: Cut) -> ir.Model:
         if function is not None:
             _run(function, Repair(node, pruned.graph, kept))
     _slice_initializers(pruned.graph, kept)
+    if branches:
+        drop_branches(pruned.graph, branches.values())
     _infer(model, pruned, expected)
     remove_dead(pruned.graph)  # what the repairs replaced
     return pruned
+
+
+def _branches(model: ir.Model, analysis: Analysis, cut: Cut) -> Mapping[str, Branch]:
+    """The branch that goes with each group of which nothing stays."""
+    emptied = [g for g, units in cut.items() if not len(units)]
+    branches = droppable(model, [analysis.group(g) for g in emptied]) if emptied else {}
+    for group in emptied:
+        if group not in branches:
+            raise ModelError(f"nothing would be left of {group!r}, which is not all that a residual branch consists of")
+    return branches
 
 
 def _run(function: RepairFunction, fix: Repair) -> None:

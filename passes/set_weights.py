@@ -66,6 +66,12 @@ def set_weights(model: ir.Model, layer: Linear, matrix: NDArray[Any], offset: ND
     _replace(bias, new, layer)
 
 
+def shift_outputs(model: ir.Model, layer: Linear, offset: NDArray[Any]) -> None:
+    """Add to what a layer of float weights gives, in place: shape (groups * outputs,)."""
+    bias = layer_bias(model, layer) + offset.reshape(layer.groups, -1)
+    set_weights(model, layer, layer_matrix(model, layer), bias)
+
+
 def _array(value: ir.Value) -> NDArray[Any]:
     assert value.const_value is not None, value.name
     return value.const_value.numpy()

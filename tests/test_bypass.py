@@ -1,6 +1,6 @@
 import numpy as np
 
-from edgeprune.bypass import bypassed
+from edgeprune.bypass import Branch, bypassed, droppable
 from edgeprune.cpumodel import network
 from edgeprune.pricing import levels_of
 from edgeprune.solve import analyse
@@ -26,8 +26,11 @@ def test_the_inside_of_a_residual_branch_and_nothing_else() -> None:
     found = bypassed(model, analysis.groups)
     assert [g.size for g in analysis.groups if g.id in found] == [96]
     levels = dict(zip([g.size for g in analysis.groups], levels_of(network(model, analysis)), strict=True))
-    np.testing.assert_array_equal(levels[96], np.arange(8, 97, 8))
+    np.testing.assert_array_equal(levels[96], np.arange(0, 97, 8))
     assert levels[80][0] == 16
+    ends = droppable(model, analysis.groups)
+    names = [next(n for n in model.graph if n.outputs[0].name == value).name for value in ("k", "s")]
+    assert list(ends.values()) == [Branch(str(names[0]), str(names[1]), "x")]
 
 
 def test_a_matmul_with_its_bias() -> None:

@@ -13,6 +13,7 @@ from edgeprune.importance import rank
 from edgeprune.importance.context import Context
 from edgeprune.jointtrial import JointTrial, open_joint_trial
 from edgeprune.outputerror import Probe
+from edgeprune.passes.prune_channels import prune_channels
 from edgeprune.pricing import typical_ranges
 from edgeprune.problem import Choice
 from edgeprune.solve import analyse
@@ -101,3 +102,36 @@ def test_the_dense_network_is_left_as_it_is() -> None:
     before = OnnxRuntime().load(trial.dense).run({"x": x})[0]
     trial.error(choice(trial, 4, "int8"))
     np.testing.assert_array_equal(OnnxRuntime().load(trial.dense).run({"x": x})[0], before)
+
+
+def test_a_choice_that_drops_a_branch() -> None:
+    text = """
+    g (float[n, 16, 8, 8] x) => (float[n, 5, 8, 8] y) {
+      h = Conv<pads=[1, 1, 1, 1]>(x, w1, b1)
+      r = Relu(h)
+      k = Conv(r, w2)
+      s = Add(k, x)
+      t = Relu(s)
+      y = Conv(t, w3)
+    }
+    """
+    model = parse(text, w1=(24, 16, 3, 3), b1=(24,), w2=(16, 24, 1, 1), w3=(5, 16, 1, 1))
+    analysis = analyse(model)
+    assert len(analysis.groups) == 1
+    x = np.random.default_rng(0).standard_normal((32, 16, 8, 8)).astype(np.float32)
+    data = calibration(x=x)
+    net = network(model, analysis)
+    builder = Builder(model, net, rank("l2", model, analysis), data)
+    trial = open_joint_trial(Context(model, analysis.groups, data), analysis, builder, Probe(model, data, 32, 1), {})
+    dropped = Choice(np.array([0]), tuple("fp32" for _ in net.blocks), 0.0, 0.0)
+    plain = trial.probe.error(prune_channels(model, analysis, builder.cut(np.array([0]))))
+    assert 0 < trial.error(dropped) < plain
+    delivered = builder.float_model(np.array([0]))
+    assert [n.op_type for n in delivered.graph] == ["Conv", "Relu", "Conv"]
+    assert trial.probe.error(delivered) < trial.error(dropped)
+    integers = builder.build(np.array([0]), choice(trial, 0, "int8").formats)
+    assert sum(n.op_type == "QuantizeLinear" for n in integers.graph) >= 2
+    # The noise of 8 bits: two roundings of activations, each of a variance of 1e-5 of theirs or so.
+    assert trial.probe.error(integers) < trial.probe.error(delivered) + 1e-3
+    assert net.geometries[0].features(np.array([0]), net.sizes, 16).tolist() == [0.0] * 6
+    assert net.geometries[1].features(np.array([0]), net.sizes, 16)[:3].tolist() == [1.0, 0.0, 0.0]
