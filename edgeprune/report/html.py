@@ -64,8 +64,7 @@ def _cards(report: Report) -> str:
         cards.append(("latency, predicted", f"{guess.result_ms:.3g} ms", _was(guess.baseline_ms)))
     if (judged := report.accuracy) is not None:
         called = judged.metric if judged.kind == "evaluation" else f"fidelity: {judged.metric}"
-        lost = "nothing lost" if judged.drop <= 0 else f"{judged.drop:.2f} points lost"
-        cards.append((called, words.score(judged, judged.after), lost))
+        cards.append((called, words.score(judged, judged.after), words.change_of(judged)))
     old, new = report.sizes.baseline, report.sizes.result
     for what, before, after, text in (
         ("multiply-accumulates", old.macs, new.macs, words.count),

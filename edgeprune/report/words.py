@@ -127,7 +127,12 @@ def plural(number: int, noun: str, several: str | None = None) -> str:
 
 
 def change_of(accuracy: Accuracy) -> str:
-    """What was gained or lost, such as ``-0.50 points``; what rounds to nothing has no sign."""
+    """What was gained or lost, such as ``-0.50 points``; what rounds to nothing has no sign.
+
+    Of a signal-to-noise ratio, whose points are hundredths of the signal, it is the noise: ``0.36% noise``.
+    """
+    if accuracy.unit == "dB":
+        return f"{accuracy.drop:.2f}% noise"
     points = f"{-accuracy.drop:+.2f}"
     return f"{points.lstrip('+-') if float(points) == 0 else points} points"
 

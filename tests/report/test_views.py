@@ -59,6 +59,7 @@ def test_how_the_choice_was_found():
 def test_nothing_lost_has_no_sign():
     assert words.change_of(Accuracy("evaluation", "a", "%", 90.0, 90.001, -0.001)) == "0.00 points"
     assert words.change_of(Accuracy("evaluation", "a", "%", 90.0, 89.5, 0.5)) == "-0.50 points"
+    assert words.change_of(Accuracy("fidelity", "SQNR against the original", "dB", None, 24.4, 0.364)) == "0.36% noise"
 
 
 def test_fidelity_is_not_called_accuracy():
