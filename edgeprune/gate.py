@@ -5,12 +5,13 @@ beyond its limit that may as well be noise passes, and the summary says so. The 
 log-normal: the interval of the median, from the blocks of one run, and what differs from one run to the next although
 the blocks within each agree (memory layout, clocks, neighbours), which no single run can show: 1% unless told.
 
-A regression compares two reports. When both measured the same original model on the same device and runtime, that model
-is the yardstick: what is compared is the latency relative to the original's, measured in turns with it, so that a
+A regression compares two reports: their measured latencies, or, where neither was measured because the device is not at
+hand, the predicted ones, which is said. When both are of the same original model on the same device and runtime, that
+model is the yardstick: what is compared is the latency relative to the original's, measured in turns with it, so that a
 machine that is slower today does not count as a slower model.
 
 A machine that was not itself (a throttled clock, busy neighbours: see `drift`) fails nothing: a check that would fail
-is then *unreliable*, which says that it has to be measured again.
+is then *unreliable*, which says that it has to be measured again. So is a regression since another machine's baseline.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from edgeprune.drift import disturbance, slower_machine
 from edgeprune.errors import UsageError
 from edgeprune.intervals import CONFIDENCE
 from edgeprune.report.model import Latency, Report
+from edgeprune.report.words import plural
 
 SESSION_NOISE = 0.01
 """Standard deviation of a median from one run to the next, as a fraction of it."""
@@ -42,11 +44,12 @@ class Check:
     """One limit and what became of it.
 
     Attributes:
-        name: What is limited: ``latency``, ``predicted latency``, ``accuracy drop`` or ``latency regression``.
+        name: What is limited: ``latency``, ``predicted latency``, ``accuracy drop``, ``latency regression`` or
+            ``predicted latency regression``.
         value: The figure, with its unit.
         limit: The limit, with its unit.
         verdict: ``pass``; ``fail``; ``unsure``, which passes: beyond the limit, but perhaps only by noise; or
-            ``unreliable``: beyond the limit, measured on a machine that was not itself.
+            ``unreliable``: beyond the limit, measured on a machine that was not itself, or nothing to compare with.
         detail: How sure that is, as a sentence.
     """
 
@@ -139,7 +142,7 @@ def gate(
         anything: No limit at all will do, as for a first baseline.
 
     Raises:
-        UsageError: There is no limit; the report lacks the figure that is limited; the two reports can't be compared.
+        UsageError: There is no limit, or the report lacks the figure that is limited.
     """
     if (baseline is None) != (max_regression is None):
         raise UsageError("a regression needs both --baseline and --max-regression")
@@ -184,7 +187,7 @@ def _check_prediction(report: Report, limit_ms: float) -> Check:
     if report.predicted is None:
         raise UsageError("the report holds no predicted latency to check --max-predicted-ms against")
     predicted_ms, error = report.predicted.result_ms, report.predicted.error
-    # The same graph and profile give the same figure: there is no noise to allow for, and the error is no noise.
+    # The same graph and profile give the same figure: there is no noise to allow for.
     verdict: Verdict = "fail" if predicted_ms > limit_ms else "pass"
     off = "" if error is None else f", typically off by {error:.0%}"
     return Check(
@@ -216,11 +219,12 @@ def _check_drop(report: Report, limit: float) -> Check:
 def _check_regression(report: Report, baseline: Report, limit: float, session_noise: float) -> Check:
     if limit < 0:
         raise UsageError(f"--max-regression must not be negative, not {limit:.1%}")
+    if report.latency is None and baseline.latency is None and report.target == baseline.target:
+        return _check_predicted_regression(report, baseline, limit)
     new, old = _measured(report, "the report"), _measured(baseline, "the baseline report")
     if (new.device, new.threads) != (old.device, old.threads):
-        raise UsageError(
-            f"the two reports can't be compared: this one was measured on {_place(new)}, the baseline on {_place(old)}"
-        )
+        apart = f"measured on {_place(new)}, the baseline on {_place(old)}; --update-baseline keeps one for each"
+        return Check("latency regression", "unknown", f"{limit:+.1%}", "unreliable", apart)
     growth_log = math.log(new.result.median_ms / old.result.median_ms)
     spreads = [_sigma(m.ci_low_ms, m.ci_high_ms) for m in (new.result, old.result)]
     yardstick = ""
@@ -234,6 +238,25 @@ def _check_regression(report: Report, baseline: Report, limit: float, session_no
     verdict, detail = _unless(disturbance(new) or disturbance(old), *_judge(growth_log - math.log1p(limit), sigma))
     value = f"{math.expm1(growth_log):+.1%}"
     return Check("latency regression", value, f"{limit:+.1%}", verdict, detail + yardstick)
+
+
+def _check_predicted_regression(report: Report, baseline: Report, limit: float) -> Check:
+    if report.predicted is None or baseline.predicted is None:
+        raise UsageError("the report or its baseline holds no latency at all, not even a predicted one")
+    growth = report.predicted.result_ms / baseline.predicted.result_ms
+    yardstick = ""
+    if _same_model(report, baseline):
+        # Another version of the profile predicts another latency of the same original; that is no regression.
+        growth *= baseline.predicted.baseline_ms / report.predicted.baseline_ms
+        yardstick = ", relative to the original model's, predicted alike"
+    verdict: Verdict = "fail" if growth > 1 + limit else "pass"
+    return Check(
+        "predicted latency regression",
+        f"{growth - 1:+.1%}",
+        f"{limit:+.1%}",
+        verdict,
+        f"predicted, not measured: only the device can tell{yardstick}",
+    )
 
 
 def _judge(excess_log: float, sigma: float) -> tuple[Verdict, str]:
@@ -273,4 +296,4 @@ def _require_positive(measurement: Measurement, called: str) -> None:
 
 
 def _place(latency: Latency) -> str:
-    return latency.device + (f" with {latency.threads} threads" if latency.threads is not None else "")
+    return latency.device + (f" with {plural(latency.threads, 'thread')}" if latency.threads is not None else "")

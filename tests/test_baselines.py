@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,8 @@ from edgeprune import cli_support
 from edgeprune.baselines import baseline_file, find_baseline, keep_baseline
 from edgeprune.cli import cli
 from edgeprune.errors import UsageError
-from edgeprune.report.model import Report
-from tests.reports import report
+from edgeprune.report.model import Prediction, Report
+from tests.reports import latency, measurement, report
 from tests.test_gate import slower, throttled
 
 
@@ -23,12 +24,12 @@ def test_a_folder_keeps_one_a_model_and_target(tmp_path: Path):
     assert baseline_file(tmp_path / "x.json", report()) == tmp_path / "x.json"
 
 
-def test_what_is_missing_or_no_measurement_is_refused(tmp_path: Path):
+def test_what_is_missing_or_has_no_latency_is_refused(tmp_path: Path):
     assert find_baseline(tmp_path, report(), missing_ok=True) is None
     with pytest.raises(UsageError, match="--update-baseline keeps this report as one"):
         find_baseline(tmp_path, report(), missing_ok=False)
-    with pytest.raises(UsageError, match="no measured latency"):
-        keep_baseline(tmp_path, report(latency=None))
+    with pytest.raises(UsageError, match="neither a measured nor a predicted latency"):
+        keep_baseline(tmp_path, report(latency=None, predicted=None))
 
 
 def run(*arguments: object) -> object:
@@ -56,6 +57,36 @@ def test_the_life_of_a_baseline(tmp_path: Path):
     assert run(out, "--baseline", kept, "--update-baseline", "--json") == 0
     assert (kept / "net.cpu.json").read_text() != first
     assert run(out, "--update-baseline") == 2
+
+
+def test_every_kind_of_machine_has_its_own(tmp_path: Path):
+    out, kept = tmp_path / "out", tmp_path / "baselines"
+    here, elsewhere = slower(1.0), report(latency=latency(measurement(6.0), measurement(1.0), device="Other"))
+    write(out, here)
+    assert run(out, "--baseline", kept, "--update-baseline") == 0
+    write(out, elsewhere)
+    assert run(out, "--baseline", kept, "--require-reliable") == 6
+    assert run(out, "--baseline", kept) == 0
+    assert run(out, "--baseline", kept, "--update-baseline") == 0
+    assert run(out, "--baseline", kept, "--require-reliable") == 0
+    names = sorted(file.name for file in kept.iterdir())
+    assert len(names) == 2
+    assert re.fullmatch(r"net\.cpu\.[0-9a-f]{8}\.json", names[0])
+    assert names[1] == "net.cpu.json"
+    assert Report.load(kept / "net.cpu.json").latency == here.latency
+    write(out, slower(1.15))
+    assert run(out, "--baseline", kept) == 1
+
+
+def test_a_baseline_of_a_device_that_is_not_at_hand(tmp_path: Path):
+    out, kept = tmp_path / "out", tmp_path / "baselines"
+    write(out, report(latency=None))
+    assert run(out, "--baseline", kept, "--update-baseline", "--max-predicted-ms", 3) == 0
+    assert run(out, "--baseline", kept) == 0
+    write(out, report(latency=None, predicted=Prediction(6.1, 2.3, "analytic", 0.05)))
+    assert run(out, "--baseline", kept) == 1
+    write(out, slower(1.0))
+    assert run(out, "--baseline", kept) == 2
 
 
 def test_unreliable_has_an_exit_code_of_its_own_where_that_is_asked_for(tmp_path: Path):

@@ -9,7 +9,7 @@ import pytest
 from edgeprune.bench import Measurement
 from edgeprune.errors import UsageError
 from edgeprune.gate import Gate, gate
-from edgeprune.report.model import Accuracy, ModelFile, Report
+from edgeprune.report.model import Accuracy, ModelFile, Prediction, Report
 from tests.reports import latency, measurement, report
 
 
@@ -98,10 +98,11 @@ def test_without_a_common_original_latencies_are_compared_as_they_are():
     assert verdict(gate(slower(1.0, original=1.3), baseline=other, max_regression=0.05)) == "fail"
 
 
-def test_another_device_is_refused():
-    elsewhere = report(latency=latency(measurement(6.0), measurement(2.0), device="Other"))
-    with pytest.raises(UsageError, match=r"can't be compared.*Processor, 2 cores.*Other"):
-        gate(report(), baseline=elsewhere, max_regression=0.05)
+def test_another_device_is_no_failure_and_said():
+    elsewhere = report(latency=latency(measurement(6.0), measurement(1.0), device="Other"))
+    (check,) = gate(report(), baseline=elsewhere, max_regression=0.05).checks
+    assert (check.verdict, check.value) == ("unreliable", "unknown")
+    assert "measured on Processor, 2 cores with 1 thread, the baseline on Other with 1 thread" in check.detail
 
 
 def test_another_runtime_is_told():
@@ -124,6 +125,22 @@ def test_another_runtime_is_told():
 def test_limits_without_sense_are_refused(limits: dict[str, float], message: str):
     with pytest.raises(UsageError, match=message):
         gate(report(), **limits)
+
+
+def test_predictions_are_compared_where_neither_was_measured():
+    def predicted(result_ms: float, original_ms: float = 6.0) -> Report:
+        return report(latency=None, predicted=Prediction(original_ms, result_ms, "analytic", 0.06))
+
+    (check,) = gate(predicted(2.08), baseline=predicted(2.0), max_regression=0.05).checks
+    assert (check.name, check.verdict, check.value) == ("predicted latency regression", "pass", "+4.0%")
+    assert check.detail.startswith("predicted, not measured: only the device can tell, relative to the original")
+    assert verdict(gate(predicted(2.12), baseline=predicted(2.0), max_regression=0.05)) == "fail"
+    newer_profile = predicted(2.4, original_ms=7.2)
+    assert verdict(gate(newer_profile, baseline=predicted(2.0), max_regression=0.05)) == "pass"
+    with pytest.raises(UsageError, match="not even a predicted one"):
+        gate(report(latency=None, predicted=None), baseline=predicted(2.0), max_regression=0.05)
+    with pytest.raises(UsageError, match="the baseline report holds no measured latency"):
+        gate(report(), baseline=predicted(2.0), max_regression=0.05)
 
 
 def test_a_prediction_is_no_measurement():
