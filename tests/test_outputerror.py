@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from edgeprune.calibrate import Calibration
 from edgeprune.outputerror import WORST, Probe, output_error
 from edgeprune.testing import parse
 from tests.small_models import calibration
@@ -104,3 +105,33 @@ def test_a_probe_scores_a_model_against_the_original() -> None:
     probe = Probe(model, data, 20, 1)
     assert probe.error(model) == 0
     assert probe.error(other) > 0.01
+
+
+NOISY = """
+<ir_version: 8, opset_import: ["" : 17]>
+g (float[N, 6] x) => (float[N, 6] y) <float[6] b = {%s}> { y = Add(x, b) }
+"""
+
+
+def test_a_difference_comes_with_what_the_samples_leave_open() -> None:
+    rng = np.random.default_rng(0)
+    data = calibration(x=rng.standard_normal((48, 6)).astype(np.float32) - 1)
+    original, near, far = (parse(NOISY % ", ".join(f"{step * i:.3f}" for i in range(6))) for step in (0.0, 0.02, 0.2))
+    probe = Probe(original, data, 48, 1)
+    worse, error = probe.difference(far, near)
+    assert worse == pytest.approx(probe.error(far) - probe.error(near))
+    assert worse > 4 * error > 0
+    assert probe.difference(near, near) == (0, 0)
+    # The jackknife of a mean is its standard error: that of the divergence, sample by sample.
+    single = [Probe(original, calibration(x=x[None]), 1, 1) for x in data_rows(data)]
+    gaps = np.array([p.error(far) - p.error(near) for p in single]).reshape(16, 3).mean(axis=1)
+    assert error == pytest.approx(gaps.std(ddof=1) / 4, rel=1e-6)
+
+
+def test_one_sample_says_nothing_of_the_others() -> None:
+    probe = Probe(parse(NOISY % "0, 0, 0, 0, 0, 0"), calibration(x=np.ones((1, 6), np.float32)), 1, 1)
+    assert probe.difference(parse(NOISY % "1, 0, 0, 0, 0, 0"), parse(NOISY % "0, 0, 0, 0, 0, 0"))[1] == np.inf
+
+
+def data_rows(data: Calibration) -> np.ndarray:
+    return np.concatenate([feeds["x"] for feeds in data.batches()])
