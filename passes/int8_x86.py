@@ -15,6 +15,7 @@ from collections.abc import Collection
 import onnx_ir as ir
 
 from edgeprune.passes.qdq import Refused
+from edgeprune.passes.ramps import ramp_of
 
 FLOAT_OUTPUT_OPS = frozenset({"MatMul", "Gemm"})
 """There are kernels that take integers and give floats."""
@@ -27,9 +28,12 @@ CLIP_OPS = frozenset({"Relu", "Clip"})
 """These cost nothing after an integer node: the range of the output does the clipping."""
 
 COMPUTE_OPS = frozenset({"Add", "AveragePool", "Concat", "Conv", "GlobalAveragePool", "LeakyRelu", "Mul", "Sigmoid"})
-INT8_OPS = FLOAT_OUTPUT_OPS | CARRY_OPS | CLIP_OPS | COMPUTE_OPS
+RAMP_OPS = frozenset({"Div", "HardSigmoid", "HardSwish", "Sub"})
+"""There are no kernels for these, but as ramps (`edgeprune.passes.ramps`) they need none."""
 
-_POINTWISE = CLIP_OPS | {"Add", "LeakyRelu", "Mul", "Sigmoid"}
+INT8_OPS = FLOAT_OUTPUT_OPS | CARRY_OPS | CLIP_OPS | COMPUTE_OPS | RAMP_OPS
+
+_POINTWISE = CLIP_OPS | RAMP_OPS | {"Add", "LeakyRelu", "Mul", "Sigmoid"}
 _WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 _NORMALIZATIONS = frozenset(
     {"LayerNormalization", "ReduceMean", "RMSNormalization", "SimplifiedLayerNormalization", "SkipLayerNormalization"}
@@ -78,6 +82,8 @@ def _possible(node: ir.Node) -> bool | Refused:
             return Refused("its weight is computed")
         if node.op_type == "Gemm" and any(node.attributes.get_float(a, 1.0) != 1 for a in ("alpha", "beta")):
             return Refused("its alpha or beta is not 1")
+    if node.op_type in RAMP_OPS - {"HardSwish"} and ramp_of(node) is None:
+        return Refused(f"onnxruntime has no integer kernel for {node.op_type}, and it does more than shift and stretch")
     if node.op_type in ("Add", "Mul") and any(
         v.const_value is not None and v.const_value.size > 1 for v in data_inputs(node)
     ):

@@ -10,6 +10,7 @@ Precision is chosen node by node. Three kinds of integer nodes differ in what ha
     MatMul, Gemm                                           quantized only if an integer node reads it: there are
                                                            kernels that take integers and give floats
     MaxPool, Reshape, Split, nearest Resize ...            in and out share one scale: the integers are only moved
+    Add, Mul, ... with a scalar, HardSigmoid, Clip ...     the integers of the input, read with another scale and zero
 
 A Relu or Clip after an integer node costs nothing: the value in between stays unquantized, and the range of the
 output does the clipping.
@@ -26,7 +27,7 @@ from numpy.typing import NDArray
 
 from edgeprune import graph as graphs
 from edgeprune.errors import PassError
-from edgeprune.passes.edit import naming, new_initializer, new_node, remove_dead
+from edgeprune.passes.edit import naming, new_initializer, new_node, remove_dead, replace_value
 from edgeprune.passes.int8_x86 import (
     CARRY_OPS,
     CLIP_OPS,
@@ -35,11 +36,9 @@ from edgeprune.passes.int8_x86 import (
     int8_eligible,
     output_axis,
 )
+from edgeprune.passes.integer_grids import Grid, grids
 from edgeprune.passes.qdq import asymmetric_scale, insert_qdq, quantize, quantize_weight, require_int8
-
-_SHARED_RANGE_RATIO = 2.0
-"""Operands of a Concat share a scale when their ranges differ by at most this factor: moving integers is faster than
-rescaling them."""
+from edgeprune.passes.ramps import Ramp, ramp_of
 
 _BIAS_LIMIT = 2.0**30
 
@@ -65,36 +64,55 @@ def quantize_x86(
     """
     require_int8("quantize", model, int8, int8_eligible(model))
     copy = graphs.clone(model)
-    chosen = set(int8)
-    values = _quantized(copy.graph, chosen)
-    if missing := [v.name for v in values if v.name not in ranges]:
-        raise PassError(f"quantize: no range is given for {missing[0]!r}")
-    scales = _scales(copy.graph, chosen, values, ranges)
-    nodes = {str(n.name): n for n in copy.graph}
-    with naming(copy.graph):
-        for name in sorted(chosen):
-            _quantize_constants(copy, nodes[name], scales, weight_bits)
-        for v in values:
-            _insert(copy, v, chosen, *scales[v])
-    remove_dead(copy.graph)  # the float weights
+    graph, chosen = copy.graph, set(int8)
+    with naming(graph):
+        chosen |= _spell_out(graph, chosen)
+        values = _quantized(graph, chosen)
+        if missing := [v.name for v in values if v.name not in ranges]:
+            raise PassError(f"quantize: no range is given for {missing[0]!r}")
+        ramps = _ramps(graph, chosen)
+        laid, apart = grids(graph, chosen, values, ramps, ranges)
+        shared = {node: ramp for node, ramp in ramps.items() if node.outputs[0] not in apart}
+        for node in list(graph):
+            if node.name in chosen and node not in shared:
+                _quantize_constants(graph, node, laid, weight_bits)
+        for v in (*values, *apart):
+            _insert(copy, v, chosen, laid[v])
+        for node, ramp in shared.items():
+            _read_again(graph, node, ramp, laid[node.outputs[0]])
+    remove_dead(graph)  # the float weights
     return copy
 
 
 def _quantized(graph: ir.Graph, int8: set[str]) -> list[ir.Value]:
-    """Activations with a scale: what integer nodes read, and what they write unless a float or a clip follows."""
+    """Activations with integers of their own: what integer nodes read, and what they write unless a float follows.
+
+    What a clip absorbs has none, nor has a ramp's output.
+    """
     found: dict[ir.Value, None] = {}
+    derived = {node.outputs[0] for node in _ramps(graph, int8)}
     for node in graph:
         if node.name not in int8:
             continue
         inner = {v for v in node.inputs if v is not None and _clipped_by(v, node, int8)}
         for v in data_inputs(node):
-            if v.const_value is None and v not in inner:
+            if v.const_value is None and v not in inner | derived:
                 found[v] = None
         if node.op_type not in FLOAT_OUTPUT_OPS:
             for v in node.outputs:
-                if not any(_clipped_by(v, c, int8) for c in v.consumers()):
+                if v not in derived and not any(_clipped_by(v, c, int8) for c in v.consumers()):
                     found[v] = None
     return list(found)
+
+
+def _ramps(graph: ir.Graph, int8: set[str]) -> dict[ir.Node, Ramp]:
+    """Integer nodes that only shift, stretch and clip, in order, but for the clips that their producer absorbs."""
+    found = {}
+    for node in graph:
+        ramp = ramp_of(node) if node.name in int8 else None
+        if ramp is not None and not _clipped_by(ramp.source, node, int8):
+            found[node] = ramp
+    return found
 
 
 def _clipped_by(value: ir.Value, node: ir.Node, int8: set[str]) -> bool:
@@ -105,43 +123,59 @@ def _clipped_by(value: ir.Value, node: ir.Node, int8: set[str]) -> bool:
         and node.name in int8
         and producer is not None
         and producer.name in int8
-        and producer.op_type not in CARRY_OPS | CLIP_OPS
+        and producer.op_type not in CARRY_OPS
+        and ramp_of(producer) is None
         and len(value.consumers()) == 1
         and not value.is_graph_output()
     )
 
 
-def _scales(
-    graph: ir.Graph, int8: set[str], values: list[ir.Value], ranges: Mapping[str, tuple[float, float]]
-) -> dict[ir.Value, tuple[NDArray[Any], NDArray[Any]]]:
-    """Scale and zero point of every value; values that are only moved share theirs."""
-    bounds = {v: (min(0.0, ranges[str(v.name)][0]), max(0.0, ranges[str(v.name)][1])) for v in values}
-    owner = {v: v for v in values}
-
-    def find(v: ir.Value) -> ir.Value:
-        while owner[v] is not v:
-            v = owner[v]
-        return v
-
-    for node in graph:
-        if node.name not in int8 or node.op_type not in CARRY_OPS | {"Concat"}:
-            continue
-        moved = [find(v) for v in (*data_inputs(node), *node.outputs) if v in owner]
-        widths = [bounds[v][1] - bounds[v][0] for v in moved]
-        if node.op_type == "Concat" and max(widths) > _SHARED_RANGE_RATIO * min(widths):
-            continue
-        for v in moved[1:]:
-            low, high = bounds[find(v)]
-            owner[find(v)] = moved[0]
-            bounds[moved[0]] = (min(low, bounds[moved[0]][0]), max(high, bounds[moved[0]][1]))
-    return {v: asymmetric_scale(*bounds[find(v)]) for v in values}
+def _spell_out(graph: ir.Graph, int8: Collection[str]) -> set[str]:
+    """Write each HardSwish on integers as the product that it is, under its name; returns the names of its factors."""
+    added = set()
+    for node in [n for n in graph if n.op_type == "HardSwish" and n.name in int8]:
+        x, name, out = node.inputs[0], str(node.name), str(node.outputs[0].name)
+        assert x is not None
+        sixth = {"alpha": 1 / 6, "beta": 0.5}
+        factor = new_node(graph, "HardSigmoid", [x], f"{name}_factor", ir.DataType.FLOAT, sixth)
+        product = new_node(graph, "Mul", [x, factor.outputs[0]], f"{name}_product", ir.DataType.FLOAT)
+        graph.insert_before(node, [factor, product])
+        replace_value(node.outputs[0], product.outputs[0])
+        graph.remove(node, safe=True)
+        product.name, product.outputs[0].name = name, out
+        added.add(str(factor.name))
+    return added
 
 
-def _insert(model: ir.Model, value: ir.Value, int8: set[str], scale: NDArray[Any], zero: NDArray[Any]) -> None:
+def _read_again(graph: ir.Graph, node: ir.Node, ramp: Ramp, grid: Grid) -> None:
+    """Put in the place of a ramp another reading of its input's integers, clipped where it clips."""
+    read = next(p for v in node.inputs if v is not None and (p := v.producer()) is not None)
+    integers = read.inputs[0]
+    assert read.op_type == "DequantizeLinear"
+    assert integers is not None
+    name = str(node.outputs[0].name)
+    low, high = (grid.nearest(limit) for limit in (ramp.low, ramp.high))
+    if (low, high) != (0, 255):
+        limits = [
+            new_initializer(graph, f"{name}_{what}", np.asarray(limit, np.uint8))
+            for what, limit in (("lowest", low), ("highest", high))
+        ]
+        clip = new_node(graph, "Clip", [integers, *limits], f"{name}_clip", ir.DataType.UINT8)
+        graph.insert_before(node, clip)
+        integers = clip.outputs[0]
+    scale = new_initializer(graph, f"{name}_scale", grid.scale)
+    zero = new_initializer(graph, f"{name}_zero_point", grid.zero)
+    restored = new_node(graph, "DequantizeLinear", [integers, scale, zero], f"{name}_dequantize", ir.DataType.FLOAT)
+    graph.insert_before(node, restored)
+    replace_value(node.outputs[0], restored.outputs[0])
+    graph.remove(node, safe=True)
+
+
+def _insert(model: ir.Model, value: ir.Value, int8: set[str], grid: Grid) -> None:
     producer = value.producer()
     written_as_integer = producer is not None and producer.name in int8 and producer.op_type not in FLOAT_OUTPUT_OPS
     readers = None if written_as_integer else [c for c in value.consumers() if c.name in int8]
-    restored = insert_qdq(model, value, scale, zero, ir.DataType.UINT8, readers)
+    restored = insert_qdq(model, value, grid.scale, grid.zero, ir.DataType.UINT8, readers)
     if written_as_integer and value.is_graph_output():
         name = value.name
         for i, output in enumerate(model.graph.outputs):
@@ -150,14 +184,8 @@ def _insert(model: ir.Model, value: ir.Value, int8: set[str], scale: NDArray[Any
         value.name, restored.name = f"{name}_exact", name
 
 
-def _quantize_constants(
-    model: ir.Model,
-    node: ir.Node,
-    scales: Mapping[ir.Value, tuple[NDArray[Any], NDArray[Any]]],
-    weight_bits: int,
-) -> None:
+def _quantize_constants(graph: ir.Graph, node: ir.Node, laid: Mapping[ir.Value, Grid], weight_bits: int) -> None:
     """Integer weight and bias of a convolution or product; the scalar of an elementwise node."""
-    graph = model.graph
     if node.op_type in ("Add", "Mul", "Concat"):
         for i, v in enumerate(node.inputs):
             if v is not None and v.const_value is not None:
@@ -177,7 +205,9 @@ def _quantize_constants(
     bias = node.inputs[2] if len(node.inputs) > 2 else None
     if bias is not None and bias.const_value is not None and axis is not None:
         bias_array = np.broadcast_to(bias.const_value.numpy().astype(np.float64).ravel(), scale.shape)
-        input_scale = float(scales[data][0])
+        input_scale = float(laid[data].scale)
+        sums = array.astype(np.float64).sum(axis=tuple(a for a in range(array.ndim) if a != axis))
+        bias_array = bias_array + laid[data].offset * sums
         # A channel of near-zero weights has a scale so small that its bias would overflow 32 bits.
         needed = np.abs(bias_array) / (input_scale * _BIAS_LIMIT)
         scale = np.maximum(scale, needed.astype(np.float32))

@@ -173,3 +173,52 @@ def test_what_has_no_integer_kernel_says_so() -> None:
     (name,) = (str(n.name) for n in model.graph)
     with pytest.raises(PassError, match="no integer kernel for Tanh"):
         quantize_x86(model, [name], ranges)
+
+
+SWISHES = {
+    "spelled out": "s = Add(c, three) k = Clip(s, zero, six) p = Mul(c, k) q = Div(p, six)",
+    "as sigmoid": "k = HardSigmoid<alpha=0.16666667, beta=0.5>(c) q = Mul(c, k)",
+    "as one": "q = HardSwish(c)",
+}
+
+
+@pytest.mark.parametrize("swish", SWISHES.values(), ids=SWISHES)
+def test_a_hard_swish_is_one_clipping_and_one_product_of_integers(swish: str, tmp_path) -> None:
+    text = f"""
+    g (float[1, 8, 12, 12] x) => (float[1, 8, 12, 12] y)
+    <float three = {{3}}, float zero = {{0}}, float six = {{6}}, float a = {{1.5}}, float b = {{0.4}}> {{
+      c = Conv(x, w1, b1)
+      {swish}
+      r = Mul(a, q)
+      t = Add(r, b)
+      y = Conv<pads=[1, 1, 1, 1]>(t, w2, b2)
+    }}
+    """
+    model, ranges = model_and_ranges(text, w1=(8, 8, 1, 1), b1=(8,), w2=(8, 8, 3, 3), b2=(8,))
+    nodes = eligible(model)
+    assert len(nodes) == len(model.graph)
+    changed = quantize_x86(model, nodes, {name: ranges[name] for name in values_to_quantize(model, nodes)})
+    # Two layers of 8 bits, as above.
+    assert relative_error(model, changed) < 0.03
+    ops = fused_ops(changed, tmp_path)
+    assert sorted(o for o in ops if o != "Transpose") == [
+        "Clip", "DequantizeLinear", "QLinearConv", "QLinearConv", "QLinearMul", "QuantizeLinear",
+    ]  # fmt: skip
+
+
+def test_a_gate_on_integers_is_clipped_where_it_ends() -> None:
+    text = """
+    g (float[1, 8, 6, 6] x) => (float[1, 8, 6, 6] y) {
+      c = Conv(x, w1, b1)
+      p = GlobalAveragePool(c)
+      e = Conv(p, w2, b2)
+      k = HardSigmoid(e)
+      m = Mul(c, k)
+      y = Conv(m, w3, b3)
+    }
+    """
+    weights = {"w1": (8, 8, 1, 1), "b1": (8,), "w2": (8, 8, 1, 1), "b2": (8,), "w3": (8, 8, 1, 1), "b3": (8,)}
+    model, ranges = model_and_ranges(text, **weights)
+    nodes = eligible(model)
+    assert "k" not in values_to_quantize(model, nodes)
+    assert relative_error(model, quantize_x86(model, nodes, ranges | {"e": (-9.0, 9.0)})) < 0.05
