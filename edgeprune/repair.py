@@ -107,7 +107,7 @@ class Repair:
         while name in self.graph.initializers:
             k += 1
             name = f"{self.node.name}.repaired.{k}"
-        tensor = ir.tensor(np.asarray(array, order="C"), name=name)
+        tensor = ir.Tensor(np.asarray(array, order="C"), name=name)
         value = ir.Value(
             name=name, shape=ir.Shape(tensor.shape.numpy()), type=ir.TensorType(tensor.dtype), const_value=tensor
         )

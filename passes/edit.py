@@ -224,7 +224,7 @@ def remove_dead(graph: ir.Graph) -> int:
 def new_initializer(graph: ir.Graph, wanted: str, array: NDArray[Any]) -> ir.Value:
     """Register ``array`` as an initializer under ``wanted`` or a name derived from it."""
     name = fresh_name(graph, wanted)
-    tensor = ir.tensor(np.ascontiguousarray(array) if array.ndim else array, name=name)
+    tensor = ir.Tensor(np.ascontiguousarray(array) if array.ndim else array, name=name)
     value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
     graph.register_initializer(value)
     return value

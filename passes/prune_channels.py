@@ -112,7 +112,7 @@ def _sliced(tensor: ir.TensorProtocol, cuts: Mapping[int, NDArray[np.int64]], na
     array = tensor.numpy()
     for axis, positions in sorted(cuts.items(), key=lambda c: len(c[1]) / array.shape[c[0]]):
         array = np.take(array, positions, axis=axis)
-    return ir.tensor(np.ascontiguousarray(array), dtype=tensor.dtype, name=name)
+    return ir.Tensor(np.ascontiguousarray(array), dtype=tensor.dtype, name=name)
 
 
 def _infer(dense: ir.Model, pruned: ir.Model, expected: dict[str, list[int | None]]) -> None:

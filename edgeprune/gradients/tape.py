@@ -61,7 +61,7 @@ class Tape:
         key = (values.tobytes(), values.shape, values.dtype.str)
         if key not in self._constants:
             name = self._name()
-            tensor = ir.tensor(values, name=name)
+            tensor = ir.Tensor(values, name=name)
             value = ir.Value(
                 name=name, shape=ir.Shape(values.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
             )
