@@ -42,7 +42,7 @@ T = TypeVar("T", bound=Built)
 def build_within(
     goal: Goal,
     problem: Problem,
-    first: Choice,
+    first: Choice | None,
     meet: Callable[[Problem, float, Choice | None], Met],
     build: Callable[[Met], T],
 ) -> T:
@@ -51,7 +51,7 @@ def build_within(
     Args:
         goal: with a budget.
         problem: what there is to choose from.
-        first: the choice to begin with.
+        first: the choice to begin with, if there is one already.
         meet: of a problem, a factor on the budget and a choice to begin with: one that meets it on the way.
         build: makes a choice and measures it for good.
 

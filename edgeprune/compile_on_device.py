@@ -12,22 +12,17 @@ from dataclasses import dataclass, field, replace
 import onnx_ir as ir
 
 from edgeprune.assemble import describe_formats
+from edgeprune.attempts import build_within
 from edgeprune.backends.device import Device
 from edgeprune.backends.results import DeviceResult
 from edgeprune.bench import Measurement, ratio
-from edgeprune.closedloop import Timing, meet_budget
+from edgeprune.closedloop import Met, Timing, meet_budget
 from edgeprune.compile_device import NEVER_SLOWER, choose, is_cut
 from edgeprune.devicework import DeviceWork
-from edgeprune.errors import BudgetError
 from edgeprune.goal import Goal
 from edgeprune.report.model import Outcome
-from edgeprune.search import Choice
+from edgeprune.search import Choice, Problem
 from edgeprune.tensorrtbuilder import EXTREMES_ITEMS, TensorRtBuilder
-
-ATTEMPTS = 3
-"""How often a result that just misses its budget in the final measurement is made again, a little faster."""
-
-MOST_TIGHTENING = 0.97
 
 QUICK_SECONDS = 1.0
 FINAL_SECONDS = 3.0
@@ -58,6 +53,11 @@ class Measured:
     def latency(self, name: str) -> Measurement:
         """What one of the models took."""
         return self.results[name].latency
+
+    @property
+    def measured(self) -> dict[str, Measurement]:
+        """The original and what is returned, from one run."""
+        return {ORIGINAL: self.latency(ORIGINAL), RESULT: self.latency(self.returned)}
 
 
 @dataclass(eq=False)
@@ -115,20 +115,11 @@ def reach_on_device(work: DeviceWork, goal: Goal, stand: Stand) -> Measured:
         variants = work.variants(goal.drop_limit)
     if not goal.has_budget:
         return _measured(work, goal, stand, _without_budget(work, goal, stand, variants), variants)
-    problem, tightened = work.problem, 1.0
-    for _ in range(ATTEMPTS):
-        met = meet_budget(problem, goal.budget_us, stand.timing, tightened)
-        found = _measured(work, goal, stand, met.choice, variants)
-        original, mine = found.latency(ORIGINAL), found.latency(RESULT)
-        if goal.is_met(original, found.latency(found.returned)):
-            return found
-        tightened *= max(0.995 * goal.fulfilled(original, mine), MOST_TIGHTENING)
-        problem = met.problem
-    budget_ms = (goal.budget_us(original.median_ms * 1e3) or 0.0) / 1e3
-    raise BudgetError(
-        f"the budget of {budget_ms:.3f} ms was not met in {ATTEMPTS} tries: the last took {mine.median_ms:.3f} ms, "
-        f"{original.median_ms / mine.median_ms:.2f}x as fast as the original"
-    )
+
+    def meet(problem: Problem, factor: float, first: Choice | None) -> Met:
+        return meet_budget(problem, goal.budget_us, stand.timing, factor, first)
+
+    return build_within(goal, work.problem, None, meet, lambda met: _measured(work, goal, stand, met.choice, variants))
 
 
 def _without_budget(work: DeviceWork, goal: Goal, stand: Stand, variants: dict[str, Choice]) -> Choice:
