@@ -1,7 +1,8 @@
 """Latency of a network on a GPU that is not at hand, for any widths and any precision of each launch.
 
 The launches are those of the dense network (`edgeprune.fusion`); at other widths each one is described again from the
-shapes that its tensors would have, so that a time is what `edgeprune.predict` would say of the pruned network.
+shapes that its tensors would have, so that a time is what `edgeprune.predict` would say of the pruned network. A launch
+that is put on integers is priced on integers, also where 16 bits would be faster: the lowered graph leaves no choice.
 """
 
 from __future__ import annotations
@@ -143,7 +144,7 @@ class AnalyticModel:
             if fresh:
                 precisions = [_PRECISIONS[dense_format(fmt)]] * len(fresh)
                 sparsity: Sparsity = "2:4" if is_sparse(fmt) else "dense"
-                times = latencies_us(list(fresh.values()), precisions, self.device, sparsity)
+                times = latencies_us(list(fresh.values()), precisions, self.device, sparsity, mixed=False)
                 self._priced.update(zip(fresh, times.tolist(), strict=True))
             self._known.update({(block, fmt, *key): self._priced[work] for key, work in works.items()})
 

@@ -97,7 +97,12 @@ def kernel_latency_us(
 
 
 def latencies_us(
-    kernels: Sequence[Kernel], precisions: Sequence[Precision], device: Device, sparsity: Sparsity = "dense"
+    kernels: Sequence[Kernel],
+    precisions: Sequence[Precision],
+    device: Device,
+    sparsity: Sparsity = "dense",
+    *,
+    mixed: bool = True,
 ) -> Floats:
     """Times of launches at their own widths.
 
@@ -106,6 +111,8 @@ def latencies_us(
         precisions: of each launch.
         device: rates and fitted parameters.
         sparsity: of all of their weights.
+        mixed: whether the builder may run an INT8 launch in 16 bits where that is faster. Not where the graph states
+            every precision.
 
     Returns:
         Microseconds, shape (n,).
@@ -116,7 +123,8 @@ def latencies_us(
         precision = wanted if runs_int8(k) else _float(wanted)
         alike.setdefault((k.kind, k.epilogue, k.weighted, precision), []).append(i)
     for (_, _, _, precision), indices in alike.items():
-        result[indices] = sizes_latency_us(stack([kernels[i] for i in indices]), precision, sparsity, device)
+        sizes = stack([kernels[i] for i in indices])
+        result[indices] = sizes_latency_us(sizes, precision, sparsity, device, mixed=mixed)
     return result
 
 
@@ -161,12 +169,13 @@ def _float(precision: Precision) -> Precision:
     return "fp16" if precision == "int8" else precision
 
 
-def sizes_latency_us(sizes: Sizes, precision: Precision, sparsity: Sparsity, device: Device) -> Floats:
-    """Time of stacked launches, all repetitions of each, microseconds; arguments as in :func:`kernel_latency_us`."""
+def sizes_latency_us(
+    sizes: Sizes, precision: Precision, sparsity: Sparsity, device: Device, *, mixed: bool = True
+) -> Floats:
+    """Time of stacked launches, all repetitions of each, microseconds; arguments as in :func:`latencies_us`."""
     precision = device.supported(precision)
     time = launch_cost(sizes, precision, sparsity, device).total_us
-    if precision == "int8":
-        # A builder that may mix precisions keeps whichever is faster.
+    if precision == "int8" and mixed:
         time = np.minimum(time, launch_cost(sizes, "fp16", sparsity, device).total_us)
     copied = device.concat_copies if sizes.kind == "concat" else 1.0
     return np.asarray(time * sizes.repeats * copied, dtype=np.float64)

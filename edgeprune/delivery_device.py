@@ -35,6 +35,7 @@ from edgeprune.report.model import (
     installed_versions,
 )
 from edgeprune.search import Choice
+from edgeprune.staysfloat import stays_float
 from edgeprune.verifyscript import bench_line, command_for, write_verify_script
 
 ENGINE = "model.engine"
@@ -74,7 +75,7 @@ def deliver_planned(
         calibration,
         [
             *notes,
-            *_warnings(work, goal, accuracy),
+            *_warnings(work, goal, planned.choice, accuracy),
             f"to measure it, on the device: {command}",
             f"or from here: {bench}",
         ],
@@ -106,7 +107,7 @@ def deliver_measured(work: DeviceWork, goal: Goal, measured: Measured, folder: P
         ratio(original.latency, result.latency),
         {name: measured.latency(name) for name in others},
     )
-    notes = [*work.notes, *_warnings(work, goal, accuracy), *_measured_notes(choice, measured)]
+    notes = [*work.notes, *_warnings(work, goal, choice, accuracy), *_measured_notes(choice, measured)]
     report = _report(work, goal, choice, measured.outcome, accuracy, folder, calibration, notes, latency)
     write_report(folder, report, picture(work.job.analysis))
     return report
@@ -247,8 +248,10 @@ def _with_margin(reason: str, work: DeviceWork, planned: Planned, goal: Goal) ->
     )
 
 
-def _warnings(work: DeviceWork, goal: Goal, accuracy: Accuracy) -> list[str]:
+def _warnings(work: DeviceWork, goal: Goal, choice: Choice, accuracy: Accuracy) -> list[str]:
     found = []
+    if work.options.precision == INT8 and (why := stays_float(choice, work.latency, work.gpu.latency, work.source)):
+        found.append(why)
     if not goal.prune and goal.max_drop is None and accuracy.drop > DEFAULT_MAX_DROP:
         found.append(f"this precision costs {accuracy.drop:.2f} points; --max-drop limits that")
     if is_fidelity(work.judge):
