@@ -62,6 +62,10 @@ def verify_script(command: str, bench: str, profile: Profile, predicted_ms: floa
             "set -eu",
             'cd "$(dirname "$0")"',
             f'PATH="$PATH:{_PLACES}"',
+            "command -v trtexec >/dev/null || {",
+            f'  echo "$0: there is no trtexec in {_PLACES} or on the PATH: sudo apt install libnvinfer-bin" >&2',
+            "  exit 5",
+            "}",
             f"exec {command}",
             "",
         ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -107,6 +108,17 @@ def test_the_command_for_the_device_is_written_and_printed(compiled: Path) -> No
     assert "edgeprune bench dense.onnx model.onnx --target orin-nano-8 --device ssh:" in script
     subprocess.run(["sh", "-n", str(compiled / "verify.sh")], check=True)
     assert any("trtexec --onnx=model.onnx" in text for text in Report.load(compiled).warnings)
+
+
+@pytest.mark.skipif(
+    shutil.which("trtexec", path="/usr/src/tensorrt/bin:/usr/bin:/bin") is not None, reason="trtexec is here"
+)
+def test_the_script_says_what_is_missing(compiled: Path) -> None:
+    command = ["sh", str(compiled / "verify.sh")]
+    done = subprocess.run(command, env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=False)
+    assert done.returncode == 5
+    assert "sudo apt install libnvinfer-bin" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def options(script: Path) -> set[str]:
