@@ -25,6 +25,7 @@ from edgeprune.calibrate import Calibration
 from edgeprune.columns import Grid, round_rows, row_losses
 from edgeprune.linear import Linear, find_linears, weights_read_once
 from edgeprune.passes.qdq import quantize_weight
+from edgeprune.passes.ramps import Ramp, ramp_of
 from edgeprune.passes.set_weights import has_bias, layer_bias, layer_matrix, set_weights
 from edgeprune.secondmoments import MEANS, MOST_FEATURES, SAMPLING, InputMoments, Quantizer, input_moments
 
@@ -56,6 +57,7 @@ def round_weights(
         CalibrationError: an activation is not finite on the data.
     """
     copy = graphs.clone(model)
+    quantizers = _with_ramps(model, int8, quantizers or {})
     linears = find_linears(copy)
     single = weights_read_once(copy, linears.values())
     layers = [layer for name, layer in linears.items() if name in int8 and layer.weight in single]
@@ -79,6 +81,26 @@ def fake_quantizer(scale: float, zero: int, low: int, high: int) -> Quantizer:
     def rounded(x: Floats) -> Floats:
         steps = np.clip(np.rint(x / np.float32(scale)), low - zero, high - zero)
         return np.asarray(steps * np.float32(scale), dtype=x.dtype)
+
+    return rounded
+
+
+def _with_ramps(model: ir.Model, int8: Collection[str], quantizers: Mapping[str, Quantizer]) -> dict[str, Quantizer]:
+    """The quantizers, and those of integer ramps' outputs, which have the integers of their inputs."""
+    found = dict(quantizers)
+    for node in model.graph:
+        ramp = ramp_of(node) if node.name in int8 else None
+        if ramp is not None and str(ramp.source.name) in found:
+            found.setdefault(str(node.outputs[0].name), _behind(ramp, found[str(ramp.source.name)]))
+    return found
+
+
+def _behind(ramp: Ramp, quantizer: Quantizer) -> Quantizer:
+    def rounded(y: Floats) -> Floats:
+        kind = y.dtype.type
+        x = quantizer((y - kind(ramp.shift)) / kind(ramp.slope))
+        seen = np.clip(kind(ramp.slope) * x + kind(ramp.shift), ramp.low, ramp.high)
+        return np.where(y == 0, kind(0), seen)  # the zero of padding is exact
 
     return rounded
 

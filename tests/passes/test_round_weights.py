@@ -106,6 +106,28 @@ def test_integers_that_are_computed_with_keep_the_mean(
     np.testing.assert_allclose(got, wanted, atol=80 / 255 / 4)
 
 
+def test_a_layer_behind_a_ramp_sees_the_integers_before_it(data: Calibration, samples: NDArray[Any]) -> None:
+    """A shift of 0.004, a tenth of a step, and a clip: only the input of the ramps has integers."""
+    text = """
+    g (float[n, 4, 9, 9] x) => (float[n, 4, 9, 9] y) <float two = {2}, float bit = {0.004}> {
+      s = Mul(x, two)
+      t = Add(s, bit)
+      u = Relu(t)
+      y = Conv(u, w, b)
+    }
+    """
+    model = parse(text, w=random(4, 4, 1, 1, seed=9), b=random(4, seed=10))
+    nodes = [str(n.name) for n in model.graph]
+    bounds = {"x": (-5.0, 5.0), "y": (-30.0, 30.0)}
+    scale, zero = asymmetric_scale(*bounds["x"])
+    quantizers = {"x": fake_quantizer(float(scale), int(zero), 0, 255)}
+    wanted = run(model, x=samples)[0].mean(axis=(0, 2, 3))
+    found = round_weights(model, nodes, data, quantizers=quantizers)
+    got = run(quantize_x86(found, nodes, bounds), x=samples)[0].mean(axis=(0, 2, 3))
+    # The step of y is 60 / 255; the mean of many of its roundings is much closer.
+    np.testing.assert_allclose(got, wanted, atol=60 / 255 / 4)
+
+
 def test_other_layers_stay(model: ir.Model, data: Calibration) -> None:
     rounded = round_weights(model, ["a", "r"], data)
     for name in ("w2", "w3", "b3"):
