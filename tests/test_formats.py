@@ -14,8 +14,10 @@ import onnx
 import pytest
 import referencing
 
+from edgeprune.apply import Applied
 from edgeprune.bench_models import BenchResult
 from edgeprune.cli import cli
+from edgeprune.export import Attempt, Exported
 from edgeprune.pareto import Point, point_of
 from tests.documents import hooks
 from tests.models import single
@@ -93,6 +95,21 @@ def test_what_the_commands_print(model: Path, run: Callable[..., Any]):
     check(run("bench", model, "--seconds", 0.2, "--json", "-q"), "bench")
     elsewhere = BenchResult("d", "r", None, {"a": measurement(1.0)}, None).to_json()
     check(json.loads(json.dumps(elsewhere)), "bench")
+
+
+def test_a_verdict(tmp_path: Path, run: Callable[..., Any]):
+    (tmp_path / "report.json").write_text(report().to_json(), encoding="utf-8")
+    limits = ("--max-latency-ms", 3, "--max-drop", 1, "--max-predicted-ms", 9, "--baseline", tmp_path)
+    check(run("gate", tmp_path, *limits, "--json"), "gate")
+    (tmp_path / "report.json").write_text(report(latency=None).to_json(), encoding="utf-8")
+    check(run("gate", tmp_path, "--baseline", tmp_path, "--json"), "gate")
+
+
+def test_what_export_and_apply_print():
+    tried = (Attempt("dynamo", None, 0, "cannot"), Attempt("torchscript", 1e-7, 9))
+    inputs = {"x": ["batch", 3, 8, 8]}
+    check(Exported(Path("a.onnx"), "torchscript", 18, inputs, 1e-7, tried, ("a note",)).to_json(), "export")
+    check(Applied(Path("a.pt"), "compiled", 9, (100, 50), "outputs", 1e-7, ("a note",)).to_json(), "apply")
 
 
 def test_a_measured_profile(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
