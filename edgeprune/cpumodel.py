@@ -34,6 +34,9 @@ MIXED_VARIANTS = 3
 
 SECONDS_PER_VARIANT = 0.5
 
+FORM = 2
+"""Counts the forms into which blocks have been lowered: times of another form say nothing of this one."""
+
 
 @dataclass(frozen=True, eq=False)
 class Network:
@@ -180,7 +183,7 @@ def _works(net: Network, v: _Variant) -> dict[int, str]:
     for b, block in enumerate(net.blocks):
         what = describe([nodes[n] for n in block.nodes], net.geometries[b], v.widths, net.sizes)
         # Among neighbours of another format a block takes another time: such times are not shared.
-        works[b] = f"{v.formats[b]}|{what}|among {neighbours}"
+        works[b] = f"{v.formats[b]}, form {FORM}|{what}|among {neighbours}"
     return works
 
 
