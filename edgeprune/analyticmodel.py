@@ -19,7 +19,7 @@ from edgeprune.device import Device, Precision
 from edgeprune.fusion import Cluster
 from edgeprune.kernel import Kernel
 from edgeprune.kernels import kernel_at
-from edgeprune.latency import Edge, Format
+from edgeprune.latency import Edge, Format, sum_us
 from edgeprune.widths import AxisLengths, Dim, Widths
 
 INT8: Format = "int8"
@@ -106,9 +106,7 @@ class AnalyticModel:
 
     def total_us(self, widths: Widths, formats: Sequence[Format]) -> float:
         """Predicted time of the network, microseconds."""
-        blocks = sum(self.block_us(b, f, widths) for b, f in enumerate(formats))
-        edges = sum(self.edge_us(e, formats[e.writer], formats[e.reader], widths) for e in self.edges)
-        return blocks + edges + self.call_us
+        return sum_us(self, widths, formats)
 
     def corrected(self, factor: float) -> AnalyticModel:
         """The same model with every time multiplied by ``factor``: how a measurement is fed back."""

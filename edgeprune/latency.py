@@ -122,12 +122,18 @@ class LatencyModel:
 
     def total_us(self, widths: Widths, formats: Sequence[Format]) -> float:
         """Predicted time of the model, microseconds."""
-        blocks = sum(self.block_us(b, formats[b], widths) for b in range(len(self.geometries)))
-        return blocks + sum(self.edge_us(e, formats[e.writer], formats[e.reader], widths) for e in self.edges)
+        return sum_us(self, widths, formats)
 
     def corrected(self, factor: float) -> LatencyModel:
         """The same model with every time multiplied by ``factor``: how a measurement is fed back."""
         return replace(self, correction=self.correction * factor)
+
+
+def sum_us(latency: Latency, widths: Widths, formats: Sequence[Format]) -> float:
+    """Time of a network as a latency model of any kind sums it up: its blocks, the edges between them, and the call."""
+    blocks = sum(latency.block_us(b, f, widths) for b, f in enumerate(formats))
+    edges = sum(latency.edge_us(e, formats[e.writer], formats[e.reader], widths) for e in latency.edges)
+    return blocks + edges + latency.call_us
 
 
 def switches(writer: Format, reader: Format) -> bool:

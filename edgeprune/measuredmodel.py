@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeprune.analyticmodel import AnalyticModel
-from edgeprune.latency import Edge, Format
+from edgeprune.latency import Edge, Format, sum_us
 from edgeprune.widths import Widths
 
 PRIOR_WEIGHT = 0.0025
@@ -94,9 +94,7 @@ class MeasuredModel:
 
     def total_us(self, widths: Widths, formats: Sequence[Format]) -> float:
         """Predicted time of the network, microseconds."""
-        blocks = sum(self.block_us(b, f, widths) for b, f in enumerate(formats))
-        edges = sum(self.edge_us(e, formats[e.writer], formats[e.reader], widths) for e in self.edges)
-        return blocks + edges + self.call_us
+        return sum_us(self, widths, formats)
 
     def corrected(self, factor: float) -> MeasuredModel:
         """The same model with every time multiplied by ``factor``: how a measurement is fed back."""
