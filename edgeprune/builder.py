@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 import onnx_ir as ir
@@ -45,6 +46,9 @@ class Builder:
         refitted: whether what stays is refitted after a cut.
         float_format: what a block runs in that is not on integers.
     """
+
+    symmetric: ClassVar[bool] = False
+    """Whether integers spread over [-a, a]."""
 
     dense: ir.Model
     network: Network
@@ -101,10 +105,15 @@ class Builder:
             return False
         self._float_models[key] = learned.model
         self._built.pop((key, tuple(formats)), None)
-        if learned.judge.error(self.build(widths, formats)) < learned.judge.error(built):
+        after = self.build(widths, formats)
+        if learned.judge.error(self.simulated(after)) < learned.judge.error(self.simulated(built)):
             return True
         self._float_models[key], self._built[key, tuple(formats)] = before, built
         return False
+
+    def simulated(self, model: ir.Model) -> ir.Model:
+        """What onnxruntime runs here to tell what a built model computes."""
+        return model
 
     def build(self, widths: Widths, formats: Sequence[Format]) -> ir.Model:
         """The network at these widths and formats; the last few are remembered."""
@@ -112,10 +121,11 @@ class Builder:
         if key not in self._built:
             while len(self._built) >= REMEMBERED:
                 self._built.pop(next(iter(self._built)))
-            self._built[key] = self._for_x86(self.float_model(widths), formats)
+            self._built[key] = self.lowered(self.float_model(widths), formats)
         return self._built[key]
 
-    def _for_x86(self, model: ir.Model, formats: Sequence[Format]) -> ir.Model:
+    def lowered(self, model: ir.Model, formats: Sequence[Format]) -> ir.Model:
+        """A float model of the network in these formats, as its target takes it."""
         int8 = self.integer_nodes(model, formats)
         if not int8:
             return lower_x86(model)
@@ -127,9 +137,9 @@ class Builder:
 
         With 8 bits a weight the nearest integers are as good as any; with fewer, rounding is searched.
         """
-        if self.data.is_random:  # noise says nothing of the means that biases should keep
+        if not int8 or self.data.is_random or not self.refitted:  # noise says nothing of the means to keep
             return model
-        quantizers = {name: _quantizer(*range_) for name, range_ in bounds.items()}
+        quantizers = {name: self.quantizer(*range_) for name, range_ in bounds.items()}
         return round_weights(
             model,
             int8,
@@ -140,6 +150,11 @@ class Builder:
             threads=self.threads,
         )
 
+    def quantizer(self, low: float, high: float) -> Quantizer:
+        """What integers over this range do to an activation."""
+        scale, zero = asymmetric_scale(low, high)
+        return fake_quantizer(float(scale), int(zero), 0, 255)
+
     def quantized(self, model: ir.Model, int8: Collection[str], bounds: Mapping[str, tuple[float, float]]) -> ir.Model:
         """The float model with these nodes on integers."""
         return quantize_x86(model, int8, bounds, weight_bits=self.weight_bits)
@@ -149,26 +164,26 @@ class Builder:
         return values_to_quantize(model, int8)
 
     def bounds(self, model: ir.Model, names: Sequence[str], data: Calibration) -> dict[str, tuple[float, float]]:
-        """The range of each of these activations to spread integers over."""
+        """The range of each of these activations to spread integers over; for timing alone any will do."""
         # The model is kept beside its ranges, so that its id stays its own.
         _, known = self._bounds.setdefault((id(model), data.items), (model, {}))
-        if names and not known:
+        if names and not known and self.refitted:
             known |= self._best_bounds(model, names, data)
         missing = [n for n in names if n not in known]  # by a plan that quantizes what integers everywhere do not
         for name, h in histograms(model, missing, data, self.threads).items():
-            known[name] = propose(h)["max"]
+            known[name] = propose(h, symmetric=self.symmetric)["max"]
         return {name: known[name] for name in names}
 
     def _best_bounds(self, model: ir.Model, names: Sequence[str], data: Calibration) -> dict[str, tuple[float, float]]:
         """Ranges of the named values and of all that is quantized when every block is on integers."""
-        int8 = self.integer_nodes(model, [INT8 if INT8 in f else FLOAT for f in self.network.integer_nodes])
+        int8 = self.integer_nodes(model, [INT8 if INT8 in f else self.float_format for f in self.network.integer_nodes])
         needed = self.values_to_quantize(model, int8)
         counted = histograms(model, dict.fromkeys([*needed, *names]), data, self.threads)
 
         def quantized(ranges: Mapping[str, Range]) -> ir.Model:
             return self.quantized(model, int8, {n: (ranges[n].low, ranges[n].high) for n in needed})
 
-        _, best = best_ranges(model, counted, data, quantized, threads=self.threads)
+        _, best = best_ranges(model, counted, data, quantized, symmetric=self.symmetric, threads=self.threads)
         return {name: (r.low, r.high) for name, r in best.items()}
 
     def integer_nodes(self, model: ir.Model, formats: Sequence[Format]) -> frozenset[str]:
@@ -176,8 +191,3 @@ class Builder:
         alive = {str(n.name) for n in model.graph}
         forms = zip(self.network.integer_nodes, formats, strict=True)
         return frozenset(n for available, f in forms for n in available[f] if n in alive)
-
-
-def _quantizer(low: float, high: float) -> Quantizer:
-    scale, zero = asymmetric_scale(low, high)
-    return fake_quantizer(float(scale), int(zero), 0, 255)

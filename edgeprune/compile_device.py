@@ -59,6 +59,8 @@ def plan_for_device(work: DeviceWork, goal: Goal) -> Planned:
             "variant, which is returned"
         )
         chosen, gain, cut = best, 1.0, False
+    if cut:
+        work.recover(chosen)
     with work.progress.step("building the result"):
         model = work.builder.build(chosen.widths, chosen.formats)
     return Planned(model, chosen, variants, gain, cut, margin if goal.has_budget else 1.0, tuple(notes))

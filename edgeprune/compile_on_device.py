@@ -136,6 +136,8 @@ def _without_budget(work: DeviceWork, goal: Goal, stand: Stand, variants: dict[s
 
 def _measured(work: DeviceWork, goal: Goal, stand: Stand, choice: Choice, variants: Mapping[str, Choice]) -> Measured:
     choices = {RESULT: choice, **variants}
+    if is_cut(work, choice):
+        work.recover(choice)  # before its engine is built, which holds its weights
     with work.progress.step("building the result"):
         models = {name: stand.finish(work.builder.build(c.widths, c.formats)) for name, c in choices.items()}
     results = stand.final(models)

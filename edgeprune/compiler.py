@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from edgeprune.analyticmodel import INT8
 from edgeprune.arraycache import ArrayCache
 from edgeprune.backends.device import LOCAL, open_device
 from edgeprune.backends.onnxruntime import OnnxRuntime
@@ -15,7 +16,8 @@ from edgeprune.compile_on_device import Stand, reach_on_device
 from edgeprune.cpuwork import HOLDOUT_FRACTION, open_cpu
 from edgeprune.cpuwork import TARGET as CPU
 from edgeprune.delivery_device import deliver_measured, deliver_planned, open_shapes
-from edgeprune.devicework import Options, check_sparsity, open_device_work, versions_of
+from edgeprune.deviceoptions import Options, check_sparsity, formats_of, versions_of
+from edgeprune.devicework import open_device_work
 from edgeprune.drawing import picture_of
 from edgeprune.errors import CalibrationError, UsageError
 from edgeprune.goal import Goal
@@ -23,6 +25,7 @@ from edgeprune.identity import identity_of
 from edgeprune.job import open_job
 from edgeprune.judge import open_judge
 from edgeprune.output import check_output, output_folder
+from edgeprune.passes.equalize import equalize
 from edgeprune.progress import Progress
 from edgeprune.pruner import prune_model as prune_model
 from edgeprune.recipe import RECIPE, Recipe
@@ -111,6 +114,9 @@ def compile_model(
     job = open_job(model, shapes, progress)
     data = calibration.open(job.fixed if calibration.source == "random" and shapes else job.dense)
     fit, held_out = data.split(HOLDOUT_FRACTION, seed)
+    if INT8 in formats_of(precision, profile):
+        with progress.step("equalizing channels"):
+            job = dataclasses.replace(job, dense=equalize(job.dense, fit, symmetric=True, threads=threads))
     runtime = OnnxRuntime(threads)
     with progress.step("scoring the original"):
         judge = open_judge(evaluation, job, runtime.load(model).run, held_out)

@@ -21,6 +21,7 @@ from edgeprune.backends.device import Device, open_device
 from edgeprune.backends.results import DeviceResult
 from edgeprune.calibration_spec import CalibrationSpec
 from edgeprune.delivery_device import open_shapes
+from edgeprune.deviceoptions import formats_of, versions_of
 from edgeprune.deviceprofile import (
     ORIGINAL,
     DeviceProfile,
@@ -30,7 +31,6 @@ from edgeprune.deviceprofile import (
     probe_file,
     profile_file,
 )
-from edgeprune.devicework import formats_of, versions_of
 from edgeprune.errors import UsageError
 from edgeprune.gpunetwork import GpuNetwork, gpu_network
 from edgeprune.graph import save

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -18,8 +17,9 @@ from edgeprune.arraycache import ArrayCache
 from edgeprune.backends import simulation
 from edgeprune.backends.onnxruntime import OnnxRuntime
 from edgeprune.calibrate import Calibration
+from edgeprune.deviceoptions import Options, formats_of, versions_of
 from edgeprune.deviceprofile import DeviceProfile, known_profile, known_ratios
-from edgeprune.errors import BudgetError, TargetError, UsageError
+from edgeprune.errors import BudgetError
 from edgeprune.goal import Goal
 from edgeprune.gpunetwork import GpuNetwork, gpu_network
 from edgeprune.job import Job
@@ -38,37 +38,12 @@ from edgeprune.targets import Profile
 from edgeprune.tensorrtbuilder import SPARSE_STEPS, TensorRtBuilder, sparse_fits
 from edgeprune.unpruned import best_unpruned
 
-STRONGLY_TYPED = (10, 0)
-NEWEST = "11.0"
-OLDEST = (8, 5)
-
 SPARSE_PAYS = 1.03
 """Without being told, a launch is only made 2:4 where that was measured so many times as fast as dense."""
 
 _WITHOUT_ERROR = 1.0
 
 _SCALED = "the analytic times were scaled by what this device measured of the built-in network"
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a model may be compiled for a GPU.
-
-    Attributes:
-        precision: ``auto``, ``fp32``, ``fp16`` or ``int8``.
-        sparsity: ``auto``, ``none`` or ``2:4``.
-        power_mode: of the device; the fastest by default.
-        profile: a file with what the device measured of the model; by default what is kept of it, if anything is.
-        threads: of onnxruntime, which scores here.
-        seed: of everything random.
-    """
-
-    precision: str = "auto"
-    sparsity: str = "auto"
-    power_mode: str | None = None
-    profile: Path | None = None
-    threads: int = 1
-    seed: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,6 +103,12 @@ class DeviceWork:
         """Points that a choice loses."""
         return self.accuracy(choice).drop
 
+    def recover(self, choice: Choice) -> None:
+        """Learn the weights of a cut choice from the dense network, where that brings what is built of it closer."""
+        with self.progress.step("recovering accuracy"):
+            if self.builder.recover(choice.widths, choice.formats, self.progress):
+                self._scores.pop((choice.widths.tobytes(), choice.formats), None)
+
     def original_accuracy(self) -> Accuracy:
         """How good the model is as it came in."""
         return self.judge.accuracy(OnnxRuntime(self.options.threads).load(self.job.path).run)
@@ -148,45 +129,6 @@ class DeviceWork:
             for f, losses in zip(choice.formats, self.problem.format_loss, strict=True)
         )
         return replace(choice, formats=formats, latency_us=self.latency.total_us(choice.widths, formats))
-
-
-def formats_of(precision: str, profile: Profile) -> tuple[Format, ...]:
-    """Formats that a launch may take, the float one first: 16 bits unless float32 is asked for, and INT8 beside it."""
-    floating = "fp16" if precision != "fp32" and "fp16" in profile.precisions else "fp32"
-    integers = precision in ("auto", "int8") and INT8 in profile.precisions
-    return (floating, INT8) if integers else (floating,)
-
-
-def versions_of(profile: Profile) -> tuple[str, ...]:
-    """TensorRT versions that a lowered graph must suit.
-
-    From 10 on graphs are strongly typed, and one that suits them suits 11; devices that stay on 8.x get a graph that
-    all of theirs take.
-
-    Raises:
-        TargetError: the device's TensorRT is too old for a graph that states its precision.
-    """
-    known = {tuple(int(part) for part in text.split(".")[:2]): text for text in profile.tensorrt}
-    if strong := [text for version, text in known.items() if version >= STRONGLY_TYPED]:
-        return (*strong, NEWEST)
-    if typed := [text for version, text in known.items() if version >= OLDEST]:
-        return tuple(typed)
-    have = ", ".join(profile.tensorrt) or "none"
-    raise TargetError(f"target {profile.name} has TensorRT {have}; graphs that state their precision need 8.5 or newer")
-
-
-def check_sparsity(sparsity: str, precision: str, profile: Profile) -> None:
-    """Refuse 2:4 where the device or the precision has no sparse products.
-
-    Raises:
-        UsageError: it was asked for.
-    """
-    if sparsity != "2:4":
-        return
-    if not profile.has_sparse_products:
-        raise UsageError(f"target {profile.name} has no 2:4 sparse products, which came with Ampere: no --sparsity 2:4")
-    if precision == "fp32":
-        raise UsageError("--sparsity 2:4 needs fp16 or int8: TensorRT has no sparse float32 products")
 
 
 def open_device_work(

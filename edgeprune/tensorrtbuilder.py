@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 import onnx_ir as ir
 
 from edgeprune.analyticmodel import INT8, is_sparse
+from edgeprune.backends import simulation
 from edgeprune.builder import Builder
 from edgeprune.calibrate import Calibration
 from edgeprune.groups import Ranking
@@ -17,20 +19,18 @@ from edgeprune.linear import find_linears
 from edgeprune.passes.convert_opset import convert_opset
 from edgeprune.passes.int8_tensorrt import int8_eligible
 from edgeprune.passes.lower_tensorrt import lower_tensorrt
+from edgeprune.passes.qdq import symmetric_scale
 from edgeprune.passes.quantize_tensorrt import quantize_tensorrt, values_to_quantize
-from edgeprune.passes.round_weights import fake_quantizer, round_weights
+from edgeprune.passes.round_weights import fake_quantizer
 from edgeprune.passes.sparsify import sparsify, sparsity_eligible
-from edgeprune.ranges import choose_range, histograms
+from edgeprune.secondmoments import Quantizer
+from edgeprune.solve import analyse
 from edgeprune.taps import Taps
-from edgeprune.twofour import Method
-from edgeprune.widths import Widths
 
 SPARSE_STEPS = {"fp16": 16, INT8: 32}
 """Multiples that the input and output channels of a 2:4 product have, by precision (TensorRT's alignment)."""
 
 PER_CHANNEL_OPSET = 13
-_REMEMBERED = 4
-_STEPS = 127
 
 EXTREMES_ITEMS = 16
 """Samples on which it is looked what would overflow in float16; twice as much is allowed for."""
@@ -44,23 +44,15 @@ class TensorRtBuilder(Builder):
         versions: TensorRT versions that must take them all.
     """
 
+    symmetric: ClassVar[bool] = True
+
     versions: tuple[str, ...] = ()
     _converted: dict[int, tuple[ir.Model, ir.Model]] = field(default_factory=dict)
     _extremes: dict[int, tuple[ir.Model, dict[str, tuple[float, float]]]] = field(default_factory=dict)
-    _built: dict[tuple[bytes, tuple[Format, ...]], ir.Model] = field(default_factory=dict)
 
     def describe(self) -> str:
         """What the error of a format depends on besides the model and its ranges."""
         return f"{super().describe()}, {' '.join(self.versions)}"
-
-    def build(self, widths: Widths, formats: Sequence[Format]) -> ir.Model:
-        """The network at these widths and formats, lowered; the last few are remembered."""
-        key = (np.asarray(widths, dtype=np.int64).tobytes(), tuple(formats))
-        if key not in self._built:
-            while len(self._built) >= _REMEMBERED:
-                self._built.pop(next(iter(self._built)))
-            self._built[key] = self._lowered(self.float_model(widths), formats)
-        return self._built[key]
 
     def for_timing(self, data: Calibration) -> TensorRtBuilder:
         """A builder of the same networks with weights and ranges that only serve timing: it is much faster.
@@ -80,35 +72,34 @@ class TensorRtBuilder(Builder):
             versions=self.versions,
         )
 
-    def _lowered(self, model: ir.Model, formats: Sequence[Format]) -> ir.Model:
-        int8 = self.integer_nodes(model, formats)
-        sparse = self.sparse_nodes(model, formats)
-        model = self._sparsified(self._sparsified(model, sparse - int8, int8=False), sparse & int8, int8=True)
+    def lowered(self, model: ir.Model, formats: Sequence[Format]) -> ir.Model:
+        """A float model of the network in these formats, as TensorRT takes it."""
+        int8, sparse = self.integer_nodes(model, formats), self.sparse_nodes(model, formats)
+        model = self._sparsified(model, sparse, int8)
         ranges = self.bounds(model, self.values_to_quantize(model, int8), self.data)
-        model = self._with_fitted_biases(model, int8 - sparse, ranges)
+        model = self.rounded(model, int8 - sparse, ranges)
         if self.float_format == "fp16":
             ranges = self._extremes_of(model) | ranges
         precision = {str(n.name): INT8 if n.name in int8 else self.float_format for n in model.graph}
         return lower_tensorrt(model, precision, ranges, target_versions=self.versions)
 
-    def _sparsified(self, model: ir.Model, nodes: Collection[str], *, int8: bool) -> ir.Model:
+    def simulated(self, model: ir.Model) -> ir.Model:
+        """What onnxruntime runs here to tell what a built model computes."""
+        return simulation.rounded_float32(model)
+
+    def quantizer(self, low: float, high: float) -> Quantizer:
+        """What integers over this range do to an activation: symmetric, all 256 of them."""
+        return fake_quantizer(float(symmetric_scale(low, high)), 0, -128, 127)
+
+    def _sparsified(self, model: ir.Model, nodes: Collection[str], int8: Collection[str]) -> ir.Model:
+        """The model with these nodes 2:4, in the order of channels in which that costs least."""
         if not nodes:
             return model
         # Noise says nothing of which weights matter, and time does not ask: then the large ones stay.
-        blind = self.data.is_random or not self.refitted
-        method: Method = "magnitude" if blind else "sparsegpt"
-        data = None if blind else self.data
-        return sparsify(model, sorted(nodes), data, method=method, int8=int8, threads=self.threads)
-
-    def _with_fitted_biases(
-        self, model: ir.Model, int8: Collection[str], ranges: Mapping[str, tuple[float, float]]
-    ) -> ir.Model:
-        """The model with weights on their integer grids, and biases that keep the means that rounding would shift."""
-        if not int8 or self.data.is_random or not self.refitted:
-            return model
-        scales = {name: max(-low, high) / _STEPS for name, (low, high) in ranges.items()}
-        quantizers = {name: fake_quantizer(s, 0, -_STEPS - 1, _STEPS) for name, s in scales.items() if s > 0}
-        return round_weights(model, int8, self.data, quantizers=quantizers, search=False, threads=self.threads)
+        if self.data.is_random or not self.refitted:
+            return sparsify(model, sorted(nodes), None, method="magnitude", int8=int8, threads=self.threads)
+        groups = analyse(model).groups
+        return sparsify(model, sorted(nodes), self.data, int8=int8, groups=groups, threads=self.threads)
 
     def sparse_nodes(self, model: ir.Model, formats: Sequence[Format]) -> frozenset[str]:
         """Names of the model's nodes whose weights these formats make 2:4; what does not fit by now stays dense."""
@@ -146,15 +137,6 @@ class TensorRtBuilder(Builder):
     def values_to_quantize(self, model: ir.Model, int8: Collection[str]) -> list[str]:
         """Names of the activations whose ranges `quantized` needs for these nodes."""
         return values_to_quantize(model, int8)
-
-    def bounds(self, model: ir.Model, names: Iterable[str], data: Calibration) -> dict[str, tuple[float, float]]:
-        """The symmetric range of each of these activations to spread integers over."""
-        wanted = list(names)
-        _, known = self._bounds.setdefault((id(model), data.items), (model, {}))
-        for name, h in histograms(model, [n for n in wanted if n not in known], data, self.threads).items():
-            chosen = choose_range(h, symmetric=True)
-            known[name] = (chosen.low, chosen.high)
-        return {name: known[name] for name in wanted}
 
 
 def sparse_fits(model: ir.Model, step: int) -> frozenset[str]:

@@ -59,7 +59,7 @@ def sparsify(
     calibration: Calibration | None,
     *,
     method: Method = "sparsegpt",
-    int8: bool = False,
+    int8: Collection[str] = (),
     groups: Collection[Group] = (),
     threads: int = 1,
 ) -> ir.Model:
@@ -70,7 +70,7 @@ def sparsify(
         nodes: names of eligible nodes.
         calibration: samples; only ``magnitude`` does without.
         method: how zeros are chosen; see `edgeprune.twofour`.
-        int8: round what stays to the int8 grid of each output channel, in the same pass.
+        int8: nodes whose weights are rounded to the int8 grid of each output channel in the same pass.
         groups: groups of the model's analysis whose channels may be reordered first, so that less is lost.
         threads: of onnxruntime.
 
@@ -91,7 +91,7 @@ def sparsify(
     copy = permute_channels(model, groups, nodes, _variances(model, nodes, calibration, threads) if groups else None)
     linears = find_linears(copy)
     for layer, moments in _with_moments(copy, [linears[n] for n in dict.fromkeys(nodes)], calibration, threads):
-        _sparsify_layer(copy, layer, moments, method, int8)
+        _sparsify_layer(copy, layer, moments, method, layer.node in int8)
     check_two_of_four(copy, nodes)
     return copy
 
