@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from edgeprune import graph as graphs
 from edgeprune.errors import PassError
+from edgeprune.passes.biased_products import flatten_rows, merge_biases
 from edgeprune.passes.edit import naming, new_initializer, new_node, remove_dead, replace_value
 from edgeprune.passes.int8_x86 import (
     CARRY_OPS,
@@ -38,7 +39,7 @@ from edgeprune.passes.int8_x86 import (
 )
 from edgeprune.passes.integer_grids import Grid, grids
 from edgeprune.passes.qdq import asymmetric_scale, insert_qdq, quantize, quantize_weight, require_int8
-from edgeprune.passes.ramps import Ramp, ramp_of
+from edgeprune.passes.ramps import Ramp, ramp_offrom edgeprune.passes.repeat_pixels import repeat_pixels
 
 _BIAS_LIMIT = 2.0**30
 
@@ -67,6 +68,7 @@ def quantize_x86(
     graph, chosen = copy.graph, set(int8)
     with naming(graph):
         chosen |= _spell_out(graph, chosen)
+        products = merge_biases(graph, chosen)
         values = _quantized(graph, chosen)
         if missing := [v.name for v in values if v.name not in ranges]:
             raise PassError(f"quantize: no range is given for {missing[0]!r}")
@@ -80,6 +82,7 @@ def quantize_x86(
             _insert(copy, v, chosen, laid[v])
         for node, ramp in shared.items():
             _read_again(graph, node, ramp, laid[node.outputs[0]])
+        flatten_rows(graph, products)
     remove_dead(graph)  # the float weights
     return copy
 
