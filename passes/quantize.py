@@ -39,7 +39,8 @@ from edgeprune.passes.int8_x86 import (
 )
 from edgeprune.passes.integer_grids import Grid, grids
 from edgeprune.passes.qdq import asymmetric_scale, insert_qdq, quantize, quantize_weight, require_int8
-from edgeprune.passes.ramps import Ramp, ramp_offrom edgeprune.passes.repeat_pixels import repeat_pixels
+from edgeprune.passes.ramps import Ramp, ramp_of
+from edgeprune.passes.repeat_pixels import repeat_pixels
 
 _BIAS_LIMIT = 2.0**30
 
@@ -83,6 +84,7 @@ def quantize_x86(
         for node, ramp in shared.items():
             _read_again(graph, node, ramp, laid[node.outputs[0]])
         flatten_rows(graph, products)
+        repeat_pixels(graph, chosen)
     remove_dead(graph)  # the float weights
     return copy
 
