@@ -60,7 +60,7 @@ def flatten_rows(graph: ir.Graph, merged: Iterable[ir.Node]) -> None:
         assert data is not None
         assert weight is not None
         if data not in flat:
-            flat[data] = _flattened(graph, data)
+            flat[data] = _flattened(graph, data, int((weight.shape or ())[0]))
         gemm.replace_input_with(0, flat[data])
         target = np.array([d if isinstance(d, int) else -1 for d in shape], dtype=np.int64)
         sizes = new_initializer(graph, f"{result.name}_shape", target)
@@ -74,8 +74,8 @@ def flatten_rows(graph: ir.Graph, merged: Iterable[ir.Node]) -> None:
         result.name, restored.name = restored.name, name
 
 
-def _flattened(graph: ir.Graph, data: ir.Value) -> ir.Value:
-    """What this DequantizeLinear gives, in two axes: the last one stays."""
+def _flattened(graph: ir.Graph, data: ir.Value, depth: int) -> ir.Value:
+    """What this DequantizeLinear gives, in two axes, of which the last one stays and has this size."""
     read = data.producer()
     assert is_op(read, "DequantizeLinear")
     assert read is not None
@@ -83,7 +83,6 @@ def _flattened(graph: ir.Graph, data: ir.Value) -> ir.Value:
     assert integers is not None
     assert scale is not None
     assert zero is not None
-    depth = tuple(data.shape or ())[-1]
     sizes = new_initializer(graph, f"{data.name}_flat_shape", np.array([-1, depth], dtype=np.int64))
     rows = new_node(graph, "Reshape", [integers, sizes], f"{data.name}_flat", ir.DataType.UINT8)
     restored = new_node(graph, "DequantizeLinear", [rows.outputs[0], scale, zero], f"{data.name}_flat_dequantize",

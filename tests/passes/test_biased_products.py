@@ -52,6 +52,21 @@ def test_more_rows_than_the_calibration_had_give_what_each_gives_alone() -> None
     np.testing.assert_allclose(together, alone, rtol=0, atol=1e-6)  # the same integers; floats may be summed otherwise
 
 
+def test_an_activation_whose_depth_shape_inference_cannot_tell() -> None:
+    text = """
+    g (float[1, 6, 16] x, int64[3] sizes) => (float[1, 6, 16] y) {
+      v = Reshape(x, sizes)
+      a = MatMul(v, w)
+      y = Add(a, b)
+    }
+    """
+    model = parse(text, w=(16, 16), b=(16,))
+    changed = quantize_x86(model, products(model), {"v": (-4.0, 4.0)})
+    feeds = {"x": feeds_for(model, 0)["x"], "sizes": np.array([1, 6, 16], dtype=np.int64)}
+    (want,), (got,) = (OnnxRuntime().load(m).run(feeds) for m in (model, changed))
+    assert float(np.abs(want - got).max() / np.abs(want).max()) < 0.02  # one layer of 8 bits
+
+
 def test_products_of_one_value_share_its_rows() -> None:
     text = """
     g (float[1, 6, 16] x) => (float[1, 6, 16] q, float[1, 6, 16] k) {
