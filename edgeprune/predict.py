@@ -158,8 +158,9 @@ def model_latency_us(
     device = profile.device(power_mode)
     kernels = kernels_of(model)
     chosen = [_precision(k, precision, precisions or {}, device) for k in kernels]
-    times = latencies_us(kernels, chosen, device)
-    reformats = _reformats_us(kernels, chosen, device) if precisions or any(k.quantized for k in kernels) else 0.0
+    stated = any(k.quantized for k in kernels)
+    times = latencies_us(kernels, chosen, device, mixed=not stated)
+    reformats = _reformats_us(kernels, chosen, device) if precisions or stated else 0.0
     total_us = float(times.sum()) + reformats + device.call_us
     rows = [
         KernelTime(k.anchor, k.kind, p, float(t), float(t) / total_us, _bound(k, p, device))
