@@ -24,7 +24,7 @@ from edgeprune.passes.reconstruct import Settings, learn
 from edgeprune.passes.round_weights import fake_quantizer, round_weights
 from edgeprune.progress import Progress
 from edgeprune.rangechoice import best_ranges
-from edgeprune.ranges import Range, histograms, propose
+from edgeprune.ranges import Range, histograms, range_by
 from edgeprune.secondmoments import Quantizer
 from edgeprune.widths import Widths
 
@@ -60,7 +60,7 @@ class Builder:
     float_format: Format = FLOAT
     _float_models: dict[bytes, ir.Model] = field(default_factory=dict)
     _built: dict[tuple[bytes, tuple[Format, ...]], ir.Model] = field(default_factory=dict)
-    _bounds: dict[tuple[int, int], tuple[ir.Model, dict[str, tuple[float, float]]]] = field(default_factory=dict)
+    _ranges: dict[tuple[int, int], tuple[ir.Model, dict[str, Range]]] = field(default_factory=dict)
 
     def describe(self) -> str:
         """What the error of a format depends on besides the model and its ranges."""
@@ -105,8 +105,9 @@ class Builder:
             return False
         self._float_models[key] = learned.model
         self._built.pop((key, tuple(formats)), None)
+        self._keep_calibrators(before, learned.model)
         after = self.build(widths, formats)
-        if learned.judge.error(self.simulated(after)) < learned.judge.error(self.simulated(built)):
+        if not learned.judge.is_worse(self.simulated(after), self.simulated(built)):
             return True
         self._float_models[key], self._built[key, tuple(formats)] = before, built
         return False
@@ -166,15 +167,22 @@ class Builder:
     def bounds(self, model: ir.Model, names: Sequence[str], data: Calibration) -> dict[str, tuple[float, float]]:
         """The range of each of these activations to spread integers over; for timing alone any will do."""
         # The model is kept beside its ranges, so that its id stays its own.
-        _, known = self._bounds.setdefault((id(model), data.items), (model, {}))
+        _, known = self._ranges.setdefault((id(model), data.items), (model, {}))
         if names and not known and self.refitted:
-            known |= self._best_bounds(model, names, data)
+            known |= self._best_ranges(model, names, data)
         missing = [n for n in names if n not in known]  # by a plan that quantizes what integers everywhere do not
         for name, h in histograms(model, missing, data, self.threads).items():
-            known[name] = propose(h, symmetric=self.symmetric)["max"]
-        return {name: known[name] for name in names}
+            known[name] = range_by("max", h, symmetric=self.symmetric)
+        return {name: (known[name].low, known[name].high) for name in names}
 
-    def _best_bounds(self, model: ir.Model, names: Sequence[str], data: Calibration) -> dict[str, tuple[float, float]]:
+    def _keep_calibrators(self, before: ir.Model, learned: ir.Model) -> None:
+        """Take the ranges of a network whose weights have only moved a little by the calibrators that it had before."""
+        _, known = self._ranges.get((id(before), self.data.items), (before, {}))
+        counted = histograms(learned, known, self.data, self.threads)
+        ranges = {n: range_by(known[n].calibrator, h, symmetric=self.symmetric) for n, h in counted.items()}
+        self._ranges[id(learned), self.data.items] = learned, ranges
+
+    def _best_ranges(self, model: ir.Model, names: Sequence[str], data: Calibration) -> dict[str, Range]:
         """Ranges of the named values and of all that is quantized when every block is on integers."""
         int8 = self.integer_nodes(model, [INT8 if INT8 in f else self.float_format for f in self.network.integer_nodes])
         needed = self.values_to_quantize(model, int8)
@@ -183,8 +191,7 @@ class Builder:
         def quantized(ranges: Mapping[str, Range]) -> ir.Model:
             return self.quantized(model, int8, {n: (ranges[n].low, ranges[n].high) for n in needed})
 
-        _, best = best_ranges(model, counted, data, quantized, symmetric=self.symmetric, threads=self.threads)
-        return {name: (r.low, r.high) for name, r in best.items()}
+        return best_ranges(model, counted, data, quantized, symmetric=self.symmetric, threads=self.threads)[1]
 
     def integer_nodes(self, model: ir.Model, formats: Sequence[Format]) -> frozenset[str]:
         """Names of the model's nodes that these formats put on integers."""

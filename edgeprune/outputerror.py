@@ -85,6 +85,11 @@ class Probe:
         without = np.array([gap(i) for i in range(count)])
         return gap(-1), float(np.sqrt((count - 1) * without.var()))
 
+    def is_worse(self, model: ir.Model, other: ir.Model) -> bool:
+        """Whether the samples show a network's error to be larger than another's, by more than they leave open."""
+        gap, error = self.difference(model, other)
+        return gap > (error if np.isfinite(error) else 0.0)
+
     def _outputs(self, model: ir.Model) -> list[Array]:
         runner = OnnxRuntime(self._threads).load(model)
         batches = [runner.run(feeds) for feeds in self._feeds]

@@ -113,20 +113,23 @@ def choose_range(histogram: Histogram, levels: int = 256, symmetric: bool = Fals
 
 def propose(histogram: Histogram, levels: int = 256, symmetric: bool = False) -> dict[str, tuple[float, float]]:
     """Calibrator name -> (low, high); zero always lies inside."""
+    found = (range_by(name, histogram, levels, symmetric=symmetric) for name in CALIBRATORS)
+    return {r.calibrator: (r.low, r.high) for r in found}
+
+
+def range_by(calibrator: str, histogram: Histogram, levels: int = 256, *, symmetric: bool = False) -> Range:
+    """The range that one calibrator proposes; zero always lies inside."""
     low, high = min(histogram.low, 0.0), max(histogram.high, 0.0)
     if symmetric:
         high = max(-low, high)
         low = -high
-    shrunk = [_shrink(low, high, f, symmetric) for f in np.linspace(1.0, 0.3, 36)]
-    by_mse = min(shrunk, key=lambda r: expected_error(histogram, r[0], r[1], levels))
-    by_entropy = min(shrunk, key=lambda r: _divergence(histogram, r[0], r[1], levels))
-    return {
-        "max": (low, high),
-        "p99.999": _percentile(histogram, 99.999, symmetric),
-        "p99.99": _percentile(histogram, 99.99, symmetric),
-        "mse": by_mse,
-        "entropy": by_entropy,
-    }
+    if calibrator.startswith("p"):
+        return Range(*_percentile(histogram, float(calibrator[1:]), symmetric), calibrator)
+    if calibrator != "max":
+        error = expected_error if calibrator == "mse" else _divergence
+        shrunk = [_shrink(low, high, f, symmetric) for f in np.linspace(1.0, 0.3, 36)]
+        low, high = min(shrunk, key=lambda r: error(histogram, *r, levels))
+    return Range(low, high, calibrator)
 
 
 def expected_error(histogram: Histogram, low: float, high: float, levels: int = 256) -> float:

@@ -8,8 +8,8 @@ gradients (``edgeprune.gradients``); Adam with steps relative to each tensor's s
 al. 2020, "LAMB").
 
 Requires that the compressed model keeps the dense one's value names. Ensures that only values of float initializers
-change, and that the result's outputs are closer to the dense network's on samples that were not learned from:
-otherwise the compressed model comes back as it is.
+change, and that samples that were not learned from do not show the result's outputs to be farther from the dense
+network's, beyond the standard error that so few samples leave: otherwise the compressed model comes back as it is.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Settings:
 
 @dataclass(frozen=True, eq=False)
 class Learned:
-    """A model with learned weights, and the dense network's outputs on held-out samples, which it is closer to."""
+    """A model with learned weights, and the dense network's outputs on held-out samples, which have judged it."""
 
     model: ir.Model
     judge: Probe
@@ -155,7 +155,7 @@ def learn(
     for name, array in optimizer.weights.items():
         model.graph.initializers[name].const_value = ir.Tensor(array, name=name)
     judge = _held_out_probe(dense, held_out, settings)
-    return Learned(model, judge) if judge.error(model) < judge.error(compressed) else None
+    return None if judge.is_worse(model, compressed) else Learned(model, judge)
 
 
 def _held_out_probe(dense: ir.Model, held_out: Calibration, settings: Settings) -> Probe:

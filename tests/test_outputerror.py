@@ -122,15 +122,31 @@ def test_a_difference_comes_with_what_the_samples_leave_open() -> None:
     assert worse == pytest.approx(probe.error(far) - probe.error(near))
     assert worse > 4 * error > 0
     assert probe.difference(near, near) == (0, 0)
+    assert probe.is_worse(far, near)
+    assert not probe.is_worse(near, far)
+    assert not probe.is_worse(near, near)
     # The jackknife of a mean is its standard error: that of the divergence, sample by sample.
     single = [Probe(original, calibration(x=x[None]), 1, 1) for x in data_rows(data)]
     gaps = np.array([p.error(far) - p.error(near) for p in single]).reshape(16, 3).mean(axis=1)
     assert error == pytest.approx(gaps.std(ddof=1) / 4, rel=1e-6)
 
 
+def test_a_difference_that_is_within_its_error_is_none() -> None:
+    rng = np.random.default_rng(1)
+    data = calibration(x=rng.standard_normal((32, 6)).astype(np.float32))
+    original, one, two = (parse(NOISY % f"{moved}, 0, 0, 0, 0") for moved in ("0, 0", "0.1, 0", "0, 0.1"))
+    probe = Probe(original, data, 32, 1)
+    gap, error = probe.difference(one, two)
+    assert 0 < abs(gap) < error
+    assert not probe.is_worse(one, two)
+    assert not probe.is_worse(two, one)
+
+
 def test_one_sample_says_nothing_of_the_others() -> None:
-    probe = Probe(parse(NOISY % "0, 0, 0, 0, 0, 0"), calibration(x=np.ones((1, 6), np.float32)), 1, 1)
-    assert probe.difference(parse(NOISY % "1, 0, 0, 0, 0, 0"), parse(NOISY % "0, 0, 0, 0, 0, 0"))[1] == np.inf
+    up, none = parse(NOISY % "1, 0, 0, 0, 0, 0"), parse(NOISY % "0, 0, 0, 0, 0, 0")
+    probe = Probe(none, calibration(x=np.ones((1, 6), np.float32)), 1, 1)
+    assert probe.difference(up, none)[1] == np.inf
+    assert probe.is_worse(up, none)
 
 
 def data_rows(data: Calibration) -> np.ndarray:
