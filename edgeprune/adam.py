@@ -18,13 +18,15 @@ MEAN_DECAY, SQUARE_DECAY = 0.9, 0.99
 WARM_UP = 0.05
 """Share of the steps in which the rate rises."""
 TINY = 1e-12
+CHUNK = 1 << 13
+"""Weights that are moved at a time: their state fits into the cache."""
 
 
 class Adam:
     """The state of one descent.
 
     Args:
-        weights: name -> array, float32; changed in place.
+        weights: name -> array, float32; the mapping always holds them as they are now.
         rate: largest change of a weight in a step, as a fraction of its tensor's root mean square.
         steps: how many there will be, at least one.
 
@@ -35,6 +37,7 @@ class Adam:
 
     def __init__(self, weights: Arrays, rate: float, steps: int) -> None:
         self.weights = weights
+        weights |= {name: np.ascontiguousarray(w) for name, w in weights.items()}
         self.steps = max(1, steps)
         self._rate, self._done = rate, 0
         # A tensor of zeros, a bias that compensation has just made say, moves as if it were small.
@@ -47,15 +50,23 @@ class Adam:
         """Move all weights against their gradients. Gradients that are not finite are passed over."""
         self._done += 1
         rate = self._scheduled()
+        by_mean, by_square = 1 - MEAN_DECAY**self._done, math.sqrt(1 - SQUARE_DECAY**self._done)
         for name, gradient in gradients.items():
             if not np.isfinite(gradient).all():
                 continue
-            mean, square = self._mean[name], self._square[name]
-            mean += (1 - MEAN_DECAY) * (gradient - mean)
-            square += (1 - SQUARE_DECAY) * (gradient**2 - square)
-            first = mean / (1 - MEAN_DECAY**self._done)
-            second = np.sqrt(square / (1 - SQUARE_DECAY**self._done))
-            self.weights[name] -= (rate * self._size[name] * first / (second + TINY)).astype(np.float32)
+            weight, mean, square = (a[name].reshape(-1) for a in (self.weights, self._mean, self._square))
+            change, size = gradient.reshape(-1), rate * self._size[name] / by_mean
+            for start in range(0, len(weight), CHUNK):
+                part = slice(start, start + CHUNK)
+                g, m, v = change[part], mean[part], square[part]
+                m += (1 - MEAN_DECAY) * (g - m)
+                v += (1 - SQUARE_DECAY) * (g * g - v)
+                scale = np.sqrt(v)
+                scale /= by_square
+                scale += TINY
+                np.divide(m, scale, out=scale)
+                scale *= size
+                weight[part] -= scale
 
     def _scheduled(self) -> float:
         done = self._done / self.steps

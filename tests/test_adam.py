@@ -22,3 +22,20 @@ def test_a_bias_of_zeros_moves_too() -> None:
     optimizer = Adam({"w": np.ones(4, np.float32), "b": np.zeros(3, np.float32)}, 0.1, 10)
     optimizer.step({"b": np.ones(3, np.float32)})
     assert (optimizer.weights["b"] < 0).all()
+
+
+def test_a_weight_that_is_not_contiguous_moves_too() -> None:
+    weights = {"w": np.ones((4, 3), np.float32).T}
+    optimizer = Adam(weights, 0.1, 10)
+    optimizer.step({"w": np.ones((3, 4), np.float32)})
+    assert (weights["w"] < 1).all()
+
+
+def test_pieces_of_a_large_weight_move_as_it_would_as_a_whole() -> None:
+    rng = np.random.default_rng(0)
+    start, gradient = (rng.standard_normal((3, 9000)).astype(np.float32) for _ in range(2))
+    optimizer = Adam({"w": start.copy()}, 0.01, 10)
+    optimizer.step({"w": gradient})
+    step = optimizer.weights["w"] - start
+    # After the first step mean and root mean square are the gradient and its size: each weight moves equally far.
+    assert np.allclose(step, step[0, 0] / np.sign(-gradient[0, 0]) * np.sign(-gradient), rtol=1e-3)
