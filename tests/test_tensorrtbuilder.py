@@ -12,6 +12,7 @@ from edgeprune.backends.onnxruntime import OnnxRuntime
 from edgeprune.calibrate import open_calibration
 from edgeprune.gpunetwork import gpu_network
 from edgeprune.graph import clone, infer_shapes
+from edgeprune.importance import rank
 from edgeprune.passes.sparsify import sparsify
 from edgeprune.solve import analyse
 from edgeprune.targets import load_profile
@@ -67,7 +68,8 @@ def builder_of(model: ir.Model, spec: str) -> TensorRtBuilder:
     device, fixed = load_profile("orin").device(), infer_shapes(clone(model), {"x": (1, 32, 12, 12)})
     found = gpu_network(fixed, analyse(model), device, FORMATS, step=16, error=0.1, sparse=sparse)
     data = open_calibration(spec, model, limit=48)
-    return TensorRtBuilder(model, found.network, {}, data, float_format="fp16", versions=("10.3", "11.0"))
+    rankings = rank("l2", model, analyse(model))
+    return TensorRtBuilder(model, found.network, rankings, data, float_format="fp16", versions=("10.3", "11.0"))
 
 
 def formats(builder: TensorRtBuilder, *wanted: str) -> list[str]:
@@ -142,3 +144,17 @@ def test_dense_and_sparse_integers_stand_side_by_side(builder: TensorRtBuilder, 
         assert (np.count_nonzero(fours, axis=2) <= 2).all()
     assert np.count_nonzero(dense) > 0.9 * dense.size
     assert error(builder, built, samples[1:]) < 0.1
+
+
+@pytest.mark.parametrize("form", ["fp16", "int8"])
+def test_learned_weights_are_judged_as_tensorrt_computes_them(builder: TensorRtBuilder, form: str) -> None:
+    widths, wanted = builder.network.sizes // 2, formats(builder, form)
+    before = builder.build(widths, wanted)
+    judged = []
+    builder.simulated = lambda model: judged.append(model) or simulation.rounded_float32(model)  # type: ignore[method-assign, func-returns-value]
+    stayed = builder.recover(widths, wanted)
+    del builder.simulated  # type: ignore[method-assign]
+    after = builder.build(widths, wanted)
+    assert judged == [judged[0], before]
+    assert stayed == (after is judged[0])
+    assert stayed or after is before
