@@ -16,6 +16,7 @@ import onnx_ir as ir
 
 from edgeprune.passes.qdq import Refused
 from edgeprune.passes.ramps import ramp_of
+from edgeprune.passes.shuffle_pixels import tile_of
 
 FLOAT_OUTPUT_OPS = frozenset({"MatMul", "Gemm"})
 """There are kernels that take integers and give floats."""
@@ -27,7 +28,9 @@ CARRY_OPS = VIEW_OPS | {"MaxPool", "Resize"}
 CLIP_OPS = frozenset({"Relu", "Clip"})
 """These cost nothing after an integer node: the range of the output does the clipping."""
 
-COMPUTE_OPS = frozenset({"Add", "AveragePool", "Concat", "Conv", "GlobalAveragePool", "LeakyRelu", "Mul", "Sigmoid"})
+COMPUTE_OPS = frozenset(
+    {"Add", "AveragePool", "Concat", "Conv", "ConvTranspose", "GlobalAveragePool", "LeakyRelu", "Mul", "Sigmoid"}
+)
 RAMP_OPS = frozenset({"Div", "HardSigmoid", "HardSwish", "Sub"})
 """There are no kernels for these, but as ramps (`edgeprune.passes.ramps`) they need none."""
 
@@ -77,6 +80,10 @@ def _possible(node: ir.Node) -> bool | Refused:
         return Refused("its inputs are not float32")
     if node.op_type == "Resize" and node.attributes.get_string("mode", "nearest") != "nearest":
         return Refused("only nearest-neighbour Resize moves integers")
+    if node.op_type == "ConvTranspose" and tile_of(node) is None:
+        return Refused(
+            "onnxruntime has no integer kernel for a ConvTranspose, unless its kernel is as long as its stride"
+        )
     if node.op_type in ("Conv", "Gemm"):
         if any(v is not None and v.const_value is None for v in node.inputs[1:]):
             return Refused("its weight is computed")

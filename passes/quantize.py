@@ -41,6 +41,7 @@ from edgeprune.passes.integer_grids import Grid, grids
 from edgeprune.passes.qdq import asymmetric_scale, insert_qdq, quantize, quantize_weight, require_int8
 from edgeprune.passes.ramps import Ramp, ramp_of
 from edgeprune.passes.repeat_pixels import repeat_pixels
+from edgeprune.passes.shuffle_pixels import as_convolution, shuffle_pixels, tile_of
 
 _BIAS_LIMIT = 2.0**30
 
@@ -69,6 +70,7 @@ def quantize_x86(
     graph, chosen = copy.graph, set(int8)
     with naming(graph):
         chosen |= _spell_out(graph, chosen)
+        tiled = [as_convolution(graph, n) for n in list(graph) if n.name in chosen and tile_of(n) is not None]
         products = merge_biases(graph, chosen)
         values = _quantized(graph, chosen)
         if missing := [v.name for v in values if v.name not in ranges]:
@@ -81,6 +83,8 @@ def quantize_x86(
                 _quantize_constants(graph, node, laid, weight_bits)
         for v in (*values, *apart):
             _insert(copy, v, chosen, laid[v])
+        for convolution in tiled:
+            shuffle_pixels(graph, convolution)
         for node, ramp in shared.items():
             _read_again(graph, node, ramp, laid[node.outputs[0]])
         flatten_rows(graph, products)

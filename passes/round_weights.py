@@ -100,7 +100,7 @@ def _behind(ramp: Ramp, quantizer: Quantizer) -> Quantizer:
         kind = y.dtype.type
         x = quantizer((y - kind(ramp.shift)) / kind(ramp.slope))
         seen = np.clip(kind(ramp.slope) * x + kind(ramp.shift), ramp.low, ramp.high)
-        return np.where(y == 0, kind(0), seen)  # the zero of padding is exact
+        return np.asarray(np.where(y == 0, kind(0), seen))  # the zero of padding is exact
 
     return rounded
 
