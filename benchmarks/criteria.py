@@ -2,10 +2,11 @@
 
     python benchmarks/criteria.py --model NET.onnx CALIB EVAL [--model ...] [--keep 0.75 0.5] [--criteria obs l2 ...]
 
-Each criterion ranks the units of every group; the same share of every group goes, in steps of 8, until at most the
-given share of the dense network's multiply-accumulates is left. So networks differ in *which* units stay, and in
-nothing else. Columns: the share that is left, the seconds of ranking, and the score of the cut network as it is, with
-compensation, and with reconstruction behind it. CALIB and EVAL are as ``edgeprune compile`` takes them.
+Each criterion ranks the units of every group; the same share of every group goes, in steps of 8, the least that leaves
+at most the given share of the dense network's multiply-accumulates. So networks differ in *which* units stay, and in
+nothing else. Prints a Markdown table: the share that is left, the seconds of ranking, and the score of the cut network
+as it is, with compensation, and, with ``--learn``, with reconstruction behind it. CALIB and EVAL are as ``edgeprune
+compile`` takes them.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -27,7 +28,6 @@ from edgeprune.calibrate import Calibration, open_calibration
 from edgeprune.choose import choose
 from edgeprune.errors import EdgepruneError
 from edgeprune.evaluate import Evaluation, open_evaluation
-from edgeprune.groups import Cut, Ranking
 from edgeprune.importance import CRITERIA, rank
 from edgeprune.passes.canonicalize import canonicalize
 from edgeprune.passes.compensate import compensate
@@ -62,56 +62,62 @@ def main() -> int:
         data, judge = open_calibration(calib, dense, limit=arguments.samples), open_evaluation(evaluation, dense)
         score = judge.score(OnnxRuntime().load(dense).run)
         print(f"\n{Path(file).name}: {judge.metric}, dense {score:.2f}; {data.describe()}\n")
-        print(f"{'criterion':10} {'MACs':>6} {'rank s':>7} {'raw':>8} {'compens.':>8} {'learned':>8}", flush=True)
-        for keep in arguments.keep:
-            for row in _compare(Path(file).stem, dense, data, judge, keep, arguments):
-                rows.append(row)
-                print(_line(row), flush=True)
+        print(_titles(arguments.learn), flush=True)
+        for row in _compare(Path(file).stem, dense, data, judge, arguments):
+            rows.append(row)
+            print(_line(row, arguments.learn), flush=True)
     if arguments.json:
         arguments.json.write_text(json.dumps([asdict(row) for row in rows], indent=1))
     return 0
 
 
 def _compare(
-    name: str, dense: ir.Model, data: Calibration, judge: Evaluation, keep: float, arguments: argparse.Namespace
-) -> list[Row]:
+    name: str, dense: ir.Model, data: Calibration, judge: Evaluation, arguments: argparse.Namespace
+) -> Iterator[Row]:
     analysis = analyse(dense)
-    rows = []
+    ratios = {keep: ratio_that_leaves(dense, analysis, keep) for keep in arguments.keep}
     for criterion in arguments.criteria:
         started = time.perf_counter()
         try:
             rankings = rank(criterion, dense, analysis, data, STEP)
         except EdgepruneError as error:
-            rows.append(Row(name, criterion, failure=str(error)))
+            yield Row(name, criterion, failure=str(error))
             continue
         ranking_s = time.perf_counter() - started
-        cut, pruned, left = cut_to(dense, analysis, rankings, keep)
-        refitted = compensate(dense, pruned, analysis, cut, data)
-        learned = reconstruct(dense, refitted, data, kept=analysis.kept(cut)) if arguments.learn else None
-        scores = [None if m is None else judge.score(OnnxRuntime().load(m).run) for m in (pruned, refitted, learned)]
-        rows.append(Row(name, criterion, left, ranking_s, *scores))
-    return rows
+        for ratio in ratios.values():
+            cut = choose(analysis, rankings, ratio, STEP)
+            pruned = prune_channels(dense, analysis, cut)
+            refitted = compensate(dense, pruned, analysis, cut, data)
+            learned = reconstruct(dense, refitted, data, kept=analysis.kept(cut)) if arguments.learn else None
+            left = sum(graph.count_macs(pruned).values()) / sum(graph.count_macs(dense).values())
+            scores = [None if m is None else _score(judge, m) for m in (pruned, refitted, learned)]
+            yield Row(name, criterion, left, ranking_s, *scores)
 
 
-def cut_to(
-    dense: ir.Model, analysis: Analysis, rankings: Mapping[str, Ranking], keep: float
-) -> tuple[Cut, ir.Model, float]:
-    """The smallest even cut that leaves at most this share of the MACs: the cut, the network, the share left."""
+def _score(judge: Evaluation, model: ir.Model) -> float:
+    return judge.score(OnnxRuntime().load(model).run)
+
+
+def ratio_that_leaves(dense: ir.Model, analysis: Analysis, keep: float) -> float:
+    """The smallest share of every group, in steps of 5%, whose removal leaves at most ``keep`` of the MACs."""
     whole = sum(graph.count_macs(dense).values())
+    rankings = rank("l2", dense, analysis)  # widths do not depend on which units stay
     for ratio in RATIOS:
-        cut = choose(analysis, rankings, float(ratio), STEP)
-        pruned = prune_channels(dense, analysis, cut)
-        left = sum(graph.count_macs(pruned).values()) / whole
-        if left <= keep:
+        pruned = prune_channels(dense, analysis, choose(analysis, rankings, float(ratio), STEP))
+        if sum(graph.count_macs(pruned).values()) <= keep * whole:
             break
-    return cut, pruned, left
+    return float(ratio)
 
 
-def _line(row: Row) -> str:
-    if row.failure:
-        return f"{row.criterion:10} {row.failure}"
-    scores = (f"{'' if s is None else f'{s:.2f}':>8}" for s in (row.raw, row.compensated, row.reconstructed))
-    return f"{row.criterion:10} {row.macs_left:6.1%} {row.ranking_s:7.1f} {' '.join(scores)}"
+def _titles(learned: bool) -> str:
+    titles = ["criterion", "MACs left", "ranking, s", "cut", "compensated", *(["reconstructed"] if learned else [])]
+    return f"| {' | '.join(titles)} |\n|---{'|---:' * (len(titles) - 1)}|"
+
+
+def _line(row: Row, learned: bool) -> str:
+    cells = [f"`{row.criterion}`", f"{row.macs_left:.1%}", f"{row.ranking_s:.1f}"]
+    cells += ["" if s is None else f"{s:.2f}" for s in (row.raw, row.compensated, row.reconstructed)[: 2 + learned]]
+    return f"| {' | '.join(cells)} |" if not row.failure else f"| `{row.criterion}` | {row.failure} |"
 
 
 def _arguments(given: Sequence[str] | None = None) -> argparse.Namespace:

@@ -1,6 +1,6 @@
 """edgeprune against other post-training pipelines: same model, data and machine, all timed in one run.
 
-    python benchmarks/peers.py MODEL.onnx --calib SRC --eval SRC --ours FOLDER... [--torch FILE.py:FUNCTION]
+    python benchmarks/peers.py MODEL.onnx --calib SRC --eval SRC --ours FOLDER... [--peers NAME...]
 
 ``--ours`` are folders that ``edgeprune compile`` wrote for this model. The peers, each skipped with the reason where it
 is not installed or does not run:
@@ -8,9 +8,10 @@ is not installed or does not run:
     ort conv, ort all    onnxruntime's static quantizer at its best for x86: preprocessed, U8S8 per channel, QDQ, of
                          convolutions alone and of all it can
     nncf                 NNCF's post-training quantization of the ONNX model, mixed preset, with its bias correction
-    onnxsim, onnxsim+ort onnxsim's structured pruning at the given shares, alone and with ``ort conv`` behind it
-    torch-pruning+ort    Torch-Pruning by magnitude, without fine-tuning, then exported and quantized as ``ort conv``;
-                         at the share at which it is as fast as the fastest of ours
+    onnxsim              onnxsim's structured pruning at the given shares, alone and with ``ort conv`` behind it
+    torch-pruning        Torch-Pruning by magnitude of a torch module with the model's weights (``torch_network.py``),
+                         without fine-tuning, exported and quantized as ``ort conv``; at the smallest share at which
+                         it is as fast as each of ours, and at the given shares
 
 The table says what each costs and gains, and at the end where a peer is faster and no worse than any of ours.
 """
@@ -28,11 +29,13 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 
 from edgeprune import graph
 from edgeprune.backends.onnxruntime import OnnxRuntime
@@ -113,27 +116,26 @@ def onnxsim_pruned(model: bytes, share: float) -> bytes:
     return bytes(apply_structured_pruning(onnx.load_from_string(model), sparsity=share).SerializeToString())
 
 
-def torch_pruned(spec: str, share: float, feeds: Mapping[str, Any]) -> bytes:
-    """A torch module pruned by Torch-Pruning and exported; the function at ``spec`` makes the module, trained."""
+def torch_pruned(model: ir.Model, share: float, feeds: Mapping[str, Any]) -> bytes:
+    """The model as a torch module, pruned by Torch-Pruning and exported, its batch open."""
     import torch
     import torch_pruning as tp
+    from torch_network import torch_network
 
-    file, _, name = spec.rpartition(":")
-    source = importlib.util.spec_from_file_location("torch_model", file)
-    assert source is not None
-    assert source.loader is not None
-    module = importlib.util.module_from_spec(source)
-    source.loader.exec_module(module)
-    net = getattr(module, name)().eval()
-    example = tuple(torch.from_numpy(np.asarray(x)) for x in feeds.values())
-    linear = [m for m in net.modules() if isinstance(m, torch.nn.Linear)]
+    torch.set_num_threads(1)
+    network = torch_network(graph.clone(model), feeds)
+    example = tuple(torch.from_numpy(np.array(x)) for x in feeds.values())
+    heads = [m for m in network.modules() if isinstance(m, torch.nn.Linear)][-1:]
     pruner = tp.pruner.MagnitudePruner(
-        net, example, importance=tp.importance.GroupMagnitudeImportance(p=2), pruning_ratio=share,
-        round_to=8, ignored_layers=linear[-1:],
+        network, example, importance=tp.importance.GroupMagnitudeImportance(p=2), pruning_ratio=share,
+        round_to=8, ignored_layers=heads,
     )  # fmt: skip
     pruner.step()
     buffer = io.BytesIO()
-    torch.onnx.export(net, example, buffer, input_names=list(feeds), opset_version=17, dynamo=False)
+    torch.onnx.export(
+        network, example, buffer, input_names=list(feeds), opset_version=17, dynamo=False,
+        dynamic_axes={name: {0: "batch"} for name in feeds},
+    )  # fmt: skip
     return buffer.getvalue()
 
 
@@ -149,35 +151,43 @@ def as_fast_as(make: Callable[[float], bytes], latency_ms: Callable[[bytes], flo
             low = share
     if best is None:
         raise RuntimeError(f"no share up to {high:.0%} is as fast")
+    print(f"    a share of {high:.0%}", file=sys.stderr)
     return best
 
 
-def peers(arguments: argparse.Namespace, model: bytes, data: Calibration) -> dict[str, Make]:
+def peers(arguments: argparse.Namespace, original: ir.Model, data: Calibration) -> dict[str, Make]:
     """Name -> what makes the model."""
+    model = arguments.model.read_bytes()
+    feeds = next(iter(data.batches(1)))
+    runtime = OnnxRuntime(arguments.threads)
+
+    def latency_ms(made: bytes) -> float:
+        return benchmark({"it": runtime.load(made).bind(feeds)}, max_seconds=2.0)["it"].median_ms
+
+    def torch_pruned_and_quantized(share: float) -> bytes:
+        return ort_static(torch_pruned(original, share, feeds), data, ["Conv"])
+
+    def torch_pruned_as_fast_as(folder: str) -> bytes:
+        wanted_ms = latency_ms((Path(folder) / "model.onnx").read_bytes())
+        return as_fast_as(torch_pruned_and_quantized, latency_ms, wanted_ms)
+
     found: dict[str, Make] = {
         "ort conv": lambda: ort_static(model, data, ["Conv"]),
         "ort all": lambda: ort_static(model, data, None),
         "nncf": lambda: nncf_static(model, data),
     }
     for share in SHARES:
-        found[f"onnxsim {share:.0%}"] = lambda share=share: onnxsim_pruned(model, share)  # type: ignore[misc]
-        found[f"onnxsim {share:.0%} + ort conv"] = lambda share=share: ort_static(  # type: ignore[misc]
-            onnxsim_pruned(model, share), data, ["Conv"]
-        )
-    if arguments.torch:
-        feeds = next(iter(data.batches(1)))
-        runtime = OnnxRuntime(arguments.threads)
+        found[f"onnxsim {share:.0%}"] = partial(onnxsim_pruned, model, share)
+        found[f"onnxsim {share:.0%} + ort conv"] = partial(_onnxsim_quantized, model, share, data)
+        found[f"torch-pruning {share:.0%} + ort"] = partial(torch_pruned_and_quantized, share)
+    for folder in arguments.ours:
+        found[f"torch-pruning as {Path(folder).name} + ort"] = partial(torch_pruned_as_fast_as, folder)
+    wanted = arguments.peers or ("",)
+    return {name: make for name, make in found.items() if name.startswith(tuple(wanted))}
 
-        def latency_ms(made: bytes) -> float:
-            return benchmark({"it": runtime.load(made).bind(feeds)}, max_seconds=2.0)["it"].median_ms
 
-        fastest_ms = min(latency_ms((Path(f) / "model.onnx").read_bytes()) for f in arguments.ours)
-        found["torch-pruning + ort conv"] = lambda: as_fast_as(
-            lambda share: ort_static(torch_pruned(arguments.torch, share, feeds), data, ["Conv"]),
-            latency_ms,
-            fastest_ms,
-        )
-    return found
+def _onnxsim_quantized(model: bytes, share: float, data: Calibration) -> bytes:
+    return ort_static(onnxsim_pruned(model, share), data, ["Conv"])
 
 
 def compare(arguments: argparse.Namespace) -> list[Row]:
@@ -192,7 +202,7 @@ def compare(arguments: argparse.Namespace) -> list[Row]:
     made |= {f"edgeprune {Path(f).name}": (Path(f) / "model.onnx").read_bytes() for f in arguments.ours}
     ours = set(made) - {"original"}
     failures: dict[str, str] = {}
-    for name, make in peers(arguments, model, data).items():
+    for name, make in peers(arguments, original, data).items():
         print(f"  {name} ...", file=sys.stderr)
         try:
             candidate = make()
@@ -220,14 +230,14 @@ def show(rows: Sequence[Row], metric: str) -> None:
     """The table, and where we lose."""
     reference = rows[0]
     assert reference.score is not None
-    print(f"{'':28s} {'latency ms':>10s} {'95% interval':>18s} {'speed':>7s} {metric:>22s} {'drop':>7s}")
+    print(f"{'':32s} {'latency ms':>10s} {'95% interval':>18s} {'speed':>7s} {metric:>22s} {'drop':>7s}")
     for row in rows:
         if row.latency_ms is None or row.ci_ms is None or row.score is None:
-            print(f"{row.name:28s} fails: {row.failure}")
+            print(f"{row.name:32s} fails: {row.failure}")
             continue
         low, high = row.ci_ms
         print(
-            f"{row.name:28s} {row.latency_ms:10.3f} {f'{low:.3f} to {high:.3f}':>18s} {row.speedup:6.2f}x "
+            f"{row.name:32s} {row.latency_ms:10.3f} {f'{low:.3f} to {high:.3f}':>18s} {row.speedup:6.2f}x "
             f"{row.score:22.2f} {reference.score - row.score:7.2f}"
         )
     ran = [row for row in rows[1:] if row.latency_ms is not None and row.score is not None]
@@ -252,7 +262,7 @@ def main() -> None:
     parser.add_argument("--calib", required=True)
     parser.add_argument("--eval", required=True)
     parser.add_argument("--ours", nargs="*", default=[], metavar="FOLDER")
-    parser.add_argument("--torch", metavar="FILE.py:FUNCTION")
+    parser.add_argument("--peers", nargs="*", metavar="NAME", help="only peers whose names start so")
     parser.add_argument("--samples", type=int, default=128, help="calibration samples at the most")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=60.0, help="measure for at most so long")
