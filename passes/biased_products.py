@@ -18,7 +18,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgeprune.passes.edit import constant, is_op, new_initializer, new_node, only_use, replace_value
+from edgeprune.passes.edit import constant, is_op, new_initializer, new_node, only_use, replace_value, static_shape
 
 
 def merge_biases(graph: ir.Graph, int8: Collection[str]) -> tuple[ir.Node, ...]:
@@ -60,7 +60,7 @@ def flatten_rows(graph: ir.Graph, merged: Iterable[ir.Node]) -> None:
         assert data is not None
         assert weight is not None
         if data not in flat:
-            flat[data] = _flattened(graph, data, int((weight.shape or ())[0]))
+            flat[data] = _flattened(graph, data, _rows_of(weight))
         gemm.replace_input_with(0, flat[data])
         target = np.array([d if isinstance(d, int) else -1 for d in shape], dtype=np.int64)
         sizes = new_initializer(graph, f"{result.name}_shape", target)
@@ -91,6 +91,12 @@ def _flattened(graph: ir.Graph, data: ir.Value, depth: int) -> ir.Value:
     graph.insert_after(read, [rows, restored])
     value: ir.Value = restored.outputs[0]
     return value
+
+
+def _rows_of(weight: ir.Value) -> int:
+    shape = static_shape(weight)
+    assert shape is not None
+    return shape[0]
 
 
 def _bias_of(node: ir.Node) -> tuple[ir.Node, NDArray[Any]] | None:

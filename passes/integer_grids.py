@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from edgeprune.passes.int8_x86 import CARRY_OPS, data_inputs
 from edgeprune.passes.qdq import asymmetric_scale, representable_scale
-from edgeprune.passes.ramps import Ramp, seen_range
+from edgeprune.passes.ramps import INFINITE, Ramp, seen_range
 
 SHARED_RANGE_RATIO = 2.0
 """Operands of a Concat share a scale when their ranges differ by at most this factor: moving integers is faster than
@@ -54,6 +54,7 @@ def grids(
     own: Collection[ir.Value],
     ramps: Mapping[ir.Node, Ramp],
     ranges: Mapping[str, Bounds],
+    limits: Mapping[ir.Value, Bounds],
 ) -> tuple[dict[ir.Value, Grid], dict[ir.Value, Bounds]]:
     """The grid of every quantized value, and those ramps' outputs that need integers of their own.
 
@@ -63,11 +64,12 @@ def grids(
         own: values with integers of their own.
         ramps: integer nodes whose outputs are their inputs' integers, if that stretches no range too far.
         ranges: value name -> (low, high), for all of ``own``.
+        limits: values that a clip gives which their integers have to do -> where it clips; no integer means more.
 
     Returns:
         The grids, and value -> range of ramps' outputs that do not share.
     """
-    families = _Families({v: _seen(v, ranges[str(v.name)]) for v in own})
+    families = _Families({v: _seen(v, ranges[str(v.name)]) for v in own}, limits)
     apart: dict[ir.Value, Bounds] = {}
     for node in graph:
         if node in ramps:
@@ -79,10 +81,11 @@ def grids(
         elif node.name in int8 and node.op_type in CARRY_OPS | {"Concat"}:
             moved = [v for v in (*data_inputs(node), *node.outputs) if v in families]
             widths = [high - low for low, high in map(families.range_of, moved)]
-            if node.op_type == "Concat" and max(widths) > SHARED_RANGE_RATIO * min(widths):
+            concat = node.op_type == "Concat"
+            if concat and max(widths) > SHARED_RANGE_RATIO * min(widths):
                 continue
             for v in moved[1:]:
-                families.unite(moved[0], v)
+                families.unite(moved[0], v, at_any_cost=not concat)
     return families.grids(), apart
 
 
@@ -107,23 +110,34 @@ class _Line:
         """Where the value is 0."""
         return -self.shift / self.slope
 
+    def before(self, interval: Bounds) -> Bounds:
+        """What the root is where the value is in an interval."""
+        return (interval[0] - self.shift) / self.slope, (interval[1] - self.shift) / self.slope
+
+
+def _within(inner: Bounds, outer: Bounds) -> bool:
+    return outer[0] <= inner[0] and inner[1] <= outer[1]
+
 
 class _Families:
     """Values as multiples of roots; every root with its family's range and the zeros of the members, in its unit."""
 
-    def __init__(self, own: Mapping[ir.Value, Bounds]) -> None:
+    def __init__(self, own: Mapping[ir.Value, Bounds], limits: Mapping[ir.Value, Bounds]) -> None:
         self._lines: dict[ir.Value, _Line] = {}
         self._bounds: dict[ir.Value, Bounds] = {}
+        self._limits: dict[ir.Value, Bounds] = {}
         for value, bounds in own.items():
-            self.add(value, bounds)
+            self.add(value, bounds, limits.get(value, INFINITE))
 
     def __contains__(self, value: ir.Value) -> bool:
         return value in self._lines
 
-    def add(self, value: ir.Value, bounds: Bounds) -> None:
-        """A family of one."""
+    def add(self, value: ir.Value, bounds: Bounds, limits: Bounds = INFINITE) -> None:
+        """A family of one; its range holds 0, whatever the limits."""
         self._lines[value] = _Line(value, 1.0, 0.0)
-        self._bounds[value] = (min(0.0, bounds[0]), max(0.0, bounds[1]))
+        low, high = (float(np.clip(end, *limits)) for end in bounds)
+        self._bounds[value] = low, high = min(0.0, low), max(0.0, high)
+        self._limits[value] = min(low, limits[0]), max(high, limits[1])
 
     def range_of(self, value: ir.Value) -> Bounds:
         """The range of a value's whole family, in the value's unit."""
@@ -137,23 +151,27 @@ class _Families:
         joined = _Line(line.root, ramp.slope * line.slope, ramp.slope * line.shift + ramp.shift)
         low, high = self._bounds[line.root]
         wider = (min(low, joined.zero), max(high, joined.zero))
-        if wider[1] - wider[0] > SHARED_RANGE_RATIO * (high - low):
+        if wider[1] - wider[0] > SHARED_RANGE_RATIO * (high - low) or not _within(wider, self._limits[line.root]):
             return False
         self._lines[out], self._bounds[line.root] = joined, wider
         return True
 
-    def unite(self, a: ir.Value, b: ir.Value) -> None:
-        """One family of two whose integers are moved from one to the other."""
+    def unite(self, a: ir.Value, b: ir.Value, *, at_any_cost: bool) -> None:
+        """One family of two whose integers are moved from one to the other, if no limit of either is overstepped."""
         mine, other = self._line(a), self._line(b)
         if mine.root is other.root:
             return
         # slope * root + shift is the same of both, and so the other root a line over mine.
-        slope, shift = mine.slope / other.slope, (mine.shift - other.shift) / other.slope
-        low, high = self._bounds.pop(other.root)
-        bounds = self._bounds[mine.root]
-        ends = ((low - shift) / slope, (high - shift) / slope)
-        self._bounds[mine.root] = (min(bounds[0], ends[0]), max(bounds[1], ends[1]))
-        self._lines[other.root] = _Line(mine.root, slope, shift)
+        line = _Line(mine.root, mine.slope / other.slope, (mine.shift - other.shift) / other.slope)
+        low, high = line.before(self._bounds[other.root])
+        least, most = line.before(self._limits[other.root])
+        bounds, limits = self._bounds[mine.root], self._limits[mine.root]
+        joint = min(bounds[0], low), max(bounds[1], high)
+        if not at_any_cost and not _within(joint, (max(limits[0], least), min(limits[1], most))):
+            return
+        self._bounds[mine.root] = joint
+        self._limits[mine.root] = min(joint[0], max(limits[0], least)), max(joint[1], min(limits[1], most))
+        self._lines[other.root] = line
 
     def _line(self, value: ir.Value) -> _Line:
         line = self._lines[value]

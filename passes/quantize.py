@@ -76,7 +76,7 @@ def quantize_x86(
         if missing := [v.name for v in values if v.name not in ranges]:
             raise PassError(f"quantize: no range is given for {missing[0]!r}")
         ramps = _ramps(graph, chosen)
-        laid, apart = grids(graph, chosen, values, ramps, ranges)
+        laid, apart = grids(graph, chosen, values, ramps, ranges, _limits(graph, chosen))
         shared = {node: ramp for node, ramp in ramps.items() if node.outputs[0] not in apart}
         for node in list(graph):
             if node.name in chosen and node not in shared:
@@ -122,6 +122,17 @@ def _ramps(graph: ir.Graph, int8: set[str]) -> dict[ir.Node, Ramp]:
         if ramp is not None and not _clipped_by(ramp.source, node, int8):
             found[node] = ramp
     return found
+
+
+def _limits(graph: ir.Graph, int8: set[str]) -> dict[ir.Value, tuple[float, float]]:
+    """What a node on integers gives that absorbs a clip -> where it clips.
+
+    onnxruntime only leaves the clip to the integers if none of them means more than it lets through. If one does, it
+    restores the weights in every inference and runs the node in float.
+    """
+    absorbed = [n for n in graph if n.name in int8 and n.inputs and n.inputs[0] is not None
+                and _clipped_by(n.inputs[0], n, int8)]  # fmt: skip
+    return {n.outputs[0]: (ramp.low, ramp.high) for n in absorbed if (ramp := ramp_of(n)) is not None}
 
 
 def _clipped_by(value: ir.Value, node: ir.Node, int8: set[str]) -> bool:

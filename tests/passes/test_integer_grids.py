@@ -11,7 +11,7 @@ def laid(text: str, ranges: dict[str, tuple[float, float]]) -> tuple[dict[str, G
     values = [v for node in model.graph for v in (*node.inputs, *node.outputs) if v is not None]
     own = {v: None for v in values if v.name in ranges}
     ramps = {node: ramp for node in model.graph if (ramp := ramp_of(node)) is not None}
-    found, apart = grids(model.graph, {str(n.name) for n in model.graph}, own, ramps, ranges)
+    found, apart = grids(model.graph, {str(n.name) for n in model.graph}, own, ramps, ranges, {})
     return {str(v.name): grid for v, grid in found.items()}, {str(v.name): bounds for v, bounds in apart.items()}
 
 

@@ -222,3 +222,39 @@ def test_a_gate_on_integers_is_clipped_where_it_ends() -> None:
     nodes = eligible(model)
     assert "k" not in values_to_quantize(model, nodes)
     assert relative_error(model, quantize_x86(model, nodes, ranges | {"e": (-9.0, 9.0)})) < 0.05
+
+
+def test_a_concat_shares_no_scale_that_would_undo_a_clip_of_its_operands(tmp_path) -> None:
+    text = """
+    g (float[1, 8, 6, 6] x) => (float[1, 8, 6, 6] y) {
+      c = Conv(x, w1, b1)
+      r = Relu(c)
+      d = Conv(x, w2, b2)
+      k = Concat<axis=1>(r, d)
+      y = Conv(k, w3, b3)
+    }
+    """
+    sizes = {"w1": (8, 8, 1, 1), "b1": (8,), "w2": (8, 8, 1, 1), "b2": (8,), "w3": (8, 16, 1, 1), "b3": (8,)}
+    model, ranges = model_and_ranges(text, **sizes)
+    changed = quantize_x86(model, eligible(model), ranges)
+    ops = fused_ops(changed, tmp_path)
+    # With negative integers behind the Relu, onnxruntime would run its convolution in float.
+    assert ops.count("QLinearConv") == 3
+    assert ops.count("DequantizeLinear") == 1
+    assert relative_error(model, changed) < 0.05  # three layers of 8 bits
+
+
+@pytest.mark.parametrize("high", [5.0, 6.0, 6.5])
+def test_integers_mean_no_more_than_a_clip_lets_through(high: float, tmp_path) -> None:
+    text = """
+    g (float[1, 8, 6, 6] x) => (float[1, 8, 6, 6] y) {
+      c = Conv(x, w1, b1)
+      r = Clip(c, low, high)
+      y = Conv(r, w2, b2)
+    }
+    """
+    model = parse(text, w1=(8, 8, 1, 1), b1=(8,), low=(), high=(), w2=(8, 8, 1, 1), b2=(8,))
+    for name, limit in (("low", 0.0), ("high", 6.0)):
+        model.graph.initializers[name].const_value = ir.tensor(np.float32(limit), name=name)
+    ranges = {"x": (-3.0, 3.0), "r": (0.0, high), "y": (-2.0, 2.0)}
+    assert fused_ops(quantize_x86(model, eligible(model), ranges), tmp_path).count("QLinearConv") == 2
