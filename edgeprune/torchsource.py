@@ -160,7 +160,7 @@ def _torchvision(name: str, shape: Sequence[int] | None, pretrained: bool) -> To
     try:
         module = models.get_model(name, weights="DEFAULT" if pretrained else None, **_no_backbone(name, pretrained))
     except (OSError, RuntimeError) as error:
-        raise BackendError(f"the weights of {name} cannot be fetched: {describe_failure(error)}") from error
+        raise _not_fetched(name, error) from error
     crop = getattr(getattr(weights, "DEFAULT", None), "transforms", lambda: None)()
     size = (getattr(crop, "crop_size", None) or [_CLASSIFIER_SIZE])[0]
     return TorchSource(module, _image(shape, size), (), name)
@@ -179,9 +179,16 @@ def _timm(name: str, shape: Sequence[int] | None, pretrained: bool) -> TorchSour
     try:
         module = timm.create_model(name, pretrained=pretrained, exportable=True)
     except (OSError, RuntimeError) as error:
-        raise BackendError(f"the weights of {name} cannot be fetched: {describe_failure(error)}") from error
+        raise _not_fetched(name, error) from error
     size = timm.data.resolve_model_data_config(module)["input_size"]
     return TorchSource(module, _image(shape, size[-1]), (), name)
+
+
+def _not_fetched(name: str, error: Exception) -> BackendError:
+    why = describe_failure(error)
+    return BackendError(
+        f"the weights of {name} cannot be fetched ({why}); without --pretrained they are random; --weights takes yours"
+    )
 
 
 def _ultralytics(name: str, shape: Sequence[int] | None, pretrained: bool) -> TorchSource:
@@ -189,7 +196,9 @@ def _ultralytics(name: str, shape: Sequence[int] | None, pretrained: bool) -> To
 
     try:
         whole = (RTDETR if name.startswith("rtdetr") else YOLO)(f"{name}.{'pt' if pretrained else 'yaml'}")
-    except (OSError, RuntimeError, FileNotFoundError) as error:
+    except ConnectionError as error:
+        raise _not_fetched(name, error) from error
+    except (OSError, RuntimeError) as error:
         raise UsageError(f"ultralytics cannot make {name!r}: {describe_failure(error)}") from error
     module = whole.model.float().cpu().eval()
     for part in module.modules():
