@@ -36,7 +36,7 @@ Page = tuple[list[str], NDArray[np.uint8]]
 
 def calibration() -> Iterator[dict[str, NDArray[np.float32]]]:
     """Feeds of one page each; edgeprune never sees their text."""
-    for _, image in rendered_pages(CALIBRATION_PAGES, CALIBRATION_SEED):
+    for _, image in pages(CALIBRATION_PAGES, CALIBRATION_SEED):
         yield {"x": normalized(image)}
 
 
@@ -47,7 +47,7 @@ def characters_found(model: Callable[[NDArray[np.float32]], Sequence[NDArray[np.
     """
     recogniser, alphabet = _recogniser(), characters()
     wrong = written = 0
-    for texts, image in rendered_pages(EVALUATION_PAGES, EVALUATION_SEED):
+    for texts, image in pages(EVALUATION_PAGES, EVALUATION_SEED):
         found: list[list[tuple[int, str]]] = [[] for _ in texts]
         for top, bottom, left, right in boxes(model(normalized(image))[0][0, 0]):
             row = min(len(texts) - 1, (top + bottom) // 2 // ROW_HEIGHT)
@@ -56,6 +56,12 @@ def characters_found(model: Callable[[NDArray[np.float32]], Sequence[NDArray[np.
             wrong += min(len(text), edit_distance(" ".join(part for _, part in sorted(parts)), text))
             written += len(text)
     return 100 * (1 - wrong / written)
+
+
+@cache
+def pages(count: int, seed: int) -> list[Page]:
+    """Pages that are rendered once."""
+    return list(rendered_pages(count, seed))
 
 
 def rendered_pages(count: int, seed: int) -> Iterator[Page]:

@@ -220,8 +220,7 @@ def is_classifier(output: Array) -> bool:
         return False
     if output.ndim == 2:
         return True
-    values = output.astype(np.float64)
-    return bool((values >= 0).all() and np.abs(values.sum(axis=-1) - 1).max(initial=0) < 1e-2)
+    return bool((output >= 0).all() and np.abs(output.sum(axis=-1, dtype=np.float64) - 1).max(initial=0) < 1e-2)
 
 
 def _paired_outputs(wanted: Sequence[Array], got: Sequence[Array]) -> list[tuple[Array, Array]]:

@@ -40,6 +40,9 @@ FOLDS = 16
 _RARE = 0.02
 """Most scores are lower: few positions show anything. Boxes relative to the image are not so small."""
 
+_LEAST = 1e-12
+"""A smaller probability counts as this."""
+
 _SILENT = 1e-12
 """A channel of less than this share of the liveliest one's variance says nothing."""
 
@@ -163,13 +166,20 @@ def _relative_error(field: _Field) -> float:
 
 
 def _divergence(reference: Array, output: Array) -> float:
-    p, q = _log_softmax(reference), _log_softmax(output)
-    return float((np.exp(p) * (p - q)).sum(axis=-1).mean())
+    if _are_probabilities(reference) and _are_probabilities(output):
+        p, q = (np.maximum(x.astype(np.promote_types(x.dtype, np.float32)), _LEAST) for x in (reference, output))
+        return float((p * np.log(p / q)).sum(axis=-1, dtype=np.float64).mean())
+    log_p, log_q = _log_softmax(reference), _log_softmax(output)
+    return float((np.exp(log_p) * (log_p - log_q)).sum(axis=-1).mean())
+
+
+def _are_probabilities(x: Array) -> bool:
+    return bool((x >= 0).all() and np.abs(x.sum(axis=-1, dtype=np.float64) - 1).max(initial=0) < 1e-2)
 
 
 def _log_softmax(scores: Array) -> NDArray[np.float64]:
     x = scores.astype(np.float64)
-    if (x >= 0).all() and np.abs(x.sum(axis=-1) - 1).max(initial=0) < 1e-2:
-        return np.asarray(np.log(np.maximum(x, 1e-12)))
+    if _are_probabilities(x):
+        return np.asarray(np.log(np.maximum(x, _LEAST)))
     x = x - x.max(axis=-1, keepdims=True)
     return np.asarray(x - np.log(np.exp(x).sum(axis=-1, keepdims=True)))

@@ -34,6 +34,11 @@ class Ramp:
         """The output for an input."""
         return min(max(self.slope * x + self.shift, self.low), self.high)
 
+    def behind(self, other: Ramp) -> Ramp:
+        """This ramp of another's output, as one ramp of that other's source."""
+        ends = (min(max(self.slope * end + self.shift, self.low), self.high) for end in (other.low, other.high))
+        return Ramp(other.source, self.slope * other.slope, self.slope * other.shift + self.shift, *ends)
+
     def before(self, y: float) -> float:
         """The input that gives an output which is not clipped."""
         return (y - self.shift) / self.slope

@@ -87,11 +87,16 @@ def fake_quantizer(scale: float, zero: int, low: int, high: int) -> Quantizer:
 
 def _with_ramps(model: ir.Model, int8: Collection[str], quantizers: Mapping[str, Quantizer]) -> dict[str, Quantizer]:
     """The quantizers, and those of integer ramps' outputs, which have the integers of their inputs."""
-    found = dict(quantizers)
+    found, ramps = dict(quantizers), dict[str, Ramp]()
     for node in model.graph:
         ramp = ramp_of(node) if node.name in int8 else None
-        if ramp is not None and str(ramp.source.name) in found:
-            found.setdefault(str(node.outputs[0].name), _behind(ramp, found[str(ramp.source.name)]))
+        out = str(node.outputs[0].name)
+        if ramp is None or out in found:
+            continue
+        if (before := ramps.get(str(ramp.source.name))) is not None:
+            ramp = ramp.behind(before)
+        if (quantizer := quantizers.get(str(ramp.source.name))) is not None:
+            ramps[out], found[out] = ramp, _behind(ramp, quantizer)
     return found
 
 
@@ -99,8 +104,10 @@ def _behind(ramp: Ramp, quantizer: Quantizer) -> Quantizer:
     def rounded(y: Floats) -> Floats:
         kind = y.dtype.type
         x = quantizer((y - kind(ramp.shift)) / kind(ramp.slope))
-        seen = np.clip(kind(ramp.slope) * x + kind(ramp.shift), ramp.low, ramp.high)
-        return np.asarray(np.where(y == 0, kind(0), seen))  # the zero of padding is exact
+        seen = kind(ramp.slope) * x + kind(ramp.shift)
+        if np.isfinite([ramp.low, ramp.high]).any():
+            seen = np.clip(seen, ramp.low, ramp.high)
+        return np.asarray(seen * (y != 0))  # the zero of padding is exact
 
     return rounded
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,7 +18,7 @@ EVALUATION_LINES, EVALUATION_SEED = 150, 2
 
 def calibration() -> Iterator[dict[str, NDArray[np.float32]]]:
     """Feeds of one line each; edgeprune never sees their text."""
-    for _, image in rendered_lines(CALIBRATION_LINES, CALIBRATION_SEED):
+    for _, image in lines(CALIBRATION_LINES, CALIBRATION_SEED):
         yield {"x": image[None]}
 
 
@@ -28,10 +29,16 @@ def characters_correct(model: Callable[[NDArray[np.float32]], Sequence[NDArray[n
     """
     alphabet = characters()
     wrong = written = 0
-    for text, image in rendered_lines(EVALUATION_LINES, EVALUATION_SEED):
+    for text, image in lines(EVALUATION_LINES, EVALUATION_SEED):
         wrong += edit_distance(read(model(image[None])[0][0], alphabet), text)
         written += len(text)
     return 100 * (1 - wrong / written)
+
+
+@cache
+def lines(count: int, seed: int) -> list[tuple[str, NDArray[np.float32]]]:
+    """Lines that are rendered once: edgeprune goes over its data many times."""
+    return list(rendered_lines(count, seed))
 
 
 def read(probabilities: NDArray[np.float32], alphabet: list[str]) -> str:
@@ -41,6 +48,7 @@ def read(probabilities: NDArray[np.float32], alphabet: list[str]) -> str:
     return "".join(alphabet[c] for c in classes[starts] if c)
 
 
+@cache
 def characters() -> list[str]:
     """Class -> character, from the model's own metadata; class 0 is CTC's blank and the last one the space."""
     metadata = {entry.key: entry.value for entry in onnx.load(model_file(), load_external_data=False).metadata_props}

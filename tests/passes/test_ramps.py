@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from edgeprune.passes.ramps import INFINITE, ramp_of, seen_range
+from edgeprune.passes.ramps import INFINITE, Ramp, ramp_of, seen_range
 from edgeprune.testing import parse
 
 SWISH = """
@@ -75,3 +75,15 @@ def test_the_reader_that_sees_most_counts() -> None:
     )
     h = next(v for node in model.graph for v in node.outputs if v.name == "h")
     assert seen_range(h) == (-3.0, math.inf)
+
+
+@pytest.mark.parametrize(
+    "inner", [{"low": 0.0, "high": 6.0}, {"slope": 2.0, "shift": -1.0}, {"slope": 0.5, "low": -1.0}]
+)
+@pytest.mark.parametrize("outer", [{"shift": 3.0, "low": 0.0}, {"slope": 3.0, "high": 2.0}, {"low": 1.0, "high": 2.0}])
+def test_a_ramp_of_a_ramp_is_a_ramp(inner: dict[str, float], outer: dict[str, float]) -> None:
+    source = next(iter(parse("g (float[4] x) => (float[4] y) { y = Neg(x) }").graph)).inputs[0]
+    first, second = Ramp(source, **inner), Ramp(source, **outer)
+    joint = second.behind(first)
+    for x in (-9.0, -2.5, -1.0, 0.0, 0.25, 1.0, 3.5, 7.0):
+        assert joint(x) == pytest.approx(second(first(x)), abs=1e-12)
