@@ -13,7 +13,8 @@ A canonical model guarantees:
 * a Gather by a table of constant indices picks by a list, which a Reshape lays out;
 * a fused query/key/value projection, whose channels are a product, is three projections; an Expand names only the axes
   that it repeats, a Resize to computed lengths those that are known;
-* a ScatterND that overwrites a box of positions is Slices and Concats;
+* a ScatterND that overwrites a box of positions is Slices and Concats, a mean over all spatial axes a
+  GlobalAveragePool;
 * BatchNormalization is folded into the neighbouring Conv, ConvTranspose or Gemm where that is exact, and left standing
   where not;
 * nodes that do nothing are gone (Identity, Dropout, casts, reshapes, slices without effect, pairs that undo each
@@ -49,6 +50,7 @@ from edgeprune.passes.inline_if import inline_if
 from edgeprune.passes.lift_constants import lift_constants
 from edgeprune.passes.merge_shuffles import merge_shuffles
 from edgeprune.passes.modernize import is_old, modernize, restore_softmax
+from edgeprune.passes.pool_means import pool_means
 from edgeprune.passes.propagate_shapes import Facts, derive, reshape_target, shape_from_facts
 from edgeprune.passes.relax_expand import relax_expand
 from edgeprune.passes.relax_resize import relax_resize
@@ -86,6 +88,7 @@ def canonicalize(model: ir.Model, *, verify: bool = True) -> ir.Model:
     changed = fold_batchnorm(result)
     remove_dead(result.graph)
     changed += split_qkv(result)
+    pool_means(result)
     if merge_shuffles(result) + unscatter(result):
         remove_dead(result.graph)
     unshare_vectors(result)
