@@ -19,6 +19,7 @@ from edgeprune.errors import BudgetError, TargetError, UsageError
 from edgeprune.plan import Plan
 from edgeprune.report.model import Report
 from edgeprune.targets import load_profile
+from edgeprune.tensorrtbuilder import TensorRtBuilder
 from tests import residual
 from tests.backends.standin_trtexec import KNOWN
 
@@ -33,8 +34,14 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def no_builder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tensorrt_rtx, "is_installed", lambda: False)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    surround(monkeypatch)
+
+
+def surround(patch: pytest.MonkeyPatch) -> None:
+    """Neither a TensorRT builder nor learning, which have tests of their own."""
+    patch.setattr(tensorrt_rtx, "is_installed", lambda: False)
+    patch.setattr(TensorRtBuilder, "recover", lambda *args: False)
 
 
 def run(files: Path, *flags: str, target: str = "orin-nano-8") -> Result:
@@ -45,7 +52,7 @@ def run(files: Path, *flags: str, target: str = "orin-nano-8") -> Result:
 @pytest.fixture(scope="module")
 def compiled(files: Path) -> Path:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tensorrt_rtx, "is_installed", lambda: False)
+        surround(patch)
         result = run(files, "--speedup", "3", "-o", str(files / "out"))
     assert result.exception is None, result.output
     return files / "out"

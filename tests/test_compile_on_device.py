@@ -24,6 +24,7 @@ from edgeprune.deviceprofile import DeviceProfile
 from edgeprune.errors import BudgetError, ProfileError, UsageError
 from edgeprune.plan import Plan
 from edgeprune.report.model import Report
+from edgeprune.tensorrtbuilder import TensorRtBuilder
 from edgeprune.twofour import is_two_of_four
 from tests import residual
 from tests.backends.loopback import MISSING, Loopback, loopback
@@ -64,6 +65,7 @@ def surround(patch: pytest.MonkeyPatch, device: Loopback, cache: Path) -> None:
     patch.setattr(compiler, "open_device", reached)
     patch.setattr(deviceprofiling, "open_device", reached)
     patch.setattr(tensorrt_rtx, "is_installed", lambda: False)
+    patch.setattr(TensorRtBuilder, "recover", lambda *args: False)
     patch.setenv("EDGEPRUNE_CACHE", str(cache))
 
 
