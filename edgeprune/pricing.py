@@ -15,7 +15,7 @@ from edgeprune.arraycache import ArrayCache, Arrays
 from edgeprune.builder import Builder
 from edgeprune.bypass import bypassed, droppable
 from edgeprune.calibrate import Calibration
-from edgeprune.cpumodel import Network, channel_step
+from edgeprune.cpumodel import Network
 from edgeprune.groups import Group, Ranking
 from edgeprune.importance.context import Context
 from edgeprune.latency import Format, Latency
@@ -62,8 +62,7 @@ def levels_of(network: Network) -> tuple[NDArray[np.int64], ...]:
     found = []
     around = bypassed(network.model, network.analysis.groups)
     ends = droppable(network.model, network.analysis.groups)
-    for group in network.analysis.groups:
-        step = channel_step(group)
+    for group, step in zip(network.analysis.groups, network.steps, strict=True):
         widths = np.arange(step, group.size + 1, step, dtype=np.int64)
         widths = widths[(widths >= SMALLEST_SHARE * group.size) | ((widths == step) & (group.id in around))]
         widths = widths if len(widths) and widths[-1] == group.size else np.append(widths, group.size)

@@ -11,6 +11,7 @@ from edgeprune import cpumodel
 from edgeprune.cache import LatencyCache
 from edgeprune.job import fix_shapes
 from edgeprune.kerneltrace import Trace, trace
+from edgeprune.pricing import levels_of
 from edgeprune.solve import analyse
 from edgeprune.testing import parse
 
@@ -68,6 +69,27 @@ def test_a_trace_adds_up_to_the_whole(net: cpumodel.Network) -> None:
 def test_random_widths_are_aligned_and_in_range(net: cpumodel.Network) -> None:
     rng = np.random.default_rng(0)
     for _ in range(20):
-        for group, width in zip(net.analysis.groups, cpumodel._random_widths(net, rng), strict=True):
+        for group, width, step in zip(net.analysis.groups, cpumodel._random_widths(net, rng), net.steps, strict=True):
             assert 0 < width <= group.size
-            assert width % cpumodel.channel_step(group) == 0
+            assert width % step == 0
+
+
+def test_channels_of_a_depthwise_convolution_go_by_sixteen() -> None:
+    model = parse(
+        """
+        g (float[1, 3, 8, 8] x) => (float[1, 5, 8, 8] y) {
+          a = Conv<pads=[1, 1, 1, 1]>(x, w1)
+          d = Conv<pads=[1, 1, 1, 1], group=72>(a, w2)
+          b = Conv(d, w3)
+          c = Relu(b)
+          y = Conv(c, w4)
+        }
+        """,
+        w1=(72, 3, 3, 3),
+        w2=(72, 1, 3, 3),
+        w3=(40, 72, 1, 1),
+        w4=(5, 40, 1, 1),
+    )
+    net = cpumodel.network(model, analyse(model))
+    assert dict(zip(net.sizes.tolist(), net.steps, strict=True)) == {72: 16, 40: 8}
+    assert levels_of(net)[net.sizes.tolist().index(72)].tolist() == [16, 32, 48, 64, 72]
