@@ -39,6 +39,9 @@ Arrays = dict[str, NDArray[Any]]
 Kept = Mapping[tuple[str, int], NDArray[np.int64]]
 
 
+MACS_PER_MOVE = 350
+"""What moving one weight costs."""
+
 JUDGED_BYTES = 256 << 20
 """Outputs held to judge by."""
 
@@ -53,7 +56,7 @@ class Settings:
             fewer than ``least_samples`` in it is left as it is.
         most_epochs: passes over the samples at the most.
         least_samples: see above.
-        batch: samples between two steps.
+        least_batch, most_batch: samples between two steps; the more, the more weights there are beside the work.
         activation_bytes: activations held at a time; it bounds the samples that go through the network at once.
         inner_share: weight of all inner layers together, beside the outputs' 1.
         holdout_fraction: share of the samples that decides.
@@ -67,7 +70,8 @@ class Settings:
     work_macs: float = 2e11
     most_epochs: int = 16
     least_samples: int = 64
-    batch: int = 8
+    least_batch: int = 2
+    most_batch: int = 8
     activation_bytes: int = 256 << 20
     inner_share: float = 1.0
     holdout_fraction: float = 0.125
@@ -125,8 +129,9 @@ def learn(
     fit, held_out = calibration.split(settings.holdout_fraction, settings.seed)
     shapes = {name: array.shape for name, array in next(iter(fit.batches(1))).items()}
     single = graph.infer_shapes(graph.clone(compressed), shapes)
-    size = _batch_size(single, fit, settings)
     macs = sum(graph.count_macs(single).values())
+    batch = _samples_per_step(macs, graph.count_parameters(single), settings)
+    size = _batch_size(single, fit, batch, settings)
     # Forward and twice that for the gradients, and the teacher.
     seen = int(min(settings.work_macs / max(1, 4 * macs), settings.most_epochs * fit.items))
     if seen < min(settings.least_samples, settings.most_epochs * fit.items):
@@ -145,9 +150,9 @@ def learn(
         with progress.step("learning from the original") as step, Spool() as spool:
             inputs = _Inputs(spool, fit, {name: shape[1:] for name, shape in shapes.items()})
             teacher = Taps(dense, lesson.names, settings.threads)
-            optimizer = Adam(_weights(model, student.trained), settings.learning_rate, seen // settings.batch)
+            optimizer = Adam(_weights(model, student.trained), settings.learning_rate, seen // batch)
             batches = inputs.batches(np.random.default_rng(settings.seed), size)
-            _learn(student, lesson, teacher, optimizer, batches, max(1, settings.batch // size), step)
+            _learn(student, lesson, teacher, optimizer, batches, max(1, batch // size), step)
     except (BackendError, ModelError) as error:
         # Learning is an extra: gradients that onnxruntime does not take or can't compute are no reason to fail.
         progress.note(f"weights are not learned: {error}")
@@ -209,14 +214,25 @@ def _learn(
         step.fraction((done + 1) / optimizer.steps)
 
 
-def _batch_size(single: ir.Model, fit: Calibration, settings: Settings) -> int:
+def _samples_per_step(macs: int, parameters: int, settings: Settings) -> int:
+    """The fewest samples whose gradients are at least as much work as moving the weights.
+
+    At equal work many small steps lead farther than few large ones.
+    """
+    batch = settings.least_batch
+    while batch < settings.most_batch and 3 * batch * macs < MACS_PER_MOVE * parameters:
+        batch *= 2
+    return min(batch, settings.most_batch)
+
+
+def _batch_size(single: ir.Model, fit: Calibration, batch: int, settings: Settings) -> int:
     """Samples that go through the network at once."""
     if not fit.batchable:
         return 1
     values = [o for node in single.graph for o in node.outputs]
     each = 4 * sum(int(np.prod(static_shape(value) or (1,))) for value in values)
     # A value and its gradient, both kept until they have been used.
-    most = min(settings.batch, fit.items, settings.activation_bytes // max(1, 2 * each))
+    most = min(batch, fit.items, settings.activation_bytes // max(1, 2 * each))
     return int(2 ** np.floor(np.log2(max(1, most))))
 
 
