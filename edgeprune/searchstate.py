@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeprune.problem import Choice, Problem
+from edgeprune.twolabels import cheapest_labels
 from edgeprune.widths import Widths
 
 ROUNDS = 30
@@ -63,12 +64,31 @@ class State:
         )
 
     def fastest_formats(self, start: Point | None = None) -> Point:
-        """Formats by coordinate descent on exact time, from float and from integers everywhere."""
+        """Formats by coordinate descent on exact time, from float, from integers, and from the best mix of the two."""
         start = start or self.dense()
-        ends = [
-            self._descend(Point(start.levels, tuple(min(i, len(n) - 1) for n in self.format_names))) for i in (0, 1)
+        ends = [Point(start.levels, tuple(min(i, len(n) - 1) for n in self.format_names)) for i in (0, 1)]
+        return min((self._descend(p) for p in (*ends, self._mixed(start))), key=self.time)
+
+    def _mixed(self, p: Point) -> Point:
+        """The fastest mix of every block's first format and its fastest other one; the best there is of two."""
+        first = Point(p.levels, (0,) * len(p.formats))
+        others = [range(1, len(names)) or range(1) for names in self.format_names]
+        other = [
+            min(others[b], key=lambda i, b=b: self.block_us(self.with_format(first, b, i), b))  # type: ignore[misc]
+            for b in range(len(others))
         ]
-        return min(ends, key=self.time)
+        both = [(0, i) for i in other]
+        points = [[self.with_format(first, b, i) for i in both[b]] for b in range(len(both))]
+        own = np.array([[self.block_us(q, b) for q in points[b]] for b in range(len(both))]).reshape(-1, 2)
+        edges = self.problem.latency.edges
+        together = np.array(
+            [
+                [[self.edge_us(self.with_format(q, e.reader, r), i) for r in both[e.reader]] for q in points[e.writer]]
+                for i, e in enumerate(edges)
+            ]
+        ).reshape(-1, 2, 2)
+        labels = cheapest_labels(own, [(e.writer, e.reader) for e in edges], together)
+        return Point(p.levels, tuple(both[b][label] for b, label in enumerate(labels)))
 
     def fastest(self) -> Point:
         """The smallest widths, in the formats that are fastest there."""

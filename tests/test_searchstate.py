@@ -1,5 +1,7 @@
 """What is remembered must be what would be computed."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -46,3 +48,13 @@ def test_a_choice_is_its_point_again() -> None:
     for _ in range(20):
         p = random_point(state, rng)
         assert state.point(state.choice(p)) == p
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_of_two_formats_the_fastest_mix_is_found(seed: int) -> None:
+    problem = chain(6, np.random.default_rng(seed))
+    state = State(problem)
+    model, sizes = problem.latency, problem.latency.sizes
+    every = itertools.product(*(model.formats(b) for b in range(len(state.format_names))))
+    fastest_us = min(model.total_us(sizes, formats) for formats in every)
+    assert state.time(state.fastest_formats()) == pytest.approx(fastest_us, rel=1e-6)
