@@ -128,7 +128,7 @@ def range_by(calibrator: str, histogram: Histogram, levels: int = 256, *, symmet
     if calibrator != "max":
         error = expected_error if calibrator == "mse" else _divergence
         shrunk = [_shrink(low, high, f, symmetric) for f in np.linspace(1.0, 0.3, 36)]
-        low, high = min(shrunk, key=lambda r: error(histogram, *r, levels))
+        low, high = min(shrunk, key=lambda r: error(histogram, r[0], r[1], levels))
     return Range(low, high, calibrator)
 
 
