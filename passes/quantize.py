@@ -38,6 +38,7 @@ from edgeprune.passes.int8_x86 import (
     output_axis,
 )
 from edgeprune.passes.integer_grids import Grid, grids
+from edgeprune.passes.pad_channels import pad_channels
 from edgeprune.passes.qdq import asymmetric_scale, insert_qdq, quantize, quantize_weight, require_int8
 from edgeprune.passes.ramps import Ramp, ramp_of
 from edgeprune.passes.repeat_pixels import repeat_pixels
@@ -71,6 +72,7 @@ def quantize_x86(
     with naming(graph):
         chosen |= _spell_out(graph, chosen)
         tiled = [as_convolution(graph, n) for n in list(graph) if n.name in chosen and tile_of(n) is not None]
+        pad_channels(graph, chosen)
         products = merge_biases(graph, chosen)
         values = _quantized(graph, chosen)
         if missing := [v.name for v in values if v.name not in ranges]:
