@@ -220,7 +220,7 @@ def is_classifier(output: Array) -> bool:
         return False
     if output.ndim == 2:
         return True
-    return bool((output >= 0).all() and np.abs(output.sum(axis=-1, dtype=np.float64) - 1).max(initial=0) < 1e-2)
+    return bool(output.min(initial=0) >= 0 and np.abs(output.sum(axis=-1, dtype=np.float64) - 1).max(initial=0) < 1e-2)
 
 
 def _paired_outputs(wanted: Sequence[Array], got: Sequence[Array]) -> list[tuple[Array, Array]]:

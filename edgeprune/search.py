@@ -168,7 +168,7 @@ def _best_pair(state: State, p: Point, found: Moves, room_us: float) -> Point | 
         i, j = np.unravel_index(flat, loss.shape)
         if not np.isfinite(loss[i, j]):
             return None
-        candidate = found.on(found.on(p, gains[i]), pays[j])
+        candidate = found.on(found.on(p, int(gains[i])), int(pays[j]))
         if state.time(candidate) - before_us <= room_us:
             return candidate
     return None
