@@ -7,7 +7,7 @@ every node once, however many stops there are.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx
@@ -40,28 +40,54 @@ def read_names(node: ir.Node) -> Iterator[str]:
                     yield output.name
 
 
-def levels_of(model: ir.Model, stops: Collection[str]) -> dict[str, int]:
-    """Node name -> level of its outputs; a stop is one level above what it reads."""
+def levels_of(model: ir.Model, stops: Collection[str], at_least: Mapping[str, int] | None = None) -> dict[str, int]:
+    """Node name -> level of its outputs; a stop is one level above what it reads.
+
+    ``at_least``: value name -> level below which it must not be, because it is not in another network.
+    """
+    at_least = at_least or {}
     level_of_value: dict[str, int] = {}
     levels: dict[str, int] = {}
     for node in model.graph:
         level = max((level_of_value.get(name, 0) for name in read_names(node)), default=0)
-        level += node.name in stops
+        level = max(level + (node.name in stops), *(at_least.get(str(o.name), 0) for o in node.outputs))
         levels[str(node.name)] = level
         for output in node.outputs:
             level_of_value[str(output.name)] = level
     return levels
 
 
-def cut_into_segments(model: ir.Model, stops: Collection[str], watched: Collection[str] = ()) -> list[Segment]:
+def aligned_levels(models: Sequence[ir.Model], stops: Collection[str], values: Collection[str]) -> dict[str, int]:
+    """The level of each of these values in networks that were cut at the same nodes, where it is the same in all.
+
+    What stands in for a dropped branch reads another value than the branch did, so that its level alone may differ.
+    """
+    found: dict[str, int] = {}
+    while True:
+        before = found
+        for model in models:
+            levels = levels_of(model, stops, found)
+            made = {str(o.name): levels[str(node.name)] for node in model.graph for o in node.outputs}
+            found = {name: max(made.get(name, 0), found.get(name, 0)) for name in values}
+        if found == before:
+            return found
+
+
+def cut_into_segments(
+    model: ir.Model,
+    stops: Collection[str],
+    watched: Collection[str] = (),
+    at_least: Mapping[str, int] | None = None,
+) -> list[Segment]:
     """The model's segments, from level 0 up; every level has one, if without nodes.
 
     Args:
         model: the model.
         stops: names of the nodes to stop at.
         watched: names of values that must cross the boundary whoever reads them.
+        at_least: value name -> level below which it must not be.
     """
-    levels = levels_of(model, stops)
+    levels = levels_of(model, stops, at_least)
     initializers = set(model.graph.initializers)
     made_at: dict[str, int] = {}
     readers: dict[str, set[int]] = {}

@@ -31,13 +31,21 @@ class StagedNetwork:
         spool: where boundary activations go.
         tag: tells this network's values from another's in the same spool.
         threads: threads of onnxruntime.
+        at_least: value name -> level below which it must not be.
     """
 
     def __init__(
-        self, model: ir.Model, stops: Collection[str], watched: Collection[str], spool: Spool, tag: str, threads: int
+        self,
+        model: ir.Model,
+        stops: Collection[str],
+        watched: Collection[str],
+        spool: Spool,
+        tag: str,
+        threads: int,
+        at_least: Mapping[str, int] | None = None,
     ) -> None:
         self.model = model
-        self.segments = cut_into_segments(model, stops, watched)
+        self.segments = cut_into_segments(model, stops, watched, at_least)
         self.batches = 0
         self._spool, self._tag, self._runtime = spool, tag, OnnxRuntime(threads)
         inputs = [str(value.name) for value in model.graph.inputs]

@@ -36,7 +36,7 @@ from edgeprune.passes.set_weights import has_bias, set_weights
 from edgeprune.progress import Progress, Step
 from edgeprune.refittargets import Kept, Target, find_targets
 from edgeprune.ridge import DAMPINGS, Fit, Moments, refit
-from edgeprune.segments import cut_into_segments
+from edgeprune.segments import aligned_levels, cut_into_segments, read_names
 from edgeprune.spool import Spool
 from edgeprune.staged import StagedNetwork, boundary_bytes, largest_activation_bytes
 
@@ -131,9 +131,13 @@ def _run(
 ) -> None:
     """Refit the targets in place, level by level."""
     stops = {target.layer.node for target in targets}
-    skips = {target.skip for target in targets if target.skip is not None}
+    read = {str(node.name): set(read_names(node)) for node in dense.graph}
+    watched = {target.skip for target in targets if target.skip is not None}
+    watched |= {target.layer.input for target in targets if target.layer.input not in read[target.layer.node]}
+    known = watched | {name for target in targets for name in (target.layer.input, target.layer.output)}
+    aligned = aligned_levels((dense, model), stops, known)
     networks = [
-        StagedNetwork(m, stops, skips, spool, tag, settings.threads)
+        StagedNetwork(m, stops, watched, spool, tag, settings.threads, aligned)
         for m, tag in ((dense, "dense/"), (model, "pruned/"))
     ]
     size = _batch_size(dense, samples[0])

@@ -10,7 +10,7 @@ from edgeprune.passes.compensate import compensate
 from edgeprune.passes.prune_channels import prune_channels
 from edgeprune.solve import Analysis, analyse
 from edgeprune.testing import error
-from tests.small_models import build, normal
+from tests.small_models import build, calibration, normal
 
 NOTHING = np.array([], dtype=np.int64)
 NET = """
@@ -89,6 +89,47 @@ def test_a_scale_and_a_shift_of_each_channel_are_fitted(tmp_path) -> None:
     wanted, raw, mine = (OnnxRuntime().load(m).run(feeds)[0] for m in (model, pruned, fitted))
     assert np.abs(raw - wanted).max() > 1
     np.testing.assert_allclose(mine, wanted, atol=1e-4 * np.abs(wanted).max(), rtol=0)
+
+
+UNLIKE = """
+g (float[n, 6, 8, 8] x) => (float[n, 5, 8, 8] y) {
+  s = Conv(x, w0, b0)
+  t = Relu(s)
+  p = Conv(t, w4, b4)
+  h = Conv(x, w1, b1)
+  r = Relu(h)
+  k = Conv(r, w2, b2)
+  a = Add(k, p)
+  c = Relu(a)
+  y = Conv(c, w3)
+}
+"""
+
+
+def test_what_stands_in_is_refitted_behind_a_refitted_layer() -> None:
+    """The stand-in reads what the other branch was refitted to, one level later than the sum that it replaces."""
+    model = canonicalize(
+        build(
+            UNLIKE,
+            w0=normal(16, 6, 1, 1),
+            b0=normal(16),
+            w1=normal(24, 6, 1, 1),
+            b1=normal(24),
+            w2=normal(12, 24, 1, 1),
+            b2=normal(12),
+            w3=normal(5, 12, 1, 1),
+            w4=normal(12, 16, 1, 1),
+            b4=normal(12, seed=1),
+        )
+    )
+    analysis = analyse(model)
+    cut = {g.id: {24: NOTHING, 16: np.arange(8)}[g.size] for g in analysis.groups if g.size in (24, 16)}
+    pruned = prune_channels(model, analysis, cut)
+    images = np.random.default_rng(0).standard_normal((64, 6, 8, 8)).astype(np.float32)
+    refitted = compensate(model, pruned, analysis, cut, calibration(x=images))
+    unseen = np.random.default_rng(1).standard_normal((16, 6, 8, 8)).astype(np.float32)
+    wanted, before, after = (OnnxRuntime().load(m).run({"x": unseen})[0] for m in (model, pruned, refitted))
+    assert np.square(after - wanted).sum() < 0.9 * np.square(before - wanted).sum()
 
 
 @pytest.mark.parametrize(
