@@ -131,7 +131,7 @@ class Builder:
         if not int8:
             return lower_x86(model)
         bounds = self.bounds(model, self.values_to_quantize(model, int8), self.data)
-        return self.quantized(lower_x86(self.rounded(model, int8, bounds)), int8, bounds)
+        return self.quantized(lower_x86(self.rounded(model, int8, bounds), int8), int8, bounds)
 
     def rounded(self, model: ir.Model, int8: Collection[str], bounds: Mapping[str, tuple[float, float]]) -> ir.Model:
         """The float model with the weights of these nodes on their integer grids, and biases that keep means.

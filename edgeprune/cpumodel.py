@@ -36,7 +36,7 @@ SECONDS_PER_VARIANT = 0.5
 
 DEPTHWISE_STEP = 16
 
-FORM = 2
+FORM = 3
 """Counts the forms into which blocks have been lowered: times of another form say nothing of this one."""
 
 
@@ -242,7 +242,7 @@ def lowered(
     model = prune_channels(net.model, net.analysis, cut) if cut else net.model
     alive = {str(n.name) for n in model.graph}
     int8 = {n for forms_of, f in zip(net.integer_nodes, formats, strict=True) for n in forms_of.get(f, ())} & alive
-    model = lower_x86(model)
+    model = lower_x86(model, int8)
     return quantize_x86(model, int8, ranges) if int8 else model
 
 

@@ -5,7 +5,9 @@ Some nodes could, but are kept out, since 8 bits of one scale per tensor do not 
 * probabilities: what reads a Softmax's output. Nearly all of them are next to zero, and those decide where they are
   averaged over (attention, the box distributions of a detector's head);
 * sums that a normalization reads: the residual stream of a transformer has outliers far beyond the rest;
-* what follows the last weighted layer: it decodes outputs (coordinates beside scores), at next to no cost.
+* what follows the last weighted layer: it decodes outputs (coordinates beside scores), at next to no cost;
+* attention that onnxruntime runs as one kernel (`edgeprune.passes.fuse_attention`), which is faster than its parts on
+  integers.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from collections.abc import Collection
 
 import onnx_ir as ir
 
+from edgeprune.passes.fuse_attention import attentions
 from edgeprune.passes.qdq import Refused
 from edgeprune.passes.ramps import ramp_of
 from edgeprune.passes.shuffle_pixels import tile_of
@@ -48,7 +51,8 @@ def int8_eligible(model: ir.Model) -> dict[str, bool | Refused]:
     """For every node of the main graph, whether it may run on integers, or why not."""
     probabilities = _derived(model.graph, {"Softmax"})
     before = _before_last_weight(model.graph, probabilities)
-    return {str(n.name): _possible(n) and _sensible(n, probabilities, before) for n in model.graph}
+    fused = {n for attention in attentions(model.graph) for n in attention.nodes}
+    return {str(n.name): _possible(n) and _sensible(n, probabilities, before, fused) for n in model.graph}
 
 
 def data_inputs(node: ir.Node) -> list[ir.Value]:
@@ -100,7 +104,11 @@ def _possible(node: ir.Node) -> bool | Refused:
     return True
 
 
-def _sensible(node: ir.Node, probabilities: Collection[ir.Value], before: Collection[ir.Node]) -> bool | Refused:
+def _sensible(
+    node: ir.Node, probabilities: Collection[ir.Value], before: Collection[ir.Node], fused: Collection[ir.Node]
+) -> bool | Refused:
+    if node in fused:
+        return Refused("it is part of an attention, which is one kernel in float")
     if any(v in probabilities for v in node.inputs):
         return Refused("it reads the probabilities of a Softmax")
     if node.op_type == "Add" and any(c.op_type in _NORMALIZATIONS for v in node.outputs for c in v.consumers()):

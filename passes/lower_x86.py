@@ -4,29 +4,36 @@ Softmax over an axis that is not the last: onnxruntime copies the tensor there a
 in the graph, its own optimizer merges the copies with others beside them or does them in large pieces: on the box
 distributions of a YOLOv8 head this takes a fifth of the time.
 
-Requires a canonical model of opset 13 or later. Ensures the same outputs, bit for bit, and the same names.
+Attention: one operator, see `edgeprune.passes.fuse_attention`.
+
+Requires a canonical model of opset 13 or later. Ensures the same outputs, but for roundings inside of an attention, and
+the same names.
 """
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 import onnx_ir as ir
 
 from edgeprune import graph as graphs
 from edgeprune.passes.edit import naming, new_node
+from edgeprune.passes.fuse_attention import fuse_attention
 
 _SOFTMAX_OPS = frozenset({"LogSoftmax", "Softmax"})
 
 
-def lower_x86(model: ir.Model) -> ir.Model:
-    """The model in the faster form; itself, if there is nothing to do."""
-    if model.graph.opset_imports.get("", 0) < 13 or not any(_middle_axis(n) for n in model.graph):
+def lower_x86(model: ir.Model, int8: Collection[str] = ()) -> ir.Model:
+    """The model in the faster form; itself, if there is nothing to do. Nodes named in ``int8`` stay."""
+    if model.graph.opset_imports.get("", 0) < 13:
         return model
-    copy = graphs.clone(model)
-    with naming(copy.graph):
-        for node in list(copy.graph):
-            if axis := _middle_axis(node):
-                _softmax_over_last_axis(copy.graph, node, *axis)
-    return copy
+    if any(_middle_axis(n) for n in model.graph):
+        model = graphs.clone(model)
+        with naming(model.graph):
+            for node in list(model.graph):
+                if axis := _middle_axis(node):
+                    _softmax_over_last_axis(model.graph, node, *axis)
+    return fuse_attention(model, int8)
 
 
 def _middle_axis(node: ir.Node) -> tuple[int, int] | None:
