@@ -98,7 +98,7 @@ def channel_steps(model: ir.Model, groups: Sequence[Group]) -> tuple[int, ...]:
     depthwise = {str(w.name) for n in model.graph if (w := _depthwise_weight(n)) is not None}
     return tuple(
         DEPTHWISE_STEP
-        if g.size > DEPTHWISE_STEP and any(m.value in depthwise and m.axis == 0 for m in g.members)
+        if g.size >= DEPTHWISE_STEP and any(m.value in depthwise and m.axis == 0 for m in g.members)
         else _step(g)
         for g in groups
     )
