@@ -24,7 +24,7 @@ PAGE_HEIGHT, PAGE_WIDTH = 320, 640
 ROWS, ROW_HEIGHT = 6, 52
 CALIBRATION_PAGES, CALIBRATION_SEED = 64, 11
 EVALUATION_PAGES, EVALUATION_SEED = 20, 12
-MEAN, DEVIATION = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+MEAN, DEVIATION = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)
 THRESHOLD = 0.3
 """Of the detector's map, as PP-OCR's own settings have it."""
 UNCLIP = 1.6
@@ -84,7 +84,8 @@ def rendered_pages(count: int, seed: int) -> Iterator[Page]:
 
 def normalized(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     """What the detector takes: shape (1, 3, height, width)."""
-    return ((image / 255 - MEAN) / DEVIATION).transpose(2, 0, 1)[None].astype(np.float32)
+    pixels = image.transpose(2, 0, 1)[None].astype(np.float32)
+    return (pixels / 255 - MEAN[:, None, None]) / DEVIATION[:, None, None]
 
 
 def boxes(probability: NDArray[np.float32]) -> Iterator[tuple[int, int, int, int]]:
