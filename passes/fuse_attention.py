@@ -12,6 +12,7 @@ there.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
@@ -33,6 +34,9 @@ from edgeprune.passes.edit import (
 )
 
 OPSET = 23
+
+FIRST_ONNXRUNTIME = (1, 24)
+"""The first that takes whole models of opset 23: 1.23 knows attention, but no QuantizeLinear of that opset."""
 
 _TO_HEADS = (0, 2, 1, 3)
 _TO_HEADS_TRANSPOSED = (0, 2, 3, 1)
@@ -85,9 +89,18 @@ def fuse_attention(model: ir.Model, int8: Collection[str] = ()) -> ir.Model:
     return copy if found else model
 
 
+@functools.cache
+def known_here() -> bool:
+    """Whether the onnxruntime that is installed, where the result will run, takes the operator."""
+    import onnxruntime
+
+    major, minor = onnxruntime.__version__.split(".")[:2]
+    return (int(major), int(minor)) >= FIRST_ONNXRUNTIME
+
+
 def attentions(graph: ir.Graph) -> Iterator[Attention]:
-    """Every attention of a graph that one operator can compute."""
-    for node in graph:
+    """Every attention of a graph that one operator can compute; none where onnxruntime is too old."""
+    for node in graph if known_here() else ():
         if is_op(node, "Softmax"):
             found = _around(node)
             if found is not None:
