@@ -157,10 +157,13 @@ class Workbench:
             found = refine(problem, solved.choice, budget_us, trial.error, trials=trials, progress=step.fraction)
         return found, Search(found.trials, samples, found.first_error, found.error, solved.gap)
 
-    def result(self, choice: Choice, latency: Latency, search: Search | None = None) -> Compiled:
-        """Build a choice and measure it."""
-        with self.progress.step("building the result"):
-            model = self.builder.build(choice.widths, choice.formats)
+    def result(
+        self, choice: Choice, latency: Latency, search: Search | None = None, model: ir.Model | None = None
+    ) -> Compiled:
+        """Build a choice, unless its model is given, and measure it."""
+        if model is None:
+            with self.progress.step("building the result"):
+                model = self.builder.build(choice.widths, choice.formats)
         with self.progress.step("measuring the result") as step:
             measured = self.stand.final({"result": model, **self.variants}, step.fraction)
         return Compiled(
@@ -247,6 +250,8 @@ def _recovered(bench: Workbench, found: Compiled) -> Compiled:
 
 def _within_budget(bench: Workbench, goal: Goal) -> Compiled:
     """The choice of least loss that measures within the budget."""
+    if (enough := _unpruned_within_budget(bench, goal)) is not None:
+        return enough
 
     def meet(problem: Problem, factor: float, first: Choice | None) -> Met:
         with bench.progress.step("searching and measuring"):
@@ -261,6 +266,20 @@ def _within_budget(bench: Workbench, goal: Goal) -> Compiled:
         meet,
         lambda met: bench.result(met.choice, met.problem.latency, how),
     )
+
+
+def _unpruned_within_budget(bench: Workbench, goal: Goal) -> Compiled | None:
+    """The best network that cuts nothing, if it is fast enough: whatever else is would have to be faster still."""
+    choice = bench.unpruned
+    if choice is None:
+        return None
+    with bench.progress.step("searching and measuring"):
+        timed = bench.timing(choice)
+    if timed.measured_us > (goal.budget_us(timed.baseline_us) or 0.0):
+        return None
+    floats = replace(bench, variants={"fp32": bench.variants["fp32"]}, formats={"fp32": bench.formats["fp32"]})
+    found = floats.result(choice, bench.problem.latency, model=bench.variants["int8"])
+    return found if goal.is_met(found.measured["original"], found.measured["result"]) else None
 
 
 def _least_latency(bench: Workbench, goal: Goal) -> Compiled:

@@ -20,6 +20,8 @@ __all__ = ["Choice", "Problem", "Searcher", "fastest", "fastest_unpruned", "sear
 
 EXCHANGES = 300
 PAIRS_CHECKED = 20
+NEARBY = 0.15
+"""A budget that differs from the last one by no more than this share is searched from where that led to."""
 _EPSILON = 1e-12
 
 
@@ -28,6 +30,8 @@ class Searcher:
 
     def __init__(self, problem: Problem, state: State | None = None):
         self._state = state or State(problem)
+        self._ends: list[Point] = []
+        self._last: tuple[float, list[Point]] | None = None
 
     def search(self, budget_us: float) -> Choice:
         """The choice of least loss whose predicted time is within the budget.
@@ -38,15 +42,19 @@ class Searcher:
         if not budget_us > 0:
             raise BudgetError(f"a budget must be positive, not {budget_us:g} us")
         state = self._state
-        starts = [state.dense(), state.fastest_formats(), state.fastest()]
-        fastest = min(state.time(s) for s in starts)
+        self._ends = self._ends or [state.dense(), state.fastest_formats(), state.fastest()]
+        fastest = min(state.time(s) for s in self._ends)
         if fastest > budget_us:
             raise BudgetError(
                 f"no choice is predicted to take less than {fastest / 1e3:.3f} ms; "
                 f"the budget is {budget_us / 1e3:.3f} ms"
             )
-        found = [c for s in starts if (c := _improve(state, s, budget_us)) is not None]
-        best = min(found, key=lambda p: (state.loss(p), state.time(p)))
+        starts = self._ends
+        if self._last is not None and abs(budget_us / self._last[0] - 1) <= NEARBY:
+            starts = self._last[1]
+        found = [(s, c) for s in starts if (c := _improve(state, s, budget_us)) is not None]
+        start, best = min(found, key=lambda f: (state.loss(f[1]), state.time(f[1])))
+        self._last = budget_us, [start, best]
         return state.choice(best)
 
     def weighing(self, problem: Problem) -> Searcher:

@@ -52,7 +52,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory):
 def compiled(files: Path, cache) -> Path:
     out = files / "out"
     calib, labels = str(files / "calib.npz"), str(files / "eval.npz")
-    compile_it(files, "--speedup", "1.3", "--calib", calib, "--eval", labels, "-o", str(out))
+    budget = ["--speedup", "1.3", "--precision", "fp32"]  # integers alone might do
+    compile_it(files, *budget, "--calib", calib, "--eval", labels, "-o", str(out))
     return out
 
 
@@ -83,11 +84,11 @@ def test_the_report_says_what_was_measured(compiled: Path) -> None:
     assert "48 samples" in report.calibration
 
 
-def test_the_plan_is_what_the_model_is(compiled: Path) -> None:
-    plan, model = Plan.load(compiled / "plan.json"), onnx.load(compiled / "model.onnx")
+def require_planned(folder: Path) -> None:
+    plan, model = Plan.load(folder / "plan.json"), onnx.load(folder / "model.onnx")
     onnx.checker.check_model(model, full_check=True)
     shapes = {t.name: list(t.dims) for t in model.graph.initializer}
-    dense = {t.name: list(t.dims) for t in onnx.load(compiled / "dense.onnx").graph.initializer}
+    dense = {t.name: list(t.dims) for t in onnx.load(folder / "dense.onnx").graph.initializer}
     for name, axes in plan.initializers.items():
         for axis, cut in axes.items():
             stored = shapes.get(name) or shapes[f"{name}_quantized"]
@@ -95,7 +96,22 @@ def test_the_plan_is_what_the_model_is(compiled: Path) -> None:
     on_integers = {layer.node for layer in plan.layers if layer.precision == "int8"}
     fed_by_dq = {n.name for n in model.graph.node if n.op_type in ("Conv", "Gemm") and "dequantize" in n.input[1]}
     assert fed_by_dq <= on_integers
-    assert plan.model_sha256 == Report.load(compiled).model.sha256
+    assert plan.model_sha256 == Report.load(folder).model.sha256
+
+
+def test_the_plan_is_what_the_model_is(compiled: Path) -> None:
+    require_planned(compiled)
+    assert Plan.load(compiled / "plan.json").initializers
+
+
+def test_where_integers_alone_are_fast_enough_nothing_is_cut(files: Path, compiled: Path) -> None:
+    out = files / "integers"
+    compile_it(files, "--speedup", "0.8", "--calib", str(files / "calib.npz"), "-o", str(out))
+    require_planned(out)
+    report, plan = Report.load(out), Plan.load(out / "plan.json")
+    assert report.budget.met is True
+    assert plan.initializers == {}
+    assert report.search is None
 
 
 def test_any_batch_size_still_runs(compiled: Path) -> None:
