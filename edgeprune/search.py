@@ -9,6 +9,8 @@ loss-per-microsecond and a pairwise exchange then use what the linearisation lef
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from edgeprune.errors import BudgetError
@@ -49,13 +51,17 @@ class Searcher:
                 f"no choice is predicted to take less than {fastest / 1e3:.3f} ms; "
                 f"the budget is {budget_us / 1e3:.3f} ms"
             )
-        starts = self._ends
+        found: list[tuple[Point, Point]] = []
         if self._last is not None and abs(budget_us / self._last[0] - 1) <= NEARBY:
-            starts = self._last[1]
-        found = [(s, c) for s in starts if (c := _improve(state, s, budget_us)) is not None]
+            found = self._improved_from(self._last[1], budget_us)
+        found = found or self._improved_from(self._ends, budget_us)
         start, best = min(found, key=lambda f: (state.loss(f[1]), state.time(f[1])))
         self._last = budget_us, [start, best]
         return state.choice(best)
+
+    def _improved_from(self, starts: Sequence[Point], budget_us: float) -> list[tuple[Point, Point]]:
+        """Starts from which something within the budget was found, with what was found."""
+        return [(s, p) for s in starts if (p := _improve(self._state, s, budget_us)) is not None]
 
     def weighing(self, problem: Problem) -> Searcher:
         """A searcher of the same choices and times with other losses."""

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from edgeprune.errors import BudgetError
 from edgeprune.features import Contraction, Geometry
 from edgeprune.latency import Edge, LatencyModel
-from edgeprune.search import Problem, fastest_unpruned, search
+from edgeprune.search import Problem, Searcher, fastest, fastest_unpruned, search
 from edgeprune.widths import Dim, Segment
 
 
@@ -108,3 +108,15 @@ def test_latency_never_rises_as_aligned_widths_shrink() -> None:
     model = chain(1, np.random.default_rng(0)).latency
     times = [model.total_us(np.array([w]), ["fp32", "fp32"]) for w in range(32, 0, -1)]
     assert all(a >= b for a, b in itertools.pairwise(times))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_search_that_goes_on_from_the_last_one_finds_no_less(seed: int) -> None:
+    problem = chain(5, np.random.default_rng(seed))
+    searcher = Searcher(problem)
+    widest, least = (c.latency_us for c in (fastest_unpruned(problem), fastest(problem)))
+    for share in (0.6, 0.55, 0.5, 0.53, 0.9, 0.02, 0.01):
+        budget_us = least + share * (widest - least)
+        found = searcher.search(budget_us)
+        assert found.latency_us <= budget_us
+        assert found.loss <= 1.05 * search(problem, budget_us).loss + 1e-9
