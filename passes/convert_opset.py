@@ -1,21 +1,29 @@
 """Move a model to another version of ONNX's operator set, whatever its size.
 
 ONNX's own version converter does the work, on a copy of the graph without its large weights, which come back
-afterwards.
+afterwards. Where no operator of the model changed but in the types that it takes, the number is all that has to.
 """
 
 from __future__ import annotations
 
 import onnx
+import onnx.defs
 import onnx.version_converter
 import onnx_ir as ir
 
 from edgeprune import graph as graphs
 from edgeprune._shapes import lite_proto
 from edgeprune.errors import ModelError, PassError
-from edgeprune.passes.edit import fresh_name, naming
+from edgeprune.passes.edit import ONNX_DOMAINS, fresh_name, has_subgraph, naming
 
 _IR_VERSION_OF_OPSET = {13: 7, 14: 7, 15: 8, 16: 8, 17: 8, 18: 8, 19: 9, 20: 9, 21: 10, 22: 10, 23: 11, 24: 12}
+
+_WIDENED = frozenset(
+    {"Add", "Cast", "ConstantOfShape", "Conv", "ConvTranspose", "DequantizeLinear", "Div", "Equal", "Flatten"}
+    | {"GlobalAveragePool", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "MaxPool", "Mul", "QuantizeLinear"}
+    | {"Relu", "Reshape", "Shape", "Squeeze", "Sub", "Transpose", "Unsqueeze", "Where"}
+)
+"""Operators whose versions from opset 13 to 24 differ in types, and in attributes and inputs that may be left out."""
 
 
 def convert_opset(model: ir.Model, version: int) -> ir.Model:
@@ -36,6 +44,11 @@ def convert_opset(model: ir.Model, version: int) -> ir.Model:
         raise PassError(f"convert_opset: opset {version} is not between 13 and 24")
     if model.functions:
         raise PassError("convert_opset: the model has functions, which must be inlined first")
+    if version > present and all(_is_same(node, present, version) for node in model.graph):
+        result = graphs.clone(model)
+        result.graph.opset_imports[""] = version
+        result.ir_version = _ir_version(model, version)
+        return result
     try:
         converted = onnx.version_converter.convert_version(lite_proto(model), version)
         result = ir.from_proto(converted)
@@ -43,13 +56,30 @@ def convert_opset(model: ir.Model, version: int) -> ir.Model:
         raise PassError(f"convert_opset: opset {present} to {version}: {_first_line(error)}") from error
     _bring_back(model, result)
     _name_new_nodes(result)
-    result.ir_version = max(8, min(model.ir_version or 8, 10), _IR_VERSION_OF_OPSET[version])
+    result.ir_version = _ir_version(model, version)
     result.metadata_props.update(model.metadata_props)
     try:
         graphs.check(result)
         return graphs.infer_shapes(result)
     except ModelError as error:
         raise PassError(f"convert_opset: opset {present} to {version}: {error}") from error
+
+
+def _is_same(node: ir.Node, present: int, version: int) -> bool:
+    """Whether a node means the same in a newer version as it stands."""
+    if node.domain not in ONNX_DOMAINS:
+        return True
+    if has_subgraph(node) or present < 13:
+        return False
+    try:
+        old, new = (onnx.defs.get_schema(node.op_type, v).since_version for v in (present, version))
+    except onnx.defs.SchemaError:
+        return False
+    return old == new or node.op_type in _WIDENED
+
+
+def _ir_version(model: ir.Model, version: int) -> int:
+    return max(8, min(model.ir_version or 8, 10), _IR_VERSION_OF_OPSET[version])
 
 
 def _bring_back(model: ir.Model, result: ir.Model) -> None:

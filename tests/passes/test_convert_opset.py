@@ -60,3 +60,32 @@ def test_what_an_older_opset_lacks_is_named():
 def test_the_same_version_is_a_copy():
     model = build(OLD)
     assert convert_opset(model, 11) is not model
+
+
+def test_where_no_operator_changed_the_nodes_are_as_they_were():
+    model = build(
+        """
+        <ir_version: 8, opset_import: ["" : 17]>
+        agraph (float[2, 3, 8, 8] x) => (float[2, 4] y) <float[4, 3, 3, 3] w> {
+          c = Conv(x, w)
+          r = HardSwish(c)
+          p = GlobalAveragePool(r)
+          f = Flatten(p)
+          y = Softmax(f)
+        }
+        """
+    )
+    changed = convert_opset(model, 23)
+    assert changed.graph.opset_imports[""] == 23
+    assert [(n.op_type, n.name) for n in changed.graph] == [(n.op_type, n.name) for n in model.graph]
+    feeds = feeds_for(model, 0)
+    for want, got in zip(run(model, feeds), run(changed, feeds), strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
+def test_an_operator_that_changed_goes_through_the_converter():
+    model = build(
+        '<ir_version: 8, opset_import: ["" : 17]> agraph (float[2, 6] x) => (float[2, 3] y, float[2, 3] z) { y, z = Split<axis=1>(x) }'
+    )
+    (split,) = [n for n in convert_opset(model, 23).graph if n.op_type == "Split"]
+    assert len(split.inputs) == 2 or split.attributes.get_int("num_outputs", 0) == 2
