@@ -84,8 +84,7 @@ def test_where_no_operator_changed_the_nodes_are_as_they_were():
 
 
 def test_an_operator_that_changed_goes_through_the_converter():
-    model = build(
-        '<ir_version: 8, opset_import: ["" : 17]> agraph (float[2, 6] x) => (float[2, 3] y, float[2, 3] z) { y, z = Split<axis=1>(x) }'
-    )
+    graph = "agraph (float[2, 6] x) => (float[2, 3] y, float[2, 3] z) { y, z = Split<axis=1>(x) }"
+    model = build(f'<ir_version: 8, opset_import: ["" : 17]> {graph}')
     (split,) = [n for n in convert_opset(model, 23).graph if n.op_type == "Split"]
     assert len(split.inputs) == 2 or split.attributes.get_int("num_outputs", 0) == 2
