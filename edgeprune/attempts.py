@@ -19,7 +19,7 @@ ATTEMPTS = 3
 MOST_TIGHTENING = 0.97
 """A disturbed measurement must not make the next attempt give up much more than was missing."""
 EXCESS = 1.08
-"""A result that is so many times as fast as asked for has given up accuracy for nothing."""
+"""A result that is surely so many times as fast as asked for has given up accuracy for nothing."""
 KEPT_BACK = 1.02
 """When a result is made slower: how many times as fast as asked for it is still aimed at."""
 
@@ -73,7 +73,8 @@ def build_within(
             better = fulfilled >= 1 and result.choice.loss < kept.choice.loss
             return result if better else kept
         if fulfilled >= 1:
-            if fulfilled < EXCESS or result.choice.loss <= 0:
+            surely = goal.surely_fulfilled(result.measured["original"], result.measured["result"])
+            if surely < EXCESS or result.choice.loss <= 0:
                 return result
             kept = result
             factor *= fulfilled / KEPT_BACK

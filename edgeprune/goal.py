@@ -41,6 +41,12 @@ class Goal:
             return self.latency_ms / result.median_ms
         return float("inf") if self.speedup is None else ratio(original, result).value / self.speedup
 
+    def surely_fulfilled(self, original: Measurement, result: Measurement) -> float:
+        """The same at the least, by the measurement's interval."""
+        if self.latency_ms is not None:
+            return self.latency_ms / result.ci_high_ms
+        return float("inf") if self.speedup is None else ratio(original, result).ci_low / self.speedup
+
     def is_met(self, original: Measurement, result: Measurement) -> bool:
         """Whether a measured result is fast enough."""
         return self.fulfilled(original, result) >= 1

@@ -18,6 +18,7 @@ def test_budgets_and_how_far_a_result_fulfils_them(goal: Goal, budget_us: float 
     assert goal.has_budget == (budget_us is not None)
     original, result = measurement(6.0), measurement(2.0)
     assert goal.fulfilled(original, result) == pytest.approx(fulfilled, rel=1e-9)
+    assert goal.surely_fulfilled(original, result) == pytest.approx(fulfilled, rel=1e-9)
     assert goal.is_met(original, result)
 
 
@@ -26,6 +27,12 @@ def test_a_speedup_is_judged_by_paired_blocks() -> None:
     original, result = measurement(6.0, noise=0.3, seed=1), measurement(2.9, noise=0.3, seed=1)
     assert Goal(speedup=2.0).is_met(original, result)
     assert not Goal(speedup=2.1).is_met(original, result)
+
+
+def test_what_is_sure_leaves_out_what_the_measurement_leaves_open() -> None:
+    original, result = measurement(6.0, noise=0.3, seed=1), measurement(2.0, noise=0.3, seed=2)
+    for goal in (Goal(speedup=2.0), Goal(latency_ms=2.5)):
+        assert goal.surely_fulfilled(original, result) < goal.fulfilled(original, result)
 
 
 def test_the_limit_where_none_is_said() -> None:
