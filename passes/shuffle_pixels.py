@@ -65,6 +65,8 @@ def as_convolution(graph: ir.Graph, node: ir.Node) -> Tiled:
     if bias is not None:
         values.append(new_initializer(graph, f"{name}_tile_bias", np.tile(bias, rows * columns)))
     convolution = new_node(graph, "Conv", values, f"{name}_tiles", ir.DataType.FLOAT, {"kernel_shape": [1, 1]})
+    # The shape that the result has once its pixels are shuffled: what dequantizes it takes it over.
+    convolution.outputs[0].shape = node.outputs[0].shape
     graph.insert_before(node, convolution)
     replace_value(node.outputs[0], convolution.outputs[0])
     graph.remove(node, safe=True)

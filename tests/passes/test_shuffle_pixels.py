@@ -54,6 +54,30 @@ def test_lengths_may_be_open() -> None:
         assert error < 0.05
 
 
+def test_a_concatenation_behind_it_finds_the_pixels_that_it_makes() -> None:
+    model = parse(
+        """
+        g (float[1, 4, 5, 6] x, float[1, 3, 10, 12] skip) => (float[1, 2, 10, 12] y) {
+          s = Conv(skip, u)
+          t = ConvTranspose<strides=[2, 2]>(x, w, b)
+          c = Concat<axis=1>(s, t)
+          y = Conv(c, v)
+        }
+        """,
+        u=(3, 3, 1, 1),
+        w=(4, 3, 2, 2),
+        b=(3,),
+        v=(2, 6, 1, 1),
+    )
+    nodes = [name for name, possible in int8_eligible(model).items() if possible]
+    changed = quantize_x86(model, nodes, dict.fromkeys(values_to_quantize(model, nodes), (-6.0, 6.0)))
+    rng = np.random.default_rng(0)
+    feeds = {str(v.name): rng.normal(size=v.shape.numpy()).astype(np.float32) for v in model.graph.inputs}
+    (want,), (got,) = (OnnxRuntime().load(m).run(feeds) for m in (model, changed))
+    # Steps of 12 / 255 of inputs and of what lies between, and 8 bits of weights.
+    assert float(np.abs(want - got).max()) < 0.05 * float(np.abs(want).max())
+
+
 @pytest.mark.parametrize(
     ("attributes", "kernel"),
     [
