@@ -11,10 +11,10 @@ import onnx_ir as ir
 
 from edgeprune.backends.cpu import available_cores
 from edgeprune.calibrate import Calibration
-from edgeprune.cpumodel import Network
 from edgeprune.formats import FLOAT, INT8
 from edgeprune.groups import Cut, Ranking
 from edgeprune.latency import Format
+from edgeprune.network import Network
 from edgeprune.passes.compensate import compensate
 from edgeprune.passes.lower_x86 import lower_x86
 from edgeprune.passes.prune_channels import prune_channels

@@ -10,11 +10,12 @@ import onnx_ir as ir
 
 from edgeprune.arraycache import ArrayCache
 from edgeprune.attempts import build_within
-from edgeprune.bench import Measurement, ratio
+from edgeprune.bench import ratio
 from edgeprune.builder import Builder
 from edgeprune.calibrate import Calibration
 from edgeprune.closedloop import Met, Timing, approach, meet_budget
-from edgeprune.cpumodel import Network, lowered, network
+from edgeprune.compiled import Compiled
+from edgeprune.cpumodel import lowered
 from edgeprune.goal import Goal
 from edgeprune.importance.context import Context
 from edgeprune.job import Job
@@ -23,6 +24,7 @@ from edgeprune.judge import Judge
 from edgeprune.latency import Format, Latency
 from edgeprune.leastlatency import least_latency
 from edgeprune.milp import solve_around
+from edgeprune.network import Network, network
 from edgeprune.outputerror import Probe
 from edgeprune.pricing import price, typical_ranges
 from edgeprune.profile import measured_latency
@@ -41,46 +43,6 @@ TRIAL_SAMPLE_MACS, TRIAL_SAMPLES = 24e9, (24, 256)
 since there are fewer of them."""
 TRIAL_MACS, TRIALS = 1e12, (8, 32)
 """As many whole choices are tried as this much work allows, within these bounds."""
-
-
-@dataclass(frozen=True, eq=False)
-class Compiled:
-    """What came out.
-
-    Attributes:
-        model: the result.
-        choice: its widths and formats; ``latency_us`` is what was predicted before it was measured.
-        network: blocks and analysis that the choice refers to.
-        builder: what built it.
-        latency: the latency model.
-        problem: the losses that were weighed.
-        measured: original, result and unpruned variants, in one run.
-        variants: the unpruned variants.
-        formats: the formats of the variants.
-        search: how the choice was found; None where no latency was asked for.
-    """
-
-    model: ir.Model
-    choice: Choice
-    network: Network
-    builder: Builder
-    latency: Latency
-    problem: Problem
-    measured: dict[str, Measurement]
-    variants: dict[str, ir.Model]
-    formats: dict[str, tuple[Format, ...]]
-    search: Search | None = None
-
-    @property
-    def baseline_us(self) -> float:
-        """Predicted time of the dense float network."""
-        return self.variant_choice("fp32").latency_us
-
-    def variant_choice(self, name: str) -> Choice:
-        """The choice that an unpruned variant is; the original counts as float."""
-        sizes = self.network.sizes
-        formats = self.formats.get(name, self.formats["fp32"])
-        return Choice(sizes, formats, self.latency.total_us(sizes, formats), 0.0)
 
 
 @dataclass(frozen=True, eq=False)

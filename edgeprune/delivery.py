@@ -8,7 +8,7 @@ from pathlib import Path
 from edgeprune import graph
 from edgeprune.assemble import describe_formats, layers_of, plan_of, refusals_of, sizes_of
 from edgeprune.bench import ratio
-from edgeprune.compile_cpu import Compiled
+from edgeprune.compiled import Compiled
 from edgeprune.drawing import picture
 from edgeprune.goal import Goal
 from edgeprune.job import Job

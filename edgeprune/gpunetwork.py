@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from edgeprune.analyticmodel import INT8, SPARSE, AnalyticModel, PrunedShapes
 from edgeprune.blocks import Block
 from edgeprune.cost import runs_int8
-from edgeprune.cpumodel import Network
 from edgeprune.device import Device
 from edgeprune.features import geometries
 from edgeprune.fusion import fuse
@@ -23,6 +22,7 @@ from edgeprune.groups import Group
 from edgeprune.kernel import Kernel
 from edgeprune.kernels import kernel_at, launches_of
 from edgeprune.latency import Edge, Format
+from edgeprune.network import Network
 from edgeprune.passes.int8_tensorrt import MIN_CHANNELS, int8_eligible
 from edgeprune.solve import Analysis
 from edgeprune.widths import axis_lengths

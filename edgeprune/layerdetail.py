@@ -9,10 +9,10 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeprune.blocks import Block
-from edgeprune.cpumodel import Network
 from edgeprune.formats import CORE, INT8
 from edgeprune.kerneltrace import Tracer
 from edgeprune.latency import Latency
+from edgeprune.network import Network
 from edgeprune.report.model import Layer
 from edgeprune.search import Choice, Problem
 

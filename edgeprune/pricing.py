@@ -15,11 +15,11 @@ from edgeprune.arraycache import ArrayCache, Arrays
 from edgeprune.builder import Builder
 from edgeprune.bypass import bypassed, droppable
 from edgeprune.calibrate import Calibration
-from edgeprune.cpumodel import Network
 from edgeprune.groups import Group, Ranking
 from edgeprune.importance.context import Context
 from edgeprune.latency import Format, Latency
 from edgeprune.localfit import cut_and_refit, waves
+from edgeprune.network import Network
 from edgeprune.outputerror import Probe
 from edgeprune.progress import Progress
 from edgeprune.ridge import Moments

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from edgeprune.cache import LatencyCache
-from edgeprune.cpumodel import Network, measure, network
+from edgeprune.cpumodel import measure
 from edgeprune.errors import UsageError
 from edgeprune.features import FEATURES
 from edgeprune.job import Shapes, open_job
 from edgeprune.latency import LatencyModel
+from edgeprune.network import Network, network
 from edgeprune.progress import Progress
 from edgeprune.remotestand import open_remote_stand
 from edgeprune.stand import Stand, random_stand

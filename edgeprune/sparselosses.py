@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from edgeprune import graph
 from edgeprune.calibrate import Calibration
-from edgeprune.cpumodel import Network
 from edgeprune.latency import Format
 from edgeprune.linear import find_linears
+from edgeprune.network import Network
 from edgeprune.outputerror import Probe
 from edgeprune.passes.sparsify import sparsify
 from edgeprune.pricing import probe_items

@@ -9,9 +9,9 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from edgeprune.cpumodel import lowest_units
 from edgeprune.gpunetwork import GpuNetwork, gpu_network, levels_of
 from edgeprune.groups import Group, Member
+from edgeprune.network import lowest_units
 from edgeprune.passes.canonicalize import canonicalize
 from edgeprune.passes.prune_channels import prune_channels
 from edgeprune.predict import model_latency_us

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edgeprune.backends.onnxruntime import OnnxRuntime
 from edgeprune.builder import Builder
 from edgeprune.calibrate import open_calibration
-from edgeprune.cpumodel import network
+from edgeprune.network import network
 from edgeprune.solve import analyse
 from edgeprune.testing import parse
 

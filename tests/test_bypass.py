@@ -1,7 +1,7 @@
 import numpy as np
 
 from edgeprune.bypass import Branch, bypassed, droppable
-from edgeprune.cpumodel import network
+from edgeprune.network import network
 from edgeprune.pricing import levels_of
 from edgeprune.solve import analyse
 from edgeprune.testing import parse

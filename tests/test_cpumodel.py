@@ -11,7 +11,7 @@ from edgeprune import cpumodel
 from edgeprune.cache import LatencyCache
 from edgeprune.job import fix_shapes
 from edgeprune.kerneltrace import Trace, trace
-from edgeprune.pricing import levels_of
+from edgeprune.network import Network, network
 from edgeprune.solve import analyse
 from edgeprune.testing import parse
 
@@ -29,9 +29,9 @@ WEIGHTS = {"w1": (32, 8, 3, 3), "b1": (32,), "w2": (48, 32, 3, 3), "b2": (48,), 
 
 
 @pytest.fixture
-def net() -> cpumodel.Network:
+def net() -> Network:
     dense = parse(TEXT, **WEIGHTS)
-    return cpumodel.network(fix_shapes(dense, {}), analyse(dense))
+    return network(fix_shapes(dense, {}), analyse(dense))
 
 
 FEEDS = {"x": np.random.default_rng(0).standard_normal((1, 8, 12, 12)).astype(np.float32)}
@@ -42,7 +42,7 @@ def here(model: ir.Model, block_of: Mapping[str, int], seconds: float) -> Trace:
 
 
 def test_measured_once_and_then_read_from_the_cache(
-    net: cpumodel.Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    net: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cpumodel, "SECONDS_PER_VARIANT", 0.02)
     cache = LatencyCache("test", tmp_path / "latency.sqlite")
@@ -58,7 +58,7 @@ def test_measured_once_and_then_read_from_the_cache(
     assert first.total_us(net.sizes, ["fp32"] * len(net.blocks)) > 0
 
 
-def test_a_trace_adds_up_to_the_whole(net: cpumodel.Network) -> None:
+def test_a_trace_adds_up_to_the_whole(net: Network) -> None:
     block_of = {name: b for b, block in enumerate(net.blocks) for name in block.nodes}
     found = trace(net.model, block_of, FEEDS, 1, 0.1)
     assert set(found.block_us) == set(range(len(net.blocks)))
@@ -66,30 +66,9 @@ def test_a_trace_adds_up_to_the_whole(net: cpumodel.Network) -> None:
     assert min(found.block_us.values()) > 0
 
 
-def test_random_widths_are_aligned_and_in_range(net: cpumodel.Network) -> None:
+def test_random_widths_are_aligned_and_in_range(net: Network) -> None:
     rng = np.random.default_rng(0)
     for _ in range(20):
         for group, width, step in zip(net.analysis.groups, cpumodel._random_widths(net, rng), net.steps, strict=True):
             assert 0 < width <= group.size
             assert width % step == 0
-
-
-def test_channels_of_a_depthwise_convolution_go_by_sixteen() -> None:
-    model = parse(
-        """
-        g (float[1, 3, 8, 8] x) => (float[1, 5, 8, 8] y) {
-          a = Conv<pads=[1, 1, 1, 1]>(x, w1)
-          d = Conv<pads=[1, 1, 1, 1], group=72>(a, w2)
-          b = Conv(d, w3)
-          c = Relu(b)
-          y = Conv(c, w4)
-        }
-        """,
-        w1=(72, 3, 3, 3),
-        w2=(72, 1, 3, 3),
-        w3=(40, 72, 1, 1),
-        w4=(5, 40, 1, 1),
-    )
-    net = cpumodel.network(model, analyse(model))
-    assert dict(zip(net.sizes.tolist(), net.steps, strict=True)) == {72: 16, 40: 8}
-    assert levels_of(net)[net.sizes.tolist().index(72)].tolist() == [16, 32, 48, 64, 72]

@@ -7,11 +7,11 @@ import pytest
 from edgeprune import jointtrial
 from edgeprune.backends.onnxruntime import OnnxRuntime
 from edgeprune.builder import Builder
-from edgeprune.cpumodel import network
 from edgeprune.groups import Ranking
 from edgeprune.importance import rank
 from edgeprune.importance.context import Context
 from edgeprune.jointtrial import JointTrial, open_joint_trial
+from edgeprune.network import network
 from edgeprune.outputerror import Probe
 from edgeprune.passes.prune_channels import prune_channels
 from edgeprune.pricing import typical_ranges

@@ -8,9 +8,9 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from edgeprune.cpumodel import network
 from edgeprune.kerneltrace import Trace
 from edgeprune.layerdetail import group_makers, layer_losses, with_times
+from edgeprune.network import network
 from edgeprune.report.model import Layer
 from edgeprune.search import Choice, Problem
 from edgeprune.solve import analyse

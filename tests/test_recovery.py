@@ -5,8 +5,8 @@ import pytest
 
 from edgeprune import graph
 from edgeprune.builder import Builder
-from edgeprune.cpumodel import network
 from edgeprune.importance import rank
+from edgeprune.network import network
 from edgeprune.outputerror import Probe
 from edgeprune.solve import analyse
 from tests.small_models import calibration, classifier, images

@@ -10,9 +10,9 @@ import pytest
 from edgeprune.arraycache import ArrayCache
 from edgeprune.backends.onnxruntime import OnnxRuntime
 from edgeprune.builder import Builder
-from edgeprune.cpumodel import network
 from edgeprune.evaluate import fidelity
 from edgeprune.judge import Judge
+from edgeprune.network import network
 from edgeprune.problem import Choice
 from edgeprune.remembered import Remembered
 from edgeprune.solve import analyse

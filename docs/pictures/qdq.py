@@ -20,8 +20,9 @@ from edgeprune import graph
 from edgeprune.backends.cpu import this_cpu
 from edgeprune.backends.onnxruntime import OnnxRuntime
 from edgeprune.bench import Measurement, benchmark
-from edgeprune.cpumodel import network, observed_ranges
+from edgeprune.cpumodel import observed_ranges
 from edgeprune.formats import CORE, INT8
+from edgeprune.network import network
 from edgeprune.passes.quantize import quantize_x86
 from edgeprune.solve import analyse
 from edgeprune.testing import parse
