@@ -6,7 +6,9 @@ and multiplied as floats, so that a transformer of fixed sizes runs several time
 Where a size is open, the integers are multiplied, but the bias is added by a kernel of its own.
 
 Written as that Gemm from the start, with a bias of integers, it is one kernel in both cases. That is done in two steps,
-since scales are chosen in between, for activations that keep their names: `merge_biases`, then `flatten_rows`.
+since scales are chosen in between, for activations that keep their names: `merge_biases`, then `flatten_rows`. A
+product without a bias takes the same form where its result is read both as floats and as integers, which its own
+kernels refuse.
 """
 
 from __future__ import annotations
@@ -22,27 +24,28 @@ from edgeprune.passes.edit import constant, is_op, new_initializer, new_node, on
 
 
 def merge_biases(graph: ir.Graph, int8: Collection[str]) -> tuple[ir.Node, ...]:
-    """Replace every biased product among the named nodes by a Gemm of its name; returns these.
+    """Replace the products among the named nodes that need it by a Gemm of their name; returns these.
 
-    The Gemm's result is named like the sum's. Its first input still has as many axes as before, which `flatten_rows`
-    has to mend.
+    The Gemm's result is named like the sum's, if there is one. Its first input still has as many axes as before, which
+    `flatten_rows` has to mend.
     """
     merged = []
     for node in list(graph):
-        found = _bias_of(node) if node.name in int8 else None
+        found = _product(node, int8) if node.name in int8 else None
         if found is None:
             continue
-        add, bias = found
+        last, bias = found
         x, weight = node.inputs
         assert x is not None
         assert weight is not None
-        name, result = str(node.name), str(add.outputs[0].name)
-        vector = new_initializer(graph, f"{name}_bias", np.ascontiguousarray(bias.ravel()))
-        gemm = new_node(graph, "Gemm", [x, weight, vector], f"{name}_biased", ir.DataType.FLOAT)
-        gemm.outputs[0].shape = add.outputs[0].shape
-        graph.insert_before(add, gemm)
-        replace_value(add.outputs[0], gemm.outputs[0])
-        graph.remove([add, node], safe=True)
+        name, result, operands = str(node.name), str(last.outputs[0].name), [x, weight]
+        if bias is not None:
+            operands.append(new_initializer(graph, f"{name}_bias", np.ascontiguousarray(bias.ravel())))
+        gemm = new_node(graph, "Gemm", operands, f"{name}_rows", ir.DataType.FLOAT)
+        gemm.outputs[0].shape = last.outputs[0].shape
+        graph.insert_before(last, gemm)
+        replace_value(last.outputs[0], gemm.outputs[0])
+        graph.remove({last, node}, safe=True)
         gemm.name, gemm.outputs[0].name = name, result
         merged.append(gemm)
     return tuple(merged)
@@ -99,17 +102,27 @@ def _rows_of(weight: ir.Value) -> int:
     return shape[0]
 
 
-def _bias_of(node: ir.Node) -> tuple[ir.Node, NDArray[Any]] | None:
-    """The sum behind a product with a constant matrix and the constant that it adds, one number a column."""
-    if not is_op(node, "MatMul"):
+def _product(node: ir.Node, int8: Collection[str]) -> tuple[ir.Node, NDArray[Any] | None] | None:
+    """The node that gives the result of a product with a constant matrix, and the bias in it, if there is one.
+
+    None for a product that is best left as it is.
+    """
+    weight, use = constant(node.inputs[1]) if is_op(node, "MatMul") else None, only_use(node.outputs[0])
+    if weight is None or weight.ndim != 2:
         return None
-    weight, use = constant(node.inputs[1]), only_use(node.outputs[0])
-    if weight is None or weight.ndim != 2 or use is None or not is_op(use[0], "Add"):
-        return None
-    add, position = use
-    bias, shape = constant(add.inputs[1 - position]), tuple(add.outputs[0].shape or ())
-    if bias is None or bias.shape[-1:] != weight.shape[1:] or bias.size != weight.shape[1] or bias.ndim > len(shape):
+    bias = constant(use[0].inputs[1 - use[1]]) if use is not None and is_op(use[0], "Add") else None
+    last = node if use is None or bias is None else use[0]
+    shape = tuple(last.outputs[0].shape or ())
+    if bias is not None:
+        if bias.shape[-1:] != weight.shape[1:] or bias.size != weight.shape[1] or bias.ndim > len(shape):
+            return None
+    elif len(shape) < 3 or not _read_both_ways(node.outputs[0], int8):
         return None
     known = sum(isinstance(d, int) for d in shape)
     # All sizes but one have to be known to tell a Reshape the sizes of its result.
-    return (add, bias) if len(shape) >= 2 and known >= len(shape) - 1 and isinstance(shape[-1], int) else None
+    return (last, bias) if len(shape) >= 2 and known >= len(shape) - 1 and isinstance(shape[-1], int) else None
+
+
+def _read_both_ways(value: ir.Value, int8: Collection[str]) -> bool:
+    """Whether floats and integers are wanted of a value: no kernel gives both, a Reshape between them does."""
+    return len({c.name in int8 for c in value.consumers()} | ({False} if value.is_graph_output() else set())) == 2

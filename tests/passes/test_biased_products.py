@@ -84,6 +84,25 @@ def test_products_of_one_value_share_its_rows() -> None:
     assert relative_error_of_all(model, changed) < 0.02
 
 
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_result_read_as_floats_and_as_integers_comes_from_an_integer_kernel(bias: bool, tmp_path) -> None:
+    text = f"""
+    g (float[1, 6, 16] x) => (float[1, 6, 16] y) {{
+      p = MatMul(x, w1)
+      h = {"Add(p, b1)" if bias else "Identity(p)"}
+      e = Erf(h)
+      m = MatMul(h, w2)
+      y = Add(e, m)
+    }}
+    """
+    sizes = {"w1": (16, 16), "w2": (16, 16)} | ({"b1": (16,)} if bias else {})
+    model, ranges = model_and_ranges(text, **sizes)
+    changed = quantize_x86(model, products(model), ranges)
+    ops = fused_ops(changed, tmp_path)
+    assert not {"DequantizeLinear", "Gemm", "MatMul"} & set(ops)
+    assert relative_error(model, changed) < 0.03  # two layers of 8 bits
+
+
 def relative_error_of_all(model: ir.Model, changed: ir.Model) -> float:
     feeds, runtime = feeds_for(model, 0), OnnxRuntime()
     pairs = zip(runtime.load(model).run(feeds), runtime.load(changed).run(feeds), strict=True)
