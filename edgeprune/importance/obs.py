@@ -11,22 +11,29 @@ batches, within a batch greedily, and a swap pass exchanges units of the batch w
 
 The loss of a consumer is divided by the variance of its outputs, so losses are relative errors: they add up over
 consumers and compare between groups.
+
+Whole heads go in the order of the Fisher information instead (`edgeprune.importance.gradient`): a head is a large part
+of its layer, and what its layer's squared error says of it is not what the network's answer loses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
+from edgeprune import graph
+from edgeprune.errors import BackendError, ModelError, PassError
 from edgeprune.gather import Sampling, gather_rows
 from edgeprune.groups import Group, Ranking
 from edgeprune.importance.bilinear import rank_without_consumers
 from edgeprune.importance.context import Consumer, Context, ranking_from
+from edgeprune.importance.gradient import DRAWS, SAMPLES, fisher
 from edgeprune.importance.magnitude import weight_energy
 from edgeprune.importance.registry import criterion
-from edgeprune.importance.surgeon import Surgeon
-from edgeprune.importance.sweep import sweep
+from edgeprune.importance.surgeon import Ints, Surgeon
+from edgeprune.importance.sweep import in_order, sweep
 from edgeprune.linear import Linear
 from edgeprune.ridge import Moments
 
@@ -40,6 +47,10 @@ MOST_BATCHES = 40
 """Large groups lose more than the step at a time."""
 MOST_FEATURES = 6144
 """A wider layer is judged without the correlations between its features."""
+GRADIENT_MACS = 5e11
+"""Multiply-accumulates spent on the gradients that order heads."""
+LEAST_SAMPLES = 8
+"""Where fewer can be looked at for that, heads are ordered like all other units."""
 
 
 @criterion("obs", source="Kurtic et al. 2023, ZipLM; Frantar & Alistarh 2022, OBC", needs_data=True)
@@ -48,13 +59,32 @@ def obs(context: Context) -> dict[str, Ranking]:
     consumers = {group.id: context.consumers(group) for group in context.groups}
     rankings = rank_without_consumers(context, [g for g in context.groups if not consumers[g.id]])
     todo = [g for g in context.groups if consumers[g.id]]
+    heads = _order_heads(context, [g for g in todo if g.kind == "head"])
     while todo:
         wave, todo = next_wave(todo, consumers)
         linears = {c.linear.node: c.linear for group in wave for c in consumers[group.id]}
         moments = gather_moments(context, list(linears.values()))
         for group in wave:
-            rankings[group.id] = rank_group(context, group, consumers[group.id], moments)
+            rankings[group.id] = rank_group(context, group, consumers[group.id], moments, heads.get(group.id))
     return rankings
+
+
+def _order_heads(context: Context, heads: Sequence[Group]) -> Mapping[str, Ints]:
+    """Group id -> order of removal by Fisher information; none where there is no gradient or it takes too long."""
+    if not heads:
+        return {}
+    data = context.data()
+    shapes = {name: x.shape for name, x in next(iter(data.batches(1))).items()}
+    macs = sum(graph.count_macs(graph.infer_shapes(graph.clone(context.model), shapes)).values())
+    # Forward and twice that for the gradients, for every draw of labels.
+    items = int(min(GRADIENT_MACS / (3 * DRAWS * max(macs, 1)), SAMPLES))
+    if items < min(LEAST_SAMPLES, data.items):
+        return {}
+    try:
+        found = fisher(replace(context, groups=tuple(heads), calibration=data.subset(items)))
+    except (PassError, BackendError, ModelError):
+        return {}
+    return {group.id: found[group.id].order for group in heads}
 
 
 def gather_moments(context: Context, linears: Sequence[Linear]) -> dict[str, Moments]:
@@ -77,8 +107,14 @@ def gather_moments(context: Context, linears: Sequence[Linear]) -> dict[str, Mom
     return found
 
 
-def rank_group(context: Context, group: Group, consumers: Sequence[Consumer], moments: dict[str, Moments]) -> Ranking:
-    """Order of removal of a group's units and the summed relative loss after each."""
+def rank_group(
+    context: Context,
+    group: Group,
+    consumers: Sequence[Consumer],
+    moments: dict[str, Moments],
+    order: Ints | None = None,
+) -> Ranking:
+    """Order of removal of a group's units, if it is not given, and the summed relative loss after each."""
     surgeons = []
     for consumer in consumers:
         c_xx, _ = moments[consumer.linear.node].covariances()
@@ -96,6 +132,8 @@ def rank_group(context: Context, group: Group, consumers: Sequence[Consumer], mo
         ]
     if not surgeons:
         return ranking_from(weight_energy(context, group))
+    if order is not None:
+        return in_order(surgeons, order)
     batch = max(context.step, -(-group.size // MOST_BATCHES))
     return sweep(surgeons, group.size, batch)
 

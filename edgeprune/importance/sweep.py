@@ -35,6 +35,17 @@ def sweep(surgeons: Sequence[Surgeon], size: int, batch: int) -> Ranking:
     return Ranking(np.array(order, np.int64), np.maximum.accumulate(np.array(losses)))
 
 
+def in_order(surgeons: Sequence[Surgeon], order: Ints) -> Ranking:
+    """The losses of removing a group's units in a given order; the surgeons are used up."""
+    losses = [0.0]
+    for start in range(len(order)):
+        unit = order[start : start + 1]
+        losses.append(losses[-1] + max(0.0, float(_losses(surgeons, unit)[0])))
+        for surgeon in surgeons:
+            surgeon.remove(unit)
+    return Ranking(order, np.array(losses))
+
+
 class _Layer(Protocol):
     def losses(self, units: Ints) -> Floats: ...
 

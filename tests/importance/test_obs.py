@@ -3,13 +3,14 @@ import itertools
 import numpy as np
 import pytest
 
+from edgeprune.errors import PassError
 from edgeprune.groups import Group, Member
 from edgeprune.importance import obs as obs_module
 from edgeprune.importance import rank
 from edgeprune.importance.context import Context
 from edgeprune.importance.obs import DAMPING
 from edgeprune.importance.surgeon import Surgeon
-from edgeprune.importance.sweep import sweep
+from edgeprune.importance.sweep import in_order, sweep
 from edgeprune.solve import analyse
 from tests.small_models import build, calibration, normal, two_convolutions
 
@@ -130,3 +131,51 @@ def test_a_group_that_nothing_linear_reads_is_ranked_by_its_weights() -> None:
     ranking = obs_module.obs(Context(model, (group,), x))["w:1"]
     assert sorted(ranking.order.tolist()) == [0, 1, 2, 3]
     assert ranking.loss[-1] == pytest.approx(1.0)
+
+
+def test_losses_of_a_given_order() -> None:
+    c, w, unit = problem()
+    order = np.array([3, 0, 5, 1, 4, 2])
+    ranking = in_order([Surgeon.operate(c, w, unit, 2.0, DAMPING)], order)
+    assert ranking.order.tolist() == order.tolist()
+    expected = [2 * least_squares_loss(c, w, unit, order[:k].tolist()) for k in range(7)]
+    np.testing.assert_allclose(ranking.loss, expected, rtol=1e-8, atol=1e-10)
+
+
+def heads():
+    """Four heads, each of two dimensions; of the values of the last two little reaches the output."""
+    reach = np.repeat([1.0, 1.0, 1e-3, 1e-2], 2).astype(np.float32)
+    text = """
+    g (float[n,5,8] x) => (float[n,5,3] y) {
+      q = MatMul(x, wq) k = MatMul(x, wk) v = MatMul(x, wv)
+      qr = Reshape(q, split) kr = Reshape(k, split) vr = Reshape(v, split)
+      qt = Transpose<perm=[0,2,1,3]>(qr) kt = Transpose<perm=[0,2,3,1]>(kr) vt = Transpose<perm=[0,2,1,3]>(vr)
+      s = MatMul(qt, kt) p = Softmax<axis=-1>(s) o = MatMul(p, vt)
+      ot = Transpose<perm=[0,2,1,3]>(o) m = Reshape(ot, join) z = MatMul(m, wo) y = MatMul(z, last)
+    }
+    """
+    wo = normal(8, 6)
+    wo[:, :3] *= reach[:, None]  # what the last two give is loud where nobody listens
+    last = np.zeros((6, 3), np.float32)
+    last[:3] = np.eye(3)
+    return build(
+        text, wq=normal(8, 8), wk=normal(8, 8, seed=1), wv=normal(8, 8, seed=2), wo=wo, last=last,
+        integers={"split": [0, 0, 4, 2], "join": [0, 0, -1]},
+    )  # fmt: skip
+
+
+def test_heads_go_in_the_order_in_which_the_answer_needs_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = heads()
+    analysis = analyse(model)
+    data = calibration(x=normal(64, 5, 8))
+    group = next(g for g in analysis.groups if g.kind == "head")
+    found = rank("obs", model, analysis, data)[group.id]
+    assert found.order[:2].tolist() == [2, 3]
+    assert (np.diff(found.loss) >= 0).all()
+
+    def none(context: Context) -> None:
+        raise PassError("there is no gradient")
+
+    monkeypatch.setattr(obs_module, "fisher", none)
+    without = rank("obs", model, analysis, data)[group.id]
+    assert sorted(without.order) == [0, 1, 2, 3]
