@@ -6,9 +6,10 @@ and multiplied as floats, so that a transformer of fixed sizes runs several time
 Where a size is open, the integers are multiplied, but the bias is added by a kernel of its own.
 
 Written as that Gemm from the start, with a bias of integers, it is one kernel in both cases. That is done in two steps,
-since scales are chosen in between, for activations that keep their names: `merge_biases`, then `flatten_rows`. A
-product without a bias takes the same form where its result is read both as floats and as integers, which its own
-kernels refuse.
+since scales are chosen in between, for activations that keep their names: `merge_biases`, then `flatten_rows`.
+
+No kernel gives floats and integers at once: a product that is read as both falls back likewise, and so does one of two
+axes before a sum, which onnxruntime takes for a bias. A Reshape that changes nothing keeps them apart (`keep_apart`).
 """
 
 from __future__ import annotations
@@ -24,28 +25,27 @@ from edgeprune.passes.edit import constant, is_op, new_initializer, new_node, on
 
 
 def merge_biases(graph: ir.Graph, int8: Collection[str]) -> tuple[ir.Node, ...]:
-    """Replace the products among the named nodes that need it by a Gemm of their name; returns these.
+    """Replace every biased product among the named nodes by a Gemm of its name; returns these.
 
-    The Gemm's result is named like the sum's, if there is one. Its first input still has as many axes as before, which
+    The Gemm's result is named like the sum's. Its first input still has as many axes as before, which
     `flatten_rows` has to mend.
     """
     merged = []
     for node in list(graph):
-        found = _product(node, int8) if node.name in int8 else None
+        found = _bias_of(node) if node.name in int8 else None
         if found is None:
             continue
-        last, bias = found
+        add, bias = found
         x, weight = node.inputs
         assert x is not None
         assert weight is not None
-        name, result, operands = str(node.name), str(last.outputs[0].name), [x, weight]
-        if bias is not None:
-            operands.append(new_initializer(graph, f"{name}_bias", np.ascontiguousarray(bias.ravel())))
-        gemm = new_node(graph, "Gemm", operands, f"{name}_rows", ir.DataType.FLOAT)
-        gemm.outputs[0].shape = last.outputs[0].shape
-        graph.insert_before(last, gemm)
-        replace_value(last.outputs[0], gemm.outputs[0])
-        graph.remove({last, node}, safe=True)
+        name, result = str(node.name), str(add.outputs[0].name)
+        vector = new_initializer(graph, f"{name}_bias", np.ascontiguousarray(bias.ravel()))
+        gemm = new_node(graph, "Gemm", [x, weight, vector], f"{name}_biased", ir.DataType.FLOAT)
+        gemm.outputs[0].shape = add.outputs[0].shape
+        graph.insert_before(add, gemm)
+        replace_value(add.outputs[0], gemm.outputs[0])
+        graph.remove([add, node], safe=True)
         gemm.name, gemm.outputs[0].name = name, result
         merged.append(gemm)
     return tuple(merged)
@@ -65,16 +65,20 @@ def flatten_rows(graph: ir.Graph, merged: Iterable[ir.Node]) -> None:
         if data not in flat:
             flat[data] = _flattened(graph, data, _rows_of(weight))
         gemm.replace_input_with(0, flat[data])
-        target = np.array([d if isinstance(d, int) else -1 for d in shape], dtype=np.int64)
-        sizes = new_initializer(graph, f"{result.name}_shape", target)
-        view = new_node(graph, "Reshape", [result, sizes], f"{result.name}_rows", ir.DataType.FLOAT)
-        graph.insert_after(gemm, view)
-        name, restored = result.name, view.outputs[0]
-        result.replace_all_uses_with(restored, replace_graph_outputs=True)
-        view.replace_input_with(0, result)
-        restored.shape = ir.Shape(shape)
+        _reshaped(graph, gemm, [d if isinstance(d, int) else -1 for d in shape], "rows")
         result.shape = ir.Shape([None, shape[-1]])
-        result.name, restored.name = restored.name, name
+
+
+def _reshaped(graph: ir.Graph, node: ir.Node, target: list[int], what: str) -> None:
+    """Reshape a node's result for all its readers; the Reshape's result takes over name and shape."""
+    result = node.outputs[0]
+    sizes = new_initializer(graph, f"{result.name}_{what}_shape", np.array(target, dtype=np.int64))
+    view = new_node(graph, "Reshape", [result, sizes], f"{result.name}_{what}", ir.DataType.FLOAT)
+    graph.insert_after(node, view)
+    name, restored = result.name, view.outputs[0]
+    result.replace_all_uses_with(restored, replace_graph_outputs=True)
+    view.replace_input_with(0, result)
+    result.name, restored.name = restored.name, name
 
 
 def _flattened(graph: ir.Graph, data: ir.Value, depth: int) -> ir.Value:
@@ -102,27 +106,32 @@ def _rows_of(weight: ir.Value) -> int:
     return shape[0]
 
 
-def _product(node: ir.Node, int8: Collection[str]) -> tuple[ir.Node, NDArray[Any] | None] | None:
-    """The node that gives the result of a product with a constant matrix, and the bias in it, if there is one.
-
-    None for a product that is best left as it is.
-    """
-    weight, use = constant(node.inputs[1]) if is_op(node, "MatMul") else None, only_use(node.outputs[0])
-    if weight is None or weight.ndim != 2:
+def _bias_of(node: ir.Node) -> tuple[ir.Node, NDArray[Any]] | None:
+    """The sum behind a product with a constant matrix and the constant that it adds, one number a column."""
+    if not is_op(node, "MatMul"):
         return None
-    bias = constant(use[0].inputs[1 - use[1]]) if use is not None and is_op(use[0], "Add") else None
-    last = node if use is None or bias is None else use[0]
-    shape = tuple(last.outputs[0].shape or ())
-    if bias is not None:
-        if bias.shape[-1:] != weight.shape[1:] or bias.size != weight.shape[1] or bias.ndim > len(shape):
-            return None
-    elif len(shape) < 3 or not _read_both_ways(node.outputs[0], int8):
+    weight, use = constant(node.inputs[1]), only_use(node.outputs[0])
+    if weight is None or weight.ndim != 2 or use is None or not is_op(use[0], "Add"):
+        return None
+    add, position = use
+    bias, shape = constant(add.inputs[1 - position]), tuple(add.outputs[0].shape or ())
+    if bias is None or bias.shape[-1:] != weight.shape[1:] or bias.size != weight.shape[1] or bias.ndim > len(shape):
         return None
     known = sum(isinstance(d, int) for d in shape)
     # All sizes but one have to be known to tell a Reshape the sizes of its result.
-    return (last, bias) if len(shape) >= 2 and known >= len(shape) - 1 and isinstance(shape[-1], int) else None
+    return (add, bias) if len(shape) >= 2 and known >= len(shape) - 1 and isinstance(shape[-1], int) else None
 
 
-def _read_both_ways(value: ir.Value, int8: Collection[str]) -> bool:
-    """Whether floats and integers are wanted of a value: no kernel gives both, a Reshape between them does."""
-    return len({c.name in int8 for c in value.consumers()} | ({False} if value.is_graph_output() else set())) == 2
+def keep_apart(graph: ir.Graph, int8: Collection[str]) -> None:
+    """Put a Reshape behind every product on integers whose readers would keep onnxruntime from its integer kernels."""
+    for node in [n for n in graph if n.name in int8 and is_op(n, "Gemm", "MatMul")]:
+        result = node.outputs[0]
+        shape = tuple(result.shape or ())
+        if not shape or not isinstance(shape[-1], int):
+            continue
+        kinds = {"integers" if is_op(c, "QuantizeLinear") else "floats" for c in result.consumers()}
+        if result.is_graph_output():
+            kinds.add("floats")
+        taken = len(shape) == 2 and node.op_type == "MatMul" and any(is_op(c, "Add") for c in result.consumers())
+        if len(kinds) == 2 or taken:
+            _reshaped(graph, node, [*(0 for _ in shape[:-1]), shape[-1]], "apart")

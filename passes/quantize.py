@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from edgeprune import graph as graphs
 from edgeprune.errors import PassError
-from edgeprune.passes.biased_products import flatten_rows, merge_biases
+from edgeprune.passes.biased_products import flatten_rows, keep_apart, merge_biases
 from edgeprune.passes.edit import naming, new_initializer, new_node, remove_dead, replace_value
 from edgeprune.passes.int8_x86 import (
     CARRY_OPS,
@@ -90,6 +90,7 @@ def quantize_x86(
         for node, ramp in shared.items():
             _read_again(graph, node, ramp, laid[node.outputs[0]])
         flatten_rows(graph, products)
+        keep_apart(graph, chosen)
         repeat_pixels(graph, chosen)
     remove_dead(graph)  # the float weights
     return copy
