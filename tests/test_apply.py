@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from edgeprune import cli_support
+from edgeprune.apply import apply_plan
 from edgeprune.cli import cli
-from edgeprune.errors import UsageError
+from edgeprune.errors import ModelError, UsageError
+from edgeprune.plan import GroupPlan, Plan
 from edgeprune.weightmatch import Layer, Match, Matcher, Shift, Unmatched
 
 RANDOM = np.random.default_rng(0)
@@ -228,6 +230,13 @@ def test_an_open_axis_is_open(modules: Path, exporter: str, capsys: pytest.Captu
     code, out, err = run(capsys, "export", "nets.py:trained", *flags, "--json", "-q")
     assert code == 0, err
     assert json.loads(out)["inputs"] == {"image": ["batch", 3, 16, 16]}
+
+
+def test_a_dropped_branch_is_refused(tmp_path: Path):
+    group = GroupPlan("w1:0", "channel", 8, (), ("w1", "w2"))
+    Plan("cpu", "net.onnx", "0" * 64, (group,), {}, ()).save(tmp_path / "plan.json")
+    with pytest.raises(ModelError, match="the branch of 'w1:0' is dropped"):
+        apply_plan(tmp_path, tmp_path / "net.pt")
 
 
 def test_without_torch_it_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
