@@ -149,10 +149,13 @@ def apply_plan(
         dense, result = (graph.load(_beside(plan_file, name)) for name in ("dense.onnx", "model.onnx"))
         state = load_state(checkpoint)
     with progress.step("matching weights"):
-        matcher = match(dense, state, plan.initializers)
-        slices = _slices(matcher, plan.initializers, float_initializers(dense), state)
+        values = float_initializers(dense)
+        # Integers are shapes and positions, which no checkpoint has.
+        wanted = {name: axes for name, axes in plan.initializers.items() if name in values}
+        matcher = match(dense, state, wanted)
+        slices = _slices(matcher, wanted, values, state)
         cut = slices.cut()
-        deviation = _check_weights(matcher, slices, cut, dense, plan.initializers)
+        deviation = _check_weights(matcher, slices, cut, dense, wanted)
     checked = "every weight, computed from the cut checkpoint, against the plan's cut of dense.onnx"
     source = "checkpoint"
     if weights != "checkpoint":
