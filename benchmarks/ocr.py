@@ -80,7 +80,7 @@ def _beside_onnxruntime(model: Path, calibration: str, evaluation: str, folders:
     newer = out / f"{model.stem}.opset{OPSET}.onnx"
     onnx.save(onnx.version_converter.convert_version(onnx.load(model), OPSET), newer)
     command = [sys.executable, str(PEERS), str(newer), "--calib", calibration, "--eval", evaluation]
-    command += ["--json", str(out / "peers.json"), "--ours", *map(str, folders)]
+    command += ["--peers", "ort", "--json", str(out / "peers.json"), "--ours", *map(str, folders)]
     print("$", " ".join(command), flush=True)
     subprocess.run(command, check=False)
 
