@@ -16,12 +16,14 @@ from edgeprune.errors import BudgetError
 from edgeprune.search import Choice, Problem, Searcher
 
 ROUNDS = 5
-MARGIN = 0.015
-"""Share of the budget kept back, so that the result still meets it when it is measured again."""
+MARGIN = 0.025
+"""Share of the budget kept back in a search, so that the result still meets it when it is measured again."""
+SURE_MARGIN = 0.01
+"""Share of the budget that a longer measurement has to leave."""
 APPROACHES = 2
 NEAR = 0.1
 """Of two measured-to-predicted ratios: near enough for a model that is corrected by the second."""
-CLOSE = 0.03
+CLOSE = 0.04
 """A choice that leaves no more than this share of the budget unused is good enough; half as much more every round:
 where measurements do not settle, more of them bring nothing closer."""
 
@@ -76,27 +78,32 @@ def meet_budget(
     fastest_us = float("inf")
     seen: dict[tuple[object, ...], Timing] = {}
 
-    def measure(choice: Choice, how: Callable[[Choice], Timing] | None = timing) -> Timing:
+    def measure(choice: Choice, how: Callable[[Choice], Timing] = timing) -> Timing:
         key = _key(choice)
-        if how is not None and (how is sure or key not in seen):
+        if how is sure or key not in seen:
             seen[key] = how(choice)
         return seen[key]
 
+    def allowed_us(timed: Timing, how: Callable[[Choice], Timing] = timing) -> float:
+        kept_back = SURE_MARGIN if how is sure else 0.0
+        return (budget_of(timed.baseline_us) or float("inf")) * tightened * (1 - kept_back)
+
+    measurements = (timing,) if sure is None else (timing, sure)
     start = first or searcher.fastest_unpruned()
-    timed = measure(start)
-    allowed_us = (budget_of(timed.baseline_us) or float("inf")) * tightened
     rounds = ROUNDS
-    if first is not None and timed.measured_us <= allowed_us:
-        timed = measure(first, sure)
-        allowed_us = (budget_of(timed.baseline_us) or float("inf")) * tightened
-        if timed.measured_us <= allowed_us:
-            best = Met(first, timed.measured_us, problem)
-            rounds = 0 if timed.measured_us >= (1 - CLOSE) * allowed_us else ROUNDS
-    baseline_us, factor = timed.baseline_us, timed.measured_us / start.latency_us
+    for how in measurements if first is not None else (timing,):
+        timed = measure(start, how)
+        fits = timed.measured_us <= allowed_us(timed, how)
+        if not fits:
+            break
+    if first is not None and fits:
+        best = Met(first, timed.measured_us, problem)
+        rounds = 0 if timed.measured_us >= (1 - CLOSE) * allowed_us(timed) else ROUNDS
+    factor = timed.measured_us / start.latency_us
     # The slowest choice that fits and the fastest that does not: (predicted uncorrected, measured).
     fit, miss, halved = (0.0, 0.0), (float("inf"), float("inf")), False
     for done in range(rounds):
-        budget_us = (budget_of(baseline_us) or float("inf")) * tightened
+        budget_us = allowed_us(timed)
         limit_us = (1 - MARGIN) * budget_us / factor
         bracketed = 0 < fit[0] < miss[0] < float("inf")
         if bracketed and (halved or not fit[0] < limit_us < miss[0]):
@@ -112,7 +119,7 @@ def meet_budget(
             if timed.measured_us > budget_us:
                 least_us = min(fastest_us, timed.measured_us)
                 raise BudgetError(_shortfall(budget_us, least_us, timed.baseline_us)) from error
-            baseline_us, factor = timed.baseline_us, timed.measured_us / choice.latency_us
+            factor = timed.measured_us / choice.latency_us
             best = Met(replace(choice, latency_us=timed.measured_us), timed.measured_us, problem)
             continue
         expected_us = factor * choice.latency_us
@@ -120,13 +127,12 @@ def meet_budget(
             expected_us = float(np.interp(choice.latency_us, (fit[0], miss[0]), (fit[1], miss[1])))
         predicted = replace(choice, latency_us=expected_us)
         known = _key(choice) in seen
-        for how in (timing, sure):
+        for how in measurements:
             timed = measure(choice, how)
-            baseline_us, factor = timed.baseline_us, timed.measured_us / choice.latency_us
-            budget_us = (budget_of(baseline_us) or float("inf")) * tightened
-            fits = timed.measured_us <= budget_us
+            fits = timed.measured_us <= allowed_us(timed, how)
             if not fits:
                 break
+        factor, budget_us = timed.measured_us / choice.latency_us, allowed_us(timed)
         fastest_us = min(fastest_us, timed.measured_us)
         if fits and (best is None or choice.loss < best.choice.loss):
             best = Met(predicted, timed.measured_us, problem)
@@ -139,7 +145,7 @@ def meet_budget(
         elif known or (fits and timed.measured_us >= (1 - CLOSE * (1 + done / 2)) * budget_us):
             break
     if best is None:
-        raise BudgetError(_shortfall(budget_us, fastest_us, baseline_us))
+        raise BudgetError(_shortfall(budget_us, fastest_us, timed.baseline_us))
     # The model that is handed on predicts what the chosen network took.
     right = best.measured_us / problem.latency.total_us(best.choice.widths, best.choice.formats)
     return replace(best, problem=replace(problem, latency=problem.latency.corrected(right)))

@@ -6,6 +6,7 @@ The stand-in makes its times up from the weights' sizes and types, so that the c
 from __future__ import annotations
 
 import functools
+import math
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -112,8 +113,15 @@ def test_a_budget_is_met_as_measured_on_the_device(files: Path, device: Loopback
     assert not (out / "verify.sh").exists()
     assert report.predicted is not None
     assert report.predicted.source == "analytic"
-    # The loop corrected the plan: what was predicted in the end is what came out, and little of the budget is left.
-    assert report.predicted.result_ms == pytest.approx(report.latency.result.median_ms, rel=0.1)
+    # The loop corrected the plan: the result's prediction is much nearer than the original's, which nothing corrected.
+    off = [
+        abs(math.log(predicted_ms / measured.median_ms))
+        for predicted_ms, measured in (
+            (report.predicted.result_ms, report.latency.result),
+            (report.predicted.baseline_ms, report.latency.baseline),
+        )
+    ]
+    assert off[0] < off[1] / 2
 
 
 def test_a_budget_that_nothing_measures_within_is_refused(files: Path, device: Loopback, tmp_path: Path) -> None:
