@@ -84,7 +84,7 @@ class Student:
         work.graph.outputs.clear()
         work.graph.outputs.extend(found.of[name] for name in self.trained)
         _drop_unused(work)
-        self._runner = OnnxRuntime(threads).load(graph.to_bytes(work))
+        self._runner = OnnxRuntime(threads, spinning=False).load(graph.to_bytes(work))
         self._inputs = {port.name for port in self._runner.inputs}
 
     def gradients(self, *inputs: Mapping[str, NDArray[Any]]) -> Arrays:

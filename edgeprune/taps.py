@@ -43,7 +43,7 @@ class Taps:
         self.names = tuple(dict.fromkeys(names))
         from edgeprune.backends.onnxruntime import OnnxRuntime
 
-        self._runner = OnnxRuntime(threads).load(with_outputs(model, self.names))
+        self._runner = OnnxRuntime(threads, spinning=False).load(with_outputs(model, self.names))
         self._inputs = {p.name for p in self._runner.inputs}
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

@@ -114,15 +114,17 @@ class OnnxRuntime:
     """onnxruntime on this machine's CPU with a fixed number of threads.
 
     All graph optimisations are on. Threads that outnumber the cores do not spin while they wait, since they would spin
-    on a core that another one needs.
+    on a core that another one needs; nor do they where ``spinning`` is off, for work that is not timed and should leave
+    the other cores to whoever needs them.
     """
 
     name = "onnxruntime"
 
-    def __init__(self, threads: int = 1):
+    def __init__(self, threads: int = 1, *, spinning: bool = True):
         if threads < 1:
             raise UsageError(f"the number of threads must be at least 1, not {threads}")
         self.threads = threads
+        self.spinning = spinning and threads <= available_cores()
 
     @property
     def version(self) -> str:
@@ -157,7 +159,7 @@ class OnnxRuntime:
         options.log_severity_level = 4  # its errors are raised; printing them as well would be a second report
         if trace is not None:
             options.enable_profiling, options.profile_file_prefix = True, str(trace)
-        if self.threads > available_cores():
+        if not self.spinning:
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             return open_session(model, options, self.threads)

@@ -93,6 +93,12 @@ def test_a_missing_file_is_named(tmp_path: Path):
         OnnxRuntime().load(tmp_path / "none.onnx")
 
 
+def test_threads_spin_only_on_cores_of_their_own():
+    assert OnnxRuntime(threads=1).spinning
+    assert not OnnxRuntime(threads=4096).spinning
+    assert not OnnxRuntime(threads=1, spinning=False).spinning
+
+
 def test_no_threads_are_refused():
     with pytest.raises(UsageError, match="at least 1"):
         OnnxRuntime(threads=0)
