@@ -47,7 +47,7 @@ MOST_BATCHES = 40
 """Large groups lose more than the step at a time."""
 MOST_FEATURES = 6144
 """A wider layer is judged without the correlations between its features."""
-GRADIENT_MACS = 5e11
+GRADIENT_MACS = 1.2e11
 """Multiply-accumulates spent on the gradients that order heads."""
 LEAST_SAMPLES = 8
 """Where fewer can be looked at for that, heads are ordered like all other units."""
