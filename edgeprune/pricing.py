@@ -28,7 +28,7 @@ from edgeprune.sensitivity import format_losses, width_losses
 from edgeprune.solve import Analysis
 
 PROBE_MACS = 8e9
-PROBE_ITEMS = (24, 256)
+PROBE_ITEMS = (16, 256)
 """Single choices are tried on as many samples as this much work allows, within these bounds."""
 
 SMALLEST_SHARE = 0.125
