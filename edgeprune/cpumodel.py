@@ -49,6 +49,7 @@ def measure(
     *,
     tracer: Tracer,
     lanes: int,
+    pace: Callable[[], float] = lambda: 1.0,
     quantizable: bool = True,
     seed: int = 0,
     progress: Callable[[float], None] | None = None,
@@ -61,6 +62,7 @@ def measure(
         cache: of this device; what is measured is stored there.
         tracer: times the blocks of a model where the cache's device is.
         lanes: channels in a vector register.
+        pace: what one and the same model takes just now; where that changes, the machine did, and times are put right.
         quantizable: whether integer formats are looked at.
         seed: of the random widths; with the same seed a second run finds everything in the cache.
         progress: called with the fraction done.
@@ -68,11 +70,18 @@ def measure(
     variants = _variants(net, quantizable, np.random.default_rng(seed))
     ranges = observed_ranges(net, feeds) if quantizable else {}
     works = [_works(net, v) for v in variants]
+    fresh: list[tuple[float, dict[str, float]]] = []
     for i, v in enumerate(variants):
         if cache.get_all([*works[i].values(), _whole(works[i])]) is None:
-            cache.put(_measure_variant(net, v, works[i], ranges, tracer))
+            before = pace()
+            times = _measure_variant(net, v, works[i], ranges, tracer)
+            fresh.append(((before + pace()) / 2, times))
+            cache.put(times)
         if progress is not None:
             progress((i + 1) / len(variants))
+    usual = float(np.median([taken for taken, _ in fresh])) if fresh else 1.0
+    for taken, times in fresh:
+        cache.put({work: us * usual / taken for work, us in times.items()})
     samples: dict[Format, list[tuple[int, NDArray[np.float64], float]]] = {}
     totals: list[tuple[_Variant, float]] = []
     # Read back from the cache, where a block that occurs in several variants has one time: a second run sees the same.

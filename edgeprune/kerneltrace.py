@@ -27,6 +27,8 @@ from edgeprune.backends.onnxruntime import OnnxRuntime
 
 _TAG = re.compile(r"blk(\d+)_")
 
+PACE_SECONDS = 0.1
+
 
 @dataclass(frozen=True)
 class Trace:
@@ -57,8 +59,7 @@ def trace(
     """
     tagged = graph.to_bytes(tag_blocks(model, block_of))
     runtime = OnnxRuntime(threads)
-    # What another process takes of the processor is no part of a model that runs on one thread: its own clock skips it.
-    clock = time.thread_time if threads == 1 else time.perf_counter
+    clock = _clock(threads)
     total_us = float(np.median(_timed_runs(runtime.load(tagged).bind(feeds), seconds / 2, clock))) * 1e6
     with tempfile.TemporaryDirectory() as folder:
         profiled = runtime.load(tagged, trace=Path(folder) / "trace")
@@ -67,7 +68,13 @@ def trace(
     return Trace(times_per_block(events, runs, total_us), total_us)
 
 
+def pace(run: Callable[[], object], threads: int) -> float:
+    """Seconds that a model takes just now; next to other times of its, this tells a slow machine from a slow block."""
+    return float(np.median(_timed_runs(run, PACE_SECONDS, _clock(threads))))
+
+
 def _timed_runs(run: Callable[[], object], seconds: float, clock: Callable[[], float]) -> list[float]:
+    """Seconds of each run, three at the least."""
     times: list[float] = []
     start = time.perf_counter()
     while len(times) < 3 or (time.perf_counter() - start < seconds and len(times) < 400):
@@ -75,6 +82,11 @@ def _timed_runs(run: Callable[[], object], seconds: float, clock: Callable[[], f
         run()
         times.append(clock() - before)
     return times
+
+
+def _clock(threads: int) -> Callable[[], float]:
+    # What another process takes of the processor is no part of a model that runs on one thread: its own clock skips it.
+    return time.thread_time if threads == 1 else time.perf_counter
 
 
 def tag_blocks(model: ir.Model, block_of: Mapping[str, int]) -> ir.Model:

@@ -107,6 +107,7 @@ def measured_latency(
                 stand.feeds,
                 cache,
                 tracer=stand.trace,
+                pace=stand.pace,
                 lanes=stand.lanes,
                 quantizable=quantizable,
                 seed=seed,

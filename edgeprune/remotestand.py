@@ -55,6 +55,10 @@ class RemoteStand(Stand):
         total_us = found.latency.median_ms * 1e3
         return Trace(times_per_block(events, runs, total_us), total_us)
 
+    def pace(self) -> float:
+        """The same always: a board serves nobody else, and measuring it each time would take longer."""
+        return 1.0
+
     def _measure(self, models: Mapping[str, ir.Model], **settings: Any) -> dict[str, Measurement]:
         together = {"original": self.job.original, **models}
         shapes = self._shapes(self.job.original)

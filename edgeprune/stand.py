@@ -15,7 +15,7 @@ from edgeprune.backends.onnxruntime import OnnxRuntime
 from edgeprune.bench import Measurement, benchmark
 from edgeprune.calibrate import Calibration
 from edgeprune.job import Job, Shapes
-from edgeprune.kerneltrace import Trace, trace
+from edgeprune.kerneltrace import Trace, pace, trace
 
 QUICK_SECONDS, QUICK_BLOCK_S = 2.5, 0.08
 SURE_SECONDS = 6.0
@@ -64,6 +64,10 @@ class Stand:
     def trace(self, model: ir.Model, block_of: Mapping[str, int], seconds: float) -> Trace:
         """Time the blocks of a model there; see `edgeprune.kerneltrace.trace`."""
         return trace(model, block_of, self.feeds, self.threads, seconds)
+
+    def pace(self) -> float:
+        """Seconds that the original takes there just now; see `edgeprune.kerneltrace.pace`."""
+        return pace(self.original, self.threads)
 
     def quick(self, models: Mapping[str, ir.Model], *, sure: bool = False) -> dict[str, Measurement]:
         """Latency of the original and of all models, measured in turns for a few seconds, a few more to be sure."""

@@ -1,16 +1,17 @@
 """The latency model of this CPU: structure and bookkeeping; never the times themselves."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 import pytest
 
-from edgeprune import cpumodel
+from edgeprune import cpumodel, graph
 from edgeprune.cache import LatencyCache
 from edgeprune.job import fix_shapes
 from edgeprune.kerneltrace import Trace, trace
+from edgeprune.latency import LatencyModel
 from edgeprune.network import Network, network
 from edgeprune.solve import analyse
 from edgeprune.testing import parse
@@ -56,6 +57,28 @@ def test_measured_once_and_then_read_from_the_cache(
         ("fp32", "int8"),  # one whose cannot, and one without
     }
     assert first.total_us(net.sizes, ["fp32"] * len(net.blocks)) > 0
+
+
+def test_a_machine_that_slows_down_slows_no_block_down(net: Network, tmp_path: Path) -> None:
+    def profile(name: str, slowness: Callable[[int], float]) -> LatencyModel:
+        calls: list[int] = []
+
+        def tracer(model: ir.Model, block_of: Mapping[str, int], seconds: float) -> Trace:
+            calls.append(1)
+            work = sum(graph.count_macs(graph.infer_shapes(graph.clone(model), {"x": (1, 8, 12, 12)})).values())
+            us = slowness(len(calls)) * (50 + work / 1e4)
+            return Trace({b: us / len(net.blocks) for b in range(len(net.blocks))}, us)
+
+        cache = LatencyCache("made up", tmp_path / name)
+        return cpumodel.measure(net, FEEDS, cache, tracer=tracer, lanes=16, pace=lambda: slowness(len(calls)))
+
+    steady = profile("steady", lambda _: 1.0)
+    drifting = profile("drifting", lambda calls: 1.0 if calls < 9 else 2.0)
+    formats = ["fp32"] * len(net.blocks)
+    ratio = drifting.total_us(net.sizes, formats) / steady.total_us(net.sizes, formats)
+    halved = [m.total_us(net.sizes // 2, formats) / m.total_us(net.sizes, formats) for m in (steady, drifting)]
+    assert halved[0] == pytest.approx(halved[1], rel=0.05)
+    assert 0.9 < ratio < 2.1
 
 
 def test_a_trace_adds_up_to_the_whole(net: Network) -> None:
