@@ -10,6 +10,7 @@ loss-per-microsecond and a pairwise exchange then use what the linearisation lef
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -32,8 +33,12 @@ class Searcher:
 
     def __init__(self, problem: Problem, state: State | None = None):
         self._state = state or State(problem)
-        self._ends: list[Point] = []
         self._last: tuple[float, list[Point]] | None = None
+
+    @cached_property
+    def _ends(self) -> tuple[Point, Point, Point]:
+        """Where searches begin: what loses least, the fastest without cuts, and the fastest there is."""
+        return self._state.dense(), self._state.fastest_formats(), self._state.fastest()
 
     def search(self, budget_us: float) -> Choice:
         """The choice of least loss whose predicted time is within the budget.
@@ -44,7 +49,6 @@ class Searcher:
         if not budget_us > 0:
             raise BudgetError(f"a budget must be positive, not {budget_us:g} us")
         state = self._state
-        self._ends = self._ends or [state.dense(), state.fastest_formats(), state.fastest()]
         fastest = min(state.time(s) for s in self._ends)
         if fastest > budget_us:
             raise BudgetError(
@@ -75,11 +79,11 @@ class Searcher:
 
     def fastest_unpruned(self) -> Choice:
         """Dense widths, every block in the format that makes the network fastest."""
-        return self._state.choice(self._state.fastest_formats())
+        return self._state.choice(self._ends[1])
 
     def fastest(self) -> Choice:
         """The fastest choice there is, whatever it loses."""
-        return self._state.choice(self._state.fastest())
+        return self._state.choice(self._ends[2])
 
 
 def search(problem: Problem, budget_us: float) -> Choice:
