@@ -164,7 +164,7 @@ def approach(
         BudgetError: as `meet_budget`.
     """
     searcher = Searcher(problem)
-    choice, off = searcher.fastest_unpruned(), float("inf")
+    choice = searcher.fastest_unpruned()
     timed = timing(choice)
     for _ in range(APPROACHES):
         budget_us, factor = budget_of(timed.baseline_us) or float("inf"), timed.measured_us / choice.latency_us
@@ -174,8 +174,7 @@ def approach(
             choice = searcher.fastest()
         timed = timing(choice)
         budget_us = budget_of(timed.baseline_us) or float("inf")
-        off = abs(timed.measured_us / choice.latency_us / factor - 1)
-        if off <= NEAR:
+        if abs(timed.measured_us / choice.latency_us / factor - 1) <= NEAR:
             break
     factor = timed.measured_us / choice.latency_us
     try:

@@ -71,12 +71,15 @@ def measure(
     ranges = observed_ranges(net, feeds) if quantizable else {}
     works = [_works(net, v) for v in variants]
     fresh: list[tuple[float, dict[str, float]]] = []
+    before: float | None = None
     for i, v in enumerate(variants):
         if cache.get_all([*works[i].values(), _whole(works[i])]) is None:
-            before = pace()
+            before = pace() if before is None else before
             times = _measure_variant(net, v, works[i], ranges, tracer)
-            fresh.append(((before + pace()) / 2, times))
+            after = pace()
+            fresh.append(((before + after) / 2, times))
             cache.put(times)
+            before = after
         if progress is not None:
             progress((i + 1) / len(variants))
     usual = float(np.median([taken for taken, _ in fresh])) if fresh else 1.0
