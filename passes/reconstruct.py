@@ -98,7 +98,7 @@ def reconstruct(
     settings: Settings | None = None,
     progress: Progress | None = None,
 ) -> ir.Model:
-    """Return a copy of the compressed model with learned weights, or one of it as it is where learning does not help.
+    """Return a copy of the compressed model with learned weights, or as it is where they are shown to be worse.
 
     Args:
         dense: the canonical dense model, float32.
@@ -124,7 +124,7 @@ def learn(
     settings: Settings | None = None,
     progress: Progress | None = None,
 ) -> Learned | None:
-    """The same as `reconstruct`, but None where learning does not help, and what judged that it does."""
+    """The same as `reconstruct`, with what has judged it; None where nothing is learned or the result is worse."""
     settings, progress = settings or Settings(), progress or Progress()
     fit, held_out = calibration.split(settings.holdout_fraction, settings.seed)
     shapes = {name: array.shape for name, array in next(iter(fit.batches(1))).items()}
