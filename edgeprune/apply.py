@@ -24,8 +24,9 @@ from edgeprune.passes.prune_channels import prune_channels
 from edgeprune.plan import AxisPlan, Plan
 from edgeprune.progress import Progress
 from edgeprune.solve import analyse
+from edgeprune.weightform import SCALE_TOLERANCE, Match, Shift
 from edgeprune.weightlayers import array_of, float_initializers, layers_of
-from edgeprune.weightmatch import SCALE_TOLERANCE, Match, Matcher, Shift, Unmatched
+from edgeprune.weightmatch import Matcher, Unmatched
 
 Array = NDArray[Any]
 Axes = Mapping[int, AxisPlan]
@@ -241,8 +242,7 @@ def _places(
 ) -> Iterator[tuple[str, int, NDArray[np.int64]]]:
     """Tensor, axis and positions in the checkpoint of positions on an initializer's axis."""
     if isinstance(found, Shift):
-        keys = found.norm.keys if found.bias is None else (*found.norm.keys, found.bias)
-        yield from ((key, 0, found.rows[positions]) for key in keys)
+        yield from ((key, 0, found.rows[positions]) for key in found.keys)
         return
     if axis not in found.axes:
         return
@@ -265,7 +265,7 @@ def _check_weights(
         wanted = array_of(dense.graph.initializers[name]).astype(np.float64)
         for axis, what in plan.get(name, {}).items():
             wanted = np.take(wanted, what.kept, axis=axis)
-        key = found.key if isinstance(found, Match) else found.norm.keys[0]
+        key = found.key if isinstance(found, Match) else found.keys[0]
         worst = max(worst, difference(found.value(cut, slices.rows(key, found.rows)), wanted, name))
     return worst
 

@@ -1,7 +1,8 @@
 """Refitted weights of ``model.onnx`` back into the tensors of a checkpoint that they come from.
 
-A weight that a BatchNormalization was folded into is unfolded again: the normalization keeps its statistics and scale,
-the layer's weight is divided by the scale, and what the bias became goes into the normalization's shift.
+A weight that a BatchNormalization or a layer scale was folded into is unfolded again: these keep their statistics and
+scales, the layer's weight is divided by them, and what the bias became goes into the normalization's shift, or into the
+layer's own bias where there is no normalization.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from edgeprune.weightform import SCALE_TOLERANCE, Match, Shift
 from edgeprune.weightlayers import float_initializers, layers_of
-from edgeprune.weightmatch import SCALE_TOLERANCE, Match, Shift
 
 Array = NDArray[Any]
 Rows = Callable[[str, NDArray[np.int64]], NDArray[np.int64]]
@@ -44,10 +45,10 @@ def carry_over(
     state = {key: tensor.copy() for key, tensor in cut.items()}
     for name, found in matches.items():
         if isinstance(found, Match) and not _put_weight(state, found, rows(found.key, found.rows), new[name]):
-            return None, f"the BatchNormalization behind {found.key!r} scales a channel by nearly zero"
+            return None, f"what was folded into {found.key!r} scales a channel by nearly zero"
     for name, found in matches.items():
-        if isinstance(found, Shift):
-            _put_shift(state, found, new[name].reshape(-1).astype(np.float64))
+        if isinstance(found, Shift) and not _put_shift(state, found, new[name].reshape(-1).astype(np.float64)):
+            return None, f"model.onnx adds {name!r}, for which the checkpoint has no place"
     changed = [
         n
         for n in new
@@ -56,7 +57,7 @@ def carry_over(
     if changed:
         return None, f"model.onnx changes {changed[0]!r}, which the checkpoint does not hold"
     for name, found in matches.items():
-        key = found.key if isinstance(found, Match) else found.norm.keys[0]
+        key = found.key if isinstance(found, Match) else found.keys[0]
         error = np.abs(found.value(state, rows(key, found.rows)).reshape(-1) - new[name].reshape(-1)).max(initial=0)
         if error > SCALE_TOLERANCE * max(1e-6, float(np.abs(new[name]).max(initial=0))):
             return None, f"{name!r} does not come out of the checkpoint again"
@@ -72,8 +73,8 @@ def _added_biases(
         match = matches.get(layer.weight)
         if layer.bias is None or layer.bias in known or not isinstance(match, Match) or match.outputs != 0:
             continue
-        if match.norm is not None:
-            found[layer.bias] = Shift(match.norm, match.bias, match.rows)
+        if match.folded is not None:
+            found[layer.bias] = Shift(match.folded, match.bias, match.rows)
         elif match.bias is not None:
             found[layer.bias] = Match(match.bias, (0,), match.rows)
     return found
@@ -83,8 +84,8 @@ def _put_weight(state: dict[str, Array], found: Match, rows: NDArray[np.int64], 
     tensor = state[found.key]
     part = value.astype(np.float64)
     part = part.reshape(tensor[rows].shape) if -1 in found.axes else np.transpose(part, found.axes)
-    if found.norm is not None:
-        scale, _ = found.norm.affine(state)
+    if found.folded is not None:
+        scale, _ = found.folded.affine(state)
         if np.abs(scale).min(initial=np.inf) < _SMALLEST_SCALE * np.abs(scale).max(initial=0):
             return False
         part = part / scale.reshape([-1 if axis == found.outputs else 1 for axis in range(part.ndim)])
@@ -92,9 +93,16 @@ def _put_weight(state: dict[str, Array], found: Match, rows: NDArray[np.int64], 
     return True
 
 
-def _put_shift(state: dict[str, Array], found: Shift, bias: Array) -> None:
-    """Let the normalization's shift make up the bias."""
-    scale, shift = found.norm.affine(state)
+def _put_shift(state: dict[str, Array], found: Shift, bias: Array) -> bool:
+    """Let the normalization's shift make up the bias, or the layer's own bias; whether there is one of the two."""
+    scale, shift = found.folded.affine(state)
     own = state[found.bias].astype(np.float64) if found.bias is not None else 0.0
-    key = f"{found.norm.prefix}bias"
-    state[key] = (state[key] + (bias - (own * scale + shift))).astype(state[key].dtype)
+    missing = bias - (own * scale + shift)
+    if found.folded.norm is not None:
+        key, missing = f"{found.folded.norm.prefix}bias", missing / found.folded.factor(state)
+    elif found.bias is not None:
+        key, missing = found.bias, missing / scale
+    else:
+        return not missing.any()
+    state[key] = (state[key] + missing).astype(state[key].dtype)
+    return True

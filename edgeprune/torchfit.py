@@ -18,7 +18,7 @@ from edgeprune.backends.onnxruntime import OnnxRuntime
 from edgeprune.errors import ModelError, UsageError
 from edgeprune.torchstate import import_torch
 from edgeprune.userfunction import describe_failure, is_function_spec, load_function
-from edgeprune.weightmatch import Match, Shift
+from edgeprune.weightform import Match, Shift
 
 OUTPUT_TOLERANCE = 1e-3
 """Relative to the largest output: two runtimes in float32, through a whole network."""

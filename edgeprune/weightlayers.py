@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgeprune.weightmatch import Layer
+from edgeprune.weightform import Layer
 
 _OUTPUT_AXIS = {"Conv": 0, "ConvTranspose": 1, "MatMul": 1}
 

@@ -16,7 +16,7 @@ A canonical model guarantees:
 * a ScatterND that overwrites a box of positions is Slices and Concats, a mean over all spatial axes a
   GlobalAveragePool;
 * BatchNormalization is folded into the neighbouring Conv, ConvTranspose or Gemm where that is exact, and left standing
-  where not;
+  where not; a factor for every channel behind a linear layer is part of its weights;
 * nodes that do nothing are gone (Identity, Dropout, casts, reshapes, slices without effect, pairs that undo each
   other), and dead nodes;
 * quantization stays visible: QuantizeLinear and DequantizeLinear are never folded; an asymmetric weight has a scale for

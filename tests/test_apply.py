@@ -14,7 +14,8 @@ from edgeprune.apply import apply_plan
 from edgeprune.cli import cli
 from edgeprune.errors import ModelError, UsageError
 from edgeprune.plan import GroupPlan, Plan
-from edgeprune.weightmatch import Layer, Match, Matcher, Shift, Unmatched
+from edgeprune.weightform import Folded, Layer, Match, Norm, Shift
+from edgeprune.weightmatch import Matcher, Unmatched
 
 RANDOM = np.random.default_rng(0)
 
@@ -47,14 +48,29 @@ def test_a_folded_normalization_is_found_by_value(epsilon: float, own_bias: bool
     found, moved = matcher.matches["onnx::Conv_1"], matcher.matches["onnx::Conv_2"]
     assert isinstance(found, Match)
     assert isinstance(moved, Shift)
-    assert (found.key, found.norm and found.norm.prefix, found.norm and found.norm.epsilon) == (
-        "b.conv.weight",
-        "b.bn.",
-        epsilon,
-    )
+    assert (found.key, found.folded) == ("b.conv.weight", Folded(Norm("b.bn.", epsilon)))
     np.testing.assert_allclose(found.value(state, found.rows), folded, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(moved.value(state, moved.rows), bias, rtol=1e-5, atol=1e-5)
     assert matcher.notes == []
+
+
+@pytest.mark.parametrize("normalized", [False, True])
+def test_a_folded_layer_scale_is_found_by_value(normalized: bool):
+    first, scale, shift = norm("blocks.1.bn.", 6, 1e-5) if normalized else ({}, np.ones(6), np.zeros(6))
+    # A block's own vector stands before its layers; until it is trained it is that of all the others.
+    gammas = {f"blocks.{i}.gamma": np.full((6, 1, 1), 1e-2, np.float32) for i in range(3)}
+    state = {**gammas, "blocks.1.fc.weight": draw(6, 4), "blocks.1.fc.bias": draw(6), **first}
+    weight = (state["blocks.1.fc.weight"].T * scale * 1e-2).astype(np.float32)
+    bias = ((state["blocks.1.fc.bias"] * scale + shift) * 1e-2).astype(np.float32)
+    matcher = Matcher(state)
+    assert matcher.layer(Layer("n", "w", "b", 1), weight, bias) is None
+    found, moved = matcher.matches["w"], matcher.matches["b"]
+    assert isinstance(found, Match)
+    assert isinstance(moved, Shift)
+    expected = Norm("blocks.1.bn.", 1e-5) if normalized else None
+    assert found.folded == moved.folded == Folded(expected, "blocks.1.gamma")
+    np.testing.assert_allclose(found.value(state, found.rows), weight, rtol=1e-5, atol=1e-8)
+    np.testing.assert_allclose(moved.value(state, moved.rows), bias, rtol=1e-5, atol=1e-7)
 
 
 def test_a_part_of_a_fused_projection_is_found_transposed():
@@ -111,17 +127,20 @@ class Net(nn.Module):
         self.stem, self.bn = nn.Conv2d(3, 32, 3, padding=1, bias=False), nn.BatchNorm2d(32)
         self.block = Block(32)
         self.depthwise, self.pointwise = nn.Conv2d(32, 32, 3, padding=1, groups=32), nn.Conv2d(32, 48, 1)
+        self.mlp = nn.Sequential(nn.Linear(48, 64), nn.GELU(), nn.Linear(64, 48))
+        self.gamma = nn.Parameter(torch.full((48,), 0.1))
         self.fc1, self.fc2 = nn.Linear(48, 64), nn.Linear(64, 10)
 
     def forward(self, image):
         x = self.block(torch.relu(self.bn(self.stem(image))))
         x = torch.relu(self.pointwise(self.depthwise(x))).mean((2, 3))
-        return self.fc2(nn.functional.gelu(self.fc1(x)))
+        return self.fc2(nn.functional.gelu(self.fc1(x + self.gamma * self.mlp(x))))
 
 
 def trained():
     torch.manual_seed(0)
     net = Net()
+    nn.init.uniform_(net.gamma, 0.1, 0.5)
     for part in net.modules():
         if isinstance(part, nn.BatchNorm2d):
             nn.init.uniform_(part.weight, 0.5, 1.5)
