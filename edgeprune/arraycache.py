@@ -64,18 +64,32 @@ class ArrayCache:
         Raises:
             ProfileError: the cache cannot be used.
         """
-        text = json.dumps([self._identity, what, settings], sort_keys=True)
-        key = hashlib.sha256(text.encode()).hexdigest()
+        found = self.find(what, settings)
+        if found is None:
+            found = compute()
+            self.keep(what, settings, found)
+        return found
+
+    def find(self, what: str, settings: object) -> Arrays | None:
+        """What is stored; the arguments and errors are those of `arrays`."""
+        key = self._key(what, settings)
         with self._open() as db:
             row = db.execute("SELECT value FROM statistic WHERE key = ?", (key,)).fetchone()
-            if row is not None:
-                db.execute("UPDATE statistic SET used = CURRENT_TIMESTAMP WHERE key = ?", (key,))
-                return _unpack(row[0])
-        made = compute()
+            if row is None:
+                return None
+            db.execute("UPDATE statistic SET used = CURRENT_TIMESTAMP WHERE key = ?", (key,))
+            return _unpack(row[0])
+
+    def keep(self, what: str, settings: object, arrays: Arrays) -> None:
+        """Store it in place of what was; the arguments and errors are those of `arrays`."""
+        row = self._key(what, settings), what, _pack(arrays)
         with self._open() as db:
-            db.execute("INSERT OR REPLACE INTO statistic (key, what, value) VALUES (?, ?, ?)", (key, what, _pack(made)))
+            db.execute("INSERT OR REPLACE INTO statistic (key, what, value) VALUES (?, ?, ?)", row)
             db.execute(_DROP_OLDEST, (KEPT_BYTES,))
-        return made
+
+    def _key(self, what: str, settings: object) -> str:
+        text = json.dumps([self._identity, what, settings], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:

@@ -37,6 +37,23 @@ class Timing:
 
 
 @dataclass(frozen=True, eq=False)
+class Begun:
+    """A choice that was timed before, for a loop to begin with."""
+
+    choice: Choice
+    timing: Timing
+
+    @property
+    def factor(self) -> float:
+        """Measured over predicted time."""
+        return self.timing.measured_us / self.choice.latency_us
+
+    def bent(self, by: float) -> Begun:
+        """What to begin with where choices near the budget are known to have this many times that factor."""
+        return replace(self, choice=replace(self.choice, latency_us=self.choice.latency_us / by))
+
+
+@dataclass(frozen=True, eq=False)
 class Met:
     """A choice whose measured time is within the budget.
 
@@ -58,6 +75,7 @@ def meet_budget(
     tightened: float = 1.0,
     first: Choice | None = None,
     sure: Callable[[Choice], Timing] | None = None,
+    begun: Begun | None = None,
 ) -> Met:
     """Find the choice of least loss that *measures* within the budget, with little of it unused.
 
@@ -67,8 +85,9 @@ def meet_budget(
         timing: builds a network of these widths and formats and times it.
         tightened: factor on the budget, below 1 where a first result has missed it.
         first: the choice that is measured first; good enough if it fits and leaves little unused.
-        sure: a longer measurement, which a choice that fits by the short one has to pass as well: what is built from
-            it costs more than measuring it well.
+        sure: a longer measurement, which a choice that is good enough by the short one has to pass as well: what is
+            built from it costs more than measuring it well.
+        begun: what corrects the model at first, where no first choice is given; the fastest uncut one by default.
 
     Raises:
         BudgetError: if none was found; the text says what the fastest one takes.
@@ -88,17 +107,26 @@ def meet_budget(
         kept_back = SURE_MARGIN if how is sure else 0.0
         return (budget_of(timed.baseline_us) or float("inf")) * tightened * (1 - kept_back)
 
-    measurements = (timing,) if sure is None else (timing, sure)
-    start = first or searcher.fastest_unpruned()
+    def judged(choice: Choice, close: float) -> tuple[Timing, bool, bool]:
+        """What a choice takes, whether that fits, and whether it leaves little unused; surely where it decides."""
+        for how in (timing,) if sure is None else (timing, sure):
+            timed = measure(choice, how)
+            limit_us = allowed_us(timed, how)
+            fits, good = timed.measured_us <= limit_us, timed.measured_us >= (1 - close) * allowed_us(timed)
+            if not (fits and good):
+                break
+        return timed, fits, fits and good
+
     rounds = ROUNDS
-    for how in measurements if first is not None else (timing,):
-        timed = measure(start, how)
-        fits = timed.measured_us <= allowed_us(timed, how)
-        if not fits:
-            break
-    if first is not None and fits:
-        best = Met(first, timed.measured_us, problem)
-        rounds = 0 if timed.measured_us >= (1 - CLOSE) * allowed_us(timed) else ROUNDS
+    if first is not None:
+        start = first
+        timed, fits, good = judged(first, CLOSE)
+        if fits:
+            best = Met(first, timed.measured_us, problem)
+            rounds = 0 if good else ROUNDS
+    else:
+        start = begun.choice if begun is not None else searcher.fastest_unpruned()
+        timed = begun.timing if begun is not None else measure(start)
     factor = timed.measured_us / start.latency_us
     # The slowest choice that fits and the fastest that does not: (predicted uncorrected, measured).
     fit, miss, halved = (0.0, 0.0), (float("inf"), float("inf")), False
@@ -127,11 +155,7 @@ def meet_budget(
             expected_us = float(np.interp(choice.latency_us, (fit[0], miss[0]), (fit[1], miss[1])))
         predicted = replace(choice, latency_us=expected_us)
         known = _key(choice) in seen
-        for how in measurements:
-            timed = measure(choice, how)
-            fits = timed.measured_us <= allowed_us(timed, how)
-            if not fits:
-                break
+        timed, fits, good = judged(choice, CLOSE * (1 + done / 2))
         factor, budget_us = timed.measured_us / choice.latency_us, allowed_us(timed)
         fastest_us = min(fastest_us, timed.measured_us)
         if fits and (best is None or choice.loss < best.choice.loss):
@@ -142,7 +166,7 @@ def meet_budget(
             miss = min(miss, (choice.latency_us, timed.measured_us))
         if known and bracketed and not halved:
             halved = True
-        elif known or (fits and timed.measured_us >= (1 - CLOSE * (1 + done / 2)) * budget_us):
+        elif known or good:
             break
     if best is None:
         raise BudgetError(_shortfall(budget_us, fastest_us, timed.baseline_us))
@@ -152,9 +176,18 @@ def meet_budget(
 
 
 def approach(
-    problem: Problem, budget_of: Callable[[float], float | None], timing: Callable[[Choice], Timing]
+    problem: Problem,
+    budget_of: Callable[[float], float | None],
+    timing: Callable[[Choice], Timing],
+    begun: Begun | None = None,
 ) -> tuple[Problem, Choice, float]:
     """Correct the latency model near the budget, by one or two measurements.
+
+    Args:
+        problem: with a latency model as good as there is.
+        budget_of: the budget, given what the original takes in the same measurement, microseconds.
+        timing: builds a network of these widths and formats and times it.
+        begun: what corrects the model at first; the fastest uncut choice, which is then measured as well, by default.
 
     Returns:
         The problem with its latency model corrected there, the choice of least loss by it, and the time that this and
@@ -164,8 +197,8 @@ def approach(
         BudgetError: as `meet_budget`.
     """
     searcher = Searcher(problem)
-    choice = searcher.fastest_unpruned()
-    timed = timing(choice)
+    choice = begun.choice if begun is not None else searcher.fastest_unpruned()
+    timed = begun.timing if begun is not None else timing(choice)
     for _ in range(APPROACHES):
         budget_us, factor = budget_of(timed.baseline_us) or float("inf"), timed.measured_us / choice.latency_us
         try:

@@ -13,9 +13,10 @@ from edgeprune.attempts import build_within
 from edgeprune.bench import ratio
 from edgeprune.builder import Builder
 from edgeprune.calibrate import Calibration
-from edgeprune.closedloop import Met, Timing, approach, meet_budget
+from edgeprune.closedloop import Begun, Met, Timing, approach, meet_budget
 from edgeprune.compiled import Compiled
 from edgeprune.cpumodel import lowered
+from edgeprune.experience import Experience, keep, recall
 from edgeprune.goal import Goal
 from edgeprune.importance.context import Context
 from edgeprune.job import Job
@@ -30,11 +31,11 @@ from edgeprune.pricing import price, typical_ranges
 from edgeprune.profile import measured_latency
 from edgeprune.progress import Progress
 from edgeprune.rankings import rankings_of
-from edgeprune.refine import Refined, refine
+from edgeprune.refine import Refined, refine, weighed
 from edgeprune.remembered import Remembered
 from edgeprune.report.model import Search
 from edgeprune.ridge import Moments
-from edgeprune.search import Choice, Problem
+from edgeprune.search import Choice, Problem, fastest_unpruned
 from edgeprune.stand import Stand
 from edgeprune.unpruned import best_unpruned
 
@@ -101,15 +102,22 @@ class Workbench:
             self.shared.clear()
             return made
 
-    def refined(self, goal: Goal) -> tuple[Refined, Search | None]:
+    def begun(self) -> Begun:
+        """The best network that cuts nothing, and what it takes just now."""
+        choice = fastest_unpruned(self.problem) if self.unpruned is None else self.unpruned
+        with self.progress.step("searching and measuring"):
+            return Begun(choice, self.timing(choice))
+
+    def refined(self, goal: Goal, begun: Begun) -> tuple[Refined, Search | None]:
         """Factors for the losses and a choice within the budget that loses little, by trying whole choices.
 
         Where nothing is lost nothing is tried.
         """
         with self.progress.step("searching and measuring"):
-            problem, choice, budget_us = approach(self.problem, goal.budget_us, self.timing)
+            problem, choice, budget_us = approach(self.problem, goal.budget_us, self.timing, begun)
         if choice.loss <= 0:
-            return Refined(problem, choice, 0.0, 0.0, 0), None
+            factors = np.ones(len(problem.levels) + len(problem.format_loss))
+            return Refined(problem, factors, choice, 0.0, 0.0, 0), None
         with self.progress.step("solving around the choice"):
             solved = solve_around(problem, choice, budget_us)
         trial = self.trial
@@ -212,35 +220,43 @@ def _recovered(bench: Workbench, found: Compiled) -> Compiled:
 
 def _within_budget(bench: Workbench, goal: Goal) -> Compiled:
     """The choice of least loss that measures within the budget."""
-    if (enough := _unpruned_within_budget(bench, goal)) is not None:
+    begun = bench.begun()
+    budget_us = goal.budget_us(begun.timing.baseline_us) or float("inf")
+    if begun.timing.measured_us <= budget_us and (enough := _unpruned_within_budget(bench, goal)) is not None:
         return enough
+    known, asked = bench.remembered.known, begun.timing.baseline_us / budget_us
+    settings = {"quantize": goal.quantize, "prune": goal.prune, "builder": bench.builder.describe()}
+    past = recall(known, settings)
+    refined, first, how, met = None, None, None, None
+    if past is not None and past.serves(bench.problem, asked):
+        problem, started = weighed(bench.problem, past.factors), begun.bent(past.bend)
+    else:
+        refined, how = bench.refined(goal, begun)
+        problem, first, started = refined.problem, refined.choice, begun
 
-    def meet(problem: Problem, factor: float, first: Choice | None) -> Met:
+    def meet(problem: Problem, tightened: float, first: Choice | None) -> Met:
+        nonlocal met
         with bench.progress.step("searching and measuring"):
             sure = partial(bench.timing, sure=True)
-            return meet_budget(problem, goal.budget_us, bench.timing, factor, first, sure)
+            met = meet_budget(problem, goal.budget_us, bench.timing, tightened, first, sure, started)
+        return met
 
-    refined, how = bench.refined(goal)
-    return build_within(
-        goal,
-        refined.problem,
-        refined.choice,
-        meet,
-        lambda met: bench.result(met.choice, met.problem.latency, how),
-    )
+    def build(met: Met) -> Compiled:
+        return bench.result(met.choice, met.problem.latency, how)
+
+    found = build_within(goal, problem, first, meet, build)
+    if how is not None and refined is not None and met is not None:
+        predicted_us = bench.problem.latency.total_us(met.choice.widths, met.choice.formats)
+        keep(known, settings, Experience(asked, refined.factors, met.measured_us / predicted_us / begun.factor))
+    return found
 
 
 def _unpruned_within_budget(bench: Workbench, goal: Goal) -> Compiled | None:
     """The best network that cuts nothing, if it is fast enough: whatever else is would have to be faster still."""
-    choice = bench.unpruned
-    if choice is None:
-        return None
-    with bench.progress.step("searching and measuring"):
-        timed = bench.timing(choice)
-    if timed.measured_us > (goal.budget_us(timed.baseline_us) or 0.0):
+    if bench.unpruned is None:
         return None
     floats = replace(bench, variants={"fp32": bench.variants["fp32"]}, formats={"fp32": bench.formats["fp32"]})
-    found = floats.result(choice, bench.problem.latency, model=bench.variants["int8"])
+    found = floats.result(bench.unpruned, bench.problem.latency, model=bench.variants["int8"])
     return found if goal.is_met(found.measured["original"], found.measured["result"]) else None
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from edgeprune.ahead import ahead
 from edgeprune.calibrate import Calibration
 from edgeprune.errors import CalibrationError
 from edgeprune.linear import Linear
@@ -74,8 +75,12 @@ def gather_rows(
         else None
     )
     rng = np.random.default_rng(sampling.seed)
-    for feeds, items in sized_batches(calibration, taps):
-        values = {**feeds, **(taps.run(feeds) if taps else {})}
+
+    def batches() -> Iterator[tuple[Feeds, int]]:
+        for feeds, items in sized_batches(calibration, taps):
+            yield {**feeds, **(taps.run(feeds) if taps else {})}, items
+
+    for values, items in ahead(batches()):
         for linear in linears:
             x = values[linear.input]
             chosen = sampling.choose(rng, linear.positions(x.shape), linear.features, items / calibration.items)

@@ -23,6 +23,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from edgeprune.ahead import ahead
 from edgeprune.errors import CalibrationError
 from edgeprune.taps import Taps
 
@@ -74,15 +75,15 @@ def histograms(model: ir.Model, names: Iterable[str], data: Batches, threads: in
         return {}
     taps = Taps(model, names, threads)
     low, high = dict.fromkeys(taps.names, np.inf), dict.fromkeys(taps.names, -np.inf)
-    for feeds in data.batches():
-        for name, x in taps.run(feeds).items():
+    for values in ahead(taps.run(feeds) for feeds in data.batches()):
+        for name, x in values.items():
             low[name], high[name] = min(low[name], float(x.min())), max(high[name], float(x.max()))
     if not np.isfinite([*low.values(), *high.values()]).all():
         bad = next(n for n in taps.names if not np.isfinite([low[n], high[n]]).all())
         raise CalibrationError(f"activation {bad!r} is not finite on the calibration data, or there is no data")
     counts = {n: np.zeros(BINS) for n in taps.names}
-    for feeds in data.batches():
-        for name, x in taps.run(feeds).items():
+    for values in ahead(taps.run(feeds) for feeds in data.batches()):
+        for name, x in values.items():
             counts[name] += _count(x, low[name], high[name])
     return {n: Histogram(low[n], high[n], counts[n]) for n in taps.names}
 

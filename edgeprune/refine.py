@@ -42,6 +42,7 @@ class Refined:
 
     Attributes:
         problem: with losses as the factors have them.
+        factors: of the losses of every group and then of every block.
         choice: the best choice that was tried.
         error: its true error.
         first_error: that of the choice by the losses as they were.
@@ -49,6 +50,7 @@ class Refined:
     """
 
     problem: Problem
+    factors: NDArray[np.float64]
     choice: Choice
     error: float
     first_error: float
@@ -80,13 +82,14 @@ def refine(
     searcher = Searcher(problem)
     groups, blocks = len(problem.levels), len(problem.format_loss)
     known = {_key(start): error(start)}
-    best = Refined(problem, start, known[_key(start)], known[_key(start)], 1)
+    best = Refined(problem, np.ones(groups + blocks), start, known[_key(start)], known[_key(start)], 1)
     scales, size = np.zeros(groups + blocks), 1.0
     for step in range(STEPS_PER_TRIAL * trials):
         if len(known) >= trials:
             break
         stepped = np.clip(scales + _step(step, size, groups, blocks, rng), -LARGEST, LARGEST)
-        scaled = _scaled(problem, stepped)
+        factors = np.exp(stepped)
+        scaled = weighed(problem, factors)
         choice = searcher.weighing(scaled).improved(best.choice, budget_us)
         if _key(choice) in known:
             size = min(size * WIDEN, WIDEST)  # the step was too small to lead anywhere else
@@ -94,7 +97,7 @@ def refine(
         size = 1.0
         known[_key(choice)] = error(choice)
         if known[_key(choice)] < best.error:
-            best = replace(best, problem=scaled, choice=choice, error=known[_key(choice)])
+            best = replace(best, problem=scaled, factors=factors, choice=choice, error=known[_key(choice)])
             scales = stepped
         if progress is not None:
             progress(len(known) / trials)
@@ -108,8 +111,8 @@ def _step(step: int, size: float, groups: int, blocks: int, rng: np.random.Gener
     return np.where(changed, rng.normal(0, size * STEP, groups + blocks), 0.0)
 
 
-def _scaled(problem: Problem, scales: NDArray[np.float64]) -> Problem:
-    factors = np.exp(scales)
+def weighed(problem: Problem, factors: NDArray[np.float64]) -> Problem:
+    """The problem with the losses of every group, and then of every block, times these factors."""
     groups = len(problem.levels)
     return replace(
         problem,

@@ -68,3 +68,15 @@ def test_an_entry_that_is_damaged_is_refused(tmp_path: Path) -> None:
     db.close()
     with pytest.raises(ProfileError, match="cannot be used"):
         cache.arrays("ranking", None, dict)
+
+
+def test_what_is_kept_is_found_and_replaced(tmp_path: Path) -> None:
+    cache = ArrayCache("model", tmp_path / "statistics.sqlite")
+    assert cache.find("factors", {"a": 1}) is None
+    for values in ([1.0, 2.0], [3.0]):
+        cache.keep("factors", {"a": 1}, {"x": np.array(values)})
+        found = cache.find("factors", {"a": 1})
+        assert found is not None
+        np.testing.assert_array_equal(found["x"], values)
+    assert cache.find("factors", {"a": 2}) is None
+    assert ArrayCache("other", tmp_path / "statistics.sqlite").find("factors", {"a": 1}) is None

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edgeprune.closedloop import CLOSE, Timing, approach, meet_budget
+from edgeprune.closedloop import CLOSE, Begun, Timing, approach, meet_budget
 from edgeprune.errors import BudgetError
 from edgeprune.search import Choice, Problem, Searcher
 from tests.test_search import chain
@@ -158,3 +158,59 @@ def test_a_budget_that_nothing_comes_near_is_refused_at_once() -> None:
     problem = chain(2, np.random.default_rng(0))
     with pytest.raises(BudgetError, match="can't be met: the fastest network"):
         approach(problem, lambda baseline_us: baseline_us / 50, device(problem, 1.0))
+
+
+def test_a_loop_begins_with_what_was_timed_before() -> None:
+    problem = fine_chain()
+    honest = device(problem, 1.4)
+    unpruned = Searcher(problem).fastest_unpruned()
+    calls: list[Choice] = []
+
+    def counted(choice: Choice) -> Timing:
+        calls.append(choice)
+        return honest(choice)
+
+    begun = Begun(unpruned, honest(unpruned))
+    assert begun.factor == pytest.approx(1.4)
+    met = meet_budget(problem, lambda baseline_us: baseline_us / 1.6, counted, begun=begun)
+    assert met.measured_us <= honest(met.choice).baseline_us / 1.6
+    assert len(calls) == 1
+    calls.clear()
+    approach(problem, lambda baseline_us: baseline_us / 1.6, counted, begun)
+    assert len(calls) == 1
+    assert all((c.widths != unpruned.widths).any() for c in calls)
+
+
+def test_what_is_known_of_cut_networks_saves_a_round() -> None:
+    problem = fine_chain()
+    model, cut_slower = problem.latency, 1.25
+    dense_us = model.total_us(model.sizes, ["fp32"] * len(model.geometries))
+    calls: list[Choice] = []
+
+    def measure_us(choice: Choice) -> Timing:
+        calls.append(choice)
+        bend = cut_slower if (choice.widths < model.sizes).any() else 1.0
+        return Timing(dense_us, model.total_us(choice.widths, choice.formats) * bend)
+
+    unpruned = Searcher(problem).fastest_unpruned()
+    begun, rounds = Begun(unpruned, measure_us(unpruned)), []
+    for by in (1.0, cut_slower):
+        calls.clear()
+        met = meet_budget(problem, lambda baseline_us: baseline_us / 1.6, measure_us, begun=begun.bent(by))
+        assert met.measured_us <= dense_us / 1.6
+        rounds.append(len(calls))
+    assert rounds[1] < rounds[0]
+
+
+def test_only_what_would_be_built_is_measured_for_longer() -> None:
+    problem = fine_chain()
+    honest = device(problem, 1.3, offset_us=2.0)
+    surely: list[Choice] = []
+
+    def sure(choice: Choice) -> Timing:
+        surely.append(choice)
+        return honest(choice)
+
+    met = meet_budget(problem, lambda baseline_us: baseline_us / 1.6, honest, sure=sure)
+    assert len(surely) == 1
+    assert (surely[0].widths == met.choice.widths).all()

@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 
-from edgeprune import cpumodel, stand
+from edgeprune import compile_cpu, cpumodel, stand
 from edgeprune.backends.onnxruntime import OnnxRuntime
 from edgeprune.cli import cli
 from edgeprune.plan import Plan
@@ -129,6 +129,18 @@ def test_a_second_compile_measures_no_block_again(files: Path, compiled: Path, m
     assert report.outcome.variant in ("unpruned-int8", "original")
     plan = json.loads((files / "again" / "plan.json").read_text())
     assert plan["initializers"] == {}
+
+
+def test_a_second_budget_tries_no_whole_choices_again(
+    files: Path, compiled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compile_cpu, "open_joint_trial", lambda *_: pytest.fail("whole choices were tried again"))
+    out, calib = files / "second", str(files / "calib.npz")
+    compile_it(files, "--speedup", "1.4", "--precision", "fp32", "--calib", calib, "-o", str(out))
+    report = Report.load(out)
+    assert report.budget.met is True
+    assert report.search is None
+    require_planned(out)
 
 
 def test_an_impossible_budget_exits_4_and_says_what_is_possible(files: Path, compiled: Path) -> None:

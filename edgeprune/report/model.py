@@ -193,7 +193,7 @@ class Report:
 
     Attributes:
         seconds: Step -> seconds it took.
-        search: How widths and precision were found; None where no latency was asked for.
+        search: How widths and precision were found by trying whole choices; None where none was tried.
         layers: What each layer takes and costs, in the order they run; empty for a prune, which looks at no latency.
         warnings: Sentences for people.
         calibration: The calibration data in words; None where there was none.
