@@ -35,6 +35,11 @@ class Timing:
     baseline_us: float
     measured_us: float
 
+    @property
+    def share(self) -> float:
+        """Of the original's time, which does not follow what else the machine does."""
+        return self.measured_us / self.baseline_us
+
 
 @dataclass(frozen=True, eq=False)
 class Begun:
@@ -42,11 +47,6 @@ class Begun:
 
     choice: Choice
     timing: Timing
-
-    @property
-    def factor(self) -> float:
-        """Measured over predicted time."""
-        return self.timing.measured_us / self.choice.latency_us
 
     def bent(self, by: float) -> Begun:
         """What to begin with where choices near the budget are known to have this many times that factor."""
@@ -59,13 +59,31 @@ class Met:
 
     Attributes:
         choice: what was chosen; its ``latency_us`` is what was predicted *before* it was measured.
-        measured_us: what it took.
+        timing: what it took.
         problem: the problem with its latency model such that it predicts what the choice took.
     """
 
     choice: Choice
-    measured_us: float
+    timing: Timing
     problem: Problem
+
+    @property
+    def measured_us(self) -> float:
+        """What it took."""
+        return self.timing.measured_us
+
+    def bend(self, begun: Begun, problem: Problem) -> float:
+        """How many times as much of its predicted time the choice took as the one that the loop began with.
+
+        Args:
+            begun: what the loop began with.
+            problem: with the latency model that both are predicted by.
+        """
+        shares = [
+            timing.share / problem.latency.total_us(choice.widths, choice.formats)
+            for choice, timing in ((self.choice, self.timing), (begun.choice, begun.timing))
+        ]
+        return shares[0] / shares[1]
 
 
 def meet_budget(
@@ -122,7 +140,7 @@ def meet_budget(
         start = first
         timed, fits, good = judged(first, CLOSE)
         if fits:
-            best = Met(first, timed.measured_us, problem)
+            best = Met(first, timed, problem)
             rounds = 0 if good else ROUNDS
     else:
         start = begun.choice if begun is not None else searcher.fastest_unpruned()
@@ -148,7 +166,7 @@ def meet_budget(
                 least_us = min(fastest_us, timed.measured_us)
                 raise BudgetError(_shortfall(budget_us, least_us, timed.baseline_us)) from error
             factor = timed.measured_us / choice.latency_us
-            best = Met(replace(choice, latency_us=timed.measured_us), timed.measured_us, problem)
+            best = Met(replace(choice, latency_us=timed.measured_us), timed, problem)
             continue
         expected_us = factor * choice.latency_us
         if bracketed and halved:
@@ -159,7 +177,7 @@ def meet_budget(
         factor, budget_us = timed.measured_us / choice.latency_us, allowed_us(timed)
         fastest_us = min(fastest_us, timed.measured_us)
         if fits and (best is None or choice.loss < best.choice.loss):
-            best = Met(predicted, timed.measured_us, problem)
+            best = Met(predicted, timed, problem)
         if fits:
             fit = max(fit, (choice.latency_us, timed.measured_us))
         else:

@@ -246,8 +246,7 @@ def _within_budget(bench: Workbench, goal: Goal) -> Compiled:
 
     found = build_within(goal, problem, first, meet, build)
     if how is not None and refined is not None and met is not None:
-        predicted_us = bench.problem.latency.total_us(met.choice.widths, met.choice.formats)
-        keep(known, settings, Experience(asked, refined.factors, met.measured_us / predicted_us / begun.factor))
+        keep(known, settings, Experience(asked, refined.factors, met.bend(begun, bench.problem)))
     return found
 
 

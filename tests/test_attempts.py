@@ -7,7 +7,7 @@ import pytest
 
 from edgeprune.attempts import ATTEMPTS, build_within
 from edgeprune.bench import Measurement
-from edgeprune.closedloop import Met
+from edgeprune.closedloop import Met, Timing
 from edgeprune.errors import BudgetError
 from edgeprune.goal import Goal
 from edgeprune.problem import Choice, Problem
@@ -36,7 +36,8 @@ class Line:
         ms = min(0.5 * DENSE_MS * factor, self.slowest_ms)
         if ms < 1.0:
             raise BudgetError("too fast")
-        return Met(Choice(np.array([16, 16]), ("fp32",) * 3, 1e3 * ms, DENSE_MS - ms), 1e3 * ms, problem)
+        choice = Choice(np.array([16, 16]), ("fp32",) * 3, 1e3 * ms, DENSE_MS - ms)
+        return Met(choice, Timing(1e3 * DENSE_MS, 1e3 * ms), problem)
 
     def build(self, met: Met) -> Result:
         ms = met.measured_us / 1e3 * self.drifts.pop(0)
@@ -87,7 +88,7 @@ def test_the_faster_one_stays_where_the_slower_one_misses() -> None:
 
 def test_nothing_is_made_slower_that_has_lost_nothing() -> None:
     line = Line(0.5)
-    line.meet = lambda problem, factor, first: Met(replace(first, loss=0.0), 3000.0, problem)
+    line.meet = lambda problem, factor, first: Met(replace(first, loss=0.0), Timing(1e3 * DENSE_MS, 3000.0), problem)
     assert took(line.run()) == pytest.approx(1.5)
 
 
