@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from edgeprune import graph as graphs
 from edgeprune.errors import PassError
 from edgeprune.passes.biased_products import flatten_rows, keep_apart, merge_biases
+from edgeprune.passes.deepen_inputs import deepen_images, deepen_weights
 from edgeprune.passes.edit import naming, new_initializer, new_node, remove_dead, replace_value
 from edgeprune.passes.int8_x86 import (
     CARRY_OPS,
@@ -43,6 +44,7 @@ from edgeprune.passes.qdq import asymmetric_scale, insert_qdq, quantize, quantiz
 from edgeprune.passes.ramps import Ramp, ramp_of
 from edgeprune.passes.repeat_pixels import repeat_pixels
 from edgeprune.passes.shuffle_pixels import as_convolution, shuffle_pixels, tile_of
+from edgeprune.passes.ungroup import ungroup
 
 _BIAS_LIMIT = 2.0**30
 
@@ -73,6 +75,8 @@ def quantize_x86(
         chosen |= _spell_out(graph, chosen)
         tiled = [as_convolution(graph, n) for n in list(graph) if n.name in chosen and tile_of(n) is not None]
         pad_channels(graph, chosen)
+        ungroup(graph, chosen, vnni=weight_bits > 7)
+        deepened = deepen_weights(graph, chosen)
         products = merge_biases(graph, chosen)
         values = _quantized(graph, chosen)
         if missing := [v.name for v in values if v.name not in ranges]:
@@ -89,6 +93,7 @@ def quantize_x86(
             shuffle_pixels(graph, convolution)
         for node, ramp in shared.items():
             _read_again(graph, node, ramp, laid[node.outputs[0]])
+        deepen_images(graph, deepened)
         flatten_rows(graph, products)
         keep_apart(graph, chosen)
         repeat_pixels(graph, chosen)
