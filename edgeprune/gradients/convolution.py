@@ -40,6 +40,16 @@ class Geometry:
         }
 
     @property
+    def is_pointwise(self) -> bool:
+        """Whether it is one matrix product at every position."""
+        return self.groups == 1 == max(*self.kernel, *self.stride) and not any((*self.before, *self.after))
+
+    @property
+    def padded(self) -> Shape:
+        """Sizes of the wide tensor with its padding."""
+        return tuple(w + b + a for w, b, a in zip(self.wide, self.before, self.after, strict=True))
+
+    @property
     def left_over(self) -> list[int]:
         """Trailing positions of the padded wide tensor that no patch reaches."""
         return [
@@ -79,7 +89,10 @@ def _conv(call: Call) -> Given:
     geometry = geometry_of(call, call.shape(w)[2:], call.shape(call.x(0))[2:], call.shape(call.y)[2:])
     given: list[ir.Value | None] = [None] * len(call.node.inputs)
     if call.wanted[0]:
-        given[0] = tape.op("ConvTranspose", dy, w, **geometry.attributes, output_padding=geometry.left_over)
+        if geometry.is_pointwise:
+            given[0] = tape.op("Conv", dy, tape.transposed(w, [1, 0, *range(2, 2 + len(geometry.kernel))]))
+        else:
+            given[0] = tape.op("ConvTranspose", dy, w, **geometry.attributes, output_padding=geometry.left_over)
     if call.wanted[1]:
         given[1] = _kernel_gradient(tape, geometry, call.x(0), call.shape(call.x(0)), dy, call.shape(call.y))
     if len(given) > 2 and call.wanted[2]:
@@ -151,32 +164,56 @@ def _kernel_gradient(
 def _by_products(
     tape: Tape, geometry: Geometry, wide: ir.Value, wide_shape: Shape, narrow: ir.Value, narrow_shape: Shape
 ) -> ir.Value:
-    """The same as one matrix product of the narrow tensor with all patches of the wide one."""
-    batch, groups = wide_shape[0], geometry.groups
+    """The same as one matrix product over all samples and positions: narrow channels by patches of the wide tensor.
+
+    Where the kernel steps by one along its first axis, what it sees of the wide tensor at one row is what it sees at
+    the next, moved: then the narrow tensor is moved against it instead, which copies less.
+    """
+    batch, groups, rank = wide_shape[0], geometry.groups, len(geometry.kernel)
     per_group, outputs = wide_shape[1] // groups, narrow_shape[1] // groups
-    positions, taps = int(np.prod(geometry.narrow)), int(np.prod(geometry.kernel))
     if any(geometry.before) or any(geometry.after):
         wide = tape.op("Pad", wide, tape.constant([0, 0, *geometry.before, 0, 0, *geometry.after]))
-    seen = [
-        tape.reshaped(_seen(tape, geometry, wide, offset), (batch, groups, per_group, positions))
-        for offset in np.ndindex(*geometry.kernel)
-    ]
-    patches = seen[0] if taps == 1 else tape.op("Concat", *seen, axis=2)
-    rows = tape.reshaped(narrow, (batch, groups, outputs, positions))
-    product = tape.op("MatMul", rows, tape.transposed(patches, [0, 1, 3, 2]))
-    total = tape.summed(product, [0]) if batch > 1 else product
-    split = tape.reshaped(total, (groups * outputs, taps, per_group))
-    turned = tape.transposed(split, [0, 2, 1]) if taps > 1 else split
-    return tape.reshaped(turned, (groups * outputs, per_group, *geometry.kernel))
+    rows, height, moved = 1, geometry.narrow[0], [narrow]
+    if _moves_rows(geometry, per_group, outputs):
+        rows, height, rest = geometry.kernel[0], geometry.padded[0], [0] * (rank - 1)
+        before = [row * geometry.dilation[0] for row in range(rows)]
+        over = height - geometry.narrow[0]
+        moved = [tape.op("Pad", narrow, tape.constant([0, 0, b, *rest, 0, 0, over - b, *rest])) for b in before]
+    offsets = np.ndindex(*((1, *geometry.kernel[1:]) if rows > 1 else geometry.kernel))
+    seen = [_seen(tape, geometry, wide, offset, whole_rows=rows > 1) for offset in offsets]
+    positions = batch * height * int(np.prod(geometry.narrow[1:]))
+
+    def channels_first(values: list[ir.Value], channels: int) -> ir.Value:
+        turned = [tape.transposed(v, [1, 0, *range(2, 2 + rank)]) if batch > 1 else v for v in values]
+        parts = [tape.reshaped(v, (groups, channels, positions)) for v in turned]
+        return parts[0] if len(parts) == 1 else tape.op("Concat", *parts, axis=1)
+
+    left, right = channels_first(moved, outputs), channels_first(seen, per_group)
+    product = tape.op("MatMul", left, tape.transposed(right, [0, 2, 1]))
+    if rows > 1:  # one axis moves at a time: the runtime copies whole stretches then
+        product = tape.transposed(tape.reshaped(product, (groups, rows, outputs, len(seen) * per_group)), [0, 2, 1, 3])
+    if rows * len(seen) > 1:
+        split = tape.reshaped(product, (groups * outputs, rows * len(seen), per_group))
+        product = tape.transposed(split, [0, 2, 1])
+    return tape.reshaped(product, (groups * outputs, per_group, *geometry.kernel))
 
 
-def _seen(tape: Tape, geometry: Geometry, padded: ir.Value, offset: Shape) -> ir.Value:
-    """What one kernel position sees of the padded wide tensor, at all narrow positions."""
+def _moves_rows(geometry: Geometry, per_group: int, outputs: int) -> bool:
+    """Whether moving the narrow tensor along the first axis copies less than moving the wide one."""
+    rows = geometry.kernel[0]
+    columns = int(np.prod(geometry.kernel[1:]))
+    return geometry.stride[0] == 1 < rows and rows * outputs + columns * per_group < rows * columns * per_group
+
+
+def _seen(tape: Tape, geometry: Geometry, padded: ir.Value, offset: Shape, *, whole_rows: bool) -> ir.Value:
+    """What one kernel position sees of the padded wide tensor, at all narrow positions or in all rows."""
     starts = [o * d for o, d in zip(offset, geometry.dilation, strict=True)]
     reach = [(n - 1) * s + 1 for n, s in zip(geometry.narrow, geometry.stride, strict=True)]
-    sizes = [w + b + a for w, b, a in zip(geometry.wide, geometry.before, geometry.after, strict=True)]
-    if sizes == reach and all(s == 1 for s in geometry.stride):
+    steps = list(geometry.stride)
+    if whole_rows:
+        reach[0] = geometry.padded[0]
+    if list(geometry.padded) == reach and all(s == 1 for s in steps):
         return padded
     ends = [start + r for start, r in zip(starts, reach, strict=True)]
-    axes, steps = [axis + 2 for axis in range(len(reach))], list(geometry.stride)
+    axes = [axis + 2 for axis in range(len(reach))]
     return tape.op("Slice", padded, *(tape.constant(v) for v in (starts, ends, axes, steps)))

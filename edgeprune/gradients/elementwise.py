@@ -32,7 +32,20 @@ def _sub(call: Call) -> Given:
 @gradient("Mul")
 def _mul(call: Call) -> Given:
     dy, op = call.first_dy, call.tape.op
+    if (gate := _gate(call)) is not None:  # SiLU as exporters write it: its slope in one, s + y - s y
+        x, s = call.x(1 - gate), call.x(gate)
+        slope = op("Mul", s, op("Add", op("Sub", x, call.y), call.tape.constant(1.0)))
+        return [op("Mul", dy, slope) if i != gate else None for i in range(2)]
     return [_back(call, i, op("Mul", dy, call.x(1 - i))) if want else None for i, want in enumerate(call.wanted)]
+
+
+def _gate(call: Call) -> int | None:
+    """Which input is the sigmoid of the other, if one is."""
+    for i in range(2):
+        made = call.x(i).producer()
+        if made is not None and made.op_type == "Sigmoid" and made.inputs[0] is call.x(1 - i) and all(call.wanted):
+            return i
+    return None
 
 
 @gradient("Div")

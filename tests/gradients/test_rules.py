@@ -118,6 +118,8 @@ def test_two_inputs_that_broadcast(op: str, shape: tuple[int, ...]) -> None:
 
 def test_the_same_value_read_twice() -> None:
     check(build("g (float[3,5] x) => (float[3,5] y) { s = Sigmoid(x) y = Mul(x, s) }"), {"x": random(3, 5)})
+    text = "g (float[3,5] x) => (float[3,5] y) { s = Sigmoid(x) a = Mul(s, x) y = Mul(a, s) }"
+    check(build(text), {"x": random(3, 5)})
 
 
 @pytest.mark.parametrize(
@@ -126,6 +128,9 @@ def test_the_same_value_read_twice() -> None:
         ("Conv<pads=[1,1,1,1]>(x, w, b)", (2, 4, 6, 5), (3, 4, 3, 3)),
         ("Conv<strides=[2,2],pads=[1,1,1,1]>(x, w, b)", (2, 4, 6, 5), (3, 4, 3, 3)),
         ("Conv<strides=[2,1],pads=[0,1,2,1],dilations=[1,2]>(x, w, b)", (1, 3, 7, 9), (4, 3, 3, 3)),
+        ("Conv<pads=[2,0,1,1],dilations=[2,1]>(x, w, b)", (2, 4, 7, 5), (3, 4, 3, 3)),
+        ("Conv<pads=[1,0,1,1,1,0]>(x, w, b)", (2, 3, 3, 4, 3), (2, 3, 3, 2, 2)),
+        ("Conv<pads=[2,2]>(x, w, b)", (2, 4, 9), (3, 4, 3)),
         ("Conv(x, w, b)", (2, 4, 3, 3), (6, 4, 1, 1)),
         ("Conv<strides=[2,2]>(x, w, b)", (2, 4, 6, 6), (6, 4, 1, 1)),
         ("Conv<group=4,pads=[1,1,1,1],strides=[2,2]>(x, w, b)", (2, 4, 6, 6), (4, 1, 3, 3)),
