@@ -17,6 +17,7 @@ from edgeprune.closedloop import Begun, Met, Timing, approach, meet_budget
 from edgeprune.compiled import Compiled
 from edgeprune.cpumodel import lowered
 from edgeprune.experience import Experience, keep, recall
+from edgeprune.formatrace import race_formats, race_of
 from edgeprune.goal import Goal
 from edgeprune.importance.context import Context
 from edgeprune.job import Job
@@ -42,6 +43,8 @@ from edgeprune.unpruned import best_unpruned
 TRIAL_SAMPLE_MACS, TRIAL_SAMPLES = 24e9, (24, 256)
 """Whole choices are tried on as many samples as this much work allows, within these bounds: more than single ones are,
 since there are fewer of them."""
+LEARNABLE = 3.0
+"""Learning may make up for what a choice loses beyond the limit, up to so many times the limit."""
 TRIAL_MACS, TRIALS = 1e12, (8, 32)
 """As many whole choices are tried as this much work allows, within these bounds."""
 
@@ -81,6 +84,16 @@ class Workbench:
     def drop(self, choice: Choice) -> float:
         """Points that a choice loses, as built."""
         return self.remembered.drop(choice)
+
+    def is_acceptable(self, choice: Choice, limit: float) -> bool:
+        """Whether a choice loses at most so many points, with learned weights where these might help it to."""
+        drop = self.drop(choice)
+        if drop <= limit or drop > LEARNABLE * limit:
+            return drop <= limit
+        if not self.builder.recover(choice.widths, choice.formats, self.progress):
+            return False
+        learned = self.builder.build(choice.widths, choice.formats)
+        return self.judge.drop(self.stand.runtime.load(learned).run) <= limit
 
     def timing(self, choice: Choice, *, sure: bool = False) -> Timing:
         """Time of a network of these widths and formats, beside the same others as in the final measurement."""
@@ -190,8 +203,10 @@ def prepare(
     unpruned, ranges = None, {}
     if goal.quantize:
         ranges = typical_ranges(job.dense, net, data, builder, known)
+        with progress.step("racing formats"):
+            problem, raced = race_formats(problem, latency, race_of(net, ranges, stand, known))
         with progress.step("finding the best unpruned variant"):
-            unpruned = best_unpruned(problem, remembered.drop, goal.drop_limit)
+            unpruned = best_unpruned(problem, remembered.drop, goal.drop_limit, raced)
     variants, formats = {"fp32": builder.build(net.sizes, _floats(net))}, {"fp32": tuple(_floats(net))}
     if unpruned is not None:
         variants["int8"], formats["int8"] = remembered.model(unpruned), unpruned.formats
@@ -271,7 +286,7 @@ def _least_latency(bench: Workbench, goal: Goal) -> Compiled:
     timing = bench.timing(best)
     problem = replace(problem, latency=problem.latency.corrected(timing.measured_us / best.latency_us))
     best = replace(best, latency_us=timing.measured_us)
-    best = least_latency(problem, best, lambda choice: bench.drop(choice) <= goal.drop_limit, bench.progress)
+    best = least_latency(problem, best, lambda choice: bench.is_acceptable(choice, goal.drop_limit), bench.progress)
     return bench.result(best, problem.latency)
 
 
