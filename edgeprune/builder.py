@@ -60,6 +60,7 @@ class Builder:
     float_format: Format = FLOAT
     _float_models: dict[bytes, ir.Model] = field(default_factory=dict)
     _built: dict[tuple[bytes, tuple[Format, ...]], ir.Model] = field(default_factory=dict)
+    _learned: dict[tuple[bytes, tuple[Format, ...]], bool] = field(default_factory=dict)
     _ranges: dict[tuple[int, int], tuple[ir.Model, dict[str, Range]]] = field(default_factory=dict)
 
     def describe(self) -> str:
@@ -91,8 +92,14 @@ class Builder:
     def recover(self, widths: Widths, formats: Sequence[Format], progress: Progress | None = None) -> bool:
         """Learn the weights of a cut network from the dense one; what is built at these widths from now on has them.
 
-        Held-out samples judge it as built, in its formats: whether it stayed.
+        Held-out samples judge it as built, in its formats: whether it stayed. Nothing is learned twice.
         """
+        asked = (np.asarray(widths, dtype=np.int64).tobytes(), tuple(formats))
+        if asked not in self._learned:
+            self._learned[asked] = self._recover(widths, formats, progress)
+        return self._learned[asked]
+
+    def _recover(self, widths: Widths, formats: Sequence[Format], progress: Progress | None) -> bool:
         cut = self.cut(widths)
         if not cut or not self.refitted or self.data.is_random or self.data.items < 2:
             return False

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from edgeprune import builder as builder_module
 from edgeprune import graph
 from edgeprune.builder import Builder
 from edgeprune.importance import rank
@@ -40,3 +41,12 @@ def test_what_is_not_cut_is_not_touched(builder: Builder) -> None:
     widths, formats = np.array([16, 16]), ["fp32"] * len(builder.network.blocks)
     assert not builder.recover(widths, formats)
     assert builder.float_model(widths) is builder.dense
+
+
+def test_nothing_is_learned_twice(builder: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
+    widths, formats = np.array([8, 16]), ["fp32"] * len(builder.network.blocks)
+    stayed = builder.recover(widths, formats)
+    model = builder.build(widths, formats)
+    monkeypatch.setattr(builder_module, "learn", lambda *_, **__: pytest.fail("learned again"))
+    assert builder.recover(widths, formats) == stayed
+    assert builder.build(widths, formats) is model
