@@ -36,6 +36,9 @@ _KEPT_OUTSIDE_BYTES = 256_000_000
 _PLAIN = frozenset({"FLOAT", "FLOAT16", "DOUBLE", "INT8", "UINT8", "INT32", "INT64"})
 """Types that numpy has, and whose weights may travel apart from the model."""
 
+UNKNOWN_SIZES = frozenset({"?", "*", "-1", "None"})
+"""Names that exporters give to every size that they do not know."""
+
 
 def load(path: str | PathLike[str]) -> ir.Model:
     """Read an ONNX model and check it.
@@ -49,7 +52,7 @@ def load(path: str | PathLike[str]) -> ir.Model:
     source = Path(path).absolute()
     proto = parse(source)
     check_external_data(proto, source)
-    _forget_negative_sizes(proto.graph)
+    _forget_sizes_that_say_nothing(proto.graph)
     try:
         model = ir.serde.deserialize_model(proto)
         ir.external_data.set_base_dir(model.graph, source.parent)
@@ -208,12 +211,14 @@ def parse_shape_option(text: str) -> tuple[str, tuple[int, ...]]:
     return match["name"], dims
 
 
-def _forget_negative_sizes(graph: onnx.GraphProto) -> None:
-    """Some exporters write -1 for a size that is not known."""
+def _forget_sizes_that_say_nothing(graph: onnx.GraphProto) -> None:
+    """Some exporters write -1 for a size that is not known, or give all of them one name, as if they were equal."""
     for info in (*graph.input, *graph.output, *graph.value_info):
         for dim in info.type.tensor_type.shape.dim:
             if dim.dim_value < 0:
                 dim.ClearField("dim_value")
+            if dim.dim_param in UNKNOWN_SIZES:
+                dim.ClearField("dim_param")
 
 
 def _map_attributes(graph: ir.Graph) -> None:

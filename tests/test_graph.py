@@ -247,45 +247,6 @@ def test_clone_is_independent(proto: onnx.ModelProto, tmp_path: Path) -> None:
     assert copy.graph.initializers["w"].const_value is model.graph.initializers["w"].const_value
 
 
-def shape_of(model: ir.Model, name: str) -> str:
-    values = {value.name: value for node in model.graph for value in node.outputs}
-    return str(values[name].shape)
-
-
-def test_symbols_are_kept_and_can_be_fixed(proto: onnx.ModelProto, tmp_path: Path) -> None:
-    model = graphs.infer_shapes(graphs.load(write(proto, tmp_path / "m.onnx")))
-    assert shape_of(model, "h") == "[batch,4,8,8]"
-    fixed = graphs.infer_shapes(model, {"x": (5, 3, 8, 8)})
-    assert shape_of(fixed, "h") == "[5,4,8,8]"
-    assert str(fixed.graph.outputs[0].shape) == "[5,4,8,8]"
-
-
-@pytest.mark.parametrize(
-    ("shapes", "message"),
-    [
-        ({"z": (1, 3, 8, 8)}, "names 'z', but the model's inputs are 'x'"),
-        ({"x": (1, 3, 8)}, "3 dimensions, the model gives it 4"),
-        ({"x": (1, 4, 8, 8)}, "axis 1 of input 'x' the size 4, but it must be 3"),
-    ],
-)
-def test_shapes_that_do_not_fit(
-    shapes: dict[str, tuple[int, ...]], message: str, proto: onnx.ModelProto, tmp_path: Path
-) -> None:
-    model = graphs.load(write(proto, tmp_path / "m.onnx"))
-    with pytest.raises(UsageError, match=message):
-        graphs.infer_shapes(model, shapes)
-
-
-def test_stale_shapes_can_be_forgotten(proto: onnx.ModelProto, tmp_path: Path) -> None:
-    model = graphs.infer_shapes(graphs.load(write(proto, tmp_path / "m.onnx")))
-    value = model.graph.initializers["w"]
-    tensor = ir.Tensor(weight(model)[:2].copy(), name="w")
-    value.const_value, value.shape = tensor, ir.Shape(tensor.shape)
-    graphs.infer_shapes(model, keep=False)
-    assert shape_of(model, "h") == "[batch,2,8,8]"
-    assert str(model.graph.outputs[0].shape) == "[batch,2,8,8]"
-
-
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -302,40 +263,3 @@ def test_shape_option(text: str, expected: tuple[str, tuple[int, ...]]) -> None:
 def test_malformed_shape_option(text: str) -> None:
     with pytest.raises(UsageError, match="expected NAME=1x3x48x320"):
         graphs.parse_shape_option(text)
-
-
-LENGTHS = """
-<ir_version: 8, opset_import: ["" : 17]>
-agraph (float[2, 3, 8, 8] x, bool c) => (float[p, q] y)
-<int64[1] minus = {-1}, int64 zero = {0}, int64[1] first = {0}> {
-    s = Shape(x)
-    n = Gather(s, zero)
-    m = Unsqueeze(n, first)
-    t = Concat<axis = 0>(m, minus)
-    r = Reshape(x, t)
-    y = Relu(r)
-}
-"""
-
-
-@pytest.mark.parametrize("forgotten", [{"r"}, {"t", "r"}, {"s", "n", "m", "t", "r"}])
-def test_shapes_that_are_not_known_are_completed(forgotten: set[str]) -> None:
-    model = graphs.infer_shapes(ir.from_proto(onnx.parser.parse_model(LENGTHS)))
-    values = {value.name: value for node in model.graph for value in node.outputs}
-    expected = {name: str(value.shape) for name, value in values.items()}
-    assert expected["r"] == "[2,192]"
-    for name in forgotten:
-        values[name].shape = None
-    graphs.complete_shapes(model)
-    assert {name: str(value.shape) for name, value in values.items()} == expected
-
-
-def test_shapes_around_control_flow_are_completed() -> None:
-    body = (
-        "If(c) <then_branch = a () => (float[u] t) { t = Relu(x) }, else_branch = b () => (float[u] t) { t = Neg(x) }>"
-    )
-    model = graphs.infer_shapes(ir.from_proto(onnx.parser.parse_model(LENGTHS.replace("Relu(r)", body))))
-    (value,) = model.graph.outputs
-    expected, value.shape = str(value.shape), None
-    graphs.complete_shapes(model)
-    assert str(value.shape) == expected
