@@ -10,7 +10,6 @@ In two steps, since the scale of the image is chosen in between, for an activati
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterable
 
 import numpy as np
@@ -26,10 +25,7 @@ from edgeprune.passes.edit import (
     new_node,
     static_shape,
 )
-from edgeprune.passes.ungroup import IN_STEP, LEAST_OUT, OUT_STEP
-
-LEAST_PATCHES = 4096
-"""Output positions times positions of the kernel, up to which copying patches costs no more than padding does."""
+from edgeprune.passes.ungroup import IN_STEP, LEAST_OUT, LEAST_PATCHES, OUT_STEP, patches
 
 
 def deepen_weights(graph: ir.Graph, nodes: Collection[str]) -> tuple[ir.Node, ...]:
@@ -46,7 +42,7 @@ def deepen_weights(graph: ir.Graph, nodes: Collection[str]) -> tuple[ir.Node, ..
         outputs, inputs = shape[:2]
         if int_attribute(node, "group", 1) != 1 or not inputs % IN_STEP or len(shape) != 4:
             continue
-        if outputs % OUT_STEP or outputs < LEAST_OUT or _patches(node, shape[2:]) < LEAST_PATCHES:
+        if outputs % OUT_STEP or outputs < LEAST_OUT or patches(node, shape[2:]) < LEAST_PATCHES:
             continue
         zeros = np.zeros((outputs, -inputs % IN_STEP, *shape[2:]), weight.dtype)
         wider = new_initializer(graph, f"{source.name}_deep", np.concatenate([weight, zeros], axis=1))
@@ -60,13 +56,6 @@ def _is_float(data: ir.Value, nodes: Collection[str]) -> bool:
     dims = dim_keys(data) or ()
     known = len(dims) == 4 and isinstance(dims[1], int)
     return known and (producer is None or producer.name not in nodes)
-
-
-def _patches(node: ir.Node, kernel: tuple[int, ...]) -> int:
-    """Output positions of one sample times positions of the kernel; 0 for what needs no patches, or is not known."""
-    dims = dim_keys(node.outputs[0]) or ()
-    space = [d for d in dims[2:] if isinstance(d, int)]
-    return math.prod((*space, *kernel)) if len(space) == len(kernel) and math.prod(kernel) > 1 else 0
 
 
 def deepen_images(graph: ir.Graph, deepened: Iterable[ir.Node]) -> None:

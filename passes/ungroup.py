@@ -8,12 +8,13 @@ AVX512-VNNI, a quarter of that without VNNI: while a group is small, all its zer
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import math
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import onnx_ir as ir
 
-from edgeprune.passes.edit import constant, input_at, int_attribute, is_op, new_initializer
+from edgeprune.passes.edit import constant, dim_keys, input_at, int_attribute, is_op, new_initializer
 
 MOST_MACS = 8192
 """Multiply-accumulates of the plain convolution, per output position and group, up to which it is the faster one."""
@@ -21,6 +22,15 @@ SLOWER_WITHOUT_VNNI = 4
 
 IN_STEP, OUT_STEP, LEAST_OUT = 4, 4, 16
 """Channels that the plain kernel takes: input and output channels in these steps, and no fewer outputs."""
+LEAST_PATCHES = 4096
+"""Output positions times positions of the kernel, up to which copying patches costs no more than avoiding it does."""
+
+
+def patches(node: ir.Node, kernel: Sequence[int]) -> int:
+    """Output positions of one sample times positions of the kernel; 0 for what needs no patches, or is not known."""
+    dims = dim_keys(node.outputs[0]) or ()
+    space = [d for d in dims[2:] if isinstance(d, int)]
+    return math.prod((*space, *kernel)) if len(space) == len(kernel) and math.prod(kernel) > 1 else 0
 
 
 def ungroup(graph: ir.Graph, nodes: Collection[str], *, vnni: bool = True) -> None:
