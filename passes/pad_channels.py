@@ -156,7 +156,8 @@ def _widen(graph: ir.Graph, region: _Region, more: int) -> None:
         assert node.inputs[0] is not None
         _lengthen(graph, node, 1, 1, region.values[node.inputs[0]], more)
     for value in region.values:
-        batch, channels, *space = value.shape or ()
+        assert value.shape is not None
+        batch, channels, *space = value.shape
         assert isinstance(channels, int)
         value.shape = ir.Shape([batch, channels + more, *space])
 
