@@ -29,6 +29,8 @@ DOUBLE_PRECISION_FEATURES = 1024
 SCORED_VALUES = 4_000_000
 """Held-out outputs that a damping is judged by."""
 
+_STRIPE = 256
+
 SMALL_FEATURES = 64
 """Up to so many features all groups (of a depthwise layer, say) are worked on at once."""
 
@@ -39,14 +41,17 @@ class Moments:
 
     Attributes:
         diagonal: keep variances of x alone, for features too many for a matrix; xx then has shape (groups, features).
+        single: sums in float32, which is enough for strong damping: half the memory, and faster.
         rows: number of rows seen.
         pilot_x, pilot_y: shapes (groups, features) and (groups, outputs); means of the first batch. Sums are of
             differences to them, so that a large mean costs no digits.
         sum_x, sum_y: the same shapes.
-        xx, yx: shapes (groups, features, features) and (groups, outputs, features), float64.
+        xx, yx: shapes (groups, features, features) and (groups, outputs, features); of xx only the upper triangle.
+            After `settle` xx is the centred covariance.
     """
 
     diagonal: bool = False
+    single: bool = False
     rows: int = 0
     pilot_x: Floats = field(default_factory=lambda: np.zeros(0))
     pilot_y: Floats = field(default_factory=lambda: np.zeros(0))
@@ -54,6 +59,7 @@ class Moments:
     sum_y: Floats = field(default_factory=lambda: np.zeros(0))
     xx: Floats = field(default_factory=lambda: np.zeros(0))
     yx: Floats = field(default_factory=lambda: np.zeros(0))
+    settled: bool = False
     _waiting: list[tuple[Floats, Floats]] = field(default_factory=list, repr=False)
 
     def add(self, x: Floats, y: Floats) -> None:
@@ -62,7 +68,8 @@ class Moments:
             groups, _, features = x.shape
             self.pilot_x, self.pilot_y = x.mean(axis=1, dtype=np.float64), y.mean(axis=1, dtype=np.float64)
             self.sum_x, self.sum_y = np.zeros_like(self.pilot_x), np.zeros_like(self.pilot_y)
-            self.xx = np.zeros((groups, features) if self.diagonal else (groups, features, features))
+            kind = np.float32 if self.single and not self.diagonal else np.float64
+            self.xx = np.zeros((groups, features) if self.diagonal else (groups, features, features), kind)
             self.yx = np.zeros((groups, y.shape[2], 0 if self.diagonal else features))
         self._waiting.append((x, y))
         self.rows += x.shape[1]
@@ -77,7 +84,7 @@ class Moments:
         y = np.concatenate([rows for _, rows in self._waiting], axis=1)
         self._waiting.clear()
         features = x.shape[2]
-        dtype = np.float64 if features <= DOUBLE_PRECISION_FEATURES else np.float32
+        dtype = np.float64 if features <= DOUBLE_PRECISION_FEATURES and not self.single else np.float32
         x = (x - self.pilot_x[:, None]).astype(dtype, copy=False)
         y = (y - self.pilot_y[:, None]).astype(dtype, copy=False)
         self.sum_x += x.sum(axis=1, dtype=np.float64)
@@ -88,8 +95,8 @@ class Moments:
             self.xx += x.transpose(0, 2, 1) @ x
             self.yx += y.transpose(0, 2, 1) @ x
         else:
-            for group in range(len(x)):  # one at a time: numpy then uses the symmetric product, at half the cost
-                self.xx[group] += x[group].T @ x[group]
+            for group in range(len(x)):
+                _add_square(x[group], self.xx[group])
                 self.yx[group] += y[group].T @ x[group]
 
     def means(self) -> tuple[Floats, Floats]:
@@ -101,15 +108,47 @@ class Moments:
         """C_xx and C_yx, centred or as plain second moments."""
         self._flush()
         mean_x, mean_y = self.sum_x / self.rows, self.sum_y / self.rows
+        c_xx = self.xx if self.settled else self._centred(self.xx.copy())
         if self.diagonal:
-            return self.xx / self.rows - mean_x**2, self.yx
-        c_xx = self.xx / self.rows - mean_x[:, :, None] * mean_x[:, None, :]
+            return c_xx, self.yx
         c_yx = self.yx / self.rows - mean_y[:, :, None] * mean_x[:, None, :]
         if not centred:
             mean_x, mean_y = self.means()
-            c_xx += mean_x[:, :, None] * mean_x[:, None, :]
+            c_xx = c_xx + mean_x[:, :, None] * mean_x[:, None, :]
             c_yx += mean_y[:, :, None] * mean_x[:, None, :]
         return c_xx, c_yx
+
+    def settle(self) -> None:
+        """No more rows come: `covariances` then gives what is held, not to be changed, and costs nothing."""
+        self._flush()
+        self.xx, self.settled = self._centred(self.xx), True
+
+    def _centred(self, xx: Floats) -> Floats:
+        """The covariances from the sums, in place."""
+        xx /= self.rows
+        mean = (self.sum_x / self.rows).astype(xx.dtype)
+        if self.diagonal:
+            xx -= mean**2
+            return xx
+        for matrix, m in zip(xx, mean, strict=True):
+            for start in range(0, len(m), _STRIPE):  # in stripes, so that no second matrix is needed
+                stop = start + _STRIPE
+                matrix[start:stop, start:] -= m[start:stop, None] * m[start:]
+                square = matrix[start:stop, start:stop]
+                square[:] = np.triu(square) + np.triu(square, 1).T
+                matrix[stop:, start:stop] = matrix[start:stop, stop:].T
+        return xx
+
+
+def _add_square(x: Floats, total: Floats) -> None:
+    """Add ``x'x`` to the upper triangle of a square matrix, in place."""
+    from scipy.linalg import blas
+
+    product = blas.dsyrk if x.dtype == np.float64 else blas.ssyrk
+    if total.dtype == x.dtype:  # a row of total is a column of its transpose, which is the order that this wants
+        product(1.0, x.T, 1.0, total.T, lower=1, overwrite_c=1)
+    else:
+        total += product(1.0, x.T, lower=1).T
 
 
 @dataclass(frozen=True)

@@ -85,3 +85,22 @@ def test_constant_features_are_left_alone() -> None:
     fit = refit(moments, [(np.ones((1, 8, 100)), y[:, 32:])], np.ones((1, 2, 100)))
     assert np.isfinite(fit.matrix).all()
     np.testing.assert_allclose(fit.matrix.sum(axis=2)[0] + fit.offset[0], y[0].mean(axis=0), rtol=1e-9)
+
+
+@pytest.mark.parametrize("features", [5, 70, 300])
+@pytest.mark.parametrize("single", [False, True])
+def test_settled_moments_give_the_same_covariances_again(features: int, single: bool) -> None:
+    rng = np.random.default_rng(0)
+    rows = (3 + rng.standard_normal((2, 500, features))).astype(np.float32)
+    moments = Moments(single=single)
+    for part in np.split(rows, 5, axis=1):
+        moments.add(part, np.zeros((*part.shape[:2], 0), np.float32))
+    before, _ = moments.covariances()
+    moments.settle()
+    after, _ = moments.covariances()
+    assert after is moments.covariances()[0]
+    np.testing.assert_array_equal(before, after)
+    np.testing.assert_array_equal(after, after.transpose(0, 2, 1))
+    expected = np.stack([np.cov(x.T, bias=True) for x in rows.astype(np.float64)])
+    np.testing.assert_allclose(after, expected, atol=3e-6 if single else 1e-12)
+    assert after.dtype == (np.float32 if single else np.float64)

@@ -27,12 +27,13 @@ from edgeprune import graph
 from edgeprune.errors import BackendError, ModelError, PassError
 from edgeprune.gather import Sampling, gather_rows
 from edgeprune.groups import Group, Ranking
+from edgeprune.importance.batch import Ints
 from edgeprune.importance.bilinear import rank_without_consumers
 from edgeprune.importance.context import Consumer, Context, ranking_from
 from edgeprune.importance.gradient import DRAWS, SAMPLES, fisher
 from edgeprune.importance.magnitude import weight_energy
 from edgeprune.importance.registry import criterion
-from edgeprune.importance.surgeon import Ints, Surgeon
+from edgeprune.importance.surgeon import Surgeon
 from edgeprune.importance.sweep import in_order, sweep
 from edgeprune.linear import Linear
 from edgeprune.ridge import Moments
@@ -91,11 +92,13 @@ def gather_moments(context: Context, linears: Sequence[Linear]) -> dict[str, Mom
     """Node -> covariances of the features; as many as fit into ``SHARED_BYTES`` are kept where they are shared."""
     shared = {} if context.shared is None else context.shared
     missing = [linear for linear in linears if linear.node not in shared]
-    moments = {linear.node: Moments(diagonal=linear.features > MOST_FEATURES) for linear in missing}
+    moments = {linear.node: Moments(linear.features > MOST_FEATURES, single=True) for linear in missing}
     if missing:
         sampling = Sampling(products=2e10, most_rows=16_384, seed=context.seed)
         for linear, x in gather_rows(context.model, missing, context.data(), sampling):
             moments[linear.node].add(x, np.zeros((*x.shape[:2], 0), x.dtype))
+        for fresh in moments.values():
+            fresh.settle()
     found = moments | {linear.node: shared[linear.node] for linear in linears if linear.node in shared}
     if context.shared is not None:
         held = sum(m.xx.nbytes for m in shared.values())
@@ -122,7 +125,7 @@ def rank_group(
         if c_xx.ndim == 2:  # variances alone
             energy = float(np.einsum("gok,gk->", matrix**2, c_xx))
         else:
-            energy = float(np.einsum("gok,gok->", matrix @ c_xx, matrix))
+            energy = float(np.einsum("gok,gok->", (matrix.astype(c_xx.dtype) @ c_xx).astype(np.float64), matrix))
         if energy <= 0:
             continue
         surgeons += [
@@ -147,7 +150,7 @@ def next_wave(todo: list[Group], consumers: dict[str, list[Consumer]]) -> tuple[
             linear = consumer.linear
             if linear.node not in seen:
                 seen.add(linear.node)
-                total += 8 * linear.groups * min(linear.features, MOST_FEATURES) ** 2
+                total += 4 * linear.groups * min(linear.features, MOST_FEATURES) ** 2
         if total > GRAM_BYTES and count:
             return todo[:count], todo[count:]
     return todo, []

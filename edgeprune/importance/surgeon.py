@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeprune.importance.batch import Ints, traces
 from edgeprune.importance.context import Floats
-
-Ints = NDArray[np.int64]
 
 GONE = -2
 """Unit of a feature that has been removed."""
@@ -25,35 +24,42 @@ class Surgeon:
     Attributes:
         inverse: (C + r I)^-1 of the features, only the lower triangle, in Fortran order: it is updated in place. Or
             their variances alone, of one axis.
-        matrix: the refitted W, shape (outputs, features).
+        rows: the refitted W, one row a feature: shape (features, outputs).
         unit: unit of each feature, -1 where it belongs to none, GONE where it has been removed.
         scale: what the layer's squared error is multiplied by.
     """
 
     inverse: Floats
-    matrix: Floats
+    rows: Floats
     unit: NDArray[np.int32]
     scale: float
 
     @classmethod
     def operate(cls, c_xx: Floats, matrix: Floats, unit: NDArray[np.int32], scale: float, damping: float) -> Surgeon:
-        """Start with all features; ``c_xx`` is a covariance matrix, or variances alone."""
+        """Start with all features; ``c_xx`` is a covariance matrix, or variances alone; W is (outputs, features)."""
+        rows = np.array(matrix.T, order="C")
         if c_xx.ndim == 1:
-            return cls(c_xx.copy(), matrix.copy(), unit.copy(), scale)
-        damped = c_xx.copy(order="F")
-        damped.ravel(order="K")[:: len(damped) + 1] += damping * (float(np.trace(c_xx)) / len(c_xx) or 1.0)
-        return cls(_invert(damped), matrix.copy(), unit.copy(), scale)
+            return cls(c_xx.astype(np.float64), rows, unit.copy(), scale)
+        damped = c_xx.astype(np.float64).T  # it is symmetric, and in Fortran order this way round
+        level = float(np.trace(damped)) / len(damped) or 1.0
+        damped.ravel(order="K")[:: len(damped) + 1] += damping * level
+        return cls(_invert(damped), rows, unit.copy(), scale)
+
+    @property
+    def matrix(self) -> Floats:
+        """The refitted W of the features that are held, shape (outputs, features)."""
+        return np.asarray(self.rows.T)
 
     def losses(self, units: Ints) -> Floats:
         """Loss of removing each unit alone: shape (len(units),)."""
         result = np.zeros(len(units))
         for which, features in blocks_of(self.unit, units):
-            block = self.matrix[:, features].transpose(1, 2, 0)
+            block = self.rows[features]
             if self.inverse.ndim == 1:
-                result[which] = np.einsum("uko,uk->u", block**2, self.inverse[features])
+                result[which] = np.einsum("uko,uko,uk->u", block, block, self.inverse[features], optimize=True)
                 continue
             inner = self._at(features[:, :, None], features[:, None, :])
-            result[which] = np.einsum("uko,uko->u", block, np.linalg.solve(inner, block))
+            result[which] = traces(inner, block @ block.transpose(0, 2, 1))
         return self.scale * result
 
     def remove(self, units: Ints) -> None:
@@ -64,62 +70,32 @@ class Surgeon:
         if self.inverse.ndim == 2:
             from scipy.linalg import blas, cholesky, solve_triangular
 
-            rows = self._at(gone[:, None], np.arange(len(self.inverse)))
-            root = cholesky(rows[:, gone], lower=True, check_finite=False)
-            half = solve_triangular(root, rows, lower=True, check_finite=False)
-            weights = solve_triangular(root, self.matrix[:, gone].T, lower=True, check_finite=False)
-            self.matrix -= weights.T @ half
+            across = self._at(gone[:, None], np.arange(len(self.inverse)))
+            root = cholesky(across[:, gone], lower=True, check_finite=False)
+            half = solve_triangular(root, across, lower=True, check_finite=False)
+            self.rows -= half.T @ solve_triangular(root, self.rows[gone], lower=True, check_finite=False)
             self.inverse = blas.dsyrk(-1.0, half, 1.0, self.inverse, trans=1, lower=1, overwrite_c=1)
         self.unit[gone] = GONE
         stay = self.unit != GONE
         if stay.mean() < COMPACT_BELOW:
             left = np.flatnonzero(stay)
             self.inverse = self.inverse[left] if self.inverse.ndim == 1 else self.inverse.T[np.ix_(left, left)].T
-            self.matrix, self.unit = self.matrix[:, stay], self.unit[stay]
+            self.rows, self.unit = self.rows[left], self.unit[left]
 
     def _at(self, rows: Ints, columns: Ints) -> Floats:
         """Entries of the inverse, from its lower triangle."""
         return np.asarray(self.inverse[np.maximum(rows, columns), np.minimum(rows, columns)])
 
-    def confined_to(self, units: Ints) -> SmallSurgeon:
-        """The same layer seen from some units alone: enough to remove among them, at a fraction of the cost."""
+    def seen_from(self, units: Ints) -> tuple[Floats, Floats, Ints]:
+        """The features of some units alone: inverse covariance, ``scale * W'W``, and which of the units each is of."""
         inside = np.flatnonzero(np.isin(self.unit, units))
-        matrix = self.matrix[:, inside]
+        rows = self.rows[inside]
         if self.inverse.ndim == 1:
             inverse = np.diag(1 / np.maximum(self.inverse[inside], np.finfo(np.float64).tiny))
         else:
             inverse = self._at(inside[:, None], inside)
-        return SmallSurgeon(inverse, self.scale * matrix.T @ matrix, self.unit[inside])
-
-
-@dataclass(frozen=True)
-class SmallSurgeon:
-    """Some features of a layer: their inverse covariance, ``scale * W'W`` and units. Removal gives a new one."""
-
-    inverse: Floats
-    energy: Floats
-    unit: NDArray[np.int32]
-
-    def losses(self, units: Ints) -> Floats:
-        """Loss of removing each unit alone: shape (len(units),)."""
-        result = np.zeros(len(units))
-        for which, features in blocks_of(self.unit, units):
-            at = features[:, :, None], features[:, None, :]
-            result[which] = np.trace(np.linalg.solve(self.inverse[at], self.energy[at]), axis1=1, axis2=2)
-        return result
-
-    def without(self, units: Ints) -> SmallSurgeon:
-        """After removing units and refitting what stays."""
-        gone = np.isin(self.unit, units)
-        if not gone.any():
-            return self
-        stay = ~gone
-        across = self.inverse[np.ix_(gone, stay)]
-        step = np.linalg.solve(self.inverse[np.ix_(gone, gone)], across)
-        mixed = self.energy[np.ix_(stay, gone)] @ step
-        energy = self.energy[np.ix_(stay, stay)] - mixed - mixed.T
-        energy += step.T @ self.energy[np.ix_(gone, gone)] @ step
-        return SmallSurgeon(self.inverse[np.ix_(stay, stay)] - across.T @ step, energy, self.unit[stay])
+        order = np.argsort(units)
+        return inverse, self.scale * rows @ rows.T, order[np.searchsorted(units, self.unit[inside], sorter=order)]
 
 
 def blocks_of(unit: NDArray[np.int32], units: Ints) -> list[tuple[Ints, Ints]]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 
 from edgeprune.groups import Ranking
+from edgeprune.importance.batch import Ints, Near, choose
 from edgeprune.importance.context import Floats
-from edgeprune.importance.surgeon import Ints, SmallSurgeon, Surgeon
+from edgeprune.importance.surgeon import Surgeon
 
 
 def sweep(surgeons: Sequence[Surgeon], size: int, batch: int) -> Ranking:
@@ -21,12 +21,8 @@ def sweep(surgeons: Sequence[Surgeon], size: int, batch: int) -> Ranking:
         scores = _losses(surgeons, remaining)
         count = min(batch, len(remaining))
         near = remaining[np.argsort(scores, kind="stable")[: 2 * count]]
-        small = [surgeon.confined_to(near) for surgeon in surgeons]
-        chosen, costs = _greedy(small, near, count)
-        if 1 < count < len(near):
-            swapped = _swapped(small, near, chosen)
-            if set(swapped) != set(chosen):
-                chosen, costs = _greedy(small, swapped, count)
+        which, costs = choose(Near.of([surgeon.seen_from(near) for surgeon in surgeons], len(near)), count)
+        chosen = near[which]
         order += chosen.tolist()
         losses += (losses[-1] + np.cumsum(costs)).tolist()
         for surgeon in surgeons:
@@ -46,33 +42,5 @@ def in_order(surgeons: Sequence[Surgeon], order: Ints) -> Ranking:
     return Ranking(order, np.array(losses))
 
 
-class _Layer(Protocol):
-    def losses(self, units: Ints) -> Floats: ...
-
-
-def _losses(layers: Sequence[_Layer], units: Ints) -> Floats:
-    return np.asarray(sum(layer.losses(units) for layer in layers))
-
-
-def _greedy(layers: Sequence[SmallSurgeon], units: Ints, count: int) -> tuple[Ints, list[float]]:
-    """Remove the cheapest of the units, ``count`` times: which, and the loss that each adds."""
-    left, chosen, costs = units, [], []
-    for _ in range(count):
-        losses = _losses(layers, left)
-        best = int(losses.argmin())
-        chosen.append(left[best])
-        costs.append(max(0.0, float(losses[best])))
-        layers = [layer.without(left[best : best + 1]) for layer in layers]
-        left = np.delete(left, best)
-    return np.array(chosen, np.int64), costs
-
-
-def _swapped(layers: Sequence[SmallSurgeon], near: Ints, chosen: Ints) -> Ints:
-    """Exchange each of the chosen for the near unit that makes the batch cheapest; the last is the best already."""
-    chosen = chosen.copy()
-    for position in range(len(chosen) - 1):
-        others = np.delete(chosen, position)
-        rest = np.setdiff1d(near, others)
-        losses = _losses([layer.without(others) for layer in layers], rest)
-        chosen[position] = rest[int(losses.argmin())]
-    return chosen
+def _losses(surgeons: Sequence[Surgeon], units: Ints) -> Floats:
+    return np.asarray(sum(surgeon.losses(units) for surgeon in surgeons))
