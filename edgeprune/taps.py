@@ -26,11 +26,12 @@ def with_outputs(model: ir.Model, names: Iterable[str]) -> ir.Model:
         raise ModelError(f"the model has no value {missing[0]!r}")
     copy.graph.outputs.clear()
     copy.graph.outputs.extend(values[n] for n in wanted)
-    _drop_unused(copy)
+    drop_unused(copy)
     return copy
 
 
-def _drop_unused(model: ir.Model) -> None:
+def drop_unused(model: ir.Model) -> None:
+    """Remove, in place, the nodes that no output needs, and their weights."""
     from onnx_ir.passes.common import RemoveUnusedNodesPass
 
     RemoveUnusedNodesPass()(model)
