@@ -50,10 +50,15 @@ def plan_for_device(work: DeviceWork, goal: Goal) -> Planned:
     with work.progress.step("finding the best unpruned variant"):
         variants = work.variants(goal.drop_limit)
     best = min(variants.values(), key=lambda c: c.latency_us)
-    chosen, notes = choose(work, goal, variants, allowed_us(goal, work.baseline_us, margin)), list(work.notes)
+    within_us, notes = allowed_us(goal, work.baseline_us, margin), list(work.notes)
+    if goal.has_budget and best.latency_us <= within_us:
+        # Whatever is cut would have to be faster still, and a budget that is met is no reason to lose more for.
+        chosen = search(work.uncut, within_us)
+    else:
+        chosen = choose(work, goal, variants, within_us)
     gain = best.latency_us / chosen.latency_us
     cut = is_cut(work, chosen)
-    if cut and gain < NEVER_SLOWER and best.latency_us <= allowed_us(goal, work.baseline_us, margin):
+    if cut and gain < NEVER_SLOWER and best.latency_us <= within_us:
         notes.append(
             f"pruning does not pay here: the pruned network is predicted {gain:.2f}x as fast as the best unpruned "
             "variant, which is returned"

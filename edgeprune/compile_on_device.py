@@ -129,7 +129,7 @@ def _without_budget(work: DeviceWork, goal: Goal, stand: Stand, variants: dict[s
     best = min(variants.values(), key=lambda c: c.latency_us)
     factor = stand.timing(best).measured_us / best.latency_us
     latency = work.latency.corrected(factor)
-    corrected = replace(work, latency=latency, problem=replace(work.problem, latency=latency))
+    corrected = replace(work, latency=latency, dense_problem=replace(work.dense_problem, latency=latency))
     again = {name: replace(c, latency_us=factor * c.latency_us) for name, c in variants.items()}
     return choose(corrected, goal, again, float("inf"))
 

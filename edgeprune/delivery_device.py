@@ -12,7 +12,7 @@ from edgeprune.analyticmodel import INT8, is_sparse, on_integers
 from edgeprune.assemble import describe_formats, plan_of, refusals_of, sizes_of
 from edgeprune.backends import tensorrt_rtx
 from edgeprune.bench import ratio
-from edgeprune.compile_device import NEVER_SLOWER, Planned
+from edgeprune.compile_device import NEVER_SLOWER, Planned, is_cut
 from edgeprune.compile_on_device import ORIGINAL, RESULT, Measured
 from edgeprune.devicework import DeviceWork
 from edgeprune.drawing import picture
@@ -159,6 +159,7 @@ def _report(
 ) -> Report:
     job = work.job
     met = goal.is_met(latency.baseline, latency.result) if latency is not None and goal.has_budget else None
+    problem = work.problem if is_cut(work, choice) else work.uncut
     return Report(
         command="compile",
         target=work.profile.name,
@@ -173,7 +174,7 @@ def _report(
         seconds=work.progress.seconds,
         seed=work.options.seed,
         calibration=calibration,
-        layers=layers_of_result(work.gpu.network, work.latency, work.problem, choice),
+        layers=layers_of_result(work.gpu.network, work.latency, problem, choice),
         refused=refusals_of(job.analysis),
         warnings=tuple(warnings),
     )

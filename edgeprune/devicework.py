@@ -5,7 +5,8 @@ Times are the device's own where it was measured (`edgeprune.deviceprofile`), el
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -28,9 +29,9 @@ from edgeprune.latency import Format, Latency
 from edgeprune.measuredmodel import scaled
 from edgeprune.passes.canonicalize import canonicalize
 from edgeprune.predict import model_latency_us
-from edgeprune.pricing import price
+from edgeprune.pricing import FormatLosses, Pricer, WidthLosses, no_widths, uncut
 from edgeprune.progress import Progress
-from edgeprune.rankings import rankings_of
+from edgeprune.rankings import LateRankings
 from edgeprune.report.model import Accuracy
 from edgeprune.search import Choice, Problem, fastest
 from edgeprune.sparselosses import sparse_losses
@@ -58,8 +59,9 @@ class DeviceWork:
         latency: of any choice, measured or analytic.
         measured: what the device measured of it, None if nothing.
         builder: turns choices into lowered models.
-        problem: what there is to choose from, where 2:4 is wanted with it.
-        dense_problem: the same without 2:4.
+        dense_problem: what there is to choose from without cutting anything, and without 2:4.
+        format_loss: the losses of formats where 2:4 is wanted, with it.
+        price_widths: ranks the units and prices what there is to cut, once.
         judge: what scores them.
         baseline_us: time of the model as it came in, in float32; predicted, unless the device measured it.
         notes: sentences for people.
@@ -73,8 +75,9 @@ class DeviceWork:
     latency: Latency
     measured: DeviceProfile | None
     builder: TensorRtBuilder
-    problem: Problem
     dense_problem: Problem
+    format_loss: FormatLosses
+    price_widths: Callable[[], WidthLosses]
     judge: Judge
     baseline_us: float
     notes: tuple[str, ...]
@@ -90,6 +93,17 @@ class DeviceWork:
     def source(self) -> Literal["measured", "analytic"]:
         """Where its times come from."""
         return "analytic" if self.measured is None else "measured"
+
+    @property
+    def uncut(self) -> Problem:
+        """What there is to choose from without cutting anything."""
+        return replace(self.dense_problem, format_loss=self.format_loss)
+
+    @property
+    def problem(self) -> Problem:
+        """What there is to choose from; units are ranked and widths priced when it is first asked for."""
+        levels, losses = self.price_widths()
+        return replace(self.uncut, levels=levels, width_loss=losses)
 
     def accuracy(self, choice: Choice) -> Accuracy:
         """How good a choice is, as lowered; every choice is scored once."""
@@ -125,8 +139,7 @@ class DeviceWork:
     def sparsified(self, choice: Choice) -> Choice:
         """The choice with 2:4 weights wherever the problem has nothing else."""
         formats = tuple(
-            f if f in losses else f"{f}{SPARSE}"
-            for f, losses in zip(choice.formats, self.problem.format_loss, strict=True)
+            f if f in losses else f"{f}{SPARSE}" for f, losses in zip(choice.formats, self.format_loss, strict=True)
         )
         return replace(choice, formats=formats, latency_us=self.latency.total_us(choice.widths, formats))
 
@@ -143,7 +156,7 @@ def open_device_work(
     *,
     at_hand: bool,
 ) -> DeviceWork:
-    """Describe a model's launches, rank its units and price its choices.
+    """Describe a model's launches and price their formats; what can be cut is priced when it is needed.
 
     ``at_hand``: whether the device will tell what can be met; otherwise the prediction does, before any work.
 
@@ -174,30 +187,28 @@ def open_device_work(
         baseline_us = (measured and measured.baseline_us) or level * predicted.latency_ms * 1e3
         if not at_hand:
             _check_reachable(gpu, times, goal, baseline_us)
-    with progress.step("ranking units"):
-        rankings = rankings_of(job, data, known, options.seed) if goal.prune else {}
+    rankings = LateRankings(job, data, known, options.seed, progress)
     builder = TensorRtBuilder(
         job.dense, gpu.network, rankings, data, threads=options.threads, float_format=formats[0], versions=versions
     )
-    pricing = price(
-        job.dense,
-        dense.network,
-        rankings,
-        data,
-        builder,
-        (measured.latency(dense) if measured is not None else None) or dense.latency,
-        prunable=goal.prune,
-        threads=options.threads,
-        progress=progress,
-        known=known,
-        levels=gpu.levels,
+    pricer = Pricer(
+        job.dense, dense.network, rankings, data, builder, options.threads, progress, known, rankings.shared
     )
-    problem = dense_problem = pricing.problem(times)
+    own_times = measured.latency(dense) if measured is not None else None
+    dense_problem = uncut(gpu.levels, pricer.formats(own_times or dense.latency), times)
+    format_loss = dense_problem.format_loss
     if options.sparsity == "2:4":
-        problem = replace(dense_problem, format_loss=_all_sparse(dense_problem, times))
+        format_loss = _all_sparse(dense_problem, times)
     elif sparse:
         with progress.step("pricing 2:4 weights"):
-            problem = _with_sparse(dense_problem, gpu, builder, data, times)
+            format_loss = _with_sparse(dense_problem, gpu, builder, data, times)
+
+    @functools.cache
+    def price_widths() -> WidthLosses:
+        priced = pricer.widths(gpu.levels) if goal.prune else no_widths(gpu.levels)
+        rankings.shared.clear()
+        return priced
+
     return DeviceWork(
         job,
         profile,
@@ -206,8 +217,9 @@ def open_device_work(
         times,
         measured if latency is not None else None,
         builder,
-        problem,
         dense_problem,
+        format_loss,
+        price_widths,
         judge,
         baseline_us,
         notes,
@@ -225,7 +237,7 @@ def _sparse_nodes(
     return frozenset()
 
 
-def _all_sparse(problem: Problem, latency: Latency) -> tuple[dict[Format, float], ...]:
+def _all_sparse(problem: Problem, latency: Latency) -> FormatLosses:
     """Format losses where what can be 2:4 must be: what 2:4 itself costs is the same for all choices."""
     found = []
     for b, losses in enumerate(problem.format_loss):
@@ -237,8 +249,8 @@ def _all_sparse(problem: Problem, latency: Latency) -> tuple[dict[Format, float]
 
 def _with_sparse(
     problem: Problem, gpu: GpuNetwork, builder: TensorRtBuilder, data: Calibration, latency: Latency
-) -> Problem:
-    """The problem with 2:4 formats where the device measured that they pay."""
+) -> FormatLosses:
+    """The losses of formats, with 2:4 where the device measured that it pays."""
     sizes = latency.sizes
     paying = [
         [
@@ -250,12 +262,9 @@ def _with_sparse(
         for b, losses in enumerate(problem.format_loss)
     ]
     own = sparse_losses(gpu.network, builder, data, [b for b, formats in enumerate(paying) if formats])
-    return replace(
-        problem,
-        format_loss=tuple(
-            dict(losses) | {f"{f}{SPARSE}": losses[f] + own[b] for f in paying[b]}
-            for b, losses in enumerate(problem.format_loss)
-        ),
+    return tuple(
+        dict(losses) | {f"{f}{SPARSE}": losses[f] + own[b] for f in paying[b]}
+        for b, losses in enumerate(problem.format_loss)
     )
 
 

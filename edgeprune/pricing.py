@@ -35,23 +35,22 @@ SMALLEST_SHARE = 0.125
 """No group is cut below this share of its units, unless a residual sum bypasses it."""
 
 
-@dataclass(frozen=True, eq=False)
-class Pricing:
-    """Losses of all choices.
+Levels = tuple[NDArray[np.int64], ...]
+"""Per group, widths to choose from, ascending."""
+WidthLosses = tuple[Levels, tuple[NDArray[np.float64], ...]]
+"""The levels, and per group the loss of each."""
+FormatLosses = tuple[Mapping[Format, float], ...]
+"""Per block, format -> loss."""
 
-    Attributes:
-        levels: per group, widths to choose from.
-        width_loss: per group, loss of each width.
-        format_loss: per block, format -> loss.
-    """
 
-    levels: tuple[NDArray[np.int64], ...]
-    width_loss: tuple[NDArray[np.float64], ...]
-    format_loss: tuple[Mapping[Format, float], ...]
+def uncut(levels: Levels, formats: FormatLosses, latency: Latency) -> Problem:
+    """The problem of choosing formats alone."""
+    return Problem(latency, *no_widths(levels), formats)
 
-    def problem(self, latency: Latency) -> Problem:
-        """The problem with these losses and a latency model."""
-        return Problem(latency, self.levels, self.width_loss, self.format_loss)
+
+def no_widths(levels: Levels) -> WidthLosses:
+    """The dense widths alone, which lose nothing."""
+    return tuple(v[-1:] for v in levels), tuple(np.zeros(1) for _ in levels)
 
 
 def levels_of(network: Network) -> tuple[NDArray[np.int64], ...]:
@@ -75,6 +74,64 @@ def probe_items(network: Network) -> int:
     return int(np.clip(PROBE_MACS / max(network.macs, 1), *PROBE_ITEMS))
 
 
+@dataclass(frozen=True, eq=False)
+class Pricer:
+    """Tries single choices in a network to see what they change at its output; what ``known`` holds is not tried again.
+
+    Attributes:
+        dense: the canonical model.
+        network: its blocks.
+        rankings: group id -> ranking; not looked at for formats.
+        data: calibration data.
+        builder: quantizes.
+        threads: of onnxruntime.
+        progress: told of it.
+        known: what was found before.
+        shared: covariances that were gathered for the rankings.
+    """
+
+    dense: ir.Model
+    network: Network
+    rankings: Mapping[str, Ranking]
+    data: Calibration
+    builder: Builder
+    threads: int
+    progress: Progress
+    known: ArrayCache
+    shared: dict[str, Moments] | None = None
+
+    @cached_property
+    def _trials(self) -> _Trials:
+        return _Trials(self.dense, self.network, self.rankings, self.data, self.builder, self.threads, self.shared)
+
+    def widths(self, levels: Levels) -> WidthLosses:
+        """The loss of every width of every group."""
+        if not levels:
+            return no_widths(levels)
+        len(self.rankings)  # made now, if they are not yet: that is a step of its own
+        with self.progress.step("pricing widths") as step:
+            return levels, self._trials.widths(levels, self.known, step.fraction)
+
+    def formats(self, latency: Latency) -> FormatLosses:
+        """The loss of every format that every block has by the latency model."""
+        available = [latency.formats(b) for b in range(len(self.network.blocks))]
+        with self.progress.step("pricing formats") as step:
+            return self._trials.formats(available, self.known, step.fraction)
+
+
+@dataclass(frozen=True, eq=False)
+class Pricing:
+    """Losses of all choices: widths to choose from, what each loses, and what the formats of every block lose."""
+
+    levels: Levels
+    width_loss: tuple[NDArray[np.float64], ...]
+    format_loss: FormatLosses
+
+    def problem(self, latency: Latency) -> Problem:
+        """The problem with these losses and a latency model."""
+        return Problem(latency, self.levels, self.width_loss, self.format_loss)
+
+
 def price(
     dense: ir.Model,
     network: Network,
@@ -87,25 +144,12 @@ def price(
     threads: int,
     progress: Progress,
     known: ArrayCache,
-    levels: tuple[NDArray[np.int64], ...] | None = None,
     shared: dict[str, Moments] | None = None,
 ) -> Pricing:
-    """Try single choices in the network and see what they change at its output.
-
-    ``levels`` are the widths of every group to choose from; by default those of `levels_of`. What ``known`` holds is
-    not tried again. ``shared`` holds covariances that were gathered for the rankings.
-    """
-    trials = _Trials(dense, network, rankings, data, builder, threads, shared)
-    levels = levels_of(network) if levels is None else levels
-    if prunable and levels:
-        with progress.step("pricing widths") as step:
-            losses = trials.widths(levels, known, step.fraction)
-    else:
-        levels = tuple(v[-1:] for v in levels)
-        losses = tuple(np.zeros(1) for _ in levels)
-    with progress.step("pricing formats") as step:
-        priced = trials.formats([latency.formats(b) for b in range(len(network.blocks))], known, step.fraction)
-    return Pricing(levels, losses, priced)
+    """Price the widths of `levels_of`, if anything may be cut, and all formats of a latency model."""
+    pricer = Pricer(dense, network, rankings, data, builder, threads, progress, known, shared)
+    levels = levels_of(network)
+    return Pricing(*(pricer.widths(levels) if prunable else no_widths(levels)), pricer.formats(latency))
 
 
 def typical_ranges(

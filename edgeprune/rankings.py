@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
 from edgeprune.arraycache import ArrayCache, Arrays
 from edgeprune.calibrate import Calibration
 from edgeprune.groups import Ranking
 from edgeprune.importance import rank
 from edgeprune.job import Job
+from edgeprune.progress import Progress
 from edgeprune.ridge import Moments
 
 STEP = 8
@@ -32,3 +37,38 @@ def rankings_of(
 
     found = known.arrays("ranking", {"criterion": criterion, "step": STEP, "seed": seed}, compute)
     return {g.id: Ranking(found[f"{g.id} order"], found[f"{g.id} loss"]) for g in job.analysis.groups}
+
+
+@dataclass(frozen=True, eq=False)
+class LateRankings(Mapping[str, Ranking]):
+    """Group id -> ranking, made when one is first asked for: a compile that cuts nothing needs none.
+
+    Attributes:
+        job, data, known, seed: of `rankings_of`.
+        progress: told of it.
+        shared: keeps covariances for who asks next.
+    """
+
+    job: Job
+    data: Calibration
+    known: ArrayCache
+    seed: int
+    progress: Progress
+    shared: dict[str, Moments] = field(default_factory=dict)
+
+    @cached_property
+    def _made(self) -> dict[str, Ranking]:
+        with self.progress.step("ranking units"):
+            return rankings_of(self.job, self.data, self.known, self.seed, self.shared)
+
+    def __getitem__(self, group: str) -> Ranking:
+        """A group's ranking."""
+        return self._made[group]
+
+    def __iter__(self) -> Iterator[str]:
+        """Ids of all groups."""
+        return iter(self._made)
+
+    def __len__(self) -> int:
+        """How many groups there are."""
+        return len(self._made)
