@@ -32,7 +32,7 @@ from edgeprune.importance import CRITERIA, rank
 from edgeprune.passes.canonicalize import canonicalize
 from edgeprune.passes.compensate import compensate
 from edgeprune.passes.prune_channels import prune_channels
-from edgeprune.passes.reconstruct import reconstruct
+from edgeprune.passes.reconstruct import Kept, reconstruct, split_for_learning
 from edgeprune.solve import Analysis, analyse
 
 STEP = 8
@@ -88,10 +88,16 @@ def _compare(
             cut = choose(analysis, rankings, ratio, STEP)
             pruned = prune_channels(dense, analysis, cut)
             refitted = compensate(dense, pruned, analysis, cut, data)
-            learned = reconstruct(dense, refitted, data, kept=analysis.kept(cut)) if arguments.learn else None
+            learned = _learned(dense, refitted, data, analysis.kept(cut)) if arguments.learn else None
             left = sum(graph.count_macs(pruned).values()) / sum(graph.count_macs(dense).values())
             scores = [None if m is None else _score(judge, m) for m in (pruned, refitted, learned)]
             yield Row(name, criterion, left, ranking_s, *scores)
+
+
+def _learned(dense: ir.Model, compressed: ir.Model, data: Calibration, kept: Kept) -> ir.Model:
+    fit, judge = split_for_learning(dense, data)
+    learned = reconstruct(dense, compressed, fit, judge, kept=kept)
+    return compressed if learned is None else learned
 
 
 def _score(judge: Evaluation, model: ir.Model) -> float:

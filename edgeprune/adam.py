@@ -36,37 +36,48 @@ class Adam:
     """
 
     def __init__(self, weights: Arrays, rate: float, steps: int) -> None:
-        self.weights = weights
-        weights |= {name: np.ascontiguousarray(w) for name, w in weights.items()}
         self.steps = max(1, steps)
         self._rate, self._done = rate, 0
+        # All tensors in one array: a network has many small ones, and each would cost as much as a large one.
+        self._flat = np.concatenate([np.zeros(0, np.float32), *(w.ravel() for w in weights.values())])
+        counts = [w.size for w in weights.values()]
+        ends = np.cumsum(counts).tolist()
+        self._parts = {n: slice(end - c, end) for n, c, end in zip(weights, counts, ends, strict=True)}
+        weights |= {name: self._flat[part].reshape(weights[name].shape) for name, part in self._parts.items()}
+        self.weights = weights
         # A tensor of zeros, a bias that compensation has just made say, moves as if it were small.
-        typical = np.median([_rms(w) for w in weights.values()])
-        self._size = {name: _rms(w) or 0.1 * float(typical) for name, w in weights.items()}
-        self._mean = {name: np.zeros_like(w) for name, w in weights.items()}
-        self._square = {name: np.zeros_like(w) for name, w in weights.items()}
+        sizes = [_rms(w) for w in weights.values()]
+        typical = float(np.median(sizes)) if sizes else 0.0
+        self._size = np.repeat(np.array([size or 0.1 * typical for size in sizes], np.float32), counts)
+        self._gradient, self._mean, self._square = (np.zeros_like(self._flat) for _ in range(3))
 
     def step(self, gradients: Arrays) -> None:
-        """Move all weights against their gradients. Gradients that are not finite are passed over."""
+        """Move all weights against their gradients; one that is absent or not finite counts as zero."""
         self._done += 1
+        self._gather(gradients)
         rate = self._scheduled()
         by_mean, by_square = 1 - MEAN_DECAY**self._done, math.sqrt(1 - SQUARE_DECAY**self._done)
-        for name, gradient in gradients.items():
-            if not np.isfinite(gradient).all():
-                continue
-            weight, mean, square = (a[name].reshape(-1) for a in (self.weights, self._mean, self._square))
-            change, size = gradient.reshape(-1), rate * self._size[name] / by_mean
-            for start in range(0, len(weight), CHUNK):
-                part = slice(start, start + CHUNK)
-                g, m, v = change[part], mean[part], square[part]
-                m += (1 - MEAN_DECAY) * (g - m)
-                v += (1 - SQUARE_DECAY) * (g * g - v)
-                scale = np.sqrt(v)
-                scale /= by_square
-                scale += TINY
-                np.divide(m, scale, out=scale)
-                scale *= size
-                weight[part] -= scale
+        for start in range(0, len(self._flat), CHUNK):
+            part = slice(start, start + CHUNK)
+            g, m, v = self._gradient[part], self._mean[part], self._square[part]
+            m += (1 - MEAN_DECAY) * (g - m)
+            v += (1 - SQUARE_DECAY) * (g * g - v)
+            scale = np.sqrt(v)
+            scale /= by_square
+            scale += TINY
+            np.divide(m, scale, out=scale)
+            scale *= self._size[part]
+            scale *= rate / by_mean
+            self._flat[part] -= scale
+
+    def _gather(self, gradients: Arrays) -> None:
+        for name, part in self._parts.items():
+            self._gradient[part] = gradients[name].ravel() if name in gradients else 0
+        if np.isfinite(self._gradient.sum()):
+            return
+        for part in self._parts.values():
+            if not np.isfinite(self._gradient[part]).all():
+                self._gradient[part] = 0
 
     def _scheduled(self) -> float:
         done = self._done / self.steps

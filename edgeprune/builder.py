@@ -20,13 +20,16 @@ from edgeprune.passes.lower_x86 import lower_x86
 from edgeprune.passes.prune_channels import prune_channels
 from edgeprune.passes.qdq import asymmetric_scale
 from edgeprune.passes.quantize import quantize_x86, values_to_quantize
-from edgeprune.passes.reconstruct import Settings, learn
+from edgeprune.passes.reconstruct import Settings, reconstruct, split_for_learning
 from edgeprune.passes.round_weights import fake_quantizer, round_weights
 from edgeprune.progress import Progress
 from edgeprune.rangechoice import best_ranges
 from edgeprune.ranges import Range, histograms, range_by
 from edgeprune.secondmoments import Quantizer
 from edgeprune.widths import Widths
+
+LEARNABLE_SHARE = 0.1
+"""Of a built network's error; where cutting made less of it, and integers the rest, learning has little to gain."""
 
 REMEMBERED = 4
 """Models that are kept: the same is asked for when it is scored and when it is delivered."""
@@ -106,15 +109,18 @@ class Builder:
         key = np.asarray(widths, dtype=np.int64).tobytes()
         before, built = self.float_model(widths), self.build(widths, formats)
         settings = Settings(threads=available_cores())
+        fit, judge = split_for_learning(self.dense, self.data, settings)
+        if judge.error(before) < LEARNABLE_SHARE * judge.error(self.simulated(built)):
+            return False
         kept = self.network.analysis.kept(cut)
-        learned = learn(self.dense, before, self.data, kept=kept, settings=settings, progress=progress)
+        learned = reconstruct(self.dense, before, fit, judge, kept=kept, settings=settings, progress=progress)
         if learned is None:
             return False
-        self._float_models[key] = learned.model
+        self._float_models[key] = learned
         self._built.pop((key, tuple(formats)), None)
-        self._keep_calibrators(before, learned.model)
+        self._keep_calibrators(before, learned)
         after = self.build(widths, formats)
-        if not learned.judge.is_worse(self.simulated(after), self.simulated(built)):
+        if not judge.is_worse(self.simulated(after), self.simulated(built)):
             return True
         self._float_models[key], self._built[key, tuple(formats)] = before, built
         return False

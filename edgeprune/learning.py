@@ -24,6 +24,9 @@ Kept = Mapping[tuple[str, int], NDArray[np.int64]]
 NORMS = ("LayerNormalization", "GroupNormalization", "InstanceNormalization", "BatchNormalization")
 
 
+MOST_INNER = 16
+"""Inner layers at which networks are compared: at equal work, more of them lead no farther."""
+
 HELD_BYTES = 128 << 20
 """Outputs held at a time, to see how they vary."""
 
@@ -77,7 +80,7 @@ def _was_learned(value: ir.Value) -> bool:
 
 
 def find_lesson(dense: ir.Model, model: ir.Model, kept: Kept, data: Calibration, inner_share: float) -> Lesson:
-    """Compare two networks at their float outputs, which count 1, and behind every linear layer.
+    """Compare two networks at their float outputs, which count 1, and behind linear layers spread over them.
 
     Args:
         dense: the teacher.
@@ -93,7 +96,11 @@ def find_lesson(dense: ir.Model, model: ir.Model, kept: Kept, data: Calibration,
     outputs = [str(o.name) for o in model.graph.outputs if o.name in common]
     inner = [n for n in dict.fromkeys(layer.output for layer in find_linears(model).values()) if n in common]
     logits = {n: _logits_of(values[n]) for n in outputs}
-    names = list(dict.fromkeys([*outputs, *(n for n in logits.values() if n in common), *inner]))
+    ends = [*outputs, *(n for n in logits.values() if n in common)]
+    inner = [n for n in inner if n not in ends]
+    every = max(1, -(-len(inner) // MOST_INNER))
+    inner = inner[every - 1 :: every]
+    names = list(dict.fromkeys([*ends, *inner]))
     if not names:
         return Lesson((), None)
     teacher = Taps(dense, names)
@@ -106,8 +113,7 @@ def find_lesson(dense: ir.Model, model: ir.Model, kept: Kept, data: Calibration,
     taps = [Tap(logits[name], "divergence", 1 / len(outputs), {}) for name in classes]
     variances, batches = _statistics(teacher, inner, rest, data)
     taps += [Tap(name, "weighted", len(rest) / len(outputs), {}) for name in rest]
-    ends = {tap.name for tap in taps}
-    inner = [n for n in inner if n not in ends and variances[n] > 0]
+    inner = [n for n in inner if variances[n] > 0]
     for name in inner:
         taps.append(Tap(name, "square", inner_share / len(inner) / variances[name], axes[name]))
     return Lesson(tuple(taps), learn_weights(batches) if rest else None)

@@ -1,6 +1,7 @@
 """What a builder learns for a choice, on a network small enough to learn in a second."""
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 
 from edgeprune import builder as builder_module
@@ -10,7 +11,7 @@ from edgeprune.importance import rank
 from edgeprune.network import network
 from edgeprune.outputerror import Probe
 from edgeprune.solve import analyse
-from tests.small_models import calibration, classifier, images
+from tests.small_models import calibration, classifier, images, normal
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +48,19 @@ def test_nothing_is_learned_twice(builder: Builder, monkeypatch: pytest.MonkeyPa
     widths, formats = np.array([8, 16]), ["fp32"] * len(builder.network.blocks)
     stayed = builder.recover(widths, formats)
     model = builder.build(widths, formats)
-    monkeypatch.setattr(builder_module, "learn", lambda *_, **__: pytest.fail("learned again"))
+    monkeypatch.setattr(builder_module, "reconstruct", lambda *_, **__: pytest.fail("learned again"))
     assert builder.recover(widths, formats) == stayed
     assert builder.build(widths, formats) is model
+
+
+def test_nothing_is_learned_where_integers_and_not_the_cut_make_the_error(
+    builder: Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    widths, formats = np.array([16, 8]), ["fp32"] * len(builder.network.blocks)
+    before, built = builder.float_model(widths), builder.build(widths, formats)
+    worse = graph.clone(built)
+    worse.graph.initializers["b3"].const_value = ir.Tensor(10 * normal(5), name="b3")
+    monkeypatch.setattr(builder_module, "reconstruct", lambda *_, **__: pytest.fail("learned"))
+    monkeypatch.setattr(Builder, "simulated", lambda _, model: worse if model is built else model)
+    assert not builder.recover(widths, formats)
+    assert builder.float_model(widths) is before
