@@ -44,6 +44,7 @@ from edgeprune.passes.qdq import asymmetric_scale, insert_qdq, quantize, quantiz
 from edgeprune.passes.ramps import Ramp, ramp_of
 from edgeprune.passes.repeat_pixels import repeat_pixels
 from edgeprune.passes.shuffle_pixels import as_convolution, shuffle_pixels, tile_of
+from edgeprune.passes.stay_flat import stay_flat
 from edgeprune.passes.ungroup import ungroup
 
 _BIAS_LIMIT = 2.0**30
@@ -95,6 +96,7 @@ def quantize_x86(
             _read_again(graph, node, ramp, laid[node.outputs[0]])
         deepen_images(graph, deepened)
         flatten_rows(graph, products)
+        stay_flat(graph, products)
         keep_apart(graph, chosen)
         repeat_pixels(graph, chosen)
     remove_dead(graph)  # the float weights
