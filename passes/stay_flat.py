@@ -59,11 +59,9 @@ def _between(view: ir.Node) -> tuple[list[ir.Node], list[ir.Node]] | None:
         if value.is_graph_output() or not value.uses():
             return None
         for node in value.consumers():
-            if is_op(node.inputs[0].producer() if node.inputs[0] else None, "QuantizeLinear"):
-                if not _flattens(node, depth):
-                    return None
+            if is_op(value.producer(), "QuantizeLinear") and _flattens(node, depth):
                 flattening[node] = None
-            elif is_op(node, *_POINTWISE, "QuantizeLinear"):
+            elif is_op(node, *_POINTWISE, "QuantizeLinear", "DequantizeLinear"):
                 if node not in inside:
                     inside[node] = None
                     todo.append(node.outputs[0])

@@ -45,6 +45,24 @@ def test_a_feed_forward_block_is_flattened_once_and_laid_out_once(batch: str, tm
     assert [tuple(map(str, v.shape)) for v in changed.graph.outputs] == [(batch, "6", "16")]
 
 
+def test_functions_on_integers_are_pointwise_too() -> None:
+    text = """
+    g (float[2, 6, 16] x) => (float[2, 6, 16] y) {
+      h = MatMul(x, w1)
+      a = Add(h, b1)
+      e = Sigmoid(a)
+      q = Mul(a, e)
+      p = MatMul(q, w2)
+      s = Add(p, b2)
+      y = Add(s, x)
+    }
+    """
+    model, ranges = model_and_ranges(text, **SIZES)
+    changed = quantize_x86(model, [str(n.name) for n in model.graph if n.op_type != "Add"], ranges)
+    assert reshapes(changed) == 2
+    assert relative_error(model, changed) < 0.04  # two layers and two functions of 8 bits
+
+
 @pytest.mark.parametrize(
     ("change", "sizes"),
     [
