@@ -19,6 +19,7 @@ import onnx_ir as ir
 from edgeprune.passes.fuse_attention import attentions
 from edgeprune.passes.qdq import Refused
 from edgeprune.passes.ramps import ramp_of
+from edgeprune.passes.scale_channels import is_channel_scale
 from edgeprune.passes.shuffle_pixels import tile_of
 
 FLOAT_OUTPUT_OPS = frozenset({"MatMul", "Gemm"})
@@ -32,14 +33,25 @@ CLIP_OPS = frozenset({"Relu", "Clip"})
 """These cost nothing after an integer node: the range of the output does the clipping."""
 
 COMPUTE_OPS = frozenset(
-    {"Add", "AveragePool", "Concat", "Conv", "ConvTranspose", "GlobalAveragePool", "LeakyRelu", "Mul", "Sigmoid"}
+    {
+        "Add",
+        "AveragePool",
+        "BatchNormalization",
+        "Concat",
+        "Conv",
+        "ConvTranspose",
+        "GlobalAveragePool",
+        "LeakyRelu",
+        "Mul",
+        "Sigmoid",
+    }
 )
 RAMP_OPS = frozenset({"Div", "HardSigmoid", "HardSwish", "Sub"})
 """There are no kernels for these, but as ramps (`edgeprune.passes.ramps`) they need none."""
 
 INT8_OPS = FLOAT_OUTPUT_OPS | CARRY_OPS | CLIP_OPS | COMPUTE_OPS | RAMP_OPS
 
-_POINTWISE = CLIP_OPS | RAMP_OPS | {"Add", "LeakyRelu", "Mul", "Sigmoid"}
+_POINTWISE = CLIP_OPS | RAMP_OPS | {"Add", "BatchNormalization", "LeakyRelu", "Mul", "Sigmoid"}
 _WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 _NORMALIZATIONS = frozenset(
     {"LayerNormalization", "ReduceMean", "RMSNormalization", "SimplifiedLayerNormalization", "SkipLayerNormalization"}
@@ -88,6 +100,8 @@ def _possible(node: ir.Node) -> bool | Refused:
         return Refused(
             "onnxruntime has no integer kernel for a ConvTranspose, unless its kernel is as long as its stride"
         )
+    if node.op_type == "BatchNormalization" and not is_channel_scale(node):
+        return Refused("only a BatchNormalization of images with constant statistics is a convolution")
     if node.op_type in ("Conv", "Gemm"):
         if any(v is not None and v.const_value is None for v in node.inputs[1:]):
             return Refused("its weight is computed")

@@ -43,6 +43,7 @@ from edgeprune.passes.pad_channels import pad_channels
 from edgeprune.passes.qdq import asymmetric_scale, insert_qdq, quantize, quantize_weight, require_int8
 from edgeprune.passes.ramps import Ramp, ramp_of
 from edgeprune.passes.repeat_pixels import repeat_pixels
+from edgeprune.passes.scale_channels import scale_channels
 from edgeprune.passes.shuffle_pixels import as_convolution, shuffle_pixels, tile_of
 from edgeprune.passes.stay_flat import stay_flat
 from edgeprune.passes.ungroup import ungroup
@@ -74,6 +75,7 @@ def quantize_x86(
     graph, chosen = copy.graph, set(int8)
     with naming(graph):
         chosen |= _spell_out(graph, chosen)
+        scale_channels(graph, chosen)
         tiled = [as_convolution(graph, n) for n in list(graph) if n.name in chosen and tile_of(n) is not None]
         pad_channels(graph, chosen)
         ungroup(graph, chosen, vnni=weight_bits > 7)
