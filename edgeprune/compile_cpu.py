@@ -2,217 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
-import numpy as np
-import onnx_ir as ir
-
-from edgeprune.arraycache import ArrayCache
 from edgeprune.attempts import build_within
-from edgeprune.bench import ratio
-from edgeprune.builder import Builder
-from edgeprune.calibrate import Calibration
-from edgeprune.closedloop import Begun, Met, Timing, approach, meet_budget
+from edgeprune.closedloop import Begun, Met, Timing, meet_budget
 from edgeprune.compiled import Compiled
-from edgeprune.cpumodel import lowered
 from edgeprune.experience import Experience, keep, recall
-from edgeprune.formatrace import race_formats, race_of
 from edgeprune.goal import Goal
-from edgeprune.importance.context import Context
-from edgeprune.job import Job
-from edgeprune.jointtrial import JointTrial, open_joint_trial
-from edgeprune.judge import Judge
-from edgeprune.latency import Format, Latency
 from edgeprune.leastlatency import least_latency
-from edgeprune.milp import solve_around
-from edgeprune.network import Network, network
-from edgeprune.outputerror import Probe
-from edgeprune.pricing import price, typical_ranges
-from edgeprune.profile import measured_latency
-from edgeprune.progress import Progress
-from edgeprune.rankings import rankings_of
-from edgeprune.refine import Refined, refine, weighed
-from edgeprune.remembered import Remembered
-from edgeprune.report.model import Search
-from edgeprune.ridge import Moments
-from edgeprune.search import Choice, Problem, fastest_unpruned
-from edgeprune.stand import Stand
-from edgeprune.unpruned import best_unpruned
-
-TRIAL_SAMPLE_MACS, TRIAL_SAMPLES = 24e9, (24, 256)
-"""Whole choices are tried on as many samples as this much work allows, within these bounds: more than single ones are,
-since there are fewer of them."""
-LEARNABLE = 3.0
-"""Learning may make up for what a choice loses beyond the limit, up to so many times the limit."""
-TRIAL_MACS, TRIALS = 1e12, (8, 32)
-"""As many whole choices are tried as this much work allows, within these bounds."""
-
-
-@dataclass(frozen=True, eq=False)
-class Workbench:
-    """All that is known of a model and does not depend on the budget.
-
-    Attributes:
-        network: its blocks.
-        builder: turns choices into models.
-        problem: what there is to choose from, and what every choice is predicted to take and to lose.
-        unpruned: the best choice that cuts nothing and uses integers; None if float is all there is.
-        variants: models that cut nothing, by name.
-        formats: the formats of these.
-        ranges: of activations, to time integers with.
-        stand: where models are timed.
-        judge: what scores them.
-        progress: told what is going on.
-        shared: covariances that were gathered so far, by node.
-        remembered: scores choices.
-    """
-
-    network: Network
-    builder: Builder
-    problem: Problem
-    unpruned: Choice | None
-    variants: dict[str, ir.Model]
-    formats: dict[str, tuple[Format, ...]]
-    ranges: dict[str, tuple[float, float]]
-    stand: Stand
-    judge: Judge
-    progress: Progress
-    shared: dict[str, Moments]
-    remembered: Remembered
-
-    def drop(self, choice: Choice) -> float:
-        """Points that a choice loses, as built."""
-        return self.remembered.drop(choice)
-
-    def is_acceptable(self, choice: Choice, limit: float) -> bool:
-        """Whether a choice loses at most so many points, with learned weights where these might help it to."""
-        drop = self.drop(choice)
-        if drop <= limit or drop > LEARNABLE * limit:
-            return drop <= limit
-        if not self.builder.recover(choice.widths, choice.formats, self.progress):
-            return False
-        learned = self.builder.build(choice.widths, choice.formats)
-        return self.judge.drop(self.stand.runtime.load(learned).run) <= limit
-
-    def timing(self, choice: Choice, *, sure: bool = False) -> Timing:
-        """Time of a network of these widths and formats, beside the same others as in the final measurement."""
-        model = lowered(self.network, choice.widths, choice.formats, self.ranges)
-        integers = {name: variant for name, variant in self.variants.items() if name != "fp32"}
-        found = self.stand.quick({"model": model, **integers}, sure=sure)
-        measured_us = found["model"].median_ms * 1e3
-        return Timing(measured_us * ratio(found["original"], found["model"]).value, measured_us)
-
-    @cached_property
-    def trial(self) -> JointTrial:
-        """Tries whole choices; made when it is first needed."""
-        net, builder = self.network, self.builder
-        with self.progress.step("preparing trials"):
-            samples = int(np.clip(TRIAL_SAMPLE_MACS / max(net.macs, 1), *TRIAL_SAMPLES))
-            probe = Probe(net.model, builder.data, samples, builder.threads)
-            context = Context(net.model, net.analysis.groups, builder.data, shared=self.shared)
-            made = open_joint_trial(context, net.analysis, builder, probe, self.ranges)
-            self.shared.clear()
-            return made
-
-    def begun(self) -> Begun:
-        """The best network that cuts nothing, and what it takes just now."""
-        choice = fastest_unpruned(self.problem) if self.unpruned is None else self.unpruned
-        with self.progress.step("searching and measuring"):
-            return Begun(choice, self.timing(choice))
-
-    def refined(self, goal: Goal, begun: Begun) -> tuple[Refined, Search | None]:
-        """Factors for the losses and a choice within the budget that loses little, by trying whole choices.
-
-        Where nothing is lost nothing is tried.
-        """
-        with self.progress.step("searching and measuring"):
-            problem, choice, budget_us = approach(self.problem, goal.budget_us, self.timing, begun)
-        if choice.loss <= 0:
-            factors = np.ones(len(problem.levels) + len(problem.format_loss))
-            return Refined(problem, factors, choice, 0.0, 0.0, 0), None
-        with self.progress.step("solving around the choice"):
-            solved = solve_around(problem, choice, budget_us)
-        trial = self.trial
-        samples = trial.probe.items
-        trials = int(np.clip(TRIAL_MACS / max(self.network.macs * samples, 1), *TRIALS))
-        with self.progress.step("trying whole choices") as step:
-            found = refine(problem, solved.choice, budget_us, trial.error, trials=trials, progress=step.fraction)
-        return found, Search(found.trials, samples, found.first_error, found.error, solved.gap)
-
-    def result(
-        self, choice: Choice, latency: Latency, search: Search | None = None, model: ir.Model | None = None
-    ) -> Compiled:
-        """Build a choice, unless its model is given, and measure it."""
-        if model is None:
-            with self.progress.step("building the result"):
-                model = self.builder.build(choice.widths, choice.formats)
-        with self.progress.step("measuring the result") as step:
-            measured = self.stand.final({"result": model, **self.variants}, step.fraction)
-        return Compiled(
-            model,
-            choice,
-            self.network,
-            self.builder,
-            latency,
-            self.problem,
-            measured,
-            self.variants,
-            self.formats,
-            search,
-        )
-
-
-def prepare(
-    job: Job,
-    goal: Goal,
-    data: Calibration,
-    stand: Stand,
-    judge: Judge,
-    known: ArrayCache,
-    *,
-    threads: int,
-    weight_bits: int,
-    seed: int,
-    progress: Progress,
-) -> Workbench:
-    """Measure the blocks, rank the units, price the choices, and find the best variant that cuts nothing.
-
-    Of the goal only what may be done counts here, not the budget.
-    """
-    net = network(job.dense, job.analysis, job.fixed)
-    latency = measured_latency(net, stand, quantizable=goal.quantize, seed=seed, progress=progress)
-    shared: dict[str, Moments] = {}
-    with progress.step("ranking units"):
-        rankings = rankings_of(job, data, known, seed, shared) if goal.prune else {}
-    builder = Builder(job.dense, net, rankings, data, weight_bits, threads)
-    problem = price(
-        job.dense,
-        net,
-        rankings,
-        data,
-        builder,
-        latency,
-        prunable=goal.prune,
-        threads=threads,
-        progress=progress,
-        known=known,
-        shared=shared,
-    ).problem(latency)
-    remembered = Remembered(known, builder, judge, stand)
-    unpruned, ranges = None, {}
-    if goal.quantize:
-        ranges = typical_ranges(job.dense, net, data, builder, known)
-        with progress.step("racing formats"):
-            problem, raced = race_formats(problem, latency, race_of(net, ranges, stand, known))
-        with progress.step("finding the best unpruned variant"):
-            unpruned = best_unpruned(problem, remembered.drop, goal.drop_limit, raced)
-    variants, formats = {"fp32": builder.build(net.sizes, _floats(net))}, {"fp32": tuple(_floats(net))}
-    if unpruned is not None:
-        variants["int8"], formats["int8"] = remembered.model(unpruned), unpruned.formats
-    return Workbench(
-        net, builder, problem, unpruned, variants, formats, ranges, stand, judge, progress, shared, remembered
-    )
+from edgeprune.problem import Choice, Problem
+from edgeprune.refine import weighed
+from edgeprune.workbench import Workbench
 
 
 def reach(bench: Workbench, goal: Goal) -> Compiled:
@@ -242,22 +44,23 @@ def _within_budget(bench: Workbench, goal: Goal) -> Compiled:
     known, asked = bench.remembered.known, begun.timing.baseline_us / budget_us
     settings = {"quantize": goal.quantize, "prune": goal.prune, "builder": bench.builder.describe()}
     past = recall(known, settings)
+    timing = _timing_at(begun, bench, goal)
     refined, first, how, met = None, None, None, None
     if past is not None and past.serves(bench.problem, asked):
         problem, started = weighed(bench.problem, past.factors), begun.bent(past.bend)
     else:
-        refined, how = bench.refined(goal, begun)
+        refined, how = bench.refined(goal, begun, timing)
         problem, first, started = refined.problem, refined.choice, begun
 
     def meet(problem: Problem, tightened: float, first: Choice | None) -> Met:
         nonlocal met
         with bench.progress.step("searching and measuring"):
-            sure = partial(bench.timing, sure=True)
-            met = meet_budget(problem, goal.budget_us, bench.timing, tightened, first, sure, started)
+            sure = partial(timing, sure=True)
+            met = meet_budget(problem, goal.budget_us, timing, tightened, first, sure, started)
         return met
 
     def build(met: Met) -> Compiled:
-        return bench.result(met.choice, met.problem.latency, how)
+        return _at_final_pace(bench.result(met.choice, met.problem.latency, how), met.timing.baseline_us)
 
     found = build_within(goal, problem, first, meet, build)
     if how is not None and refined is not None and met is not None:
@@ -287,8 +90,23 @@ def _least_latency(bench: Workbench, goal: Goal) -> Compiled:
     problem = replace(problem, latency=problem.latency.corrected(timing.measured_us / best.latency_us))
     best = replace(best, latency_us=timing.measured_us)
     best = least_latency(problem, best, lambda choice: bench.is_acceptable(choice, goal.drop_limit), bench.progress)
-    return bench.result(best, problem.latency)
+    return _at_final_pace(bench.result(best, problem.latency), timing.baseline_us)
 
 
-def _floats(net: Network) -> list[str]:
-    return ["fp32"] * len(net.blocks)
+def _timing_at(begun: Begun, bench: Workbench, goal: Goal) -> Callable[..., Timing]:
+    """Times choices; where a multiple of the original's speed is wanted, as if the machine were as fast as at first."""
+
+    def timing(choice: Choice, *, sure: bool = False) -> Timing:
+        timed = bench.timing(choice, sure=sure)
+        if goal.speedup is None:
+            return timed
+        return Timing(begun.timing.baseline_us, timed.share * begun.timing.baseline_us)
+
+    return timing
+
+
+def _at_final_pace(found: Compiled, baseline_us: float) -> Compiled:
+    """What was predicted when the original took so long, as it is at the speed that the machine had in the end."""
+    pace = found.measured["original"].median_ms * 1e3 / baseline_us
+    choice = replace(found.choice, latency_us=pace * found.choice.latency_us)
+    return replace(found, choice=choice, latency=found.latency.corrected(pace))

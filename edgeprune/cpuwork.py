@@ -9,7 +9,7 @@ from pathlib import Path
 from edgeprune.arraycache import ArrayCache
 from edgeprune.backends.cpu import integer_weight_bits
 from edgeprune.calibration_spec import CalibrationSpec
-from edgeprune.compile_cpu import Workbench, prepare, reach
+from edgeprune.compile_cpu import reach
 from edgeprune.delivery import Machine, deliver
 from edgeprune.goal import Goal
 from edgeprune.identity import identity_of
@@ -20,6 +20,7 @@ from edgeprune.progress import Progress
 from edgeprune.remotestand import open_remote_stand
 from edgeprune.report.model import Report
 from edgeprune.stand import open_stand
+from edgeprune.workbench import Workbench, prepare
 
 HOLDOUT_FRACTION = 0.125
 TARGET = "cpu"

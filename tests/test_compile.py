@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 
-from edgeprune import compile_cpu, cpumodel, stand
+from edgeprune import cpumodel, stand, workbench
 from edgeprune.backends.onnxruntime import OnnxRuntime
 from edgeprune.cli import cli
 from edgeprune.plan import Plan
@@ -134,7 +134,7 @@ def test_a_second_compile_measures_no_block_again(files: Path, compiled: Path, m
 def test_a_second_budget_tries_no_whole_choices_again(
     files: Path, compiled: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compile_cpu, "open_joint_trial", lambda *_: pytest.fail("whole choices were tried again"))
+    monkeypatch.setattr(workbench, "open_joint_trial", lambda *_: pytest.fail("whole choices were tried again"))
     out, calib = files / "second", str(files / "calib.npz")
     compile_it(files, "--speedup", "1.4", "--precision", "fp32", "--calib", calib, "-o", str(out))
     report = Report.load(out)
