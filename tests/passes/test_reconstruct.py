@@ -88,17 +88,18 @@ def test_a_network_too_large_for_the_work_is_left_as_it_is() -> None:
     assert result is None
 
 
-def test_small_batches_add_up_to_a_large_one() -> None:
+def test_small_batches_and_threads_add_up_to_a_large_one() -> None:
     dense = classifier()
     analysis, cut, pruned = cut_in_half(dense)
     data, kept = calibration(x=images(64)), analysis.kept(cut)
     unseen = Probe(dense, calibration(x=images(64, seed=9)), 64, 1)
     errors = []
-    for activation_bytes in (1, 1 << 30):
-        settings = replace(QUICK, most_epochs=2, activation_bytes=activation_bytes)
+    for activation_bytes, threads in ((1, 1), (1 << 30, 1), (1 << 30, 2)):
+        settings = replace(QUICK, most_epochs=2, activation_bytes=activation_bytes, threads=threads)
         errors.append(unseen.error(learned(dense, pruned, data, kept, settings)))
     assert errors[0] < 0.8 * unseen.error(pruned)
     assert abs(errors[0] / errors[1] - 1) < 0.02
+    assert abs(errors[2] / errors[1] - 1) < 0.02
 
 
 def test_what_is_learned_and_compared() -> None:
