@@ -1,4 +1,4 @@
-"""A plan back onto a checkpoint: with PyTorch through both exporters, and the matching of weights without it."""
+"""A plan back onto a checkpoint, with PyTorch through both exporters."""
 
 from __future__ import annotations
 
@@ -14,96 +14,12 @@ from edgeprune.apply import apply_plan
 from edgeprune.cli import cli
 from edgeprune.errors import ModelError, UsageError
 from edgeprune.plan import GroupPlan, Plan
-from edgeprune.weightform import Folded, Layer, Match, Norm, Shift
-from edgeprune.weightmatch import Matcher, Unmatched
 
 RANDOM = np.random.default_rng(0)
 
 
 def draw(*shape: int) -> np.ndarray:
     return RANDOM.standard_normal(shape).astype(np.float32)
-
-
-def norm(prefix: str, channels: int, epsilon: float) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
-    """The tensors of a BatchNormalization, its scale and its shift."""
-    gamma, beta, mean = RANDOM.uniform(0.5, 1.5, channels), RANDOM.standard_normal(channels), draw(channels)
-    variance = RANDOM.uniform(0.5, 2, channels)
-    scale = gamma / np.sqrt(variance + epsilon)
-    tensors = {"weight": gamma, "bias": beta, "running_mean": mean, "running_var": variance}
-    return {f"{prefix}{k}": v.astype(np.float32) for k, v in tensors.items()}, scale, beta - mean * scale
-
-
-@pytest.mark.parametrize("epsilon", [1e-5, 1e-3])
-@pytest.mark.parametrize("own_bias", [False, True])
-def test_a_folded_normalization_is_found_by_value(epsilon: float, own_bias: bool):
-    first, scale, shift = norm("b.bn.", 6, epsilon)
-    other, *_ = norm("a.bn.", 6, epsilon)
-    state = {"a.conv.weight": draw(6, 4, 3, 3), **other, "b.conv.weight": draw(6, 4, 3, 3), **first}
-    if own_bias:
-        state["b.conv.bias"] = draw(6)
-    folded = (state["b.conv.weight"] * scale.reshape(-1, 1, 1, 1)).astype(np.float32)
-    bias = (shift + scale * state.get("b.conv.bias", 0.0)).astype(np.float32)
-    matcher = Matcher(state)
-    assert matcher.layer(Layer("n", "onnx::Conv_1", "onnx::Conv_2", 0), folded, bias) is None
-    found, moved = matcher.matches["onnx::Conv_1"], matcher.matches["onnx::Conv_2"]
-    assert isinstance(found, Match)
-    assert isinstance(moved, Shift)
-    assert (found.key, found.folded) == ("b.conv.weight", Folded(Norm("b.bn.", epsilon)))
-    np.testing.assert_allclose(found.value(state, found.rows), folded, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(moved.value(state, moved.rows), bias, rtol=1e-5, atol=1e-5)
-    assert matcher.notes == []
-
-
-@pytest.mark.parametrize("normalized", [False, True])
-def test_a_folded_layer_scale_is_found_by_value(normalized: bool):
-    first, scale, shift = norm("blocks.1.bn.", 6, 1e-5) if normalized else ({}, np.ones(6), np.zeros(6))
-    # A block's own vector stands before its layers; until it is trained it is that of all the others.
-    gammas = {f"blocks.{i}.gamma": np.full((6, 1, 1), 1e-2, np.float32) for i in range(3)}
-    state = {**gammas, "blocks.1.fc.weight": draw(6, 4), "blocks.1.fc.bias": draw(6), **first}
-    weight = (state["blocks.1.fc.weight"].T * scale * 1e-2).astype(np.float32)
-    bias = ((state["blocks.1.fc.bias"] * scale + shift) * 1e-2).astype(np.float32)
-    matcher = Matcher(state)
-    assert matcher.layer(Layer("n", "w", "b", 1), weight, bias) is None
-    found, moved = matcher.matches["w"], matcher.matches["b"]
-    assert isinstance(found, Match)
-    assert isinstance(moved, Shift)
-    expected = Norm("blocks.1.bn.", 1e-5) if normalized else None
-    assert found.folded == moved.folded == Folded(expected, "blocks.1.gamma")
-    np.testing.assert_allclose(found.value(state, found.rows), weight, rtol=1e-5, atol=1e-8)
-    np.testing.assert_allclose(moved.value(state, moved.rows), bias, rtol=1e-5, atol=1e-7)
-
-
-def test_a_part_of_a_fused_projection_is_found_transposed():
-    state = {"qkv.weight": draw(12, 8), "qkv.bias": draw(12)}
-    matcher = Matcher(state)
-    key = state["qkv.weight"][4:8].T
-    assert matcher.layer(Layer("n", "k", "kb", 1), np.ascontiguousarray(key), state["qkv.bias"][4:8]) is None
-    found = matcher.matches["k"]
-    assert isinstance(found, Match)
-    assert (found.key, found.axes, found.bias) == ("qkv.weight", (1, 0), "qkv.bias")
-    np.testing.assert_array_equal(found.rows, [4, 5, 6, 7])
-    np.testing.assert_array_equal(found.value(state, found.rows), key)
-
-
-def test_equal_values_are_told_apart_by_name_and_said_otherwise():
-    state = {"a.weight": np.ones((4, 4), np.float32), "b.weight": np.ones((4, 4), np.float32)}
-    weight = draw(4, 3)
-    state |= {"c.weight": weight, "d.weight": weight}
-    matcher = Matcher(state)
-    assert matcher.layer(Layer("/d/Gemm", "onnx::1", None, 0, hint="d."), weight, None) is None
-    named = matcher.matches["onnx::1"]
-    assert isinstance(named, Match)
-    assert named.key == "d.weight"
-    assert matcher.notes == []
-    matcher.layer(Layer("n", "onnx::2", None, 0), weight, None)
-    assert "has the values of 2 tensors" in matcher.notes[0]
-
-
-def test_what_comes_from_nothing_is_said():
-    found = Matcher({"a.weight": draw(4, 4)}).layer(Layer("n", "a.weights", None, 0), draw(4, 4), None)
-    assert isinstance(found, Unmatched)
-    assert "the weight 'a.weights' of node 'n', shape (4, 4), comes from no tensor" in found.reason
-    assert "the name nearest to it is 'a.weight'" in found.reason
 
 
 MODULES = """
