@@ -71,8 +71,8 @@ def quantize_tensorrt(
         model: canonical, float32, opset 13 or newer.
         int8: names of eligible nodes.
         ranges: activation name -> observed (low, high), for all of `values_to_quantize`.
-        half: nodes that will compute in float16: scales of theirs are chosen so that float16 holds them exactly, and
-            they share no pair with the rest.
+        half: nodes that will compute in float16: scales of what they read and give are chosen so that float16 holds
+            them exactly, and they share no pair with the rest.
         stored: whether weights are stored as integers; see `edgeprune.passes.qdq.dequantized_weight`.
 
     Raises:
@@ -93,7 +93,8 @@ def quantize_tensorrt(
         for value, nodes in readers.items():
             for group, rounded in (
                 ([n for n in nodes if n in halves], np.float16),
-                ([n for n in nodes if n not in halves], np.float32),
+                # Of a float16 value the Q has a float16 scale, which the DQ must repeat exactly.
+                ([n for n in nodes if n not in halves], np.float16 if value.producer() in halves else np.float32),
             ):
                 if group:
                     scale = symmetric_scale(-limits[value], limits[value], dtype=rounded)

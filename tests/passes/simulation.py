@@ -6,6 +6,8 @@ Fake quantization is Div, Round, Clip, Mul on float32 tensors; rounding to float
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -20,11 +22,29 @@ def round_up(value: NDArray[np.float64], dtype: type) -> NDArray[np.float32]:
     return np.asarray(up, np.float32)
 
 
+Edge = tuple[str, int]
+"""A node's name and the number of one of its inputs; a graph output's name and 0."""
+
+
+@dataclass(frozen=True)
+class Roundings:
+    """Where values are rounded to float16 on their way from one node to another.
+
+    Attributes:
+        before: edges whose value is rounded as it comes, before it is quantized if it is.
+        after: edges whose quantized value is rounded after that.
+    """
+
+    before: frozenset[Edge]
+    after: frozenset[Edge]
+
+
 def simulate(
     model: ir.Model,
     weights: Mapping[str, int],
     activations: Mapping[tuple[str, int], float],
     half: frozenset[str] = frozenset(),
+    roundings: Roundings | None = None,
 ) -> onnx.ModelProto:
     """The float model with fake quantization.
 
@@ -32,7 +52,8 @@ def simulate(
         model: the float model.
         weights: node -> output-channel axis of its weight, input 1.
         activations: (node, input index) -> largest magnitude of that input's scale.
-        half: nodes that compute in float16.
+        half: nodes that compute in float16: what they read and give is rounded to it.
+        roundings: where values are rounded instead.
     """
     proto = ir.to_proto(model)
     stored = {t.name: numpy_helper.to_array(t) for t in proto.graph.initializer}
@@ -52,11 +73,13 @@ def simulate(
         dtype = np.float16 if node.name in half else np.float32
         for i, value in enumerate(node.input):
             base = f"{node.name}_{i}_fake"
+            if roundings is not None and (node.name, i) in roundings.before:
+                value = rounded(value, f"{base}_before")
             if i == 1 and node.name in weights:
-                array = stored[value].astype(np.float64)
+                array = stored[node.input[i]].astype(np.float64)
                 others = tuple(a for a in range(array.ndim) if a != weights[node.name])
                 scale = round_up(np.abs(array).max(axis=others, keepdims=True) / 127, dtype)
-                integers = np.clip(np.rint(stored[value] / scale), -127, 127)
+                integers = np.clip(np.rint(stored[node.input[i]] / scale), -127, 127)
                 product = [constant(f"{base}_q", integers), constant(f"{base}_s", scale)]
                 nodes.append(helper.make_node("Mul", product, [base]))
             elif (node.name, i) in activations:
@@ -68,23 +91,68 @@ def simulate(
                     helper.make_node("Clip", [f"{base}_r", *bounds], [f"{base}_c"]),
                     helper.make_node("Mul", [f"{base}_c", f"{base}_s"], [base]),
                 ]
-            elif node.name in half:
-                base = value
             else:
-                continue
-            inputs[i] = rounded(base, f"{base}_rounded_{node.name}_{i}") if node.name in half else base
+                base = value
+            after = node.name in half if roundings is None else (node.name, i) in roundings.after
+            inputs[i] = rounded(base, f"{base}_rounded_{node.name}_{i}") if after and value else base
         copy = onnx.NodeProto()
         copy.CopyFrom(node)
         copy.ClearField("input")
         copy.input.extend(inputs)
         nodes.append(copy)
-        if node.name in half:
+        if node.name in half and roundings is None:
             output = node.output[0]
             copy.output[0] = f"{output}_exact"
             rounded(f"{output}_exact", output)
+    for output in proto.graph.output if roundings is not None else ():
+        if (output.name, 0) in roundings.after:
+            maker = next(n for n in nodes if output.name in n.output)
+            maker.output[list(maker.output).index(output.name)] = f"{output.name}_exact"
+            for n in nodes:
+                n.input[:] = [f"{output.name}_exact" if i == output.name else i for i in n.input]
+            rounded(f"{output.name}_exact", output.name)
     proto.graph.ClearField("node")
     proto.graph.node.extend(nodes)
     return proto
+
+
+def roundings_of_onnxruntime(lowered: ir.Model, folder: Path) -> Roundings:
+    """Where onnxruntime rounds to float16 when it runs a lowered model without optimizations.
+
+    It computes most float16 nodes in float32, with casts around each, and takes out the pairs of casts that this leaves
+    between two of them. The graph that it then runs is written to the folder and read.
+    """
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.optimized_model_filepath = str(folder / "as_run.onnx")
+    options.log_severity_level = 3
+    ort.InferenceSession(ir.to_proto(lowered).SerializeToString(), options, providers=["CPUExecutionProvider"])
+    run = onnx.load(folder / "as_run.onnx").graph
+    half = {v.name for n in lowered.graph for v in (*n.inputs, *n.outputs) if v and v.dtype == ir.DataType.FLOAT16}
+    makers = {output: node for node in run.node for output in node.output}
+    before: set[Edge] = set()
+    after: set[Edge] = set()
+
+    def follow(name: str, edge: Edge) -> None:
+        found = after
+        while name:
+            if name in half:  # so it is called where it is of float16; in float32 onnxruntime calls it otherwise
+                found.add(edge)
+            node = makers.get(name)
+            if node is None or node.op_type not in ("Cast", "QuantizeLinear", "DequantizeLinear"):
+                break
+            found = before if node.op_type == "QuantizeLinear" else found
+            name = node.input[0]
+
+    names = {str(n.name) for n in lowered.graph if n.op_type not in ("Cast", "QuantizeLinear", "DequantizeLinear")}
+    for node in run.node:
+        for i, name in enumerate(node.input) if node.name in names else ():
+            follow(name, (node.name, i))
+    for output in run.output:
+        follow(output.name, (output.name, 0))
+    return Roundings(frozenset(before), frozenset(after))
 
 
 def strict_float16(model: ir.Model) -> onnx.ModelProto:

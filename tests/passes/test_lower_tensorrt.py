@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -8,7 +10,7 @@ from edgeprune.backends.simulation import load
 from edgeprune.errors import PassError
 from edgeprune.passes.lower_tensorrt import int8_eligible, lower_tensorrt, values_to_quantize
 from tests.passes.graphs import RESIDUAL, TRANSFORMER, build, feeds_for, observed, run
-from tests.passes.simulation import simulate, strict_float16
+from tests.passes.simulation import roundings_of_onnxruntime, simulate, strict_float16
 
 JETPACK6_AND_11 = ("10.3", "11.0")
 
@@ -65,6 +67,79 @@ def test_onnxruntime_left_to_itself_computes_the_simulated_quantization_without_
     types = {n.name: n.outputs[0].dtype for n in lowered.graph}
     assert {types[name] for name in ("stem", "x", "c1", "r1", "c2", "sum", "s")} == {ir.DataType.FLOAT}
     assert types["y"] == ir.DataType.FLOAT16
+
+
+def test_onnxruntime_left_to_itself_differs_by_the_roundings_that_it_skips(tmp_path: Path):
+    model = build(SILU)
+    ranges = observed(model)
+    lowered = lower_tensorrt(model, everything(model, "fp16"), ranges, target_versions=JETPACK6_AND_11)
+    feeds = feeds_for(model, seed=3)
+    (actual,) = run(lowered, feeds)
+    weights = {"c0": 0, "c1": 0, "c2": 0}
+    activations = {
+        ("c0", 0): largest(ranges, "image"),
+        ("c1", 0): largest(ranges, "x"),
+        ("c2", 0): largest(ranges, "y"),
+    }
+    nodes = frozenset(str(n.name) for n in model.graph)
+    roundings = roundings_of_onnxruntime(lowered, tmp_path)
+    assert {("c1", 0), ("c2", 0)} <= roundings.before  # what an activation function gives is quantized as float16
+    assert not {("g0", 0), ("x", 0), ("x", 1), ("y", 1)} & (roundings.before | roundings.after)  # these are skipped
+    (expected,) = run(simulate(model, weights, activations, nodes, roundings), feeds)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
+    (strict,) = run(simulate(model, weights, activations, nodes), feeds)
+    assert np.abs(actual - strict).max() > 2e-3 * np.abs(strict).max()
+
+
+def test_a_misplaced_pair_is_seen_beside_float16(tmp_path: Path):
+    """The test above would fail if a tensor were quantized that is not, or left alone that is quantized."""
+    model = build(SILU)
+    ranges = observed(model)
+    lowered = lower_tensorrt(model, everything(model, "fp16"), ranges, target_versions=JETPACK6_AND_11)
+    feeds = feeds_for(model, seed=3)
+    (actual,) = run(lowered, feeds)
+    nodes = frozenset(str(n.name) for n in model.graph)
+    roundings = roundings_of_onnxruntime(lowered, tmp_path)
+    right = {(node, 0): largest(ranges, value) for node, value in (("c0", "image"), ("c1", "x"), ("c2", "y"))}
+    missing = {edge: limit for edge, limit in right.items() if edge != ("c1", 0)}
+    misplaced = missing | {("x", 0): largest(ranges, "c0")}  # before the activation function instead of behind it
+    for wrong in (missing, misplaced, right | {("g1", 0): largest(ranges, "c1")}):
+        (expected,) = run(simulate(model, {"c0": 0, "c1": 0, "c2": 0}, wrong, nodes, roundings), feeds)
+        assert np.abs(actual - expected).max() > 5e-3 * np.abs(expected).max()
+
+
+def test_a_value_is_quantized_and_restored_by_one_scale_where_one_side_is_float16():
+    # c1 is only read as integers and so of float32; what it reads is of float16.
+    text = SILU.replace("g1 = Sigmoid(c1)", "y = Relu(c1)").replace("y = Mul(c1, g1)", "")
+    model = build(text)
+    lowered = lower_tensorrt(model, everything(model, "fp16"), observed(model), target_versions=JETPACK6_AND_11)
+    pairs = {
+        str(reader.outputs[0].consumers()[0].name): (node.inputs[1], reader.inputs[1])
+        for node in lowered.graph
+        if node.op_type == "QuantizeLinear"
+        for reader in node.outputs[0].consumers()
+    }
+    assert [value.dtype for value in pairs["c1"]] == [ir.DataType.FLOAT16, ir.DataType.FLOAT]
+    for one, other in pairs.values():
+        assert float(one.const_value.numpy()) == float(other.const_value.numpy())
+
+
+SILU = """
+<ir_version: 8, opset_import: ["" : 17]>
+agraph (float[1, 3, 16, 16] image) => (float[1, 32, 16, 16] output)
+<float[32, 3, 3, 3] w0, float[32] b0, float[32, 32, 3, 3] w1, float[32] b1, float[32, 32, 3, 3] w2, float[32] b2>
+{
+  c0 = Conv<pads = [1, 1, 1, 1]>(image, w0, b0)
+  g0 = Sigmoid(c0)
+  x = Mul(c0, g0)
+  c1 = Conv<pads = [1, 1, 1, 1]>(x, w1, b1)
+  g1 = Sigmoid(c1)
+  y = Mul(c1, g1)
+  c2 = Conv<pads = [1, 1, 1, 1]>(y, w2, b2)
+  g2 = Sigmoid(c2)
+  output = Mul(c2, g2)
+}
+"""
 
 
 TOWER = """
