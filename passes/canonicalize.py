@@ -88,8 +88,7 @@ def canonicalize(model: ir.Model, *, verify: bool = True) -> ir.Model:
     changed = fold_batchnorm(result)
     remove_dead(result.graph)
     changed += split_qkv(result)
-    pool_means(result)
-    if merge_shuffles(result) + unscatter(result):
+    if pool_means(result) + merge_shuffles(result) + unscatter(result):
         remove_dead(result.graph)
     unshare_vectors(result)
     spread_scales(result)

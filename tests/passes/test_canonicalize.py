@@ -67,6 +67,18 @@ def test_bodies_keep_what_they_capture() -> None:
         np.testing.assert_array_equal(found, expected)
 
 
+def test_axes_of_a_mean_that_became_a_pooling_are_no_weight() -> None:
+    """With no normalization to fold, nothing but the mean changes."""
+    text = """g (float[1,4,6,6] x) => (float[1,3] y) {
+        h = Conv(x, w)
+        m = ReduceMean<keepdims=0>(h, axes)
+        y = Gemm(m, v) }"""
+    model = parse(text, opset=18, w=random(5, 4, 1, 1), v=random(5, 3), axes=np.array([2, 3]))
+    result = canonicalize(model)
+    assert "GlobalAveragePool" in ops(result)
+    assert all(value.uses() for value in result.graph.initializers.values())
+
+
 def test_quantization_stays_visible() -> None:
     text = """g (float[1,2,4,4] x) => (float[1,2,4,4] y) {
         q = QuantizeLinear(x, s, z)
