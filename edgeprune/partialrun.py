@@ -45,6 +45,8 @@ class PartialRuns:
 
     def outputs(self, model: ir.Model) -> list[Array]:
         """Outputs of a copy, its samples joined."""
+        if any(map(_has_graphs, model.graph)):  # which may read any value, without its being an input of the node
+            return self._run(model)
         same = unchanged(self._model, model)
         needed, alive = frontier(model, same)
         if not alive or not needed - self._inputs():
@@ -183,9 +185,11 @@ def _alike(one: ir.Node, other: ir.Node) -> bool:
     )
 
 
+def _has_graphs(node: ir.Node) -> bool:
+    return any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values())
+
+
 def _equal(one: ir.Attr, other: ir.Attr) -> bool:
-    if one.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS):
-        return False
     return one is other or (one.type == other.type and (one.value is other.value or bool(one.value == other.value)))
 
 

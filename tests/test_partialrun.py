@@ -118,6 +118,26 @@ def test_nodes_that_differ_in_an_attribute_or_an_input_are_not_the_same() -> Non
     assert unchanged(model, other) == {"x", "s"}
 
 
+def test_a_branch_may_read_what_no_node_is_given() -> None:
+    model = build(
+        """g (float[2, 4] x) => (float[2, 5] y) {
+            [one] a = MatMul(x, w1)
+            [two] s = ReduceSum<keepdims = 0>(x)
+            [three] c = Cast<to = 9>(s)
+            [four] b = If (c) <
+                then_branch = t () => (float[2, 6] p) { p = Tanh(a) },
+                else_branch = e () => (float[2, 6] q) { q = Neg(a) }>
+            [five] y = MatMul(b, w2)
+        }""",
+        w1=normal(4, 6),
+        w2=normal(6, 5),
+    )
+    for weight in ("w1", "w2"):
+        copy = with_other_weight(model, weight)
+        for got, want in zip(PartialRuns(model, feeds(), 1).outputs(copy), whole(copy), strict=True):
+            np.testing.assert_array_equal(got, want)
+
+
 def test_a_part_reads_and_gives_what_it_is_told() -> None:
     part = cut_out(network(), ["r", "early"], ["u"])
     assert [v.name for v in part.graph.inputs] == ["r", "early"]
