@@ -110,7 +110,8 @@ class Builder:
         before, built = self.float_model(widths), self.build(widths, formats)
         settings = Settings(threads=available_cores())
         fit, judge = split_for_learning(self.dense, self.data, settings)
-        if judge.error(before) < LEARNABLE_SHARE * judge.error(self.simulated(built)):
+        shown = self.simulated(built)
+        if judge.error(before) < LEARNABLE_SHARE * judge.error(shown):
             return False
         kept = self.network.analysis.kept(cut)
         learned = reconstruct(self.dense, before, fit, judge, kept=kept, settings=settings, progress=progress)
@@ -120,7 +121,7 @@ class Builder:
         self._built.pop((key, tuple(formats)), None)
         self._keep_calibrators(before, learned)
         after = self.build(widths, formats)
-        if not judge.is_worse(self.simulated(after), self.simulated(built)):
+        if not judge.is_worse(self.simulated(after), shown):
             return True
         self._float_models[key], self._built[key, tuple(formats)] = before, built
         return False

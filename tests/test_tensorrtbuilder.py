@@ -155,6 +155,6 @@ def test_learned_weights_are_judged_as_tensorrt_computes_them(builder: TensorRtB
     stayed = builder.recover(widths, wanted)
     del builder.simulated  # type: ignore[method-assign]
     after = builder.build(widths, wanted)
-    assert judged == [judged[0], before]
-    assert stayed == (after is judged[0])
+    assert judged == [before, judged[1]]
+    assert stayed == (after is judged[1])
     assert stayed or after is before
