@@ -30,6 +30,7 @@ USUAL_S = {
     "predicting launches": 1.0,
     "preparing trials": 6.0,
     "pricing 2:4 weights": 10.0,
+    "racing formats": 7.0,
     "ranking by": 1.0,
     "ranking by obs": 30.0,
     "ranking units": 40.0,
