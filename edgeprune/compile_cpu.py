@@ -62,7 +62,10 @@ def _within_budget(bench: Workbench, goal: Goal) -> Compiled:
     def build(met: Met) -> Compiled:
         return _at_final_pace(bench.result(met.choice, met.problem.latency, how), met.timing.baseline_us)
 
-    found = build_within(goal, problem, first, meet, build)
+    def again(found: Compiled) -> Compiled:
+        return replace(found, measured=bench.measured(found.model, longer=True))
+
+    found = build_within(goal, problem, first, meet, build, again)
     if how is not None and refined is not None and met is not None:
         keep(known, settings, Experience(asked, refined.factors, met.bend(begun, bench.problem)))
     return found

@@ -47,6 +47,12 @@ class Goal:
             return self.latency_ms / result.ci_high_ms
         return float("inf") if self.speedup is None else ratio(original, result).ci_low / self.speedup
 
+    def possibly_fulfilled(self, original: Measurement, result: Measurement) -> float:
+        """The same at the most, by the measurement's interval."""
+        if self.latency_ms is not None:
+            return self.latency_ms / result.ci_low_ms
+        return float("inf") if self.speedup is None else ratio(original, result).ci_high / self.speedup
+
     def is_met(self, original: Measurement, result: Measurement) -> bool:
         """Whether a measured result is fast enough."""
         return self.fulfilled(original, result) >= 1

@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeprune.arraycache import ArrayCache
-from edgeprune.bench import ratio
+from edgeprune.bench import Measurement, ratio
 from edgeprune.builder import Builder
 from edgeprune.calibrate import Calibration
 from edgeprune.closedloop import Begun, Timing, approach
@@ -145,8 +145,6 @@ class Workbench:
         if model is None:
             with self.progress.step("building the result"):
                 model = self.builder.build(choice.widths, choice.formats)
-        with self.progress.step("measuring the result") as step:
-            measured = self.stand.final({"result": model, **self.variants}, step.fraction)
         return Compiled(
             model,
             choice,
@@ -154,11 +152,16 @@ class Workbench:
             self.builder,
             latency,
             self.problem,
-            measured,
+            self.measured(model),
             self.variants,
             self.formats,
             search,
         )
+
+    def measured(self, model: ir.Model, *, longer: bool = False) -> dict[str, Measurement]:
+        """The original, a result and the variants, measured for good."""
+        with self.progress.step("measuring the result") as step:
+            return self.stand.final({"result": model, **self.variants}, step.fraction, longer=longer)
 
 
 def prepare(

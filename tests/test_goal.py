@@ -33,6 +33,7 @@ def test_what_is_sure_leaves_out_what_the_measurement_leaves_open() -> None:
     original, result = measurement(6.0, noise=0.3, seed=1), measurement(2.0, noise=0.3, seed=2)
     for goal in (Goal(speedup=2.0), Goal(latency_ms=2.5)):
         assert goal.surely_fulfilled(original, result) < goal.fulfilled(original, result)
+        assert goal.possibly_fulfilled(original, result) > goal.fulfilled(original, result)
 
 
 def test_the_limit_where_none_is_said() -> None:
