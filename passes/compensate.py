@@ -25,7 +25,6 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeprune import graph
-from edgeprune.ahead import ahead
 from edgeprune.backends.onnxruntime import OnnxRuntime
 from edgeprune.calibrate import Calibration
 from edgeprune.errors import EvaluationError
@@ -155,7 +154,7 @@ def _run(
         here = [t for t in targets if levels[t.layer.output] == level]
         here = [t if t.skip and levels.get(t.skip, 0) < level else replace(t, skip=None) for t in here]
         fits = {t.layer.node: _Evidence() for t in here}
-        for batch, values in ahead(networks[0].run(level, [t.layer.output for t in here])):
+        for batch, values in networks[0].run(level, [t.layer.output for t in here]):
             for t in here:
                 found = _rows(t, values, networks, batch, kept, rng, settings, share)
                 fits[t.layer.node].add(found, t, held_out=batch >= fitted_batches)
