@@ -2,8 +2,8 @@
 
 A result that may have missed its budget by chance is measured again, for longer, and that measurement counts. One that
 has missed it is made again a little faster, and faster than the measurements on the way had to be, by as much as they
-were better than the final one. One that is much faster than it had to be is made
-again once a little slower, since what it gave up for that is accuracy.
+were better than the final one. One that is much faster than it had to be is made again once a little slower, since what
+it gave up for that is accuracy.
 """
 
 from __future__ import annotations

@@ -119,19 +119,6 @@ class Pricer:
             return self._trials.formats(available, self.known, step.fraction)
 
 
-@dataclass(frozen=True, eq=False)
-class Pricing:
-    """Losses of all choices: widths to choose from, what each loses, and what the formats of every block lose."""
-
-    levels: Levels
-    width_loss: tuple[NDArray[np.float64], ...]
-    format_loss: FormatLosses
-
-    def problem(self, latency: Latency) -> Problem:
-        """The problem with these losses and a latency model."""
-        return Problem(latency, self.levels, self.width_loss, self.format_loss)
-
-
 def price(
     dense: ir.Model,
     network: Network,
@@ -145,11 +132,12 @@ def price(
     progress: Progress,
     known: ArrayCache,
     shared: dict[str, Moments] | None = None,
-) -> Pricing:
-    """Price the widths of `levels_of`, if anything may be cut, and all formats of a latency model."""
+) -> Problem:
+    """The problem of a latency model: its formats, and the widths of `levels_of` if anything may be cut, are priced."""
     pricer = Pricer(dense, network, rankings, data, builder, threads, progress, known, shared)
     levels = levels_of(network)
-    return Pricing(*(pricer.widths(levels) if prunable else no_widths(levels)), pricer.formats(latency))
+    widths = pricer.widths(levels) if prunable else no_widths(levels)
+    return Problem(latency, *widths, pricer.formats(latency))
 
 
 def typical_ranges(

@@ -199,7 +199,7 @@ def prepare(
         progress=progress,
         known=known,
         shared=shared,
-    ).problem(latency)
+    )
     remembered = Remembered(known, builder, judge, stand)
     unpruned, ranges = None, {}
     if goal.quantize:
