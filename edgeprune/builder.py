@@ -48,6 +48,8 @@ class Builder:
         threads: of onnxruntime.
         refitted: whether what stays is refitted after a cut.
         float_format: what a block runs in that is not on integers.
+        calibrators: which ranges activations get, where that was found out already: in the network without cuts, say,
+            whose activations are distributed much like those of the same network cut.
     """
 
     symmetric: ClassVar[bool] = False
@@ -61,6 +63,7 @@ class Builder:
     threads: int = 1
     refitted: bool = True
     float_format: Format = FLOAT
+    calibrators: dict[str, str] = field(default_factory=dict)
     _float_models: dict[bytes, ir.Model] = field(default_factory=dict)
     _built: dict[tuple[bytes, tuple[Format, ...]], ir.Model] = field(default_factory=dict)
     _learned: dict[tuple[bytes, tuple[Format, ...]], bool] = field(default_factory=dict)
@@ -180,14 +183,20 @@ class Builder:
 
     def bounds(self, model: ir.Model, names: Sequence[str], data: Calibration) -> dict[str, tuple[float, float]]:
         """The range of each of these activations to spread integers over; for timing alone any will do."""
+        return {name: (found.low, found.high) for name, found in self.ranges(model, names, data).items()}
+
+    def ranges(self, model: ir.Model, names: Sequence[str], data: Calibration) -> dict[str, Range]:
+        """The same with the calibrators that chose them: those that are known, or the best by the network's output."""
         # The model is kept beside its ranges, so that its id stays its own.
         _, known = self._ranges.setdefault((id(model), data.items), (model, {}))
-        if names and not known and self.refitted:
+        decided = model is not self.dense and self.calibrators.keys() >= set(names)
+        if names and not known and self.refitted and not decided:
             known |= self._best_ranges(model, names, data)
-        missing = [n for n in names if n not in known]  # by a plan that quantizes what integers everywhere do not
+        missing = [n for n in names if n not in known]
         for name, h in histograms(model, missing, data, self.threads).items():
-            known[name] = range_by("max", h, symmetric=self.symmetric)
-        return {name: (known[name].low, known[name].high) for name in names}
+            # A plan may quantize what integers everywhere do not.
+            known[name] = range_by(self.calibrators.get(name, "max"), h, symmetric=self.symmetric)
+        return {name: known[name] for name in names}
 
     def _keep_calibrators(self, before: ir.Model, learned: ir.Model) -> None:
         """Take the ranges of a network whose weights have only moved a little by the calibrators that it had before."""

@@ -3,257 +3,274 @@
 What a device does is what counts; a latency model only proposes. Timing needs neither refitted weights nor exact
 ranges, so the loop runs on networks of the chosen widths and formats before anything expensive is done for them. They
 are timed beside the same other networks as the result will be, so that the caches are as they will be then.
+
+Measurements have noise, and on a shared machine much of it. None of them is the truth, so none replaces another:
+`edgeprune.budgetuse` weighs them all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 
-import numpy as np
-
+from edgeprune.budgetuse import BudgetUse, Use
 from edgeprune.errors import BudgetError
-from edgeprune.search import Choice, Problem, Searcher
+from edgeprune.problem import Choice, Problem
+from edgeprune.search import Searcher
+from edgeprune.timings import Begun, Met, Timing
 
 ROUNDS = 5
 MARGIN = 0.03
 """Share of the budget kept back in a search, so that the result still meets it when it is measured again."""
 SURE_MARGIN = 0.015
-"""Share of the budget that a longer measurement has to leave."""
+"""Share of the budget that a choice has to leave, where longer measurements decide."""
+SETTLED = 0.016
+"""Noise of what is known of a choice, as a standard deviation of the logarithm, that a longer measurement is not for:
+the final one is about as uncertain on such a machine."""
 APPROACHES = 2
 NEAR = 0.1
-"""Of two measured-to-predicted ratios: near enough for a model that is corrected by the second."""
+"""How far off, as a share, a choice may be predicted whose factors are good enough for others."""
+CAUTION = 0.5
+"""Standard deviations of what is known of a choice that are kept back as well."""
 CLOSE = 0.04
-"""A choice that leaves no more than this share of the budget unused is good enough; half as much more every round:
-where measurements do not settle, more of them bring nothing closer."""
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Microseconds of a network, and of the original in the same measurement."""
-
-    baseline_us: float
-    measured_us: float
-
-    @property
-    def share(self) -> float:
-        """Of the original's time, which does not follow what else the machine does."""
-        return self.measured_us / self.baseline_us
+"""A choice that leaves no more than this share of the budget unused is good enough, and what is uncertain of it more;
+half as much again every round: where measurements do not settle, more of them bring nothing closer."""
 
 
 @dataclass(frozen=True, eq=False)
-class Begun:
-    """A choice that was timed before, for a loop to begin with."""
-
-    choice: Choice
-    timing: Timing
-
-    def bent(self, by: float) -> Begun:
-        """What to begin with where choices near the budget are known to have this many times that factor."""
-        return replace(self, choice=replace(self.choice, latency_us=self.choice.latency_us / by))
-
-
-@dataclass(frozen=True, eq=False)
-class Met:
-    """A choice whose measured time is within the budget.
+class _Seen:
+    """A choice that was measured.
 
     Attributes:
-        choice: what was chosen; its ``latency_us`` is what was predicted *before* it was measured.
-        timing: what it took.
-        problem: the problem with its latency model such that it predicts what the choice took.
+        choice: with what it is predicted to take, uncorrected.
+        expected_us: what it was expected to take before it was measured, corrected.
+        surely: whether it was measured for longer.
     """
 
     choice: Choice
-    timing: Timing
-    problem: Problem
-
-    @property
-    def measured_us(self) -> float:
-        """What it took."""
-        return self.timing.measured_us
-
-    def bend(self, begun: Begun, problem: Problem) -> float:
-        """How many times as much of its predicted time the choice took as the one that the loop began with.
-
-        Args:
-            begun: what the loop began with.
-            problem: with the latency model that both are predicted by.
-        """
-        shares = [
-            timing.share / problem.latency.total_us(choice.widths, choice.formats)
-            for choice, timing in ((self.choice, self.timing), (begun.choice, begun.timing))
-        ]
-        return shares[0] / shares[1]
+    expected_us: float
+    surely: bool
 
 
-def meet_budget(
-    problem: Problem,
-    budget_of: Callable[[float], float | None],
-    timing: Callable[[Choice], Timing],
-    tightened: float = 1.0,
-    first: Choice | None = None,
-    sure: Callable[[Choice], Timing] | None = None,
-    begun: Begun | None = None,
-) -> Met:
-    """Find the choice of least loss that *measures* within the budget, with little of it unused.
+class ClosedLoop:
+    """Finds choices that measure within a budget; every measurement serves all that is looked for afterwards.
 
     Args:
         problem: with a latency model as good as there is.
         budget_of: the budget, given what the original takes in the same measurement, microseconds.
         timing: builds a network of these widths and formats and times it.
-        tightened: factor on the budget, below 1 where a first result has missed it.
-        first: the choice that is measured first; good enough if it fits and leaves little unused.
         sure: a longer measurement, which a choice that is good enough by the short one has to pass as well: what is
             built from it costs more than measuring it well.
-        begun: what corrects the model at first, where no first choice is given; the fastest uncut one by default.
-
-    Raises:
-        BudgetError: if none was found; the text says what the fastest one takes.
+        begun: what corrects the model at first; the fastest uncut choice, which is then measured, by default.
     """
-    searcher = Searcher(problem)
-    best: Met | None = None
-    loose: Met | None = None  # fits, as far as a short measurement tells, and leaves much unused
-    fastest_us = float("inf")
-    seen: dict[tuple[object, ...], Timing] = {}
 
-    def measure(choice: Choice, how: Callable[[Choice], Timing] = timing) -> Timing:
-        key = _key(choice)
-        if how is sure or key not in seen:
-            seen[key] = how(choice)
-        return seen[key]
+    def __init__(
+        self,
+        problem: Problem,
+        budget_of: Callable[[float], float],
+        timing: Callable[[Choice], Timing],
+        sure: Callable[[Choice], Timing] | None = None,
+        begun: Begun | None = None,
+    ):
+        self.problem, self.searcher = problem, Searcher(problem)
+        self._budget_of, self._timing, self._sure = budget_of, timing, sure
+        self._use, self._seen, self._baseline_us = BudgetUse(), dict[Hashable, _Seen](), 0.0
+        if begun is not None:
+            self._learn(begun.choice, begun.choice.latency_us, begun.timing)
 
-    def allowed_us(timed: Timing, how: Callable[[Choice], Timing] = timing) -> float:
-        kept_back = SURE_MARGIN if how is sure else 0.0
-        return (budget_of(timed.baseline_us) or float("inf")) * tightened * (1 - kept_back)
+    def weighing(self, problem: Problem) -> ClosedLoop:
+        """A loop of the same choices and times with other losses, which has learned what this one has."""
+        other = ClosedLoop(problem, self._budget_of, self._timing, self._sure)
+        other.searcher = self.searcher.weighing(problem)
+        other._use, other._baseline_us = self._use, self._baseline_us
+        return other
 
-    def judged(choice: Choice, close: float) -> tuple[Timing, bool, bool]:
-        """What a choice takes, whether that fits, and whether it leaves little unused; surely where it decides."""
-        for how in (timing,) if sure is None else (timing, sure):
-            timed = measure(choice, how)
-            limit_us = allowed_us(timed, how)
-            fits, good = timed.measured_us <= limit_us, timed.measured_us >= (1 - close) * allowed_us(timed)
-            if not (fits and good):
+    def approach(self) -> tuple[Choice, float]:
+        """Correct the latency model near the budget, by one or two measurements.
+
+        Returns:
+            The choice of least loss, and the predicted time, uncorrected, that this one and others may have.
+
+        Raises:
+            BudgetError: as `meet`.
+        """
+        self._begin()
+        for _ in range(APPROACHES):
+            choice = self._found() or self.searcher.fastest()
+            before = self._expected(choice).share
+            if not self._is_settled(choice):
+                self._measure(choice)
+            if abs(self._expected(choice).share / before - 1) <= NEAR:
                 break
-        return timed, fits, fits and good
+        found = self._found()
+        if found is None and self._expected(choice).share > 1:
+            raise BudgetError(self._shortfall())
+        choice = found or choice
+        return choice, max(choice.latency_us, self._limit_us())
 
-    rounds = ROUNDS
-    if first is not None:
-        start = first
-        timed, fits, good = judged(first, CLOSE)
-        if good:
-            best, rounds = Met(first, timed, problem), 0
-        elif fits:
-            loose = Met(first, timed, problem)
-    else:
-        start = begun.choice if begun is not None else searcher.fastest_unpruned()
-        timed = begun.timing if begun is not None else measure(start)
-    factor = timed.measured_us / start.latency_us
-    # The slowest choice that fits and the fastest that does not: (predicted uncorrected, measured).
-    fit, miss, halved = (0.0, 0.0), (float("inf"), float("inf")), False
-    for done in range(rounds):
-        budget_us = allowed_us(timed)
-        limit_us = (1 - MARGIN) * budget_us / factor
-        bracketed = 0 < fit[0] < miss[0] < float("inf")
-        if bracketed and (halved or not fit[0] < limit_us < miss[0]):
-            # No one factor describes both sides: what is wanted is predicted to take something between them.
-            limit_us, halved = (fit[0] + miss[0]) / 2, True
+    def meet(self, first: Choice | None = None) -> Met:
+        """Find the choice of least loss that *measures* within the budget, with little of it unused.
+
+        Args:
+            first: the choice that is looked at first; good enough if it fits and leaves little unused.
+
+        Raises:
+            BudgetError: if none was found; the text says what the fastest one takes.
+        """
+        choice = None if first is None else self._as_predicted(first)
+        if choice is None:
+            self._begin()
+        halved = False
+        for done in range(ROUNDS):
+            choice = choice or self._found(self._bracket(), halved=halved)
+            if choice is None:
+                choice = self.searcher.fastest()
+                if self._best() is not None or _key(choice) in self._seen:
+                    break
+                self._measure(choice)
+                if not self._fits(choice):
+                    break
+            elif done and self._is_settled(choice):
+                if halved:
+                    break  # there is nothing nearer
+                halved = True
+            else:
+                self._look_at(choice)
+                if self._leaves_little(choice, CLOSE * (1 + done / 2)):
+                    break
+            choice = None
+        fastest = self.searcher.fastest()
+        if self._best() is None and _key(fastest) not in self._seen:
+            self._measure(fastest)
+        while (best := self._best()) is not None and not self._is_settled(best):
+            self._measure(best)
+        if best is None:
+            raise BudgetError(self._shortfall())
+        return self._met(best)
+
+    def adjusted(self, met: Met, by: float) -> Met:
+        """The choice of least loss that takes so many times as long as one that was built, by what that took.
+
+        Raises:
+            BudgetError: nothing is predicted to be as fast as that.
+        """
+        known = self._as_predicted(met.choice)
         try:
-            choice = searcher.search(limit_us)
+            found = self.searcher.search(by * known.latency_us)
         except BudgetError as error:
-            if best is not None or loose is not None:
-                break
-            choice = searcher.fastest()
-            timed = measure(choice)
-            if timed.measured_us > budget_us:
-                least_us = min(fastest_us, timed.measured_us)
-                raise BudgetError(_shortfall(budget_us, least_us, timed.baseline_us)) from error
-            factor = timed.measured_us / choice.latency_us
-            best = Met(replace(choice, latency_us=timed.measured_us), timed, problem)
-            continue
-        expected_us = factor * choice.latency_us
-        if bracketed and halved:
-            expected_us = float(np.interp(choice.latency_us, (fit[0], miss[0]), (fit[1], miss[1])))
-        predicted = replace(choice, latency_us=expected_us)
-        known = _key(choice) in seen
-        timed, fits, good = judged(choice, CLOSE * (1 + done / 2))
-        factor, budget_us = timed.measured_us / choice.latency_us, allowed_us(timed)
-        fastest_us = min(fastest_us, timed.measured_us)
-        if good and (best is None or choice.loss < best.choice.loss):
-            best = Met(predicted, timed, problem)
-        elif fits and (loose is None or choice.loss < loose.choice.loss):
-            loose = Met(predicted, timed, problem)
-        if fits:
-            fit = max(fit, (choice.latency_us, timed.measured_us))
-        else:
-            miss = min(miss, (choice.latency_us, timed.measured_us))
-        if known and bracketed and not halved:
-            halved = True
-        elif known or good:
-            break
-    if best is None and loose is not None:
-        surely = timing if sure is None else sure
-        timed = measure(loose.choice, surely)
-        budget_us = allowed_us(timed, surely)
-        best = replace(loose, timing=timed) if timed.measured_us <= budget_us else None
-    if best is None:
-        raise BudgetError(_shortfall(budget_us, fastest_us, timed.baseline_us))
-    # The model that is handed on predicts what the chosen network took.
-    right = best.measured_us / problem.latency.total_us(best.choice.widths, best.choice.formats)
-    return replace(best, problem=replace(problem, latency=problem.latency.corrected(right)))
+            raise BudgetError(self._shortfall()) from error
+        factor = met.measured_us / known.latency_us
+        timing = Timing(met.timing.baseline_us, factor * found.latency_us)
+        latency = self.problem.latency.corrected(factor)
+        return Met(replace(found, latency_us=timing.measured_us), timing, replace(self.problem, latency=latency))
 
+    def taken(self, choice: Choice) -> Timing:
+        """What a choice takes by all measurements."""
+        use = self._expected(self._as_predicted(choice))
+        return Timing(self._baseline_us, use.share * self._budget_of(self._baseline_us), use.noise)
 
-def approach(
-    problem: Problem,
-    budget_of: Callable[[float], float | None],
-    timing: Callable[[Choice], Timing],
-    begun: Begun | None = None,
-) -> tuple[Problem, Choice, float]:
-    """Correct the latency model near the budget, by one or two measurements.
+    def _limit_us(self) -> float:
+        """What a choice may be predicted to take, uncorrected."""
+        return self._use.predicted_us(1 - MARGIN - CAUTION * self._use.least_noise, is_cut=True)
 
-    Args:
-        problem: with a latency model as good as there is.
-        budget_of: the budget, given what the original takes in the same measurement, microseconds.
-        timing: builds a network of these widths and formats and times it.
-        begun: what corrects the model at first; the fastest uncut choice, which is then measured as well, by default.
+    def _begin(self) -> None:
+        """Measure something, where nothing was."""
+        if self._use.is_empty:
+            self._measure(self.searcher.fastest_unpruned())
 
-    Returns:
-        The problem with its latency model corrected there, the choice of least loss by it, and the time that this and
-        others may be predicted to take.
+    def _found(self, bracket: tuple[float, float] | None = None, *, halved: bool = False) -> Choice | None:
+        """What the search leads to for the budget; inside a bracket of predicted times, if there is one.
 
-    Raises:
-        BudgetError: as `meet_budget`.
-    """
-    searcher = Searcher(problem)
-    choice = begun.choice if begun is not None else searcher.fastest_unpruned()
-    timed = begun.timing if begun is not None else timing(choice)
-    for _ in range(APPROACHES):
-        budget_us, factor = budget_of(timed.baseline_us) or float("inf"), timed.measured_us / choice.latency_us
+        Where no model describes both sides, what is wanted is predicted to take something between them.
+        """
+        limit_us = self._limit_us()
+        if bracket is not None and (halved or not bracket[0] < limit_us < bracket[1]):
+            limit_us = sum(bracket) / 2
         try:
-            choice = searcher.search((1 - MARGIN) * budget_us / factor)
+            return self.searcher.search(limit_us)
         except BudgetError:
-            choice = searcher.fastest()
-        timed = timing(choice)
-        budget_us = budget_of(timed.baseline_us) or float("inf")
-        if abs(timed.measured_us / choice.latency_us / factor - 1) <= NEAR:
-            break
-    factor = timed.measured_us / choice.latency_us
-    try:
-        choice = searcher.search((1 - MARGIN) * budget_us / factor)
-    except BudgetError as error:
-        if timed.measured_us > budget_us:
-            raise BudgetError(_shortfall(budget_us, timed.measured_us, timed.baseline_us)) from error
-    choice = replace(choice, latency_us=factor * choice.latency_us)
-    corrected = replace(problem, latency=problem.latency.corrected(factor))
-    return corrected, choice, max(choice.latency_us, (1 - MARGIN) * budget_us)
+            return None
+
+    def _bracket(self) -> tuple[float, float] | None:
+        """Predicted times of the slowest choice that fits and of the fastest that does not, if they are in order."""
+        us = {True: [0.0], False: [float("inf")]}
+        for seen in self._seen.values():
+            us[self._fits(seen.choice)].append(seen.choice.latency_us)
+        low, high = max(us[True]), min(us[False])
+        return (low, high) if 0 < low < high < float("inf") else None
+
+    def _look_at(self, choice: Choice) -> None:
+        """Measure a choice, for longer where that decides whether it is taken."""
+        if not self._is_settled(choice):
+            self._measure(choice)
+        if self._leaves_little(choice, CLOSE) and not self._is_settled(choice):
+            self._measure(choice)
+
+    def _measure(self, choice: Choice) -> None:
+        """Time a choice; for longer if it was timed before."""
+        key = _key(choice)
+        known = self._seen.get(key)
+        timed = (self._timing if known is None or self._sure is None else self._sure)(choice)
+        expected_us = known.expected_us if known else self._expected_us(choice, timed.baseline_us)
+        self._seen[key] = _Seen(choice, expected_us, known is not None)
+        self._learn(choice, choice.latency_us, timed)
+
+    def _learn(self, choice: Choice, predicted_us: float, timed: Timing) -> None:
+        self._baseline_us = timed.baseline_us
+        budget_us = self._budget_of(timed.baseline_us)
+        anchor = None if timed.anchor_us is None else timed.anchor_us / budget_us
+        use, is_cut = Use(timed.measured_us / budget_us, timed.noise), self._is_cut(choice)
+        self._use.add(_key(choice), predicted_us, use, is_cut=is_cut, anchor=anchor)
+
+    def _is_settled(self, choice: Choice) -> bool:
+        """Whether another measurement of a choice would tell little that is new."""
+        seen = self._seen.get(_key(choice))
+        return seen is not None and (self._sure is None or seen.surely or self._expected(choice).noise <= SETTLED)
+
+    def _expected(self, choice: Choice) -> Use:
+        return self._use.expected(choice.latency_us, _key(choice), is_cut=self._is_cut(choice))
+
+    def _is_cut(self, choice: Choice) -> bool:
+        return bool((choice.widths < self.problem.latency.sizes).any())
+
+    def _expected_us(self, choice: Choice, baseline_us: float) -> float:
+        if self._use.is_empty:
+            return choice.latency_us
+        return self._expected(choice).share * self._budget_of(baseline_us)
+
+    def _fits(self, choice: Choice) -> bool:
+        kept_back = 0.0 if self._sure is None else SURE_MARGIN
+        use = self._expected(choice)
+        return use.share <= 1 - kept_back - CAUTION * use.noise
+
+    def _leaves_little(self, choice: Choice, close: float) -> bool:
+        use = self._expected(choice)
+        return self._fits(choice) and use.share >= 1 - close - (1 + CAUTION) * use.noise
+
+    def _best(self) -> Choice | None:
+        """Of all that was measured and fits, what loses least."""
+        fit = [seen.choice for seen in self._seen.values() if self._fits(seen.choice)]
+        return min(fit, key=lambda choice: choice.loss, default=None)
+
+    def _as_predicted(self, choice: Choice) -> Choice:
+        """A choice with what the problem's model, uncorrected, predicts of it."""
+        return replace(choice, latency_us=self.problem.latency.total_us(choice.widths, choice.formats))
+
+    def _met(self, choice: Choice) -> Met:
+        timing = self.taken(choice)
+        latency = self.problem.latency.corrected(timing.measured_us / choice.latency_us)
+        expected = replace(choice, latency_us=self._seen[_key(choice)].expected_us)
+        return Met(expected, timing, replace(self.problem, latency=latency))
+
+    def _shortfall(self) -> str:
+        budget_us = self._budget_of(self._baseline_us)
+        fastest_us = min(self._expected(seen.choice).share for seen in self._seen.values()) * budget_us
+        return (
+            f"the budget of {budget_us / 1e3:.3f} ms can't be met: the fastest network that was measured "
+            f"takes {fastest_us / 1e3:.3f} ms, {self._baseline_us / fastest_us:.2f}x as fast as the original "
+            f"({self._baseline_us / 1e3:.3f} ms)"
+        )
 
 
-def _key(choice: Choice) -> tuple[object, ...]:
+def _key(choice: Choice) -> Hashable:
     return (choice.widths.tobytes(), choice.formats)
-
-
-def _shortfall(budget_us: float, fastest_us: float, baseline_us: float) -> str:
-    return (
-        f"the budget of {budget_us / 1e3:.3f} ms can't be met: the fastest network that was measured takes "
-        f"{fastest_us / 1e3:.3f} ms, {baseline_us / fastest_us:.2f}x as fast as the original "
-        f"({baseline_us / 1e3:.3f} ms)"
-    )

@@ -7,13 +7,14 @@ from dataclasses import replace
 from functools import partial
 
 from edgeprune.attempts import build_within
-from edgeprune.closedloop import Begun, Met, Timing, meet_budget
+from edgeprune.closedloop import ClosedLoop
 from edgeprune.compiled import Compiled
 from edgeprune.experience import Experience, keep, recall
 from edgeprune.goal import Goal
 from edgeprune.leastlatency import least_latency
-from edgeprune.problem import Choice, Problem
+from edgeprune.problem import Choice
 from edgeprune.refine import weighed
+from edgeprune.timings import Begun, Met, Timing
 from edgeprune.workbench import Workbench
 
 
@@ -45,19 +46,18 @@ def _within_budget(bench: Workbench, goal: Goal) -> Compiled:
     settings = {"quantize": goal.quantize, "prune": goal.prune, "builder": bench.builder.describe()}
     past = recall(known, settings)
     timing = _timing_at(begun, bench, goal)
-    refined, first, how, met = None, None, None, None
-    if past is not None and past.serves(bench.problem, asked):
-        problem, started = weighed(bench.problem, past.factors), begun.bent(past.bend)
+    refined, first, how = None, None, None
+    served = past is not None and past.serves(bench.problem, asked)
+    started = begun.bent(past.bend) if past is not None and served else begun
+    loop = ClosedLoop(bench.problem, goal.needed_us, timing, partial(timing, sure=True), started)
+    if past is not None and served:
+        loop = loop.weighing(weighed(bench.problem, past.factors))
     else:
-        refined, how = bench.refined(goal, begun, timing)
-        problem, first, started = refined.problem, refined.choice, begun
+        refined, how = bench.refined(loop)
+        loop, first = loop.weighing(refined.problem), refined.choice
 
-    def meet(problem: Problem, tightened: float, first: Choice | None) -> Met:
-        nonlocal met
-        with bench.progress.step("searching and measuring"):
-            sure = partial(timing, sure=True)
-            met = meet_budget(problem, goal.budget_us, timing, tightened, first, sure, started)
-        return met
+    with bench.progress.step("searching and measuring"):
+        met = loop.meet(first)
 
     def build(met: Met) -> Compiled:
         return _at_final_pace(bench.result(met.choice, met.problem.latency, how), met.timing.baseline_us)
@@ -65,9 +65,10 @@ def _within_budget(bench: Workbench, goal: Goal) -> Compiled:
     def again(found: Compiled) -> Compiled:
         return replace(found, measured=bench.measured(found.model, longer=True))
 
-    found = build_within(goal, problem, first, meet, build, again)
-    if how is not None and refined is not None and met is not None:
-        keep(known, settings, Experience(asked, refined.factors, met.bend(begun, bench.problem)))
+    found = build_within(goal, met, loop.adjusted, build, again)
+    if refined is not None and how is not None:
+        unbent = replace(begun, timing=loop.taken(begun.choice))
+        keep(known, settings, Experience(asked, refined.factors, met.bend(unbent, bench.problem)))
     return found
 
 
@@ -100,10 +101,10 @@ def _timing_at(begun: Begun, bench: Workbench, goal: Goal) -> Callable[..., Timi
     """Times choices; where a multiple of the original's speed is wanted, as if the machine were as fast as at first."""
 
     def timing(choice: Choice, *, sure: bool = False) -> Timing:
-        timed = bench.timing(choice, sure=sure)
+        timed = bench.timing(choice, sure=sure, relative=goal.speedup is not None)
         if goal.speedup is None:
             return timed
-        return Timing(begun.timing.baseline_us, timed.share * begun.timing.baseline_us)
+        return timed.at(begun.timing.baseline_us)
 
     return timing
 

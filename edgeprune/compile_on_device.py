@@ -16,13 +16,14 @@ from edgeprune.attempts import build_within
 from edgeprune.backends.device import Device
 from edgeprune.backends.results import DeviceResult
 from edgeprune.bench import Measurement, ratio
-from edgeprune.closedloop import Met, Timing, meet_budget
+from edgeprune.closedloop import ClosedLoop
 from edgeprune.compile_device import NEVER_SLOWER, choose, is_cut
 from edgeprune.devicework import DeviceWork
 from edgeprune.goal import Goal
 from edgeprune.report.model import Outcome
-from edgeprune.search import Choice, Problem
+from edgeprune.search import Choice
 from edgeprune.tensorrtbuilder import EXTREMES_ITEMS, TensorRtBuilder
+from edgeprune.timings import Timing
 
 QUICK_SECONDS = 1.0
 FINAL_SECONDS = 3.0
@@ -116,10 +117,10 @@ def reach_on_device(work: DeviceWork, goal: Goal, stand: Stand) -> Measured:
     if not goal.has_budget:
         return _measured(work, goal, stand, _without_budget(work, goal, stand, variants), variants)
 
-    def meet(problem: Problem, factor: float, first: Choice | None) -> Met:
-        return meet_budget(problem, goal.budget_us, stand.timing, factor, first)
-
-    return build_within(goal, work.problem, None, meet, lambda met: _measured(work, goal, stand, met.choice, variants))
+    loop = ClosedLoop(work.problem, goal.needed_us, stand.timing)
+    return build_within(
+        goal, loop.meet(), loop.adjusted, lambda met: _measured(work, goal, stand, met.choice, variants)
+    )
 
 
 def _without_budget(work: DeviceWork, goal: Goal, stand: Stand, variants: dict[str, Choice]) -> Choice:

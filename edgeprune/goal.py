@@ -35,6 +35,16 @@ class Goal:
             return self.latency_ms * 1e3
         return None if self.speedup is None else baseline_us / self.speedup
 
+    def needed_us(self, baseline_us: float) -> float:
+        """The same where there is a budget.
+
+        Raises:
+            ValueError: accuracy is the limit.
+        """
+        if (budget_us := self.budget_us(baseline_us)) is None:
+            raise ValueError("there is no budget")
+        return budget_us
+
     def fulfilled(self, original: Measurement, result: Measurement) -> float:
         """How many times as fast as asked for a measured result is; a speed-up is judged by paired blocks."""
         if self.latency_ms is not None:

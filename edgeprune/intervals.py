@@ -35,11 +35,11 @@ def median_interval(values: Sequence[float]) -> Interval:
     trimmed = max(0, math.floor((_trimmed_each_side(effective) + 1) * (n + 1) / (effective + 1)) - 1)
     ordered = sorted(values)
     middle, low, high = median(ordered), ordered[trimmed], ordered[n - 1 - trimmed]
-    stretch = max(1.0, _sigmas(CONFIDENCE) / _sigmas(1 - 2 * 0.5**effective))
+    stretch = max(1.0, sigmas(CONFIDENCE) / sigmas(1 - 2 * 0.5**effective))
     return Interval(middle, middle - stretch * (middle - low), middle + stretch * (high - middle))
 
 
-def _sigmas(coverage: float) -> float:
+def sigmas(coverage: float) -> float:
     """Half width of the central interval of the normal distribution with this coverage, in standard deviations."""
     return NormalDist().inv_cdf(0.5 + min(coverage, CONFIDENCE) / 2)
 

@@ -22,6 +22,7 @@ from edgeprune.localfit import cut_and_refit, waves
 from edgeprune.network import Network
 from edgeprune.outputerror import Probe
 from edgeprune.progress import Progress
+from edgeprune.ranges import CALIBRATORS
 from edgeprune.ridge import Moments
 from edgeprune.search import Problem
 from edgeprune.sensitivity import format_losses, width_losses
@@ -143,18 +144,25 @@ def price(
 def typical_ranges(
     dense: ir.Model, network: Network, data: Calibration, builder: Builder, known: ArrayCache
 ) -> dict[str, tuple[float, float]]:
-    """The range in the dense network of every activation that some format quantizes, from a few samples."""
+    """The range in the dense network of every activation that some format quantizes, from a few samples.
+
+    The builder is told which calibrators chose them.
+    """
     every = {n for forms in network.integer_nodes for nodes in forms.values() for n in nodes}
     made = {str(o.name) for n in dense.graph if n.name in every for o in n.outputs}
     names = sorted(made | set(builder.values_to_quantize(dense, every)))
     settings = {"names": names, "builder": builder.describe()}
 
     def compute() -> Arrays:
-        bounds = builder.bounds(dense, names, data.subset(probe_items(network)))
-        return {"ranges": np.array([bounds[n] for n in names]).reshape(-1, 2)}
+        found = builder.ranges(dense, names, data.subset(probe_items(network)))
+        return {
+            "ranges": np.array([(found[n].low, found[n].high) for n in names]).reshape(-1, 2),
+            "calibrators": np.array([CALIBRATORS.index(found[n].calibrator) for n in names], np.int64),
+        }
 
-    found = known.arrays("ranges", settings, compute)["ranges"]
-    return {name: (float(low), float(high)) for name, (low, high) in zip(names, found, strict=True)}
+    found = known.arrays("ranges", settings, compute)
+    builder.calibrators.update({n: CALIBRATORS[i] for n, i in zip(names, found["calibrators"], strict=True)})
+    return {name: (float(low), float(high)) for name, (low, high) in zip(names, found["ranges"], strict=True)}
 
 
 @dataclass(frozen=True, eq=False)

@@ -66,6 +66,7 @@ def refine(
     trials: int = TRIALS,
     seed: int = 0,
     progress: Callable[[float], None] | None = None,
+    searcher: Searcher | None = None,
 ) -> Refined:
     """Find factors for the losses such that whole choices lose least.
 
@@ -77,9 +78,10 @@ def refine(
         trials: how many choices are tried at the most.
         seed: of the random steps.
         progress: called with the fraction done.
+        searcher: of the problem, if there is one that knows much of its times already.
     """
     rng = np.random.default_rng(seed)
-    searcher = Searcher(problem)
+    searcher = searcher or Searcher(problem)
     groups, blocks = len(problem.levels), len(problem.format_loss)
     known = {_key(start): error(start)}
     best = Refined(problem, np.ones(groups + blocks), start, known[_key(start)], known[_key(start)], 1)

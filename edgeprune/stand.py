@@ -17,9 +17,12 @@ from edgeprune.calibrate import Calibration
 from edgeprune.job import Job, Shapes
 from edgeprune.kerneltrace import Trace, pace, trace
 
-QUICK_SECONDS, QUICK_BLOCK_S = 2.5, 0.08
+QUICK_SECONDS = 2.5
 SURE_SECONDS = 6.0
 FINAL_SECONDS = 15.0
+BLOCK_S = 0.04
+"""Shorter turns than `benchmark` takes by default: a machine that changes its speed every second or so changes it less
+often between two models."""
 LONGER = 2.0
 """Times as long, where that did not tell whether a budget was met."""
 
@@ -74,7 +77,7 @@ class Stand:
     def quick(self, models: Mapping[str, ir.Model], *, sure: bool = False) -> dict[str, Measurement]:
         """Latency of the original and of all models, measured in turns for a few seconds, a few more to be sure."""
         seconds = SURE_SECONDS if sure else QUICK_SECONDS
-        return self._measure(models, min_seconds=0.0, max_seconds=seconds, block_s=QUICK_BLOCK_S, precision=0.005)
+        return self._measure(models, min_seconds=0.0, max_seconds=seconds, precision=0.005)
 
     def final(
         self, models: Mapping[str, ir.Model], progress: Callable[[float], None] | None = None, *, longer: bool = False
@@ -85,7 +88,7 @@ class Stand:
 
     def _measure(self, models: Mapping[str, ir.Model], **settings: Any) -> dict[str, Measurement]:
         candidates = {"original": self.original} | {name: self.bind(model) for name, model in models.items()}
-        return benchmark(candidates, **settings)
+        return benchmark(candidates, block_s=BLOCK_S, **settings)
 
     def bind(self, model: ir.Model) -> Callable[[], object]:
         """A function that runs the model once."""

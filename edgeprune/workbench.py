@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,7 +12,7 @@ from edgeprune.arraycache import ArrayCache
 from edgeprune.bench import Measurement, ratio
 from edgeprune.builder import Builder
 from edgeprune.calibrate import Calibration
-from edgeprune.closedloop import Begun, Timing, approach
+from edgeprune.closedloop import ClosedLoop
 from edgeprune.compiled import Compiled
 from edgeprune.cpumodel import lowered
 from edgeprune.formatrace import race_formats, race_of
@@ -36,6 +35,7 @@ from edgeprune.report.model import Search
 from edgeprune.ridge import Moments
 from edgeprune.search import Choice, Problem, fastest_unpruned
 from edgeprune.stand import Stand
+from edgeprune.timings import Begun, Timing, noise
 from edgeprune.unpruned import best_unpruned
 
 TRIAL_SAMPLE_MACS, TRIAL_SAMPLES = 24e9, (24, 256)
@@ -93,13 +93,27 @@ class Workbench:
         learned = self.builder.build(choice.widths, choice.formats)
         return self.judge.drop(self.stand.runtime.load(learned).run) <= limit
 
-    def timing(self, choice: Choice, *, sure: bool = False) -> Timing:
-        """Time of a network of these widths and formats, beside the same others as in the final measurement."""
+    def timing(self, choice: Choice, *, sure: bool = False, relative: bool = True) -> Timing:
+        """Time of a network of these widths and formats, beside the same others as in the final measurement.
+
+        Args:
+            choice: the widths and formats.
+            sure: whether to measure longer.
+            relative: whether it counts against the original's.
+        """
         model = lowered(self.network, choice.widths, choice.formats, self.ranges)
         integers = {name: variant for name, variant in self.variants.items() if name != "fp32"}
         found = self.stand.quick({"model": model, **integers}, sure=sure)
-        measured_us = found["model"].median_ms * 1e3
-        return Timing(measured_us * ratio(found["original"], found["model"]).value, measured_us)
+        mine, anchor = found["model"], found.get("int8")
+        measured_us = mine.median_ms * 1e3
+        baseline_us = measured_us * ratio(found["original"], mine).value
+        if anchor is not None:
+            slower = ratio(anchor, mine)
+            anchor_us = measured_us * slower.value
+            return Timing(baseline_us, measured_us, noise(slower.ci_low, slower.ci_high), anchor_us)
+        speedup = ratio(found["original"], mine)
+        interval = (speedup.ci_low, speedup.ci_high) if relative else (mine.ci_low_ms, mine.ci_high_ms)
+        return Timing(baseline_us, measured_us, noise(*interval))
 
     @cached_property
     def trial(self) -> JointTrial:
@@ -119,23 +133,32 @@ class Workbench:
         with self.progress.step("searching and measuring"):
             return Begun(choice, self.timing(choice))
 
-    def refined(self, goal: Goal, begun: Begun, timing: Callable[[Choice], Timing]) -> tuple[Refined, Search | None]:
+    def refined(self, loop: ClosedLoop) -> tuple[Refined, Search | None]:
         """Factors for the losses and a choice within the budget that loses little, by trying whole choices.
 
         Where nothing is lost nothing is tried.
         """
         with self.progress.step("searching and measuring"):
-            problem, choice, budget_us = approach(self.problem, goal.budget_us, timing, begun)
+            choice, within_us = loop.approach()
+        problem = loop.problem
         if choice.loss <= 0:
             factors = np.ones(len(problem.levels) + len(problem.format_loss))
             return Refined(problem, factors, choice, 0.0, 0.0, 0), None
         with self.progress.step("solving around the choice"):
-            solved = solve_around(problem, choice, budget_us)
+            solved = solve_around(problem, choice, within_us)
         trial = self.trial
         samples = trial.probe.items
         trials = int(np.clip(TRIAL_MACS / max(self.network.macs * samples, 1), *TRIALS))
         with self.progress.step("trying whole choices") as step:
-            found = refine(problem, solved.choice, budget_us, trial.error, trials=trials, progress=step.fraction)
+            found = refine(
+                problem,
+                solved.choice,
+                within_us,
+                trial.error,
+                trials=trials,
+                progress=step.fraction,
+                searcher=loop.searcher,
+            )
         return found, Search(found.trials, samples, found.first_error, found.error, solved.gap)
 
     def result(

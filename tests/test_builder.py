@@ -91,3 +91,24 @@ def test_the_same_choice_is_built_once(model: ir.Model, samples: NDArray[np.floa
 def test_random_data_moves_no_bias(model: ir.Model) -> None:
     builder = builder_of(model, "random")
     assert builder.rounded(model, [str(n.name) for n in model.graph], {}) is model
+
+
+def test_a_cut_network_gets_the_ranges_that_calibrators_known_from_the_whole_one_propose(
+    model: ir.Model, samples: NDArray[np.float32], tmp_path: Path
+) -> None:
+    np.savez(tmp_path / "x.npz", x=samples)
+    builder = builder_of(model, str(tmp_path / "x.npz"))
+    builder.calibrators |= {"x": "entropy", "r": "p99.99"}
+    cut = ir.from_proto(ir.to_proto(model))
+    found = builder.ranges(cut, ["x", "r"], builder.data)
+    assert {name: r.calibrator for name, r in found.items()} == {"x": "entropy", "r": "p99.99"}
+    assert found["r"].low == 0.0
+
+
+def test_the_whole_network_chooses_its_calibrators_anew(
+    model: ir.Model, samples: NDArray[np.float32], tmp_path: Path
+) -> None:
+    np.savez(tmp_path / "x.npz", x=samples)
+    builder, fresh = builder_of(model, str(tmp_path / "x.npz")), builder_of(model, str(tmp_path / "x.npz"))
+    builder.calibrators |= {"x": "entropy", "r": "entropy"}
+    assert builder.ranges(model, ["x", "r"], builder.data) == fresh.ranges(model, ["x", "r"], fresh.data)

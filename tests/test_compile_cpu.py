@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from edgeprune.bench import Measurement
-from edgeprune.closedloop import Begun, Timing
 from edgeprune.compile_cpu import _at_final_pace, _timing_at
 from edgeprune.compiled import Compiled
 from edgeprune.goal import Goal
 from edgeprune.search import Choice
+from edgeprune.timings import Begun, Timing
 from tests.test_search import chain
 
 CHOICE = Choice(np.array([32, 32, 32]), ("fp32",) * 4, 500.0, 0.5)
@@ -19,7 +19,7 @@ CHOICE = Choice(np.array([32, 32, 32]), ("fp32",) * 4, 500.0, 0.5)
 class SlowingDown:
     """A workbench on a machine that takes twice as long as when the loop began."""
 
-    def timing(self, choice: Choice, *, sure: bool = False) -> Timing:
+    def timing(self, choice: Choice, *, sure: bool = False, relative: bool = True) -> Timing:
         return Timing(2000.0, 800.0)
 
 
