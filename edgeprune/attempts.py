@@ -1,9 +1,9 @@
 """Build, measure for good, and build again where the final measurement says otherwise than those on the way.
 
-A result that may have missed its budget by chance is measured again, for longer, and that measurement counts. One that
-has missed it is made again a little faster. One that is much faster than it had to be is made again once a little
-slower, since what it gave up for that is accuracy. The final measurement is the longest there is, and two choices of
-nearly the same time are told apart by the latency model, so nothing is measured on the way to another attempt.
+A result that has missed its budget is made again a little faster. One that is much faster than it had to be is made
+again once a little slower, since what it gave up for that is accuracy. The final measurement is the longest there is,
+and two choices of nearly the same time are told apart by the latency model, so nothing is measured on the way to
+another attempt.
 """
 
 from __future__ import annotations
@@ -49,7 +49,6 @@ def build_within(
     met: Met,
     adjusted: Callable[[Met, float], Met],
     build: Callable[[Met], T],
-    again: Callable[[T], T] | None = None,
 ) -> T:
     """The result of least loss that meets its budget in the final measurement.
 
@@ -58,7 +57,6 @@ def build_within(
         met: a choice that met it on the way.
         adjusted: of a choice, with what it took in the end, and a factor: one that takes so many times as long.
         build: makes a choice and measures it for good.
-        again: measures what was built once more, for longer; None where that would show nothing new.
 
     Raises:
         BudgetError: every attempt missed the budget; the text says by how much the last did.
@@ -67,9 +65,6 @@ def build_within(
     for _ in range(ATTEMPTS):
         result = build(met)
         pair = result.measured["original"], result.measured["result"]
-        if again is not None and goal.fulfilled(*pair) < 1 <= goal.possibly_fulfilled(*pair):
-            result = again(result)
-            pair = result.measured["original"], result.measured["result"]
         fulfilled = goal.fulfilled(*pair)
         if kept is not None:
             better = fulfilled >= 1 and result.choice.loss < kept.choice.loss

@@ -124,6 +124,7 @@ def benchmark(
     precision: float = 0.01,
     seed: int = 0,
     progress: Callable[[float], None] | None = None,
+    undecided: Callable[[Mapping[str, Measurement]], bool] | None = None,
     clock: Clock | None = None,
 ) -> dict[str, Measurement]:
     """Time all candidates against each other.
@@ -140,6 +141,7 @@ def benchmark(
         precision: Half width of an interval, relative to its median, that is narrow enough.
         seed: Seed of the order within the rounds.
         progress: Called after every round with the fraction done, 0 to 1.
+        undecided: Whether a result leaves open what it is for; then there are rounds for twice ``max_seconds``.
         clock: The clocks to use.
 
     Returns:
@@ -157,7 +159,7 @@ def benchmark(
     order = list(candidates)
     block_ns = int(block_s * 1e9)
     rounds: list[dict[str, _Block]] = []
-    done = 0.0
+    done, extended = 0.0, False
     with _no_garbage_collection():
         for run in candidates.values():
             _time_block(run, block_ns, clock)
@@ -173,11 +175,15 @@ def benchmark(
                 progress(done)
             if len(rounds) < MIN_ROUNDS or elapsed_s < min_seconds:
                 continue
-            if width <= precision or elapsed_s >= max_seconds:
+            if (extended or width > precision) and elapsed_s < (1 + extended) * max_seconds:
+                continue
+            found = {name: _summarise([r[name] for r in kept], len(rounds) - len(kept)) for name in candidates}
+            if extended or undecided is None or not undecided(found):
                 break
+            extended = True  # to the end, since stopping once it suits would be choosing the result
     if progress is not None:
         progress(1.0)
-    return {name: _summarise([r[name] for r in kept], len(rounds) - len(kept)) for name in candidates}
+    return found
 
 
 def ratio(a: Measurement, b: Measurement) -> Ratio:

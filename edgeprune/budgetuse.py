@@ -11,7 +11,7 @@ short ones that contradict each other settle on something between them, not on t
 A machine that others use has phases of seconds to minutes in which networks in integers and in float are slowed down
 by different factors. What is compared with the original is off by that, and no interval of a single measurement shows
 it. So measurements are compared with each other by way of an anchor that is in all of them, and the anchor with the
-budget by all of them together.
+budget by all of them together; and all have as much noise on top as makes what was measured most likely (equation 5.8).
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ OWN = 0.01
 """and of what distinguishes choices that are predicted to take the same time."""
 ANCHOR = 0.01
 """What one measurement of an anchor is off, as a standard deviation of the logarithm, as long as there is only one."""
+HIDDEN = (0.0, 0.01, 0.02, 0.04)
+"""Standard deviations that this noise on top may have; measurements that claim to have no noise at all have none."""
 LEAST_NOISE = 1e-6
 """Keeps the equations solvable where one choice was measured twice and both times without noise."""
 FURTHEST, STEPS = 2.0, 40
@@ -64,6 +66,7 @@ class BudgetUse:
 
     _all: list[_Measured] = field(default_factory=list)
     _anchors: list[float] = field(default_factory=list)
+    _hidden: float = 0.0
 
     @property
     def is_empty(self) -> bool:
@@ -73,7 +76,7 @@ class BudgetUse:
     @property
     def least_noise(self) -> float:
         """How well a choice may be known when it is measured as well as the best measurement so far."""
-        return math.hypot(min(m.noise for m in self._all), self._anchor()[1])
+        return math.hypot(min(m.noise for m in self._all), self._hidden, self._anchor()[1])
 
     def add(
         self, key: Hashable, predicted_us: float, measured: Use, *, is_cut: bool, anchor: float | None = None
@@ -91,6 +94,7 @@ class BudgetUse:
             self._anchors.append(math.log(anchor))
         factor = math.log(measured.share / (anchor or 1.0) / predicted_us)
         self._all.append(_Measured(key, is_cut, math.log(predicted_us), factor, max(measured.noise, LEAST_NOISE)))
+        self._hidden = max(HIDDEN, key=self._log_likelihood)
 
     def expected(self, predicted_us: float, key: Hashable = None, *, is_cut: bool) -> Use:
         """What a choice takes by all measurements, its own among them where the key is known.
@@ -102,7 +106,7 @@ class BudgetUse:
             raise ValueError("no choice was measured yet")
         new = _Measured(key, is_cut, math.log(predicted_us), 0.0, 0.0)
         factors = np.array([m.log_factor for m in self._all])
-        known = _kernel(self._all, self._all) + np.diag([m.noise**2 for m in self._all])
+        known = self._covariance(self._hidden)
         between = _kernel(self._all, [new])[:, 0]
         weights = np.linalg.solve(known, between)
         # Their average is the prior mean: far from all measurements it is the best guess there is.
@@ -110,6 +114,18 @@ class BudgetUse:
         variance = _kernel([new], [new])[0, 0] - weights @ between
         anchor, scatter = self._anchor()
         return Use(predicted_us * math.exp(factor + anchor), math.sqrt(max(variance, 0.0) + scatter**2))
+
+    def _covariance(self, hidden: float) -> NDArray[np.float64]:
+        """Of the factors as they were measured, with so much noise on top."""
+        noises = [m.noise if m.noise == LEAST_NOISE else math.hypot(m.noise, hidden) for m in self._all]
+        return np.asarray(_kernel(self._all, self._all) + np.diag(np.square(noises)))
+
+    def _log_likelihood(self, hidden: float) -> float:
+        """How likely the measurements are with so much noise on top, but for a constant."""
+        known = self._covariance(hidden)
+        factors = np.array([m.log_factor for m in self._all])
+        off = factors - factors.mean()
+        return float(-(off @ np.linalg.solve(known, off) + np.linalg.slogdet(known)[1]) / 2)
 
     def _anchor(self) -> tuple[float, float]:
         """Logarithm of the share of the budget that the anchor takes, and how sure that is."""

@@ -24,7 +24,7 @@ MARGIN = 0.03
 """Share of the budget kept back in a search, so that the result still meets it when it is measured again."""
 SURE_MARGIN = 0.015
 """Share of the budget that a choice has to leave, where longer measurements decide."""
-SETTLED = 0.016
+SETTLED = 0.025
 """Noise of what is known of a choice, as a standard deviation of the logarithm, that a longer measurement is not for:
 the final one is about as uncertain on such a machine."""
 APPROACHES = 2

@@ -60,12 +60,10 @@ def _within_budget(bench: Workbench, goal: Goal) -> Compiled:
         met = loop.meet(first)
 
     def build(met: Met) -> Compiled:
-        return _at_final_pace(bench.result(met.choice, met.problem.latency, how), met.timing.baseline_us)
+        found = bench.result(met.choice, met.problem.latency, how, goal=goal)
+        return _at_final_pace(found, met.timing.baseline_us)
 
-    def again(found: Compiled) -> Compiled:
-        return replace(found, measured=bench.measured(found.model, longer=True))
-
-    found = build_within(goal, met, loop.adjusted, build, again)
+    found = build_within(goal, met, loop.adjusted, build)
     if refined is not None and how is not None:
         unbent = replace(begun, timing=loop.taken(begun.choice))
         keep(known, settings, Experience(asked, refined.factors, met.bend(unbent, bench.problem)))

@@ -57,11 +57,13 @@ class Goal:
             return self.latency_ms / result.ci_high_ms
         return float("inf") if self.speedup is None else ratio(original, result).ci_low / self.speedup
 
-    def possibly_fulfilled(self, original: Measurement, result: Measurement) -> float:
-        """The same at the most, by the measurement's interval."""
+    def is_missed_by_chance(self, original: Measurement, result: Measurement) -> bool:
+        """Whether a measured result is not fast enough, but may be by the measurement's interval."""
         if self.latency_ms is not None:
-            return self.latency_ms / result.ci_low_ms
-        return float("inf") if self.speedup is None else ratio(original, result).ci_high / self.speedup
+            possibly = self.latency_ms / result.ci_low_ms
+        else:
+            possibly = float("inf") if self.speedup is None else ratio(original, result).ci_high / self.speedup
+        return self.fulfilled(original, result) < 1 <= possibly
 
     def is_met(self, original: Measurement, result: Measurement) -> bool:
         """Whether a measured result is fast enough."""

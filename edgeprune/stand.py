@@ -23,8 +23,6 @@ FINAL_SECONDS = 15.0
 BLOCK_S = 0.04
 """Shorter turns than `benchmark` takes by default: a machine that changes its speed every second or so changes it less
 often between two models."""
-LONGER = 2.0
-"""Times as long, where that did not tell whether a budget was met."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,11 +78,19 @@ class Stand:
         return self._measure(models, min_seconds=0.0, max_seconds=seconds, precision=0.005)
 
     def final(
-        self, models: Mapping[str, ir.Model], progress: Callable[[float], None] | None = None, *, longer: bool = False
+        self,
+        models: Mapping[str, ir.Model],
+        progress: Callable[[float], None] | None = None,
+        undecided: Callable[[Mapping[str, Measurement]], bool] | None = None,
     ) -> dict[str, Measurement]:
-        """Latency of the original and of all models, measured in turns until the intervals are narrow."""
-        seconds = LONGER * FINAL_SECONDS if longer else FINAL_SECONDS
-        return self._measure(models, min_seconds=3.0, max_seconds=seconds, progress=progress)
+        """Latency of the original and of all models, measured in turns until the intervals are narrow.
+
+        Args:
+            models: by name.
+            progress: called with the fraction done.
+            undecided: whether a result leaves open what it is for; it is then measured for twice as long.
+        """
+        return self._measure(models, min_seconds=3.0, max_seconds=FINAL_SECONDS, progress=progress, undecided=undecided)
 
     def _measure(self, models: Mapping[str, ir.Model], **settings: Any) -> dict[str, Measurement]:
         candidates = {"original": self.original} | {name: self.bind(model) for name, model in models.items()}

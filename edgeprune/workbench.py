@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -162,9 +163,14 @@ class Workbench:
         return found, Search(found.trials, samples, found.first_error, found.error, solved.gap)
 
     def result(
-        self, choice: Choice, latency: Latency, search: Search | None = None, model: ir.Model | None = None
+        self,
+        choice: Choice,
+        latency: Latency,
+        search: Search | None = None,
+        model: ir.Model | None = None,
+        goal: Goal | None = None,
     ) -> Compiled:
-        """Build a choice, unless its model is given, and measure it."""
+        """Build a choice, unless its model is given, and measure it; longer where a goal may be missed by chance."""
         if model is None:
             with self.progress.step("building the result"):
                 model = self.builder.build(choice.widths, choice.formats)
@@ -175,16 +181,27 @@ class Workbench:
             self.builder,
             latency,
             self.problem,
-            self.measured(model),
+            self.measured(model, None if goal is None else goal.is_missed_by_chance),
             self.variants,
             self.formats,
             search,
         )
 
-    def measured(self, model: ir.Model, *, longer: bool = False) -> dict[str, Measurement]:
-        """The original, a result and the variants, measured for good."""
+    def measured(
+        self, model: ir.Model, undecided: Callable[[Measurement, Measurement], bool] | None = None
+    ) -> dict[str, Measurement]:
+        """The original, a result and the variants, measured for good.
+
+        Args:
+            model: the result.
+            undecided: whether what the original and the result took leaves open if a goal is met.
+        """
+
+        def asks_for_more(found: Mapping[str, Measurement]) -> bool:
+            return undecided is not None and undecided(found["original"], found["result"])
+
         with self.progress.step("measuring the result") as step:
-            return self.stand.final({"result": model, **self.variants}, step.fraction, longer=longer)
+            return self.stand.final({"result": model, **self.variants}, step.fraction, asks_for_more)
 
 
 def prepare(

@@ -32,7 +32,6 @@ class Line:
         choice = Choice(np.array([16, 16]), ("fp32",) * 3, 3e3, loss)
         self.met = Met(choice, Timing(1e3 * DENSE_MS, 3e3), self.problem)
         self.factors: list[float] = []
-        self.longer: list[float] = []
 
     def adjusted(self, met: Met, by: float) -> Met:
         self.factors.append(by)
@@ -48,12 +47,7 @@ class Line:
         return Result(met.choice, {"original": original, "result": result})
 
     def run(self) -> Result:
-        return build_within(Goal(speedup=2.0), self.met, self.adjusted, self.build, self.again)
-
-    def again(self, result: Result) -> Result:
-        """A longer measurement, which has no noise."""
-        ms = result.choice.latency_us / 1e3 * self.longer.pop(0)
-        return replace(result, measured={**result.measured, "result": measurement(ms)})
+        return build_within(Goal(speedup=2.0), self.met, self.adjusted, self.build)
 
 
 def took(result: Result) -> float:
@@ -111,17 +105,3 @@ def test_where_nothing_is_faster_that_is_said() -> None:
     line.adjusted = lambda met, by: Line.adjusted(line, met, by / 4)  # type: ignore[method-assign]
     with pytest.raises(BudgetError, match="too fast"):
         line.run()
-
-
-def test_what_may_have_missed_by_chance_is_measured_again_before_it_is_made_again() -> None:
-    line = Line(1.02, noise=0.4)
-    line.longer = [0.99]
-    assert took(line.run()) == pytest.approx(0.99 * 3.0)
-    assert not line.factors
-
-
-def test_the_longer_measurement_counts_where_it_is_a_miss_too() -> None:
-    line = Line(1.02, 1.0, noise=0.4)
-    line.longer = [1.01, 0.98]
-    assert took(line.run()) < 3.0
-    assert line.factors == pytest.approx([0.985 / 1.01])

@@ -68,6 +68,22 @@ def test_a_noisy_machine_is_measured_for_longer_until_the_limit():
     assert found["a"].ci_low_ms < found["a"].median_ms < found["a"].ci_high_ms
 
 
+def test_what_is_left_open_is_measured_for_twice_as_long():
+    asked = []
+
+    def undecided(found: dict[str, Measurement]) -> bool:
+        asked.append(found["a"].runs)
+        return True
+
+    machine = Machine()
+    found = benchmark(
+        {"a": machine.model("a", 2.0)}, min_seconds=0, max_seconds=2.0, undecided=undecided, clock=machine.clock
+    )
+    assert len(asked) == 1
+    assert 4 * SECOND_NS <= machine.now_ns < 5 * SECOND_NS
+    assert found["a"].runs > asked[0]
+
+
 def test_drift_cancels_in_the_ratio_and_is_told():
     machine = Machine(slowdown=lambda now_ns: 1.0 + 0.05 * now_ns / SECOND_NS)
     candidates = {"slow": machine.model("slow", 3.0), "fast": machine.model("fast", 2.0)}

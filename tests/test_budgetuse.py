@@ -22,9 +22,9 @@ def test_a_measurement_without_noise_is_believed() -> None:
 
 
 def test_measurements_that_contradict_each_other_settle_nearer_to_the_surer_one() -> None:
-    found = seen(("a", 100.0, 0.9, 0.03), ("a", 100.0, 1.0, 0.01)).expected(100.0, "a", is_cut=True)
-    assert 0.98 < found.share < 1.0
-    assert found.noise < 0.01
+    found = seen(("a", 100.0, 0.96, 0.03), ("a", 100.0, 1.0, 0.01)).expected(100.0, "a", is_cut=True)
+    assert 0.985 < found.share < 1.0
+    assert found.noise < 0.02
 
 
 def test_equally_sure_ones_settle_in_the_middle() -> None:
@@ -78,3 +78,18 @@ def test_an_anchor_that_scatters_makes_everything_unsure() -> None:
             use.add("a", 100.0, Use(0.9 * slowed, 0.002), is_cut=True, anchor=slowed)
         noises.append(use.expected(100.0, "a", is_cut=True).noise)
     assert noises[0] < 0.01 < 0.05 < noises[1]
+
+
+def test_measurements_that_scatter_more_than_they_claim_are_trusted_less() -> None:
+    steady, moody = (
+        seen(("a", 100.0, 0.9, 0.004), ("b", 104.0, 0.936 * off, 0.004), ("c", 108.0, 0.972 / off, 0.004))
+        for off in (1.0, 1.08)
+    )
+    assert steady.expected(100.0, "a", is_cut=True).noise < 0.005
+    assert moody.expected(100.0, "a", is_cut=True).noise > 0.015
+    assert moody.least_noise > 4 * steady.least_noise
+
+
+def test_what_claims_to_have_no_noise_has_none() -> None:
+    use = seen(("a", 100.0, 0.9, 0.0), ("b", 104.0, 1.1, 0.0))
+    assert use.expected(100.0, "a", is_cut=True).share == pytest.approx(0.9, rel=1e-6)

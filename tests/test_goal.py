@@ -1,5 +1,6 @@
 import pytest
 
+from edgeprune.bench import ratio
 from edgeprune.goal import DEFAULT_MAX_DROP, Goal
 from tests.reports import measurement
 
@@ -33,7 +34,17 @@ def test_what_is_sure_leaves_out_what_the_measurement_leaves_open() -> None:
     original, result = measurement(6.0, noise=0.3, seed=1), measurement(2.0, noise=0.3, seed=2)
     for goal in (Goal(speedup=2.0), Goal(latency_ms=2.5)):
         assert goal.surely_fulfilled(original, result) < goal.fulfilled(original, result)
-        assert goal.possibly_fulfilled(original, result) > goal.fulfilled(original, result)
+        assert not goal.is_missed_by_chance(original, result)
+
+
+def test_a_miss_may_be_chance_where_the_interval_reaches_the_goal() -> None:
+    original, result = measurement(6.0, noise=0.3, seed=1), measurement(3.01, noise=0.3, seed=2)
+    median_ms, speedup = result.median_ms, ratio(original, result).value
+    nearly = Goal(speedup=1.01 * speedup), Goal(latency_ms=0.99 * median_ms)
+    for near, far in zip(nearly, (Goal(speedup=2 * speedup), Goal(latency_ms=0.5 * median_ms)), strict=True):
+        assert near.is_missed_by_chance(original, result)
+        assert not far.is_missed_by_chance(original, result)
+    assert not Goal(speedup=2.0).is_missed_by_chance(measurement(6.0), measurement(3.01))
 
 
 def test_the_limit_where_none_is_said() -> None:
