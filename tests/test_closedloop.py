@@ -209,11 +209,11 @@ def test_only_what_would_be_built_is_measured_for_longer() -> None:
     surely: list[Choice] = []
 
     def short(choice: Choice) -> Timing:
-        return replace(honest(choice), noise=0.02)
+        return replace(honest(choice), noise=0.04)
 
     def sure(choice: Choice) -> Timing:
         surely.append(choice)
-        return replace(honest(choice), noise=0.01)
+        return replace(honest(choice), noise=0.02)
 
     met = ClosedLoop(problem, lambda baseline_us: baseline_us / 1.6, short, sure=sure).meet()
     assert len(surely) == 1
