@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,9 +21,9 @@ from edgeprune.kerneltrace import Trace, pace, trace
 QUICK_SECONDS = 2.5
 SURE_SECONDS = 6.0
 FINAL_SECONDS = 15.0
-BLOCK_S = 0.04
-"""Shorter turns than `benchmark` takes by default: a machine that changes its speed every second or so changes it less
-often between two models."""
+LEAST_BLOCK_S, MOST_BLOCK_S, RUNS_PER_BLOCK = 0.04, 0.15, 6
+"""A turn holds so many runs of the original, within these bounds: a machine that changes its speed every second or so
+changes it less often between two models when turns are short."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +95,11 @@ class Stand:
 
     def _measure(self, models: Mapping[str, ir.Model], **settings: Any) -> dict[str, Measurement]:
         candidates = {"original": self.original} | {name: self.bind(model) for name, model in models.items()}
-        return benchmark(candidates, block_s=BLOCK_S, **settings)
+        started_s = time.perf_counter()
+        self.original()
+        run_s = time.perf_counter() - started_s
+        block_s = min(max(RUNS_PER_BLOCK * run_s, LEAST_BLOCK_S), MOST_BLOCK_S)
+        return benchmark(candidates, block_s=block_s, **settings)
 
     def bind(self, model: ir.Model) -> Callable[[], object]:
         """A function that runs the model once."""
