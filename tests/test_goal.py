@@ -40,10 +40,14 @@ def test_what_is_sure_leaves_out_what_the_measurement_leaves_open() -> None:
 def test_a_miss_may_be_chance_where_the_interval_reaches_the_goal() -> None:
     original, result = measurement(6.0, noise=0.3, seed=1), measurement(3.01, noise=0.3, seed=2)
     median_ms, speedup = result.median_ms, ratio(original, result).value
-    nearly = Goal(speedup=1.01 * speedup), Goal(latency_ms=0.99 * median_ms)
+    nearly = Goal(speedup=1.005 * speedup), Goal(latency_ms=0.995 * median_ms)
     for near, far in zip(nearly, (Goal(speedup=2 * speedup), Goal(latency_ms=0.5 * median_ms)), strict=True):
         assert near.is_missed_by_chance(original, result)
         assert not far.is_missed_by_chance(original, result)
+    within = Goal(speedup=0.95 * ratio(original, result).ci_high)
+    assert within.speedup is not None
+    assert within.speedup > speedup
+    assert not within.is_missed_by_chance(original, result)
     assert not Goal(speedup=2.0).is_missed_by_chance(measurement(6.0), measurement(3.01))
 
 
