@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from edgeprune.bench import Measurement, ratio
@@ -67,7 +68,7 @@ class Goal:
             possibly = self.latency_ms / result.ci_low_ms
         else:
             possibly = float("inf") if self.speedup is None else ratio(original, result).ci_high / self.speedup
-        return fulfilled < 1 <= fulfilled * (possibly / fulfilled) ** CHANCE
+        return fulfilled < 1 <= fulfilled * math.pow(possibly / fulfilled, CHANCE)
 
     def is_met(self, original: Measurement, result: Measurement) -> bool:
         """Whether a measured result is fast enough."""
