@@ -20,7 +20,7 @@ from edgeprune.kerneltrace import Trace, pace, trace
 
 QUICK_SECONDS = 2.5
 SURE_SECONDS = 6.0
-FINAL_SECONDS = 15.0
+FINAL_SECONDS = 10.0
 LEAST_BLOCK_S, MOST_BLOCK_S, RUNS_PER_BLOCK = 0.04, 0.15, 6
 """A turn holds so many runs of the original, within these bounds: a machine that changes its speed every second or so
 changes it less often between two models when turns are short."""
