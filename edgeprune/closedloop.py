@@ -21,7 +21,8 @@ from edgeprune.timings import Begun, Met, Timing
 
 ROUNDS = 5
 MARGIN = 0.03
-"""Share of the budget kept back in a search, so that the result still meets it when it is measured again."""
+"""Share of the budget kept back in a search, so that the result still meets it when it is measured again; half as much
+again every round."""
 SURE_MARGIN = 0.015
 """Share of the budget that a choice has to leave, where longer measurements decide."""
 SETTLED = 0.025
@@ -122,7 +123,7 @@ class ClosedLoop:
             self._begin()
         halved = False
         for done in range(ROUNDS):
-            choice = choice or self._found(self._bracket(), halved=halved)
+            choice = choice or self._found(self._bracket(), halved=halved, done=done)
             if choice is None:
                 choice = self.searcher.fastest()
                 if self._best() is not None or _key(choice) in self._seen:
@@ -139,14 +140,21 @@ class ClosedLoop:
                 if self._leaves_little(choice, CLOSE * (1 + done / 2)):
                     break
             choice = None
-        fastest = self.searcher.fastest()
-        if self._best() is None and _key(fastest) not in self._seen:
-            self._measure(fastest)
         while (best := self._best()) is not None and not self._is_settled(best):
             self._measure(best)
+        best = best or self._fastest_seen()
         if best is None:
             raise BudgetError(self._shortfall())
         return self._met(best)
+
+    def _fastest_seen(self) -> Choice | None:
+        """The fastest choice of all that was measured, or of all there are, if it is expected to be fast enough."""
+        fastest = min((s.choice for s in self._seen.values()), key=lambda c: self._expected(c).share)
+        if self._expected(fastest).share > 1:
+            fastest = self.searcher.fastest()
+            if _key(fastest) not in self._seen:
+                self._measure(fastest)
+        return fastest if self._expected(fastest).share <= 1 else None
 
     def adjusted(self, met: Met, by: float) -> Met:
         """The choice of least loss that takes so many times as long as one that was built, by what that took.
@@ -169,21 +177,24 @@ class ClosedLoop:
         use = self._expected(self._as_predicted(choice))
         return Timing(self._baseline_us, use.share * self._budget_of(self._baseline_us), use.noise)
 
-    def _limit_us(self) -> float:
-        """What a choice may be predicted to take, uncorrected."""
-        return self._use.predicted_us(1 - MARGIN - CAUTION * self._use.least_noise, is_cut=True)
+    def _limit_us(self, done: int = 0) -> float:
+        """What a choice may be predicted to take, uncorrected, after so many rounds."""
+        kept_back = MARGIN * (1 + done / 2) + CAUTION * self._use.least_noise
+        return self._use.predicted_us(1 - kept_back, is_cut=True)
 
     def _begin(self) -> None:
         """Measure something, where nothing was."""
         if self._use.is_empty:
             self._measure(self.searcher.fastest_unpruned())
 
-    def _found(self, bracket: tuple[float, float] | None = None, *, halved: bool = False) -> Choice | None:
+    def _found(
+        self, bracket: tuple[float, float] | None = None, *, halved: bool = False, done: int = 0
+    ) -> Choice | None:
         """What the search leads to for the budget; inside a bracket of predicted times, if there is one.
 
         Where no model describes both sides, what is wanted is predicted to take something between them.
         """
-        limit_us = self._limit_us()
+        limit_us = self._limit_us(done)
         if bracket is not None and (halved or not bracket[0] < limit_us < bracket[1]):
             limit_us = sum(bracket) / 2
         try:

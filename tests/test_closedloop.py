@@ -299,3 +299,20 @@ def test_the_fastest_is_tried_before_it_is_said_that_nothing_fits() -> None:
 
     met = ClosedLoop(problem, lambda baseline_us: baseline_us / 1.6, measure_us).meet()
     assert (met.choice.widths == quickest.widths).all()
+
+
+def test_what_is_expected_to_fit_is_taken_before_the_fastest_there_is() -> None:
+    problem = fine_chain()
+    honest = device(problem, 1.3)
+    # Every choice but the fastest turns out to take all but a thousandth of the budget.
+    fastest_us = Searcher(problem).fastest().latency_us
+
+    def stubborn(choice: Choice) -> Timing:
+        timed = honest(choice)
+        is_fastest = choice.latency_us <= fastest_us
+        return replace(
+            timed, measured_us=timed.measured_us if is_fastest else 0.999 * timed.baseline_us / 1.6, noise=0.01
+        )
+
+    met = ClosedLoop(problem, lambda baseline_us: baseline_us / 1.6, stubborn, sure=stubborn).meet()
+    assert 0.95 < 1.6 * met.timing.share <= 1.0
