@@ -16,7 +16,7 @@ from edgeprune.network import Network
 from edgeprune.report.model import Layer
 from edgeprune.search import Choice, Problem
 
-TRACE_SECONDS = 1.0
+TRACE_SECONDS = 0.5
 
 
 def layers_of_result(net: Network, latency: Latency, problem: Problem, choice: Choice) -> tuple[Layer, ...]:

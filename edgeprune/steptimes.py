@@ -42,7 +42,7 @@ USUAL_S = {
     "scoring the result": 1.0,
     "searching and measuring": 60.0,
     "solving around the choice": 2.0,
-    "timing the layers": 4.0,
+    "timing the layers": 2.0,
     "trying a faster network": 60.0,
     "writing": 0.5,
 }
