@@ -62,7 +62,15 @@ def build_within(
         BudgetError: every attempt missed the budget; the text says by how much the last did.
     """
     kept: T | None = None
-    for _ in range(ATTEMPTS):
+    factor = 1.0
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            try:
+                met = adjusted(_as_measured(met, *pair), factor)
+            except BudgetError:
+                if kept is None:
+                    raise
+                return kept
         result = build(met)
         pair = result.measured["original"], result.measured["result"]
         fulfilled = goal.fulfilled(*pair)
@@ -75,12 +83,8 @@ def build_within(
             kept, factor = result, fulfilled / KEPT_BACK
         else:
             factor = SPARE * max(fulfilled, MOST_TIGHTENING)
-        try:
-            met = adjusted(_as_measured(met, *pair), factor)
-        except BudgetError:
-            if kept is None:
-                raise
-            return kept
+    if kept is not None:
+        return kept
     original, mine = pair
     budget_ms = (goal.budget_us(original.median_ms * 1e3) or 0.0) / 1e3
     raise BudgetError(

@@ -99,6 +99,12 @@ def test_after_the_last_attempt_it_is_said_what_was_reached() -> None:
     assert not line.drifts
 
 
+def test_a_last_attempt_that_is_faster_than_asked_is_kept() -> None:
+    line = Line(1.02, 1.02, 0.7)
+    assert took(line.run()) < 0.8 * 3.0
+    assert len(line.factors) == ATTEMPTS - 1
+
+
 def test_where_nothing_is_faster_that_is_said() -> None:
     line = Line(1.05)
     line.met = replace(line.met, timing=Timing(1e3 * DENSE_MS, 1e3 * DENSE_MS))
