@@ -66,7 +66,7 @@ def build_within(
     for attempt in range(ATTEMPTS):
         if attempt:
             try:
-                met = adjusted(_as_measured(met, *pair), factor)
+                met = adjusted(met, factor)
             except BudgetError:
                 if kept is None:
                     raise
@@ -83,6 +83,7 @@ def build_within(
             kept, factor = result, fulfilled / KEPT_BACK
         else:
             factor = SPARE * max(fulfilled, MOST_TIGHTENING)
+        met = _as_measured(met, *pair)
     if kept is not None:
         return kept
     original, mine = pair

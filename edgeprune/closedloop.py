@@ -11,6 +11,7 @@ Measurements have noise, and on a shared machine much of it. None of them is the
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from copy import copy
 from dataclasses import dataclass, replace
 
 from edgeprune.budgetuse import BudgetUse, Use
@@ -81,9 +82,8 @@ class ClosedLoop:
 
     def weighing(self, problem: Problem) -> ClosedLoop:
         """A loop of the same choices and times with other losses, which has learned what this one has."""
-        other = ClosedLoop(problem, self._budget_of, self._timing, self._sure)
-        other.searcher = self.searcher.weighing(problem)
-        other._use, other._baseline_us = self._use, self._baseline_us
+        other = copy(self)
+        other.problem, other.searcher, other._seen = problem, self.searcher.weighing(problem), {}
         return other
 
     def approach(self) -> tuple[Choice, float]:

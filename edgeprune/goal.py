@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from edgeprune.bench import Measurement, ratio
+from edgeprune.bench import Measurement, Ratio, ratio
 
 DEFAULT_MAX_DROP = 1.0
 CHANCE = 0.25
@@ -51,24 +51,25 @@ class Goal:
 
     def fulfilled(self, original: Measurement, result: Measurement) -> float:
         """How many times as fast as asked for a measured result is; a speed-up is judged by paired blocks."""
-        if self.latency_ms is not None:
-            return self.latency_ms / result.median_ms
-        return float("inf") if self.speedup is None else ratio(original, result).value / self.speedup
+        return self._fulfilled(original, result).value
 
     def surely_fulfilled(self, original: Measurement, result: Measurement) -> float:
         """The same at the least, by the measurement's interval."""
-        if self.latency_ms is not None:
-            return self.latency_ms / result.ci_high_ms
-        return float("inf") if self.speedup is None else ratio(original, result).ci_low / self.speedup
+        return self._fulfilled(original, result).ci_low
 
     def is_missed_by_chance(self, original: Measurement, result: Measurement) -> bool:
         """Whether a result is not fast enough by so little that measuring on may well show that it is."""
-        fulfilled = self.fulfilled(original, result)
+        found = self._fulfilled(original, result)
+        return found.value < 1 <= found.value * math.pow(found.ci_high / found.value, CHANCE)
+
+    def _fulfilled(self, original: Measurement, result: Measurement) -> Ratio:
         if self.latency_ms is not None:
-            possibly = self.latency_ms / result.ci_low_ms
-        else:
-            possibly = float("inf") if self.speedup is None else ratio(original, result).ci_high / self.speedup
-        return fulfilled < 1 <= fulfilled * math.pow(possibly / fulfilled, CHANCE)
+            ms = self.latency_ms
+            return Ratio(ms / result.median_ms, ms / result.ci_high_ms, ms / result.ci_low_ms)
+        if self.speedup is None:
+            return Ratio(math.inf, math.inf, math.inf)
+        found = ratio(original, result)
+        return Ratio(found.value / self.speedup, found.ci_low / self.speedup, found.ci_high / self.speedup)
 
     def is_met(self, original: Measurement, result: Measurement) -> bool:
         """Whether a measured result is fast enough."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -106,13 +106,12 @@ class Workbench:
         integers = {name: variant for name, variant in self.variants.items() if name != "fp32"}
         found = self.stand.quick({"model": model, **integers}, sure=sure)
         mine, anchor = found["model"], found.get("int8")
-        measured_us = mine.median_ms * 1e3
-        baseline_us = measured_us * ratio(found["original"], mine).value
+        measured_us, speedup = mine.median_ms * 1e3, ratio(found["original"], mine)
+        baseline_us = measured_us * speedup.value
         if anchor is not None:
             slower = ratio(anchor, mine)
             anchor_us = measured_us * slower.value
             return Timing(baseline_us, measured_us, noise(slower.ci_low, slower.ci_high), anchor_us)
-        speedup = ratio(found["original"], mine)
         interval = (speedup.ci_low, speedup.ci_high) if relative else (mine.ci_low_ms, mine.ci_high_ms)
         return Timing(baseline_us, measured_us, noise(*interval))
 
@@ -174,6 +173,12 @@ class Workbench:
         if model is None:
             with self.progress.step("building the result"):
                 model = self.builder.build(choice.widths, choice.formats)
+
+        def undecided(found: Mapping[str, Measurement]) -> bool:
+            return goal is not None and goal.is_missed_by_chance(found["original"], found["result"])
+
+        with self.progress.step("measuring the result") as step:
+            measured = self.stand.final({"result": model, **self.variants}, step.fraction, undecided)
         return Compiled(
             model,
             choice,
@@ -181,27 +186,11 @@ class Workbench:
             self.builder,
             latency,
             self.problem,
-            self.measured(model, None if goal is None else goal.is_missed_by_chance),
+            measured,
             self.variants,
             self.formats,
             search,
         )
-
-    def measured(
-        self, model: ir.Model, undecided: Callable[[Measurement, Measurement], bool] | None = None
-    ) -> dict[str, Measurement]:
-        """The original, a result and the variants, measured for good.
-
-        Args:
-            model: the result.
-            undecided: whether what the original and the result took leaves open if a goal is met.
-        """
-
-        def asks_for_more(found: Mapping[str, Measurement]) -> bool:
-            return undecided is not None and undecided(found["original"], found["result"])
-
-        with self.progress.step("measuring the result") as step:
-            return self.stand.final({"result": model, **self.variants}, step.fraction, asks_for_more)
 
 
 def prepare(

@@ -1,5 +1,6 @@
 """The closed loop on made-up devices: what is measured decides, whatever was predicted."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -21,6 +22,17 @@ def device(problem: Problem, factor: float, offset_us: float = 0.0):
         return Timing(dense_us * factor + offset_us, model.total_us(choice.widths, choice.formats) * factor + offset_us)
 
     return measure_us
+
+
+def recorded(measure_us: Callable[[Choice], Timing]) -> tuple[Callable[[Choice], Timing], list[Choice]]:
+    """The same measurements, and the choices they were made of."""
+    calls: list[Choice] = []
+
+    def counted(choice: Choice) -> Timing:
+        calls.append(choice)
+        return measure_us(choice)
+
+    return counted, calls
 
 
 @pytest.mark.parametrize(("factor", "offset_us"), [(1.0, 0.0), (0.6, 0.0), (1.7, 0.0), (1.0, 3.0)])
@@ -59,12 +71,7 @@ def test_little_of_the_budget_is_left_where_widths_allow_it() -> None:
 def test_a_first_choice_that_fits_is_measured_once_and_kept() -> None:
     problem = fine_chain()
     measure_us = device(problem, 1.0)
-    calls: list[Choice] = []
-
-    def counted(choice: Choice) -> Timing:
-        calls.append(choice)
-        return measure_us(choice)
-
+    counted, calls = recorded(measure_us)
     met = ClosedLoop(problem, lambda baseline_us: baseline_us / 1.6, counted).meet()
     calls.clear()
     again = ClosedLoop(met.problem, lambda baseline_us: baseline_us / 1.6, counted).meet(first=met.choice)
@@ -142,12 +149,7 @@ def test_a_longer_measurement_has_the_last_word() -> None:
 def test_what_is_approached_is_predicted_to_fit_as_measured() -> None:
     problem = fine_chain()
     measure_us = device(problem, 1.3, offset_us=2.0)
-    calls: list[Choice] = []
-
-    def counted(choice: Choice) -> Timing:
-        calls.append(choice)
-        return measure_us(choice)
-
+    counted, calls = recorded(measure_us)
     choice, within_us = ClosedLoop(problem, lambda baseline_us: baseline_us / 1.6, counted).approach()
     timed = measure_us(choice)
     assert choice.latency_us <= within_us
@@ -165,12 +167,7 @@ def test_a_loop_begins_with_what_was_timed_before() -> None:
     problem = fine_chain()
     honest = device(problem, 1.4)
     unpruned = Searcher(problem).fastest_unpruned()
-    calls: list[Choice] = []
-
-    def counted(choice: Choice) -> Timing:
-        calls.append(choice)
-        return honest(choice)
-
+    counted, calls = recorded(honest)
     begun = Begun(unpruned, honest(unpruned))
     met = ClosedLoop(problem, lambda baseline_us: baseline_us / 1.6, counted, begun=begun).meet()
     assert met.measured_us <= honest(met.choice).baseline_us / 1.6
@@ -257,12 +254,7 @@ def test_noise_is_not_chased() -> None:
 def test_what_one_search_measured_serves_the_next() -> None:
     problem = fine_chain()
     honest = device(problem, 1.3, offset_us=2.0)
-    calls: list[Choice] = []
-
-    def counted(choice: Choice) -> Timing:
-        calls.append(choice)
-        return honest(choice)
-
+    counted, calls = recorded(honest)
     loop = ClosedLoop(problem, lambda baseline_us: baseline_us / 1.6, counted)
     loop.approach()
     calls.clear()
