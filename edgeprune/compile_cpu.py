@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
+import onnx_ir as ir
+
 from edgeprune.attempts import build_within
 from edgeprune.closedloop import ClosedLoop
 from edgeprune.compiled import Compiled
@@ -14,6 +16,8 @@ from edgeprune.goal import Goal
 from edgeprune.leastlatency import least_latency
 from edgeprune.problem import Choice
 from edgeprune.refine import weighed
+from edgeprune.report.model import Search
+from edgeprune.standins import same_work
 from edgeprune.timings import Begun, Met, Timing
 from edgeprune.workbench import Workbench
 
@@ -59,15 +63,33 @@ def _within_budget(bench: Workbench, goal: Goal) -> Compiled:
     with bench.progress.step("searching and measuring"):
         met = loop.meet(first)
 
-    def build(met: Met) -> Compiled:
-        found = bench.result(met.choice, met.problem.latency, how, goal=goal)
-        return _at_final_pace(found, met.timing.baseline_us)
-
-    found = build_within(goal, met, loop.adjusted, build)
+    found = _in_time(bench, goal, met, loop.adjusted, how)
     if refined is not None and how is not None:
         unbent = replace(begun, timing=loop.taken(begun.choice))
         keep(known, settings, Experience(asked, refined.factors, met.bend(unbent, bench.problem)))
     return found
+
+
+def _in_time(
+    bench: Workbench, goal: Goal, met: Met, adjusted: Callable[[Met, float], Met], how: Search | None
+) -> Compiled:
+    """The choice, or one near it, built, that meets its budget when it is measured for good.
+
+    A stand-in is measured for it, so that nothing is built in vain; where that is not the same work as what is built,
+    that is measured again.
+    """
+
+    def measured(met: Met, model: ir.Model | None = None) -> Compiled:
+        return bench.result(met.choice, met.problem.latency, how, model, goal)
+
+    found = build_within(goal, met, adjusted, lambda met: measured(met, bench.stand_in(met.choice)))
+    model = bench.built(found.choice)
+    if same_work(model, found.model):
+        found = replace(found, model=model)
+    else:
+        again = Met(found.choice, met.timing, replace(met.problem, latency=found.latency))
+        found = build_within(goal, again, adjusted, measured)
+    return _at_final_pace(found, met.timing.baseline_us)
 
 
 def _unpruned_within_budget(bench: Workbench, goal: Goal) -> Compiled | None:

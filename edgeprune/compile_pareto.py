@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from edgeprune.blas import shared_cores
 from edgeprune.calibration_spec import CalibrationSpec
 from edgeprune.compiler import keep_recipe
 from edgeprune.cpuwork import TARGET, CpuWork, open_cpu
@@ -21,6 +22,7 @@ from edgeprune.report.runs import open_runs
 from edgeprune.targets import load_profile
 
 
+@shared_cores()
 def compile_pareto(
     model: Path,
     target: str,

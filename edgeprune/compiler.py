@@ -10,6 +10,7 @@ from edgeprune.analyticmodel import INT8
 from edgeprune.arraycache import ArrayCache
 from edgeprune.backends.device import LOCAL, open_device
 from edgeprune.backends.onnxruntime import OnnxRuntime
+from edgeprune.blas import shared_cores
 from edgeprune.calibration_spec import CalibrationSpec
 from edgeprune.compile_device import plan_for_device
 from edgeprune.compile_on_device import Stand, reach_on_device
@@ -35,6 +36,7 @@ from edgeprune.surgery import surgeon
 from edgeprune.targets import Profile, load_profile
 
 
+@shared_cores()
 def compile_model(
     model: Path,
     target: str,

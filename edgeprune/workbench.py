@@ -94,6 +94,15 @@ class Workbench:
         learned = self.builder.build(choice.widths, choice.formats)
         return self.judge.drop(self.stand.runtime.load(learned).run) <= limit
 
+    def stand_in(self, choice: Choice) -> ir.Model:
+        """A network of these widths and formats that only serves timing."""
+        return lowered(self.network, choice.widths, choice.formats, self.ranges)
+
+    def built(self, choice: Choice) -> ir.Model:
+        """The network itself: refitted, rounded, with ranges that were chosen well."""
+        with self.progress.step("building the result"):
+            return self.builder.build(choice.widths, choice.formats)
+
     def timing(self, choice: Choice, *, sure: bool = False, relative: bool = True) -> Timing:
         """Time of a network of these widths and formats, beside the same others as in the final measurement.
 
@@ -102,7 +111,7 @@ class Workbench:
             sure: whether to measure longer.
             relative: whether it counts against the original's.
         """
-        model = lowered(self.network, choice.widths, choice.formats, self.ranges)
+        model = self.stand_in(choice)
         integers = {name: variant for name, variant in self.variants.items() if name != "fp32"}
         found = self.stand.quick({"model": model, **integers}, sure=sure)
         mine, anchor = found["model"], found.get("int8")
@@ -170,9 +179,7 @@ class Workbench:
         goal: Goal | None = None,
     ) -> Compiled:
         """Build a choice, unless its model is given, and measure it; longer where a goal may be missed by chance."""
-        if model is None:
-            with self.progress.step("building the result"):
-                model = self.builder.build(choice.widths, choice.formats)
+        model = self.built(choice) if model is None else model
 
         def undecided(found: Mapping[str, Measurement]) -> bool:
             return goal is not None and goal.is_missed_by_chance(found["original"], found["result"])
