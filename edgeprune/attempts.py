@@ -1,4 +1,4 @@
-"""Build, measure for good, and build again where the final measurement says otherwise than those on the way.
+"""Measure for good, and choose again where the final measurement says otherwise than those on the way.
 
 A result that has missed its budget is made again a little faster. One that is much faster than it had to be is made
 again once a little slower, since what it gave up for that is accuracy. The final measurement is the longest there is,
@@ -23,7 +23,7 @@ MOST_TIGHTENING = 0.97
 """A disturbed measurement must not make the next attempt give up much more than was missing."""
 SPARE = 0.985
 """Share of the budget that what was missed is made again for."""
-EXCESS = 1.08
+EXCESS = 1.05
 """A result that is surely so many times as fast as asked for has given up accuracy for nothing."""
 KEPT_BACK = 1.02
 """When a result is made slower: how many times as fast as asked for it is still aimed at."""

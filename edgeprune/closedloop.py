@@ -61,8 +61,7 @@ class ClosedLoop:
         problem: with a latency model as good as there is.
         budget_of: the budget, given what the original takes in the same measurement, microseconds.
         timing: builds a network of these widths and formats and times it.
-        sure: a longer measurement, which a choice that is good enough by the short one has to pass as well: what is
-            built from it costs more than measuring it well.
+        sure: a longer measurement, which a choice that is good enough by the short one has to pass as well.
         begun: what corrects the model at first; the fastest uncut choice, which is then measured, by default.
     """
 
@@ -126,7 +125,7 @@ class ClosedLoop:
             choice = choice or self._found(self._bracket(), halved=halved, done=done)
             if choice is None:
                 choice = self.searcher.fastest()
-                if self._best() is not None or _key(choice) in self._seen:
+                if self._best() is not None or choice.key in self._seen:
                     break
                 self._measure(choice)
                 if not self._fits(choice):
@@ -152,7 +151,7 @@ class ClosedLoop:
         fastest = min((s.choice for s in self._seen.values()), key=lambda c: self._expected(c).share)
         if self._expected(fastest).share > 1:
             fastest = self.searcher.fastest()
-            if _key(fastest) not in self._seen:
+            if fastest.key not in self._seen:
                 self._measure(fastest)
         return fastest if self._expected(fastest).share <= 1 else None
 
@@ -219,7 +218,7 @@ class ClosedLoop:
 
     def _measure(self, choice: Choice) -> None:
         """Time a choice; for longer if it was timed before."""
-        key = _key(choice)
+        key = choice.key
         known = self._seen.get(key)
         timed = (self._timing if known is None or self._sure is None else self._sure)(choice)
         expected_us = known.expected_us if known else self._expected_us(choice, timed.baseline_us)
@@ -231,15 +230,15 @@ class ClosedLoop:
         budget_us = self._budget_of(timed.baseline_us)
         anchor = None if timed.anchor_us is None else timed.anchor_us / budget_us
         use, is_cut = Use(timed.measured_us / budget_us, timed.noise), self._is_cut(choice)
-        self._use.add(_key(choice), predicted_us, use, is_cut=is_cut, anchor=anchor)
+        self._use.add(choice.key, predicted_us, use, is_cut=is_cut, anchor=anchor)
 
     def _is_settled(self, choice: Choice) -> bool:
         """Whether another measurement of a choice would tell little that is new."""
-        seen = self._seen.get(_key(choice))
+        seen = self._seen.get(choice.key)
         return seen is not None and (self._sure is None or seen.surely or self._expected(choice).noise <= SETTLED)
 
     def _expected(self, choice: Choice) -> Use:
-        return self._use.expected(choice.latency_us, _key(choice), is_cut=self._is_cut(choice))
+        return self._use.expected(choice.latency_us, choice.key, is_cut=self._is_cut(choice))
 
     def _is_cut(self, choice: Choice) -> bool:
         return bool((choice.widths < self.problem.latency.sizes).any())
@@ -250,8 +249,10 @@ class ClosedLoop:
         return self._expected(choice).share * self._budget_of(baseline_us)
 
     def _fits(self, choice: Choice) -> bool:
+        use, seen = self._expected(choice), self._seen.get(choice.key)
+        if seen is not None and seen.surely:
+            return use.share <= 1 - SURE_MARGIN
         kept_back = 0.0 if self._sure is None else SURE_MARGIN
-        use = self._expected(choice)
         return use.share <= 1 - kept_back - CAUTION * use.noise
 
     def _leaves_little(self, choice: Choice, close: float) -> bool:
@@ -270,7 +271,7 @@ class ClosedLoop:
     def _met(self, choice: Choice) -> Met:
         timing = self.taken(choice)
         latency = self.problem.latency.corrected(timing.measured_us / choice.latency_us)
-        expected = replace(choice, latency_us=self._seen[_key(choice)].expected_us)
+        expected = replace(choice, latency_us=self._seen[choice.key].expected_us)
         return Met(expected, timing, replace(self.problem, latency=latency))
 
     def _shortfall(self) -> str:
@@ -281,7 +282,3 @@ class ClosedLoop:
             f"takes {fastest_us / 1e3:.3f} ms, {self._baseline_us / fastest_us:.2f}x as fast as the original "
             f"({self._baseline_us / 1e3:.3f} ms)"
         )
-
-
-def _key(choice: Choice) -> Hashable:
-    return (choice.widths.tobytes(), choice.formats)

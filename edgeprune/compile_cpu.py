@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
-
-import onnx_ir as ir
 
 from edgeprune.attempts import build_within
+from edgeprune.clock import Clock
 from edgeprune.closedloop import ClosedLoop
 from edgeprune.compiled import Compiled
 from edgeprune.experience import Experience, keep, recall
@@ -18,7 +16,7 @@ from edgeprune.problem import Choice
 from edgeprune.refine import weighed
 from edgeprune.report.model import Search
 from edgeprune.standins import same_work
-from edgeprune.timings import Begun, Met, Timing
+from edgeprune.timings import Met
 from edgeprune.workbench import Workbench
 
 
@@ -49,11 +47,11 @@ def _within_budget(bench: Workbench, goal: Goal) -> Compiled:
     known, asked = bench.remembered.known, begun.timing.baseline_us / budget_us
     settings = {"quantize": goal.quantize, "prune": goal.prune, "builder": bench.builder.describe()}
     past = recall(known, settings)
-    timing = _timing_at(begun, bench, goal)
+    clock = Clock(bench, goal, begun.timing.baseline_us)
     refined, first, how = None, None, None
     served = past is not None and past.serves(bench.problem, asked)
     started = begun.bent(past.bend) if past is not None and served else begun
-    loop = ClosedLoop(bench.problem, goal.needed_us, timing, partial(timing, sure=True), started)
+    loop = ClosedLoop(bench.problem, goal.needed_us, clock.shortly, clock.well, started)
     if past is not None and served:
         loop = loop.weighing(weighed(bench.problem, past.factors))
     else:
@@ -63,32 +61,29 @@ def _within_budget(bench: Workbench, goal: Goal) -> Compiled:
     with bench.progress.step("searching and measuring"):
         met = loop.meet(first)
 
-    found = _in_time(bench, goal, met, loop.adjusted, how)
+    found = _in_time(clock, met, loop.adjusted, how)
     if refined is not None and how is not None:
         unbent = replace(begun, timing=loop.taken(begun.choice))
         keep(known, settings, Experience(asked, refined.factors, met.bend(unbent, bench.problem)))
     return found
 
 
-def _in_time(
-    bench: Workbench, goal: Goal, met: Met, adjusted: Callable[[Met, float], Met], how: Search | None
-) -> Compiled:
+def _in_time(clock: Clock, met: Met, adjusted: Callable[[Met, float], Met], how: Search | None) -> Compiled:
     """The choice, or one near it, built, that meets its budget when it is measured for good.
 
     A stand-in is measured for it, so that nothing is built in vain; where that is not the same work as what is built,
     that is measured again.
     """
-
-    def measured(met: Met, model: ir.Model | None = None) -> Compiled:
-        return bench.result(met.choice, met.problem.latency, how, model, goal)
-
-    found = build_within(goal, met, adjusted, lambda met: measured(met, bench.stand_in(met.choice)))
+    bench, goal = clock.bench, clock.goal
+    found = build_within(goal, met, adjusted, lambda met: clock.for_good(met, how))
     model = bench.built(found.choice)
     if same_work(model, found.model):
         found = replace(found, model=model)
     else:
         again = Met(found.choice, met.timing, replace(met.problem, latency=found.latency))
-        found = build_within(goal, again, adjusted, measured)
+        found = build_within(
+            goal, again, adjusted, lambda met: bench.result(met.choice, met.problem.latency, how, goal=goal)
+        )
     return _at_final_pace(found, met.timing.baseline_us)
 
 
@@ -115,18 +110,6 @@ def _least_latency(bench: Workbench, goal: Goal) -> Compiled:
     best = replace(best, latency_us=timing.measured_us)
     best = least_latency(problem, best, lambda choice: bench.is_acceptable(choice, goal.drop_limit), bench.progress)
     return _at_final_pace(bench.result(best, problem.latency), timing.baseline_us)
-
-
-def _timing_at(begun: Begun, bench: Workbench, goal: Goal) -> Callable[..., Timing]:
-    """Times choices; where a multiple of the original's speed is wanted, as if the machine were as fast as at first."""
-
-    def timing(choice: Choice, *, sure: bool = False) -> Timing:
-        timed = bench.timing(choice, sure=sure, relative=goal.speedup is not None)
-        if goal.speedup is None:
-            return timed
-        return timed.at(begun.timing.baseline_us)
-
-    return timing
 
 
 def _at_final_pace(found: Compiled, baseline_us: float) -> Compiled:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,3 +37,8 @@ class Choice:
     formats: tuple[Format, ...]
     latency_us: float
     loss: float
+
+    @property
+    def key(self) -> Hashable:
+        """What tells one network from another."""
+        return self.widths.tobytes(), self.formats

@@ -83,8 +83,8 @@ def refine(
     rng = np.random.default_rng(seed)
     searcher = searcher or Searcher(problem)
     groups, blocks = len(problem.levels), len(problem.format_loss)
-    known = {_key(start): error(start)}
-    best = Refined(problem, np.ones(groups + blocks), start, known[_key(start)], known[_key(start)], 1)
+    known = {start.key: error(start)}
+    best = Refined(problem, np.ones(groups + blocks), start, known[start.key], known[start.key], 1)
     scales, size = np.zeros(groups + blocks), 1.0
     for step in range(STEPS_PER_TRIAL * trials):
         if len(known) >= trials:
@@ -93,13 +93,13 @@ def refine(
         factors = np.exp(stepped)
         scaled = weighed(problem, factors)
         choice = searcher.weighing(scaled).improved(best.choice, budget_us)
-        if _key(choice) in known:
+        if choice.key in known:
             size = min(size * WIDEN, WIDEST)  # the step was too small to lead anywhere else
             continue
         size = 1.0
-        known[_key(choice)] = error(choice)
-        if known[_key(choice)] < best.error:
-            best = replace(best, problem=scaled, factors=factors, choice=choice, error=known[_key(choice)])
+        known[choice.key] = error(choice)
+        if known[choice.key] < best.error:
+            best = replace(best, problem=scaled, factors=factors, choice=choice, error=known[choice.key])
             scales = stepped
         if progress is not None:
             progress(len(known) / trials)
@@ -124,7 +124,3 @@ def weighed(problem: Problem, factors: NDArray[np.float64]) -> Problem:
             for losses, f in zip(problem.format_loss, factors[groups:], strict=True)
         ),
     )
-
-
-def _key(choice: Choice) -> tuple[object, ...]:
-    return (choice.widths.tobytes(), choice.formats)

@@ -19,7 +19,6 @@ from edgeprune.job import Job, Shapes
 from edgeprune.kerneltrace import Trace, pace, trace
 
 QUICK_SECONDS = 2.5
-SURE_SECONDS = 6.0
 FINAL_SECONDS = 10.0
 LEAST_BLOCK_S, MOST_BLOCK_S, RUNS_PER_BLOCK = 0.04, 0.15, 6
 """A turn holds so many runs of the original, within these bounds: a machine that changes its speed every second or so
@@ -73,10 +72,9 @@ class Stand:
         """Seconds that the original takes there just now; see `edgeprune.kerneltrace.pace`."""
         return pace(self.original, self.threads)
 
-    def quick(self, models: Mapping[str, ir.Model], *, sure: bool = False) -> dict[str, Measurement]:
-        """Latency of the original and of all models, measured in turns for a few seconds, a few more to be sure."""
-        seconds = SURE_SECONDS if sure else QUICK_SECONDS
-        return self._measure(models, min_seconds=0.0, max_seconds=seconds, precision=0.005)
+    def quick(self, models: Mapping[str, ir.Model]) -> dict[str, Measurement]:
+        """Latency of the original and of all models, measured in turns for a few seconds."""
+        return self._measure(models, min_seconds=0.0, max_seconds=QUICK_SECONDS, precision=0.005)
 
     def final(
         self,

@@ -103,26 +103,15 @@ class Workbench:
         with self.progress.step("building the result"):
             return self.builder.build(choice.widths, choice.formats)
 
-    def timing(self, choice: Choice, *, sure: bool = False, relative: bool = True) -> Timing:
+    def timing(self, choice: Choice, *, relative: bool = True) -> Timing:
         """Time of a network of these widths and formats, beside the same others as in the final measurement.
 
         Args:
             choice: the widths and formats.
-            sure: whether to measure longer.
             relative: whether it counts against the original's.
         """
-        model = self.stand_in(choice)
         integers = {name: variant for name, variant in self.variants.items() if name != "fp32"}
-        found = self.stand.quick({"model": model, **integers}, sure=sure)
-        mine, anchor = found["model"], found.get("int8")
-        measured_us, speedup = mine.median_ms * 1e3, ratio(found["original"], mine)
-        baseline_us = measured_us * speedup.value
-        if anchor is not None:
-            slower = ratio(anchor, mine)
-            anchor_us = measured_us * slower.value
-            return Timing(baseline_us, measured_us, noise(slower.ci_low, slower.ci_high), anchor_us)
-        interval = (speedup.ci_low, speedup.ci_high) if relative else (mine.ci_low_ms, mine.ci_high_ms)
-        return Timing(baseline_us, measured_us, noise(*interval))
+        return concluded(self.stand.quick({"result": self.stand_in(choice), **integers}), relative=relative)
 
     @cached_property
     def trial(self) -> JointTrial:
@@ -198,6 +187,19 @@ class Workbench:
             self.formats,
             search,
         )
+
+
+def concluded(found: Mapping[str, Measurement], *, relative: bool) -> Timing:
+    """What a measurement of the original, the result and perhaps the unpruned integer variant says of the result."""
+    mine, anchor = found["result"], found.get("int8")
+    measured_us, speedup = mine.median_ms * 1e3, ratio(found["original"], mine)
+    baseline_us = measured_us * speedup.value
+    if anchor is not None:
+        slower = ratio(anchor, mine)
+        anchor_us = measured_us * slower.value
+        return Timing(baseline_us, measured_us, noise(slower.ci_low, slower.ci_high), anchor_us)
+    interval = (speedup.ci_low, speedup.ci_high) if relative else (mine.ci_low_ms, mine.ci_high_ms)
+    return Timing(baseline_us, measured_us, noise(*interval))
 
 
 def prepare(

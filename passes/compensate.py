@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from edgeprune import graph
 from edgeprune.backends.onnxruntime import OnnxRuntime
+from edgeprune.blas import shared_cores
 from edgeprune.calibrate import Calibration
 from edgeprune.errors import EvaluationError
 from edgeprune.evaluate import Fidelity
@@ -81,6 +82,7 @@ class Kepts(Protocol):
         """(value name, axis) -> positions that stay, of every axis that loses any."""
 
 
+@shared_cores()
 def compensate(
     dense: ir.Model,
     pruned: ir.Model,

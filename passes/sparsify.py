@@ -17,6 +17,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
+from edgeprune.blas import shared_cores
 from edgeprune.calibrate import Calibration
 from edgeprune.columns import Grid
 from edgeprune.errors import PassError
@@ -53,6 +54,7 @@ def channels(layer: Linear) -> int:
     return layer.features // layer.taps
 
 
+@shared_cores()
 def sparsify(
     model: ir.Model,
     nodes: Sequence[str],

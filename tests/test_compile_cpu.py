@@ -8,35 +8,19 @@ import onnx_ir as ir
 import pytest
 
 from edgeprune.bench import Measurement
-from edgeprune.compile_cpu import _at_final_pace, _in_time, _timing_at
+from edgeprune.clock import Clock
+from edgeprune.compile_cpu import _at_final_pace, _in_time
 from edgeprune.compiled import Compiled
 from edgeprune.goal import Goal
 from edgeprune.latency import Latency
 from edgeprune.report.model import Search
 from edgeprune.search import Choice
-from edgeprune.timings import Begun, Met, Timing
+from edgeprune.timings import Met, Timing
 from tests.reports import measurement
 from tests.test_search import chain
 from tests.test_standins import network
 
 CHOICE = Choice(np.array([32, 32, 32]), ("fp32",) * 4, 500.0, 0.5)
-
-
-class SlowingDown:
-    """A workbench on a machine that takes twice as long as when the loop began."""
-
-    def timing(self, choice: Choice, *, sure: bool = False, relative: bool = True) -> Timing:
-        return Timing(2000.0, 800.0)
-
-
-@pytest.mark.parametrize(
-    ("goal", "expected"),
-    [(Goal(speedup=2.0), Timing(1000.0, 400.0)), (Goal(latency_ms=0.5), Timing(2000.0, 800.0))],
-)
-def test_a_speed_up_is_pursued_at_one_pace_and_a_latency_at_the_present_one(goal: Goal, expected: Timing) -> None:
-    begun = Begun(CHOICE, Timing(1000.0, 600.0))
-    timed = _timing_at(begun, cast(Any, SlowingDown()), goal)(CHOICE, sure=True)
-    assert (timed.baseline_us, timed.measured_us) == pytest.approx((expected.baseline_us, expected.measured_us))
 
 
 def test_a_prediction_is_given_at_the_pace_of_the_final_measurement() -> None:
@@ -59,6 +43,7 @@ class Counting:
     def __init__(self, *ms: float, delivered: ir.Model | None = None):
         self.ms, self.problem = list(ms), chain(3, np.random.default_rng(0))
         self.delivered, self.builds = delivered or network(seed=1), 0
+        self.clock = Clock(cast(Any, self), Goal(speedup=2.0), 6e3)
 
     def stand_in(self, choice: Choice) -> ir.Model:
         return network()
@@ -68,7 +53,12 @@ class Counting:
         return self.delivered
 
     def result(
-        self, choice: Choice, latency: Latency, search: Search | None, model: ir.Model | None, goal: Goal
+        self,
+        choice: Choice,
+        latency: Latency,
+        search: Search | None = None,
+        model: ir.Model | None = None,
+        goal: Goal | None = None,
     ) -> Compiled:
         model = self.built(choice) if model is None else model
         measured = {"original": measurement(6.0), "result": measurement(self.ms.pop(0), seed=1)}
@@ -81,7 +71,7 @@ class Counting:
             return Met(replace(met.choice, loss=met.choice.loss / by), met.timing, met.problem)
 
         met = Met(CHOICE, Timing(6e3, 3e3), self.problem)
-        return _in_time(cast(Any, self), Goal(speedup=2.0), met, adjusted, None)
+        return _in_time(self.clock, met, adjusted, None)
 
 
 def test_what_misses_its_budget_was_never_built() -> None:
