@@ -6,7 +6,7 @@ Times are the device's own where it was measured (`edgeprune.deviceprofile`), el
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -82,7 +82,7 @@ class DeviceWork:
     baseline_us: float
     notes: tuple[str, ...]
     progress: Progress
-    _scores: dict[tuple[bytes, tuple[Format, ...]], Accuracy] = field(default_factory=dict)
+    _scores: dict[Hashable, Accuracy] = field(default_factory=dict)
 
     @property
     def floating(self) -> Format:
@@ -107,11 +107,10 @@ class DeviceWork:
 
     def accuracy(self, choice: Choice) -> Accuracy:
         """How good a choice is, as lowered; every choice is scored once."""
-        key = (choice.widths.tobytes(), choice.formats)
-        if key not in self._scores:
+        if choice.key not in self._scores:
             model = self.builder.build(choice.widths, choice.formats)
-            self._scores[key] = self.judge.accuracy(simulation.load(model, self.options.threads).run)
-        return self._scores[key]
+            self._scores[choice.key] = self.judge.accuracy(simulation.load(model, self.options.threads).run)
+        return self._scores[choice.key]
 
     def drop(self, choice: Choice) -> float:
         """Points that a choice loses."""
@@ -121,7 +120,7 @@ class DeviceWork:
         """Learn the weights of a cut choice from the dense network, where that brings what is built of it closer."""
         with self.progress.step("recovering accuracy"):
             if self.builder.recover(choice.widths, choice.formats, self.progress):
-                self._scores.pop((choice.widths.tobytes(), choice.formats), None)
+                self._scores.pop(choice.key, None)
 
     def original_accuracy(self) -> Accuracy:
         """How good the model is as it came in."""

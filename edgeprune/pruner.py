@@ -9,7 +9,6 @@ import onnx_ir as ir
 
 from edgeprune import graph
 from edgeprune.assemble import float_layers, plan_of, refusals_of, sizes_of
-from edgeprune.blas import shared_cores
 from edgeprune.calibrate import Calibration
 from edgeprune.calibration_spec import CalibrationSpec
 from edgeprune.choose import choose
@@ -33,7 +32,6 @@ COMMON_STEP = 8
 """Channels that go together where no target is named: there is none that likes fewer."""
 
 
-@shared_cores()
 def prune_model(
     model: Path,
     ratio: float,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from edgeprune.blas import shared_cores
 from edgeprune.errors import CalibrationError
 from edgeprune.groups import Ranking
 from edgeprune.importance import activation, gradient, magnitude, obs, output, scale
@@ -36,7 +35,6 @@ __all__ = [
 DEFAULT_CRITERION = "obs"
 
 
-@shared_cores()
 def rank(
     name: str,
     model: ir.Model,

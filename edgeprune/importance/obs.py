@@ -24,6 +24,7 @@ from dataclasses import replace
 import numpy as np
 
 from edgeprune import graph
+from edgeprune.blas import shared_cores
 from edgeprune.errors import BackendError, ModelError, PassError
 from edgeprune.gather import Sampling, gather_rows
 from edgeprune.groups import Group, Ranking
@@ -55,6 +56,7 @@ LEAST_SAMPLES = 8
 
 
 @criterion("obs", source="Kurtic et al. 2023, ZipLM; Frantar & Alistarh 2022, OBC", needs_data=True)
+@shared_cores()
 def obs(context: Context) -> dict[str, Ranking]:
     """The loss of section "block optimal brain surgeon", summed over consumers, relative to their output variance."""
     consumers = {group.id: context.consumers(group) for group in context.groups}
