@@ -35,13 +35,13 @@ import torch_pruning as tp
 from networks import NETWORKS, build, export
 from torch import nn
 
-from edgeprune import graph
-from edgeprune.choose import choose
+from edgeprune.dependency.solve import analyse
+from edgeprune.graph import model_io as graph
 from edgeprune.importance import rank
-from edgeprune.passes.canonicalize import canonicalize
-from edgeprune.passes.prune_channels import prune_channels
-from edgeprune.solve import analyse
-from edgeprune.testing import feeds_for, run
+from edgeprune.importance.uniform_cut import choose
+from edgeprune.passes.canonicalize.pipeline import canonicalize
+from edgeprune.passes.prune.prune_channels import prune_channels
+from edgeprune.testing.oracle import feeds_for, run
 
 _PATIENCE_SECONDS = 60
 """How long Torch-Pruning may prune one network: on some its index lists grow without end."""

@@ -22,18 +22,18 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from edgeprune import graph
 from edgeprune.backends.onnxruntime import OnnxRuntime
-from edgeprune.calibrate import Calibration, open_calibration
-from edgeprune.choose import choose
+from edgeprune.calibration.calibration import Calibration, open_calibration
+from edgeprune.calibration.evaluation import Evaluation, open_evaluation
+from edgeprune.dependency.solve import Analysis, analyse
 from edgeprune.errors import EdgepruneError
-from edgeprune.evaluate import Evaluation, open_evaluation
+from edgeprune.graph import model_io as graph
 from edgeprune.importance import CRITERIA, rank
-from edgeprune.passes.canonicalize import canonicalize
-from edgeprune.passes.compensate import compensate
-from edgeprune.passes.prune_channels import prune_channels
-from edgeprune.passes.reconstruct import Kept, reconstruct, split_for_learning
-from edgeprune.solve import Analysis, analyse
+from edgeprune.importance.uniform_cut import choose
+from edgeprune.passes.canonicalize.pipeline import canonicalize
+from edgeprune.passes.prune.prune_channels import prune_channels
+from edgeprune.passes.recover.compensate import compensate
+from edgeprune.passes.recover.reconstruct import Kept, reconstruct, split_for_learning
 
 STEP = 8
 RATIOS = np.arange(0.05, 0.96, 0.05)

@@ -21,11 +21,11 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from edgeprune import graph
-from edgeprune.inspection import inspection_of
-from edgeprune.passes.canonicalize import canonicalize
-from edgeprune.randomgraph import Builder
-from edgeprune.solve import analyse
+from edgeprune.dependency.inspection import inspection_of
+from edgeprune.dependency.solve import analyse
+from edgeprune.graph import model_io as graph
+from edgeprune.passes.canonicalize.pipeline import canonicalize
+from edgeprune.testing.random_graph import Builder
 
 SIZES = (1_000, 3_000, 10_000, 30_000, 100_000)
 TOKENS, WIDTH, HEADS = 4, 8, 2

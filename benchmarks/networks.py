@@ -10,7 +10,7 @@ import onnx_ir as ir
 import torch
 from torch import nn
 
-from edgeprune import graph
+from edgeprune.graph import model_io as graph
 
 NETWORKS = (
     *("tv:resnet50", "tv:mobilenet_v2", "timm:deit_small_patch16_224", "timm:swin_tiny_patch4_window7_224"),

@@ -23,7 +23,7 @@ import onnx.version_converter
 from pages import PAGE_HEIGHT, PAGE_WIDTH, model_file
 
 from edgeprune import Report
-from edgeprune.pareto import folder_of
+from edgeprune.report.pareto_curve import folder_of
 
 HERE = Path(__file__).resolve().parent
 OCR = HERE.parent / "examples" / "ocr" / "ocr.py"

@@ -37,11 +37,11 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from edgeprune import graph
 from edgeprune.backends.onnxruntime import OnnxRuntime
-from edgeprune.bench import Measurement, benchmark, ratio
-from edgeprune.calibrate import Calibration, open_calibration
-from edgeprune.evaluate import Evaluation, open_evaluation
+from edgeprune.calibration.calibration import Calibration, open_calibration
+from edgeprune.calibration.evaluation import Evaluation, open_evaluation
+from edgeprune.graph import model_io as graph
+from edgeprune.timing.protocol import Measurement, benchmark, ratio
 
 SHARES = (0.1, 0.25, 0.5)
 BISECTIONS = 5

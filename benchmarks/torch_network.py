@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from edgeprune.backends.onnxruntime import OnnxRuntime
-from edgeprune.passes.canonicalize import canonicalize
+from edgeprune.passes.canonicalize.pipeline import canonicalize
 
 TOLERANCE = 1e-3
 """Of the outputs' largest value: float32 kernels of two libraries, added up over a network."""

@@ -22,7 +22,7 @@ def command_reference() -> str:
     """Every command with its arguments and options, in the words of its ``--help``, as Markdown."""
     import click
 
-    from edgeprune.cli import cli
+    from edgeprune.cli.commands import cli
 
     return "\n".join(_command(cli, click.Context(cli, info_name="edgeprune"), 2))
 
@@ -51,7 +51,7 @@ def recipe_schema() -> dict[str, Any]:
     """The schema of recipe.toml: one key a flag of ``compile``, of the type that the command line takes."""
     import click
 
-    from edgeprune.cli import cli
+    from edgeprune.cli.commands import cli
 
     kinds: dict[type[click.ParamType], dict[str, Any]] = {
         click.types.BoolParamType: {"type": "boolean"},

@@ -17,35 +17,36 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from edgeprune._deferred import defer_sympy
+from edgeprune.support import defer_sympy, keep_moved_names
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from edgeprune import errors as errors
-    from edgeprune.calibration_spec import CalibrationSpec as CalibrationSpec
+    from edgeprune.build import Plan as Plan
+    from edgeprune.calibration import CalibrationSpec as CalibrationSpec
     from edgeprune.compiler import compile_model as compile
-    from edgeprune.inspection import inspect_model as inspect
-    from edgeprune.plan import Plan as Plan
-    from edgeprune.pruner import prune_model as prune
-    from edgeprune.report.model import Report as Report
-    from edgeprune.targets import load_profile as load_profile
+    from edgeprune.compiler import prune_model as prune
+    from edgeprune.dependency import inspect_model as inspect
+    from edgeprune.devices import load_profile as load_profile
+    from edgeprune.report import Report as Report
 
 _HOME = {
-    "CalibrationSpec": "edgeprune.calibration_spec:CalibrationSpec",
-    "Plan": "edgeprune.plan:Plan",
-    "Report": "edgeprune.report.model:Report",
+    "CalibrationSpec": "edgeprune.calibration:CalibrationSpec",
+    "Plan": "edgeprune.build:Plan",
+    "Report": "edgeprune.report:Report",
     "compile": "edgeprune.compiler:compile_model",
     "errors": "edgeprune.errors",
-    "inspect": "edgeprune.inspection:inspect_model",
-    "load_profile": "edgeprune.targets:load_profile",
-    "prune": "edgeprune.pruner:prune_model",
+    "inspect": "edgeprune.dependency:inspect_model",
+    "load_profile": "edgeprune.devices:load_profile",
+    "prune": "edgeprune.compiler:prune_model",
 }
 
 __all__ = ["CalibrationSpec", "Plan", "Report", "__version__", "compile", "errors", "inspect", "load_profile", "prune"]
 
 
 defer_sympy()
+keep_moved_names()
 
 
 def __getattr__(name: str) -> object:

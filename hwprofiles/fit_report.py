@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeprune.cost import latencies_us, with_batch
+from edgeprune.costmodel import latencies_us, with_batch
+from edgeprune.devices import load_profile
 from edgeprune.hwprofiles.fitting import NAMES, Problem, quality, with_parameters
 from edgeprune.hwprofiles.published import Counted, Row
-from edgeprune.targets import load_profile
 
 Floats = NDArray[np.float64]
 

@@ -13,10 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeprune.cost import Sizes, runs_int8, sizes_latency_us, stack, with_batch
-from edgeprune.device import Device, Precision
+from edgeprune.costmodel import Sizes, runs_int8, sizes_latency_us, stack, with_batch
+from edgeprune.devices import Device, Precision, load_profile, target_names
 from edgeprune.hwprofiles.published import Counted, Row
-from edgeprune.targets import load_profile, target_names
 
 Floats = NDArray[np.float64]
 

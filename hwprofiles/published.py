@@ -10,11 +10,9 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
-from edgeprune.device import Device, Precision
+from edgeprune.costmodel import Kernel, kernels_of
+from edgeprune.devices import Device, Precision, load_profile
 from edgeprune.errors import UsageError
-from edgeprune.kernel import Kernel
-from edgeprune.kernels import kernels_of
-from edgeprune.targets import load_profile
 
 Counted = tuple[tuple[Kernel, int], ...]
 """Distinct launches of a model, and how often each occurs."""

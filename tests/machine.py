@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from edgeprune.bench import Clock
+from edgeprune.timing.protocol import Clock
 
 
 @dataclass

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
-from edgeprune.testing import parse
+from edgeprune.testing.oracle import parse
 
 
 def single(text: str, opset: int = 17, **shapes: Sequence[int]) -> ir.Model:

@@ -6,9 +6,6 @@ import dataclasses
 import math
 import random
 
-from edgeprune.bench import Measurement, ratio
-from edgeprune.intervals import median_interval
-from edgeprune.pareto import Curve, Point
 from edgeprune.report.model import (
     Accuracy,
     Latency,
@@ -22,6 +19,9 @@ from edgeprune.report.model import (
     Size,
     Sizes,
 )
+from edgeprune.report.pareto_curve import Curve, Point
+from edgeprune.timing.intervals import median_interval
+from edgeprune.timing.protocol import Measurement, ratio
 
 
 def measurement(median_ms: float, *, noise: float = 0.0, blocks: int = 20, seed: int = 0) -> Measurement:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from edgeprune import graph
-from edgeprune.calibrate import Calibration
+from edgeprune.calibration.calibration import Calibration
+from edgeprune.graph import model_io as graph
 
 HEADER = '<ir_version: 9, opset_import: ["" : 17]>'
 

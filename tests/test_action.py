@@ -18,8 +18,8 @@ import pytest
 import yaml
 
 from edgeprune.report.model import Report
+from tests.cli.test_models import build
 from tests.reports import latency, measurement
-from tests.test_cli_models import build
 
 ROOT = Path(__file__).resolve().parents[1]
 ACTION: dict[str, Any] = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))

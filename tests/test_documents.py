@@ -11,7 +11,7 @@ import click
 import pytest
 
 import edgeprune
-from edgeprune.cli import cli
+from edgeprune.cli.commands import cli
 from tests.documents import hooks
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -9,11 +9,11 @@ from pathlib import Path
 import onnx_ir as ir
 import pytest
 
-from edgeprune import dims
+from edgeprune.dependency import dims
+from edgeprune.dependency.solve import analyse
+from edgeprune.devices.profile_schema import validate
 from edgeprune.errors import ProfileError
-from edgeprune.hwprofiles.validate import validate
-from edgeprune.solve import analyse
-from edgeprune.testing import parse
+from edgeprune.testing.oracle import parse
 
 ROOT = Path(__file__).resolve().parents[1]
 CODE = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)

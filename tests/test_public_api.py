@@ -39,7 +39,7 @@ def test_an_unknown_name_is_an_attribute_error():
         edgeprune.shrink  # noqa: B018
 
 
-@pytest.mark.parametrize("statement", ["import edgeprune.cli", "import edgeprune; edgeprune.errors"])
+@pytest.mark.parametrize("statement", ["import edgeprune.cli.commands", "import edgeprune; edgeprune.errors"])
 def test_nothing_heavy_is_imported_before_it_is_needed(statement: str):
     code = f"import sys; {statement}; print(*sorted(set({HEAVY!r}) & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgeprune.drawing import picture
-from edgeprune.report.graphview import draw
-from edgeprune.solve import analyse
-from edgeprune.testing import parse
+from edgeprune.dependency.graph_drawing import picture
+from edgeprune.dependency.solve import analyse
+from edgeprune.report.graph_view import draw
+from edgeprune.testing.oracle import parse
 
 STYLE = """
   text { font: 11px system-ui, sans-serif; fill: #1c2128; text-anchor: middle } path { fill: none; stroke: #7a8592 }

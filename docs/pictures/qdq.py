@@ -16,16 +16,16 @@ import numpy as np
 import onnx
 from onnxruntime import quantization
 
-from edgeprune import graph
-from edgeprune.backends.cpu import this_cpu
 from edgeprune.backends.onnxruntime import OnnxRuntime
-from edgeprune.bench import Measurement, benchmark
-from edgeprune.cpumodel import observed_ranges
-from edgeprune.formats import CORE, INT8
-from edgeprune.network import network
-from edgeprune.passes.quantize import quantize_x86
-from edgeprune.solve import analyse
-from edgeprune.testing import parse
+from edgeprune.dependency.solve import analyse
+from edgeprune.graph import model_io as graph
+from edgeprune.latency.block_network import network
+from edgeprune.latency.cpu_model import observed_ranges
+from edgeprune.latency.formats import CORE, INT8
+from edgeprune.passes.x86.quantize_x86 import quantize_x86
+from edgeprune.support.processor import this_cpu
+from edgeprune.testing.oracle import parse
+from edgeprune.timing.protocol import Measurement, benchmark
 
 BLOCKS, CHANNELS, SIZE = 4, 64, 40
 FLOAT = "float32"

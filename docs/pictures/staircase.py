@@ -11,9 +11,9 @@ from pathlib import Path
 
 import onnx.parser
 
-from edgeprune.backends.cpu import this_cpu
 from edgeprune.backends.onnxruntime import OnnxRuntime
-from edgeprune.bench import Measurement, benchmark
+from edgeprune.support.processor import this_cpu
+from edgeprune.timing.protocol import Measurement, benchmark
 
 WIDTHS = range(64, 129, 4)
 LEFT, TOP, WIDTH, HEIGHT = 70, 40, 560, 260

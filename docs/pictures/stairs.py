@@ -9,9 +9,9 @@ import sys
 
 import chart
 
-from edgeprune.predict import model_latency_us
-from edgeprune.targets import Profile, load_profile
-from edgeprune.testing import parse
+from edgeprune.costmodel.prediction import model_latency_us
+from edgeprune.devices.targets import Profile, load_profile
+from edgeprune.testing.oracle import parse
 
 WIDTHS = range(16, 257, 2)
 

@@ -1,26 +1,15 @@
-"""Backends build, benchmark and verify a lowered model on an inference runtime."""
+"""Runtimes and devices: onnxruntime, TensorRT, TensorRT for RTX and trtexec, here or over SSH.
 
-from __future__ import annotations
+In: a lowered model.
+Out: a session, an engine, latencies, a trace by kernel.
+May import: passes.tensorrt, timing and below.
+"""
 
-from typing import TYPE_CHECKING
-
-from edgeprune.errors import BackendError
-
-if TYPE_CHECKING:
-    from edgeprune.backends.onnxruntime import OnnxRuntime
-
-
-def open_backend(target: str, threads: int) -> OnnxRuntime:
-    """The runtime that measures on a target from this machine.
-
-    Raises:
-        TargetError: The target is not known.
-        BackendError: Nothing here can run on that target.
-    """
-    from edgeprune.targets import load_profile
-
-    if load_profile(target).name != "cpu":
-        raise BackendError(f"no runtime on this machine can measure on {target!r}; what can be measured here is 'cpu'")
-    from edgeprune.backends.onnxruntime import OnnxRuntime
-
-    return OnnxRuntime(threads)
+from edgeprune.backends import simulation, tensorrt_rtx
+from edgeprune.backends.block_trace import Trace, Tracer, pace, tag_blocks, times_per_block, trace
+from edgeprune.backends.device import LOCAL, Device, open_device
+from edgeprune.backends.onnxruntime import OnnxRuntime, Runner
+from edgeprune.backends.onnxruntime_device import Machine, OnnxRuntimeDevice
+from edgeprune.backends.providers import TINY_NET, try_providers
+from edgeprune.backends.results import DeviceResult, LayerTime
+from edgeprune.backends.trtexec import Version, single_command, typing_of

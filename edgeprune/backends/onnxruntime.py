@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeprune.backends.cpu import available_cores, this_cpu
-from edgeprune.bench import OneThread
 from edgeprune.errors import BackendError, ModelError, UsageError
+from edgeprune.support import available_cores, this_cpu
+from edgeprune.timing import OneThread
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -73,7 +73,7 @@ class Runner:
         return outputs
 
     def bind(self, feeds: Mapping[str, NDArray[Any]]) -> Callable[[], object]:
-        """A function that runs the model on this feed, for `edgeprune.bench.benchmark`; it has run once already."""
+        """A function that runs the model on this feed, for `edgeprune.timing.benchmark`; it has run once already."""
         self.run(feeds)
         fixed = {name: np.ascontiguousarray(value) for name, value in feeds.items()}
         run = functools.partial(self._session.run, None, fixed)

@@ -14,10 +14,10 @@ import onnx_ir as ir
 
 from edgeprune import graph as graphs
 from edgeprune.backends import remote_runner
-from edgeprune.backends.cpu import kernel_features
 from edgeprune.backends.host import Host, Workspace
 from edgeprune.backends.results import DeviceResult, measurement_of
 from edgeprune.errors import BackendError
+from edgeprune.support import kernel_features
 
 CPU = "CPUExecutionProvider"
 

@@ -6,8 +6,8 @@ JOB: {"models": {name: file}, "threads": n, "provider": name, "seconds": s, "blo
 "seed": n, "trace_s": s}. RESULT: {"blocks_ms": {name: [[..], ..]}, "ran_on": {name: {provider: nodes}}, "versions":
 {..}, "kernels": {name: [kernel runs, [{"name": .., "dur": us}, ..]]}}, the last with a "trace_s" above 0 alone.
 
-Models take turns in short blocks, the first run of each not counted, as `edgeprune.bench` does on this side. Which
-provider really ran is read from a profile of one run, not from the list of what was asked for. A failure ends the
+Models take turns in short blocks, the first run of each not counted, as `edgeprune.timing` does on this side.
+Which provider really ran is read from a profile of one run, not from the list of what was asked for. A failure ends the
 program with its reason on the last line of the log.
 """
 

@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
-from edgeprune.bench import Measurement
 from edgeprune.errors import BackendError
-from edgeprune.intervals import median_interval
+from edgeprune.timing import Measurement, median_interval
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class DeviceResult:
 
 
 def measurement_of(blocks_ms: Sequence[Sequence[float]]) -> Measurement:
-    """Summarise runs that were timed elsewhere, in blocks in order of time, as `edgeprune.bench` does; milliseconds.
+    """Summarise runs that were timed elsewhere, in blocks in order of time, as `edgeprune.timing` does; milliseconds.
 
     Raises:
         BackendError: There is no run, or a time is not a positive number.

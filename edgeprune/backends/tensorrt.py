@@ -16,7 +16,7 @@ import onnx_ir as ir
 
 from edgeprune import graph as graphs
 from edgeprune.backends.cudart import Cuda
-from edgeprune.backends.enginebuilder import BuildOptions, Engine, build_engine
+from edgeprune.backends.engine_builder import BuildOptions, Engine, build_engine
 from edgeprune.backends.trtexec import typing_of
 from edgeprune.errors import BackendError
 
@@ -66,7 +66,7 @@ class TensorRt:
     def runner(
         self, plan: bytes, *, shapes: Mapping[str, Sequence[int]] | None = None, seed: int = 0
     ) -> Iterator[Callable[[], object]]:
-        """A function that runs the engine once on random inputs and waits for it, for `edgeprune.bench.benchmark`.
+        """A function that runs the engine once on random inputs and waits for it, for `edgeprune.timing.benchmark`.
 
         Raises:
             BackendError: the engine was built by another version or for another device, or a size is open.

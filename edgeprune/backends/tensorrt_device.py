@@ -13,7 +13,7 @@ import onnx_ir as ir
 from edgeprune.backends.host import Host, LocalHost
 from edgeprune.backends.results import DeviceResult
 from edgeprune.backends.tensorrt import TensorRt
-from edgeprune.bench import benchmark
+from edgeprune.timing import benchmark
 
 
 class TensorRtDevice:

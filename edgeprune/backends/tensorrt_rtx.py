@@ -19,7 +19,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from edgeprune import graph as graphs
-from edgeprune.backends.enginebuilder import BuildOptions, Engine, build_engine
+from edgeprune.backends.engine_builder import BuildOptions, Engine, build_engine
 from edgeprune.backends.trtexec import typing_of
 from edgeprune.errors import BackendError
 
@@ -55,7 +55,9 @@ def build(
             "sparse": typing_of(model).sparse,
             "shapes": {k: list(v) for k, v in (shapes or {}).items()},
         }
-        command = [sys.executable, "-m", "edgeprune.backends.tensorrt_rtx", folder, json.dumps(request)]
+        work = f"import sys, pathlib; from {__name__} import build_in_folder as build"
+        work = f"{work}; build(pathlib.Path(sys.argv[1]), sys.argv[2])"
+        command = [sys.executable, "-c", work, folder, json.dumps(request)]
         try:
             done = subprocess.run(
                 command, capture_output=True, stdin=subprocess.DEVNULL, timeout=timeout_s, check=False
@@ -73,7 +75,7 @@ def build(
         return Engine((Path(folder) / "model.engine").read_bytes(), **facts)
 
 
-def _worker(folder: Path, request: str) -> None:
+def build_in_folder(folder: Path, request: str) -> None:
     """Build ``model.onnx`` of the folder, and write the engine and what there is to say of it beside it."""
     import tensorrt_rtx
 
@@ -87,7 +89,3 @@ def _worker(folder: Path, request: str) -> None:
         (folder / "model.engine").write_bytes(engine.plan)
         facts = {"layers": engine.layers, "seconds": engine.seconds, "version": engine.version}
     (folder / "answer.json").write_text(json.dumps(facts))
-
-
-if __name__ == "__main__":
-    _worker(Path(sys.argv[1]), sys.argv[2])

@@ -21,7 +21,7 @@ from edgeprune.errors import BackendError
 _QUAD, _GLANCE = 4, 256
 
 BLOCKS_PER_ROUND = 4
-"""Into how many blocks, by order of time, the runs of one call are cut: what `edgeprune.bench` takes intervals over."""
+"""Into how many blocks, by order of time, the runs of one call are cut; intervals are taken over these blocks."""
 
 
 @dataclass(frozen=True, order=True)
@@ -206,7 +206,7 @@ def error_in(log: str) -> str:
 
 def typing_of(model: ir.Model) -> Typing:
     """Look which types a lowered graph states; `keep_fp32` are its float32 nodes that must not be computed in FP16."""
-    from edgeprune.passes.fp16_rules import fp16_eligible
+    from edgeprune.passes.tensorrt import fp16_eligible
 
     nodes = list(model.graph)
     fp16 = any(value.dtype == ir.DataType.FLOAT16 for node in nodes for value in node.outputs)

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from edgeprune import graph
 from edgeprune.errors import PassError
 from edgeprune.gradients.tape import RULES, Call, Tape, Unsupported
-from edgeprune.passes.convert_opset import convert_opset
+from edgeprune.graph import convert_opset
 
 GRADIENT_OPSET = 17
 SCATTER_OPSET = 16

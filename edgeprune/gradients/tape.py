@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgeprune.passes.edit import fresh_name
+from edgeprune.graph import fresh_name
 
 Shape: TypeAlias = "tuple[int, ...]"
 

@@ -1,70 +1,13 @@
-"""Importance: in which order units are best removed, and what that costs; one file a family of criteria."""
+"""Criteria: in which order units are best removed, and what that costs. One file a family, registered by name.
 
-from __future__ import annotations
+In: groups, weights and calibration data.
+Out: for every group a `Ranking`: the order of removal and the loss after each removal.
+May import: quantization and below.
+"""
 
-from typing import TYPE_CHECKING
-
-from edgeprune.errors import CalibrationError
-from edgeprune.groups import Ranking
-from edgeprune.importance import activation, gradient, magnitude, obs, output, scale
-from edgeprune.importance.context import Context
-from edgeprune.importance.registry import CRITERIA, Criterion, find_criterion
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
-
-    from edgeprune.calibrate import Calibration
-    from edgeprune.ridge import Moments
-    from edgeprune.solve import Analysis
-
-__all__ = [
-    "CRITERIA",
-    "DEFAULT_CRITERION",
-    "Criterion",
-    "Ranking",
-    "activation",
-    "find_criterion",
-    "gradient",
-    "magnitude",
-    "obs",
-    "output",
-    "rank",
-    "scale",
-]
-
-DEFAULT_CRITERION = "obs"
-
-
-def rank(
-    name: str,
-    model: ir.Model,
-    analysis: Analysis,
-    calibration: Calibration | None = None,
-    step: int = 1,
-    seed: int = 0,
-    shared: dict[str, Moments] | None = None,
-) -> dict[str, Ranking]:
-    """Rank the units of every group of a model.
-
-    Args:
-        name: a registered criterion.
-        model: the dense canonical model.
-        analysis: of this model.
-        calibration: samples, for criteria that need data.
-        step: how many units will be removed at a time (the target's channel step).
-        seed: of the choice of patches.
-        shared: covariances by node that are kept for who asks next, of one model and its data.
-
-    Returns:
-        Group id -> order of removal and predicted loss after each removal. ``obs`` predicts the squared error of the
-        layers that read the group, refitted, relative to the variance of their outputs and summed over them; the
-        other criteria give the removed share of their total score.
-
-    Raises:
-        UsageError: there is no such criterion.
-        CalibrationError: it needs data and there is none, or the data gives NaN or infinite activations.
-    """
-    criterion = find_criterion(name)
-    if criterion.needs_data and calibration is None:
-        raise CalibrationError(f"criterion {name!r} needs calibration data")
-    return dict(criterion.rank(Context(model, analysis.groups, calibration, step, seed, shared)))
+from edgeprune.importance.context import Consumer, Context
+from edgeprune.importance.obs import DAMPING, MOST_FEATURES, gather_moments, next_wave
+from edgeprune.importance.ranking import DEFAULT_CRITERION, rank
+from edgeprune.importance.rankings import LateRankings, rankings_of
+from edgeprune.importance.registry import CRITERIA, Criterion, criterion, find_criterion
+from edgeprune.importance.uniform_cut import choose

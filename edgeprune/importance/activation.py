@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from edgeprune.gather import Sampling, gather_rows
-from edgeprune.groups import Ranking
+from edgeprune.dependency import Ranking
+from edgeprune.graph import Linear
 from edgeprune.importance.bilinear import rank_without_consumers
 from edgeprune.importance.context import Context, Floats, ranking_from, sum_over_units
 from edgeprune.importance.registry import criterion
-from edgeprune.linear import Linear
+from edgeprune.recovery import Sampling, gather_rows
 
 SAMPLING = Sampling(products=0.0, rows_per_feature=0.0)
 """First and second moments of single features need no more patches for wider layers."""

@@ -12,11 +12,11 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgeprune.gather import require_finite, sized_batches
-from edgeprune.groups import Group, Ranking
+from edgeprune.calibration import Taps
+from edgeprune.dependency import Group, Ranking
 from edgeprune.importance.context import Context, Floats, ranking_from, sum_over_units
 from edgeprune.importance.magnitude import weight_energy
-from edgeprune.taps import Taps
+from edgeprune.recovery import require_finite, sized_batches
 
 Place = tuple[str, NDArray[np.int32]]
 """An activation's name, and the unit at each position of its contracted axis."""

@@ -11,11 +11,11 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgeprune.calibrate import Calibration
+from edgeprune.calibration import Calibration
+from edgeprune.dependency import Group, Ranking
 from edgeprune.errors import CalibrationError
-from edgeprune.groups import Group, Ranking
-from edgeprune.linear import Linear, find_linears
-from edgeprune.ridge import Moments
+from edgeprune.graph import Linear, find_linears
+from edgeprune.recovery import Moments
 
 Floats = NDArray[Any]
 

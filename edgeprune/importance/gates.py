@@ -15,11 +15,10 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeprune import graph
+from edgeprune.dependency import Group
 from edgeprune.gradients import differentiable
-from edgeprune.groups import Group
+from edgeprune.graph import Linear, naming, new_node
 from edgeprune.importance.context import Consumer, Context, Floats
-from edgeprune.linear import Linear
-from edgeprune.passes.edit import naming, new_node
 
 
 @dataclass(frozen=True, eq=False)

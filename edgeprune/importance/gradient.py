@@ -16,11 +16,11 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeprune import graph
-from edgeprune.backends.onnxruntime import OnnxRuntime
+from edgeprune.backends import OnnxRuntime
+from edgeprune.calibration import is_classifier
+from edgeprune.dependency import Group, Ranking
 from edgeprune.errors import PassError
-from edgeprune.evaluate import is_classifier
 from edgeprune.gradients import Tape, backward
-from edgeprune.groups import Group, Ranking
 from edgeprune.importance.bilinear import rank_without_consumers
 from edgeprune.importance.context import Context, Floats, ranking_from
 from edgeprune.importance.gates import Gated, per_unit, with_gates

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from edgeprune.groups import Group, Ranking
+from edgeprune.dependency import Group, Ranking
 from edgeprune.importance.context import Context, Floats, by_rows, ranking_from, sum_over_units
 from edgeprune.importance.registry import criterion
 

@@ -24,10 +24,9 @@ from dataclasses import replace
 import numpy as np
 
 from edgeprune import graph
-from edgeprune.blas import shared_cores
+from edgeprune.dependency import Group, Ranking
 from edgeprune.errors import BackendError, ModelError, PassError
-from edgeprune.gather import Sampling, gather_rows
-from edgeprune.groups import Group, Ranking
+from edgeprune.graph import Linear
 from edgeprune.importance.batch import Ints
 from edgeprune.importance.bilinear import rank_without_consumers
 from edgeprune.importance.context import Consumer, Context, ranking_from
@@ -36,8 +35,8 @@ from edgeprune.importance.magnitude import weight_energy
 from edgeprune.importance.registry import criterion
 from edgeprune.importance.surgeon import Surgeon
 from edgeprune.importance.sweep import in_order, sweep
-from edgeprune.linear import Linear
-from edgeprune.ridge import Moments
+from edgeprune.recovery import Moments, Sampling, gather_rows
+from edgeprune.support import shared_cores
 
 DAMPING = 1e-2
 """r as a fraction of the mean diagonal of C."""

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeprune import graph
-from edgeprune.backends.onnxruntime import OnnxRuntime, Runner
-from edgeprune.groups import Group, Ranking
+from edgeprune.backends import OnnxRuntime, Runner
+from edgeprune.dependency import Group, Ranking
 from edgeprune.importance.bilinear import rank_without_consumers
 from edgeprune.importance.context import Context, Floats, ranking_from
 from edgeprune.importance.gates import Gated, with_gates
 from edgeprune.importance.registry import criterion
-from edgeprune.outputerror import output_error
+from edgeprune.recovery import output_error
 
 SAMPLES = 8
 """A pass for every unit is dear; so few samples tell which units matter."""

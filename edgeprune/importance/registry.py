@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from edgeprune.dependency import Ranking
 from edgeprune.errors import UsageError
-from edgeprune.groups import Ranking
 
 if TYPE_CHECKING:
     from edgeprune.importance.context import Context

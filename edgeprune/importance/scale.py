@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgeprune.groups import Group, Ranking
+from edgeprune.dependency import Group, Ranking
 from edgeprune.importance.context import Context, Floats, ranking_from, sum_over_units
 from edgeprune.importance.magnitude import weight_energy
 from edgeprune.importance.registry import criterion
-from edgeprune.passes.fold_batchnorm import FOLDED_SCALE
+from edgeprune.passes.canonicalize import FOLDED_SCALE
 
 
 @criterion("bn-scale", source="Liu et al. 2017, Learning Efficient Convolutional Networks (Slimming)", needs_data=False)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edgeprune.groups import Ranking
+from edgeprune.dependency import Ranking
 from edgeprune.importance.batch import Ints, Near, choose
 from edgeprune.importance.context import Floats
 from edgeprune.importance.surgeon import Surgeon

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edgeprune.bench import Measurement
 from edgeprune.report import words
 from edgeprune.report.model import Latency, Layer, Prediction, Report
-from edgeprune.report.page import Chart
+from edgeprune.report.web_page import Chart
+from edgeprune.timing import Measurement
 
 MANY = 16
 """Bars above this are not named on the axis; pointing at one tells its name."""

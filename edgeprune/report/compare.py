@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from edgeprune.report import words
 from edgeprune.report.charts import medians
-from edgeprune.report.page import Chart, Section, bar, folded, number, page, table
 from edgeprune.report.runs import HEADER, Missed, Run, alike, differences, line, points
 from edgeprune.report.sentence import sentence
 from edgeprune.report.tradeoff import frontier, tradeoff_chart
+from edgeprune.report.web_page import Chart, Section, bar, folded, number, page, table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,7 +37,7 @@ def lead(runs: Sequence[Run], missed: Sequence[Missed]) -> str:
     return f"{said}; no other beats {' or '.join(best)} in both speed and accuracy." if best else f"{said}."
 
 
-def to_html(runs: Sequence[Run], missed: Sequence[Missed] = ()) -> str:
+def comparison_html(runs: Sequence[Run], missed: Sequence[Missed] = ()) -> str:
     """A page on several runs."""
     title = f"edgeprune: {words.plural(len(runs), 'run')} compared"
     notes = "".join(f"<li>{escape(text)}</li>" for text in differences(runs))

@@ -8,13 +8,13 @@ from typing import Any
 
 from edgeprune.report import words
 from edgeprune.report.charts import group_chart, latency_charts, layer_chart
-from edgeprune.report.graphview import colour, graph_view
+from edgeprune.report.graph_view import colour, graph_view
 from edgeprune.report.model import Layer, Report
-from edgeprune.report.page import Section, bar, folded, number, page, table
 from edgeprune.report.picture import Picture, channels
 from edgeprune.report.sentence import sentence
 from edgeprune.report.tradeoff import Reached, reached, tradeoff_chart
 from edgeprune.report.unmeasured import unmeasured
+from edgeprune.report.web_page import Section, bar, folded, number, page, table
 
 OPEN_ROWS = 30
 """A longer table is folded away."""

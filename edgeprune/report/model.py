@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 import edgeprune
-from edgeprune import jsonform
-from edgeprune.bench import Measurement, Ratio
+from edgeprune.support import json_form as jsonform
+from edgeprune.timing import Measurement, Ratio
 
 SCHEMA = 1
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeprune.pareto import PARETO_FILE, Curve
 from edgeprune.report import words
 from edgeprune.report.files import read_plan
 from edgeprune.report.model import Report
+from edgeprune.report.pareto_curve import PARETO_FILE, Curve
 from edgeprune.report.tradeoff import ORIGINAL, Reached, reached
 
 

@@ -9,14 +9,12 @@ from rich.table import Table
 from edgeprune.report import words
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from rich.console import Console
 
-    from edgeprune.bench import Measurement, Ratio
-    from edgeprune.predict import Prediction
     from edgeprune.report.model import Report
-    from edgeprune.targets import Profile
+    from edgeprune.timing import Measurement, Ratio
 
 
 def print_report(console: Console, report: Report) -> None:
@@ -58,30 +56,3 @@ def print_measurements(console: Console, measured: Mapping[str, Measurement], fa
         first, second = measured
         interval = f"{faster.ci_low:.3f} to {faster.ci_high:.3f}"
         console.print(f"{second} is {faster.value:.3f}x as fast as {first} (95% interval {interval})", markup=False)
-
-
-def print_targets(console: Console, profiles: Sequence[Profile]) -> None:
-    """Print the known devices, where their latencies come from and how far off predictions are."""
-    table = Table("target", "device", "latencies", "typical error", "power modes", box=None, pad_edge=False)
-    for profile in profiles:
-        error = "" if profile.error is None else f"{profile.error.median:.0%}"
-        modes = ", ".join(mode.name for mode in profile.power_modes)
-        table.add_row(profile.name, profile.title, profile.source, error, modes)
-    console.print(table)
-
-
-def print_prediction(console: Console, found: Prediction, costliest: int) -> None:
-    """Print a predicted latency, its error, and the launches that take longest."""
-    conditions = f"{found.target} ({found.power_mode}), {found.precision}"
-    error = f"typical error {found.error:.0%}, nine of ten within {found.error_p90:.0%}"
-    text = f"{found.latency_ms:.4g} ms predicted, not measured, on {conditions}: {error}"
-    console.print(text, markup=False, style="bold")
-    for sentence in found.outside:
-        console.print(f"note: {sentence}", markup=False, style="yellow")
-    table = Table(f"costliest of {found.launches} launches", box=None, pad_edge=False)
-    for heading in ("precision", "time", "share", "bound by"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for launch in found.costliest(costliest):
-        time, share = f"{launch.latency_us:.1f} us", f"{launch.share:.0%}"
-        table.add_row(f"{launch.name} ({launch.kind})", launch.precision, time, share, launch.bound)
-    console.print(table)

@@ -9,7 +9,7 @@ from typing import Any
 from edgeprune.report import words
 from edgeprune.report.charts import COLOURS, QUIET, base
 from edgeprune.report.model import Report
-from edgeprune.report.page import Chart
+from edgeprune.report.web_page import Chart
 
 ORIGINAL = "original"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgeprune.bench import Measurement
 from edgeprune.report.model import Accuracy, Report
+from edgeprune.timing import Measurement
 
 NO_TARGET = "none"
 """What a prune for no particular device says is its target."""

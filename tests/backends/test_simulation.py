@@ -6,10 +6,10 @@ import pytest
 
 from edgeprune.backends.simulation import load, rounded_float32
 from edgeprune.errors import BackendError
-from edgeprune.passes.lower_tensorrt import lower_tensorrt
+from edgeprune.passes.tensorrt.lower_tensorrt import lower_tensorrt
 from tests.passes.graphs import RESIDUAL, TRANSFORMER, build, feeds_for, observed, run
 from tests.passes.simulation import strict_float16
-from tests.passes.test_lower_tensorrt import everything
+from tests.passes.tensorrt.test_lower_tensorrt import everything
 
 
 @pytest.mark.parametrize("text", [RESIDUAL, TRANSFORMER], ids=["residual", "transformer"])

@@ -9,7 +9,7 @@ import pytest
 
 from edgeprune.backends.tensorrt import TensorRt
 from edgeprune.errors import BackendError
-from edgeprune.passes.sparsify import sparsify
+from edgeprune.passes.prune.sparsify import sparsify
 from tests.backends import fake_tensorrt
 from tests.passes.graphs import RESIDUAL, build
 
@@ -54,9 +54,9 @@ def test_networks_are_typed_as_the_version_can(version: str, flags: int):
 
 
 def test_precision_flags_go_to_the_old_version_alone():
-    from edgeprune.passes.lower_tensorrt import lower_tensorrt
+    from edgeprune.passes.tensorrt.lower_tensorrt import lower_tensorrt
     from tests.passes.graphs import observed
-    from tests.passes.test_lower_tensorrt import everything
+    from tests.passes.tensorrt.test_lower_tensorrt import everything
 
     model = build(RESIDUAL)
     for version, flags in (("8.6.1", {"fp16", "int8"}), ("10.3.0", set()), ("11.0.0", set())):
@@ -111,7 +111,7 @@ def test_an_engine_of_another_device_is_refused():
 def test_only_the_rtx_builder_aims_at_another_gpu():
     from types import SimpleNamespace
 
-    from edgeprune.backends.enginebuilder import _aim_at
+    from edgeprune.backends.engine_builder import _aim_at
 
     with pytest.raises(BackendError, match="for the GPU at hand alone"):
         _aim_at(fake_tensorrt.make("10.3.0"), None, "SM86")

@@ -4,9 +4,9 @@ import pytest
 
 from edgeprune.backends import tensorrt_rtx
 from edgeprune.errors import BackendError
-from edgeprune.passes.lower_tensorrt import lower_tensorrt
+from edgeprune.passes.tensorrt.lower_tensorrt import lower_tensorrt
 from tests.passes.graphs import RESIDUAL, TRANSFORMER, build, observed
-from tests.passes.test_lower_tensorrt import everything
+from tests.passes.tensorrt.test_lower_tensorrt import everything
 
 needs_rtx = pytest.mark.skipif(
     not tensorrt_rtx.is_installed(), reason="tensorrt_rtx is not installed: pip install 'edgeprune[rtx]'"

@@ -92,7 +92,7 @@ def test_the_first_error_is_the_reason():
 
 
 def test_weakly_typed_builders_are_told_what_must_stay_float32():
-    from edgeprune.passes.lower_tensorrt import lower_tensorrt
+    from edgeprune.passes.tensorrt.lower_tensorrt import lower_tensorrt
 
     model = build(TRANSFORMER)
     lowered = lower_tensorrt(model, {str(n.name): "fp16" for n in model.graph}, {}, target_versions=["8.6"])

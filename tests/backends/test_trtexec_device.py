@@ -8,7 +8,7 @@ import pytest
 from edgeprune.backends.ssh import SshHost
 from edgeprune.backends.trtexec_device import Trtexec
 from edgeprune.errors import BackendError
-from edgeprune.passes.lower_tensorrt import lower_tensorrt
+from edgeprune.passes.tensorrt.lower_tensorrt import lower_tensorrt
 from tests.backends.loopback import Loopback
 from tests.passes.graphs import TRANSFORMER, build
 

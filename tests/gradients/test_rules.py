@@ -6,9 +6,9 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from edgeprune import graph
 from edgeprune.backends.onnxruntime import OnnxRuntime
 from edgeprune.gradients import RULES, Tape, backward
+from edgeprune.graph import model_io as graph
 from tests.small_models import build, normal
 
 STEP = 1e-2

@@ -11,10 +11,10 @@ import onnx
 import onnx.parser
 import pytest
 
+from edgeprune.devices.targets import load_profile, target_names
 from edgeprune.errors import UsageError
 from edgeprune.hwprofiles.fitting import PARAMETERS, Problem, families, fit, leave_out, prior, quality
 from edgeprune.hwprofiles.published import Counted, Row, read_kernels, read_rows, write_kernels
-from edgeprune.targets import load_profile, target_names
 
 DATA = Path(__file__).resolve().parents[2] / "hwprofiles" / "data"
 
@@ -88,7 +88,7 @@ def test_claimed_errors_of_the_orin_family_meet_the_promise() -> None:
 def test_one_evaluation_of_all_rows_agrees_with_the_model_one_by_one(
     rows: list[Row], kernels: Mapping[str, Counted]
 ) -> None:
-    from edgeprune.cost import latencies_us, with_batch
+    from edgeprune.costmodel.cost import latencies_us, with_batch
 
     used = [r for r in rows if r.target == "orin-nx-16"][:4]
     values = stored("orin")

@@ -7,8 +7,8 @@ from importlib.resources import files
 
 import pytest
 
-from edgeprune.hwprofiles.validate import schema, validate
-from edgeprune.targets import load_profile, target_names
+from edgeprune.devices.profile_schema import schema, validate
+from edgeprune.devices.targets import load_profile, target_names
 
 _NOT_FIGURES = frozenset("schema name aliases title kind source provenance default_power_mode precisions".split())  # noqa: SIM905
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
+from edgeprune.dependency.solve import analyse
 from edgeprune.errors import CalibrationError
 from edgeprune.importance import rank
-from edgeprune.solve import analyse
 from tests.small_models import build, calibration
 
 

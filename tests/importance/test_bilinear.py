@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from edgeprune.dependency.solve import analyse
 from edgeprune.importance import rank
-from edgeprune.solve import analyse
 from tests.small_models import build, calibration, normal
 
 QUERY = np.array([1.0, 4.0, 2.0, 1.0, 1.0, 4.0, 2.0, 1.0])

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
+from edgeprune.dependency.solve import analyse
 from edgeprune.errors import PassError
 from edgeprune.importance import rank
 from edgeprune.importance.context import Context
 from edgeprune.importance.gates import with_gates
 from edgeprune.importance.gradient import _drawn
-from edgeprune.solve import analyse
 from tests.small_models import build, calibration, normal
 
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from edgeprune.dependency.solve import analyse
 from edgeprune.importance import rank
-from edgeprune.solve import analyse
 from tests.small_models import normal, two_convolutions
 
 

@@ -3,15 +3,15 @@ import itertools
 import numpy as np
 import pytest
 
+from edgeprune.dependency.groups import Group, Member
+from edgeprune.dependency.solve import analyse
 from edgeprune.errors import PassError
-from edgeprune.groups import Group, Member
 from edgeprune.importance import obs as obs_module
 from edgeprune.importance import rank
 from edgeprune.importance.context import Context
 from edgeprune.importance.obs import DAMPING
 from edgeprune.importance.surgeon import Surgeon
 from edgeprune.importance.sweep import in_order, sweep
-from edgeprune.solve import analyse
 from tests.small_models import build, calibration, normal, two_convolutions
 
 

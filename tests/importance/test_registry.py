@@ -1,8 +1,8 @@
 import pytest
 
+from edgeprune.dependency.solve import analyse
 from edgeprune.errors import UsageError
 from edgeprune.importance import CRITERIA, find_criterion, rank
-from edgeprune.solve import analyse
 from tests.small_models import normal, two_convolutions
 
 NEED_DATA = {"wanda", "flap", "vbp", "obs", "output", "taylor", "fisher"}

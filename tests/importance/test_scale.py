@@ -1,8 +1,8 @@
 import numpy as np
 
+from edgeprune.dependency.solve import analyse
 from edgeprune.importance import rank
-from edgeprune.passes.canonicalize import canonicalize
-from edgeprune.solve import analyse
+from edgeprune.passes.canonicalize.pipeline import canonicalize
 from tests.small_models import build, normal, two_convolutions
 
 GAMMA = np.array([0.5, -3.0, 0.1, 2.0, 1.0, -0.2], np.float32)

@@ -11,7 +11,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from edgeprune import graph as graphs
+from edgeprune.graph import model_io as graphs
 
 RESIDUAL = """
 <ir_version: 8, opset_import: ["" : 17]>

@@ -11,8 +11,8 @@ import onnx.parser
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgeprune import graph as graphs
-from edgeprune.passes.verify_equal import session
+from edgeprune.graph import model_io as graphs
+from edgeprune.passes.canonicalize.equality import session
 
 Feeds = dict[str, NDArray[Any]]
 

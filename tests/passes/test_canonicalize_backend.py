@@ -16,8 +16,8 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 from onnxruntime.capi import onnxruntime_pybind11_state as state
 
-from edgeprune import graph as graphs
-from edgeprune.passes.canonicalize import canonicalize
+from edgeprune.graph import model_io as graphs
+from edgeprune.passes.canonicalize.pipeline import canonicalize
 
 DATA = Path(onnx.__file__).parent / "backend" / "test" / "data"
 REFUSALS = (

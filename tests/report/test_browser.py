@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from edgeprune.drawing import picture
-from edgeprune.drawing_html import to_html as inspection_page
-from edgeprune.inspection import inspect_model
-from edgeprune.report.compare import to_html as comparison_page
+from edgeprune.dependency.drawing_page import drawing_html as inspection_page
+from edgeprune.dependency.graph_drawing import picture
+from edgeprune.dependency.inspection import inspect_model
+from edgeprune.dependency.solve import analyse
+from edgeprune.report.compare import comparison_html as comparison_page
 from edgeprune.report.html import to_html
 from edgeprune.report.model import Budget, Layer
 from edgeprune.report.runs import Run
-from edgeprune.solve import analyse
 from tests.models import single
 from tests.reports import latency, measurement, report
 

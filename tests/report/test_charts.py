@@ -6,8 +6,8 @@ import pytest
 
 from edgeprune.report.charts import group_chart, latency_charts, layer_chart
 from edgeprune.report.model import Budget, Layer, Prediction
-from edgeprune.report.page import Chart
 from edgeprune.report.tradeoff import reached, tradeoff_chart
+from edgeprune.report.web_page import Chart
 from tests.reports import latency, measurement, report
 
 GROUPS = [{"id": f"g{k}", "size": 4, "kept": [0, 1, 3]} for k in range(3)]

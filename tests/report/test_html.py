@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeprune.report import page as shell
+from edgeprune.report import web_page as shell
 from edgeprune.report.files import write_report
 from edgeprune.report.html import to_html
 from edgeprune.report.model import Layer, Refusal

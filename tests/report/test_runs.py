@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from edgeprune.errors import UsageError
-from edgeprune.pareto import Point, point_of
-from edgeprune.report.compare import lead, to_html, to_markdown
+from edgeprune.report.compare import comparison_html, lead, to_markdown
 from edgeprune.report.model import Accuracy, ModelFile, Prediction, Report
+from edgeprune.report.pareto_curve import Point, point_of
 from edgeprune.report.runs import Run, alike, differences, line, open_runs, points, siblings
 from tests.report.pages import Page, figures
 from tests.reports import curve, latency, measurement, report
@@ -45,7 +45,7 @@ def test_a_curve_stands_for_its_points(folders: list[Path], tmp_path: Path):
     runs, missed = open_runs([tmp_path])
     assert [run.name for run in runs] == ["slow"]
     assert [(m.name, m.reason) for m in missed] == [("9x", "no choice is so fast")]
-    text = to_html(runs, missed)
+    text = comparison_html(runs, missed)
     assert any("no choice is so fast" in said for said in Page(text).text)
 
 
@@ -61,7 +61,7 @@ def test_a_point_knows_the_others_of_its_curve(folders: list[Path], tmp_path: Pa
 
 def test_the_page_compares(folders: list[Path]):
     runs, missed = open_runs(folders)
-    text = to_html(runs, missed)
+    text = comparison_html(runs, missed)
     found = Page(text)
     assert found.outside == []
     assert set(found.charts()) == set(figures(text)) == {"chart-latency", "chart-tradeoff"}
@@ -108,14 +108,14 @@ def test_only_what_is_alike_is_held_against_each_other(folders: list[Path]):
         "and accuracy."
     )
     assert lead([third, first], ()) == "2 runs."
-    text = to_html([third, first, second])
+    text = comparison_html([third, first, second])
     assert "third" not in str(figures(text)["chart-tradeoff"])
 
 
 def test_a_run_that_measured_nothing_says_so():
     nothing = Run("p", report(latency=None, predicted=None, accuracy=None), {})
     assert line(nothing)[3:6] == ("not measured", "not measured", "not measured")
-    assert "chart" not in " ".join(Page(to_html([nothing, nothing])).charts())
+    assert "chart" not in " ".join(Page(comparison_html([nothing, nothing])).charts())
 
 
 def test_a_folder_without_a_report_is_named(tmp_path: Path):

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from edgeprune.bench import ratio
 from edgeprune.errors import UsageError
 from edgeprune.report import words
 from edgeprune.report.files import read_plan
 from edgeprune.report.markdown import to_markdown
 from edgeprune.report.model import Accuracy, Outcome, Prediction, Search
 from edgeprune.report.terminal import print_measurements, print_report
+from edgeprune.timing.protocol import ratio
 from tests.reports import latency, measurement, report
 
 

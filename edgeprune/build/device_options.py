@@ -1,0 +1,74 @@
+"""How a model may be compiled for a GPU: the flags, and what the target makes of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeprune.devices import Profile
+from edgeprune.errors import TargetError, UsageError
+from edgeprune.latency import INT8, Format
+
+STRONGLY_TYPED = (10, 0)
+NEWEST = "11.0"
+OLDEST = (8, 5)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a model may be compiled for a GPU.
+
+    Attributes:
+        precision: ``auto``, ``fp32``, ``fp16`` or ``int8``.
+        sparsity: ``auto``, ``none`` or ``2:4``.
+        power_mode: of the device; the fastest by default.
+        profile: a file with what the device measured of the model; by default what is kept of it, if anything is.
+        threads: of onnxruntime, which scores here.
+        seed: of everything random.
+    """
+
+    precision: str = "auto"
+    sparsity: str = "auto"
+    power_mode: str | None = None
+    profile: Path | None = None
+    threads: int = 1
+    seed: int = 0
+
+
+def formats_of(precision: str, profile: Profile) -> tuple[Format, ...]:
+    """Formats that a launch may take, the float one first: 16 bits unless float32 is asked for, and INT8 beside it."""
+    floating = "fp16" if precision != "fp32" and "fp16" in profile.precisions else "fp32"
+    integers = precision in ("auto", "int8") and INT8 in profile.precisions
+    return (floating, INT8) if integers else (floating,)
+
+
+def versions_of(profile: Profile) -> tuple[str, ...]:
+    """TensorRT versions that a lowered graph must suit.
+
+    From 10 on graphs are strongly typed, and one that suits them suits 11; devices that stay on 8.x get a graph that
+    all of theirs take.
+
+    Raises:
+        TargetError: the device's TensorRT is too old for a graph that states its precision.
+    """
+    known = {tuple(int(part) for part in text.split(".")[:2]): text for text in profile.tensorrt}
+    if strong := [text for version, text in known.items() if version >= STRONGLY_TYPED]:
+        return (*strong, NEWEST)
+    if typed := [text for version, text in known.items() if version >= OLDEST]:
+        return tuple(typed)
+    have = ", ".join(profile.tensorrt) or "none"
+    raise TargetError(f"target {profile.name} has TensorRT {have}; graphs that state their precision need 8.5 or newer")
+
+
+def check_sparsity(sparsity: str, precision: str, profile: Profile) -> None:
+    """Refuse 2:4 where the device or the precision has no sparse products.
+
+    Raises:
+        UsageError: it was asked for.
+    """
+    if sparsity != "2:4":
+        return
+    if not profile.has_sparse_products:
+        raise UsageError(f"target {profile.name} has no 2:4 sparse products, which came with Ampere: no --sparsity 2:4")
+    if precision == "fp32":
+        raise UsageError("--sparsity 2:4 needs fp16 or int8: TensorRT has no sparse float32 products")

@@ -1,0 +1,184 @@
+"""The plan: every decision of a compile or a prune, in the form that ``plan.json`` stores (schema 1)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeprune.dependency import Analysis, Cut
+from edgeprune.errors import UsageError
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class GroupPlan:
+    """Which of a group's ``size`` units stay, and the tensors that the group cuts."""
+
+    id: str
+    unit: str
+    size: int
+    kept: tuple[int, ...]
+    tensors: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class AxisPlan:
+    """Positions that stay on one axis of an initializer, and what the axis is to the channels removed."""
+
+    role: str
+    kept: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """Precision and sparsity of one node; ``latency_us`` is predicted, of the block the node leads, else None."""
+
+    node: str
+    op: str
+    precision: str
+    sparsity: str = "dense"
+    latency_us: float | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every decision, with the model it was made for.
+
+    Attributes:
+        target: device name.
+        model_file: name of the model that was compiled.
+        model_sha256: of that file.
+        groups: in analysis order.
+        initializers: initializer name -> axis -> what stays; enough to cut a PyTorch checkpoint the same way.
+        layers: in graph order.
+        baseline_ms: latency of the original, or None where nothing was measured.
+        predicted_ms: latency the plan is predicted to have, or None.
+        seed: of everything random.
+    """
+
+    target: str
+    model_file: str
+    model_sha256: str
+    groups: tuple[GroupPlan, ...] = ()
+    initializers: Mapping[str, Mapping[int, AxisPlan]] = field(default_factory=dict)
+    layers: tuple[LayerPlan, ...] = ()
+    baseline_ms: float | None = None
+    predicted_ms: float | None = None
+    seed: int = 0
+
+    @property
+    def cut(self) -> Cut:
+        """Group id -> kept units, of the groups that lose some."""
+        return {g.id: np.array(g.kept, dtype=np.int64) for g in self.groups if len(g.kept) < g.size}
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that ``plan.json`` holds."""
+        return {
+            "schema": SCHEMA,
+            "target": self.target,
+            "model": {"file": self.model_file, "sha256": self.model_sha256},
+            "groups": [
+                {"id": g.id, "unit": g.unit, "size": g.size, "kept": list(g.kept), "tensors": list(g.tensors)}
+                for g in self.groups
+            ],
+            "initializers": {
+                name: {str(axis): {"role": a.role, "kept": list(a.kept)} for axis, a in axes.items()}
+                for name, axes in self.initializers.items()
+            },
+            "layers": [
+                {
+                    "node": x.node,
+                    "op": x.op,
+                    "precision": x.precision,
+                    "sparsity": x.sparsity,
+                    "latency_us": x.latency_us,
+                }
+                for x in self.layers
+            ],
+            "latency_ms": {"baseline": self.baseline_ms, "predicted": self.predicted_ms},
+            "seed": self.seed,
+        }
+
+    def save(self, path: Path) -> None:
+        """Write ``plan.json``."""
+        path.write_text(json.dumps(self.to_json(), indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Plan:
+        """Read what ``to_json`` wrote.
+
+        Raises:
+            UsageError: if the schema is another one or something is missing.
+        """
+        if data.get("schema") != SCHEMA:
+            raise UsageError(
+                f"a plan of schema {data.get('schema')!r} cannot be read; this version reads schema {SCHEMA}"
+            )
+        try:
+            return cls(
+                target=str(data["target"]),
+                model_file=str(data["model"]["file"]),
+                model_sha256=str(data["model"]["sha256"]),
+                groups=tuple(
+                    GroupPlan(g["id"], g["unit"], int(g["size"]), tuple(g["kept"]), tuple(g["tensors"]))
+                    for g in data["groups"]
+                ),
+                initializers={
+                    name: {int(axis): AxisPlan(a["role"], tuple(a["kept"])) for axis, a in axes.items()}
+                    for name, axes in data["initializers"].items()
+                },
+                layers=tuple(
+                    LayerPlan(x["node"], x["op"], x["precision"], x["sparsity"], x["latency_us"])
+                    for x in data["layers"]
+                ),
+                baseline_ms=data["latency_ms"]["baseline"],
+                predicted_ms=data["latency_ms"]["predicted"],
+                seed=int(data["seed"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise UsageError(f"the plan is malformed: {error!r}") from error
+
+    @classmethod
+    def load(cls, path: Path) -> Plan:
+        """Read a ``plan.json``.
+
+        Raises:
+            UsageError: if it cannot be read.
+        """
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{path} is not a plan: {error}") from error
+        if not isinstance(data, dict):
+            raise UsageError(f"{path} is not a plan: it holds no JSON object")
+        return cls.from_json(data)
+
+
+def groups_of(analysis: Analysis, cut: Cut) -> tuple[GroupPlan, ...]:
+    """What every group keeps under a cut."""
+    return tuple(
+        GroupPlan(
+            g.id,
+            g.kind,
+            g.size,
+            tuple(int(i) for i in cut.get(g.id, np.arange(g.size))),
+            tuple(dict.fromkeys(m.value for m in g.members)),
+        )
+        for g in analysis.groups
+    )
+
+
+def initializers_of(analysis: Analysis, cut: Cut) -> dict[str, dict[int, AxisPlan]]:
+    """What every initializer axis that loses something keeps under a cut."""
+    found: dict[str, dict[int, AxisPlan]] = {}
+    for (value, axis), kept in analysis.kept(cut).items():
+        role = analysis.roles.get((value, axis))
+        if role is not None:
+            found.setdefault(value, {})[axis] = AxisPlan(role, tuple(int(i) for i in kept))
+    return found

@@ -1,0 +1,191 @@
+"""Calibration data: one interface over arrays, images, functions and random numbers.
+
+A Calibration is read as often as needed, always in the same order and in pieces; nothing of it stays in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from edgeprune.calibration.source_arrays import open_arrays
+from edgeprune.calibration.source_function import FunctionSource, open_function
+from edgeprune.calibration.source_images import open_images
+from edgeprune.calibration.sources import Feeds, InputSpec, RandomSource, Source, open_random
+from edgeprune.errors import CalibrationError
+from edgeprune.support import is_function_spec
+
+DEFAULT_BATCH_SIZE = 32
+DEFAULT_RANDOM_SAMPLES = 64
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A re-readable stream of feeds for one model.
+
+    Attributes:
+        source: where the samples come from.
+        chosen: shape (source.items,), which of them belong to this set.
+        batch_size: items a batch holds when the caller does not say; 1 where the model's batch is fixed.
+        batchable: whether the model takes any number of rows at once.
+    """
+
+    source: Source
+    chosen: NDArray[np.bool_]
+    batch_size: int
+    batchable: bool
+
+    @cached_property
+    def items(self) -> int:
+        """How many items (rows, or whole batches of a model with a fixed batch) this set has."""
+        return int(self.chosen.sum())
+
+    @cached_property
+    def samples(self) -> int:
+        """How many samples this set has."""
+        return round(self.source.samples * self.items / max(1, self.source.items))
+
+    @property
+    def is_random(self) -> bool:
+        """Whether this is no data at all, but random numbers."""
+        return isinstance(self.source, RandomSource)
+
+    def describe(self) -> str:
+        """One line for the report: the source, and how many samples are used."""
+        return f"{self.source.describe()}, {self.samples} samples used"
+
+    def batches(self, batch_size: int | None = None) -> Iterator[Feeds]:
+        """Feeds keyed by input name, always the same in the same order.
+
+        Args:
+            batch_size: at most so many items a batch (default: the set's own); a model whose batch is fixed gets
+                one item at a time whatever is asked.
+
+        Raises:
+            CalibrationError: the source can't be read, or holds NaN or infinite values.
+        """
+        size = self.batch_size if batch_size is None else batch_size
+        for feeds in self.source.read(self.chosen, max(1, size) if self.batchable else 1):
+            for name, array in feeds.items():
+                if array.dtype.kind == "f" and not np.isfinite(array).all():
+                    raise CalibrationError(
+                        f"{self.source.describe()}: the data for input {name!r} has NaN or infinite values"
+                    )
+            yield feeds
+
+    def split(self, holdout_fraction: float = 0.125, seed: int = 0) -> tuple[Calibration, Calibration]:
+        """Two disjoint sets: the larger to fit on, the smaller held out, both with at least one item.
+
+        Raises:
+            CalibrationError: there are fewer than two items.
+        """
+        indices = np.flatnonzero(self.chosen)
+        if len(indices) < 2:
+            raise CalibrationError(f"{self.source.describe()}: at least 2 samples are needed, one of them to hold out")
+        count = min(len(indices) - 1, max(1, round(holdout_fraction * len(indices))))
+        held_out = np.zeros_like(self.chosen)
+        held_out[np.random.default_rng(seed).permutation(indices)[:count]] = True
+        return self._with(self.chosen & ~held_out), self._with(held_out)
+
+    def subset(self, items: int) -> Calibration:
+        """At most so many items, spread evenly over the set: sorted data keeps its variety."""
+        indices = np.flatnonzero(self.chosen)
+        if items >= len(indices):
+            return self
+        few = np.zeros_like(self.chosen)
+        few[indices[np.linspace(0, len(indices) - 1, max(1, items)).round().astype(np.int64)]] = True
+        return self._with(few)
+
+    def _with(self, chosen: NDArray[np.bool_]) -> Calibration:
+        return Calibration(self.source, chosen, self.batch_size, self.batchable)
+
+
+def input_specs(model: ir.Model) -> tuple[InputSpec, ...]:
+    """What the model's inputs take, in order.
+
+    Raises:
+        CalibrationError: an input is no tensor of numbers, or its rank is unknown.
+    """
+    specs = []
+    for value in model.graph.inputs:
+        if value.name in model.graph.initializers:
+            continue
+        if value.shape is None or value.dtype is None:
+            raise CalibrationError(f"the model does not say what input {value.name!r} takes")
+        dims = tuple(dim if isinstance(dim, int) else None for dim in value.shape)
+        specs.append(InputSpec(str(value.name), np.dtype(value.dtype.numpy()), dims))
+    return tuple(specs)
+
+
+def open_calibration(
+    spec: str | None,
+    model: ir.Model,
+    *,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    layout: str = "NCHW",
+    size: tuple[int, int] | None = None,
+    limit: int | None = None,
+    batch_size: int | None = None,
+) -> Calibration:
+    """Calibration data for a model.
+
+    Args:
+        spec: an .npz or .npy file, a folder of images, ``file.py:function`` yielding feeds, or ``random``.
+        model: the model that the data is for; its inputs say which names, types and shapes fit.
+        mean: per channel, subtracted from pixels scaled to 0..1 (images only; default 0).
+        std: per channel, divides what is left (images only; default 1).
+        layout: ``NCHW`` or ``NHWC`` (images only).
+        size: height and width in pixels (images only; default: the model's own).
+        limit: use at most so many samples, spread evenly (of a function: the first).
+        batch_size: rows a batch holds, where the model leaves its batch open.
+
+    Raises:
+        CalibrationError: no data, or data that does not fit the model; the text names what was expected.
+    """
+    specs = input_specs(model)
+    if spec is None:
+        raise CalibrationError(
+            "this needs calibration data: give an .npz or .npy file, a folder of images or file.py:function "
+            "(`random` stands in for data where only speed matters)"
+        )
+    if limit is not None and limit < 1:
+        raise CalibrationError(f"the number of calibration samples must be at least 1, not {limit}")
+    open_batch = bool(specs) and all(s.shape and s.shape[0] is None for s in specs)
+    source = _open_source(spec, specs, mean, std, layout, size, limit)
+    batchable = open_batch and not isinstance(source, FunctionSource) and not getattr(source, "stacked", False)
+    if source.items == 0:
+        raise CalibrationError(f"{spec} holds no samples")
+    whole = Calibration(source, np.ones(source.items, np.bool_), batch_size or DEFAULT_BATCH_SIZE, batchable)
+    if limit is None:
+        return whole
+    return whole.subset(max(1, limit * source.items // source.samples))
+
+
+def _open_source(
+    spec: str,
+    specs: tuple[InputSpec, ...],
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    layout: str,
+    size: tuple[int, int] | None,
+    limit: int | None,
+) -> Source:
+    path = Path(spec)
+    if spec == "random":
+        return open_random(specs, limit or DEFAULT_RANDOM_SAMPLES)
+    if is_function_spec(spec):
+        return open_function(spec, specs, limit)
+    if path.is_dir():
+        return open_images(path, specs, mean, std, layout, size)
+    if path.suffix.lower() in (".npz", ".npy"):
+        return open_arrays(path, specs)
+    if not path.exists():
+        raise CalibrationError(f"{spec} does not exist")
+    raise CalibrationError(f"{spec} is no .npz or .npy file, folder of images or file.py:function")

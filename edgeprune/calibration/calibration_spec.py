@@ -1,0 +1,42 @@
+"""Where calibration data is and how to read it, before the model that it must fit is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from edgeprune.calibration.calibration import Calibration
+
+
+@dataclass(frozen=True)
+class CalibrationSpec:
+    """The arguments of `edgeprune.calibration.open_calibration` without the model; see there for their meaning."""
+
+    source: str
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+    layout: str = "NCHW"
+    size: tuple[int, int] | None = None
+    limit: int | None = None
+
+    def open(self, model: ir.Model) -> Calibration:
+        """The data, checked against the model's inputs.
+
+        Raises:
+            CalibrationError: There is no data, or it does not fit.
+        """
+        from edgeprune.calibration.calibration import open_calibration
+
+        return open_calibration(
+            self.source,
+            model,
+            mean=self.mean,
+            std=self.std,
+            layout=self.layout,
+            size=self.size,
+            limit=self.limit,
+        )

@@ -1,0 +1,130 @@
+"""A network run level by level over a whole calibration set, with the boundary activations on disk.
+
+Levels are those of :mod:`edgeprune.graph.segments`: a layer at which the run stops starts the next level, so its
+weights may be changed after everything it reads is known and before anything that depends on it is computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from edgeprune.backends import OnnxRuntime
+from edgeprune.calibration.activation_spool import Spool
+from edgeprune.graph import Segment, cut_into_segments, segment_bytes
+
+Arrays = dict[str, NDArray[Any]]
+
+
+class StagedNetwork:
+    """One network on its way through its levels.
+
+    Args:
+        model: its weights are read anew at every level.
+        stops: names of the nodes that start a level.
+        watched: names of values to keep for later levels, whether or not they are read there.
+        spool: where boundary activations go.
+        tag: tells this network's values from another's in the same spool.
+        threads: threads of onnxruntime.
+        at_least: value name -> level below which it must not be.
+    """
+
+    def __init__(
+        self,
+        model: ir.Model,
+        stops: Collection[str],
+        watched: Collection[str],
+        spool: Spool,
+        tag: str,
+        threads: int,
+        at_least: Mapping[str, int] | None = None,
+    ) -> None:
+        self.model = model
+        self.segments = cut_into_segments(model, stops, watched, at_least)
+        self.batches = 0
+        self._spool, self._tag, self._runtime = spool, tag, OnnxRuntime(threads)
+        inputs = [str(value.name) for value in model.graph.inputs]
+        self._needed_inputs = [n for n in inputs if n in watched or any(n in s.inputs for s in self.segments[1:])]
+        self._last_level = {name: s.level for s in self.segments[1:] for name in s.inputs}
+        self._last_level |= dict.fromkeys(watched, len(self.segments))
+
+    @cached_property
+    def level_of(self) -> Mapping[str, int]:
+        """Level of every computed value, by name."""
+        return {str(o.name): s.level for s in self.segments for node in s.nodes for o in node.outputs if o.name}
+
+    @cached_property
+    def _start(self) -> Any:
+        return self._load(self.segments[0], self.segments[0].outputs)
+
+    def feed(self, batch: Arrays) -> None:
+        """Run level 0 on the next batch of model inputs."""
+        for name in self._needed_inputs:
+            self._spool.append(self._tag + name, batch[name])
+        if self._start is not None:
+            segment = self.segments[0]
+            values = self._start.run({name: batch[name] for name in segment.inputs})
+            self._keep(segment, dict(zip(segment.outputs, values, strict=True)))
+        self.batches += 1
+
+    def read(self, name: str, batch: int) -> NDArray[Any]:
+        """A boundary value of one batch."""
+        return self._spool.read(self._tag + name, batch)
+
+    def run(self, level: int, extra: Sequence[str] = ()) -> Iterator[tuple[int, Arrays]]:
+        """Run one level: for every batch its number and what the level gives, with the values named in ``extra``."""
+        if level >= len(self.segments):
+            return
+        segment = self.segments[level]
+        names = list(dict.fromkeys((*segment.outputs, *extra)))
+        runner = self._load(segment, names)
+        for batch in range(self.batches if runner is not None else 0):
+            values = runner.run({name: self.read(name, batch) for name in segment.inputs})
+            found = dict(zip(names, values, strict=True))
+            self._keep(segment, found)
+            yield batch, found
+
+    def release(self, level: int) -> None:
+        """Free what no later level reads."""
+        for name, last in list(self._last_level.items()):
+            if last <= level:
+                self._spool.drop(self._tag + name)
+                del self._last_level[name]
+
+    def _keep(self, segment: Segment, values: Arrays) -> None:
+        for name in segment.outputs:
+            if name in self._last_level:
+                self._spool.append(self._tag + name, values[name])
+
+    def _load(self, segment: Segment, outputs: Sequence[str]) -> Any:
+        return self._runtime.load(segment_bytes(self.model, segment, outputs)) if outputs else None
+
+
+def largest_activation_bytes(model: ir.Model) -> int:
+    """Bytes of the largest activation of one sample, open dimensions counted as 1."""
+    return max((_bytes(value) for node in model.graph for value in node.outputs), default=1)
+
+
+def boundary_bytes(segments: Sequence[Segment], model: ir.Model) -> int:
+    """The most bytes of boundary activations that are kept at a time for one sample."""
+    values = {str(o.name): o for node in model.graph for o in node.outputs}
+    last = {name: s.level for s in segments for name in s.inputs}
+    made = {name: s.level for s in segments for name in s.outputs}
+    return max(
+        (
+            sum(_bytes(values[n]) for n, level in made.items() if level <= s.level <= last.get(n, level))
+            for s in segments
+        ),
+        default=0,
+    )
+
+
+def _bytes(value: ir.Value) -> int:
+    if value.shape is None or value.dtype is None:
+        return 0
+    return int(np.prod([d if isinstance(d, int) else 1 for d in value.shape])) * max(1, value.dtype.bitwidth // 8)

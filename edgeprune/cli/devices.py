@@ -1,0 +1,141 @@
+"""Commands on targets: what there is, how fast they are, and how fast a model would be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgeprune.cli import options, support
+from edgeprune.cli.options import FILE, Shapes
+from edgeprune.cli.support import Shown
+from edgeprune.errors import UsageError
+
+_COSTLIEST = 10
+
+
+@click.command()
+@options.json_option
+@support.say_how_much
+def targets(as_json: bool, shown: Shown) -> None:
+    """List the devices that models can be compiled for."""
+    from edgeprune.devices import load_profile, target_names
+
+    profiles = [load_profile(name) for name in target_names()]
+    if as_json:
+        support.print_json(
+            {
+                profile.name: {
+                    "title": profile.title,
+                    "source": profile.source,
+                    "error": profile.error and profile.error.median,
+                    "precisions": profile.precisions,
+                    "power_modes": [mode.name for mode in profile.power_modes],
+                }
+                for profile in profiles
+            }
+        )
+        return
+    from edgeprune.cli.tables import print_targets
+
+    print_targets(support.output_console(), profiles)
+
+
+@click.command()
+@click.argument("model", type=FILE, required=False)
+@options.target_option
+@options.device_option
+@click.option(
+    "--minutes",
+    type=options.POSITIVE,
+    default=30,
+    show_default=True,
+    help="With --device: begin no further network after so long; run it again to go on.",
+)
+@options.threads_option
+@options.shape_option
+@click.option("-o", "--out", type=FILE, metavar="FILE", help="Write the profile as JSON.")
+@support.say_how_much
+def profile(
+    model: Path | None,
+    target: str,
+    device: str | None,
+    minutes: float,
+    threads: int,
+    shapes: Shapes,
+    out: Path | None,
+    shown: Shown,
+) -> None:
+    """Measure the blocks of MODEL on a target; without MODEL and --device, give the target's analytic profile.
+
+    A CPU is measured here, or where --device says, everything else there. Without MODEL a GPU measures a built-in
+    network, whose levels `compile` then scales its predictions of all models by. Measurements are kept in the user's
+    cache folder ($EDGEPRUNE_CACHE, if set), and `compile` uses them.
+    """
+    import json
+
+    from edgeprune.devices import load_profile
+    from edgeprune.support import write_text
+
+    known = load_profile(target)
+    if model is None and known.source != "analytic":
+        raise UsageError(f"the latencies of target {known.name!r} are measured: name the model whose blocks to measure")
+    if model is None and device is None:
+        text = json.dumps(known.document, indent=1) + "\n"
+    elif model is None or known.source == "analytic":
+        from edgeprune.compiler import profile_on_device
+
+        if device is None:
+            raise UsageError(
+                f"{known.name} is measured where it is: give --device ssh://user@host, or local if this is one"
+            )
+        there = profile_on_device(model, known.name, device, shapes=shapes, minutes=minutes, progress=shown.progress())
+        text = there.to_json()
+    else:
+        from edgeprune.latency import profile_model
+
+        elsewhere = None if device == "local" else device
+        measured = profile_model(
+            model, known.name, threads=threads, shapes=shapes, device=elsewhere, progress=shown.progress()
+        )
+        text = json.dumps(measured.to_json(), indent=1) + "\n"
+    if out is None:
+        click.echo(text, nl=False)
+    else:
+        write_text(out, text)
+
+
+@click.command()
+@options.model_argument
+@options.target_option
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "fp16", "int8", "best"]),
+    help="Of all layers; best is the fastest mix [default: what the graph says].",
+)
+@click.option("--power-mode", metavar="NAME", help="One of the target's [default: the fastest].")
+@options.shape_option
+@options.json_option
+@support.say_how_much
+def predict(
+    model: Path,
+    target: str,
+    precision: str | None,
+    power_mode: str | None,
+    shapes: Shapes,
+    as_json: bool,
+    shown: Shown,
+) -> None:
+    """Predict MODEL's latency on a target that is not at hand, with the error to expect."""
+    from typing import cast
+
+    from edgeprune.costmodel import Wanted
+    from edgeprune.costmodel import predict as predicted
+
+    found = predicted(model, target, power_mode, cast("Wanted | None", precision), shapes)
+    if as_json:
+        support.print_json(found.to_json())
+        return
+    from edgeprune.cli.tables import print_prediction
+
+    print_prediction(support.output_console(), found, _COSTLIEST)

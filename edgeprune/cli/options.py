@@ -1,0 +1,187 @@
+"""Options that several commands share, each said once; a command receives them under the names given here."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import click
+
+from edgeprune.errors import UsageError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+    TextType = click.ParamType[str]
+else:
+    TextType = click.ParamType
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+Shapes = dict[str, tuple[int, ...]]
+
+
+class Source(TextType):
+    """A file or folder, ``file.py:function``, or a word with a meaning of its own, such as ``random``: all as text."""
+
+    name = "source"
+    _WORD = re.compile(r"[a-z][a-z0-9-]*(:[a-z]+=.*)?")
+
+    def moved(self, text: str, place: Callable[[str], str]) -> str:
+        """The same source with ``place`` applied to the path in it, if there is one."""
+        if self._WORD.fullmatch(text):
+            return text
+        path, colon, function = text.rpartition(":")
+        return f"{place(path)}:{function}" if colon and path.endswith(".py") else place(text)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Files."""
+        return click.Path().shell_complete(ctx, param, incomplete)
+
+
+def complete_targets(_: click.Context, __: click.Parameter, begun: str) -> list[str]:
+    """Names of targets that start so, for the shell."""
+    from edgeprune.devices import target_names
+
+    return [name for name in target_names() if name.startswith(begun)]
+
+
+FILE = click.Path(path_type=Path)
+SOURCE = Source()
+POSITIVE = click.FloatRange(min=0, min_open=True)
+
+model_argument = click.argument("model", type=FILE)
+target_option = click.option(
+    "--target", required=True, shell_complete=complete_targets, help="The device; `edgeprune targets` lists them."
+)
+threads_option = click.option(
+    "--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of a CPU target."
+)
+device_option = click.option(
+    "--device",
+    metavar="ADDRESS",
+    help="Where the target is, to measure there: ssh://user@host[:port], or local.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+seed_option = click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random.")
+statistic_option = click.option(
+    "--allow-statistic", is_flag=True, help="Also cut axes that LayerNormalization takes its statistics over."
+)
+
+
+def output_options(named: str) -> Callable[[Command], Command]:
+    """Add -o and --force, received as ``out`` and ``force``; ``named`` is what the folder is called by default."""
+
+    def decorate(command: Command) -> Command:
+        force = click.option("--force", is_flag=True, help="Replace the output folder if it exists.")
+        folder = click.option(
+            "-o",
+            "--out",
+            type=FILE,
+            metavar="DIR",
+            help=f"Output folder [default: MODEL.{named} beside the model].",
+        )
+        return folder(force(command))
+
+    return decorate
+
+
+def shape_option(command: Command) -> Command:
+    """Add --shape, received as ``shapes``: input name -> sizes."""
+
+    def parse(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
+        if not values:
+            return {}
+        from edgeprune.graph import parse_shape_option
+
+        return dict(parse_shape_option(value) for value in values)
+
+    return click.option(
+        "--shape",
+        "shapes",
+        multiple=True,
+        metavar="NAME=1x3x48x320",
+        callback=parse,
+        help="Fix the sizes of an input that leaves some open; may be given once an input.",
+    )(command)
+
+
+def calibration_options(command: Command) -> Command:
+    """Add --calib and what goes with images, received together as ``calibration``, a CalibrationSpec or None."""
+
+    def numbers(_: click.Context, parameter: click.Parameter, value: str | None) -> tuple[float, ...] | None:
+        if value is None:
+            return None
+        try:
+            return tuple(float(part) for part in value.split(","))
+        except ValueError:
+            raise UsageError(f"--{parameter.name} takes numbers with commas between, not {value!r}") from None
+
+    def height_and_width(_: click.Context, __: click.Parameter, value: str | None) -> tuple[int, int] | None:
+        if value is None:
+            return None
+        parts = value.lower().split("x")
+        if not all(part.isdigit() and int(part) > 0 for part in parts) or len(parts) > 2:
+            raise UsageError(f"--size takes HEIGHTxWIDTH in pixels, such as 224x224, not {value!r}")
+        return int(parts[0]), int(parts[-1])
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, calib: str | None, calib_samples: int | None, **options: Any) -> Any:
+        images = {name: options.pop(name) for name in ("mean", "std", "layout", "size")}
+        from edgeprune.calibration import CalibrationSpec
+
+        calibration = None if calib is None else CalibrationSpec(calib, limit=calib_samples, **images)
+        return command(*args, calibration=calibration, **options)
+
+    for option in reversed(
+        (
+            click.option(
+                "--calib",
+                type=SOURCE,
+                metavar="SRC",
+                help="Calibration data: an .npz or .npy keyed by input name, a folder of images, file.py:function that "
+                "yields feeds, or `random`, which knows nothing of your data.",
+            ),
+            click.option("--calib-samples", type=click.IntRange(min=1), help="Use at most so many samples of it."),
+            click.option("--mean", metavar="R,G,B", callback=numbers, help="Images: subtracted from pixels in 0..1."),
+            click.option("--std", metavar="R,G,B", callback=numbers, help="Images: what is left is divided by this."),
+            click.option(
+                "--layout", type=click.Choice(["NCHW", "NHWC"]), default="NCHW", help="Images: order of axes."
+            ),
+            click.option("--size", metavar="HxW", callback=height_and_width, help="Images: resize to this."),
+        )
+    ):
+        option(wrapped)
+    return cast(Command, wrapped)
+
+
+def parse_speedups(_: click.Context, parameter: click.Parameter, value: str | None) -> tuple[float, ...] | None:
+    """``1.5,2,3`` as numbers above 0."""
+    if value is None:
+        return None
+    try:
+        numbers = tuple(float(part) for part in value.split(","))
+    except ValueError:
+        numbers = ()
+    if not numbers or not all(0 < number < float("inf") for number in numbers):
+        raise UsageError(f"--{parameter.name} takes speed-ups with commas between, such as 1.5,2,3, not {value!r}")
+    return numbers
+
+
+def parse_fraction(_: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
+    """``5%`` or ``0.05`` as 0.05; a bare 5 is refused, since it may mean either."""
+    if value is None:
+        return None
+    flag = parameter.opts[-1]
+    text = value.strip()
+    try:
+        number = float(text.removesuffix("%"))
+    except ValueError:
+        raise UsageError(f"{flag} takes a share such as 5%, not {value!r}") from None
+    if text.endswith("%"):
+        return number / 100
+    if number >= 1:
+        raise UsageError(f"{flag} {value} is not clear: write {value}% for a percentage")
+    return number

@@ -1,0 +1,118 @@
+"""What a run decided and measured, put into the forms that plan.json and report.json have."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import onnx_ir as ir
+
+from edgeprune import graph
+from edgeprune.build import LayerPlan, Plan, groups_of, initializers_of
+from edgeprune.dependency import Analysis, Cut, Job
+from edgeprune.graph import peak_activation_bytes
+from edgeprune.latency import CORE, FLOAT, Format
+from edgeprune.report import Refusal, Size, Sizes
+
+_REFUSALS_SHOWN = 20
+_NODES_SHOWN = 8
+
+
+def plan_of(
+    job: Job,
+    target: str,
+    cut: Cut,
+    layers: Sequence[LayerPlan],
+    *,
+    baseline_ms: float | None = None,
+    predicted_ms: float | None = None,
+    seed: int = 0,
+) -> Plan:
+    """The plan of a run."""
+    return Plan(
+        target,
+        job.path.name,
+        job.sha256,
+        groups_of(job.analysis, cut),
+        initializers_of(job.analysis, cut),
+        tuple(layers),
+        baseline_ms,
+        predicted_ms,
+        seed,
+    )
+
+
+def float_layers(model: ir.Model) -> list[LayerPlan]:
+    """Every node in the type it has."""
+    return [LayerPlan(str(n.name), n.op_type, _float_type(n)) for n in model.graph]
+
+
+def layers_of(
+    model: ir.Model,
+    integer_nodes: frozenset[str],
+    block_us: Mapping[str, float],
+) -> list[LayerPlan]:
+    """Every node's precision; the predicted time of a block stands at its leading node.
+
+    Args:
+        model: the float model, in graph order.
+        integer_nodes: names of the nodes on integers.
+        block_us: leading node -> predicted microseconds of its block.
+    """
+    return [
+        LayerPlan(
+            str(n.name),
+            n.op_type,
+            "int8" if n.name in integer_nodes else _float_type(n),
+            latency_us=block_us.get(str(n.name)),
+        )
+        for n in model.graph
+    ]
+
+
+def sizes_of(job: Job, result: ir.Model, file: Path) -> Sizes:
+    """Bytes, parameters and multiply-accumulates at the job's fixed shapes, before and after; scales count too.
+
+    Args:
+        job: the model as it came in.
+        result: what came out.
+        file: where it was saved.
+    """
+    if result is job.original:  # not canonical: its nodes may bear no names to count by
+        result = job.dense
+    fixed = {str(v.name): tuple(int(str(d)) for d in v.shape or ()) for v in job.fixed.graph.inputs}
+    after = graph.infer_shapes(graph.clone(result), fixed)
+    return Sizes(_size(job.fixed, job.path), _size(after, file))
+
+
+def refusals_of(analysis: Analysis) -> tuple[Refusal, ...]:
+    """Why axes were left whole, most frequent reason first."""
+    axes: Counter[str] = Counter()
+    nodes: dict[str, dict[str, None]] = defaultdict(dict)
+    for freeze in analysis.frozen.values():
+        axes[freeze.reason] += 1
+        if freeze.node:
+            nodes[freeze.reason][freeze.node] = None
+    return tuple(
+        Refusal(reason, count, tuple(nodes[reason])[:_NODES_SHOWN])
+        for reason, count in axes.most_common(_REFUSALS_SHOWN)
+    )
+
+
+def describe_formats(formats: Sequence[Format]) -> str:
+    """How many blocks run in which format, in words."""
+    counts = Counter("int8" if f == CORE else f for f in formats)
+    return ", ".join(f"{n} in {f}" for f, n in counts.most_common()) if set(counts) != {FLOAT} else f"all in {FLOAT}"
+
+
+def _size(model: ir.Model, file: Path) -> Size:
+    data = file.with_name(file.name + ".data")
+    file_bytes = file.stat().st_size + (data.stat().st_size if data.exists() else 0)
+    macs = sum(graph.count_macs(model).values())
+    return Size(file_bytes, graph.count_parameters(model), macs, peak_activation_bytes(model))
+
+
+def _float_type(node: ir.Node) -> str:
+    dtypes = {v.dtype for v in (*node.outputs, *node.inputs) if v is not None}
+    return "fp16" if ir.DataType.FLOAT16 in dtypes else FLOAT

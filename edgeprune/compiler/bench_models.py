@@ -1,0 +1,93 @@
+"""Model files against each other on a target: what ``edgeprune bench`` does."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeprune.backends import OnnxRuntime
+from edgeprune.devices import load_profile
+from edgeprune.errors import BackendError
+from edgeprune.graph import load
+from edgeprune.support import Progress
+from edgeprune.timing import Measurement, Ratio, benchmark, ratio
+
+
+@dataclass(frozen=True)
+class BenchResult:
+    """What was measured.
+
+    Attributes:
+        device: The processor or board, in words.
+        runtime: Name and version of the runtime.
+        threads: Threads of the runtime.
+        measurements: Model file -> its latency.
+        speedup: How many times as fast as the first model the second is; None where there is no second.
+    """
+
+    device: str
+    runtime: str
+    threads: int
+    measurements: Mapping[str, Measurement]
+    speedup: Ratio | None
+
+    def to_json(self) -> dict[str, object]:
+        """What ``--json`` prints."""
+        return dataclasses.asdict(self)
+
+
+def bench_models(
+    files: Sequence[Path],
+    *,
+    target: str = "cpu",
+    threads: int = 1,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    max_seconds: float = 10.0,
+    progress: Progress | None = None,
+) -> BenchResult:
+    """Measure models in turns, on random inputs.
+
+    Args:
+        files: One model, or several to be compared with the first.
+        target: Where to measure.
+        threads: Threads of the runtime.
+        shapes: Input name -> shape, for inputs that leave sizes open; it may name inputs that not all models have.
+        max_seconds: Stop although the intervals are still wide.
+        progress: Told how far it is.
+
+    Raises:
+        ModelError: A file is no valid model, or the runtime does not accept it.
+        UsageError: An input's sizes are open and ``shapes`` does not fix them.
+        TargetError: The target is not known.
+        BackendError: Nothing here can run on the target.
+    """
+    if load_profile(target).name != "cpu":
+        raise BackendError(f"no runtime on this machine can measure on {target!r}; what can be measured here is 'cpu'")
+    backend = OnnxRuntime(threads)
+    progress = progress or Progress()
+    candidates: dict[str, Callable[[], object]] = {}
+    for file in files:
+        load(file)  # says in one sentence what is wrong with a file, which the runtime does not
+        runner = backend.load(file)
+        names = {port.name for port in runner.inputs}
+        own_shapes = {name: shape for name, shape in (shapes or {}).items() if len(files) == 1 or name in names}
+        candidates[_label(file, candidates)] = runner.bind(runner.random_feeds(shapes=own_shapes))
+    with progress.step("measuring") as step:
+        measured = benchmark(
+            candidates, min_seconds=min(1.0, max_seconds), max_seconds=max_seconds, progress=step.fraction
+        )
+    first, *others = measured.values()
+    return BenchResult(
+        device=backend.device,
+        runtime=f"{backend.name} {backend.version}",
+        threads=threads,
+        measurements=measured,
+        speedup=ratio(first, others[0]) if others else None,
+    )
+
+
+def _label(file: Path, taken: Mapping[str, object]) -> str:
+    """The file as the user wrote it; a model that is measured against itself gets a number."""
+    return str(file) if str(file) not in taken else f"{file} ({len(taken) + 1})"

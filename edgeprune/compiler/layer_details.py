@@ -1,0 +1,93 @@
+"""What every layer of a result takes and costs, for the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from edgeprune.backends import Tracer
+from edgeprune.costmodel import Block
+from edgeprune.latency import CORE, INT8, Latency, Network
+from edgeprune.report import Layer
+from edgeprune.search import Choice, Problem
+
+TRACE_SECONDS = 0.5
+
+
+def layers_of_result(net: Network, latency: Latency, problem: Problem, choice: Choice) -> tuple[Layer, ...]:
+    """Predicted time and loss of every block under a choice."""
+    losses = layer_losses(net, problem, choice)
+    return tuple(
+        Layer(
+            block.anchor,
+            block.nodes,
+            INT8 if choice.formats[b] == CORE else choice.formats[b],
+            latency.block_us(b, choice.formats[b], choice.widths),
+            loss=float(losses[b]),
+        )
+        for b, block in enumerate(net.blocks)
+    )
+
+
+def with_times(
+    layers: Sequence[Layer],
+    blocks: Sequence[Block],
+    dense: ir.Model,
+    result: ir.Model,
+    tracer: Tracer,
+) -> tuple[Layer, ...]:
+    """The layers with what the runtime's profiler says of them, in the dense network and in the result.
+
+    Args:
+        layers: one a block.
+        blocks: of the network; their nodes are named in both models.
+        dense: the original network in canonical form.
+        result: what came out.
+        tracer: times blocks on the device.
+    """
+    block_of = {name: b for b, block in enumerate(blocks) for name in block.nodes}
+    before = tracer(dense, block_of, TRACE_SECONDS).block_us
+    after = before if result is dense else tracer(result, block_of, TRACE_SECONDS).block_us
+    return tuple(
+        Layer(
+            layer.node,
+            layer.nodes,
+            layer.precision,
+            layer.predicted_us,
+            after.get(b, 0.0),
+            before.get(b, 0.0),
+            layer.loss,
+        )
+        for b, layer in enumerate(layers)
+    )
+
+
+def layer_losses(net: Network, problem: Problem, choice: Choice) -> NDArray[np.float64]:
+    """Predicted loss of every block, shape (blocks,): of its format, and of the groups that it is the first to make.
+
+    They add up to the predicted loss of the choice.
+    """
+    losses = np.array([form.get(f, 0.0) for form, f in zip(problem.format_loss, choice.formats, strict=True)])
+    makers = group_makers(net)
+    for g, (widths, values) in enumerate(zip(problem.levels, problem.width_loss, strict=True)):
+        losses[makers[g]] += np.interp(choice.widths[g], widths, values)
+    return losses
+
+
+def group_makers(net: Network) -> list[int]:
+    """For every group the first block that has one of its tensors: a weight it slices, or what it computes."""
+    first: dict[str, int] = {}
+    block_of = {name: b for b, block in enumerate(net.blocks) for name in block.nodes}
+    for node in net.model.graph:
+        block = block_of.get(str(node.name), 0)
+        for value in (*node.outputs, *node.inputs):
+            if value is not None and value.name:
+                first[value.name] = min(block, first.get(value.name, block))
+    found = []
+    for group in net.analysis.groups:
+        producers = [m.value for m in group.members if m.role == "producer"] or [m.value for m in group.members]
+        found.append(min((first[name] for name in producers if name in first), default=0))
+    return found

@@ -1,0 +1,130 @@
+"""``edgeprune prune``: remove a share of every group, whatever the latency."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import onnx_ir as ir
+
+from edgeprune import graph
+from edgeprune.calibration import Calibration, CalibrationSpec, fidelity, judge
+from edgeprune.compiler.assemble import float_layers, plan_of, refusals_of, sizes_of
+from edgeprune.dependency import Job, open_job, picture
+from edgeprune.devices import load_profile
+from edgeprune.errors import CalibrationError
+from edgeprune.importance import choose, rank
+from edgeprune.passes.prune import prune_channels
+from edgeprune.passes.recover import compensate as refit
+from edgeprune.report import Accuracy, ModelFile, Outcome, Report, installed_versions, write_report
+from edgeprune.support import Progress, check_output, output_folder
+
+HOLDOUT_FRACTION = 0.125
+
+COMMON_STEP = 8
+"""Channels that go together where no target is named: there is none that likes fewer."""
+
+
+def prune_model(
+    model: Path,
+    ratio: float,
+    *,
+    criterion: str | None = None,
+    calibration: CalibrationSpec | None = None,
+    compensate: bool = True,
+    out: Path | None = None,
+    target: str | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    allow_statistic: bool = False,
+    force: bool = False,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Report:
+    """Remove a share of a model's channels and heads, and write the folder of a prune.
+
+    Args:
+        model: the ONNX file.
+        ratio: share of every group's units to remove, 0 to 1.
+        criterion: how units are ranked; ``obs`` with calibration data, else ``l2``.
+        calibration: needed by most criteria and to compensate.
+        compensate: refit what stays to make up for what goes.
+        out: folder to write; ``<model>.pruned`` beside the model by default.
+        target: align widths to this device's steps.
+        shapes: input name -> dimensions, for inputs that leave some open.
+        allow_statistic: also cut axes that a normalization takes its statistics over.
+        force: replace the folder if it exists.
+        seed: of everything random.
+        progress: told how far it is.
+
+    Raises:
+        CalibrationError: data is needed and not given, or does not fit.
+        ModelError: the model is invalid, or nothing in it can be cut.
+        UsageError: the folder exists, or a flag does not fit.
+    """
+    progress = progress or Progress()
+    model = Path(model)
+    out = out or model.with_name(f"{model.stem}.pruned")
+    check_output(out, force=force)
+    if compensate and calibration is None:
+        raise CalibrationError("compensating needs calibration data: give --calib, or --no-compensate")
+    job = open_job(model, shapes or {}, progress, allow_statistic=allow_statistic)
+    data, held_out = _open_data(job, calibration, bool(shapes), seed)
+    name = criterion or ("obs" if data is not None else "l2")
+    step = load_profile(target).channel_step("fp32") if target else COMMON_STEP
+    with progress.step(f"ranking by {name}"):
+        cut = choose(job.analysis, rank(name, job.dense, job.analysis, data, step), ratio, step)
+        pruned = prune_channels(job.dense, job.analysis, cut)
+    if compensate and data is not None and cut:
+        with progress.step("refitting what stays"):
+            pruned = refit(job.dense, pruned, job.analysis, cut, data)
+    with output_folder(out, force=force) as folder:
+        with progress.step("writing"):
+            graph.save(job.dense, folder / "dense.onnx")
+            graph.save(pruned, folder / "model.onnx")
+            plan_of(job, target or "none", cut, float_layers(pruned), seed=seed).save(folder / "plan.json")
+        with progress.step("comparing with the original"):
+            accuracy = _fidelity(job.dense, pruned, held_out)
+        report = Report(
+            command="prune",
+            target=target or "none",
+            model=ModelFile(model.name, job.sha256),
+            outcome=_outcome(len(cut), len(job.analysis.groups), ratio),
+            sizes=sizes_of(job, pruned, folder / "model.onnx"),
+            versions=installed_versions(),
+            seconds=progress.seconds,
+            seed=seed,
+            accuracy=accuracy,
+            calibration=None if data is None else data.describe(),
+            refused=refusals_of(job.analysis),
+        )
+        write_report(folder, report, picture(job.analysis))
+    return report
+
+
+def _open_data(
+    job: Job, calibration: CalibrationSpec | None, shaped: bool, seed: int
+) -> tuple[Calibration | None, Calibration | None]:
+    if calibration is None:
+        return None, None
+    data = calibration.open(job.fixed if calibration.source == "random" and shaped else job.dense)
+    if data.items < 2:
+        return data, None
+    return data.split(HOLDOUT_FRACTION, seed)
+
+
+def _fidelity(dense: ir.Model, pruned: ir.Model, held_out: Calibration | None) -> Accuracy | None:
+    if held_out is None:
+        return None
+    from edgeprune.backends import OnnxRuntime
+
+    runtime = OnnxRuntime()
+    reference = runtime.load(dense).run
+    return judge(fidelity(reference, held_out), reference, runtime.load(pruned).run, samples=held_out.samples)
+
+
+def _outcome(cut: int, groups: int, ratio: float) -> Outcome:
+    if not cut:
+        return Outcome(
+            "original", True, f"Nothing was removed: none of {groups} groups can lose {ratio:.0%} of its units."
+        )
+    return Outcome("compressed", True, f"Units were removed from {cut} of {groups} groups; latency was not measured.")

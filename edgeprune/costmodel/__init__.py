@@ -1,0 +1,23 @@
+"""The analytic cost model of a GPU: from a graph to kernels, from kernels to microseconds.
+
+In: a model and a device.
+Out: the kernels that a GPU runtime would launch, and the predicted time of each.
+May import: devices, graph, passes.canonicalize and below.
+"""
+
+from edgeprune.costmodel.blocks import WEIGHTED_OPS, Block, partition
+from edgeprune.costmodel.cost import (
+    BYTES,
+    Sizes,
+    Sparsity,
+    latencies_us,
+    runs_int8,
+    sizes_latency_us,
+    stack,
+    traffic_us,
+    with_batch,
+)
+from edgeprune.costmodel.fusion import Cluster, fuse
+from edgeprune.costmodel.kernel import Kernel
+from edgeprune.costmodel.kernels import kernel_at, kernels_of, launches_of
+from edgeprune.costmodel.prediction import Prediction, Wanted, model_latency_us, predict

@@ -1,0 +1,269 @@
+"""Microseconds of a launch: an analytic model of one GPU kernel.
+
+A launch takes a fixed overhead plus the larger of its arithmetic and its memory time, softened where the two are
+close. Arithmetic is counted in tiles of an output matrix: the tiles of a wave run side by side on the streaming
+multiprocessors, and a started wave or tile costs as much as a full one. Channels are padded to what the tensor cores
+take. Memory time separates the L2 cache from DRAM by how much of a tensor the cache can hold. All sizes may be arrays:
+one call prices every width of a layer.
+
+Every term is a minimum or a sum of functions that do not decrease with a width, so that a narrower layer is never
+priced above a wider one.
+
+Sources: tiles, padding and waves after NVIDIA, "Matrix Multiplication Background User's Guide" and "Convolutional
+Layers User's Guide".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from edgeprune.costmodel.kernel import CONTRACTIONS, Epilogue, Kernel, Kind
+from edgeprune.devices import Device, Precision
+
+Sparsity = Literal["dense", "2:4"]
+
+BYTES: dict[Precision, int] = {"fp32": 4, "fp16": 2, "int8": 1}
+_SPLITS = (1, 2, 4, 8)
+_SHARPNESS = 3.0
+"""Exponent of the norm that joins arithmetic and memory time: they overlap, but not perfectly."""
+_SCALAR_RATE = 0.25
+"""Fraction of the vector units' rate that pointwise, pooling and reduction code reaches."""
+_SOFTMAX_RATE = 0.125
+"""Exponentials per multiply-add of the vector units: special function units are an eighth as many."""
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Launches of one kind as arrays that broadcast; the fields are those of `edgeprune.costmodel.Kernel`."""
+
+    kind: Kind
+    epilogue: Epilogue
+    weighted: bool
+    groups: Floats
+    rows: Floats
+    taps: Floats
+    keys: Floats
+    repeats: Floats
+    read_positions: Floats
+    write_positions: Floats
+    side_elements: Floats
+    cin: Floats
+    cout: Floats
+
+
+@dataclass(frozen=True)
+class LaunchCost:
+    """Parts of the time of launches, microseconds; ``tail_us``: launches around them that could not be attached."""
+
+    overhead_us: Floats
+    compute_us: Floats
+    memory_us: Floats
+    tail_us: Floats
+
+    @property
+    def total_us(self) -> Floats:
+        """What the launches take."""
+        joined = (self.compute_us**_SHARPNESS + self.memory_us**_SHARPNESS) ** (1 / _SHARPNESS)
+        return np.asarray(self.overhead_us + joined + self.tail_us, dtype=np.float64)
+
+
+def kernel_latency_us(
+    kernel: Kernel, cin: ArrayLike, cout: ArrayLike, precision: Precision, sparsity: Sparsity, device: Device
+) -> Floats:
+    """Time of a launch at other widths.
+
+    Args:
+        kernel: the launch, with the sizes of the unpruned model.
+        cin: input channels left, an array that broadcasts with ``cout``.
+        cout: output channels left.
+        precision: arithmetic of the product; a device that lacks it takes the next wider one.
+        sparsity: ``2:4`` is priced by the device's measured gain, which is none until something was measured.
+        device: rates and fitted parameters.
+
+    Returns:
+        Microseconds, in the broadcast shape of the widths.
+    """
+    widths = np.broadcast_arrays(np.asarray(cin, dtype=np.float64), np.asarray(cout, dtype=np.float64))
+    sizes = replace(stack([kernel]), cin=widths[0], cout=widths[1])
+    chosen = precision if runs_int8(kernel) else _float(precision)
+    return sizes_latency_us(sizes, chosen, sparsity, device).reshape(widths[0].shape)
+
+
+def latencies_us(
+    kernels: Sequence[Kernel],
+    precisions: Sequence[Precision],
+    device: Device,
+    sparsity: Sparsity = "dense",
+    *,
+    mixed: bool = True,
+) -> Floats:
+    """Times of launches at their own widths.
+
+    Args:
+        kernels: n launches.
+        precisions: of each launch.
+        device: rates and fitted parameters.
+        sparsity: of all of their weights.
+        mixed: whether the builder may run an INT8 launch in 16 bits where that is faster. Not where the graph states
+            every precision.
+
+    Returns:
+        Microseconds, shape (n,).
+    """
+    result = np.zeros(len(kernels), dtype=np.float64)
+    alike: dict[tuple[Kind, Epilogue, bool, Precision], list[int]] = {}
+    for i, (k, wanted) in enumerate(zip(kernels, precisions, strict=True)):
+        precision = wanted if runs_int8(k) else _float(wanted)
+        alike.setdefault((k.kind, k.epilogue, k.weighted, precision), []).append(i)
+    for (_, _, _, precision), indices in alike.items():
+        sizes = stack([kernels[i] for i in indices])
+        result[indices] = sizes_latency_us(sizes, precision, sparsity, device, mixed=mixed)
+    return result
+
+
+def stack(kernels: Sequence[Kernel]) -> Sizes:
+    """Launches of the same kind, epilogue and operand roles as arrays of shape (n,)."""
+    names = [
+        "groups",
+        "rows",
+        "taps",
+        "keys",
+        "repeats",
+        "read_positions",
+        "write_positions",
+        "side_elements",
+        "cin",
+        "cout",
+    ]
+    arrays = {name: np.array([getattr(k, name) for k in kernels], dtype=np.float64) for name in names}
+    first = kernels[0]
+    return Sizes(first.kind, first.epilogue, first.weighted, **arrays)
+
+
+def runs_int8(kernel: Kernel) -> bool:
+    """Whether an INT8 engine runs the launch in INT8: products of an activation and a constant, depthwise or not."""
+    return kernel.kind in ("conv", "depthwise", "matmul") and kernel.weighted
+
+
+def with_batch(kernel: Kernel, batch: int) -> Kernel:
+    """The same launch for ``batch`` times as many samples."""
+    if kernel.kind == "attention" or (kernel.kind == "matmul" and not kernel.weighted):
+        return replace(kernel, groups=kernel.groups * batch, cin=kernel.cin * batch, cout=kernel.cout * batch)
+    return replace(
+        kernel,
+        rows=kernel.rows * batch,
+        read_positions=kernel.read_positions * batch,
+        write_positions=kernel.write_positions * batch,
+        side_elements=kernel.side_elements * batch,
+    )
+
+
+def _float(precision: Precision) -> Precision:
+    return "fp16" if precision == "int8" else precision
+
+
+def sizes_latency_us(
+    sizes: Sizes, precision: Precision, sparsity: Sparsity, device: Device, *, mixed: bool = True
+) -> Floats:
+    """Time of stacked launches, all repetitions of each, microseconds; arguments as in :func:`latencies_us`."""
+    precision = device.supported(precision)
+    time = launch_cost(sizes, precision, sparsity, device).total_us
+    if precision == "int8" and mixed:
+        time = np.minimum(time, launch_cost(sizes, "fp16", sparsity, device).total_us)
+    copied = device.concat_copies if sizes.kind == "concat" else 1.0
+    return np.asarray(time * sizes.repeats * copied, dtype=np.float64)
+
+
+def launch_cost(s: Sizes, precision: Precision, sparsity: Sparsity, device: Device) -> LaunchCost:
+    """The parts of the time of launches in exactly this precision, one repetition of each."""
+    product = s.kind in CONTRACTIONS
+    element = BYTES[precision] if product or s.kind == "depthwise" else max(2, BYTES[precision])
+    step = device.padding[precision] if product else 1
+    read = s.read_positions * _up(s.cin, step) * element
+    written = s.write_positions * _up(s.cout, step) * element
+    side = s.side_elements * s.cout * element
+    requantize = np.zeros_like(read)
+    if s.kind == "matmul" and precision == "int8":
+        # Between products of a transformer everything is float (normalisation, GELU, softmax, residuals): the operand
+        # is quantized in a launch of its own, and the result is written in 16 bits.
+        written = written * 2
+        requantize = device.launch_us + traffic_us([read * 2, read], device)
+    memory = traffic_us([read, written, side], device) + _weights(s, step) * element / device.dram_bytes_per_us
+    if s.kind == "attention":
+        compute = _attention_us(s, precision, device)
+    elif product:
+        k = _up(s.cin / s.groups, step) * s.taps / _transformed(s, device)
+        compute = _tiled_us(s.rows, s.cout / s.groups, k, s.groups, precision, device)
+        if sparsity == "2:4":
+            compute = compute / device.sparse_gain(precision)
+    elif s.kind == "depthwise":
+        packed = 1 if precision == "fp32" else 2
+        compute = s.rows * s.cout * s.taps / (device.vector_fma_per_us * device.depthwise_efficiency * packed)
+    else:
+        compute = s.write_positions * s.cout * s.taps / (device.vector_fma_per_us * _SCALAR_RATE)
+    tail = requantize
+    if s.epilogue == "complex":
+        separate = device.launch_us + traffic_us([written, written, side], device)
+        tail = tail + (1 - device.fused_tails[precision]) * separate
+    return LaunchCost(np.full_like(memory, device.launch_us), np.asarray(compute, dtype=np.float64), memory, tail)
+
+
+def _transformed(s: Sizes, device: Device) -> Floats:
+    """Multiplications that Winograd's transform saves a 3x3 convolution of stride 1 (Lavin & Gray 2016)."""
+    fits = (s.taps == 9) & (s.groups == 1) & (np.round(s.read_positions) == np.round(s.write_positions))
+    return np.where(fits, device.winograd_gain, 1.0)
+
+
+def _weights(s: Sizes, step: int) -> Floats:
+    """Constants that a launch reads, padded as its operands are."""
+    if s.kind == "depthwise":
+        return s.cout * s.taps
+    if s.kind in CONTRACTIONS and s.kind != "attention":
+        return np.asarray(_up(s.cin, step) * _up(s.cout, step) / s.groups * s.taps, dtype=np.float64)
+    return np.zeros_like(s.cout)
+
+
+def _attention_us(s: Sizes, precision: Precision, device: Device) -> Floats:
+    """Both products of Softmax(Q Kᵀ) V, never below 16 bits, and the exponentials between them."""
+    precision = _float(precision)
+    keys = s.keys + np.zeros_like(s.cout)
+    scores = _tiled_us(s.rows, keys, s.cin / s.groups, s.groups, precision, device)
+    values = _tiled_us(s.rows, s.cout / s.groups, keys, s.groups, precision, device)
+    softmax = s.groups * s.rows * s.keys / (device.vector_fma_per_us * _SOFTMAX_RATE)
+    return np.asarray(scores + values + softmax, dtype=np.float64)
+
+
+def _tiled_us(rows: Floats, n: Floats, k: Floats, groups: Floats, precision: Precision, device: Device) -> Floats:
+    """Fastest choice of tile and of a split of the contracted axis."""
+    rate = device.matrix_fma_per_sm_us(precision)
+    best = np.full(np.broadcast_shapes(rows.shape, n.shape, k.shape), np.inf)
+    for tile_m, tile_n in device.tiles:
+        # The smaller a tile, the less each operand that reaches an SM is used.
+        rate_tile = rate / (1 + device.tile_latency * (1 / tile_m + 1 / tile_n))
+        tiles = np.ceil(rows / tile_m) * np.ceil(np.ceil(n) / tile_n) * groups
+        for split in _SPLITS:
+            waves = np.ceil(tiles * split / device.sms)
+            time = waves * (tile_m * tile_n * np.ceil(k / split) / rate_tile + device.wave_us)
+            if split > 1:
+                # Partial sums go through the cache in single precision and are added in a second, short pass.
+                time = time + split * rows * n * groups * 8 / device.l2_bytes_per_us + device.wave_us
+            best = np.minimum(best, time)
+    return best
+
+
+def traffic_us(tensors: list[Floats], device: Device) -> Floats:
+    """Every byte passes the L2 cache; of a tensor of s bytes the fraction s / (s + cache) goes on to DRAM."""
+    total = sum((t / device.l2_bytes_per_us for t in tensors), start=np.float64(0))
+    spilled = sum((t * t / (t + device.l2_bytes) / device.dram_bytes_per_us for t in tensors), start=np.float64(0))
+    return np.asarray(total + spilled, dtype=np.float64)
+
+
+def _up(channels: Floats, step: int) -> Floats:
+    return np.asarray(np.ceil(channels / step) * step, dtype=np.float64)

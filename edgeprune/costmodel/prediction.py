@@ -1,0 +1,265 @@
+"""Latency of a whole model on a target that is not at hand: the sum over the launches a runtime would make.
+
+A prediction is never a measurement: it carries the error of its profile, and says where it leaves what the profile was
+fitted on.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import onnx_ir as ir
+
+from edgeprune.costmodel.cost import BYTES, latencies_us, launch_cost, runs_int8, stack, traffic_us
+from edgeprune.costmodel.kernel import Kernel
+from edgeprune.costmodel.kernels import kernels_of
+from edgeprune.devices import Device, Precision, Profile, load_profile
+from edgeprune.errors import UsageError
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+Wanted = Literal["fp32", "fp16", "int8", "best"]
+WANTED: tuple[Wanted, ...] = ("fp32", "fp16", "int8", "best")
+
+_EXTRAPOLATION = 1.5
+"""How far, as a factor, a model's size may lie outside the fitted range before that is said."""
+_NAMES_SHOWN = 3
+_UNUSUAL_SHARE = 0.15
+"""How much more of its time than any fitted model a model may spend in one kind of launch before that is said."""
+
+
+@dataclass(frozen=True)
+class KernelTime:
+    """A launch and its predicted time; ``bound`` is the largest part of it: launch, compute or memory."""
+
+    name: str
+    kind: str
+    precision: str
+    latency_us: float
+    share: float
+    bound: str
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Predicted latency of a model.
+
+    ``error`` and ``error_p90`` are the median and the 90th percentile of the profile's absolute relative error on
+    models that it was not fitted on, as fractions. ``outside`` says, a sentence each, where this prediction leaves
+    what was fitted: empty where it does not.
+    """
+
+    latency_ms: float
+    error: float
+    error_p90: float
+    target: str
+    power_mode: str
+    precision: str
+    source: str
+    launches: int
+    gmacs: float
+    outside: tuple[str, ...]
+    kernels: tuple[KernelTime, ...]
+
+    def to_json(self, costliest: int = 10) -> dict[str, object]:
+        """What ``edgeprune predict --json`` prints, with the costliest launches first."""
+        return {
+            "latency_ms": round(self.latency_ms, 4),
+            "error": round(self.error, 4),
+            "error_p90": round(self.error_p90, 4),
+            "target": self.target,
+            "power_mode": self.power_mode,
+            "precision": self.precision,
+            "source": self.source,
+            "measured": False,
+            "outside_fit": list(self.outside),
+            "launches": self.launches,
+            "gmacs": round(self.gmacs, 4),
+            "kernels": [
+                {
+                    "name": k.name,
+                    "kind": k.kind,
+                    "precision": k.precision,
+                    "latency_us": round(k.latency_us, 2),
+                    "share": round(k.share, 4),
+                    "bound": k.bound,
+                }
+                for k in self.costliest(costliest)
+            ],
+        }
+
+    def costliest(self, count: int) -> list[KernelTime]:
+        """The launches that take longest, longest first."""
+        return sorted(self.kernels, key=lambda k: -k.latency_us)[:count]
+
+
+def predict(
+    path: str | PathLike[str],
+    target: str,
+    power_mode: str | None = None,
+    precision: Wanted | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+) -> Prediction:
+    """Predict the latency of an ONNX file, unpruned, on a target.
+
+    Args:
+        path: the model.
+        target: a target's name.
+        power_mode: one of the target's, by NVIDIA's name; by default the fastest.
+        precision: ``fp32`` as TensorRT runs it (TF32 where there is), ``fp16``, ``int8``, or ``best``: the fastest mix
+            the device has. By default what the graph says: INT8 where it is quantized, 16 bits elsewhere.
+        shapes: input name -> dimensions, to fix symbolic ones. A symbolic batch is 1 unless fixed.
+
+    Raises:
+        TargetError: for an unknown target or power mode.
+        ProfileError: for a target that is only measured.
+        ModelError: for a model that cannot be read, or whose shapes are not known.
+        UsageError: for an unknown precision, or shapes that do not fit.
+    """
+    from edgeprune import graph
+    from edgeprune.passes.canonicalize import canonicalize
+
+    profile = load_profile(target)
+    profile.device(power_mode)
+    model = graph.load(path)
+    graph.infer_shapes(model, {**_single_batch(model), **(shapes or {})})
+    return model_latency_us(canonicalize(model, verify=False), profile, precision, power_mode=power_mode)
+
+
+def model_latency_us(
+    model: ir.Model,
+    profile: Profile,
+    precision: Wanted | None = None,
+    *,
+    power_mode: str | None = None,
+    precisions: Mapping[str, Precision] | None = None,
+) -> Prediction:
+    """Predict the latency of a canonical model.
+
+    Args:
+        model: with all shapes known.
+        profile: of an analytic target.
+        precision: as in :func:`predict`.
+        power_mode: one of the target's; by default the fastest.
+        precisions: node name -> precision, for a mixed plan; a launch whose anchor is not named takes ``precision``.
+            Where one tensor is read both in INT8 and in 16 bits, converting it costs a launch.
+
+    Raises:
+        ModelError: if a shape is not known.
+        ProfileError: if the profile is only measured.
+        UsageError: if the precision is unknown.
+    """
+    device = profile.device(power_mode)
+    kernels = kernels_of(model)
+    chosen = [_precision(k, precision, precisions or {}, device) for k in kernels]
+    stated = any(k.quantized for k in kernels)
+    times = latencies_us(kernels, chosen, device, mixed=not stated)
+    reformats = _reformats_us(kernels, chosen, device) if precisions or stated else 0.0
+    total_us = float(times.sum()) + reformats + device.call_us
+    rows = [
+        KernelTime(k.anchor, k.kind, p, float(t), float(t) / total_us, _bound(k, p, device))
+        for k, p, t in zip(kernels, chosen, times, strict=True)
+    ]
+    gmacs = sum(k.macs for k in kernels) / 1e9
+    error = profile.error
+    return Prediction(
+        latency_ms=total_us / 1e3,
+        error=error.median if error else 1.0,
+        error_p90=error.p90 if error else 1.0,
+        target=profile.name,
+        power_mode=device.power_mode,
+        precision=precision or ("as quantized" if any(k.quantized for k in kernels) else "fp16"),
+        source=profile.source,
+        launches=sum(k.repeats for k in kernels),
+        gmacs=gmacs,
+        outside=tuple(_outside(profile, device, set(chosen), gmacs, rows)),
+        kernels=tuple(rows),
+    )
+
+
+def _precision(kernel: Kernel, wanted: Wanted | None, precisions: Mapping[str, Precision], device: Device) -> Precision:
+    if wanted is not None and wanted not in WANTED:
+        raise UsageError(f"unknown precision {wanted!r}; known are {', '.join(WANTED)}")
+    if kernel.anchor in precisions:
+        named = precisions[kernel.anchor]
+    elif wanted is None:
+        named = "int8" if kernel.quantized else "fp16"
+    else:
+        named = "int8" if wanted == "best" else wanted
+    supported = device.supported(named)
+    return supported if supported != "int8" or runs_int8(kernel) else device.supported("fp16")
+
+
+def _reformats_us(kernels: Sequence[Kernel], chosen: Sequence[Precision], device: Device) -> float:
+    """A tensor that INT8 and 16-bit launches both read is written once and converted for the others."""
+    readers: dict[str, Counter[bool]] = defaultdict(Counter)
+    size: dict[str, float] = {}
+    for kernel, precision in zip(kernels, chosen, strict=True):
+        for value in kernel.reads:
+            readers[value][precision == "int8"] += 1
+        for value in kernel.writes:
+            size[value] = kernel.write_positions * kernel.cout
+    mixed = [size[v] for v, count in readers.items() if len(count) == 2 and v in size]
+    one, two = BYTES["int8"], BYTES["fp16"]
+    return sum(
+        device.launch_us + float(traffic_us([np.asarray(elements * one), np.asarray(elements * two)], device))
+        for elements in mixed
+    )
+
+
+def _bound(kernel: Kernel, precision: Precision, device: Device) -> str:
+    cost = launch_cost(stack([kernel]), precision, "dense", device)
+    parts = {
+        "launch": float(cost.overhead_us.sum()),
+        "compute": float(cost.compute_us.sum()),
+        "memory": float(cost.memory_us.sum() + cost.tail_us.sum()),
+    }
+    return max(parts, key=lambda part: parts[part])
+
+
+def _outside(
+    profile: Profile, device: Device, precisions: set[Precision], gmacs: float, rows: Sequence[KernelTime]
+) -> list[str]:
+    """Sentences on where a prediction extrapolates."""
+    fitted = profile.fitted
+    if fitted is None or not fitted.devices:
+        return [f"no published latency of {profile.name} or of a device of its family was fitted"]
+    said = []
+    if profile.name not in fitted.devices:
+        said.append(f"{profile.name} itself was not fitted: parameters come from {', '.join(fitted.devices)}")
+    elif device.power_mode not in fitted.power_modes:
+        said.append(
+            f"power mode {device.power_mode} was not fitted: scaled from {', '.join(fitted.power_modes)} by clocks"
+        )
+    if missing := sorted(precisions - set(fitted.precisions)):
+        said.append(f"no published {', '.join(missing)} latency was fitted, only {', '.join(fitted.precisions)}")
+    low, high = fitted.gmacs
+    if not low / _EXTRAPOLATION <= gmacs <= high * _EXTRAPOLATION:
+        said.append(f"the model has {gmacs:.2f} billion multiply-adds, the fitted ones {low:.2f} to {high:.2f}")
+    shares: dict[str, float] = defaultdict(float)
+    for row in rows:
+        shares[row.kind] += row.share
+    for kind, share in shares.items():
+        if kind == "unknown":
+            names = [r.name for r in rows if r.kind == "unknown"]
+            shown = ", ".join(names[:_NAMES_SHOWN]) + (" ..." if len(names) > _NAMES_SHOWN else "")
+            said.append(f"{len(names)} nodes are not modelled and priced as copies: {shown}")
+        elif share > (most := fitted.kinds.get(kind, 0.0)) + _UNUSUAL_SHARE:
+            said.append(f"{share:.0%} of the time is in {kind} launches; fitted models have at most {most:.0%}")
+    return said
+
+
+def _single_batch(model: ir.Model) -> dict[str, list[int]]:
+    """Inputs whose first dimension alone is symbolic, with that dimension 1."""
+    result = {}
+    for value in model.graph.inputs:
+        if value.shape is not None and len(value.shape) and not isinstance(value.shape[0], int):
+            rest = list(value.shape)[1:]
+            if all(isinstance(d, int) for d in rest):
+                result[str(value.name)] = [1, *(int(d) for d in rest if isinstance(d, int))]
+    return result

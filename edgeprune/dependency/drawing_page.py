@@ -1,0 +1,52 @@
+"""The graph with its groups drawn over it, as one web page that needs nothing else."""
+
+from __future__ import annotations
+
+from html import escape
+
+from edgeprune.dependency.graph_drawing import picture
+from edgeprune.dependency.inspection import Inspection
+from edgeprune.dependency.inspection_rows import causes
+from edgeprune.report import Section, colour, graph_view, number, page, table
+
+
+def drawing_html(inspection: Inspection) -> str:
+    """A page with the graph, its nodes coloured by group; every group's tensors; and what is frozen, by cause.
+
+    Pointing at a node tells its groups, or why its result is frozen; a click marks all that its groups cut.
+    """
+    i = inspection
+    units = sum(g.size for g in i.groups)
+    lead = (
+        f"{i.nodes:,} nodes, {i.parameters:,} parameters, {i.macs:,} MACs; {len(i.groups)} groups, {units:,} units "
+        "that can be removed. A node has the colour of the group that cuts its result, grey where none does."
+    )
+    top = f'<h1>{escape(i.file)}</h1>\n<p class="lead">{lead}</p>'
+    sections = [Section("Graph", graph_view(picture(i.analysis))), _groups(i), _frozen(i)]
+    return page(f"{i.file}: groups", top, sections)
+
+
+def _groups(inspection: Inspection) -> Section:
+    index = {group.id: k for k, group in enumerate(inspection.analysis.groups)}
+    rows = []
+    for g in inspection.groups:
+        tensors = "".join(f"<li><code>{escape(n)}</code> axis {a}, {escape(r)}</li>" for n, a, r in g.tensors)
+        swatch = f'<span class="swatch" style="background:{colour(index[g.id])}"></span>'
+        rows.append(
+            [
+                f"{swatch}<code>{escape(g.id)}</code>",
+                escape(g.kind),
+                *(number(f"{value:,}", value) for value in (g.size, g.parameters, g.macs)),
+                f"<details><summary>{len(g.tensors)}</summary><ul>{tensors}</ul></details>",
+            ]
+        )
+    header = ("group", "unit", "units", "parameters", "MACs", "weight axes")
+    return Section("Groups", table(header, rows, "Groups", sortable=True) or "<p>none</p>")
+
+
+def _frozen(inspection: Inspection) -> Section:
+    rows = [
+        [escape(freeze.reason), f"<code>{escape(freeze.node or '')}</code>", number(f"{count:,}", count)]
+        for freeze, count in causes(inspection.frozen)
+    ]
+    return Section("Frozen", table(("why", "where", "weight axes"), rows, "Frozen", sortable=True) or "<p>none</p>")

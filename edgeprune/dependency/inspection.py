@@ -1,0 +1,185 @@
+"""What ``edgeprune inspect`` shows: the groups of a model, what is frozen and by which node, parameters and MACs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import onnx_ir as ir
+
+from edgeprune import graph
+from edgeprune.dependency.groups import Freeze, Group
+from edgeprune.dependency.inspection_rows import FrozenRow, GroupRow
+from edgeprune.dependency.inspection_tables import frozen_table, group_table, headline
+from edgeprune.dependency.solve import Analysis, analyse
+from edgeprune.graph import count_macs, count_parameters
+from edgeprune.passes.canonicalize import canonicalize
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """A model seen through its groups.
+
+    Attributes:
+        file: the model's name.
+        nodes: of its canonical form.
+        parameters: in all initializers.
+        macs: multiply-accumulates of one inference.
+        groups: what can be removed, in graph order.
+        frozen: axes of weights that cannot be cut, length one left out.
+        analysis: what this was read from.
+    """
+
+    file: str
+    nodes: int
+    parameters: int
+    macs: int
+    groups: tuple[GroupRow, ...]
+    frozen: tuple[FrozenRow, ...]
+    analysis: Analysis = field(repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON data."""
+        return {
+            "schema": 1,
+            "model": self.file,
+            "nodes": self.nodes,
+            "parameters": self.parameters,
+            "macs": self.macs,
+            "groups": [g.to_dict() for g in self.groups],
+            "frozen": [f.to_dict() for f in self.frozen],
+        }
+
+    def why(self, tensor: str) -> list[str]:
+        """One line an axis of a tensor: the groups that cut it, or the chain back to what froze it.
+
+        Raises:
+            ModelError: if the model has no such tensor.
+        """
+        self.analysis.why(tensor)
+        lines = []
+        for axis, factor in enumerate(self.analysis.relations.axes[tensor]):
+            length = self.analysis.relations.sizes[factor]
+            head = f"{tensor} axis {axis} (length {length if length >= 0 else 'dynamic'})"
+            groups = [g for g in self.analysis.groups if any(m.value == tensor and m.axis == axis for m in g.members)]
+            if groups:
+                lines.append(f"{head}: cut by {', '.join(_spoken(g) for g in groups)}")
+            else:
+                lines.append(f"{head}: {spell_chain(self.analysis.why(tensor, axis))}")
+        return lines
+
+    def render(self, limit: int = 40) -> list[RenderableType]:
+        """Tables for a terminal: at most ``limit`` groups, the largest first, and what is frozen, gathered by cause."""
+        head = headline(self.file, self.nodes, self.parameters, self.macs, self.groups)
+        return [head, group_table(self.groups, limit), frozen_table(self.frozen, limit)]
+
+
+def inspect_model(
+    model: str | Path | ir.Model,
+    *,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    allow_statistic: bool = False,
+) -> Inspection:
+    """Analyse a model without running it.
+
+    Args:
+        model: the ONNX file, or a canonical model in memory.
+        shapes: input name -> dimensions, for inputs that leave some open.
+        allow_statistic: also cut axes that a normalisation takes its statistics over.
+
+    Raises:
+        ModelError: if the file is not a valid model.
+        UsageError: if ``shapes`` does not fit the inputs.
+    """
+    if isinstance(model, ir.Model):
+        return inspection_of(model, analyse(model, allow_statistic=allow_statistic), model.graph.name or "model")
+
+    loaded = graph.load(model)
+    if shapes:
+        graph.infer_shapes(loaded, shapes)
+    canonical = canonicalize(loaded, verify=False)
+    return inspection_of(canonical, analyse(canonical, allow_statistic=allow_statistic), Path(model).name)
+
+
+def inspection_of(model: ir.Model, analysis: Analysis, name: str) -> Inspection:
+    """What there is to show of a canonical model and its analysis."""
+    macs = count_macs(model)
+    readers = _readers(model, macs)
+    sizes = {
+        initializer: value.const_value.size
+        for initializer, value in model.graph.initializers.items()
+        if value.const_value is not None
+    }
+    rows = tuple(_row(g, sizes, macs, readers) for g in analysis.groups)
+    return Inspection(
+        file=name,
+        nodes=len(analysis.relations.nodes),
+        parameters=count_parameters(model),
+        macs=sum(macs.values()),
+        groups=rows,
+        frozen=tuple(_frozen_rows(model, analysis)),
+        analysis=analysis,
+    )
+
+
+def spell_chain(chain: list[Freeze] | tuple[Freeze, ...]) -> str:
+    """A chain in one line: the reason, its node, and the nodes that lead to it from the tensor."""
+    if not chain:
+        return "can be cut"
+    via = [step.node or "" for step in chain[:-1]]
+    middle = f"; reached through {' → '.join(via if len(via) <= 4 else [*via[:2], '…', *via[-2:]])}" if via else ""
+    return f"frozen: {chain[-1]}{middle}"
+
+
+def _spoken(group: Group) -> str:
+    return f"{group.id} ({group.size} {group.kind}{'s' if group.size != 1 else ''})"
+
+
+def _readers(model: ir.Model, macs: Mapping[str, int]) -> dict[str, list[str]]:
+    """Value -> nodes that multiply with it or make it."""
+    out: dict[str, list[str]] = {}
+    for node in model.graph:
+        if node.name in macs:
+            for value in (*node.inputs, *node.outputs):
+                if value is not None and value.name and node.name:
+                    out.setdefault(value.name, []).append(node.name)
+    return out
+
+
+def _row(group: Group, sizes: Mapping[str, int], macs: Mapping[str, int], readers: Mapping[str, list[str]]) -> GroupRow:
+    share: dict[str, float] = {}
+    work: dict[str, float] = {}
+    tensors = []
+    covered: dict[int, float] = {}
+    for m in group.members:
+        part = covered.setdefault(id(m.unit), float((m.unit >= 0).mean()))
+        if m.role != "activation":
+            share[m.value] = 1 - (1 - share.get(m.value, 0.0)) * (1 - part)
+            tensors.append((m.value, m.axis, str(m.role)))
+        for node in readers.get(m.value, ()):
+            work[node] = max(work.get(node, 0.0), part)
+    return GroupRow(
+        id=group.id,
+        kind=group.kind,
+        size=group.size,
+        parameters=round(sum(sizes.get(name, 0) * part for name, part in share.items())),
+        macs=round(sum(macs[node] * part for node, part in work.items())),
+        tensors=tuple(tensors),
+    )
+
+
+def _frozen_rows(model: ir.Model, analysis: Analysis) -> list[FrozenRow]:
+    rows = []
+    for name, value in model.graph.initializers.items():
+        if value.dtype is None or not value.dtype.is_floating_point():
+            continue
+        for axis, factor in enumerate(analysis.relations.axes.get(name, ())):
+            length = analysis.relations.sizes[factor]
+            if length > 1 and analysis.is_frozen(factor):
+                rows.append(FrozenRow(name, axis, length, tuple(analysis.why(name, axis))))
+    return rows

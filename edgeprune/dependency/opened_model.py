@@ -1,0 +1,104 @@
+"""What every command that rewrites a model starts from: the file, its canonical form, and what can be cut."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx_ir as ir
+
+from edgeprune import graph
+from edgeprune.dependency.solve import Analysis, analyse
+from edgeprune.errors import UsageError
+from edgeprune.passes.canonicalize import canonicalize
+from edgeprune.support import Progress
+
+Shapes = Mapping[str, Sequence[int]]
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A model that is being worked on.
+
+    Attributes:
+        path: the user's file.
+        sha256: of that file, hexadecimal.
+        original: as loaded.
+        dense: canonical; every decision refers to it. Open dimensions stay open.
+        fixed: ``dense`` with all input dimensions fixed, for measuring.
+        analysis: of ``dense``.
+    """
+
+    path: Path
+    sha256: str
+    original: ir.Model
+    dense: ir.Model
+    fixed: ir.Model
+    analysis: Analysis
+
+
+def open_job(path: Path, shapes: Shapes, progress: Progress, *, allow_statistic: bool = False) -> Job:
+    """Load, canonicalize and analyse a model.
+
+    Raises:
+        ModelError: if it is no valid model or cannot be worked on.
+        UsageError: if ``shapes`` does not fit its inputs.
+    """
+    with progress.step("reading the model"):
+        original = graph.load(path)
+        sha256 = file_digest(path)
+        check_shapes(original, shapes)
+        dense = canonicalize(original)
+    with progress.step("finding what can be cut"):
+        analysis = analyse(dense, allow_statistic=allow_statistic)
+    return Job(path, sha256, original, dense, fix_shapes(dense, shapes), analysis)
+
+
+def check_shapes(model: ir.Model, shapes: Shapes) -> None:
+    """Refuse shapes of inputs that the model does not have.
+
+    Raises:
+        UsageError: naming the input.
+    """
+    names = [str(v.name) for v in model.graph.inputs]
+    for name in shapes:
+        if name not in names:
+            raise UsageError(f"--shape names {name!r}, which is no input; the model's inputs are {', '.join(names)}")
+
+
+def fix_shapes(model: ir.Model, shapes: Shapes) -> ir.Model:
+    """A copy with every input dimension fixed: by ``shapes``, and an open batch to 1."""
+    wanted = {str(v.name): fixed_dims(v, shapes.get(str(v.name))) for v in _data_inputs(model)}
+    return graph.infer_shapes(graph.clone(model), wanted)
+
+
+def fixed_dims(value: ir.Value, given: Sequence[int] | None) -> tuple[int, ...]:
+    """Dimensions of an input for measuring.
+
+    Raises:
+        UsageError: if one is open and not given.
+    """
+    if given is not None:
+        return tuple(given)
+    dims = [1 if i == 0 and not isinstance(d, int) else d for i, d in enumerate(value.shape or ())]
+    if not all(isinstance(d, int) for d in dims):
+        example = "x".join(str(d) if isinstance(d, int) else "64" for d in dims)
+        raise UsageError(
+            f"input {value.name!r} has open dimensions: fix them to measure, as in --shape {value.name}={example}"
+        )
+    return tuple(int(str(d)) for d in dims)
+
+
+def _data_inputs(model: ir.Model) -> list[ir.Value]:
+    return [v for v in model.graph.inputs if v.name not in model.graph.initializers]
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()

@@ -1,0 +1,120 @@
+"""What all rules together say about one graph, as plain data, which :mod:`edgeprune.dependency.closure` solves."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from edgeprune.dependency.dims import Rel
+from edgeprune.dependency.groups import Freeze
+
+UNKNOWN = -1
+"""The size of a factor whose length is dynamic."""
+
+_NOT_ZERO = {"Div": 1, "Mod": 1, "Reciprocal": 0, "Log": 0, "LpNormalization": 0, "Pow": 0, "ReduceLogSum": 0}
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """A factor summed over by a node, and where it stands: (operand, axis) pairs."""
+
+    node: int
+    factor: int
+    places: tuple[tuple[int, int], ...]
+
+
+@dataclass
+class Relations:
+    """All that the rules say about one graph. Factors are numbers; ``node`` fields index ``nodes``.
+
+    Attributes:
+        nodes: the graph's nodes, in order.
+        axes: value name -> factor of each axis.
+        sizes: length of each factor, or UNKNOWN.
+        equal: (factor, factor, node).
+        products: (factor, its factors in order, node).
+        concats: (factor, its parts in order, node).
+        takes: (factor, positions, the factor that holds just these, node).
+        freezes: factor -> why it is frozen.
+        statistics: (factor, node) of factors that a node takes a statistic over.
+        contractions: every factor that a node sums over.
+        picks: (factor, factor of a result that may hold fewer of its positions, node).
+        rels: node -> its relation, for nodes that have one.
+    """
+
+    nodes: list[ir.Node] = field(default_factory=list)
+    axes: dict[str, list[int]] = field(default_factory=dict)
+    sizes: list[int] = field(default_factory=list)
+    equal: list[tuple[int, int, int]] = field(default_factory=list)
+    products: list[tuple[int, tuple[int, ...], int]] = field(default_factory=list)
+    concats: list[tuple[int, tuple[int, ...], int]] = field(default_factory=list)
+    takes: list[tuple[int, NDArray[np.int64], int, int]] = field(default_factory=list)
+    freezes: dict[int, Freeze] = field(default_factory=dict)
+    statistics: list[tuple[int, int]] = field(default_factory=list)
+    contractions: list[Contraction] = field(default_factory=list)
+    picks: list[tuple[int, int, int]] = field(default_factory=list)
+    rels: dict[int, Rel] = field(default_factory=dict)
+    _neighbours: dict[int, list[tuple[int, int]]] | None = None
+    _index: dict[int, int] | None = None
+    _risky: list[tuple[ir.Node, int]] | None = None
+
+    def neighbours(self) -> dict[int, list[tuple[int, int]]]:
+        """Factor -> (related factor, node that relates them), over all kinds of relations; built on first use."""
+        if self._neighbours is None:
+            out: dict[int, list[tuple[int, int]]] = defaultdict(list)
+            ties = [(a, b, node) for a, b, node in self.equal]
+            ties += [
+                (a, b, node)
+                for a, several, node in (*self.products, *self.concats)
+                for b in sorted(several, key=lambda f: -self.sizes[f])
+            ]
+            ties += [(a, b, node) for a, _, b, node in self.takes]
+            for a, b, node in ties:
+                if self.sizes[a] != 1 and self.sizes[b] != 1:  # a factor of length one ties nothing
+                    out[a].append((b, node))
+                    out[b].append((a, node))
+            self._neighbours = out
+        return self._neighbours
+
+    def relation_of(self, node: ir.Node) -> Rel | None:
+        """The relation of a node, if it has one."""
+        if self._index is None:
+            self._index = {id(n): k for k, n in enumerate(self.nodes)}
+        return self.rels.get(self._index.get(id(node), -1))
+
+    def risky(self) -> list[tuple[ir.Node, int]]:
+        """Nodes and operands that must not be zero: divisors, and what a logarithm or an inverse is taken of."""
+        if self._risky is None:
+            self._risky = [(n, _NOT_ZERO[n.op_type]) for n in self.nodes if n.op_type in _NOT_ZERO]
+        return self._risky
+
+    def new(self, size: int) -> int:
+        """A new factor."""
+        self.sizes.append(size)
+        return len(self.sizes) - 1
+
+    def freeze(self, factor: int, why: Freeze) -> None:
+        """Freeze a factor; the first reason stays."""
+        self.freezes.setdefault(factor, why)
+
+    def add_value(self, value: ir.Value) -> None:
+        """Give every axis of a value a factor. Dynamic lengths freeze."""
+        if value.shape is None or value.name is None or value.name in self.axes:
+            return
+        ids = self.axes[value.name] = []
+        for d in value.shape.dims:
+            if isinstance(d, int):
+                ids.append(self.new(d))
+            else:
+                ids.append(self.new(UNKNOWN))
+                self.freezes[ids[-1]] = Freeze("dynamic length", value.name)
+
+    def freeze_value(self, value: ir.Value | None, why: Freeze) -> None:
+        """Freeze every axis of a value."""
+        if value is not None and value.name is not None:
+            for f in self.axes.get(value.name, ()):
+                self.freezes.setdefault(f, why)

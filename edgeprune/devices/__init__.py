@@ -1,0 +1,9 @@
+"""Targets by name: device profiles, their schema, and the operating point of one power mode.
+
+In: a target's name.
+Out: its profile, and the rates that the cost model computes with.
+May import: support and below, and the data in hwprofiles/.
+"""
+
+from edgeprune.devices.operating_point import Device, Precision
+from edgeprune.devices.targets import Profile, load_profile, target_names

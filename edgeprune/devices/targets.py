@@ -1,0 +1,233 @@
+"""Targets by name: their profiles, power modes and cost-model devices."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from edgeprune.devices.operating_point import Device, Precision
+from edgeprune.devices.profile_schema import validate
+from edgeprune.errors import ProfileError, TargetError
+
+_NOT_PROFILES = frozenset({"schema.json"})
+_NEEDED_TO_COMPUTE = (
+    "family",
+    "l2_mb",
+    "matrix_fma_per_clock_per_sm",
+    "vector_fma_per_clock_per_sm",
+    "power_modes",
+    "default_power_mode",
+    "cost_model",
+)
+
+
+@dataclass(frozen=True)
+class PowerMode:
+    """A power mode under NVIDIA's name, with the clocks it allows."""
+
+    name: str
+    sms: int
+    gpu_mhz: float
+    dram_gb_per_s: float
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class ErrorEstimate:
+    """Quantiles of the absolute relative error against published figures, as fractions."""
+
+    method: str
+    rows: int
+    models: int
+    median: float
+    p90: float
+    rank_correlation: float | None
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What the parameters were fitted on: outside of it a prediction is an extrapolation.
+
+    ``gmacs`` is the range of model sizes, billions of multiply-adds; ``kinds`` the largest share of its time that any
+    fitted model spends in launches of a kind.
+    """
+
+    devices: tuple[str, ...]
+    power_modes: tuple[str, ...]
+    precisions: tuple[str, ...]
+    gmacs: tuple[float, float]
+    kinds: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A validated hardware profile. ``document`` is the file; the other fields are its parts in typed form."""
+
+    document: Mapping[str, Any]
+    power_modes: tuple[PowerMode, ...]
+    error: ErrorEstimate | None
+    fitted: Fitted | None
+
+    @property
+    def name(self) -> str:
+        """The target's name."""
+        return str(self.document["name"])
+
+    @property
+    def title(self) -> str:
+        """The device's full name."""
+        return str(self.document["title"])
+
+    @property
+    def source(self) -> str:
+        """``analytic``, or ``measured at first use``."""
+        return str(self.document["source"])
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """Precisions the device computes products in."""
+        return tuple(self.document["precisions"])
+
+    @property
+    def tensorrt(self) -> tuple[str, ...]:
+        """TensorRT versions that its system software brings, oldest first."""
+        return tuple(self.document.get("tensorrt", ()))
+
+    def channel_step(self, precision: str, sparsity: str = "dense") -> int:
+        """Multiple that channel counts should be pruned to."""
+        steps = self.document["channel_step"]
+        return int(steps.get(precision if sparsity == "dense" else f"{precision} {sparsity}", steps["fp32"]))
+
+    @property
+    def has_sparse_products(self) -> bool:
+        """Whether its tensor cores gain by 2:4 weights."""
+        return bool(self.document.get("sparsity", {}).get("2:4", False))
+
+    def power_mode(self, name: str | None = None) -> PowerMode:
+        """A power mode by name; by default the fastest.
+
+        Raises:
+            TargetError: if the device has none of that name; the text lists those it has.
+        """
+        if not self.power_modes:
+            raise TargetError(f"target {self.name} has no power modes: it is {self.source}")
+        wanted = name or str(self.document["default_power_mode"])
+        for mode in self.power_modes:
+            if mode.name.lower() in (wanted.lower(), f"mode_{wanted}".lower()):
+                return mode
+        known = ", ".join(m.name for m in self.power_modes)
+        raise TargetError(f"target {self.name} has no power mode {wanted!r}; it has {known}")
+
+    def device(self, power_mode: str | None = None) -> Device:
+        """The device in one power mode, as the cost model sees it.
+
+        Raises:
+            ProfileError: if the profile is measured, so that there is nothing to compute from.
+            TargetError: if there is no such power mode.
+        """
+        document = self.document
+        if self.source != "analytic" or "cost_model" not in document:
+            raise ProfileError(f"target {self.name} has no analytic latency model: its latencies are {self.source}")
+        mode = self.power_mode(power_mode)
+        model = {k: v for k, v in document["cost_model"].items() if k != "tiles"}
+        return Device(
+            name=self.name,
+            power_mode=mode.name,
+            sms=mode.sms,
+            clock_mhz=mode.gpu_mhz,
+            dram_gb_per_s=mode.dram_gb_per_s,
+            l2_mb=float(document["l2_mb"]),
+            matrix_fma=_by_precision(document["matrix_fma_per_clock_per_sm"]),
+            vector_fma=float(document["vector_fma_per_clock_per_sm"]),
+            tiles=tuple((int(m), int(n)) for m, n in document["cost_model"]["tiles"]),
+            sparse_gains=_by_precision(document.get("sparsity", {}).get("measured_gain", {})),
+            **model,
+        )
+
+
+def load_profile(name: str) -> Profile:
+    """Find a target by name or alias.
+
+    Raises:
+        TargetError: if it is unknown; the text lists names that are near, or all.
+        ProfileError: if its file is not valid.
+    """
+    wanted = name.strip().lower().replace("_", "-").replace(" ", "-")
+    index = _index()
+    if wanted in index:
+        return _read(index[wanted])
+    near = difflib.get_close_matches(wanted, index, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known targets: {', '.join(target_names())}"
+    raise TargetError(f"unknown target {name!r}; {hint}")
+
+
+def target_names() -> tuple[str, ...]:
+    """Names of all targets, sorted."""
+    return tuple(sorted(set(_index().values())))
+
+
+@cache
+def _index() -> dict[str, str]:
+    """Name or alias -> name."""
+    index: dict[str, str] = {}
+    for entry in files("edgeprune.hwprofiles").iterdir():
+        if entry.name.endswith(".json") and entry.name not in _NOT_PROFILES:
+            document = json.loads(entry.read_text(encoding="utf-8"))
+            for alias in (document["name"], *document.get("aliases", ())):
+                index[alias] = document["name"]
+    return index
+
+
+@cache
+def _read(name: str) -> Profile:
+    file = f"{name}.json"
+    try:
+        document = json.loads((files("edgeprune.hwprofiles") / file).read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise ProfileError(f"profile {file} cannot be read: {error}") from error
+    return parse_profile(document, file)
+
+
+def parse_profile(document: Mapping[str, Any], where: str) -> Profile:
+    """Validate a profile and give its parts types.
+
+    Raises:
+        ProfileError: naming ``where``, the field and what is wrong.
+    """
+    validate(document, where)
+    if document["source"] == "analytic":
+        for key in _NEEDED_TO_COMPUTE:
+            if key not in document:
+                raise ProfileError(f"profile {where}: an analytic profile needs {key!r}")
+        if document["default_power_mode"] not in [m["name"] for m in document["power_modes"]]:
+            raise ProfileError(
+                f"profile {where}: default_power_mode {document['default_power_mode']!r} is not one of power_modes"
+            )
+    error, fitted = document.get("error"), document.get("fitted")
+    return Profile(
+        document,
+        tuple(PowerMode(**m) for m in document.get("power_modes", ())),
+        ErrorEstimate(**{"rank_correlation": None, **error}) if error else None,
+        _fitted(fitted) if fitted else None,
+    )
+
+
+def _fitted(document: Mapping[str, Any]) -> Fitted:
+    low, high = document["gmacs"]
+    return Fitted(
+        devices=tuple(document["devices"]),
+        power_modes=tuple(document["power_modes"]),
+        precisions=tuple(document["precisions"]),
+        gmacs=(float(low), float(high)),
+        kinds=dict(document["kinds"]),
+    )
+
+
+def _by_precision(numbers: Mapping[str, float]) -> dict[Precision, float]:
+    known: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+    return {p: float(numbers[p]) for p in known if p in numbers}

@@ -1,0 +1,65 @@
+"""An ONNX file to a checked model in memory and back, what can be read off a graph, and edits that passes share.
+
+In: an ONNX file, or an `onnx_ir.Model`.
+Out: a model with inferred shapes, its linear layers, segments, MACs and memory; edited graphs.
+May import: support and below.
+"""
+
+from edgeprune.graph.activation_memory import peak_activation_bytes
+from edgeprune.graph.edit import (
+    ONNX_DOMAINS,
+    Names,
+    add_initializer,
+    add_node,
+    constant,
+    constant_tensor,
+    detach,
+    dim_keys,
+    find_value,
+    fresh_name,
+    has_subgraph,
+    input_at,
+    int_attribute,
+    ints_attribute,
+    is_op,
+    naming,
+    new_initializer,
+    new_node,
+    only_use,
+    place_after,
+    remove_dead,
+    replace_value,
+    static_shape,
+    subgraphs,
+)
+from edgeprune.graph.linear_layers import Floats, Linear, find_linears, weights_read_once
+from edgeprune.graph.macs import count_macs, count_parameters
+from edgeprune.graph.model_io import (
+    EXTERNAL_DATA_BYTES,
+    check,
+    clone,
+    complete_shapes,
+    infer_shapes,
+    load,
+    parse_shape_option,
+    save,
+    to_bytes,
+    to_bytes_and_weights,
+    to_references,
+    weight_bytes,
+)
+from edgeprune.graph.opset import convert_opset
+from edgeprune.graph.qdq import (
+    Refused,
+    asymmetric_scale,
+    dequantized_weight,
+    insert_qdq,
+    quantize,
+    quantize_weight,
+    representable_scale,
+    require_int8,
+    symmetric_scale,
+)
+from edgeprune.graph.reshape_axes import Dim, aligned_groups, constant_target
+from edgeprune.graph.segments import Segment, aligned_levels, cut_into_segments, read_names, segment_bytes
+from edgeprune.graph.set_weights import has_bias, layer_bias, layer_matrix, set_weights, shift_outputs

@@ -1,0 +1,85 @@
+"""Give a linear layer new weights and a new bias, in place, without touching what other layers read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from edgeprune.errors import PassError
+from edgeprune.graph.edit import new_initializer
+from edgeprune.graph.linear_layers import Linear
+
+
+def has_bias(layer: Linear) -> bool:
+    """Whether the layer has a bias or can get one without another node; a MatMul that no Add follows can't."""
+    return bool(layer.bias.value) or layer.op != "MatMul"
+
+
+def layer_matrix(model: ir.Model, layer: Linear) -> NDArray[Any]:
+    """W of a layer as the model holds it, float64, shape (groups, outputs, features)."""
+    return layer.matrix(_array(model.graph.initializers[layer.weight])).astype(np.float64)
+
+
+def layer_bias(model: ir.Model, layer: Linear) -> NDArray[Any]:
+    """What the layer's own node adds, float64, shape (groups, outputs): zeros without a bias, or if an Add adds it."""
+    if not layer.bias.value or layer.op == "MatMul":
+        return np.zeros((layer.groups, layer.outputs))
+    bias = layer.bias.scale * _array(model.graph.initializers[layer.bias.value]).astype(np.float64)
+    return np.broadcast_to(bias.reshape(layer.groups, -1), (layer.groups, layer.outputs))
+
+
+def set_weights(model: ir.Model, layer: Linear, matrix: NDArray[Any], offset: NDArray[Any]) -> None:
+    """Set W, shape (groups, outputs, features), and what the layer's node adds to it, shape (groups, outputs).
+
+    Where the bias is added by a later Add, the offset is added to that bias; otherwise it is the bias.
+
+    Raises:
+        PassError: the new values are not finite in the weight's type.
+    """
+    weight = model.graph.initializers[layer.weight]
+    _replace(weight, layer.weight_from(matrix), layer)
+    if not has_bias(layer):
+        return
+    node = next(node for node in model.graph if node.name == layer.bias.node)
+    flat = offset.reshape(-1)
+    dtype = _array(weight).dtype
+    if not layer.bias.value:
+        if not flat.any():
+            return
+        bias = new_initializer(model.graph, f"{layer.node}_bias", (flat / layer.bias.scale).astype(dtype))
+        if len(node.inputs) <= layer.bias.index:
+            node.resize_inputs(layer.bias.index + 1)
+        node.replace_input_with(layer.bias.index, bias)
+        return
+    bias = model.graph.initializers[layer.bias.value]
+    old = _array(bias)
+    if layer.op == "MatMul":
+        new = old.astype(np.float64) + flat.reshape(old.shape)
+    else:
+        new = (flat / layer.bias.scale).reshape(old.shape)
+    if len(tuple(bias.uses())) > 1:
+        bias = new_initializer(model.graph, f"{layer.node}_bias", old)
+        node.replace_input_with(layer.bias.index, bias)
+    _replace(bias, new, layer)
+
+
+def shift_outputs(model: ir.Model, layer: Linear, offset: NDArray[Any]) -> None:
+    """Add to what a layer of float weights gives, in place: shape (groups * outputs,)."""
+    bias = layer_bias(model, layer) + offset.reshape(layer.groups, -1)
+    set_weights(model, layer, layer_matrix(model, layer), bias)
+
+
+def _array(value: ir.Value) -> NDArray[Any]:
+    assert value.const_value is not None, value.name
+    return value.const_value.numpy()
+
+
+def _replace(value: ir.Value, array: NDArray[Any], layer: Linear) -> None:
+    with np.errstate(over="ignore"):
+        cast = np.ascontiguousarray(array).astype(_array(value).dtype)
+    if not np.isfinite(cast).all():
+        raise PassError(f"compensate: the new weights of {layer.op} {layer.node} are not finite")
+    value.const_value = ir.Tensor(cast, name=value.name)

@@ -1,0 +1,249 @@
+"""Shape inference by ONNX's own C++ code, on a copy of the model without its weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+
+import onnx
+import onnx_ir as ir
+
+from edgeprune.graph.shape_refinement import ONNX_DOMAINS, named, refine
+
+_SMALL_TENSOR_BYTES = 4096
+"""Tensors up to this size are shown with their values: reshape targets, axes, scales."""
+
+
+def lite_proto(model: ir.Model, *, declared: frozenset[ir.Value] | None = None) -> onnx.ModelProto:
+    """Serialize a model without large weights: they become graph inputs of the same name, type and shape.
+
+    Args:
+        model: not changed.
+        declared: computed values whose type and shape are stated; by default all that are known.
+    """
+    proto = onnx.ModelProto(ir_version=max(model.ir_version or 4, 4))
+    for domain, version in model.opset_imports.items():
+        proto.opset_import.add(domain=domain, version=version)
+    for function in model.functions.values():
+        ir.serde.serialize_function_into(proto.functions.add(), function)
+    graph, source = proto.graph, model.graph
+    graph.name = source.name or "graph"
+    for value in source.inputs:
+        ir.serde.serialize_value_into(graph.input.add(), value)
+    inputs = {value.name for value in source.inputs}
+    for value in source.initializers.values():
+        tensor = value.const_value
+        if tensor is not None and (tensor.nbytes <= _SMALL_TENSOR_BYTES or value.name not in inputs):
+            _add_constant(graph, value.name or "", tensor)
+    for node in source:
+        large = _large_constant(node)
+        if large is not None:
+            _add_input(graph, node.outputs[0].name or "", large)
+            continue
+        ir.serde.serialize_node_into(graph.node.add(), node)
+        for value in node.outputs:
+            if value.is_graph_output() or not value.name or (value.type is None and value.shape is None):
+                continue
+            if declared is None or value in declared:
+                ir.serde.serialize_value_into(graph.value_info.add(), value)
+    for value in source.outputs:
+        info = graph.output.add()
+        ir.serde.serialize_value_into(info, value)
+        if declared is not None and value not in declared and value.producer() is not None:
+            info.type.tensor_type.ClearField("shape")
+    return proto
+
+
+def _add_input(graph: onnx.GraphProto, name: str, tensor: ir.TensorProtocol) -> None:
+    info = graph.input.add(name=name)
+    info.type.tensor_type.elem_type = tensor.dtype.value
+    info.type.tensor_type.shape.dim.extend(
+        onnx.TensorShapeProto.Dimension(dim_value=int(d)) for d in tensor.shape.numpy()
+    )
+
+
+def _large_constant(node: ir.Node) -> ir.TensorProtocol | None:
+    """The tensor of a Constant node that is too large to be shown, unless it is an output of the graph."""
+    value = node.attributes.get("value") if node.op_type == "Constant" and node.domain in ONNX_DOMAINS else None
+    if value is None or value.is_ref() or node.outputs[0].is_graph_output():
+        return None
+    tensor: ir.TensorProtocol = value.value
+    return tensor if tensor.nbytes > _SMALL_TENSOR_BYTES else None
+
+
+def infer(model: ir.Model, *, keep: bool) -> None:
+    """Set type and shape of every computed value; see :func:`edgeprune.graph.infer_shapes`."""
+    before = {value: value.shape for value in computed_values(model.graph)}
+    custom = frozenset(
+        value
+        for node in model.graph
+        for value in node.outputs
+        if node.domain not in ONNX_DOMAINS and value.shape is not None
+    )
+    unresolved = _infer_once(model, custom)
+    seeds = frozenset(value for value in unresolved if keep and _knows_more(before[value], value.shape))
+    if seeds:
+        # What a model declares about values that cannot be derived helps to derive those after them.
+        for value in seeds:
+            value.shape = before[value]
+        unresolved = _infer_once(model, custom | seeds)
+    if unresolved:
+        refine(model)
+
+
+def complete(model: ir.Model) -> None:
+    """Derive the shapes that are not known, from those that are; see :func:`edgeprune.graph.complete_shapes`.
+
+    Only the nodes in question are shown to ONNX, and the arithmetic on lengths before them, whose values it follows.
+    """
+    wanted = [node for node in model.graph if not all(_complete(value) for value in node.outputs if value.name)]
+    if any(attribute.type in _BODIES for node in wanted for attribute in node.attributes.values()):
+        infer(model, keep=True)
+        return
+    if wanted:
+        asked = set(wanted)
+        shown = [node for node in model.graph if node in asked or _is_length_arithmetic(node)]
+        inferred = onnx.shape_inference.infer_shapes(_excerpt(model, shown), check_type=False, data_prop=True)
+        types = {info.name: info.type for info in inferred.graph.value_info}
+        for value in (value for node in wanted for value in node.outputs if value.name):
+            found = types.get(value.name or "")
+            if found is not None:
+                value.type = ir.serde.deserialize_type_proto_for_type(found) or value.type
+            value.shape = _merged(value.shape, ir.serde.deserialize_type_proto_for_shape(found) if found else None)
+        refine(model)
+
+
+def _merged(old: ir.Shape | None, new: ir.Shape | None) -> ir.Shape | None:
+    """What was derived, or else what was known before; names that an inference made up mean nothing to the next."""
+    if new is None:
+        return None if old is None else ir.Shape([d if _named(d) else None for d in old])
+    if old is None or len(old) != len(new):
+        return new
+    return ir.Shape([b if _named(b) or not _named(a) else a for a, b in zip(old, new, strict=True)])
+
+
+_BODIES = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
+_MOST_LENGTHS = 64
+"""Longer vectors of integers are no lengths."""
+
+
+def _complete(value: ir.Value) -> bool:
+    return value.type is not None and value.shape is not None and all(isinstance(d, int) for d in value.shape)
+
+
+def _is_length_arithmetic(node: ir.Node) -> bool:
+    """Whether all that a node computes is a short vector of integers, or one."""
+    return all(
+        _complete(value)
+        and value.dtype in (ir.DataType.INT64, ir.DataType.INT32)
+        and value.shape is not None
+        and len(value.shape) <= 1
+        and math.prod(value.shape.numpy()) <= _MOST_LENGTHS
+        for value in node.outputs
+        if value.name
+    )
+
+
+def _excerpt(model: ir.Model, nodes: list[ir.Node]) -> onnx.ModelProto:
+    """A model of some nodes in their order; what they read from others is its input, with the shape that is known."""
+    proto = onnx.ModelProto(ir_version=max(model.ir_version or 4, 4))
+    for domain, version in model.opset_imports.items():
+        proto.opset_import.add(domain=domain, version=version)
+    graph = proto.graph
+    graph.name = "excerpt"
+    made: set[ir.Value] = set()
+    for node in nodes:
+        for value in node.inputs:
+            if value is None or value in made:
+                continue
+            made.add(value)
+            tensor = value.const_value if value.is_initializer() else None
+            if tensor is None:
+                ir.serde.serialize_value_into(graph.input.add(), value)
+            else:
+                _add_constant(graph, value.name or "", tensor)
+        large = _large_constant(node)
+        if large is not None:
+            _add_input(graph, node.outputs[0].name or "", large)
+        else:
+            ir.serde.serialize_node_into(graph.node.add(), node)
+        made.update(node.outputs)
+    return proto
+
+
+def _add_constant(graph: onnx.GraphProto, name: str, tensor: ir.TensorProtocol) -> None:
+    """A tensor with its values if it is small, or else an input of its type and shape."""
+    if tensor.nbytes > _SMALL_TENSOR_BYTES:
+        _add_input(graph, name, tensor)
+        return
+    plain = ir.Tensor(tensor.numpy(), dtype=tensor.dtype) if isinstance(tensor, ir.ExternalTensor) else tensor
+    ir.serde.serialize_tensor_into(graph.initializer.add(), from_=plain)
+    graph.initializer[-1].name = name
+
+
+def computed_values(graph: ir.Graph) -> Iterator[ir.Value]:
+    """The named outputs of all nodes of a graph, without subgraphs."""
+    for node in graph:
+        for value in node.outputs:
+            if value.name:
+                yield value
+
+
+def _knows_more(old: ir.Shape | None, new: ir.Shape | None) -> bool:
+    if old is None:
+        return False
+    if new is None:
+        return True
+    return len(old) == len(new) and any(
+        isinstance(a, int) > isinstance(b, int) or (_named(a) and not _named(b)) for a, b in zip(old, new, strict=True)
+    )
+
+
+def _named(dim: int | ir.SymbolicDim) -> bool:
+    return isinstance(dim, int) or named(dim.value)
+
+
+def _infer_once(model: ir.Model, declared: frozenset[ir.Value]) -> list[ir.Value]:
+    """Infer, write the results back, and return the values of the main graph that are not fully known."""
+    inferred = onnx.shape_inference.infer_shapes(
+        lite_proto(model, declared=declared), check_type=False, strict_mode=False, data_prop=True
+    )
+    shown = []
+    for node in model.graph:
+        large = _large_constant(node)
+        if large is None:
+            shown.append(node)
+        else:
+            node.outputs[0].type, node.outputs[0].shape = ir.TensorType(large.dtype), ir.Shape(large.shape.numpy())
+    _write_back(shown, inferred.graph, declared)
+    return [
+        value
+        for value in computed_values(model.graph)
+        if value not in declared and (value.shape is None or any(not isinstance(d, int) for d in value.shape))
+    ]
+
+
+def _write_back(nodes: Iterable[ir.Node], inferred: onnx.GraphProto, declared: frozenset[ir.Value]) -> None:
+    types = {info.name: info.type for info in inferred.value_info}
+    types.update((info.name, info.type) for info in inferred.output)
+    for node, node_proto in zip(nodes, inferred.node, strict=True):
+        for value in node.outputs:
+            if not value.name:
+                continue
+            found = types.get(value.name)
+            if found is None:
+                if value not in declared:
+                    value.shape = None
+                continue
+            kind = ir.serde.deserialize_type_proto_for_type(found)
+            if kind is not None:
+                value.type = kind
+            value.shape = ir.serde.deserialize_type_proto_for_shape(found)
+        for attribute in node_proto.attribute:
+            own = node.attributes.get(attribute.name)
+            if own is None or own.is_ref():
+                continue
+            if attribute.HasField("g"):
+                _write_back(own.as_graph(), attribute.g, declared)
+            for subgraph, subproto in zip(own.as_graphs() if attribute.graphs else (), attribute.graphs, strict=True):
+                _write_back(subgraph, subproto, declared)

@@ -1,0 +1,31 @@
+"""Latency models of one network: time as a function of widths and formats.
+
+In: a network, and a profile that was measured or is analytic.
+Out: microseconds for any choice of widths and formats; the timing harness that measures candidates.
+May import: costmodel, passes, calibration and below.
+"""
+
+from edgeprune.latency.analytic_model import SPARSE, AnalyticModel, dense_format, is_sparse, on_integers
+from edgeprune.latency.block_latency import Format, Latency, LatencyModel
+from edgeprune.latency.block_network import Network, network
+from edgeprune.latency.cpu_model import FORM, lowered
+from edgeprune.latency.cpu_profile import measured_latency, profile_model
+from edgeprune.latency.device_profile import (
+    ORIGINAL,
+    DeviceProfile,
+    MeasuredNetwork,
+    formats_like,
+    input_shapes,
+    known_profile,
+    known_ratios,
+    probe_file,
+    profile_file,
+)
+from edgeprune.latency.formats import CORE, FLOAT, INT8
+from edgeprune.latency.kernel_network import GpuNetwork, gpu_network
+from edgeprune.latency.kernel_times import launch_times
+from edgeprune.latency.measured_model import scaled
+from edgeprune.latency.probe_network import NAME, probe_network
+from edgeprune.latency.remote_harness import open_remote_stand
+from edgeprune.latency.same_work import same_work
+from edgeprune.latency.timing_harness import Stand, open_stand

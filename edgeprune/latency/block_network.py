@@ -1,0 +1,107 @@
+"""A network as a latency model sees it: blocks at fixed shapes, their formats, and in which steps their widths go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from edgeprune.costmodel import Block, partition
+from edgeprune.dependency import Analysis, Cut, Group, Widths, axis_lengths
+from edgeprune.graph import count_macs
+from edgeprune.latency import formats as forms
+from edgeprune.latency.block_latency import Edge, edges_of
+from edgeprune.latency.features import Geometry, geometries
+
+DEPTHWISE_STEP = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A network as the latency model sees it: blocks, their forms and their geometry at fixed shapes."""
+
+    model: ir.Model
+    analysis: Analysis
+    blocks: tuple[Block, ...]
+    integer_nodes: tuple[forms.IntegerNodes, ...]
+    geometries: tuple[Geometry, ...]
+    edges: tuple[Edge, ...]
+    sizes: Widths
+    macs: int
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """Per group, units that go together."""
+        return channel_steps(self.model, self.analysis.groups)
+
+
+def network(model: ir.Model, analysis: Analysis, fixed: ir.Model | None = None) -> Network:
+    """Partition a canonical model into blocks.
+
+    Args:
+        model: what is built and timed; dimensions that are open stay open, as in the result.
+        analysis: of the model.
+        fixed: the same model with all dimensions fixed, where some of ``model`` are open.
+    """
+    blocks = partition(model)
+    lengths = axis_lengths(analysis.groups)
+    shapes = geometries(fixed or model, blocks, lengths)
+    return Network(
+        model,
+        analysis,
+        blocks,
+        forms.integer_nodes(model, blocks),
+        shapes,
+        _edges(model, blocks, shapes),
+        lengths.sizes,
+        sum(count_macs(fixed or model).values()),
+    )
+
+
+def channel_steps(model: ir.Model, groups: Sequence[Group]) -> tuple[int, ...]:
+    """Units of every group that go together so that widths stay on multiples the hardware likes.
+
+    8 channels, less in small groups; 16 where a depthwise convolution runs over the channels: onnxruntime's integer
+    kernel takes 16 at a time, and those that are left over one by one (184 channels take 2.5 times as long as 192).
+    """
+    depthwise = {str(w.name) for n in model.graph if (w := _depthwise_weight(n)) is not None}
+    return tuple(
+        DEPTHWISE_STEP
+        if g.size >= DEPTHWISE_STEP and any(m.value in depthwise and m.axis == 0 for m in g.members)
+        else _step(g)
+        for g in groups
+    )
+
+
+def _depthwise_weight(node: ir.Node) -> ir.Value | None:
+    if node.op_type != "Conv" or node.attributes.get_int("group", 1) == 1:
+        return None
+    weight = node.inputs[1]
+    return weight if weight is not None and weight.shape is not None and weight.shape[1] == 1 else None
+
+
+def _step(group: Group) -> int:
+    for step in (8, 4, 2):
+        if group.size % step == 0 and group.size >= 2 * step:
+            return step if group.kind != "head" else 1
+    return 1
+
+
+def lowest_units(groups: Sequence[Group], widths: Widths) -> Cut:
+    """A cut of these widths that keeps the first units of every group: for timing, which units stay does not matter."""
+    return {g.id: np.arange(w, dtype=np.int64) for g, w in zip(groups, widths, strict=True) if w < g.size}
+
+
+def _edges(model: ir.Model, blocks: Sequence[Block], shapes: Sequence[Geometry]) -> tuple[Edge, ...]:
+    nodes = {str(n.name): n for n in model.graph}
+    writers, readers = [], []
+    for block in blocks:
+        inside = {nodes[n] for n in block.nodes}
+        made = [o for n in block.nodes for o in nodes[n].outputs]
+        leaving = [o for o in made if o.is_graph_output() or any(c not in inside for c in o.consumers())]
+        read = dict.fromkeys(v for n in block.nodes for v in nodes[n].inputs if v is not None and v.const_value is None)
+        writers.append([str(v.name) for v in (leaving or made)])
+        readers.append([str(v.name) for v in read if v.producer() not in inside])
+    return edges_of(shapes, writers, readers)

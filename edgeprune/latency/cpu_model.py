@@ -1,0 +1,232 @@
+"""Latency model of this CPU for one network: measured blocks at aligned widths, in float and in integers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from edgeprune.backends import Tracer
+from edgeprune.calibration import Taps
+from edgeprune.dependency import Widths
+from edgeprune.latency import formats as forms
+from edgeprune.latency.block_latency import Format, LatencyModel, fit_theta
+from edgeprune.latency.block_network import Network, lowest_units
+from edgeprune.latency.features import FEATURES, describe
+from edgeprune.passes.prune import prune_channels
+from edgeprune.passes.x86 import lower_x86, quantize_x86, values_to_quantize
+from edgeprune.support import LatencyCache
+
+RANDOM_VARIANTS = 9
+"""Networks of random aligned widths measured in each format, beside the dense one: more than the features of a
+block."""
+
+MIXED_VARIANTS = 3
+"""Networks of random precision, from which the cost of changing between float and integers is read."""
+
+SECONDS_PER_VARIANT = 0.5
+
+FORM = 7
+"""Counts the forms into which blocks have been lowered: times of another form say nothing of this one."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Variant:
+    widths: Widths
+    formats: tuple[Format, ...]
+    mixed: bool
+
+
+def measure(
+    net: Network,
+    feeds: Mapping[str, NDArray[np.generic]],
+    cache: LatencyCache,
+    *,
+    tracer: Tracer,
+    lanes: int,
+    pace: Callable[[], float] = lambda: 1.0,
+    quantizable: bool = True,
+    seed: int = 0,
+    progress: Callable[[float], None] | None = None,
+) -> LatencyModel:
+    """Measure what the cache does not hold yet, and fit the latency model.
+
+    Args:
+        net: the network.
+        feeds: one input, for timing and for plausible ranges.
+        cache: of this device; what is measured is stored there.
+        tracer: times the blocks of a model where the cache's device is.
+        lanes: channels in a vector register.
+        pace: what one and the same model takes just now; where that changes, the machine did, and times are put right.
+        quantizable: whether integer formats are looked at.
+        seed: of the random widths; with the same seed a second run finds everything in the cache.
+        progress: called with the fraction done.
+    """
+    variants = _variants(net, quantizable, np.random.default_rng(seed))
+    ranges = observed_ranges(net, feeds) if quantizable else {}
+    works = [_works(net, v) for v in variants]
+    fresh: list[tuple[float, dict[str, float]]] = []
+    before: float | None = None
+    for i, v in enumerate(variants):
+        if cache.get_all([*works[i].values(), _whole(works[i])]) is None:
+            before = pace() if before is None else before
+            times = _measure_variant(net, v, works[i], ranges, tracer)
+            after = pace()
+            fresh.append(((before + after) / 2, times))
+            cache.put(times)
+            before = after
+        if progress is not None:
+            progress((i + 1) / len(variants))
+    usual = float(np.median([taken for taken, _ in fresh])) if fresh else 1.0
+    for taken, times in fresh:
+        cache.put({work: us * usual / taken for work, us in times.items()})
+    samples: dict[Format, list[tuple[int, NDArray[np.float64], float]]] = {}
+    totals: list[tuple[_Variant, float]] = []
+    # Read back from the cache, where a block that occurs in several variants has one time: a second run sees the same.
+    for v, mine in zip(variants, works, strict=True):
+        times = cache.get_all([*mine.values(), _whole(mine)]) or {}
+        totals.append((v, times[_whole(mine)]))
+        if not v.mixed:
+            for b, work in mine.items():
+                features = net.geometries[b].features(v.widths, net.sizes, lanes)
+                samples.setdefault(v.formats[b], []).append((b, features, max(times[work], 1e-2)))
+    return _fit(net, samples, totals, lanes)
+
+
+def _variants(net: Network, quantizable: bool, rng: np.random.Generator) -> list[_Variant]:
+    whole = tuple(forms.FLOAT for _ in net.blocks)
+    kinds = [whole]
+    if quantizable:
+        kinds.append(_uniform(net, forms.INT8))
+        kinds.append(_uniform(net, forms.CORE))
+    kinds = list(dict.fromkeys(kinds))
+    widths = [net.sizes, *(_random_widths(net, rng) for _ in range(RANDOM_VARIANTS))]
+    if not len(net.sizes):
+        widths = widths[:1]
+    variants = [_Variant(w, k, False) for w in widths for k in kinds]
+    if len(kinds) > 1:
+        for _ in range(MIXED_VARIANTS):
+            picks = tuple(str(rng.choice(list(f))) for f in net.integer_nodes)
+            variants.append(_Variant(net.sizes, picks, True))
+    return variants
+
+
+def _uniform(net: Network, fmt: Format) -> tuple[Format, ...]:
+    """Every block in this format, or in the nearest that it has."""
+    return tuple(
+        fmt if fmt in f else (forms.INT8 if fmt == forms.CORE and b.weighted and forms.INT8 in f else forms.FLOAT)
+        for b, f in zip(net.blocks, net.integer_nodes, strict=True)
+    )
+
+
+def _random_widths(net: Network, rng: np.random.Generator) -> Widths:
+    widths = []
+    for g, step in zip(net.analysis.groups, net.steps, strict=True):
+        levels = np.arange(step, g.size + 1, step)
+        levels = levels[levels >= g.size * 0.2]
+        widths.append(int(rng.choice(levels)) if len(levels) else g.size)
+    return np.array(widths, dtype=np.int64)
+
+
+def _works(net: Network, v: _Variant) -> dict[int, str]:
+    """Block -> what it is, as a key: same work, same time."""
+    nodes = {str(n.name): n for n in net.model.graph}
+    works = {}
+    neighbours = hashlib.sha256(" ".join(v.formats).encode()).hexdigest()[:16]
+    for b, block in enumerate(net.blocks):
+        what = describe([nodes[n] for n in block.nodes], net.geometries[b], v.widths, net.sizes)
+        # Among neighbours of another format a block takes another time: such times are not shared.
+        works[b] = f"{v.formats[b]}, form {FORM}|{what}|among {neighbours}"
+    return works
+
+
+def _whole(works: Mapping[int, str]) -> str:
+    return "whole|" + "\n".join(works.values())
+
+
+def _measure_variant(
+    net: Network,
+    v: _Variant,
+    works: Mapping[int, str],
+    ranges: Mapping[str, tuple[float, float]],
+    tracer: Tracer,
+) -> dict[str, float]:
+    model = lowered(net, v.widths, v.formats, ranges)
+    block_of = {name: b for b, block in enumerate(net.blocks) for name in block.nodes}
+    traced = tracer(model, block_of, SECONDS_PER_VARIANT)
+    times: dict[str, list[float]] = {}
+    for b, work in works.items():
+        times.setdefault(work, []).append(traced.block_us.get(b, 0.0))
+    return {w: float(np.mean(t)) for w, t in times.items()} | {_whole(works): traced.total_us}
+
+
+def lowered(
+    net: Network, widths: Widths, formats: Sequence[Format], ranges: Mapping[str, tuple[float, float]]
+) -> ir.Model:
+    """The network at these widths and formats with units and ranges that only serve timing."""
+    cut = lowest_units(net.analysis.groups, widths)
+    model = prune_channels(net.model, net.analysis, cut) if cut else net.model
+    alive = {str(n.name) for n in model.graph}
+    int8 = {n for forms_of, f in zip(net.integer_nodes, formats, strict=True) for n in forms_of.get(f, ())} & alive
+    model = lower_x86(model, int8)
+    return quantize_x86(model, int8, ranges) if int8 else model
+
+
+def observed_ranges(net: Network, feeds: Mapping[str, NDArray[np.generic]]) -> dict[str, tuple[float, float]]:
+    """Extremes on one input of every value that some format quantizes: plausible ranges for timing."""
+    every = {n for f in net.integer_nodes for n in f.get(forms.INT8, ())}
+    cores = {n for f in net.integer_nodes for n in f.get(forms.CORE, ())}
+    names = {*values_to_quantize(net.model, every), *values_to_quantize(net.model, cores)}
+    names |= {str(o.name) for n in net.model.graph if n.name in every for o in n.outputs}
+    if not names:
+        return {}
+    return {k: (float(x.min()), float(x.max())) for k, x in Taps(net.model, sorted(names)).run(feeds).items()}
+
+
+def _fit(
+    net: Network,
+    samples: Mapping[Format, Sequence[tuple[int, NDArray[np.float64], float]]],
+    totals: Sequence[tuple[_Variant, float]],
+    lanes: int,
+) -> LatencyModel:
+    theta: dict[Format, NDArray[np.float64]] = {}
+    for fmt, rows in samples.items():
+        table = np.full((len(net.blocks), len(FEATURES)), np.nan)
+        for b in {b for b, _, _ in rows}:
+            mine = [(x, us) for i, x, us in rows if i == b]
+            table[b] = fit_theta(np.stack([x for x, _ in mine]), np.array([us for _, us in mine]))
+        theta[fmt] = table
+    for b, available in enumerate(net.integer_nodes):
+        for fmt in theta:
+            if fmt not in available:
+                theta[fmt][b] = np.nan
+    model = LatencyModel(net.geometries, net.edges, net.sizes, lanes, theta, (0.0, 0.0))
+    model = replace(model, switch_us=_fit_switch(model, totals))
+    errors = [abs(model.total_us(v.widths, v.formats) / us - 1) for v, us in totals]
+    return replace(model, error=float(np.median(errors)))
+
+
+def _fit_switch(model: LatencyModel, totals: Sequence[tuple[_Variant, float]]) -> tuple[float, float]:
+    """What the mixed networks take beyond the sum of their blocks, spread over the tensors that change form."""
+    from scipy.optimize import nnls
+
+    rows, rest = [], []
+    for v, us in totals:
+        if v.mixed:
+            counted = replace(model, switch_us=(1.0, 0.0)), replace(model, switch_us=(0.0, 1.0))
+            rows.append(
+                [
+                    sum(m.edge_us(e, v.formats[e.writer], v.formats[e.reader], v.widths) for e in m.edges)
+                    for m in counted
+                ]
+            )
+            rest.append(us - model.total_us(v.widths, v.formats))
+    if not rows:
+        return (0.0, 0.0)
+    scale = np.maximum(np.max(rows, axis=0), 1e-9)
+    solution, _ = nnls(np.array(rows) / scale, np.array(rest))
+    return float(solution[0] / scale[0]), float(solution[1] / scale[1])

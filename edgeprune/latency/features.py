@@ -1,0 +1,136 @@
+"""What the time of a block depends on, computed from group widths alone.
+
+The features of a block on a CPU with vector registers of ``lanes`` channels, all counted per inference:
+
+    1               dispatch
+    aligned MACs    multiply-accumulates with output and input channels rounded up to whole registers
+    MACs            the same with only the output channels rounded up
+    elements in, elements out, weight elements: memory traffic
+
+A block's latency is a non-negative combination of these (``edgeprune.latency.block_latency`` fits it to measurements),
+hence a staircase in every width that never rises as an aligned width shrinks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from edgeprune.costmodel import Block
+from edgeprune.dependency import AxisLengths, Dim, Widths
+
+FEATURES = ("dispatch", "aligned_macs", "macs", "elements_in", "elements_out", "weight_elements")
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """One product of the block: ``free`` x ``out`` x ``inner`` multiply-accumulates."""
+
+    free: tuple[Dim, ...]
+    out: Dim
+    inner: Dim
+    kernel: int
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Everything about a block that its features need."""
+
+    reads: tuple[tuple[Dim, ...], ...]
+    writes: tuple[tuple[Dim, ...], ...]
+    weights: tuple[tuple[Dim, ...], ...]
+    contractions: tuple[Contraction, ...]
+    groups: frozenset[int]
+
+    def features(self, widths: Widths, sizes: Widths, lanes: int) -> NDArray[np.float64]:
+        """Shape (len(FEATURES),); zeros where nothing is left to compute."""
+
+        def elements(tensors: Sequence[tuple[Dim, ...]]) -> float:
+            return math.fsum(math.prod(d.at(widths, sizes) for d in t) for t in tensors)
+
+        if not elements(self.writes):
+            return np.zeros(len(FEATURES))
+        aligned = macs = 0.0
+        for c in self.contractions:
+            out, inner = c.out.at(widths, sizes), c.inner.at(widths, sizes)
+            if not inner:  # a sum stands where the branch was
+                continue
+            free = math.prod(d.at(widths, sizes) for d in c.free) * c.kernel * _up(out, lanes)
+            aligned += free * (_up(inner, lanes) if inner > 1 else 1)
+            macs += free * inner
+        return np.array([1.0, aligned, macs, elements(self.reads), elements(self.writes), elements(self.weights)])
+
+
+def _up(n: float, step: int) -> float:
+    return math.ceil(round(n, 6) / step) * step
+
+
+def geometries(model: ir.Model, blocks: Sequence[Block], lengths: AxisLengths) -> tuple[Geometry, ...]:
+    """Geometry of every block; symbolic dimensions count as 1."""
+    nodes = {str(n.name): n for n in model.graph}
+    return tuple(_geometry([nodes[name] for name in b.nodes], lengths) for b in blocks)
+
+
+def _geometry(nodes: list[ir.Node], lengths: AxisLengths) -> Geometry:
+    inside = set(nodes)
+    made = [o for n in nodes for o in n.outputs]
+    read = dict.fromkeys(v for n in nodes for v in n.inputs if v is not None and v.producer() not in inside)
+    weights = [v for v in read if v.const_value is not None]
+    leaving = [o for o in made if o.is_graph_output() or any(c not in inside for c in o.consumers())]
+    contractions = [c for n in nodes if (c := _contraction(n, lengths)) is not None]
+    touched = [*made, *read]
+    groups = {g for v in touched for d in _dims(v, lengths) for s in d.segments or () for g in s.groups}
+    return Geometry(
+        tuple(_dims(v, lengths) for v in read if v.const_value is None),
+        tuple(_dims(v, lengths) for v in (leaving or made)),
+        tuple(_dims(v, lengths) for v in weights),
+        tuple(contractions),
+        frozenset(groups),
+    )
+
+
+def _dims(value: ir.Value, lengths: AxisLengths) -> tuple[Dim, ...]:
+    shape = value.shape or ()
+    return tuple(lengths.dim(str(value.name), i, d if isinstance(d, int) else 1) for i, d in enumerate(shape))
+
+
+def _contraction(node: ir.Node, lengths: AxisLengths) -> Contraction | None:
+    if node.domain not in ("", "ai.onnx") or node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
+        return None
+    data, weight, out = node.inputs[0], node.inputs[1], node.outputs[0]
+    if data is None or weight is None or not out.shape or not weight.shape or not data.shape:
+        return None
+    x, w, y = _dims(data, lengths), _dims(weight, lengths), _dims(out, lengths)
+    if node.op_type == "Conv":
+        return Contraction((y[0], *y[2:]), y[1], w[1], math.prod(d.size for d in w[2:]))
+    if node.op_type == "ConvTranspose":
+        return Contraction((x[0], *x[2:]), x[1], w[1], math.prod(d.size for d in w[2:]))
+    transposed = node.attributes.get("transA")
+    inner = x[0] if node.op_type == "Gemm" and transposed is not None and transposed.as_int() else x[-1]
+    return Contraction(y[:-1], y[-1], inner, 1) if y else None
+
+
+def describe(nodes: Sequence[ir.Node], geometry: Geometry, widths: Widths, sizes: Widths) -> str:
+    """A text that is equal for two blocks that do the same work: operators, attributes and sizes, but no names."""
+    ops = ";".join(
+        f"{n.op_type}({','.join(sorted(f'{a.name}={a.value}' for a in n.attributes.values() if _is_plain(a)))})"
+        for n in nodes
+    )
+    sides = (geometry.reads, geometry.writes, geometry.weights)
+    shapes = "|".join(",".join("x".join(f"{d.at(widths, sizes):.0f}" for d in t) for t in side) for side in sides)
+    return f"{ops}|{shapes}"
+
+
+def _is_plain(attribute: ir.Attr) -> bool:
+    return attribute.type in {
+        ir.AttributeType.INT,
+        ir.AttributeType.INTS,
+        ir.AttributeType.FLOAT,
+        ir.AttributeType.FLOATS,
+        ir.AttributeType.STRING,
+    }

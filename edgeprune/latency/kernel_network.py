@@ -1,0 +1,135 @@
+"""A network as TensorRT would launch it: its launches are the blocks among which widths and precisions are chosen."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from edgeprune.costmodel import Block, Kernel, fuse, kernel_at, launches_of, runs_int8
+from edgeprune.dependency import Analysis, Group, axis_lengths
+from edgeprune.devices import Device
+from edgeprune.graph import count_macs
+from edgeprune.latency.analytic_model import SPARSE, AnalyticModel, PrunedShapes
+from edgeprune.latency.block_latency import Edge, Format
+from edgeprune.latency.block_network import Network
+from edgeprune.latency.features import geometries
+from edgeprune.latency.formats import INT8
+from edgeprune.passes.tensorrt import MIN_CHANNELS, int8_eligible
+
+SMALLEST_SHARE = 0.125
+"""No group is cut below this share of its units."""
+
+
+@dataclass(frozen=True, eq=False)
+class GpuNetwork:
+    """Blocks and what cuts them, with the times of all choices, and the widths there are to choose from."""
+
+    network: Network
+    latency: AnalyticModel
+    levels: tuple[NDArray[np.int64], ...]
+
+
+def gpu_network(
+    model: ir.Model,
+    analysis: Analysis,
+    device: Device,
+    formats: Sequence[Format],
+    *,
+    step: int,
+    error: float,
+    sparse: Collection[str] = (),
+) -> GpuNetwork:
+    """Describe a canonical model with fixed shapes.
+
+    Args:
+        model: the model.
+        analysis: what can be cut from it.
+        device: that it shall run on.
+        formats: that a launch may take, the float one first; ``int8`` only where TensorRT has it.
+        step: multiple that channel counts are cut to.
+        error: typical relative error of predictions for the device, as a fraction.
+        sparse: names of the nodes whose weights may be 2:4: their launches have every format with 2:4 as well.
+
+    Raises:
+        ModelError: if a shape is not known.
+    """
+    fused = fuse(model)
+    lengths = axis_lengths(analysis.groups)
+    shapes = PrunedShapes(fused.shapes, lengths)
+    launches = launches_of(fused)
+    kernels, groups = [], []
+    for launch in launches:
+        whole = shapes.at(lengths.sizes)
+        kernels.append(kernel_at(launch, whole))
+        groups.append(frozenset(g for name in whole.asked for g in shapes.groups(name)))
+    eligible = int8_eligible(model)
+    on_integers = [
+        frozenset(n for n in k.nodes if eligible[n]) if runs_int8(k) and INT8 in formats else frozenset()
+        for k in kernels
+    ]
+    floating = formats[0]
+    dense = [{floating: frozenset[str]()} | ({INT8: n} if n else {}) for n in on_integers]
+    nodes = tuple(
+        forms | ({f"{fmt}{SPARSE}": n for fmt, n in forms.items()} if set(k.nodes) & set(sparse) else {})
+        for k, forms in zip(kernels, dense, strict=True)
+    )
+    edges, shared = _conversions(kernels)
+    for edge in edges:
+        groups[edge.writer] |= shapes.groups(shared[edge.tensor])
+    blocks = tuple(Block(f"b{i:04d}", k.anchor, k.nodes, k.weighted and runs_int8(k)) for i, k in enumerate(kernels))
+    levels = tuple(levels_of(g, step, MIN_CHANNELS if INT8 in formats else 1) for g in analysis.groups)
+    latency = AnalyticModel(
+        launches,
+        shapes,
+        tuple(tuple(n) for n in nodes),
+        tuple(groups),
+        edges,
+        shared,
+        levels,
+        device,
+        error,
+    )
+    macs = sum(count_macs(model).values())
+    described = geometries(model, blocks, lengths)
+    return GpuNetwork(Network(model, analysis, blocks, nodes, described, edges, lengths.sizes, macs), latency, levels)
+
+
+def levels_of(group: Group, step: int, least: int = 1) -> NDArray[np.int64]:
+    """Widths that a group may take, ascending, in units: multiples of ``step`` channels, of ``least`` at the least.
+
+    Where a group is too small for that the step is halved; heads and groups go one by one.
+    """
+    if group.kind in ("head", "group"):
+        widths = np.arange(1, group.size + 1, dtype=np.int64)
+    else:
+        positions = min(int(np.bincount(m.unit[m.unit >= 0]).max()) for m in group.members)
+        units = max(1, step // math.gcd(positions, step))
+        while units > 1 and 2 * units > group.size:
+            units //= 2
+        widths = np.arange(units, group.size + 1, units, dtype=np.int64)
+        if group.size * positions >= least:
+            widths = widths[widths * positions >= least]
+    widths = widths[widths >= SMALLEST_SHARE * group.size]
+    return widths if len(widths) and widths[-1] == group.size else np.append(widths, group.size)
+
+
+def _conversions(kernels: Sequence[Kernel]) -> tuple[tuple[Edge, ...], tuple[str, ...]]:
+    """Edges between each two successive readers of a computed tensor, and the tensors' names."""
+    readers: dict[str, list[int]] = defaultdict(list)
+    for i, k in enumerate(kernels):
+        for value in k.reads:
+            readers[value].append(i)
+    computed = {value for k in kernels for value in k.writes}
+    shared = tuple(v for v, several in readers.items() if v in computed and len(several) > 1)
+    edges = tuple(
+        Edge(a, b, t)
+        for t, value in enumerate(shared)
+        for a, b in zip(readers[value], readers[value][1:], strict=False)
+    )
+    return edges, shared

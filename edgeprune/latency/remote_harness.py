@@ -1,0 +1,100 @@
+"""The test stand on another machine: candidates are timed there over SSH, and scored here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from edgeprune.backends import Machine, OnnxRuntime, OnnxRuntimeDevice, Trace, open_device, tag_blocks, times_per_block
+from edgeprune.dependency import Job
+from edgeprune.errors import UsageError
+from edgeprune.latency.timing_harness import Stand
+from edgeprune.timing import Measurement
+
+
+@dataclass(frozen=True, eq=False)
+class RemoteStand(Stand):
+    """Where models are timed: a CPU at the end of an SSH connection, on random inputs.
+
+    Attributes:
+        there: onnxruntime on that machine.
+        machine: what it says of itself.
+        job: the model; its file is the original that others are timed against.
+    """
+
+    there: OnnxRuntimeDevice
+    machine: Machine
+    job: Job
+
+    @property
+    def device(self) -> str:
+        """The machine, in its own words."""
+        return self.machine.device
+
+    @property
+    def runtime_version(self) -> str:
+        """Name and version of its runtime."""
+        return f"onnxruntime {self.machine.version}"
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Extensions of its processor."""
+        return self.machine.features
+
+    def trace(self, model: ir.Model, block_of: Mapping[str, int], seconds: float) -> Trace:
+        """Time the blocks of a model there."""
+        shapes = self._shapes(model)
+        found, runs, events = self.there.trace(tag_blocks(model, block_of), seconds, shapes)
+        total_us = found.latency.median_ms * 1e3
+        return Trace(times_per_block(events, runs, total_us), total_us)
+
+    def pace(self) -> float:
+        """The same always: a board serves nobody else, and measuring it each time would take longer."""
+        return 1.0
+
+    def _measure(self, models: Mapping[str, ir.Model], **settings: Any) -> dict[str, Measurement]:
+        together = {"original": self.job.original, **models}
+        shapes = self._shapes(self.job.original)
+        seconds, undecided = float(settings["max_seconds"]), settings.get("undecided")
+        found = self._latencies(together, seconds, shapes)
+        if undecided is not None and undecided(found):
+            found = self._latencies(together, 2 * seconds, shapes)
+        return found
+
+    def _latencies(
+        self, models: Mapping[str, ir.Model], seconds: float, shapes: Mapping[str, tuple[int, ...]]
+    ) -> dict[str, Measurement]:
+        found = self.there.measure(models, seconds=seconds, shapes=shapes)
+        return {name: result.latency for name, result in found.items()}
+
+    def _shapes(self, model: ir.Model) -> dict[str, tuple[int, ...]]:
+        """The job's sizes of the model's inputs."""
+        fixed = {str(v.name): tuple(int(str(d)) for d in v.shape or ()) for v in self.job.fixed.graph.inputs}
+        return {str(v.name): fixed[str(v.name)] for v in model.graph.inputs if str(v.name) in fixed}
+
+
+def open_remote_stand(job: Job, feeds: Mapping[str, NDArray[Any]], address: str, threads: int) -> RemoteStand:
+    """A stand for a job on another machine.
+
+    Args:
+        job: the model.
+        feeds: one input, for plausible ranges; random where it is empty.
+        address: ``ssh://user@host[:port]``.
+        threads: of onnxruntime there.
+
+    Raises:
+        UsageError: the address names no device.
+        BackendError: the machine cannot be reached, or has no onnxruntime.
+    """
+    there = open_device(address, "onnxruntime", threads=threads)
+    if not isinstance(there, OnnxRuntimeDevice):
+        raise UsageError(f"--device {address!r}: expected ssh://user@host or ssh://user@host:port")
+    runtime = OnnxRuntime(threads)
+    original = runtime.load(job.path)
+    wanted = {str(v.name): tuple(int(str(d)) for d in v.shape or ()) for v in job.fixed.graph.inputs}
+    given = feeds or original.random_feeds(shapes=wanted)
+    return RemoteStand(runtime, given, original.bind(given), there, there.describe(), job)

@@ -1,0 +1,103 @@
+"""PyTorch's two exporters, behind one call: the one by ``torch.export`` (dynamo), and the older one by TorchScript."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from edgeprune.errors import ModelError
+from edgeprune.pytorch.checkpoint import import_torch
+from edgeprune.pytorch.module_source import TorchSource
+from edgeprune.support import describe_failure
+
+EXPORTERS = ("dynamo", "torchscript")
+
+Axes = Mapping[str, Mapping[int, str]]
+
+
+def export_once(source: TorchSource, axes: Axes, opset: int, exporter: str, file: Path) -> str:
+    """Write a file with one exporter.
+
+    Args:
+        source: module and inputs.
+        axes: input -> axis -> name, of the axes to leave open.
+        opset: to write; the exporter may write another, which the caller has to check.
+        exporter: one of `EXPORTERS`.
+        file: what to write.
+
+    Returns:
+        A sentence on what the exporter said about traced values, or nothing.
+
+    Raises:
+        ModelError: the exporter failed; the text is what it said first.
+    """
+    torch = import_torch()
+    tensors = tuple(source.inputs.values())
+    common: dict[str, Any] = {
+        "input_names": list(source.inputs),
+        "output_names": list(source.outputs) or None,
+        "opset_version": opset,
+    }
+    with _quiet() as caught:
+        try:
+            if exporter == "dynamo":
+                torch.onnx.export(
+                    source.module,
+                    tensors,
+                    str(file),
+                    dynamo=True,
+                    external_data=False,
+                    verbose=False,
+                    dynamic_shapes=_dynamic_shapes(source, axes),
+                    **common,
+                )
+            else:
+                named = {name: dict(open_axes) for name, open_axes in axes.items()}
+                torch.onnx.export(source.module, tensors, str(file), dynamo=False, dynamic_axes=named or None, **common)
+        except Exception as error:  # exporters raise whatever the module's own code meets
+            raise ModelError(_reason(error)) from error
+    traced = [w for w in caught if issubclass(w.category, torch.jit.TracerWarning)]
+    return f"{len(traced)} values of the example were taken for constants: {_first(traced[0])}" if traced else ""
+
+
+def _dynamic_shapes(source: TorchSource, axes: Axes) -> tuple[Any, ...] | None:
+    """Per input, axis -> a dimension of that name, the same one for the same name."""
+    torch = import_torch()
+    if not axes:
+        return None
+    names = {name for open_axes in axes.values() for name in open_axes.values()}
+    dims = {name: torch.export.Dim(name, min=1) if name == "batch" else torch.export.Dim.DYNAMIC for name in names}
+    return tuple({axis: dims[name] for axis, name in axes.get(value, {}).items()} or None for value in source.inputs)
+
+
+def _reason(error: Exception) -> str:
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    return describe_failure(cause if isinstance(cause, Exception) else error)[:300]
+
+
+def _first(warning: warnings.WarningMessage) -> str:
+    return str(warning.message).strip().splitlines()[0][:160]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[list[warnings.WarningMessage]]:
+    """Collect warnings, and keep what the exporters print and log from the user's terminal."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with (
+            warnings.catch_warnings(record=True) as caught,
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
+            warnings.simplefilter("always")
+            yield caught
+    finally:
+        logging.disable(before)

@@ -1,0 +1,152 @@
+"""What a compressed network learns from the dense one: which weights, compared where, and how that is weighed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from edgeprune.calibration import Calibration, Taps, is_classifier
+from edgeprune.graph import constant, find_linears, static_shape
+from edgeprune.recovery.output_distance import OutputWeights, learn_weights
+from edgeprune.recovery.student import Tap
+
+Arrays = dict[str, NDArray[Any]]
+Kept = Mapping[tuple[str, int], NDArray[np.int64]]
+
+NORMS = ("LayerNormalization", "GroupNormalization", "InstanceNormalization", "BatchNormalization")
+
+
+MOST_INNER = 16
+"""Inner layers at which networks are compared: at equal work, more of them lead no farther."""
+
+HELD_BYTES = 128 << 20
+"""Outputs held at a time, to see how they vary."""
+
+
+@dataclass(frozen=True, eq=False)
+class Lesson:
+    """Where two networks are compared.
+
+    Attributes:
+        taps: in the student.
+        outputs: how the weighted taps, which are network outputs, are weighed.
+    """
+
+    taps: tuple[Tap, ...]
+    outputs: OutputWeights | None
+
+    @property
+    def names(self) -> list[str]:
+        """Values of the teacher that are needed."""
+        return [tap.name for tap in self.taps]
+
+    def targets(self, teacher: Mapping[str, NDArray[Any]]) -> Arrays:
+        """The student's extra inputs for a batch on which the teacher has these values."""
+        found = {tap.target: tap.wanted(teacher[tap.name]) for tap in self.taps}
+        weighted = {tap.name: teacher[tap.name] for tap in self.taps if tap.measure == "weighted"}
+        if weighted and self.outputs is not None:
+            factors = self.outputs.factors(weighted)
+            found |= {tap.factors: factors[tap.name] for tap in self.taps if tap.name in factors}
+        return found
+
+
+def trainable(model: ir.Model) -> list[str]:
+    """Names of the initializers to learn: float32 weights and biases of linear layers, scales and biases of norms."""
+    names: list[str] = []
+    for layer in find_linears(model).values():
+        names += [layer.weight, layer.bias.value]
+    for node in model.graph:
+        if node.op_type in NORMS:
+            names += [str(v.name) for v in node.inputs[1:3] if v is not None]
+    initializers = model.graph.initializers
+    return [n for n in dict.fromkeys(names) if n in initializers and _was_learned(initializers[n])]
+
+
+def _was_learned(value: ir.Value) -> bool:
+    """Whether a tensor is float32, and not evenly spaced like the bins of a box's distribution."""
+    array = constant(value)
+    if array is None or array.dtype != np.float32 or not array.size:
+        return False
+    steps = np.diff(array.ravel())
+    return array.size < 4 or not steps[0] or bool((steps != steps[0]).any())
+
+
+def find_lesson(dense: ir.Model, model: ir.Model, kept: Kept, data: Calibration, inner_share: float) -> Lesson:
+    """Compare two networks at their float outputs, which count 1, and behind linear layers spread over them.
+
+    Args:
+        dense: the teacher.
+        model: the student, of static shapes. Values that the teacher lacks, or has in other shapes than ``kept``
+            explains, are passed over.
+        kept: (value name, axis) -> positions that stay.
+        data: a few samples for variances.
+        inner_share: what the linear layers together count.
+    """
+    values = {str(o.name): o for node in model.graph for o in node.outputs}
+    originals = {str(o.name) for node in dense.graph for o in node.outputs}
+    common = {n: s for n, v in values.items() if n in originals and (s := static_shape(v)) and _is_float(v)}
+    outputs = [str(o.name) for o in model.graph.outputs if o.name in common]
+    inner = [n for n in dict.fromkeys(layer.output for layer in find_linears(model).values()) if n in common]
+    logits = {n: _logits_of(values[n]) for n in outputs}
+    ends = [*outputs, *(n for n in logits.values() if n in common)]
+    inner = [n for n in inner if n not in ends]
+    every = max(1, -(-len(inner) // MOST_INNER))
+    inner = inner[every - 1 :: every]
+    names = list(dict.fromkeys([*ends, *inner]))
+    if not names:
+        return Lesson((), None)
+    teacher = Taps(dense, names)
+    seen = [teacher.run(feeds) for feeds in data.subset(1).batches(1)][:1]
+    axes = {n: {a: positions for (value, a), positions in kept.items() if value == n} for n in names}
+    fits = {n for n in names if _wanted_shape(seen[0][n], axes[n]) == common[n][1:]}
+    outputs, inner = [n for n in outputs if n in fits], [n for n in inner if n in fits]
+    classes = [n for n in outputs if is_classifier(seen[0][n]) and (logits[n] != n or (seen[0][n] < 0).any())]
+    rest = [n for n in outputs if n not in classes]
+    taps = [Tap(logits[name], "divergence", 1 / len(outputs), {}) for name in classes]
+    variances, batches = _statistics(teacher, inner, rest, data)
+    taps += [Tap(name, "weighted", len(rest) / len(outputs), {}) for name in rest]
+    inner = [n for n in inner if variances[n] > 0]
+    for name in inner:
+        taps.append(Tap(name, "square", inner_share / len(inner) / variances[name], axes[name]))
+    return Lesson(tuple(taps), learn_weights(batches) if rest else None)
+
+
+def _statistics(
+    teacher: Taps, inner: list[str], outputs: list[str], data: Calibration
+) -> tuple[dict[str, float], list[Arrays]]:
+    """Variance of every inner value, and the outputs themselves, batch by batch."""
+    sums = {name: np.zeros(3) for name in inner}
+    batches, held = [], 0
+    for feeds in data.batches(1):
+        values = teacher.run(feeds)
+        for name in inner:
+            x = values[name]
+            total = float(x.sum(dtype=np.float64))
+            sums[name] += x.size, total, float(np.square(x, dtype=np.float64).sum())
+        if held < HELD_BYTES:
+            batches.append({name: values[name] for name in outputs})
+            held += sum(values[name].nbytes for name in outputs)
+    return {name: float(s[2] / s[0] - (s[1] / s[0]) ** 2) for name, s in sums.items()}, batches
+
+
+def _wanted_shape(value: NDArray[Any], kept: Mapping[int, NDArray[np.int64]]) -> tuple[int, ...]:
+    """What is left of a value's shape, without the samples."""
+    return tuple(len(kept[axis]) if axis in kept else size for axis, size in enumerate(value.shape))[1:]
+
+
+def _logits_of(value: ir.Value) -> str:
+    """Name of what a Softmax over the last axis at the end turns into this value, or its own name."""
+    node = value.producer()
+    if node is None or node.op_type != "Softmax" or node.inputs[0] is None or value.shape is None:
+        return str(value.name)
+    last = node.attributes.get_int("axis", -1) in (-1, len(value.shape) - 1)
+    return str(node.inputs[0].name) if last else str(value.name)
+
+
+def _is_float(value: ir.Value) -> bool:
+    return value.dtype == ir.DataType.FLOAT

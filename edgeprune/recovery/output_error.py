@@ -1,0 +1,218 @@
+"""How far a changed network's outputs are from the original's: the loss that every decision is weighed by.
+
+Per output, without labels:
+
+* class scores: mean KL divergence of the softmax over the last axis, nats (the distillation loss of Hinton et al. 2015
+  at temperature 1);
+* anything else: squared error over variance, channel by channel. The variance is that over the samples at one position:
+  what a constant answer could not know. So boxes in pixels do not drown scores, and where on the image an anchor lies
+  does not count as knowledge of its box.
+
+Channels between 0 and 1, and nearly 0 at most positions, are scores, of a detector say. What else is said at a position
+with low scores is never read: errors of the other channels are weighted by the highest score of their position, also
+where scores and boxes are separate outputs over the same positions. Scores and the rest each count as one *field*,
+whatever their numbers of channels; the fields' errors are averaged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from edgeprune.calibration import Calibration, PartialRuns, is_classifier
+from edgeprune.errors import CalibrationError
+
+Array = NDArray[Any]
+
+WORST = 1e3
+"""Stands for outputs that are not finite."""
+
+BATCH_ITEMS = 8
+"""Enough for onnxruntime to be at its best, few enough for all cores to have some."""
+
+FOLDS = 16
+"""Groups of samples that are left out in turn to see how sure a difference is."""
+
+_RARE = 0.02
+"""Most scores are lower: few positions show anything. Boxes relative to the image are not so small."""
+
+_LEAST = 1e-12
+"""A smaller probability counts as this."""
+
+_SILENT = 1e-12
+"""A channel of less than this share of the liveliest one's variance says nothing."""
+
+
+class Probe:
+    """A few samples with the original's outputs on them, against which changed networks are scored."""
+
+    def __init__(self, model: ir.Model, data: Calibration, items: int, threads: int):
+        self._feeds = [dict(feeds) for feeds in data.subset(items).batches(BATCH_ITEMS)]
+        if not self._feeds:
+            raise CalibrationError(f"{data.describe()}: there is nothing to probe the model with")
+        self._runs = PartialRuns(model, self._feeds, threads)
+        self._reference = self._runs.reference
+        self._judge = Reference(self._reference)
+
+    @property
+    def items(self) -> int:
+        """How many samples there are."""
+        return sum(len(next(iter(feeds.values()))) for feeds in self._feeds)
+
+    def error(self, model: ir.Model) -> float:
+        """The changed network's error, unitless, 0 for the original itself."""
+        return self._judge.error(self._runs.outputs(model))
+
+    def difference(self, model: ir.Model, other: ir.Model) -> tuple[float, float]:
+        """How much larger a network's error is than another's, and the standard error of that over the samples.
+
+        By the jackknife (Efron & Stein 1981) over at most ``FOLDS`` groups of samples; infinite for a single sample.
+        """
+        outputs = self._runs.outputs(model), self._runs.outputs(other)
+        count = min([FOLDS, *(len(r) for r in self._reference)])
+        group = [np.arange(len(r)) * count // len(r) for r in self._reference]
+
+        def gap(left_out: int) -> float:
+            stay = [g != left_out for g in group]
+            judge = Reference([x[s] for x, s in zip(self._reference, stay, strict=True)])
+            one, two = (judge.error([x[s] for x, s in zip(found, stay, strict=True)]) for found in outputs)
+            return one - two
+
+        if count < 2 or any(len(a) != len(b) for part in outputs for a, b in zip(part, self._reference, strict=True)):
+            return gap(-1), float("inf")
+        without = np.array([gap(i) for i in range(count)])
+        return gap(-1), float(np.sqrt((count - 1) * without.var()))
+
+    def is_worse(self, model: ir.Model, other: ir.Model) -> bool:
+        """Whether the samples show a network's error to be larger than another's, by more than they leave open."""
+        gap, error = self.difference(model, other)
+        return gap > (error if np.isfinite(error) else 0.0)
+
+
+def output_error(reference: Sequence[Array], outputs: Sequence[Array]) -> float:
+    """Error of ``outputs`` against ``reference``, lists of arrays whose first axis is the samples."""
+    return Reference(reference).error(outputs)
+
+
+class Reference:
+    """Outputs that others are compared with, and what can be told from them alone."""
+
+    def __init__(self, outputs: Sequence[Array]) -> None:
+        self._outputs = outputs
+        floats = [i for i, a in enumerate(outputs) if a.dtype.kind == "f"]
+        self._classes = [i for i in floats if is_classifier(outputs[i])]
+        self._fields = _fields({i: _by_channel(outputs[i]) for i in floats if i not in self._classes})
+
+    def error(self, outputs: Sequence[Array]) -> float:
+        """Error of a changed network's outputs: see the module's text."""
+        pairs = [(a, b) for a, b in zip(self._outputs, outputs, strict=True) if a.dtype.kind == "f"]
+        if any(a.shape != b.shape or not np.isfinite(b).all() for a, b in pairs):
+            return WORST  # also where a size depends on the data and has changed, such as the number of detections
+        errors = [_divergence(self._outputs[i], outputs[i]) for i in self._classes]
+        errors += [field.error(_by_channel(outputs[field.index])) for field in self._fields]
+        return float(np.mean(errors)) if errors else 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class _Field:
+    """Channels that are judged together.
+
+    Attributes:
+        index: of the output that has them.
+        reference: shape (samples, channels of the output, positions).
+        channels: which of the output's are of the field; shape (channels of the output,).
+        weights: of positions, shape (samples, positions).
+        signal: what each channel of the field varies, weighted; shape (channels of the field,), float64.
+    """
+
+    index: int
+    reference: Array
+    channels: NDArray[np.bool_]
+    weights: NDArray[np.float64]
+    signal: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, index: int, a: Array, channels: NDArray[np.bool_], weights: Array | None) -> _Field:
+        """The field of some channels of an output."""
+        used = np.ones((len(a), a.shape[2])) if weights is None or not weights.any() else weights.astype(np.float64)
+        # One sample has no variance over samples; all positions together stand in for it.
+        axes = 0 if len(a) > 1 else (0, 2)
+        usual = a.mean(axis=axes, dtype=np.float64).reshape(a.shape[1], -1)
+        return cls(index, a, channels, used, _energy((x - usual for x in a), used, channels))
+
+    def error(self, output: Array) -> float:
+        """Squared error over variance, averaged over channels that say anything."""
+        differences = (x.astype(np.float64) - y for x, y in zip(self.reference, output, strict=True))
+        noise = _energy(differences, self.weights, self.channels)
+        heard = self.signal > _SILENT * max(float(self.signal.max(initial=0)), 1e-30)
+        return float((noise[heard] / self.signal[heard]).mean()) if heard.any() else 0.0
+
+
+def _energy(
+    samples: Iterable[NDArray[np.float64]], weights: NDArray[np.float64], channels: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Weighted sum of squares of each of the channels; samples have shape (channels of the output, positions)."""
+    total = np.zeros(int(channels.sum()))
+    for x, w in zip(samples, weights, strict=True):
+        mine = x if channels.all() else x[channels]
+        total += np.square(mine) @ w
+    return total
+
+
+def _fields(outputs: Mapping[int, Array]) -> list[_Field]:
+    scored = {i: _are_scores(a) for i, a in outputs.items()}
+    # By the number of positions: outputs over the same positions share the scores.
+    best: dict[int, Array] = {}
+    for i, a in outputs.items():
+        if scored[i].any():
+            highest, positions = a[:, scored[i]].max(axis=1), a.shape[2]
+            best[positions] = np.maximum(best[positions], highest) if positions in best else highest
+    found = []
+    for i, a in outputs.items():
+        if scored[i].any():
+            found.append(_Field.of(i, a, scored[i], None))
+        if not scored[i].all():
+            found.append(_Field.of(i, a, ~scored[i], best.get(a.shape[2])))
+    return found
+
+
+def _are_scores(x: Array) -> NDArray[np.bool_]:
+    """Which channels are scores: shape (channels,)."""
+    between = ((x >= 0) & (x <= 1)).all(axis=(0, 2)) & (np.ptp(x, axis=(0, 2)) > 0)
+    if between.any():  # a median takes long: it is looked for only where it decides
+        between[between] = np.median(x[:, between], axis=(0, 2)) < _RARE
+    return np.asarray(between)
+
+
+def _by_channel(x: Array) -> Array:
+    """Shape (samples, channels, positions); the channels are the shortest axis after the samples."""
+    if x.ndim < 3:
+        return x.reshape(len(x), x[0].size if len(x) else 0, 1)
+    channel = 1 + int(np.argmin(x.shape[1:]))
+    moved = np.moveaxis(x, channel, 1)
+    return moved.reshape(*moved.shape[:2], int(np.prod(moved.shape[2:])))
+
+
+def _divergence(reference: Array, output: Array) -> float:
+    if _are_probabilities(reference) and _are_probabilities(output):
+        p, q = (np.maximum(x.astype(np.promote_types(x.dtype, np.float32)), _LEAST) for x in (reference, output))
+        return float((p * np.log(p / q)).sum(axis=-1, dtype=np.float64).mean())
+    log_p, log_q = _log_softmax(reference), _log_softmax(output)
+    return float((np.exp(log_p) * (log_p - log_q)).sum(axis=-1).mean())
+
+
+def _are_probabilities(x: Array) -> bool:
+    return bool((x >= 0).all() and np.abs(x.sum(axis=-1, dtype=np.float64) - 1).max(initial=0) < 1e-2)
+
+
+def _log_softmax(scores: Array) -> NDArray[np.float64]:
+    x = scores.astype(np.float64)
+    if _are_probabilities(x):
+        return np.asarray(np.log(np.maximum(x, _LEAST)))
+    x = x - x.max(axis=-1, keepdims=True)
+    return np.asarray(x - np.log(np.exp(x).sum(axis=-1, keepdims=True)))

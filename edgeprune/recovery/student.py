@@ -1,0 +1,122 @@
+"""A network that learns from another: its weights are inputs, the gradients of its distance to the teacher outputs.
+
+The distance is a sum over *taps*, values that both networks have, of squared differences times a factor; class scores
+count by their divergence instead (Hinton et al. 2015, "Distilling the Knowledge in a Neural Network").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from edgeprune import graph
+from edgeprune.backends import OnnxRuntime
+from edgeprune.gradients import Tape, backward, differentiable
+
+Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Tap:
+    """A value at which the student is compared.
+
+    Attributes:
+        name: of the value, in both networks.
+        measure: ``square``: squared difference times ``factor``, averaged; ``weighted``: the same with a factor for
+            every element that comes with each batch, summed; ``divergence``: of the softmax over the last axis.
+        factor: what the distance is multiplied by.
+        kept: axis -> positions of the teacher's value that the student has.
+    """
+
+    name: str
+    measure: Literal["square", "weighted", "divergence"]
+    factor: float
+    kept: Mapping[int, NDArray[np.int64]]
+
+    @property
+    def target(self) -> str:
+        """Name of the input that takes the teacher's value."""
+        return f"{self.name}__target"
+
+    @property
+    def factors(self) -> str:
+        """Name of the input that takes the factors of a weighted tap."""
+        return f"{self.name}__factors"
+
+    def wanted(self, value: NDArray[Any]) -> NDArray[Any]:
+        """What the student's value should be."""
+        for axis, positions in self.kept.items():
+            value = value.take(positions, axis=axis)
+        return np.ascontiguousarray(value)
+
+
+class Student:
+    """A network whose gradients onnxruntime computes.
+
+    Args:
+        model: float32, of static shapes. It is not changed.
+        trained: names of the initializers to learn.
+        taps: where it is compared; each must be computed by a node of the main graph.
+        threads: of onnxruntime.
+
+    Attributes:
+        trained: those that a gradient reaches.
+        stopped: node name -> why no gradient passes it.
+    """
+
+    def __init__(self, model: ir.Model, trained: Sequence[str], taps: Sequence[Tap], threads: int) -> None:
+        work = differentiable(model)
+        values = {str(o.name): o for node in work.graph for o in node.outputs}
+        tape = Tape(work.graph)
+        seeds = {tap.name: _seed(tape, values[tap.name], tap) for tap in taps}
+        found = backward(tape, seeds, set(trained))
+        self.trained = tuple(name for name in trained if name in found.of)
+        self.stopped = found.stopped
+        weights = [work.graph.initializers.pop(name) for name in self.trained]
+        work.graph.inputs.extend(weights)
+        for value in weights:
+            value.const_value = None
+        work.graph.outputs.clear()
+        work.graph.outputs.extend(found.of[name] for name in self.trained)
+        _drop_unused(work)
+        self._runner = OnnxRuntime(threads, spinning=False).load(graph.to_bytes(work))
+        self._inputs = {port.name for port in self._runner.inputs}
+
+    def gradients(self, *inputs: Mapping[str, NDArray[Any]]) -> Arrays:
+        """Gradient of the distance on one batch with respect to each trained weight.
+
+        Args:
+            inputs: the model's own inputs, the trained weights, and the taps' targets and factors, by name.
+        """
+        given = {name: array for part in inputs for name, array in part.items() if name in self._inputs}
+        return dict(zip(self.trained, self._runner.run(given), strict=True))
+
+
+def _seed(tape: Tape, value: ir.Value, tap: Tap) -> ir.Value:
+    """Gradient of a tap's distance with respect to its value."""
+    shape = [int(str(d)) for d in value.shape or ()]
+    target = _input(tape, tap.target, value)
+    if tap.measure == "divergence":
+        gap = tape.op("Sub", tape.op("Softmax", value, axis=-1), tape.op("Softmax", target, axis=-1))
+        return tape.scaled(gap, tap.factor / max(1, int(np.prod(shape[:-1]))))
+    difference = tape.op("Sub", value, target)
+    if tap.measure == "weighted":
+        return tape.scaled(tape.op("Mul", difference, _input(tape, tap.factors, value)), 2 * tap.factor)
+    return tape.scaled(difference, 2 * tap.factor / max(1, int(np.prod(shape))))
+
+
+def _input(tape: Tape, name: str, like: ir.Value) -> ir.Value:
+    value = ir.Value(name=name, shape=like.shape, type=ir.TensorType(ir.DataType.FLOAT))
+    tape.graph.inputs.append(value)
+    return value
+
+
+def _drop_unused(model: ir.Model) -> None:
+    from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+    RemoveUnusedNodesPass()(model)

@@ -1,0 +1,220 @@
+"""Thresholds for continuous integration: does a report keep its limits, and how sure is that?
+
+A latency is a noisy figure, so a limit is failed only when it is 95% sure that the true latency is beyond it; a figure
+beyond its limit that may as well be noise passes, and the summary says so. The uncertainty has two parts, both taken as
+log-normal: the interval of the median, from the blocks of one run, and what differs from one run to the next although
+the blocks within each agree (memory layout, clocks, neighbours), which no single run can show: 1% unless told.
+
+A regression compares two reports: their measured latencies, or, where neither was measured because the device is not at
+hand, the predicted ones, which is said. When both are of the same original model on the same device and runtime, that
+model is the yardstick: what is compared is the latency relative to the original's, measured in turns with it, so that a
+machine that is slower today does not count as a slower model.
+
+A machine that was not itself (a throttled clock, busy neighbours: see `drift`) fails nothing: a check that would fail
+is then *unreliable*, which says that it has to be measured again. So is a regression since another machine's baseline.
+"""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+
+from edgeprune.errors import UsageError
+from edgeprune.report.baselines import slower_machine
+from edgeprune.report.model import Latency, Report
+from edgeprune.report.verdicts import Check, Gate, Verdict
+from edgeprune.report.words import plural
+from edgeprune.timing import CONFIDENCE, Measurement, disturbance
+
+SESSION_NOISE = 0.01
+"""Standard deviation of a median from one run to the next, as a fraction of it."""
+
+DEFAULT_REGRESSION = 0.05
+
+_HALF_WIDTH_SIGMAS = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
+
+
+def gate(
+    report: Report,
+    *,
+    max_latency_ms: float | None = None,
+    max_predicted_ms: float | None = None,
+    max_drop: float | None = None,
+    baseline: Report | None = None,
+    max_regression: float | None = None,
+    session_noise: float = SESSION_NOISE,
+    anything: bool = False,
+) -> Gate:
+    """Hold a report against limits.
+
+    Args:
+        report: What is judged.
+        max_latency_ms: Largest median latency of the result, milliseconds.
+        max_predicted_ms: Largest predicted latency of the result, milliseconds, for devices that are not at hand.
+        max_drop: Largest drop in accuracy or fidelity, points.
+        baseline: An older report.
+        max_regression: Largest growth in latency since ``baseline``, as a fraction (0.05: 5%).
+        session_noise: Standard deviation of a median from one run to the next, as a fraction.
+        anything: No limit at all will do, as for a first baseline.
+
+    Raises:
+        UsageError: There is no limit, or the report lacks the figure that is limited.
+    """
+    if (baseline is None) != (max_regression is None):
+        raise UsageError("a regression needs both --baseline and --max-regression")
+    checks = []
+    if max_latency_ms is not None:
+        latency = _measured(report, "the report")
+        older = None if baseline is None or not _same_model(report, baseline) else baseline.latency
+        checks.append(_check_latency(latency, max_latency_ms, session_noise, older))
+    if max_predicted_ms is not None:
+        checks.append(_check_prediction(report, max_predicted_ms))
+    if max_drop is not None:
+        checks.append(_check_drop(report, max_drop))
+    if baseline is not None and max_regression is not None:
+        checks.append(_check_regression(report, baseline, max_regression, session_noise))
+    if not checks and not anything:
+        raise UsageError("nothing to check: give --max-latency-ms, --max-predicted-ms, --max-drop or --baseline")
+    return Gate(tuple(checks))
+
+
+def _same_model(report: Report, other: Report) -> bool:
+    return report.model.sha256 == other.model.sha256
+
+
+def _unless(disturbed: str | None, verdict: Verdict, detail: str) -> tuple[Verdict, str]:
+    """A failure on a machine that was not itself is none, and says so."""
+    if disturbed is None or verdict != "fail":
+        return verdict, detail
+    return "unreliable", f"beyond the limit, but {disturbed}: measure again"
+
+
+def _check_latency(latency: Latency, limit_ms: float, session_noise: float, older: Latency | None) -> Check:
+    if limit_ms <= 0:
+        raise UsageError(f"--max-latency-ms must be positive, not {limit_ms:g}")
+    result = latency.result
+    sigma = math.hypot(_sigma(result.ci_low_ms, result.ci_high_ms), session_noise)
+    disturbed = disturbance(latency.baseline, latency.result) or (
+        None if older is None else slower_machine(latency, older)
+    )
+    verdict, detail = _unless(disturbed, *_judge(math.log(result.median_ms / limit_ms), sigma))
+    return Check("latency", f"{result.median_ms:.4g} ms", f"{limit_ms:g} ms", verdict, detail)
+
+
+def _check_prediction(report: Report, limit_ms: float) -> Check:
+    if report.predicted is None:
+        raise UsageError("the report holds no predicted latency to check --max-predicted-ms against")
+    predicted_ms, error = report.predicted.result_ms, report.predicted.error
+    # The same graph and profile give the same figure: there is no noise to allow for.
+    verdict: Verdict = "fail" if predicted_ms > limit_ms else "pass"
+    off = "" if error is None else f", typically off by {error:.0%}"
+    return Check(
+        "predicted latency",
+        f"{predicted_ms:.4g} ms",
+        f"{limit_ms:g} ms",
+        verdict,
+        f"predicted, not measured{off}: only the device can tell",
+    )
+
+
+def _check_drop(report: Report, limit: float) -> Check:
+    accuracy = report.accuracy
+    if accuracy is None:
+        raise UsageError("the report holds no accuracy or fidelity to check --max-drop against")
+    on = f"on {accuracy.samples} samples" if accuracy.samples else "on the evaluation's own data"
+    stand_in = "" if accuracy.kind == "evaluation" else ", fidelity to the original standing in for accuracy"
+    # The same samples before and after, and a deterministic runtime: the drop on them is exact.
+    verdict: Verdict = "fail" if accuracy.drop > limit else "pass"
+    return Check(
+        "accuracy drop",
+        f"{accuracy.drop:.2f} points",
+        f"{limit:g} points",
+        verdict,
+        f"{accuracy.metric} {on}{stand_in}",
+    )
+
+
+def _check_regression(report: Report, baseline: Report, limit: float, session_noise: float) -> Check:
+    if limit < 0:
+        raise UsageError(f"--max-regression must not be negative, not {limit:.1%}")
+    if report.latency is None and baseline.latency is None and report.target == baseline.target:
+        return _check_predicted_regression(report, baseline, limit)
+    new, old = _measured(report, "the report"), _measured(baseline, "the baseline report")
+    if (new.device, new.threads) != (old.device, old.threads):
+        apart = f"measured on {_place(new)}, the baseline on {_place(old)}; --update-baseline keeps one for each"
+        return Check("latency regression", "unknown", f"{limit:+.1%}", "unreliable", apart)
+    growth_log = math.log(new.result.median_ms / old.result.median_ms)
+    spreads = [_sigma(m.ci_low_ms, m.ci_high_ms) for m in (new.result, old.result)]
+    yardstick = ""
+    if _same_model(report, baseline) and new.runtime == old.runtime:
+        growth_log -= math.log(new.baseline.median_ms / old.baseline.median_ms)
+        spreads = [_sigma(latency.speedup.ci_low, latency.speedup.ci_high) for latency in (new, old)]
+        yardstick = ", relative to the original model's latency in the same run"
+    elif new.runtime != old.runtime:
+        yardstick = f", {old.runtime} against {new.runtime}"
+    sigma = math.hypot(*spreads, session_noise, session_noise)
+    verdict, detail = _unless(
+        disturbance(new.baseline, new.result) or disturbance(old.baseline, old.result),
+        *_judge(growth_log - math.log1p(limit), sigma),
+    )
+    value = f"{math.expm1(growth_log):+.1%}"
+    return Check("latency regression", value, f"{limit:+.1%}", verdict, detail + yardstick)
+
+
+def _check_predicted_regression(report: Report, baseline: Report, limit: float) -> Check:
+    if report.predicted is None or baseline.predicted is None:
+        raise UsageError("the report or its baseline holds no latency at all, not even a predicted one")
+    growth = report.predicted.result_ms / baseline.predicted.result_ms
+    yardstick = ""
+    if _same_model(report, baseline):
+        # Another version of the profile predicts another latency of the same original; that is no regression.
+        growth *= baseline.predicted.baseline_ms / report.predicted.baseline_ms
+        yardstick = ", relative to the original model's, predicted alike"
+    verdict: Verdict = "fail" if growth > 1 + limit else "pass"
+    return Check(
+        "predicted latency regression",
+        f"{growth - 1:+.1%}",
+        f"{limit:+.1%}",
+        verdict,
+        f"predicted, not measured: only the device can tell{yardstick}",
+    )
+
+
+def _judge(excess_log: float, sigma: float) -> tuple[Verdict, str]:
+    """Verdict on a figure whose logarithm is ``excess_log`` above its limit's, with standard deviation ``sigma``."""
+    sure_beyond = NormalDist(0, sigma).cdf(excess_log) if sigma > 0 else float(excess_log > 0)
+    if sure_beyond >= CONFIDENCE:
+        return "fail", f"{_percent(sure_beyond)} sure that it is beyond the limit"
+    if excess_log > 0:
+        return "unsure", f"only {_percent(sure_beyond)} sure that it is beyond the limit, so this may be noise"
+    return "pass", f"{_percent(1 - sure_beyond)} sure that it is within the limit"
+
+
+def _percent(probability: float) -> str:
+    return "more than 99.9%" if probability > 0.999 else f"{100 * probability:.3g}%"
+
+
+def _sigma(low: float, high: float) -> float:
+    """Standard deviation of a logarithm from its 95% interval."""
+    if not 0 < low <= high:
+        raise UsageError(f"the report has an impossible confidence interval, {low:g} to {high:g}")
+    return math.log(high / low) / (2 * _HALF_WIDTH_SIGMAS)
+
+
+def _measured(report: Report, called: str) -> Latency:
+    if report.latency is None:
+        raise UsageError(
+            f"{called} holds no measured latency, only a prediction at most, which is no ground for a verdict"
+        )
+    for measurement in (report.latency.baseline, report.latency.result):
+        _require_positive(measurement, called)
+    return report.latency
+
+
+def _require_positive(measurement: Measurement, called: str) -> None:
+    if measurement.median_ms <= 0:
+        raise UsageError(f"{called} has an impossible latency of {measurement.median_ms:g} ms")
+
+
+def _place(latency: Latency) -> str:
+    return latency.device + (f" with {plural(latency.threads, 'thread')}" if latency.threads is not None else "")

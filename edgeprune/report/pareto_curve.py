@@ -1,0 +1,113 @@
+"""The curve of speed against accuracy that ``compile --pareto`` writes; the dataclasses are pareto.json's format.
+
+The folder of a curve holds ``pareto.json``, ``report.html`` and for every point that was met a folder of its own, as a
+compile for that speed-up alone would have written it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeprune.report.model import Accuracy, ModelFile, Report
+from edgeprune.support import json_form as jsonform
+from edgeprune.timing import Ratio
+
+SCHEMA = 1
+PARETO_FILE = "pareto.json"
+
+
+@dataclass(frozen=True)
+class Point:
+    """One speed-up that was asked for; where it was not met all but the first three fields are None.
+
+    Attributes:
+        asked: times as fast as the original.
+        met: whether a network so fast was found and measured.
+        reason: what came out, or why nothing did, in one sentence.
+        folder: of this point, relative to the file.
+        plan: its plan.json, relative to the file.
+        variant: what its model.onnx is: ``compressed``, ``unpruned-int8``, ...
+        latency_ms: median, measured.
+        speedup: over the original, measured in the same run.
+        accuracy: before and after.
+        predicted_ms: what was predicted before the measurement.
+        file_bytes: size of its model.onnx.
+    """
+
+    asked: float
+    met: bool
+    reason: str
+    folder: str | None = None
+    plan: str | None = None
+    variant: str | None = None
+    latency_ms: float | None = None
+    speedup: Ratio | None = None
+    accuracy: Accuracy | None = None
+    predicted_ms: float | None = None
+    file_bytes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """All points, in the order of their speed-ups, with what they have in common."""
+
+    schema: int = SCHEMA
+    target: str
+    model: ModelFile
+    device: str
+    runtime: str
+    threads: int | None
+    seed: int
+    calibration: str | None
+    points: tuple[Point, ...]
+
+    def to_json(self) -> str:
+        """The text of pareto.json."""
+        return jsonform.dumps(self)
+
+    def lines(self) -> list[str]:
+        """The curve for people, one line a point."""
+        return [_line(point) for point in self.points]
+
+    @classmethod
+    def load(cls, path: Path) -> Curve:
+        """Read a pareto.json, or the one in this folder.
+
+        Raises:
+            UsageError: it is missing or not of this form.
+        """
+        file = path / PARETO_FILE if path.is_dir() else path
+        return jsonform.load(cls, file, schema=SCHEMA)
+
+
+def _line(point: Point) -> str:
+    if point.latency_ms is None or point.speedup is None:
+        return f"{point.asked:g}x: {point.reason}"
+    text = f"{point.asked:g}x: {point.speedup.value:.2f}x, {point.latency_ms:.3f} ms"
+    if point.accuracy is not None:
+        text += f", {point.accuracy.metric} {point.accuracy.after:.2f} {point.accuracy.unit}"
+    return f"{text} ({point.variant})"
+
+
+def point_of(asked: float, folder: str, report: Report) -> Point:
+    """The point that a compile's report describes."""
+    latency, predicted = report.latency, report.predicted
+    return Point(
+        asked,
+        bool(report.budget.met),
+        report.outcome.reason,
+        folder,
+        f"{folder}/plan.json",
+        report.outcome.variant,
+        latency.result.median_ms if latency else None,
+        latency.speedup if latency else None,
+        report.accuracy,
+        predicted.result_ms if predicted else None,
+        report.sizes.result.file_bytes,
+    )
+
+
+def folder_of(asked: float) -> str:
+    """Name of a point's folder: ``1.5x``."""
+    return f"{asked:g}x"

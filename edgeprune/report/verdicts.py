@@ -1,0 +1,88 @@
+"""What a gate says: a verdict on every limit, and all of them as JSON, Markdown and JUnit XML."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Literal
+from xml.etree import ElementTree
+
+Verdict = Literal["pass", "fail", "unsure", "unreliable"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One limit and what became of it.
+
+    Attributes:
+        name: What is limited: ``latency``, ``predicted latency``, ``accuracy drop``, ``latency regression`` or
+            ``predicted latency regression``.
+        value: The figure, with its unit.
+        limit: The limit, with its unit.
+        verdict: ``pass``; ``fail``; ``unsure``, which passes: beyond the limit, but perhaps only by noise; or
+            ``unreliable``: beyond the limit, measured on a machine that was not itself, or nothing to compare with.
+        detail: How sure that is, as a sentence.
+    """
+
+    name: str
+    value: str
+    limit: str
+    verdict: Verdict
+    detail: str
+
+    def __str__(self) -> str:
+        """One line of a log."""
+        return f"{self.verdict:10} {self.name} {self.value}, limit {self.limit}: {self.detail}"
+
+
+@dataclass(frozen=True)
+class Gate:
+    """All checks of one report."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether no limit is surely broken; an unreliable one is not."""
+        return all(check.verdict != "fail" for check in self.checks)
+
+    @property
+    def verdict(self) -> Literal["passed", "failed", "unreliable"]:
+        """What the gate comes to."""
+        if not self.passed:
+            return "failed"
+        return "unreliable" if any(check.verdict == "unreliable" for check in self.checks) else "passed"
+
+    def to_json(self) -> dict[str, object]:
+        """What ``--json`` prints."""
+        return {"verdict": self.verdict, "checks": [asdict(check) for check in self.checks]}
+
+    def to_markdown(self) -> str:
+        """A table for a pull request or a job's summary."""
+        cells = [(c.name, c.value, c.limit, c.verdict, c.detail) for c in self.checks]
+        rows = [f"| {' | '.join(text.replace('|', chr(92) + '|') for text in row)} |" for row in cells]
+        heading = f"### edgeprune gate: {self.verdict}"
+        return "\n".join(
+            [heading, "", "| check | value | limit | verdict | |", "| --- | --- | --- | --- | --- |", *rows, ""]
+        )
+
+    def to_junit(self) -> str:
+        """JUnit XML, one test case a check."""
+        verdicts = [check.verdict for check in self.checks]
+        suite = ElementTree.Element(
+            "testsuite",
+            name="edgeprune gate",
+            tests=str(len(verdicts)),
+            failures=str(verdicts.count("fail")),
+            errors="0",
+            skipped=str(verdicts.count("unreliable")),
+        )
+        for check in self.checks:
+            case = ElementTree.SubElement(suite, "testcase", classname="edgeprune.gate", name=check.name)
+            summary = f"{check.value}, limit {check.limit}: {check.detail}"
+            if check.verdict == "fail":
+                ElementTree.SubElement(case, "failure", message=summary)
+            if check.verdict == "unreliable":
+                ElementTree.SubElement(case, "skipped", message=summary)
+            ElementTree.SubElement(case, "system-out").text = summary
+        ElementTree.indent(suite)
+        return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"

@@ -1,0 +1,24 @@
+"""The joint choice of widths, 2:4 sparsity and precision within a budget.
+
+In: a budget, a latency model, and losses by unit and format.
+Out: a candidate, its predicted time and loss.
+May import: build and below.
+"""
+
+from edgeprune.search.attempts import build_within
+from edgeprune.search.closed_loop import ClosedLoop
+from edgeprune.search.float_reasons import stays_float
+from edgeprune.search.format_race import race_formats, race_of
+from edgeprune.search.goal import DEFAULT_MAX_DROP, Goal
+from edgeprune.search.joint_trial import JointTrial, open_joint_trial
+from edgeprune.search.least_latency import least_latency
+from edgeprune.search.loss_scales import Refined, refine, weighed
+from edgeprune.search.milp import solve_around
+from edgeprune.search.pricing import FormatLosses, Pricer, WidthLosses, no_widths, price, typical_ranges, uncut
+from edgeprune.search.problem import Choice, Problem
+from edgeprune.search.score_cache import Remembered
+from edgeprune.search.search_history import Experience, keep, recall
+from edgeprune.search.solver import fastest, fastest_unpruned, search
+from edgeprune.search.sparse_losses import sparse_losses
+from edgeprune.search.timings import Begun, Met, Timing, noise
+from edgeprune.search.unpruned import best_unpruned, mildest_unpruned

@@ -1,0 +1,122 @@
+"""Formats of the whole network raced against each other, and the latency model put right by what that shows.
+
+A block's time is read from a profile, with other work around it and on another day of the machine than its neighbour's;
+in a network of many small blocks the sum of such differences decides which formats look fastest. A few whole networks,
+timed in turns, say how much the blocks of each format really take together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeprune.calibration import ArrayCache, Arrays
+from edgeprune.latency import FLOAT, FORM, INT8, Format, LatencyModel, Network, Stand, lowered
+from edgeprune.search.solver import Choice, Problem, fastest_unpruned
+from edgeprune.timing import ratio
+
+ROUNDS = 2
+TRUST = 0.05
+"""Weight of a format's own prices against one race, where a race does not say which format is to blame."""
+MOST = 2.0
+"""A format becomes at most so much dearer or cheaper than the model's other prices."""
+
+
+@dataclass(frozen=True, eq=False)
+class Raced:
+    """A choice of formats at dense widths and the microseconds that it takes."""
+
+    choice: Choice
+    us: float
+
+
+def race_formats(
+    problem: Problem, latency: LatencyModel, time_us: Callable[[Sequence[Choice]], Sequence[float]]
+) -> tuple[Problem, tuple[Raced, ...]]:
+    """Time the network in each format throughout and in the fastest formats by the model; correct the model by it.
+
+    Args:
+        problem: with this latency model.
+        latency: fitted to blocks.
+        time_us: microseconds of choices, timed in turns.
+
+    Returns:
+        The problem with the corrected model, and what was raced, the fastest first.
+    """
+    raced: dict[tuple[Format, ...], Raced] = {}
+    entrants = [*_uniform(problem, latency), fastest_unpruned(problem)]
+    for _ in range(ROUNDS):
+        fresh = list({c.formats: c for c in entrants if c.formats not in raced}.values())
+        if not fresh or len(fresh) + len(raced) < 2:
+            break
+        # One that is known races again, so that this race is as fast as the one before.
+        best = min(raced.values(), key=lambda r: r.us, default=None)
+        times = list(time_us([*fresh, *([best.choice] if best else [])]))
+        pace = 1.0 if best is None else best.us / times[-1]
+        raced |= {c.formats: Raced(c, us * pace) for c, us in zip(fresh, times, strict=False)}
+        problem = replace(problem, latency=balanced(latency, list(raced.values())))
+        entrants = [fastest_unpruned(problem)]
+    return problem, tuple(sorted(raced.values(), key=lambda r: r.us))
+
+
+def balanced(latency: LatencyModel, raced: Sequence[Raced]) -> LatencyModel:
+    """The model with the prices of every format, and of changes between them, multiplied so that it fits the races."""
+    formats = tuple(latency.theta)
+    shares = np.array([_shares(latency, r.choice, formats) for r in raced])
+    times = np.array([r.us for r in raced])
+    common = float(np.exp(np.mean(np.log(times / shares.sum(axis=1)))))
+    factors = _fit(common * shares / times[:, None])
+    theta = {f: common * factor * latency.theta[f] for f, factor in zip(formats, factors, strict=False)}
+    constant, per_element = (float(common * factors[-1] * us) for us in latency.switch_us)
+    return replace(latency, theta=theta, switch_us=(constant, per_element))
+
+
+def _fit(shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Factors near 1 with which each row sums to 1: ridge regression towards 1."""
+    count = shares.shape[1]
+    shortfall = 1 - shares.sum(axis=1)
+    change = np.linalg.solve(shares.T @ shares + TRUST * np.eye(count), shares.T @ shortfall)
+    return np.asarray(np.clip(1 + change, 1 / MOST, MOST))
+
+
+def _shares(latency: LatencyModel, choice: Choice, formats: Sequence[Format]) -> list[float]:
+    """Predicted microseconds of the blocks in each format, and of the changes between formats."""
+    blocks = dict.fromkeys(formats, 0.0)
+    for block, fmt in enumerate(choice.formats):
+        blocks[fmt] += latency.block_us(block, fmt, choice.widths)
+    edges = sum(
+        latency.edge_us(e, choice.formats[e.writer], choice.formats[e.reader], choice.widths) for e in latency.edges
+    )
+    return [*blocks.values(), edges]
+
+
+def _uniform(problem: Problem, latency: LatencyModel) -> list[Choice]:
+    """Dense widths, every block in one format; in the nearest where it has not that one: integers, or else float."""
+    found = []
+    for wanted in latency.theta:
+        near = (FLOAT,) if wanted == FLOAT else (wanted, INT8, FLOAT)
+        formats = tuple(next(f for f in near if f in losses) for losses in problem.format_loss)
+        loss = sum(losses[f] for losses, f in zip(problem.format_loss, formats, strict=True))
+        found.append(Choice(latency.sizes, formats, latency.total_us(latency.sizes, formats), loss))
+    return found
+
+
+def race_of(
+    net: Network, ranges: Mapping[str, tuple[float, float]], stand: Stand, known: ArrayCache
+) -> Callable[[Sequence[Choice]], list[float]]:
+    """Times choices in turns, each set of them once."""
+
+    def time_us(choices: Sequence[Choice]) -> list[float]:
+        def compute() -> Arrays:
+            models = {str(i): lowered(net, c.widths, c.formats, ranges) for i, c in enumerate(choices)}
+            found = stand.quick(models)
+            original = found["original"]
+            return {"us": np.array([original.median_ms * 1e3 / ratio(original, found[i]).value for i in models])}
+
+        settings = {"device": stand.device, "form": FORM, "formats": [list(c.formats) for c in choices]}
+        return [float(us) for us in known.arrays("race", settings, compute)["us"]]
+
+    return time_us

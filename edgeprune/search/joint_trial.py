@@ -1,0 +1,154 @@
+"""Whole choices tried quickly: all groups cut at once, all layers refitted, blocks on integers, and the output's error.
+
+Single choices are priced alone, and losses do not add up. So whole choices are tried as well. To be quick the refit is
+the closed form from the dense network's own inputs (CORP, OBC),
+
+    W_S <- W C_:S (C_SS + r I)^-1      b <- b + W m - W_S m_S
+
+with covariances that are gathered once for all trials; what a layer's kept inputs make of it is remembered. The real
+compensation, which also takes up what earlier layers have lost, runs once, for the choice that won.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from edgeprune.build import Builder
+from edgeprune.dependency import Analysis, Cut
+from edgeprune.graph import Linear, find_linears, set_weights, shift_outputs
+from edgeprune.importance import DAMPING, MOST_FEATURES, Context, gather_moments
+from edgeprune.passes.prune import prune_channels
+from edgeprune.recovery import Probe
+from edgeprune.search.problem import Choice
+
+Floats = NDArray[Any]
+
+COVARIANCE_BYTES = 1 << 30
+"""Covariances kept for the trials; layers of a network that needs more are not refitted, the widest first."""
+
+REMEMBERED_BYTES = 256 << 20
+
+
+@dataclass(frozen=True, eq=False)
+class _Layer:
+    """A layer of the dense network: W, shape (outputs, features), its bias, and the moments of its features."""
+
+    linear: Linear
+    matrix: Floats
+    bias: Floats
+    mean: Floats
+    covariance: Floats
+
+
+@dataclass(eq=False)
+class JointTrial:
+    """Tries choices of one network.
+
+    Attributes:
+        dense: the canonical model.
+        analysis: of this model.
+        builder: cuts and quantizes.
+        probe: scores.
+        ranges: of the dense network's activations.
+        layers: node name -> what its refit is made from.
+    """
+
+    dense: ir.Model
+    analysis: Analysis
+    builder: Builder
+    probe: Probe
+    ranges: Mapping[str, tuple[float, float]]
+    layers: Mapping[str, _Layer]
+    _refits: dict[tuple[str, bytes], tuple[Floats, Floats]] = field(default_factory=dict)
+    _held_bytes: int = 0
+
+    def error(self, choice: Choice) -> float:
+        """Error at the output of the network with these widths and formats."""
+        model = self._cut(self.builder.cut(choice.widths))
+        int8 = self.builder.integer_nodes(model, choice.formats)
+        return self.probe.error(self.builder.quantized(model, int8, self.ranges) if int8 else model)
+
+    def _cut(self, cut: Cut) -> ir.Model:
+        if not cut:
+            return self.dense
+        kept = self.analysis.kept(cut)
+        model = prune_channels(self.dense, self.analysis, cut)
+        linears = find_linears(model)
+        for name, layer in self.layers.items():
+            dense = layer.linear
+            channels = kept.get((dense.weight, dense.channel_axis))
+            if channels is None or name not in linears:
+                continue
+            stays = np.zeros(dense.weight_shape[dense.channel_axis], np.bool_)
+            stays[channels] = True
+            outputs = kept.get((dense.weight, _output_axis(dense)), slice(None))
+            if not len(channels):  # the branch that the layer ends is dropped: its mean is left
+                shift_outputs(model, linears[name], (layer.matrix @ layer.mean)[outputs])
+                continue
+            matrix, bias = self._refit(layer, dense.feature_values(stays)[0])
+            set_weights(model, linears[name], matrix[outputs][None], bias[outputs][None])
+        return model
+
+    def _refit(self, layer: _Layer, stays: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+        from scipy.linalg import cho_factor, cho_solve
+
+        key = (layer.linear.node, np.packbits(stays).tobytes())
+        if key not in self._refits:
+            c_ss = layer.covariance[np.ix_(stays, stays)]
+            c_ss.ravel()[:: len(c_ss) + 1] += DAMPING * max(float(np.trace(c_ss)) / len(c_ss), 1e-12)
+            crossed = layer.covariance[stays] @ (layer.matrix * ~stays).T
+            step = cho_solve(cho_factor(c_ss, lower=True, overwrite_a=True, check_finite=False), crossed)
+            matrix = layer.matrix[:, stays] + step.T
+            found = matrix, layer.bias + layer.matrix @ layer.mean - matrix @ layer.mean[stays]
+            self._held_bytes += matrix.nbytes
+            if self._held_bytes > REMEMBERED_BYTES:
+                self._refits.clear()
+                self._held_bytes = matrix.nbytes
+            self._refits[key] = found
+        return self._refits[key]
+
+
+def open_joint_trial(
+    context: Context, analysis: Analysis, builder: Builder, probe: Probe, ranges: Mapping[str, tuple[float, float]]
+) -> JointTrial:
+    """Gather the covariances of all layers that read what can be cut: one pass over the data."""
+    wanted = {c.linear.node: c.linear for g in context.groups for c in context.consumers(g)}
+    fits = [x for x in wanted.values() if x.groups == 1 and x.features <= MOST_FEATURES]
+    taken: list[Linear] = []
+    total = 0
+    for linear in sorted(fits, key=lambda x: x.features):
+        total += 4 * linear.features**2
+        if total > COVARIANCE_BYTES:
+            break
+        taken.append(linear)
+    moments = gather_moments(context, taken) if taken else {}
+    layers = {}
+    for linear in taken:
+        found = moments.pop(linear.node)
+        covariance, mean = found.covariances()[0][0], found.means()[0][0]
+        layers[linear.node] = _Layer(
+            linear,
+            linear.matrix(context.weight(linear.weight))[0].astype(np.float32),
+            _bias(context, linear),
+            mean.astype(np.float32),
+            covariance.astype(np.float32),
+        )
+    return JointTrial(context.model, analysis, builder, probe, ranges, layers)
+
+
+def _bias(context: Context, linear: Linear) -> Floats:
+    """What the layer's node adds to each output; nothing for a MatMul, whose bias a later node adds."""
+    if not linear.bias.value or linear.op == "MatMul":
+        return np.zeros(linear.outputs, np.float32)
+    return (context.weight(linear.bias.value).reshape(-1) * linear.bias.scale).astype(np.float32)
+
+
+def _output_axis(linear: Linear) -> int:
+    """Axis of the weight that holds the output channels."""
+    return 1 - linear.channel_axis

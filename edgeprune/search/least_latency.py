@@ -1,0 +1,43 @@
+"""The fastest choice that is still good enough, where accuracy is the limit and not time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from edgeprune.errors import BudgetError
+from edgeprune.search.solver import Choice, Problem, Searcher
+from edgeprune.support import Progress
+
+BISECTIONS = 5
+CLOSE_ENOUGH = 1.02
+
+
+def least_latency(problem: Problem, start: Choice, acceptable: Callable[[Choice], bool], progress: Progress) -> Choice:
+    """The fastest acceptable choice found by bisection on the budget; ``start`` where none is faster.
+
+    Args:
+        problem: what there is to choose from.
+        start: an acceptable choice, with its time by the problem's latency model.
+        acceptable: builds a choice and tells whether it loses little enough.
+        progress: told of every try.
+    """
+    searcher = Searcher(problem)
+    best, slow_us, fast_us = start, start.latency_us, searcher.fastest().latency_us
+    for _ in range(BISECTIONS):
+        if slow_us < CLOSE_ENOUGH * fast_us:
+            break
+        middle_us = float(np.sqrt(slow_us * fast_us))
+        with progress.step("trying a faster network"):
+            try:
+                choice = searcher.search(middle_us)
+            except BudgetError:
+                fast_us = middle_us
+                continue
+            good = acceptable(choice)
+        if good:
+            best, slow_us = choice, middle_us
+        else:
+            fast_us = middle_us
+    return best

@@ -1,0 +1,253 @@
+"""The search's problem for one network: which widths and formats there are, and what each costs at the output."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from edgeprune.build import Builder
+from edgeprune.calibration import ArrayCache, Arrays, Calibration
+from edgeprune.dependency import Analysis, Group, Ranking, bypassed, droppable
+from edgeprune.importance import Context
+from edgeprune.latency import Format, Latency, Network
+from edgeprune.quantization import CALIBRATORS
+from edgeprune.recovery import Moments, Probe
+from edgeprune.search.local_refit import cut_and_refit, waves
+from edgeprune.search.sensitivity import format_losses, width_losses
+from edgeprune.search.solver import Problem
+from edgeprune.support import Progress
+
+PROBE_MACS = 8e9
+PROBE_ITEMS = (16, 256)
+"""Single choices are tried on as many samples as this much work allows, within these bounds."""
+
+SMALLEST_SHARE = 0.125
+"""No group is cut below this share of its units, unless a residual sum bypasses it."""
+
+
+Levels = tuple[NDArray[np.int64], ...]
+"""Per group, widths to choose from, ascending."""
+WidthLosses = tuple[Levels, tuple[NDArray[np.float64], ...]]
+"""The levels, and per group the loss of each."""
+FormatLosses = tuple[Mapping[Format, float], ...]
+"""Per block, format -> loss."""
+
+
+def uncut(levels: Levels, formats: FormatLosses, latency: Latency) -> Problem:
+    """The problem of choosing formats alone."""
+    return Problem(latency, *no_widths(levels), formats)
+
+
+def no_widths(levels: Levels) -> WidthLosses:
+    """The dense widths alone, which lose nothing."""
+    return tuple(v[-1:] for v in levels), tuple(np.zeros(1) for _ in levels)
+
+
+def levels_of(network: Network) -> tuple[NDArray[np.int64], ...]:
+    """Widths that each group may take: multiples of its step, from an eighth of it up.
+
+    Inside a residual branch also a single step, and none, which drops the branch, where nothing else depends on it.
+    """
+    found = []
+    around = bypassed(network.model, network.analysis.groups)
+    ends = droppable(network.model, network.analysis.groups)
+    for group, step in zip(network.analysis.groups, network.steps, strict=True):
+        widths = np.arange(step, group.size + 1, step, dtype=np.int64)
+        widths = widths[(widths >= SMALLEST_SHARE * group.size) | ((widths == step) & (group.id in around))]
+        widths = widths if len(widths) and widths[-1] == group.size else np.append(widths, group.size)
+        found.append(np.insert(widths, 0, 0) if group.id in ends else widths)
+    return tuple(found)
+
+
+def probe_items(network: Network) -> int:
+    """How many samples single choices are tried on."""
+    return int(np.clip(PROBE_MACS / max(network.macs, 1), *PROBE_ITEMS))
+
+
+@dataclass(frozen=True, eq=False)
+class Pricer:
+    """Tries single choices in a network to see what they change at its output; what ``known`` holds is not tried again.
+
+    Attributes:
+        dense: the canonical model.
+        network: its blocks.
+        rankings: group id -> ranking; not looked at for formats.
+        data: calibration data.
+        builder: quantizes.
+        threads: of onnxruntime.
+        progress: told of it.
+        known: what was found before.
+        shared: covariances that were gathered for the rankings.
+    """
+
+    dense: ir.Model
+    network: Network
+    rankings: Mapping[str, Ranking]
+    data: Calibration
+    builder: Builder
+    threads: int
+    progress: Progress
+    known: ArrayCache
+    shared: dict[str, Moments] | None = None
+
+    @cached_property
+    def _trials(self) -> _Trials:
+        return _Trials(self.dense, self.network, self.rankings, self.data, self.builder, self.threads, self.shared)
+
+    def widths(self, levels: Levels) -> WidthLosses:
+        """The loss of every width of every group."""
+        if not levels:
+            return no_widths(levels)
+        len(self.rankings)  # made now, if they are not yet: that is a step of its own
+        with self.progress.step("pricing widths") as step:
+            return levels, self._trials.widths(levels, self.known, step.fraction)
+
+    def formats(self, latency: Latency) -> FormatLosses:
+        """The loss of every format that every block has by the latency model."""
+        available = [latency.formats(b) for b in range(len(self.network.blocks))]
+        with self.progress.step("pricing formats") as step:
+            return self._trials.formats(available, self.known, step.fraction)
+
+
+def price(
+    dense: ir.Model,
+    network: Network,
+    rankings: Mapping[str, Ranking],
+    data: Calibration,
+    builder: Builder,
+    latency: Latency,
+    *,
+    prunable: bool,
+    threads: int,
+    progress: Progress,
+    known: ArrayCache,
+    shared: dict[str, Moments] | None = None,
+) -> Problem:
+    """The problem of a latency model: its formats, and the widths of `levels_of` if anything may be cut, are priced."""
+    pricer = Pricer(dense, network, rankings, data, builder, threads, progress, known, shared)
+    levels = levels_of(network)
+    widths = pricer.widths(levels) if prunable else no_widths(levels)
+    return Problem(latency, *widths, pricer.formats(latency))
+
+
+def typical_ranges(
+    dense: ir.Model, network: Network, data: Calibration, builder: Builder, known: ArrayCache
+) -> dict[str, tuple[float, float]]:
+    """The range in the dense network of every activation that some format quantizes, from a few samples.
+
+    The builder is told which calibrators chose them.
+    """
+    every = {n for forms in network.integer_nodes for nodes in forms.values() for n in nodes}
+    made = {str(o.name) for n in dense.graph if n.name in every for o in n.outputs}
+    names = sorted(made | set(builder.values_to_quantize(dense, every)))
+    settings = {"names": names, "builder": builder.describe()}
+
+    def compute() -> Arrays:
+        found = builder.ranges(dense, names, data.subset(probe_items(network)))
+        return {
+            "ranges": np.array([(found[n].low, found[n].high) for n in names]).reshape(-1, 2),
+            "calibrators": np.array([CALIBRATORS.index(found[n].calibrator) for n in names], np.int64),
+        }
+
+    found = known.arrays("ranges", settings, compute)
+    builder.calibrators.update({n: CALIBRATORS[i] for n, i in zip(names, found["calibrators"], strict=True)})
+    return {name: (float(low), float(high)) for name, (low, high) in zip(names, found["ranges"], strict=True)}
+
+
+@dataclass(frozen=True, eq=False)
+class _Trials:
+    """Tries choices, each alone, in the dense network."""
+
+    dense: ir.Model
+    network: Network
+    rankings: Mapping[str, Ranking]
+    data: Calibration
+    builder: Builder
+    threads: int
+    shared: dict[str, Moments] | None
+
+    @cached_property
+    def probe(self) -> Probe:
+        """The samples that the choices are tried on."""
+        return Probe(self.dense, self.data, probe_items(self.network), self.threads)
+
+    def widths(
+        self, levels: tuple[NDArray[np.int64], ...], known: ArrayCache, progress: Callable[[float], None]
+    ) -> tuple[NDArray[np.float64], ...]:
+        """Per group, the loss of each of its levels."""
+        orders = [hashlib.sha256(r.order.tobytes()).hexdigest() for r in self.rankings.values()]
+        settings = {"levels": [v.tolist() for v in levels], "orders": orders}
+
+        def compute() -> Arrays:
+            return dict(zip(map(str, range(len(levels))), self._try_widths(levels, progress), strict=True))
+
+        found = known.arrays("width losses", settings, compute)
+        return tuple(found[str(g)] for g in range(len(levels)))
+
+    def formats(
+        self, available: Sequence[Sequence[Format]], known: ArrayCache, progress: Callable[[float], None]
+    ) -> tuple[dict[Format, float], ...]:
+        """Per block, the loss of each of its formats."""
+        if not any(len(f) > 1 for f in available):
+            return tuple({self.builder.float_format: 0.0} for _ in available)
+        settings = {"available": [list(f) for f in available], "builder": self.builder.describe()}
+
+        def compute() -> Arrays:
+            losses = self._try_formats(available, known, progress)
+            return {f"{b} {name}": np.array(v) for b, forms in enumerate(losses) for name, v in forms.items()}
+
+        found = known.arrays("format losses", settings, compute)
+        return tuple({name: float(found[f"{b} {name}"]) for name in forms} for b, forms in enumerate(available))
+
+    def _try_widths(
+        self, levels: tuple[NDArray[np.int64], ...], progress: Callable[[float], None]
+    ) -> tuple[NDArray[np.float64], ...]:
+        analysis = self.network.analysis
+        context = Context(self.dense, analysis.groups, self.data, shared=self.shared)
+        position = {g.id: i for i, g in enumerate(analysis.groups)}
+        losses: list[NDArray[np.float64]] = [np.zeros(len(v)) for v in levels]
+        done = 0
+        for wave, moments in waves(context):
+            trial = partial(_width_trial, context, analysis, wave, self.rankings, moments, self.probe)
+            curves = {g.id: self.rankings[g.id].loss for g in wave}
+            mine = [levels[position[g.id]] for g in wave]
+            for group, loss in zip(wave, width_losses(wave, mine, curves, trial), strict=True):
+                losses[position[group.id]] = loss
+            done += len(wave)
+            progress(done / len(levels))
+        return tuple(losses)
+
+    def _try_formats(
+        self, available: Sequence[Sequence[Format]], known: ArrayCache, progress: Callable[[float], None]
+    ) -> tuple[dict[Format, float], ...]:
+        builder = self.builder
+        bounds = typical_ranges(self.dense, self.network, self.data, builder, known)
+
+        def trial(chosen: Mapping[int, Format]) -> float:
+            formats = [chosen.get(b, builder.float_format) for b in range(len(available))]
+            int8 = builder.integer_nodes(self.dense, formats)
+            return self.probe.error(builder.quantized(self.dense, int8, bounds))
+
+        return format_losses(available, builder.float_format, trial, progress)
+
+
+def _width_trial(
+    context: Context,
+    analysis: Analysis,
+    wave: Sequence[Group],
+    rankings: Mapping[str, Ranking],
+    moments: Mapping[str, Moments],
+    probe: Probe,
+    index: int,
+    width: int,
+) -> float:
+    """Output error of the network with one group of the wave cut to a width."""
+    group = wave[index]
+    kept = np.sort(rankings[group.id].order[group.size - width :])
+    return probe.error(cut_and_refit(context, analysis, group, kept, moments))

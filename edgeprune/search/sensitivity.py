@@ -1,0 +1,138 @@
+"""What each choice costs at the network's output, measured on a few unlabelled samples.
+
+The error inside a layer says little about the output: a residual branch forgives what a detection head does not. So
+single choices are tried in the real network and the change of its *output* is measured
+(``edgeprune.recovery.output_error``):
+
+* widths: every group at a few widths, its consumers refitted; between those the curve follows the ranking's own loss;
+* formats: stretches of blocks put on integers together. A stretch that costs next to nothing is not looked into
+  further; one that costs something is halved until the culprits are found. Most networks need tens of trials instead
+  of one a block. A second integer format of the same blocks is tried as a whole, and shared out in the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeprune.dependency import Group
+from edgeprune.latency import Format
+
+PROBED = (0.75, 0.375)
+"""Fractions of a group's width at which the network's output is looked at."""
+
+EXTRAPOLATED = 0.12
+"""Below this fraction of a group's width nothing is guessed: the smallest is looked at as well."""
+
+MOST_SPLITS = 20
+"""How often a stretch of blocks is halved; each time takes two trials."""
+
+NEGLIGIBLE_SHARE = 0.05
+"""A stretch of blocks is not looked into when it causes less than this share of the error of all of them together."""
+
+
+def width_losses(
+    groups: Sequence[Group],
+    levels: Sequence[NDArray[np.int64]],
+    ranking_loss: Mapping[str, NDArray[np.float64]],
+    trial: Callable[[int, int], float],
+    progress: Callable[[float], None] | None = None,
+) -> tuple[NDArray[np.float64], ...]:
+    """Loss at the output of every width of every group.
+
+    Args:
+        groups: shape (groups,).
+        levels: per group, the widths to price, ascending; the last is the dense one.
+        ranking_loss: group id -> shape (size + 1,), predicted loss after removing the first k units.
+        trial: (group index, width) -> output error of the network with that group alone cut and refitted.
+        progress: called with the fraction done.
+
+    Returns:
+        Per group, shape (levels,): non-increasing in the width, 0 at the dense one.
+    """
+    losses = []
+    for g, group in enumerate(groups):
+        removed = group.size - levels[g]
+        if len(levels[g]) < 2:
+            losses.append(np.zeros(len(levels[g])))
+            continue
+        probes = {int(levels[g][np.abs(levels[g] - f * group.size).argmin()]) for f in PROBED} - {group.size}
+        lowest = levels[g][: 2 if levels[g][0] == 0 else 1]  # going from little to nothing is no small step
+        probes |= {int(w) for w in lowest if w < EXTRAPOLATED * group.size}
+        measured = {group.size - w: max(trial(g, w), 0.0) for w in sorted(probes)}
+        curve = np.maximum.accumulate(np.maximum(ranking_loss[group.id], 0.0))
+        losses.append(_follow(removed, measured, curve))
+        if progress is not None:
+            progress((g + 1) / len(groups))
+    return tuple(losses)
+
+
+def _follow(
+    removed: NDArray[np.int64], measured: Mapping[int, float], curve: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Output loss at each number of removed units: the measured values, joined by power laws of the ranking's loss."""
+    floor = 1e-12 + 1e-6 * float(curve[-1])
+    known = sorted(measured)
+    x = np.log(curve[known] + floor)
+    y = np.log(np.maximum.accumulate([measured[k] for k in known]) + 1e-12)
+    wanted = np.log(curve[removed] + floor)
+    if len(known) > 1 and x[-1] - x[0] > 1e-6:
+        joined = np.interp(wanted, x, y)
+        slope = max((y[-1] - y[0]) / (x[-1] - x[0]), 0.0)
+    else:
+        joined, slope = np.full(len(wanted), y[0]), 1.0
+    # Outside what was measured the same power law goes on; a slope of one at the least, so that little costs little.
+    joined = np.where(wanted < x[0], y[0] + max(slope, 1.0) * (wanted - x[0]), joined)
+    joined = np.where(wanted > x[-1], y[-1] + max(slope, 1.0) * (wanted - x[-1]), joined)
+    losses = np.where(removed == 0, 0.0, np.exp(joined))
+    # Widths ascend, so losses must not: what is wider loses no more.
+    return np.asarray(np.maximum.accumulate(losses[::-1])[::-1])
+
+
+def format_losses(
+    formats: Sequence[Sequence[Format]],
+    floating: Format,
+    trial: Callable[[Mapping[int, Format]], float],
+    progress: Callable[[float], None] | None = None,
+) -> tuple[dict[Format, float], ...]:
+    """Loss at the output of every format of every block.
+
+    Args:
+        formats: per block, the formats it has; ``floating`` is among them and loses nothing.
+        floating: name of the float format.
+        trial: block -> format of the blocks that are not float -> output error.
+        progress: called with the fraction done.
+    """
+    losses: list[dict[Format, float]] = [{floating: 0.0} for _ in formats]
+    names = [f for f in dict.fromkeys(f for fs in formats for f in fs) if f != floating]
+    shares: dict[int, float] = {}
+    for i, name in enumerate(names):
+        having = [b for b, fs in enumerate(formats) if name in fs]
+        total = trial(dict.fromkeys(having, name))
+        if not shares.keys() >= set(having):
+            shares |= _attribute(having, name, total, NEGLIGIBLE_SHARE * total, trial)
+        known = sum(shares[b] for b in having)
+        for b in having:
+            losses[b][name] = total * shares[b] / known if known > 0 else total / len(having)
+        if progress is not None:
+            progress((i + 1) / len(names))
+    return tuple(losses)
+
+
+def _attribute(
+    blocks: Sequence[int], name: Format, error: float, negligible: float, trial: Callable[[Mapping[int, Format]], float]
+) -> dict[int, float]:
+    """Share of every block in the error that the stretch causes as a whole; the worst stretches are halved first."""
+    stretches = [(error, list(blocks))]
+    for _ in range(MOST_SPLITS):
+        open_ones = [i for i, (e, found) in enumerate(stretches) if len(found) > 1 and e > negligible]
+        if not open_ones:
+            break
+        worst = max(open_ones, key=lambda i: stretches[i][0])
+        _, found = stretches.pop(worst)
+        middle = len(found) // 2
+        halves = (found[:middle], found[middle:])
+        stretches += [(trial(dict.fromkeys(half, name)), half) for half in halves]
+    return {b: e / len(found) for e, found in stretches for b in found}

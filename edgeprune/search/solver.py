@@ -1,0 +1,192 @@
+"""Budget -> widths and formats: one joint choice.
+
+Every group chooses a width and every block a format. Losses add up; times do not: a convolution's time is a product
+of the widths on its two sides, and a block next to integers costs less in integers. So the times are linearised
+around the current choice, the multiple-choice knapsack of the linear problem is solved exactly within a trust region
+of neighbouring widths, and so on until nothing improves. Exact times decide what is kept. A descent by the best
+loss-per-microsecond and a pairwise exchange then use what the linearisation left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+
+from edgeprune.errors import BudgetError
+from edgeprune.search.knapsack import solve_knapsack
+from edgeprune.search.problem import Choice, Problem
+from edgeprune.search.search_state import ROUNDS, Moves, Point, State, moves
+
+__all__ = ["Choice", "Problem", "Searcher", "fastest", "fastest_unpruned", "search"]
+
+EXCHANGES = 300
+PAIRS_CHECKED = 20
+NEARBY = 0.15
+"""A budget that differs from the last one by no more than this share is searched from where that led to."""
+_EPSILON = 1e-12
+
+
+class Searcher:
+    """Searches one problem, for any number of budgets; what one search finds out about times serves the next."""
+
+    def __init__(self, problem: Problem, state: State | None = None):
+        self._state = state or State(problem)
+        self._last: tuple[float, list[Point]] | None = None
+
+    @cached_property
+    def _ends(self) -> tuple[Point, Point, Point]:
+        """Where searches begin: what loses least, the fastest without cuts, and the fastest there is."""
+        return self._state.dense(), self._state.fastest_formats(), self._state.fastest()
+
+    def search(self, budget_us: float) -> Choice:
+        """The choice of least loss whose predicted time is within the budget.
+
+        Raises:
+            BudgetError: the budget is not positive, or even the fastest choice does not fit; the text says what does.
+        """
+        if not budget_us > 0:
+            raise BudgetError(f"a budget must be positive, not {budget_us:g} us")
+        state = self._state
+        fastest = min(state.time(s) for s in self._ends)
+        if fastest > budget_us:
+            raise BudgetError(
+                f"no choice is predicted to take less than {fastest / 1e3:.3f} ms; "
+                f"the budget is {budget_us / 1e3:.3f} ms"
+            )
+        found: list[tuple[Point, Point]] = []
+        if self._last is not None and abs(budget_us / self._last[0] - 1) <= NEARBY:
+            found = self._improved_from(self._last[1], budget_us)
+        found = found or self._improved_from(self._ends, budget_us)
+        start, best = min(found, key=lambda f: (state.loss(f[1]), state.time(f[1])))
+        self._last = budget_us, [start, best]
+        return state.choice(best)
+
+    def _improved_from(self, starts: Sequence[Point], budget_us: float) -> list[tuple[Point, Point]]:
+        """Starts from which something within the budget was found, with what was found."""
+        return [(s, p) for s in starts if (p := _improve(self._state, s, budget_us)) is not None]
+
+    def weighing(self, problem: Problem) -> Searcher:
+        """A searcher of the same choices and times with other losses."""
+        return Searcher(problem, self._state.weighing(problem))
+
+    def improved(self, choice: Choice, budget_us: float) -> Choice:
+        """A choice of this problem's losses near another one, within the budget; the same where none is better."""
+        state = self._state
+        near = _shrink_to_fit(state, state.point(choice), budget_us)
+        return choice if near is None else state.choice(_exchange(state, near, budget_us))
+
+    def fastest_unpruned(self) -> Choice:
+        """Dense widths, every block in the format that makes the network fastest."""
+        return self._state.choice(self._ends[1])
+
+    def fastest(self) -> Choice:
+        """The fastest choice there is, whatever it loses."""
+        return self._state.choice(self._ends[2])
+
+
+def search(problem: Problem, budget_us: float) -> Choice:
+    """The choice of least loss whose predicted time is within the budget.
+
+    Raises:
+        BudgetError: if the budget is not positive, or even the fastest choice does not fit; the text says what does.
+    """
+    return Searcher(problem).search(budget_us)
+
+
+def fastest_unpruned(problem: Problem) -> Choice:
+    """Dense widths, every block in the format that makes the network fastest."""
+    return Searcher(problem).fastest_unpruned()
+
+
+def fastest(problem: Problem) -> Choice:
+    """The fastest choice there is, whatever it loses."""
+    return Searcher(problem).fastest()
+
+
+def _improve(state: State, start: Point, budget_us: float) -> Point | None:
+    best: Point | None = None
+    point = start
+    for _ in range(ROUNDS):
+        proposal = _shrink_to_fit(state, _linearised_step(state, point, budget_us) or point, budget_us)
+        if proposal is None:
+            return best
+        if best is not None and state.loss(proposal) >= state.loss(best) - _EPSILON:
+            break
+        best = point = proposal
+    return None if best is None else _exchange(state, best, budget_us)
+
+
+def _linearised_step(state: State, p: Point, budget_us: float) -> Point | None:
+    """The knapsack's answer with times linear around ``p`` and widths within half of the current one."""
+    times, losses, items = [], [], []
+    for g, levels in enumerate(state.problem.levels):
+        here = p.levels[g]
+        near = [i for i, w in enumerate(levels) if abs(i - here) <= 1 or levels[here] <= 2 * w <= 4 * levels[here]]
+        times.append(state.level_times(p, g)[near])
+        losses.append(state.problem.width_loss[g][near])
+        items.append(near)
+    for b in range(len(state.format_names)):
+        times.append(state.format_times(p, b))
+        losses.append(state.format_loss[b])
+        items.append(list(range(len(state.format_names[b]))))
+    reachable = max(budget_us - state.time(p), sum(float(t.min()) for t in times))
+    picks = solve_knapsack(times, losses, reachable)
+    if picks is None:
+        return None
+    chosen = [items[c][i] for c, i in enumerate(picks)]
+    groups = len(state.problem.levels)
+    return Point(tuple(chosen[:groups]), tuple(chosen[groups:]))
+
+
+def _shrink_to_fit(state: State, p: Point, budget_us: float) -> Point | None:
+    """Give up what saves most time for its loss until the exact time fits."""
+    while state.time(p) > budget_us:
+        found = moves(state, p)
+        faster = np.flatnonzero(found.time_us < -1e-9)
+        if not faster.size:
+            return None
+        price = np.maximum(found.loss[faster], 0.0) / -found.time_us[faster]
+        p = found.on(p, faster[price.argmin()])
+    return p
+
+
+def _exchange(state: State, p: Point, budget_us: float) -> Point:
+    """Take back single changes that fit, and pairs of which one pays for the other, while that lowers the loss."""
+    for _ in range(EXCHANGES):
+        room_us = budget_us - state.time(p)
+        found = moves(state, p)
+        better = np.flatnonzero((found.time_us <= room_us) & (found.loss < -_EPSILON))
+        if better.size:
+            p = found.on(p, better[found.loss[better].argmin()])
+            continue
+        swapped = _best_pair(state, p, found, room_us)
+        if swapped is None:
+            return p
+        p = swapped
+    return p
+
+
+def _best_pair(state: State, p: Point, found: Moves, room_us: float) -> Point | None:
+    """The pair of moves that lowers the loss most within the room, by their single times and then by the exact one."""
+    gains, pays = np.flatnonzero(found.loss < -_EPSILON), np.flatnonzero(found.time_us < 0)
+    if not gains.size or not pays.size:
+        return None
+    time_us = np.add.outer(found.time_us[gains], found.time_us[pays])
+    loss = np.add.outer(found.loss[gains], found.loss[pays])
+    same = np.equal.outer(found.slot[gains], found.slot[pays])
+    least = max(_EPSILON, 1e-4 * state.loss(p))
+    loss[(time_us > room_us) | same | (loss > -least)] = np.inf
+    before_us = state.time(p)
+    flat_loss = loss.ravel()
+    count = min(PAIRS_CHECKED, flat_loss.size)
+    cheapest = np.argpartition(flat_loss, count - 1)[:count]
+    for flat in cheapest[np.argsort(flat_loss[cheapest], kind="stable")]:
+        i, j = np.unravel_index(flat, loss.shape)
+        if not np.isfinite(loss[i, j]):
+            return None
+        candidate = found.on(found.on(p, int(gains[i])), int(pays[j]))
+        if state.time(candidate) - before_us <= room_us:
+            return candidate
+    return None

@@ -1,0 +1,47 @@
+"""What 2:4 weights cost at the network's output, block by block, on a few unlabelled samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from edgeprune import graph
+from edgeprune.build import SPARSE_STEPS, TensorRtBuilder, sparse_fits
+from edgeprune.calibration import Calibration
+from edgeprune.graph import find_linears
+from edgeprune.latency import Format, Network
+from edgeprune.passes.prune import sparsify
+from edgeprune.recovery import Probe
+from edgeprune.search.pricing import probe_items
+from edgeprune.search.sensitivity import format_losses
+
+_SPARSE: Format = "2:4"
+
+
+def sparse_losses(
+    network: Network, builder: TensorRtBuilder, data: Calibration, blocks: Sequence[int]
+) -> dict[int, float]:
+    """Block -> loss of its weights being 2:4, unitless, as of `edgeprune.recovery.output_error`.
+
+    The weights of all blocks are made 2:4 once; a trial puts some of them into the dense network.
+    """
+    if not blocks:
+        return {}
+    dense = builder.dense
+    fits = sparse_fits(dense, min(SPARSE_STEPS.values()))
+    nodes = {b: [n for n in network.blocks[b].nodes if n in fits] for b in blocks}
+    sparse = sparsify(dense, sorted(n for names in nodes.values() for n in names), data, threads=builder.threads)
+    linears = find_linears(dense)
+    probe = Probe(dense, data, probe_items(network), builder.threads)
+
+    # A bias that had to be made for a layer stays out of trials: they err on the side of caution.
+    def trial(chosen: Mapping[int, Format]) -> float:
+        model = graph.clone(dense)
+        for b in chosen:
+            for layer in (linears[n] for n in nodes[b]):
+                for name in {layer.weight, layer.bias.value} & set(model.graph.initializers):
+                    model.graph.initializers[name].const_value = sparse.graph.initializers[name].const_value
+        return probe.error(model)
+
+    available = [("dense", _SPARSE) if b in nodes else ("dense",) for b in range(len(network.blocks))]
+    losses = format_losses(available, "dense", trial)
+    return {b: losses[b][_SPARSE] for b in nodes}

@@ -1,0 +1,18 @@
+"""What is not about models: files, caches, progress, processor cores.
+
+In: paths, dataclasses, callables.
+Out: atomic files and folders, JSON, cached values, progress lines, core counts.
+May import: errors.
+"""
+
+from edgeprune.support import json_form
+from edgeprune.support.atomic_output import check_file, check_output, output_file, output_folder, write_text
+from edgeprune.support.blas_threads import shared_cores
+from edgeprune.support.deferred_sympy import defer_sympy
+from edgeprune.support.disk_cache import LatencyCache, cache_folder
+from edgeprune.support.moved_names import keep_moved_names
+from edgeprune.support.prefetch import ahead, side_by_side
+from edgeprune.support.processor import available_cores, integer_weight_bits, kernel_features, this_cpu, vector_lanes
+from edgeprune.support.progress import Progress, Step, TerminalProgress
+from edgeprune.support.step_times import StepTimes
+from edgeprune.support.user_function import describe_failure, is_function_spec, load_function

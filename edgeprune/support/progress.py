@@ -1,0 +1,164 @@
+"""Long steps tell how far they are through a `Progress`, which also keeps the seconds each of them took.
+
+The library is silent by default; the command line shows bars on a terminal, and one line a step elsewhere (a CI log).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from edgeprune.support.step_times import StepTimes
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress as Bars
+    from rich.progress import Task, TaskID
+
+
+class Step:
+    """One step under way. This one shows nothing."""
+
+    def advance(self, amount: float = 1.0) -> None:
+        """Count ``amount`` more of the step's total as done."""
+
+    def fraction(self, done: float) -> None:
+        """Set the share of the step that is done, 0 to 1."""
+
+
+class Progress:
+    """Steps without a display.
+
+    Attributes:
+        seconds: Step -> seconds it took; a step entered twice adds up.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def step(self, name: str, total: float | None = None) -> Iterator[Step]:
+        """Do one step inside this context.
+
+        Args:
+            name: What is done, in the words shown to the user, such as "profiling blocks".
+            total: How much `Step.advance` adds up to; None where only `Step.fraction`, or nothing, is told.
+        """
+        started = time.perf_counter()
+        try:
+            with self._shown(name, total) as step:
+                yield step
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+
+    def note(self, text: str) -> None:
+        """Tell the user one thing worth knowing that is no error."""
+
+    @contextlib.contextmanager
+    def _shown(self, name: str, total: float | None) -> Iterator[Step]:
+        yield Step()
+
+
+class TerminalProgress(Progress):
+    """Bars on a terminal, which vanish when done, and one line for every finished step elsewhere.
+
+    A bar says how long its step has to go: by its own pace where the step tells how far it is, else by what it took the
+    last time that the same was done, else by what it usually takes (``times``).
+    """
+
+    def __init__(self, console: Console, times: StepTimes | None = None):
+        super().__init__()
+        self._console = console
+        self._times = times
+        self._bars: Bars | None = None
+
+    def note(self, text: str) -> None:
+        """Print the note above the bars."""
+        self._console.print(text, highlight=False, markup=False)
+
+    @contextlib.contextmanager
+    def _shown(self, name: str, total: float | None) -> Iterator[Step]:
+        if not self._console.is_terminal:
+            started = time.perf_counter()
+            yield Step()
+            self.note(f"{name}: {time.perf_counter() - started:.1f} s")
+            return
+        with self._open_bars() as bars:
+            expected_s = None if self._times is None else self._times.get(name)
+            usual_s = None if self._times is None else self._times.usual(name)
+            task = bars.add_task(name, total=total, expected_s=expected_s, usual_s=usual_s)
+            started = time.perf_counter()
+            try:
+                yield _Bar(bars, task, total)
+                if self._times is not None:
+                    self._times.put(name, time.perf_counter() - started)
+            finally:
+                bars.remove_task(task)
+
+    @contextlib.contextmanager
+    def _open_bars(self) -> Iterator[Bars]:
+        """The display, opened by the outermost step and shared by the steps inside it."""
+        if self._bars is not None:
+            yield self._bars
+            return
+        from rich.progress import BarColumn, ProgressColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as Bars
+        from rich.text import Text
+
+        class TimeLeft(ProgressColumn):
+            def render(self, task: Task) -> Text:
+                known = task.fields
+                return Text(time_left(task.time_remaining, task.elapsed, known["expected_s"], known["usual_s"]))
+
+        description = TextColumn("{task.description}", markup=False)
+        columns = (SpinnerColumn(), description, BarColumn(), TimeElapsedColumn(), TimeLeft())
+        # Two redraws a second: a display thread that is busier than that would show up in the latencies measured here.
+        with Bars(*columns, console=self._console, transient=True, refresh_per_second=2) as bars:
+            self._bars = bars
+            try:
+                yield bars
+            finally:
+                self._bars = None
+
+
+class _Bar(Step):
+    def __init__(self, bars: Bars, task: TaskID, total: float | None):
+        self._bars, self._task, self._total = bars, task, total
+
+    def advance(self, amount: float = 1.0) -> None:
+        self._bars.update(self._task, advance=amount)
+
+    def fraction(self, done: float) -> None:
+        total = 1.0 if self._total is None else self._total
+        self._bars.update(self._task, total=total, completed=done * total)
+
+
+def time_left(
+    by_pace_s: float | None, elapsed_s: float | None, expected_s: float | None, usual_s: float | None = None
+) -> str:
+    """What a bar says of the time left, such as ``about 40 s left``; nothing where nobody knows, or under a second.
+
+    Args:
+        by_pace_s: by the pace of the step itself, if it tells how far it is.
+        elapsed_s: since it began.
+        expected_s: what it took the last time.
+        usual_s: what it takes for other models, which is a guess and called one.
+    """
+    elapsed_s = elapsed_s or 0.0
+    if by_pace_s is not None:
+        return "" if by_pace_s < 1 else f"about {_duration(by_pace_s)} left"
+    if expected_s is not None:
+        how, left_s, than = "about", expected_s - elapsed_s, "the last time"
+    elif usual_s is not None:
+        how, left_s, than = "perhaps", usual_s - elapsed_s, "usual"
+    else:
+        return ""
+    if left_s >= 1:
+        return f"{how} {_duration(left_s)} left"
+    return f"longer than {than}" if left_s < -1 else ""
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

@@ -1,0 +1,10 @@
+"""Public: the masked-equivalence oracle and random graphs, to hold a rule or a pass against onnxruntime.
+
+In: a model, or a seed.
+Out: the largest error between the pruned model and the masked dense one; random models.
+May import: passes.prune and below.
+"""
+
+from edgeprune.testing.graph_builder import Builder
+from edgeprune.testing.oracle import canonical, error, exact_error, feeds_for, masked, parse, random_cut, run, verify
+from edgeprune.testing.random_graph import random_model

@@ -1,0 +1,102 @@
+"""A builder of random graphs: it adds nodes with random weights and keeps the shape of every tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+Step = Callable[["Builder", str], str]
+
+
+class Builder:
+    """Adds nodes to a graph, keeping the shape of each tensor."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.rng = rng
+        self.nodes: list[onnx.NodeProto] = []
+        self.weights: list[onnx.TensorProto] = []
+        self.shape: dict[str, tuple[int, ...]] = {}
+        self.inputs: list[onnx.ValueInfoProto] = []
+
+    def input(self, shape: Sequence[int]) -> str:
+        """A graph input."""
+        name = f"input{len(self.inputs)}"
+        self.inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+        self.shape[name] = tuple(shape)
+        return name
+
+    def weight(self, *shape: int, scale: float | None = None, offset: float = 0.0) -> str:
+        """A random weight, by default scaled to its fan-in."""
+        fan_in = max(int(np.prod(shape[1:])), 1) if len(shape) > 1 else 4
+        array = self.rng.standard_normal(shape) * (scale if scale is not None else fan_in**-0.5) + offset
+        return self.constant(array.astype(np.float32))
+
+    def constant(self, array: NDArray[Any] | Sequence[int] | float) -> str:
+        """An initializer; plain integers become int64."""
+        given = np.asarray(
+            array, dtype=None if isinstance(array, np.ndarray) else np.float32 if isinstance(array, float) else np.int64
+        )
+        name = f"w{len(self.weights)}"
+        self.weights.append(numpy_helper.from_array(given, name))
+        self.shape[name] = given.shape
+        return name
+
+    def op(self, op: str, *inputs: str, shape: Sequence[int] | None = None, **attributes: Any) -> str:
+        """A node with one result; its shape is that of the first operand unless given."""
+        return self.several(op, inputs, [shape if shape is not None else self.shape[inputs[0]]], **attributes)[0]
+
+    def several(self, op: str, inputs: Sequence[str], shapes: Sequence[Sequence[int]], **attributes: Any) -> list[str]:
+        """A node with several results."""
+        names = [f"v{len(self.nodes)}_{k}" for k in range(len(shapes))]
+        self.nodes.append(helper.make_node(op, list(inputs), names, **attributes))
+        self.shape.update({n: tuple(s) for n, s in zip(names, shapes, strict=True)})
+        return names
+
+    def choice(self, items: Sequence[Any]) -> Any:
+        """One of several things."""
+        return items[int(self.rng.integers(len(items)))]
+
+    def reshape(self, x: str, *shape: int) -> str:
+        """A Reshape to a constant target."""
+        return self.op("Reshape", x, self.constant(list(shape)), shape=shape)
+
+    def transpose(self, x: str, *perm: int) -> str:
+        """A Transpose."""
+        return self.op("Transpose", x, shape=[self.shape[x][p] for p in perm], perm=list(perm))
+
+    def linear(self, x: str, out: int) -> str:
+        """A MatMul with bias over the last axis."""
+        y = self.op(
+            "MatMul",
+            x,
+            self.weight(self.shape[x][-1], out, scale=self.shape[x][-1] ** -0.5),
+            shape=(*self.shape[x][:-1], out),
+        )
+        return self.op("Add", y, self.weight(out))
+
+    def conv(self, x: str, out: int, kernel: int = 1, group: int = 1) -> str:
+        """A convolution that keeps the size of the image."""
+        n, c, h, w = self.shape[x]
+        pad = kernel // 2
+        weight = self.weight(out, c // group, kernel, kernel)
+        return self.op(
+            "Conv",
+            x,
+            weight,
+            self.weight(out),
+            shape=(n, out, h, w),
+            group=group,
+            pads=[pad] * 4,
+            kernel_shape=[kernel] * 2,
+        )
+
+    def model(self, outputs: Sequence[str]) -> onnx.ModelProto:
+        """The model, with the given tensors as outputs."""
+        infos = [helper.make_tensor_value_info(o, TensorProto.FLOAT, self.shape[o]) for o in outputs]
+        graph = helper.make_graph(self.nodes, "random", self.inputs, infos, self.weights)
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)

@@ -1,0 +1,10 @@
+"""The timing protocol: candidates take turns in short blocks.
+
+In: callables, or times measured elsewhere.
+Out: medians with 95% intervals, paired ratios, and whether the machine was disturbed meanwhile.
+May import: support and below.
+"""
+
+from edgeprune.timing.drift import disturbance
+from edgeprune.timing.intervals import CONFIDENCE, median_interval, sigmas
+from edgeprune.timing.protocol import Measurement, OneThread, Ratio, benchmark, ratio

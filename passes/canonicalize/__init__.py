@@ -1,0 +1,10 @@
+"""Bring a model into the one form that analysis, search and the other passes work on.
+
+In: a model as exported.
+Out: the canonical model: opset 13 or newer, constants folded, BatchNormalization folded, one form of each idiom.
+May import: graph and below.
+"""
+
+from edgeprune.passes.canonicalize.equality import verify_equal
+from edgeprune.passes.canonicalize.fold_batchnorm import FOLDED_SCALE
+from edgeprune.passes.canonicalize.pipeline import canonicalize

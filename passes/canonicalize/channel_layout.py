@@ -1,0 +1,139 @@
+"""Follow the output channels of a projection through views and transposes, as a product of factors."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from edgeprune.graph import Dim, aligned_groups, constant, dim_keys, input_at, int_attribute, ints_attribute, is_op
+
+VIEWS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
+WITH_CONSTANT = ("Add", "Sub", "Mul", "Div")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the channels lie in a tensor.
+
+    ``dims`` is its shape; ``labels`` gives for each axis the index of the factor that it is, or -1 if it is no part of
+    the channels; ``sizes`` are the sizes of the factors, outermost first: channel = index over the factors in
+    row-major order.
+    """
+
+    dims: tuple[Dim, ...]
+    labels: tuple[int, ...]
+    sizes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Some indices of one factor of a finest layout."""
+
+    sizes: tuple[int, ...]
+    factor: int
+    indices: tuple[int, ...]
+
+    def along(self, layout: Layout, label: int) -> NDArray[np.int64]:
+        """The chosen indices along a factor of a coarser layout, whose factors are products of runs of the finest."""
+        before = math.prod(layout.sizes[:label])
+        first = next(i for i in range(len(self.sizes) + 1) if math.prod(self.sizes[:i]) == before)
+        last = next(
+            i for i in range(first, len(self.sizes) + 1) if math.prod(self.sizes[first:i]) == layout.sizes[label]
+        )
+        positions = np.arange(layout.sizes[label]).reshape(self.sizes[first:last])
+        if first <= self.factor < last:
+            positions = positions.take(self.indices, axis=self.factor - first)
+        return positions.reshape(-1)
+
+    def dims(self, layout: Layout) -> tuple[Dim, ...]:
+        """The shape of what is left of a tensor."""
+        return tuple(
+            d if label < 0 else len(self.along(layout, label))
+            for d, label in zip(layout.dims, layout.labels, strict=True)
+        )
+
+
+def projection_layout(node: ir.Node) -> Layout | None:
+    """The layout of the output of a MatMul, Gemm or ungrouped Conv with constant weights; None for anything else."""
+    if not is_op(node, "MatMul", "Gemm", "Conv"):
+        return None
+    weight, dims = constant_rank(input_at(node, 1)), dim_keys(node.outputs[0])
+    if weight is None or dims is None or (input_at(node, 2) is not None and constant_rank(input_at(node, 2)) is None):
+        return None
+    if (is_op(node, "MatMul") and weight != 2) or (is_op(node, "Conv") and int_attribute(node, "group", 1) != 1):
+        return None
+    axis = channel_axis(node, len(dims))
+    size = dims[axis]
+    if not isinstance(size, int) or size < 2:
+        return None
+    return Layout(dims, tuple(0 if a == axis else -1 for a in range(len(dims))), (size,))
+
+
+def constant_rank(value: ir.Value | None) -> int | None:
+    """The rank of a constant initializer, or None."""
+    if value is None or value.const_value is None or not value.is_initializer() or value.is_graph_input():
+        return None
+    return len(value.const_value.shape)
+
+
+def channel_axis(node: ir.Node, rank: int) -> int:
+    """The axis of a projection's output that holds its channels."""
+    return 1 if is_op(node, "Conv", "Gemm") else rank - 1
+
+
+def follow(node: ir.Node, index: int, layout: Layout) -> Layout | None:
+    """The layout after a node that only moves elements or combines them with constants; None if it does more.
+
+    Args:
+        node: a reader of the tensor.
+        index: the input by which it reads it.
+        layout: of the tensor.
+    """
+    after = dim_keys(node.outputs[0]) if len(node.outputs) == 1 else None
+    if after is None or node.outputs[0].is_graph_output():
+        return None
+    if is_op(node, "Transpose"):
+        perm = ints_attribute(node, "perm") or tuple(reversed(range(len(layout.labels))))
+        return Layout(after, tuple(layout.labels[p] for p in perm), layout.sizes)
+    if is_op(node, *VIEWS) and index == 0:
+        return _after_view(node, after, layout)
+    if is_op(node, *WITH_CONSTANT) and constant_rank(input_at(node, 1 - index)) is not None:
+        return Layout(after, layout.labels, layout.sizes) if after == layout.dims else None
+    return None
+
+
+def _after_view(node: ir.Node, after: tuple[Dim, ...], layout: Layout) -> Layout | None:
+    """Each factor may become several; two may not become one, nor may one be mixed with other axes."""
+    if any(constant(value) is None for value in node.inputs[1:]):
+        return None
+    if is_op(node, "Squeeze") and len(node.inputs) < 2 and "axes" not in node.attributes:
+        return None  # it would drop an axis of which a part keeps one element
+    groups = [g for g in aligned_groups(layout.dims, after) if any(layout.labels[a] >= 0 for a in g[0])]
+    if sum(layout.labels[a] >= 0 for source, _ in groups for a in source) != len(layout.sizes):
+        return None
+    labels, pieces = [-1] * len(after), {}
+    for source, target in groups:
+        sizes: list[int] = [d for a in target if isinstance(d := after[a], int)]
+        if len(source) != 1 or len(sizes) != len(target):
+            return None
+        pieces[layout.labels[source[0]]] = (target, sizes)
+    refined: list[int] = []
+    for factor in range(len(layout.sizes)):
+        target, sizes = pieces[factor]
+        for axis, size in zip(target, sizes, strict=True):
+            labels[axis] = len(refined)
+            refined.append(size)
+    return Layout(after, tuple(labels), tuple(refined))
+
+
+def take(array: NDArray[Any], indices: NDArray[np.int64], axis: int) -> NDArray[Any]:
+    """Indices along an axis: a view if they are a run, so that a mapped weight is not copied."""
+    if len(indices) and (np.diff(indices) == 1).all():
+        run = slice(int(indices[0]), int(indices[-1]) + 1)
+        return array[(slice(None),) * axis + (run,)]
+    return array.take(indices, axis=axis)

@@ -1,0 +1,98 @@
+"""Fold arithmetic with constants per channel into the linear layer before it.
+
+Some exporters write a convolution's bias as an Add. Transformers and ConvNeXts scale what a residual branch adds by a
+learned factor per channel ("layer scale", Touvron et al. 2021, "Going deeper with image transformers", eq. 4), behind
+a layer on tokens and often a Transpose: as part of the weights it costs nothing, and integers need no product for it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from edgeprune.graph import Names, constant, dim_keys, input_at, ints_attribute, is_op, only_use, replace_value
+from edgeprune.passes.canonicalize.layer_outputs import has_constant_weights, is_plain, scale_outputs, scale_product
+
+Array = NDArray[Any]
+
+
+def fold_arithmetic(node: ir.Node, names: Names) -> bool:
+    """Let the layer before an Add, Sub, Mul or Div by constants per channel do it, if it can.
+
+    What reads the node then reads its operand; the node itself is left to the caller. Returns whether it was done.
+    """
+    if not is_op(node, "Add", "Sub", "Mul", "Div"):
+        return False
+    for index in (0, 1) if is_op(node, "Add", "Mul") else (0,):
+        source, array = input_at(node, index), constant(input_at(node, 1 - index))
+        if source is None or array is None or array.dtype.kind != "f" or not np.isfinite(array).all():
+            continue
+        affine = _affine(node, array)
+        if affine is not None and _into_layer(source, array.shape, *affine, names):
+            return replace_value(node.outputs[0], source)
+    return False
+
+
+def _affine(node: ir.Node, array: Array) -> tuple[Array | None, Array | None] | None:
+    """What is multiplied by and what is added, flat and float64."""
+    vector = array.astype(np.float64).reshape(-1)
+    if is_op(node, "Add", "Sub"):
+        return None, vector if is_op(node, "Add") else -vector
+    if is_op(node, "Mul"):
+        return vector, None
+    return (1 / vector, None) if vector.all() else None
+
+
+def _into_layer(
+    value: ir.Value, shape: tuple[int, ...], scale: Array | None, shift: Array | None, names: Names
+) -> bool:
+    """Scale or shift the layer that computes ``value``, by constants that broadcast over it from this shape."""
+    dims = dim_keys(value)
+    if dims is None or len(shape) > len(dims):
+        return False
+    long = [axis + len(dims) - len(shape) for axis, size in enumerate(shape) if size != 1]
+    layer = _layer(value, long[0] if long else None) if len(long) <= 1 else None
+    if layer is None or layer.graph is not next(iter(value.uses())).node.graph:
+        return False
+    if not is_op(layer, "Conv", "ConvTranspose"):
+        # A sum behind a product is its bias as it stands, and one factor for all costs little where it is.
+        if scale is None or not long or dims[long[0]] != scale.size:
+            return False
+        if is_op(layer, "MatMul", "Add"):
+            return scale_product(layer, scale, None, names)
+    channels = (dim_keys(layer.outputs[0]) or (None, None))[1]
+    if not isinstance(channels, int) or (long and dims[long[0]] != channels) or not has_constant_weights(layer):
+        return False
+    spread = [None if v is None else np.broadcast_to(v, (channels,)) for v in (scale, shift)]
+    scale_outputs(layer, np.ones(channels) if spread[0] is None else spread[0], spread[1], names)
+    return True
+
+
+def _layer(value: ir.Value, axis: int | None) -> ir.Node | None:
+    """The layer whose outputs run along an axis of a value which nothing else reads, past transposes and reshapes.
+
+    Without an axis, one that computes the value itself. A MatMul's may be the Add behind it.
+    """
+    while only_use(value) is not None and (node := value.producer()) is not None:
+        rank = len(value.shape or ())
+        if is_op(node, "Conv", "ConvTranspose"):
+            return node if axis in (None, 1) else None
+        if is_op(node, "Gemm"):
+            return node if axis == 1 and is_plain(node) else None
+        if is_op(node, "MatMul", "Add"):
+            return node if axis == rank - 1 else None
+        source = input_at(node, 0)
+        dims, ahead = dim_keys(value), dim_keys(source)
+        if source is None or axis is None or not dims or not ahead:
+            return None
+        if is_op(node, "Transpose"):
+            axis = (ints_attribute(node, "perm") or tuple(reversed(range(rank))))[axis]
+        elif is_op(node, "Reshape") and axis == rank - 1 and isinstance(dims[-1], int) and ahead[-1] == dims[-1]:
+            axis = len(ahead) - 1
+        else:
+            return None
+        value = source
+    return None

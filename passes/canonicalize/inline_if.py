@@ -1,0 +1,43 @@
+"""Put the branch that an If of a known condition takes in the place of the If.
+
+Exporters leave such an If behind for every squeeze whose axis they could not see to be of length one; once shapes are
+inferred, its condition is a constant.
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from edgeprune.graph import Names, add_node, constant, detach, is_op, replace_value
+
+
+def inline_if(node: ir.Node, names: Names) -> int:
+    """Replace an If whose condition is constant by the nodes of its branch, in place; returns 1 if it was one."""
+    condition = constant(node.inputs[0]) if is_op(node, "If") else None
+    if condition is None or condition.size != 1 or node.graph is None:
+        return 0
+    attribute = node.attributes["then_branch" if condition.reshape(-1)[0] else "else_branch"]
+    if attribute.is_ref():
+        return 0
+    graph, branch = node.graph, attribute.as_graph()
+    results = list(branch.outputs)
+    for name, value in list(branch.initializers.items()):
+        del branch.initializers[name]
+        value.name = names.fresh(f"{node.name}_{name}")
+        graph.register_initializer(value)
+    for inner in list(branch):
+        branch.remove(inner)
+        inner.name = names.fresh(f"{node.name}_{inner.name or inner.op_type}")
+        for output in inner.outputs:
+            if output.name:
+                output.name = names.fresh(f"{node.name}_{output.name}")
+        graph.insert_before(node, inner)
+    branch.outputs.clear()
+    for old, new in zip(node.outputs, results, strict=True):
+        if not replace_value(old, new):
+            same = add_node(node, "Identity", [new], names, name=f"{node.name}_same").outputs[0]
+            same.type, same.shape = new.type, new.shape
+            replace_value(old, same)
+    detach(node)
+    graph.remove(node, safe=True)
+    return 1

@@ -1,0 +1,190 @@
+"""Bring a model into the one form that the axis-relation solver, the planner and the other passes work on.
+
+A canonical model guarantees:
+
+* no functions and no ``Constant`` nodes: constants are initializers, and no initializer is a graph input;
+* every node has a unique, non-empty name, every value a unique name; the names, order and types of inputs and outputs
+  are the user's;
+* shapes are inferred: ``value.shape`` is complete wherever it can be derived, symbolic where the input is;
+* what is constant is folded (shape arithmetic on static shapes, transposed or reshaped weights, position tables), up
+  to a size limit; a Reshape whose target depends on a symbolic dimension has a constant target with 0 (axis kept) and
+  at most one -1 where provable;
+* a model of an opset before 13 is in opset 13, unless it has control flow or an operator that cannot be converted;
+* a Gather by a table of constant indices picks by a list, which a Reshape lays out;
+* a fused query/key/value projection, whose channels are a product, is three projections; an Expand names only the axes
+  that it repeats, a Resize to computed lengths those that are known;
+* a ScatterND that overwrites a box of positions is Slices and Concats, a mean over all spatial axes a
+  GlobalAveragePool;
+* BatchNormalization is folded into the neighbouring Conv, ConvTranspose or Gemm where that is exact, and left standing
+  where not; a factor for every channel behind a linear layer is part of its weights;
+* nodes that do nothing are gone (Identity, Dropout, casts, reshapes, slices without effect, pairs that undo each
+  other), and dead nodes;
+* quantization stays visible: QuantizeLinear and DequantizeLinear are never folded; an asymmetric weight has a scale for
+  every output channel. Control flow, but for an If of a known condition, and custom operators are untouched;
+* initializers are not merged: two layers that hold equal weights hold two tensors, which can be cut independently.
+
+Unless told not to, the result is run against the original, and a difference is an error, never a model.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from edgeprune import graph as graphs
+from edgeprune.graph import Names, add_initializer, dim_keys, input_at, is_op, remove_dead, replace_value, subgraphs
+from edgeprune.passes.canonicalize.flatten_gather import flatten_gather
+from edgeprune.passes.canonicalize.fold_batchnorm import fold_batchnorm
+from edgeprune.passes.canonicalize.fold_constants import fold_node
+from edgeprune.passes.canonicalize.inline_functions import inline_functions
+from edgeprune.passes.canonicalize.inline_if import inline_if
+from edgeprune.passes.canonicalize.lift_constants import lift_constants
+from edgeprune.passes.canonicalize.merge_shuffles import merge_shuffles
+from edgeprune.passes.canonicalize.modernize import is_old, modernize, restore_softmax
+from edgeprune.passes.canonicalize.pool_means import pool_means
+from edgeprune.passes.canonicalize.propagate_shapes import Facts, derive, reshape_target, shape_from_facts
+from edgeprune.passes.canonicalize.relax_expand import relax_expand
+from edgeprune.passes.canonicalize.relax_resize import relax_resize
+from edgeprune.passes.canonicalize.remove_noops import inverse_pair, passed_through
+from edgeprune.passes.canonicalize.simplify_views import simplify_view
+from edgeprune.passes.canonicalize.split_qkv import split_qkv
+from edgeprune.passes.canonicalize.spread_scales import spread_scales
+from edgeprune.passes.canonicalize.unscatter import unscatter
+from edgeprune.passes.canonicalize.unshare_vectors import unshare_vectors
+
+_MAX_ROUNDS = 6
+"""Real exports need two or three; a model that needs more stays a little less simple."""
+
+
+def canonicalize(model: ir.Model, *, verify: bool = True) -> ir.Model:
+    """Return the canonical form of a model; the model itself is not changed.
+
+    Args:
+        model: any valid model.
+        verify: whether to run both in onnxruntime and compare.
+
+    Raises:
+        ModelError: if the model cannot be brought into canonical form, or the result differs from the original.
+    """
+    result = graphs.clone(model)
+    inline_functions(result)
+    lift_constants(result)
+    name_everything(result)
+    graphs.infer_shapes(result)
+    _settle(result)
+    if is_old(result):
+        # Only now, for the conversion of some operators depends on ranks that had to be derived first.
+        result = modernize(result)
+        _settle(result)
+    changed = fold_batchnorm(result)
+    remove_dead(result.graph)
+    changed += split_qkv(result)
+    if pool_means(result) + merge_shuffles(result) + unscatter(result):
+        remove_dead(result.graph)
+    unshare_vectors(result)
+    spread_scales(result)
+    if changed:
+        remove_dead(result.graph)
+        graphs.complete_shapes(result)
+        _settle(result)
+    name_everything(result)
+    graphs.check(result, "the canonical form")
+    if verify:
+        from edgeprune.passes.canonicalize.equality import verify_equal
+
+        verify_equal(model, result)
+    return result
+
+
+def _settle(model: ir.Model) -> None:
+    """Simplify until nothing changes: a round may need shapes that the one before it made derivable."""
+    for _ in range(_MAX_ROUNDS):
+        if not _simplify(model):
+            break
+        remove_dead(model.graph)
+        graphs.complete_shapes(model)  # a rewrite changes no value's shape: what is known stays
+
+
+def _simplify(model: ir.Model) -> int:
+    """One sweep in topological order over the main graph; returns the number of changes."""
+    names, opset, changes = Names(model), model.opset_imports.get("", 1), 0
+    facts: Facts = {}
+    for node in model.graph:
+        if not any(value.uses() or value.is_graph_output() for value in node.outputs):
+            continue
+        arrays = fold_node(node, opset)
+        if arrays is None:
+            known = derive(node, facts)
+            if known is not None:
+                facts[node.outputs[0]] = known
+                rank, dtype = node.outputs[0].shape, node.outputs[0].dtype
+                if all(isinstance(e, int) for e in known) and rank is not None and dtype is not None:
+                    array = np.array(known, dtype.numpy())
+                    arrays = [array.reshape(()) if len(rank) == 0 else array]
+        if arrays is not None:
+            changes += _store(node, arrays, names)
+            continue
+        dims = shape_from_facts(node, facts)
+        if dims is not None and any(d != old for d, old in zip(dims, dim_keys(node.outputs[0]) or (), strict=False)):
+            node.outputs[0].shape = ir.Shape(dims)
+        source = passed_through(node) or inverse_pair(node)
+        if source is not None:
+            changes += replace_value(node.outputs[0], source)
+            continue
+        changes += (
+            inline_if(node, names)
+            or restore_softmax(node)
+            or _constant_target(node, facts, names)
+            or relax_expand(node, facts, names)
+            or relax_resize(node, facts, names)
+            or flatten_gather(node, names)
+            or simplify_view(node, names)
+        )
+    return changes
+
+
+def _store(node: ir.Node, arrays: list[np.ndarray], names: Names) -> int:
+    """Replace the outputs of a node by initializers; outputs of the graph stay computed."""
+    if any(value.is_graph_output() for value in node.outputs):
+        return 0
+    assert node.graph is not None
+    named = [value for value in node.outputs if value.name]
+    for value, array in zip(named, arrays, strict=True):
+        name = value.name
+        assert name is not None
+        value.name = names.fresh(f"{name}__folded")
+        value.replace_all_uses_with(add_initializer(node.graph, name, array))
+    return 1
+
+
+def _constant_target(node: ir.Node, facts: Facts, names: Names) -> int:
+    """Give a Reshape a constant target where its symbolic one allows."""
+    target = input_at(node, 1)
+    if not is_op(node, "Reshape") or target is None or target.is_initializer():
+        return 0
+    dims = reshape_target(node, facts)
+    if dims is None:
+        return 0
+    assert node.graph is not None
+    node.replace_input_with(
+        1, add_initializer(node.graph, names.fresh(f"{node.name}_target"), np.array(dims, np.int64))
+    )
+    return 1
+
+
+def name_everything(model: ir.Model) -> None:
+    """Give every node a unique name, in place, keeping those that are unique already."""
+    seen: set[str] = set()
+
+    def visit(graph: ir.Graph) -> None:
+        for index, node in enumerate(graph):
+            base = node.name or f"{node.op_type}_{index}"
+            name, number = base, 1
+            while name in seen:
+                name, number = f"{base}_{number}", number + 1
+            seen.add(name)
+            node.name = name
+            for subgraph in subgraphs(node):
+                visit(subgraph)
+
+    visit(model.graph)

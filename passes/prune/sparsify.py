@@ -1,0 +1,162 @@
+"""2:4 sparsity along input channels, as the sparse tensor cores of NVIDIA's Ampere and later take it.
+
+At most two of every four consecutive *input channels* are non-zero, for each output channel and kernel position.
+Channels of a convolution come in the order of its weight; rows of a matrix product's weight are its input channels.
+What stays is refitted to the layer's own outputs on calibration data, the bias takes up what is left of their mean.
+
+Where the order of channels is free, one that loses less comes first (`edgeprune.passes.prune.permute_channels`).
+
+Requires a canonical float model. Ensures that the named layers, and they alone, have 2:4 weights, that zeros outlive
+rounding to int8 (a zero is a zero on every symmetric grid), and that all names and shapes stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from edgeprune.calibration import Calibration
+from edgeprune.dependency import Group
+from edgeprune.errors import PassError
+from edgeprune.graph import (
+    Floats,
+    Linear,
+    Refused,
+    find_linears,
+    has_bias,
+    layer_bias,
+    layer_matrix,
+    quantize_weight,
+    set_weights,
+    weights_read_once,
+)
+from edgeprune.passes.prune.permute_channels import permute_channels
+from edgeprune.quantization import METHODS, Grid, InputMoments, Method, input_moments, is_two_of_four, sparsify_matrix
+from edgeprune.support import shared_cores
+
+
+def sparsity_eligible(model: ir.Model) -> dict[str, bool | Refused]:
+    """For every node, whether its weights can be made 2:4, or why not."""
+    linears = find_linears(model)
+    single = weights_read_once(model, linears.values())
+    return {str(n.name): _eligible(n, linears.get(str(n.name)), single) for n in model.graph}
+
+
+def _eligible(node: ir.Node, layer: Linear | None, single: set[str]) -> bool | Refused:
+    if layer is None or layer.op == "ConvTranspose":
+        return Refused(f"{node.op_type} has no constant weight that multiplies input channels one by one")
+    if layer.groups > 1:
+        return Refused("it is a grouped convolution")
+    if layer.weight not in single:
+        return Refused(f"its weight {layer.weight!r} is shared with another node")
+    if channels(layer) % 4:
+        return Refused(f"its {channels(layer)} input channels are no multiple of 4")
+    return True
+
+
+def channels(layer: Linear) -> int:
+    """Input channels of one group."""
+    return layer.features // layer.taps
+
+
+@shared_cores()
+def sparsify(
+    model: ir.Model,
+    nodes: Sequence[str],
+    calibration: Calibration | None,
+    *,
+    method: Method = "sparsegpt",
+    int8: Collection[str] = (),
+    groups: Collection[Group] = (),
+    threads: int = 1,
+) -> ir.Model:
+    """A copy of the model in which the named layers have 2:4 weights.
+
+    Args:
+        model: canonical, float.
+        nodes: names of eligible nodes.
+        calibration: samples; only ``magnitude`` does without.
+        method: how zeros are chosen; see `edgeprune.quantization.two_four`.
+        int8: nodes whose weights are rounded to the int8 grid of each output channel in the same pass.
+        groups: groups of the model's analysis whose channels may be reordered first, so that less is lost.
+        threads: of onnxruntime.
+
+    Raises:
+        PassError: a node is unknown or not eligible, the method is unknown, or it needs data and there is none.
+        CalibrationError: an activation is not finite on the data.
+    """
+    if method not in METHODS:
+        raise PassError(f"sparsify: there is no method {method!r}, only {', '.join(METHODS)}")
+    if calibration is None and method != "magnitude":
+        raise PassError(f"sparsify: the method {method!r} needs calibration data; only 'magnitude' does without")
+    eligible = sparsity_eligible(model)
+    for name in nodes:
+        if name not in eligible:
+            raise PassError(f"sparsify: the model has no node {name!r}")
+        if not eligible[name]:
+            raise PassError(f"sparsify: node {name!r} cannot be 2:4: {eligible[name]}")
+    copy = permute_channels(model, groups, nodes, _variances(model, nodes, calibration, threads) if groups else None)
+    linears = find_linears(copy)
+    for layer, moments in _with_moments(copy, [linears[n] for n in dict.fromkeys(nodes)], calibration, threads):
+        _sparsify_layer(copy, layer, moments, method, layer.node in int8)
+    check_two_of_four(copy, nodes)
+    return copy
+
+
+def check_two_of_four(model: ir.Model, nodes: Sequence[str]) -> None:
+    """Make sure that the float weights of these nodes are 2:4, as stored and on the int8 grid.
+
+    Raises:
+        PassError: naming the node whose weights are not.
+    """
+    linears = find_linears(model)
+    for name in nodes:
+        if name not in linears:
+            raise PassError(f"sparsify: node {name!r} has no float weight to be 2:4")
+        matrix = layer_matrix(model, linears[name])[0]
+        integers, _, _ = quantize_weight(matrix, 0)
+        if not (is_two_of_four(matrix) and is_two_of_four(integers)):
+            raise PassError(f"sparsify: the weights of node {name!r} are not 2:4 along input channels")
+
+
+def _variances(
+    model: ir.Model, nodes: Collection[str], calibration: Calibration | None, threads: int
+) -> dict[str, InputMoments]:
+    if calibration is None:
+        return {}
+    layers = [layer for name, layer in find_linears(model).items() if name in nodes]
+    return {layer.node: m for layer, m in input_moments(model, layers, calibration, most_features=0, threads=threads)}
+
+
+def _with_moments(
+    model: ir.Model, layers: Sequence[Linear], calibration: Calibration | None, threads: int
+) -> Iterator[tuple[Linear, InputMoments | None]]:
+    # Moments are of the model as it was: a wave of layers is measured before any of them changes.
+    if calibration is None:
+        yield from ((layer, None) for layer in layers)
+        return
+    yield from list(input_moments(model, layers, calibration, threads=threads))
+
+
+def _sparsify_layer(model: ir.Model, layer: Linear, moments: InputMoments | None, method: Method, int8: bool) -> None:
+    matrix = layer_matrix(model, layer)[0]
+    centred = has_bias(layer)
+    gram = None if moments is None else moments.gram(0, centred)
+    grid = Grid(quantize_weight(matrix, 0)[1].astype(np.float64), 127) if int8 else None
+    sparse = sparsify_matrix(matrix, gram, method, grid)
+    bias = layer_bias(model, layer)
+    if moments is not None and centred:
+        bias = bias + ((matrix - sparse) @ moments.mean[0])[None]
+    set_weights(model, layer, sparse[None], bias)
+
+
+def density(model: ir.Model, nodes: Sequence[str]) -> Mapping[str, float]:
+    """Share of non-zeros in the weights of these nodes."""
+    linears = find_linears(model)
+    return {n: float(np.mean(_nonzero(layer_matrix(model, linears[n])))) for n in nodes}
+
+
+def _nonzero(matrix: Floats) -> Floats:
+    return np.asarray(matrix != 0)

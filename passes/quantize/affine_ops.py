@@ -1,0 +1,143 @@
+"""Pointwise nodes that do no more than shift, stretch and clip: ``y = min(max(slope * x + shift, low), high)``.
+
+On integers such a node costs next to nothing: its output *is* the integers of its input, read with another scale and
+zero point, and clipped where it clips. A hard swish, spelled out as ``x * clip(x + 3, 0, 6) / 6`` or not, so becomes
+one clipping and one product of integers.
+
+It also shows what part of a value's range is seen at all: what a Relu or a Clip cuts off need not be told apart.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from edgeprune.graph import constant, input_at, is_op
+
+INFINITE = (-math.inf, math.inf)
+_SHIFTS = ("Add", "Div", "Mul", "Sub")
+
+
+@dataclass(frozen=True)
+class Ramp:
+    """What a node does to the value ``source``; ``slope`` is positive."""
+
+    source: ir.Value
+    slope: float = 1.0
+    shift: float = 0.0
+    low: float = -math.inf
+    high: float = math.inf
+
+    def __call__(self, x: float) -> float:
+        """The output for an input."""
+        return min(max(self.slope * x + self.shift, self.low), self.high)
+
+    def behind(self, other: Ramp) -> Ramp:
+        """This ramp of another's output, as one ramp of that other's source."""
+        ends = (min(max(self.slope * end + self.shift, self.low), self.high) for end in (other.low, other.high))
+        return Ramp(other.source, self.slope * other.slope, self.slope * other.shift + self.shift, *ends)
+
+    def before(self, y: float) -> float:
+        """The input that gives an output which is not clipped."""
+        return (y - self.shift) / self.slope
+
+
+def ramp_of(node: ir.Node) -> Ramp | None:
+    """The ramp that a node is, or None."""
+    source = input_at(node, 0)
+    if is_op(node, *_SHIFTS):
+        return _shift(node)
+    if source is None or source.const_value is not None:
+        return None
+    if is_op(node, "Relu"):
+        return Ramp(source, low=0.0)
+    if is_op(node, "HardSigmoid"):
+        alpha, beta = node.attributes.get_float("alpha", 0.2), node.attributes.get_float("beta", 0.5)
+        return Ramp(source, alpha, beta, 0.0, 1.0) if alpha > 0 else None
+    if is_op(node, "Clip"):
+        limits = [_limit(node, index, default) for index, default in ((1, -math.inf), (2, math.inf))]
+        low, high = limits
+        return None if low is None or high is None or low > high else Ramp(source, low=low, high=high)
+    return None
+
+
+def seen_range(value: ir.Value) -> tuple[float, float]:
+    """The interval outside of which the readers of a value do not tell its elements apart; (inf, -inf) if unread."""
+    if value.is_graph_output():
+        return INFINITE
+    low, high = math.inf, -math.inf
+    for node in set(value.consumers()):
+        its_low, its_high = _seen_by(node, value)
+        low, high = min(low, its_low), max(high, its_high)
+    return low, high
+
+
+def _seen_by(node: ir.Node, value: ir.Value) -> tuple[float, float]:
+    ramp = ramp_of(node)
+    if ramp is not None:
+        inner = seen_range(node.outputs[0])
+        low, high = max(inner[0], ramp.low), min(inner[1], ramp.high)
+        return ramp.before(low), ramp.before(high)
+    if is_op(node, "HardSwish"):
+        return -3.0, math.inf
+    if is_op(node, "Mul"):  # a product with a ramp of the value itself, which is 0 up to some point
+        others = [v for v in node.inputs if v is not None and v is not value]
+        return (_zero_up_to(others[0], value) if len(others) == 1 else -math.inf), math.inf
+    return INFINITE
+
+
+def _zero_up_to(factor: ir.Value, value: ir.Value) -> float:
+    """Where a chain of ramps from ``value`` to ``factor`` leaves 0; -inf if there is none, or it is not 0 before."""
+    chain: list[Ramp] = []
+    while factor is not value:
+        producer = factor.producer()
+        ramp = None if producer is None else ramp_of(producer)
+        if ramp is None:
+            return -math.inf
+        chain.append(ramp)
+        factor = ramp.source
+    y, point = -math.inf, -math.inf
+    for i, ramp in enumerate(reversed(chain)):
+        y = ramp(y)
+        if math.isfinite(ramp.low):
+            point = max(point, _before(chain[len(chain) - 1 - i :], ramp.low))
+    return point if y == 0 else -math.inf
+
+
+def _before(chain: list[Ramp], y: float) -> float:
+    """The input of a chain of ramps, last first, that gives this output."""
+    for ramp in chain:
+        y = ramp.before(y)
+    return y
+
+
+def _shift(node: ir.Node) -> Ramp | None:
+    """Addition of a scalar, multiplication by a positive one, and their inverses."""
+    left, right = node.inputs[0], node.inputs[1]
+    if left is None or right is None or node.outputs[0].dtype != ir.DataType.FLOAT:
+        return None
+    if left.const_value is not None and node.op_type in ("Add", "Mul"):
+        left, right = right, left
+    number = constant(right)
+    rank, grown = left.shape, node.outputs[0].shape
+    if left.const_value is not None or number is None or number.size != 1 or rank is None or grown is None:
+        return None
+    scalar = float(number.reshape(()))
+    if len(rank) != len(grown) or not math.isfinite(scalar):
+        return None
+    if node.op_type in ("Add", "Sub"):
+        return Ramp(left, shift=scalar if node.op_type == "Add" else -scalar)
+    if scalar <= 0:
+        return None
+    return Ramp(left, scalar if node.op_type == "Mul" else 1 / scalar)
+
+
+def _limit(node: ir.Node, index: int, default: float) -> float | None:
+    """A bound of a Clip; None if it is computed."""
+    value = input_at(node, index)
+    if value is None:
+        return default
+    number = constant(value)
+    return None if number is None or number.size != 1 else float(number.reshape(()))

@@ -1,0 +1,159 @@
+"""Round weights to int8 such that the layers' outputs change least, and let biases take up the change of the mean.
+
+To the nearest integer is not the best a layer can do: errors of correlated inputs can cancel (Nagel et al. 2020,
+"AdaRound"). What AdaRound learns by gradient is found here on the inputs' second moment, by GPTQ's sweep and by
+coordinate descent (`edgeprune.quantization.column_updates`): no output's error grows. Inputs are seen as they will be
+quantized.
+
+The bias then takes up what rounding of weights *and* activations did to the mean of each output (Nagel et al. 2019,
+section 4.2): b + W E[x] - W_q E[x_q].
+
+Requires a canonical float model. Ensures that weights stay float and lie on the grid that `qdq.quantize_weight` finds
+for them, so that quantizing them changes nothing more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from edgeprune import graph as graphs
+from edgeprune.calibration import Calibration
+from edgeprune.graph import (
+    Linear,
+    find_linears,
+    has_bias,
+    layer_bias,
+    layer_matrix,
+    quantize_weight,
+    set_weights,
+    weights_read_once,
+)
+from edgeprune.passes.quantize.affine_ops import Ramp, ramp_of
+from edgeprune.quantization import (
+    MEANS,
+    MOST_FEATURES,
+    SAMPLING,
+    Grid,
+    InputMoments,
+    Quantizer,
+    input_moments,
+    round_rows,
+    row_losses,
+)
+
+Floats = NDArray[Any]
+
+
+def round_weights(
+    model: ir.Model,
+    int8: Collection[str],
+    calibration: Calibration,
+    *,
+    quantizers: Mapping[str, Quantizer] | None = None,
+    weight_bits: int = 8,
+    search: bool = True,
+    threads: int = 1,
+) -> ir.Model:
+    """A copy of the model with the weights of the named nodes on their int8 grids, and biases to match.
+
+    Args:
+        model: canonical, float.
+        int8: names of nodes that will run on integers; those that are no linear layer stay as they are.
+        calibration: samples.
+        quantizers: value name -> what rounding will do to it (see `fake_quantizer`).
+        weight_bits: of the grid.
+        search: whether rounding is searched; otherwise weights go to the nearest integers, and only biases are fitted.
+        threads: of onnxruntime.
+
+    Raises:
+        CalibrationError: an activation is not finite on the data.
+    """
+    copy = graphs.clone(model)
+    quantizers = _with_ramps(model, int8, quantizers or {})
+    linears = find_linears(copy)
+    single = weights_read_once(copy, linears.values())
+    layers = [layer for name, layer in linears.items() if name in int8 and layer.weight in single]
+    moments = input_moments(
+        model,
+        layers,
+        calibration,
+        quantizers=quantizers,
+        most_features=MOST_FEATURES if search else 0,
+        sampling=SAMPLING if search else MEANS,
+        threads=threads,
+    )
+    for layer, seen in moments:
+        _round_layer(copy, layer, seen, weight_bits, search)
+    return copy
+
+
+def fake_quantizer(scale: float, zero: int, low: int, high: int) -> Quantizer:
+    """What QuantizeLinear and DequantizeLinear with these parameters do to an activation."""
+
+    def rounded(x: Floats) -> Floats:
+        steps = np.clip(np.rint(x / np.float32(scale)), low - zero, high - zero)
+        return np.asarray(steps * np.float32(scale), dtype=x.dtype)
+
+    return rounded
+
+
+def _with_ramps(model: ir.Model, int8: Collection[str], quantizers: Mapping[str, Quantizer]) -> dict[str, Quantizer]:
+    """The quantizers, and those of integer ramps' outputs, which have the integers of their inputs."""
+    found, ramps = dict(quantizers), dict[str, Ramp]()
+    for node in model.graph:
+        ramp = ramp_of(node) if node.name in int8 else None
+        out = str(node.outputs[0].name)
+        if ramp is None or out in found:
+            continue
+        if (before := ramps.get(str(ramp.source.name))) is not None:
+            ramp = ramp.behind(before)
+        if (quantizer := quantizers.get(str(ramp.source.name))) is not None:
+            ramps[out], found[out] = ramp, _behind(ramp, quantizer)
+    return found
+
+
+def _behind(ramp: Ramp, quantizer: Quantizer) -> Quantizer:
+    def rounded(y: Floats) -> Floats:
+        kind = y.dtype.type
+        x = quantizer((y - kind(ramp.shift)) / kind(ramp.slope))
+        seen = kind(ramp.slope) * x + kind(ramp.shift)
+        if np.isfinite([ramp.low, ramp.high]).any():
+            seen = np.clip(seen, ramp.low, ramp.high)
+        return np.asarray(seen * (y != 0))  # the zero of padding is exact
+
+    return rounded
+
+
+def _round_layer(model: ir.Model, layer: Linear, seen: InputMoments, bits: int, search: bool) -> None:
+    matrix = layer_matrix(model, layer)
+    bias = layer_bias(model, layer)
+    rounded = np.empty_like(matrix)
+    for g in range(layer.groups):
+        scale = quantize_weight(matrix[g], 0, bits)[1].astype(np.float64)
+        grid = Grid(scale, 2 ** (bits - 1) - 1)
+        if search and seen.exact:
+            gram = seen.gram(g, centred=has_bias(layer))
+            rounded[g] = _keeping_scale(matrix[g], round_rows(matrix[g], gram, grid), gram, grid)
+        else:
+            rounded[g] = grid.snap(matrix[g])
+    wanted = np.einsum("gof,gf->go", matrix, seen.true_mean)
+    bias = bias + wanted - np.einsum("gof,gf->go", rounded, seen.mean)
+    set_weights(model, layer, rounded, bias)
+
+
+def _keeping_scale(matrix: Floats, rounded: Floats, gram: Floats, grid: Grid) -> Floats:
+    """The rounded rows with the largest weight of each at the end of the grid, so that the grid can be read off them.
+
+    A row that loses more than by rounding to the nearest is rounded to the nearest.
+    """
+    nearest = grid.snap(matrix)
+    fixed = rounded.copy()
+    rows, largest = np.arange(len(matrix)), np.abs(matrix).argmax(axis=1)
+    fixed[rows, largest] = nearest[rows, largest]
+    worse = row_losses(fixed - matrix, gram) > row_losses(nearest - matrix, gram)
+    return np.asarray(np.where(worse[:, None], nearest, fixed))

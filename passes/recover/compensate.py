@@ -1,0 +1,263 @@
+"""Compensation: what the kept channels can say of the removed ones is put into the weights that read them.
+
+Every linear layer whose input changed is refitted by ridge regression, in graph order: inputs come from the network as
+compressed and compensated so far, targets from the dense network, so that each layer also takes up the error that
+earlier ones left. With the dense network's own inputs this is CORP's formula and that of "Optimal Brain Compression"
+(Frantar & Alistarh 2022); with the compressed prefix's it is K-prune's and "Greedy Output Approximation"'s. A layer
+that ends a residual branch is fitted to the dense sum: what the skip connection lacks is added to its target. Where
+patches are few, a blend of both networks' inputs is tried as well: it follows their noise less. Blend and damping are
+chosen on samples held out from the fit.
+
+Requires that the pruned model keeps the dense one's node and value names. Ensures that only values of weights and
+biases change (a layer without bias gets one where that costs nothing), and that the result is closer to the dense
+network than the pruned one was, on further samples that nothing was fitted to or chosen by: otherwise the pruned model
+comes back as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from edgeprune import graph
+from edgeprune.backends import OnnxRuntime
+from edgeprune.calibration import Calibration, Fidelity, Spool, StagedNetwork, boundary_bytes, largest_activation_bytes
+from edgeprune.dependency import Cut
+from edgeprune.errors import EvaluationError
+from edgeprune.graph import aligned_levels, cut_into_segments, has_bias, read_names, set_weights
+from edgeprune.passes.recover.attention_logits import match_logits
+from edgeprune.passes.recover.refit_targets import Kept, Target, find_targets
+from edgeprune.recovery import ACTIVATION_BYTES, DAMPINGS, Fit, Moments, Sampling, refit, require_finite
+from edgeprune.support import Progress, Step, shared_cores
+
+Rows = tuple[NDArray[Any], NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the fits are made from.
+
+    Attributes:
+        sampling: how many patches are gathered for a layer.
+        holdout_fraction: share of the samples on which damping and blend are chosen, and again of those that judge the
+            result, which nothing is fitted to.
+        blends: shares of the compressed network's inputs, the rest the dense network's, that a layer of few patches may
+            be fitted to; 1, its real inputs, is always a choice.
+        blended_rows: fewer patches per feature than this are few.
+        dampings: what to choose from, as fractions of the mean diagonal of the covariance.
+        most_features: a wider layer gets a new bias only: its covariance would take too much memory.
+        uncut_features: a wider layer whose own input lost nothing gets a new bias only: a refit gains too little there.
+        spool_bytes: activations on disk at a time; with more samples than fit, evenly spread ones are used.
+        seed: of the choice of patches and of held-out samples.
+        threads: threads of onnxruntime.
+    """
+
+    sampling: Sampling = field(default_factory=Sampling)
+    holdout_fraction: float = 0.125
+    blends: tuple[float, ...] = (0.5,)
+    blended_rows: float = 8.0
+    dampings: tuple[float, ...] = DAMPINGS
+    most_features: int = 6144
+    uncut_features: int = 1152
+    spool_bytes: int = 4 << 30
+    seed: int = 0
+    threads: int = 1
+
+
+class Kepts(Protocol):
+    """The part of an analysis that this pass needs."""
+
+    def kept(self, cut: Cut) -> Kept:
+        """(value name, axis) -> positions that stay, of every axis that loses any."""
+
+
+@shared_cores()
+def compensate(
+    dense: ir.Model,
+    pruned: ir.Model,
+    analysis: Kepts,
+    cut: Cut,
+    calibration: Calibration,
+    *,
+    settings: Settings | None = None,
+    progress: Progress | None = None,
+) -> ir.Model:
+    """Return a copy of the pruned model with refitted weights.
+
+    Args:
+        dense: the canonical dense model.
+        pruned: the same without the units that the cut does not keep.
+        analysis: of the dense model.
+        cut: what was kept.
+        calibration: at least two samples; memory does not grow with their number.
+        settings: sampling, damping, limits.
+        progress: told how far this is.
+
+    Raises:
+        CalibrationError: fewer than two samples, NaN or infinite activations (the text names the tensor), a full disk.
+    """
+    settings = settings or Settings()
+    kept = analysis.kept(cut)
+    model = graph.clone(pruned)
+    mixes = match_logits(dense, model, kept, calibration, settings.threads)
+    targets = [replace(t, mix=mixes.get(t.layer.node)) for t in find_targets(dense, model, kept, settings)]
+    if not targets and not mixes:
+        return model
+    with Spool() as spool, (progress or Progress()).step("compensating", total=len(targets)) as step:
+        rest, judges = _samples(dense, model, targets, calibration, settings)
+        parts = rest.split(settings.holdout_fraction, settings.seed + 1) if rest.items > 1 else (rest, judges)
+        _run(dense, model, targets, kept, parts, settings, spool, step)
+    return model if _is_closer(model, pruned, dense, judges, settings.threads) else graph.clone(pruned)
+
+
+def _run(
+    dense: ir.Model,
+    model: ir.Model,
+    targets: Sequence[Target],
+    kept: Kept,
+    samples: tuple[Calibration, Calibration],
+    settings: Settings,
+    spool: Spool,
+    step: Step,
+) -> None:
+    """Refit the targets in place, level by level."""
+    stops = {target.layer.node for target in targets}
+    read = {str(node.name): set(read_names(node)) for node in dense.graph}
+    watched = {target.skip for target in targets if target.skip is not None}
+    watched |= {target.layer.input for target in targets if target.layer.input not in read[target.layer.node]}
+    known = watched | {name for target in targets for name in (target.layer.input, target.layer.output)}
+    aligned = aligned_levels((dense, model), stops, known)
+    networks = [
+        StagedNetwork(m, stops, watched, spool, tag, settings.threads, aligned)
+        for m, tag in ((dense, "dense/"), (model, "pruned/"))
+    ]
+    size = _batch_size(dense, samples[0])
+    share = min(1.0, size / (samples[0].items + samples[1].items))
+    fitted_batches = 0
+    for part in samples:
+        for feeds in part.batches(size):
+            for network in networks:
+                network.feed(feeds)
+            fitted_batches += part is samples[0]
+    levels = networks[1].level_of
+    rng = np.random.default_rng(settings.seed)
+    for level in range(1, max(len(network.segments) for network in networks)):
+        here = [t for t in targets if levels[t.layer.output] == level]
+        here = [t if t.skip and levels.get(t.skip, 0) < level else replace(t, skip=None) for t in here]
+        fits = {t.layer.node: _Evidence() for t in here}
+        for batch, values in networks[0].run(level, [t.layer.output for t in here]):
+            for t in here:
+                found = _rows(t, values, networks, batch, kept, rng, settings, share)
+                fits[t.layer.node].add(found, t, held_out=batch >= fitted_batches)
+        for t in here:
+            _refit(model, t, fits.pop(t.layer.node), settings)
+            step.advance()
+        for _ in networks[1].run(level):
+            pass
+        for network in networks:
+            network.release(level)
+
+
+class _Evidence:
+    """What a layer is refitted from: statistics for every blend of inputs, and held-out rows of its real inputs."""
+
+    def __init__(self) -> None:
+        self.moments: dict[float, Moments] = {}
+        self.held_out: list[Rows] = []
+
+    def add(self, rows: Mapping[float, Rows], target: Target, *, held_out: bool) -> None:
+        """Add one batch: blend -> inputs and wanted outputs."""
+        if held_out:
+            self.held_out.append(rows[1.0])
+            return
+        for blend, (x, y) in rows.items():
+            self.moments.setdefault(blend, Moments(diagonal=not target.full)).add(x, y)
+
+
+def _rows(
+    target: Target,
+    values: Mapping[str, NDArray[Any]],
+    networks: Sequence[StagedNetwork],
+    batch: int,
+    kept: Kept,
+    rng: np.random.Generator,
+    settings: Settings,
+    share: float,
+) -> dict[float, Rows]:
+    """Rows of one batch by blend: inputs, of the compressed network for 1, and outputs wanted by the dense one."""
+    layer = target.layer
+    wanted = values[layer.output]
+    if target.kept_outputs is not None:
+        wanted = wanted.take(target.kept_outputs, axis=layer.output_axis)
+    if target.skip is not None:
+        original, present = (network.read(target.skip, batch) for network in networks)
+        wanted = wanted + (_cut(original, target.skip, kept) - present)
+    x = networks[1].read(layer.input, batch)
+    positions = layer.positions(x.shape)
+    chosen = settings.sampling.choose(rng, positions, layer.features, share, layer.outputs)
+    rows, targets = layer.rows(x, chosen), layer.targets(wanted, chosen)
+    if target.mix is not None:
+        targets = (targets @ target.mix).astype(targets.dtype)
+    require_finite(rows, layer.input)
+    require_finite(targets, layer.output)
+    found = {1.0: (rows, targets)}
+    if target.full and len(chosen) < settings.blended_rows * layer.features * share:
+        dense_rows = layer.rows(_cut(networks[0].read(layer.input, batch), layer.input, kept), chosen)
+        for blend in settings.blends:
+            found[blend] = ((1 - blend) * dense_rows + blend * rows).astype(rows.dtype), targets
+    return found
+
+
+def _cut(value: NDArray[Any], name: str, kept: Kept) -> NDArray[Any]:
+    """The positions of a dense activation that the compressed network has."""
+    for axis in range(value.ndim):
+        if (name, axis) in kept:
+            value = value.take(kept[name, axis], axis=axis)
+    return value
+
+
+def _refit(model: ir.Model, target: Target, evidence: _Evidence, settings: Settings) -> Fit:
+    layer = target.layer
+    tensor = model.graph.initializers[layer.weight].const_value
+    assert tensor is not None, layer.weight
+    dampings = settings.dampings if target.full else ()
+    start, intercept = layer.matrix(tensor.numpy()), has_bias(layer)
+    fits = [
+        refit(moments, evidence.held_out, start, intercept=intercept, dampings=dampings)
+        for moments in evidence.moments.values()
+    ]
+    fit = min(fits, key=lambda found: found.error_after)
+    set_weights(model, layer, fit.matrix, fit.offset)
+    return fit
+
+
+def _samples(
+    dense: ir.Model, pruned: ir.Model, targets: Sequence[Target], calibration: Calibration, settings: Settings
+) -> tuple[Calibration, Calibration]:
+    """Samples to fit on and to judge by, as many as there is room for on disk."""
+    stops = {target.layer.node for target in targets}
+    each = sum(boundary_bytes(cut_into_segments(m, stops), m) for m in (dense, pruned))
+    return calibration.subset(max(2, settings.spool_bytes // max(1, each))).split(
+        settings.holdout_fraction, settings.seed
+    )
+
+
+def _is_closer(model: ir.Model, pruned: ir.Model, dense: ir.Model, held_out: Calibration, threads: int) -> bool:
+    """Whether the model's outputs are closer to the dense network's on held-out samples than the pruned one's."""
+    runtime = OnnxRuntime(threads)
+    judge = Fidelity(runtime.load(dense).run, held_out, classifies=False)
+    try:
+        return judge.score(runtime.load(model).run) > judge.score(runtime.load(pruned).run)
+    except EvaluationError:  # outputs whose number depends on the data can't be compared
+        return True
+
+
+def _batch_size(dense: ir.Model, calibration: Calibration) -> int:
+    if not calibration.batchable:
+        return 1
+    return max(1, min(calibration.batch_size, ACTIVATION_BYTES // max(1, largest_activation_bytes(dense))))

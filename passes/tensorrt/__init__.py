@@ -1,0 +1,11 @@
+"""Lowering to TensorRT: explicit INT8 Q/DQ, FP16 casts, and the rules for which node may take which.
+
+In: a float model, precisions by node, and activation ranges.
+Out: one ONNX graph that every TensorRT version of the target builds as planned.
+May import: graph and below.
+"""
+
+from edgeprune.passes.tensorrt.fp16_rules import fp16_eligible
+from edgeprune.passes.tensorrt.int8_nodes import MIN_CHANNELS, int8_eligible
+from edgeprune.passes.tensorrt.lower_tensorrt import lower_tensorrt
+from edgeprune.passes.tensorrt.quantize_tensorrt import quantize_tensorrt, values_to_quantize

@@ -1,0 +1,150 @@
+"""Lower a planned model to one ONNX graph that every TensorRT of the target builds as planned.
+
+TensorRT 11 and TensorRT for RTX are strongly typed: precision is what the graph says. So it says all of it: INT8 as
+symmetric Q/DQ pairs, FP16 as float16 tensors with casts, everything else float32. TensorRT 8.6 and 10 build the same
+graph weakly typed with ``--fp16 --int8``.
+
+An INT8 node whose result is only read as integers again computes in float32 between: TensorRT never writes that
+result as a float, so it costs nothing; and onnxruntime, which quantizes the bias of such a node, would do so with a
+scale that float16 does not hold.
+
+What depends on the target's versions:
+
+    opset            19 where INT8 meets FP16 and all of them are 10 or newer, since from there on QuantizeLinear knows
+                     float16. At most 17 for 8.x; there the values around INT8 nodes are float32.
+    stored weights   int8 constants with a DequantizeLinear where all are 10 or newer. The importer of 8.x refuses int8
+                     constants ("invalid weights type of Int8"), so there float weights with Q and DQ are left to it,
+                     a form that every version takes, at four times the size.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+import onnx_ir as ir
+
+from edgeprune import graph as graphs
+from edgeprune.errors import ModelError, PassError
+from edgeprune.graph import convert_opset
+from edgeprune.passes.tensorrt.cast_fp16 import cast_fp16
+from edgeprune.passes.tensorrt.fp16_rules import fp16_eligible
+from edgeprune.passes.tensorrt.int8_nodes import COMPUTE_OPS
+from edgeprune.passes.tensorrt.int8_nodes import int8_eligible as int8_eligible
+from edgeprune.passes.tensorrt.quantize_tensorrt import quantize_tensorrt, read_as_integers
+from edgeprune.passes.tensorrt.quantize_tensorrt import values_to_quantize as values_to_quantize
+
+MAX_OPSET = {(8, 5): 17, (8, 6): 17, (9, 0): 19, (10, 0): 20, (10, 8): 22, (10, 15): 24, (11, 0): 24}
+"""Newest opset of the ONNX parser, by the TensorRT version that brought it (onnx-tensorrt, docs/operators.md)."""
+
+_FP16_QUANTIZE_OPSET = 19
+_PRECISIONS = ("fp32", "fp16", "int8")
+_FOREIGN = frozenset({"ConvInteger", "DynamicQuantizeLinear", "MatMulInteger", "QLinearConv", "QLinearMatMul"})
+
+
+def lower_tensorrt(
+    model: ir.Model,
+    precision: Mapping[str, str],
+    ranges: Mapping[str, tuple[float, float]],
+    *,
+    target_versions: Iterable[str],
+    int8_float: Literal["fp16", "fp32"] | None = None,
+) -> ir.Model:
+    """A copy of the model that states its precision, valid for all of ``target_versions``.
+
+    Args:
+        model: canonical, float32.
+        precision: node name -> "fp32", "fp16" or "int8"; nodes that are not named are fp32. "int8" on an operator that
+            has no INT8 form of its own (Relu, MaxPool, Concat) means that it lies between INT8 nodes: it takes
+            ``int8_float``, and TensorRT moves the Q/DQ pairs through it. "fp16" on a node that would overflow or lose
+            its constants is not followed: see `edgeprune.passes.tensorrt.fp16_rules.fp16_eligible`.
+        ranges: value name -> observed (low, high). Needed for all of `values_to_quantize`; the others that are given
+            decide where float16 would overflow.
+        target_versions: TensorRT versions that shall build the graph, such as ("10.3", "11.0").
+        int8_float: the type of biases, outputs and scales of INT8 nodes; by default fp16 if any node is fp16. Always
+        fp32 for 8.x.
+
+    Raises:
+        PassError: a node is unknown, cannot be INT8, or lacks a range; or an operator does not exist in the opset that
+        the target needs.
+    """
+    versions = [_version(text) for text in target_versions]
+    if not versions:
+        raise PassError("lower_tensorrt: no TensorRT version is given")
+    _check_precision(model, precision)
+    _check_present_pairs(model)
+    int8 = {str(n.name) for n in model.graph if precision.get(str(n.name)) == "int8" and n.op_type in COMPUTE_OPS}
+    modern = min(versions) >= (10, 0)
+    beside_int8 = int8_float or ("fp16" if "fp16" in precision.values() else "fp32")
+    kinds = {"fp16", "int8"} if modern and beside_int8 == "fp16" else {"fp16"}
+    lowest = _FP16_QUANTIZE_OPSET if modern and int8 and kinds & set(precision.values()) else 13
+    converted = convert_opset(model, _target_opset(model, lowest, versions))
+    allowed = fp16_eligible(converted, ranges)
+    half = {name for name, kind in precision.items() if kind in kinds and allowed[name]}
+    half -= read_as_integers(converted, int8)
+    quantized = quantize_tensorrt(converted, int8, ranges, half=half if modern else (), stored=modern)
+    lowered = cast_fp16(quantized, half | (_half_pairs(quantized, half) if modern else set()))
+    try:
+        graphs.check(lowered)
+    except ModelError as error:
+        raise PassError(f"lower_tensorrt: {error}") from error
+    return lowered
+
+
+def _target_opset(model: ir.Model, lowest: int, versions: Iterable[tuple[int, int]]) -> int:
+    """The model's own opset, raised to ``lowest`` and lowered to what the oldest parser takes."""
+    parsers = [max((v for v in MAX_OPSET if v <= version), default=None) for version in versions]
+    if None in parsers:
+        raise PassError("lower_tensorrt: TensorRT before 8.5 is not supported")
+    newest = min(MAX_OPSET[parser] for parser in parsers if parser is not None)
+    return min(max(model.graph.opset_imports.get("", 1), lowest), newest)
+
+
+def _half_pairs(model: ir.Model, half: set[str]) -> set[str]:
+    """The Q and DQ nodes that take or give float16: a pair may turn one float type into the other at no cost."""
+    found = set()
+    for node in model.graph:
+        if node.op_type == "QuantizeLinear" and node.inputs[0] is not None:
+            producer = node.inputs[0].producer()
+            if producer is not None and producer.name in half:
+                found.add(str(node.name))
+        elif node.op_type == "DequantizeLinear":
+            consumers = node.outputs[0].consumers()
+            if consumers and all(consumer.name in half for consumer in consumers):
+                found.add(str(node.name))
+    return found
+
+
+def _check_precision(model: ir.Model, precision: Mapping[str, str]) -> None:
+    if unknown := sorted(set(precision) - {str(node.name) for node in model.graph}):
+        raise PassError(f"lower_tensorrt: the model has no node {unknown[0]!r}")
+    for name, kind in precision.items():
+        if kind not in _PRECISIONS:
+            raise PassError(
+                f"lower_tensorrt: node {name!r} is to be {kind!r}, which is none of {', '.join(_PRECISIONS)}"
+            )
+
+
+def _check_present_pairs(model: ir.Model) -> None:
+    """A model that arrives quantized must be so in TensorRT's way already."""
+    for node in model.graph:
+        if node.op_type in _FOREIGN:
+            raise PassError(
+                f"lower_tensorrt: TensorRT has no {node.op_type} ({node.name!r}); start from the float model"
+            )
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            zero = node.inputs[2] if len(node.inputs) > 2 else None
+            symmetric = zero is not None and zero.dtype == ir.DataType.INT8 and zero.const_value is not None
+            if not symmetric or (zero is not None and zero.const_value is not None and zero.const_value.numpy().any()):
+                raise PassError(
+                    f"lower_tensorrt: {node.op_type} {node.name!r} is not int8 with zero point 0, as TensorRT needs; "
+                    "start from the float model"
+                )
+
+
+def _version(text: str) -> tuple[int, int]:
+    match = re.match(r"(\d+)(?:\.(\d+))?(?:\.|$)", text)
+    if match is None:
+        raise PassError(f"lower_tensorrt: {text!r} is no TensorRT version")
+    return int(match[1]), int(match[2] or 0)

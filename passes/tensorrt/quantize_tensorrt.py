@@ -1,0 +1,223 @@
+"""Explicit INT8 for TensorRT: symmetric Q/DQ pairs on a float32 graph, where its builder wants them.
+
+Activations per tensor and weights per channel, int8 with zero point 0; biases stay float. Which nodes may be INT8 says
+`edgeprune.passes.tensorrt.int8_nodes`; here the pairs are placed around those that a plan chose, by three rules. The
+inputs of a node are quantized, its output never. Where a convolution's result is added to a residual, the residual is
+quantized so that one kernel does both. The quantized values that meet in a Concat share one scale, so that nothing is
+requantized.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+
+import numpy as np
+import onnx_ir as ir
+
+from edgeprune import graph as graphs
+from edgeprune.errors import PassError
+from edgeprune.graph import dequantized_weight, insert_qdq, naming, require_int8, symmetric_scale
+from edgeprune.passes.tensorrt.int8_nodes import int8_eligible, operands
+
+_COMMUTING_OPS = frozenset(
+    {"MaxPool", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Split", "Identity", "DepthToSpace"}
+)
+"""Quantizing before or after these gives the same numbers; of these a Concat may read and share its scale through."""
+
+
+_CLIPS = frozenset({"Clip", "Relu"})
+
+
+def values_to_quantize(model: ir.Model, int8: Collection[str]) -> list[str]:
+    """Names of the activations that get a scale when the named nodes are INT8; a range is needed for each."""
+    return [str(value.name) for value in _readers(model, int8)]
+
+
+def read_as_integers(model: ir.Model, int8: Collection[str]) -> set[str]:
+    """Names of those of the named nodes whose result nothing reads as it is, only quantized.
+
+    A Relu, a Clip and the addition of a quantized residual are named with them: one kernel does it all.
+    """
+    readers = _readers(model, int8)
+    nodes = [node for node in model.graph if node.name in int8]
+    residuals = dict(residual_inputs(nodes))
+    found: set[str] = set()
+    for node in nodes:
+        chain, value = [node], node.outputs[0]
+        while len(value.consumers()) == 1 and not value.is_graph_output():
+            (after,) = value.consumers()
+            if after.op_type not in _CLIPS and residuals.get(after, value) is value:
+                break
+            chain.append(after)
+            value = after.outputs[0]
+        consumers = set(value.consumers())
+        if consumers and consumers <= set(readers.get(value, ())) and not value.is_graph_output():
+            found.update(str(n.name) for n in chain)
+    return found
+
+
+def quantize_tensorrt(
+    model: ir.Model,
+    int8: Collection[str],
+    ranges: Mapping[str, tuple[float, float]],
+    *,
+    half: Collection[str] = (),
+    stored: bool = True,
+) -> ir.Model:
+    """A copy of the model with Q/DQ pairs for the named nodes, still of float32 throughout.
+
+    Args:
+        model: canonical, float32, opset 13 or newer.
+        int8: names of eligible nodes.
+        ranges: activation name -> observed (low, high), for all of `values_to_quantize`.
+        half: nodes that will compute in float16: scales of what they read and give are chosen so that float16 holds
+            them exactly, and they share no pair with the rest.
+        stored: whether weights are stored as integers; see `edgeprune.graph.qdq.dequantized_weight`.
+
+    Raises:
+        PassError: a node is unknown or not eligible, a range is missing or not finite, or the opset is older than 13.
+    """
+    require_int8("quantize_tensorrt", model, int8, int8_eligible(model))
+    copy = graphs.clone(model)
+    readers = _readers(copy, int8)
+    limits = _limits(copy.graph, readers, ranges)
+    halves = {node for node in copy.graph if node.name in half}
+    with naming(copy.graph):
+        for node in [n for n in copy.graph if n.name in int8]:
+            for weight, axis in operands(node).weights:
+                rounded = np.float16 if node in halves else np.float32
+                dequantized_weight(
+                    copy, weight, axis, scale_dtype=rounded, float_dtype=np.float32, stored=stored, consumers=[node]
+                )
+        for value, nodes in readers.items():
+            for group, rounded in (
+                ([n for n in nodes if n in halves], np.float16),
+                # Of a float16 value the Q has a float16 scale, which the DQ must repeat exactly.
+                ([n for n in nodes if n not in halves], np.float16 if value.producer() in halves else np.float32),
+            ):
+                if group:
+                    scale = symmetric_scale(-limits[value], limits[value], dtype=rounded)
+                    insert_qdq(copy, value, scale.astype(np.float32), consumers=group)
+    return copy
+
+
+def _readers(model: ir.Model, int8: Collection[str]) -> dict[ir.Value, list[ir.Node]]:
+    """Activations to quantize, in graph order -> the nodes that shall read them quantized."""
+    nodes = [node for node in model.graph if node.name in int8]
+    found: dict[ir.Value, list[ir.Node]] = {}
+    for node in nodes:
+        for value in operands(node).activations:
+            if node not in found.setdefault(value, []):
+                found[value].append(node)
+    for add, value in residual_inputs(nodes):
+        found.setdefault(value, []).append(add)
+    return found
+
+
+def _limits(
+    graph: ir.Graph, quantized: Collection[ir.Value], ranges: Mapping[str, tuple[float, float]]
+) -> dict[ir.Value, float]:
+    """The largest magnitude that each value must represent, after sharing among those that a Concat joins."""
+    limits: dict[ir.Value, float] = {}
+    for value in quantized:
+        if str(value.name) not in ranges:
+            raise PassError(f"quantize_tensorrt: no range is given for {value.name!r}")
+        low, high = ranges[str(value.name)]
+        if not (np.isfinite(low) and np.isfinite(high) and low <= high):
+            raise PassError(f"quantize_tensorrt: the range of {value.name!r} is ({low}, {high})")
+        limits[value] = max(abs(low), abs(high))
+    for group in shared_scales(graph, quantized):
+        widest = max(limits[value] for value in group)
+        limits.update(dict.fromkeys(group, widest))
+    return limits
+
+
+def residual_inputs(nodes: Collection[ir.Node]) -> Iterator[tuple[ir.Node, ir.Value]]:
+    """(Add node, its residual input) for every Add that fuses with an INT8 convolution.
+
+    TensorRT computes ``Conv + residual`` in one kernel when the residual arrives quantized; the branch that the kernel
+    itself computes must not be. Where both branches end in a convolution, the later one is fused. Adds after matrix
+    products are left alone: the residual stream of a transformer has outliers that a shared scale cannot hold.
+    """
+    position = {node: index for index, node in enumerate(nodes)}
+    chosen = set(position)
+    done: set[ir.Node] = set()
+    for conv in position:
+        for add in conv.outputs[0].consumers() if conv.op_type == "Conv" else ():
+            branches = [value for value in add.inputs if value is not None]
+            if (
+                add in done
+                or add.op_type != "Add"
+                or len(branches) != 2
+                or any(v.const_value is not None for v in branches)
+            ):
+                continue
+            done.add(add)
+            if branches[0].shape is None or branches[0].shape != branches[1].shape:
+                continue
+            fused = [v for v in branches if _is_private_conv(v, chosen)]
+            if not fused:
+                continue
+            last = max(fused, key=lambda v: position[_producer(v)])
+            (residual,) = (v for v in branches if v is not last) if branches[0] is not branches[1] else (None,)
+            if residual is not None:
+                yield add, residual
+
+
+def shared_scales(graph: ir.Graph, quantized: Collection[ir.Value]) -> list[set[ir.Value]]:
+    """Sets of quantized values that must share one scale: a Concat's quantized output, and its quantized inputs.
+
+    An input counts as quantized, too, when it is so on the other side of operators that commute with quantization (a
+    MaxPool). With different scales TensorRT would have to requantize every branch.
+    """
+    parent = {value: value for value in quantized}
+
+    def root(value: ir.Value) -> ir.Value:
+        while parent[value] is not value:
+            value = parent[value]
+        return value
+
+    for node in graph:
+        if node.op_type == "Concat" and (ends := _quantized_after(node.outputs[0], parent)):
+            for value in (*ends, *(s for v in node.inputs if v is not None for s in _quantized_before(v, parent))):
+                parent[root(value)] = root(ends[0])
+    groups: dict[ir.Value, set[ir.Value]] = {}
+    for value in parent:
+        groups.setdefault(root(value), set()).add(value)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _is_private_conv(value: ir.Value, chosen: Collection[ir.Node]) -> bool:
+    """Whether an INT8 convolution computes the value for one reader alone."""
+    producer = value.producer()
+    return (
+        producer is not None
+        and producer.op_type == "Conv"
+        and producer in chosen
+        and len(value.uses()) == 1
+        and not value.is_graph_output()
+    )
+
+
+def _quantized_before(value: ir.Value, quantized: Collection[ir.Value]) -> Iterator[ir.Value]:
+    """The value if it is quantized, otherwise the quantized values that reach it through commuting operators."""
+    if value in quantized:
+        yield value
+        return
+    producer = value.producer()
+    if producer is not None and producer.op_type in _COMMUTING_OPS and producer.inputs[0] is not None:
+        yield from _quantized_before(producer.inputs[0], quantized)
+
+
+def _quantized_after(value: ir.Value, quantized: Collection[ir.Value]) -> list[ir.Value]:
+    """The value if it is quantized, otherwise the quantized values behind commuting operators."""
+    if value in quantized:
+        return [value]
+    following = [node for node in value.consumers() if node.op_type in _COMMUTING_OPS and node.inputs[0] is value]
+    return [found for node in following for output in node.outputs for found in _quantized_after(output, quantized)]
+
+
+def _producer(value: ir.Value) -> ir.Node:
+    producer = value.producer()
+    assert producer is not None
+    return producer

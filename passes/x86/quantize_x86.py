@@ -1,0 +1,289 @@
+"""INT8 for x86 through onnxruntime: unsigned asymmetric activations, signed per-channel weights, int32 biases.
+
+onnxruntime fuses ``DequantizeLinear -> op -> QuantizeLinear`` into an integer kernel. On a CPU with VNNI its fast
+kernels take unsigned activations and signed weights; signed activations can be slower than float32. So activations
+are uint8 with a zero point, weights int8 with zero point 0.
+
+Precision is chosen node by node. Three kinds of integer nodes differ in what happens to their output:
+
+    convolution, addition, product, sigmoid, pooling ...   quantized
+    MatMul, Gemm                                           quantized only if an integer node reads it: there are
+                                                           kernels that take integers and give floats
+    MaxPool, Reshape, Split, nearest Resize ...            in and out share one scale: the integers are only moved
+    Add, Mul, ... with a scalar, HardSigmoid, Clip ...     the integers of the input, read with another scale and zero
+
+A Relu or Clip after an integer node costs nothing: the value in between stays unquantized, and the range of the
+output does the clipping.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from edgeprune import graph as graphs
+from edgeprune.errors import PassError
+from edgeprune.graph import (
+    asymmetric_scale,
+    insert_qdq,
+    naming,
+    new_initializer,
+    new_node,
+    quantize,
+    quantize_weight,
+    remove_dead,
+    replace_value,
+    require_int8,
+)
+from edgeprune.passes.quantize import Ramp, ramp_of
+from edgeprune.passes.x86.biased_products import flatten_rows, keep_apart, merge_biases
+from edgeprune.passes.x86.deepen_inputs import deepen_images, deepen_weights
+from edgeprune.passes.x86.int8_nodes import (
+    CARRY_OPS,
+    CLIP_OPS,
+    FLOAT_OUTPUT_OPS,
+    data_inputs,
+    int8_eligible,
+    output_axis,
+)
+from edgeprune.passes.x86.pad_channels import pad_channels
+from edgeprune.passes.x86.repeat_pixels import repeat_pixels
+from edgeprune.passes.x86.scale_channels import scale_channels
+from edgeprune.passes.x86.shared_grids import Grid, grids
+from edgeprune.passes.x86.shuffle_pixels import as_convolution, shuffle_pixels, tile_of
+from edgeprune.passes.x86.stay_flat import stay_flat
+from edgeprune.passes.x86.ungroup import ungroup
+
+_BIAS_LIMIT = 2.0**30
+
+
+def values_to_quantize(model: ir.Model, int8: Collection[str]) -> list[str]:
+    """Names of the activations that get a scale when the named nodes run on integers; ranges are needed for these."""
+    return [str(v.name) for v in _quantized(model.graph, set(int8))]
+
+
+def quantize_x86(
+    model: ir.Model, int8: Collection[str], ranges: Mapping[str, tuple[float, float]], *, weight_bits: int = 8
+) -> ir.Model:
+    """A copy of the model in which the named nodes run on integers.
+
+    Args:
+        model: canonical, float32, opset 13 or later.
+        int8: names of nodes; each must be eligible.
+        ranges: activation name -> (low, high), for all of ``values_to_quantize``.
+        weight_bits: 8, or 7 on CPUs without VNNI, whose uint8 x int8 sums saturate at 16 bits.
+
+    Raises:
+        PassError: if a node is unknown or not eligible, a range is missing, or the opset is older than 13.
+    """
+    require_int8("quantize", model, int8, int8_eligible(model))
+    copy = graphs.clone(model)
+    graph, chosen = copy.graph, set(int8)
+    with naming(graph):
+        chosen |= _spell_out(graph, chosen)
+        scale_channels(graph, chosen)
+        tiled = [as_convolution(graph, n) for n in list(graph) if n.name in chosen and tile_of(n) is not None]
+        pad_channels(graph, chosen)
+        ungroup(graph, chosen, vnni=weight_bits > 7)
+        deepened = deepen_weights(graph, chosen)
+        products = merge_biases(graph, chosen)
+        values = _quantized(graph, chosen)
+        if missing := [v.name for v in values if v.name not in ranges]:
+            raise PassError(f"quantize: no range is given for {missing[0]!r}")
+        ramps = _ramps(graph, chosen)
+        laid, apart = grids(graph, chosen, values, ramps, ranges, _limits(graph, chosen))
+        shared = {node: ramp for node, ramp in ramps.items() if node.outputs[0] not in apart}
+        for node in list(graph):
+            if node.name in chosen and node not in shared:
+                _quantize_constants(graph, node, laid, weight_bits)
+        for v in (*values, *apart):
+            _insert(copy, v, chosen, laid[v])
+        for convolution in tiled:
+            shuffle_pixels(graph, convolution)
+        for node, ramp in shared.items():
+            _read_again(graph, node, ramp, laid[node.outputs[0]])
+        deepen_images(graph, deepened)
+        flatten_rows(graph, products)
+        stay_flat(graph, products)
+        keep_apart(graph, chosen)
+        repeat_pixels(graph, chosen)
+    remove_dead(graph)  # the float weights
+    return copy
+
+
+def _quantized(graph: ir.Graph, int8: set[str]) -> list[ir.Value]:
+    """Activations with integers of their own: what integer nodes read, and what they write unless a float follows.
+
+    What a clip absorbs has none, nor has a ramp's output.
+    """
+    found: dict[ir.Value, None] = {}
+    derived = {node.outputs[0] for node in _ramps(graph, int8)}
+    for node in graph:
+        if node.name not in int8:
+            continue
+        inner = {v for v in node.inputs if v is not None and _clipped_by(v, node, int8)}
+        for v in data_inputs(node):
+            if v.const_value is None and v not in inner | derived:
+                found[v] = None
+        if node.op_type not in FLOAT_OUTPUT_OPS:
+            for v in node.outputs:
+                if v not in derived and not any(_clipped_by(v, c, int8) for c in v.consumers()):
+                    found[v] = None
+    return list(found)
+
+
+def _ramps(graph: ir.Graph, int8: set[str]) -> dict[ir.Node, Ramp]:
+    """Integer nodes that only shift, stretch and clip, in order, but for the clips that their producer absorbs."""
+    found = {}
+    for node in graph:
+        ramp = ramp_of(node) if node.name in int8 else None
+        if ramp is not None and not _clipped_by(ramp.source, node, int8):
+            found[node] = ramp
+    return found
+
+
+def _limits(graph: ir.Graph, int8: set[str]) -> dict[ir.Value, tuple[float, float]]:
+    """What a node on integers gives that absorbs a clip -> where it clips.
+
+    onnxruntime only leaves the clip to the integers if none of them means more than it lets through. If one does, it
+    restores the weights in every inference and runs the node in float.
+    """
+    absorbed = [n for n in graph if n.name in int8 and n.inputs and n.inputs[0] is not None
+                and _clipped_by(n.inputs[0], n, int8)]  # fmt: skip
+    return {n.outputs[0]: (ramp.low, ramp.high) for n in absorbed if (ramp := ramp_of(n)) is not None}
+
+
+def _clipped_by(value: ir.Value, node: ir.Node, int8: set[str]) -> bool:
+    """Whether ``value`` goes from an integer node to this integer Relu or Clip alone, and so needs no scale."""
+    producer = value.producer()
+    return (
+        node.op_type in CLIP_OPS
+        and node.name in int8
+        and producer is not None
+        and producer.name in int8
+        and producer.op_type not in CARRY_OPS
+        and ramp_of(producer) is None
+        and len(value.consumers()) == 1
+        and not value.is_graph_output()
+    )
+
+
+def _spell_out(graph: ir.Graph, int8: Collection[str]) -> set[str]:
+    """Write each HardSwish on integers as the product that it is, under its name; returns the names of its factors."""
+    added = set()
+    for node in [n for n in graph if n.op_type == "HardSwish" and n.name in int8]:
+        x, name, out = node.inputs[0], str(node.name), str(node.outputs[0].name)
+        assert x is not None
+        sixth = {"alpha": 1 / 6, "beta": 0.5}
+        factor = new_node(graph, "HardSigmoid", [x], f"{name}_factor", ir.DataType.FLOAT, sixth)
+        product = new_node(graph, "Mul", [x, factor.outputs[0]], f"{name}_product", ir.DataType.FLOAT)
+        graph.insert_before(node, [factor, product])
+        replace_value(node.outputs[0], product.outputs[0])
+        graph.remove(node, safe=True)
+        product.name, product.outputs[0].name = name, out
+        added.add(str(factor.name))
+    return added
+
+
+def _read_again(graph: ir.Graph, node: ir.Node, ramp: Ramp, grid: Grid) -> None:
+    """Put in the place of a ramp another reading of its input's integers, clipped where it clips."""
+    read = next(p for v in node.inputs if v is not None and (p := v.producer()) is not None)
+    integers = read.inputs[0]
+    assert read.op_type == "DequantizeLinear"
+    assert integers is not None
+    name = str(node.outputs[0].name)
+    low, high = (grid.nearest(limit) for limit in (ramp.low, ramp.high))
+    if (low, high) != (0, 255):
+        limits = [
+            new_initializer(graph, f"{name}_{what}", np.asarray(limit, np.uint8))
+            for what, limit in (("lowest", low), ("highest", high))
+        ]
+        clip = new_node(graph, "Clip", [integers, *limits], f"{name}_clip", ir.DataType.UINT8)
+        graph.insert_before(node, clip)
+        integers = clip.outputs[0]
+    scale = new_initializer(graph, f"{name}_scale", grid.scale)
+    zero = new_initializer(graph, f"{name}_zero_point", grid.zero)
+    restored = new_node(graph, "DequantizeLinear", [integers, scale, zero], f"{name}_dequantize", ir.DataType.FLOAT)
+    graph.insert_before(node, restored)
+    replace_value(node.outputs[0], restored.outputs[0])
+    graph.remove(node, safe=True)
+
+
+def _insert(model: ir.Model, value: ir.Value, int8: set[str], grid: Grid) -> None:
+    producer = value.producer()
+    written_as_integer = producer is not None and producer.name in int8 and producer.op_type not in FLOAT_OUTPUT_OPS
+    readers = None if written_as_integer else [c for c in value.consumers() if c.name in int8]
+    restored = insert_qdq(model, value, grid.scale, grid.zero, ir.DataType.UINT8, readers)
+    if written_as_integer and value.is_graph_output():
+        name = value.name
+        for i, output in enumerate(model.graph.outputs):
+            if output is value:
+                model.graph.outputs[i] = restored
+        value.name, restored.name = f"{name}_exact", name
+
+
+def _quantize_constants(graph: ir.Graph, node: ir.Node, laid: Mapping[ir.Value, Grid], weight_bits: int) -> None:
+    """Integer weight and bias of a convolution or product; the scalar of an elementwise node."""
+    if node.op_type in ("Add", "Mul", "Concat"):
+        for i, v in enumerate(node.inputs):
+            if v is not None and v.const_value is not None:
+                array = v.const_value.numpy()
+                scale, zero = asymmetric_scale(float(array.min()), float(array.max()))
+                integers = quantize(array, scale, zero, low=0, high=255)
+                node.replace_input_with(i, _dequantized(graph, node, v, integers, scale, zero, None))
+        return
+    if node.op_type not in ("Conv", "Gemm", "MatMul"):
+        return
+    data, weight = node.inputs[0], node.inputs[1]
+    if weight is None or weight.const_value is None or data is None:
+        return
+    array = weight.const_value.numpy()
+    axis = output_axis(node, array.ndim)
+    integers, scale, zero = quantize_weight(array, axis, weight_bits)
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    if bias is not None and bias.const_value is not None and axis is not None:
+        bias_array = np.broadcast_to(bias.const_value.numpy().astype(np.float64).ravel(), scale.shape)
+        input_scale = float(laid[data].scale)
+        sums = array.astype(np.float64).sum(axis=tuple(a for a in range(array.ndim) if a != axis))
+        bias_array = bias_array + laid[data].offset * sums
+        # A channel of near-zero weights has a scale so small that its bias would overflow 32 bits.
+        needed = np.abs(bias_array) / (input_scale * _BIAS_LIMIT)
+        scale = np.maximum(scale, needed.astype(np.float32))
+        top = 2 ** (weight_bits - 1) - 1
+        integers = quantize(array, scale, zero, axis=axis, low=-top, high=top)
+        bias_scale = (scale.astype(np.float64) * input_scale).astype(np.float32)
+        steps = np.rint(bias_array / bias_scale).astype(np.int32)
+        node.replace_input_with(
+            2, _dequantized(graph, node, bias, steps, bias_scale, np.zeros(scale.shape, np.int32), 0)
+        )
+    node.replace_input_with(1, _dequantized(graph, node, weight, integers, scale, zero, axis))
+
+
+def _dequantized(
+    graph: ir.Graph,
+    node: ir.Node,
+    source: ir.Value,
+    integers: NDArray[Any],
+    scale: NDArray[Any],
+    zero: NDArray[Any],
+    axis: int | None,
+) -> ir.Value:
+    stored = new_initializer(graph, f"{source.name}_quantized", integers)
+    scale_value = new_initializer(graph, f"{source.name}_scale", scale)
+    zero_value = new_initializer(graph, f"{source.name}_zero_point", zero)
+    attributes = {} if axis is None else {"axis": axis}
+    restore = new_node(
+        graph,
+        "DequantizeLinear",
+        [stored, scale_value, zero_value],
+        f"{source.name}_dequantize",
+        ir.DataType.FLOAT,
+        attributes,
+    )
+    graph.insert_before(node, [restore])
+    restored: ir.Value = restore.outputs[0]
+    return restored

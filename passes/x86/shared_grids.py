@@ -1,0 +1,210 @@
+"""Which values share their integers' grid, and the scale and zero point of each.
+
+A value that is a ramp of another (`edgeprune.passes.quantize.affine_ops`) has the integers of that other, read in its
+own scale and zero point; values that are only moved share all three. So values form families, all multiples of one
+*root* plus something, and one grid is laid for a family: over the range of all of them, with the zero of each on a step
+wherever the zeros are some steps apart, for padding needs zeros and zero points are integers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from edgeprune.graph import asymmetric_scale, representable_scale
+from edgeprune.passes.quantize import INFINITE, Ramp, seen_range
+from edgeprune.passes.x86.int8_nodes import CARRY_OPS, data_inputs
+
+SHARED_RANGE_RATIO = 2.0
+"""Operands of a Concat share a scale when their ranges differ by at most this factor: moving integers is faster than
+rescaling them. A ramp's output has integers of its own where sharing would stretch a range further than that."""
+
+_STEPS_BETWEEN_ZEROS = 4
+"""Two zeros so many steps apart are both put on a step, by making steps longer."""
+
+_TOP = 255
+
+Bounds = tuple[float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """What the integers of a value mean: ``scale * (integer - zero) + offset``.
+
+    The offset, less than a step, is what a zero that lies between two steps is off.
+    """
+
+    scale: NDArray[Any]
+    zero: NDArray[Any]
+    offset: float = 0.0
+
+    def nearest(self, x: float) -> int:
+        """The integer that means ``x``, in 0..255."""
+        return int(np.clip(np.rint((x - self.offset) / float(self.scale)) + float(self.zero), 0, _TOP))
+
+
+def grids(
+    graph: ir.Graph,
+    int8: Collection[str],
+    own: Collection[ir.Value],
+    ramps: Mapping[ir.Node, Ramp],
+    ranges: Mapping[str, Bounds],
+    limits: Mapping[ir.Value, Bounds],
+) -> tuple[dict[ir.Value, Grid], dict[ir.Value, Bounds]]:
+    """The grid of every quantized value, and those ramps' outputs that need integers of their own.
+
+    Args:
+        graph: sorted.
+        int8: names of nodes on integers.
+        own: values with integers of their own.
+        ramps: integer nodes whose outputs are their inputs' integers, if that stretches no range too far.
+        ranges: value name -> (low, high), for all of ``own``.
+        limits: values that a clip gives which their integers have to do -> where it clips; no integer means more.
+
+    Returns:
+        The grids, and value -> range of ramps' outputs that do not share.
+    """
+    families = _Families({v: _seen(v, ranges[str(v.name)]) for v in own}, limits)
+    apart: dict[ir.Value, Bounds] = {}
+    for node in graph:
+        if node in ramps:
+            ramp, out = ramps[node], node.outputs[0]
+            if not families.join(out, ramp):
+                low, high = families.range_of(ramp.source)
+                apart[out] = (ramp(low), ramp(high))
+                families.add(out, apart[out])
+        elif node.name in int8 and node.op_type in CARRY_OPS | {"Concat"}:
+            moved = [v for v in (*data_inputs(node), *node.outputs) if v in families]
+            widths = [high - low for low, high in map(families.range_of, moved)]
+            concat = node.op_type == "Concat"
+            if concat and max(widths) > SHARED_RANGE_RATIO * min(widths):
+                continue
+            for v in moved[1:]:
+                families.unite(moved[0], v, at_any_cost=not concat)
+    return families.grids(), apart
+
+
+def _seen(value: ir.Value, bounds: Bounds) -> Bounds:
+    """The part of a range that a reader tells apart."""
+    low, high = seen_range(value)
+    if low > high:
+        return bounds
+    return float(np.clip(bounds[0], low, high)), float(np.clip(bounds[1], low, high))
+
+
+@dataclass(frozen=True)
+class _Line:
+    """value = slope * root + shift."""
+
+    root: ir.Value
+    slope: float
+    shift: float
+
+    @property
+    def zero(self) -> float:
+        """Where the value is 0."""
+        return -self.shift / self.slope
+
+    def before(self, interval: Bounds) -> Bounds:
+        """What the root is where the value is in an interval."""
+        return (interval[0] - self.shift) / self.slope, (interval[1] - self.shift) / self.slope
+
+
+def _within(inner: Bounds, outer: Bounds) -> bool:
+    return outer[0] <= inner[0] and inner[1] <= outer[1]
+
+
+class _Families:
+    """Values as multiples of roots; every root with its family's range and the zeros of the members, in its unit."""
+
+    def __init__(self, own: Mapping[ir.Value, Bounds], limits: Mapping[ir.Value, Bounds]) -> None:
+        self._lines: dict[ir.Value, _Line] = {}
+        self._bounds: dict[ir.Value, Bounds] = {}
+        self._limits: dict[ir.Value, Bounds] = {}
+        for value, bounds in own.items():
+            self.add(value, bounds, limits.get(value, INFINITE))
+
+    def __contains__(self, value: ir.Value) -> bool:
+        return value in self._lines
+
+    def add(self, value: ir.Value, bounds: Bounds, limits: Bounds = INFINITE) -> None:
+        """A family of one; its range holds 0, whatever the limits."""
+        self._lines[value] = _Line(value, 1.0, 0.0)
+        low, high = (float(np.clip(end, *limits)) for end in bounds)
+        self._bounds[value] = low, high = min(0.0, low), max(0.0, high)
+        self._limits[value] = min(low, limits[0]), max(high, limits[1])
+
+    def range_of(self, value: ir.Value) -> Bounds:
+        """The range of a value's whole family, in the value's unit."""
+        line = self._line(value)
+        low, high = self._bounds[line.root]
+        return line.slope * low + line.shift, line.slope * high + line.shift
+
+    def join(self, out: ir.Value, ramp: Ramp) -> bool:
+        """Take a ramp's output into the family of its source, unless its zero lies too far outside of the range."""
+        line = self._line(ramp.source)
+        joined = _Line(line.root, ramp.slope * line.slope, ramp.slope * line.shift + ramp.shift)
+        low, high = self._bounds[line.root]
+        wider = (min(low, joined.zero), max(high, joined.zero))
+        if wider[1] - wider[0] > SHARED_RANGE_RATIO * (high - low) or not _within(wider, self._limits[line.root]):
+            return False
+        self._lines[out], self._bounds[line.root] = joined, wider
+        return True
+
+    def unite(self, a: ir.Value, b: ir.Value, *, at_any_cost: bool) -> None:
+        """One family of two whose integers are moved from one to the other, if no limit of either is overstepped."""
+        mine, other = self._line(a), self._line(b)
+        if mine.root is other.root:
+            return
+        # slope * root + shift is the same of both, and so the other root a line over mine.
+        line = _Line(mine.root, mine.slope / other.slope, (mine.shift - other.shift) / other.slope)
+        low, high = line.before(self._bounds[other.root])
+        least, most = line.before(self._limits[other.root])
+        bounds, limits = self._bounds[mine.root], self._limits[mine.root]
+        joint = min(bounds[0], low), max(bounds[1], high)
+        if not at_any_cost and not _within(joint, (max(limits[0], least), min(limits[1], most))):
+            return
+        self._bounds[mine.root] = joint
+        self._limits[mine.root] = min(joint[0], max(limits[0], least)), max(joint[1], min(limits[1], most))
+        self._lines[other.root] = line
+
+    def _line(self, value: ir.Value) -> _Line:
+        line = self._lines[value]
+        while self._lines[line.root].root is not line.root:
+            above = self._lines[line.root]
+            line = _Line(above.root, line.slope * above.slope, line.slope * above.shift + line.shift)
+        return line
+
+    def grids(self) -> dict[ir.Value, Grid]:
+        """The grid of every value."""
+        lines = {value: self._line(value) for value in self._lines}
+        zeros: dict[ir.Value, list[float]] = {}
+        for line in lines.values():
+            zeros.setdefault(line.root, []).append(line.zero)
+        steps = {root: _steps(*self._bounds[root], places) for root, places in zeros.items()}
+        return {value: _grid(line, *steps[line.root]) for value, line in lines.items()}
+
+
+def _steps(low: float, high: float, zeros: list[float]) -> tuple[float, int]:
+    """(step, the root's zero point) of a grid over a range in which all the zeros lie, the root's own at 0."""
+    farthest = max(map(abs, zeros))
+    scale, zero = asymmetric_scale(low, high)
+    between = np.floor(farthest / float(scale))
+    if between < _STEPS_BETWEEN_ZEROS:
+        return float(scale), int(zero)
+    step = float(representable_scale(farthest / between))
+    return step, int(np.clip(np.rint(-low / step), 0, _TOP))
+
+
+def _grid(line: _Line, step: float, root_zero: int) -> Grid:
+    # Rounded to the root's zero point, which its own quantization has: what others are off is their offset.
+    place = root_zero + line.zero / step
+    integer = int(np.clip(np.rint(place), 0, _TOP))
+    scale = representable_scale(line.slope * step)
+    offset = float(scale) * (integer - place)
+    return Grid(scale, np.asarray(integer, np.uint8), 0.0 if abs(offset) < 1e-3 * float(scale) else offset)

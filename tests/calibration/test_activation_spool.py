@@ -1,0 +1,32 @@
+import numpy as np
+import pytest
+
+from edgeprune.calibration.activation_spool import Spool
+from edgeprune.errors import CalibrationError
+
+
+def test_spool_gives_back_what_it_was_given() -> None:
+    with Spool() as spool:
+        arrays = [np.arange(6, dtype=np.int64).reshape(2, 3), np.zeros((0, 3), np.int64), np.ones((1, 3), np.int64)]
+        for array in arrays:
+            spool.append("v", array)
+        spool.append("w", np.float32(2).reshape(()))
+        for number in (2, 0, 1):
+            np.testing.assert_array_equal(spool.read("v", number), arrays[number])
+        assert spool.read("w", 0).shape == ()
+        spool.drop("v")
+        spool.append("u", arrays[0])
+        np.testing.assert_array_equal(spool.read("w", 0), 2.0)
+
+
+def test_a_full_disk_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    import pathlib
+
+    def full(*_args, **_options):
+        raise OSError(28, "No space left on device")
+
+    with Spool() as spool:
+        monkeypatch.setattr(pathlib.Path, "open", full)
+        with pytest.raises(CalibrationError, match="No space left"):
+            spool.append("v", np.ones(3))
+        monkeypatch.undo()

@@ -1,0 +1,72 @@
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from edgeprune.calibration.calibration import open_calibration
+from edgeprune.errors import CalibrationError
+
+Image = pytest.importorskip("PIL.Image")
+
+
+def model(dtype: str = "float", dims: str = "n, 3, 4, 6") -> ir.Model:
+    return ir.from_onnx_text(
+        f'<ir_version: 8, opset_import: ["" : 17]> g ({dtype}[{dims}] x) => ({dtype}[{dims}] y) {{ y = Identity(x) }}'
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for index in range(3):
+        pixels = np.full((4, 6, 3), 50 * index, np.uint8)
+        pixels[..., 0] = 255
+        Image.fromarray(pixels).save(tmp_path / f"{index}.png")
+    (tmp_path / "notes.txt").write_text("no image")
+    return tmp_path
+
+
+def test_images_are_scaled_and_normalised_in_name_order(folder: Path) -> None:
+    calibration = open_calibration(str(folder), model(), mean=[0.5, 0.5, 0.5], std=[0.25, 0.25, 0.5])
+    (feeds,) = calibration.batches()
+    assert feeds["x"].shape == (3, 3, 4, 6)
+    np.testing.assert_allclose(feeds["x"][:, 0], 2.0, rtol=1e-6)
+    np.testing.assert_allclose(feeds["x"][:, 2, 0, 0], [-1, 50 / 255 * 2 - 1, 100 / 255 * 2 - 1], rtol=1e-6)
+
+
+def test_integer_inputs_take_pixels_as_they_are(folder: Path) -> None:
+    (feeds,) = open_calibration(str(folder), model("uint8", "n, 4, 6, 3"), layout="NHWC").batches()
+    assert feeds["x"].dtype == np.uint8
+    assert feeds["x"][1, 0, 0].tolist() == [255, 50, 50]
+
+
+def test_images_are_resized_and_turned_grey(folder: Path) -> None:
+    calibration = open_calibration(str(folder), model(dims="n, 1, h, w"), size=(8, 5), mean=[0.0])
+    (feeds,) = calibration.batches()
+    assert feeds["x"].shape == (3, 1, 8, 5)
+
+
+@pytest.mark.parametrize(
+    ("dims", "options", "message"),
+    [
+        ("n, 3, h, w", {}, "any size"),
+        ("n, 4, 4, 6", {}, "can't be fed"),
+        ("n, 3, 4, 6", {"size": (8, 8)}, "but the data is"),
+        ("n, 3, 4, 6", {"layout": "HWC"}, "NCHW or NHWC"),
+        ("n, 3, 4, 6", {"mean": [0.5]}, "3 numbers each"),
+        ("n, 3, 4, 6", {"std": [1, 1, 0]}, "above 0"),
+        ("n, 3", {}, "one input of 4 axes"),
+    ],
+)
+def test_options_that_do_not_fit(folder: Path, dims: str, options: dict, message: str) -> None:
+    with pytest.raises(CalibrationError, match=message):
+        open_calibration(str(folder), model(dims=dims), **options)
+
+
+def test_folders_without_images_and_broken_images(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CalibrationError, match="holds no images"):
+        open_calibration(str(tmp_path / "empty"), model())
+    (folder / "1.png").write_bytes((folder / "1.png").read_bytes()[:40])
+    with pytest.raises(CalibrationError, match=r"1\.png can't be read as an image"):
+        list(open_calibration(str(folder), model()).batches())

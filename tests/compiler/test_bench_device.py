@@ -1,0 +1,52 @@
+"""``edgeprune bench --device`` on this machine as the device, through the real runner."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import onnx
+import pytest
+from click.testing import CliRunner
+
+from edgeprune.cli.commands import cli
+from edgeprune.errors import BackendError, UsageError
+
+NETWORK = """
+<ir_version: 8, opset_import: ["" : 17]>
+net (float[n, 8] x) => (float[n, 8] y) {
+  y = Relu(x)
+}
+"""
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> list[str]:
+    names = [str(tmp_path / "one.onnx"), str(tmp_path / "two.onnx")]
+    for name in names:
+        onnx.save(onnx.parser.parse_model(NETWORK.strip()), name)
+    return names
+
+
+def test_models_are_measured_in_turns_on_the_device(models: list[str]) -> None:
+    flags = ["--device", "local", "--target", "cpu", "--seconds", "1", "--shape", "x=2x8", "--json"]
+    result = CliRunner().invoke(cli, ["bench", *models, *flags, "-q"])
+    assert result.exception is None, result.output
+    found = json.loads(result.output)
+    assert list(found["measurements"]) == models
+    assert all(m["median_ms"] > 0 for m in found["measurements"].values())
+    assert found["speedup"]["value"] > 0
+    assert "onnxruntime" in found["runtime"]
+
+
+def test_a_device_without_trtexec_is_named(models: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    result = CliRunner().invoke(cli, ["bench", models[0], "--device", "local", "--target", "orin", "-q"])
+    assert isinstance(result.exception, BackendError)
+    assert "trtexec" in str(result.exception)
+
+
+@pytest.mark.parametrize(("names", "device"), [([0, 0], "local"), ([0], "ftp://nowhere")])
+def test_what_makes_no_sense_is_refused(models: list[str], names: list[int], device: str) -> None:
+    result = CliRunner().invoke(cli, ["bench", *(models[i] for i in names), "--device", device, "-q"])
+    assert isinstance(result.exception, UsageError)

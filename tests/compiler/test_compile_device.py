@@ -1,0 +1,190 @@
+"""``edgeprune compile`` for a device that is not at hand, through the real command line, on a small network."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner, Result
+
+from edgeprune.backends import tensorrt_rtx
+from edgeprune.backends.onnxruntime import OnnxRuntime
+from edgeprune.build.plan import Plan
+from edgeprune.build.tensorrt_builder import TensorRtBuilder
+from edgeprune.cli.commands import cli
+from edgeprune.devices.targets import load_profile
+from edgeprune.errors import BudgetError, TargetError, UsageError
+from edgeprune.report.model import Report
+from tests import residual
+from tests.backends.standin_trtexec import KNOWN
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("device")
+    rng = np.random.default_rng(0)
+    residual.save(folder / "net.onnx", rng, pixels=160)
+    np.savez(folder / "calib.npz", x=rng.standard_normal((8, 3, 160, 160)).astype(np.float32))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    surround(monkeypatch)
+
+
+def surround(patch: pytest.MonkeyPatch) -> None:
+    """Neither a TensorRT builder nor learning, which have tests of their own."""
+    patch.setattr(tensorrt_rtx, "is_installed", lambda: False)
+    patch.setattr(TensorRtBuilder, "recover", lambda *args: False)
+
+
+def run(files: Path, *flags: str, target: str = "orin-nano-8") -> Result:
+    calibration = ["--calib", str(files / "calib.npz")]
+    return CliRunner().invoke(cli, ["compile", str(files / "net.onnx"), "--target", target, *calibration, *flags])
+
+
+@pytest.fixture(scope="module")
+def compiled(files: Path) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        surround(patch)
+        result = run(files, "--speedup", "3", "-o", str(files / "out"))
+    assert result.exception is None, result.output
+    return files / "out"
+
+
+def test_the_folder_is_whole(compiled: Path) -> None:
+    names = {"dense.onnx", "model.onnx", "plan.json", "report.json", "report.html", "verify.sh", "recipe.toml"}
+    assert {f.name for f in compiled.iterdir()} == names
+
+
+def test_what_is_predicted_is_never_called_measured(compiled: Path) -> None:
+    report = Report.load(compiled)
+    assert report.latency is None
+    assert report.budget.met is None
+    assert report.predicted is not None
+    assert report.predicted.source == "analytic"
+    error = load_profile("orin-nano-8").error
+    assert error is not None
+    assert report.predicted.error == error.median
+
+
+def test_the_profiles_error_is_kept_back_from_the_budget(compiled: Path) -> None:
+    predicted = Report.load(compiled).predicted
+    assert predicted is not None
+    assert predicted.error is not None
+    assert predicted.result_ms * (1 + predicted.error) <= predicted.baseline_ms / 3
+    assert Plan.load(compiled / "plan.json").predicted_ms == predicted.result_ms
+
+
+def test_the_model_is_what_the_plan_says_in_tensorrts_form(compiled: Path) -> None:
+    model, plan = onnx.load(compiled / "model.onnx"), Plan.load(compiled / "plan.json")
+    onnx.checker.check_model(model, full_check=True)
+    assert model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    inferred = onnx.shape_inference.infer_shapes(model)
+    kinds = {v.name: v.type.tensor_type.elem_type for v in inferred.graph.value_info}
+    fed_by_dq = {o for n in model.graph.node if n.op_type == "DequantizeLinear" for o in n.output}
+    said = {layer.node: layer.precision for layer in plan.layers}
+    for node in model.graph.node:
+        if node.op_type == "Conv":
+            assert (node.input[0] in fed_by_dq) == (said[node.name] == "int8")
+            assert said[node.name] == "int8" or kinds[node.output[0]] == onnx.TensorProto.FLOAT16
+        if node.op_type == "QuantizeLinear":
+            zero = next(t for t in model.graph.initializer if t.name == node.input[2])
+            assert zero.data_type == onnx.TensorProto.INT8
+            assert not onnx.numpy_helper.to_array(zero).any()
+
+
+def test_any_batch_size_still_runs(compiled: Path) -> None:
+    runner = OnnxRuntime().load(compiled / "model.onnx")
+    for rows in (1, 3):
+        assert runner.run({"x": np.zeros((rows, 3, 160, 160), np.float32)})[0].shape == (rows, 10)
+
+
+def test_the_command_for_the_device_is_written_and_printed(compiled: Path) -> None:
+    script = (compiled / "verify.sh").read_text()
+    assert "trtexec --onnx=model.onnx" in script
+    assert "--stronglyTyped" in script
+    assert "--optShapes=x:1x3x160x160" in script
+    assert "Predicted, not measured" in script
+    assert "edgeprune bench dense.onnx model.onnx --target orin-nano-8 --device ssh:" in script
+    subprocess.run(["sh", "-n", str(compiled / "verify.sh")], check=True)
+    assert any("trtexec --onnx=model.onnx" in text for text in Report.load(compiled).warnings)
+
+
+@pytest.mark.skipif(
+    shutil.which("trtexec", path="/usr/src/tensorrt/bin:/usr/bin:/bin") is not None, reason="trtexec is here"
+)
+def test_the_script_says_what_is_missing(compiled: Path) -> None:
+    command = ["sh", str(compiled / "verify.sh")]
+    done = subprocess.run(command, env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=False)
+    assert done.returncode == 5
+    assert "sudo apt install libnvinfer-bin" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def options(script: Path) -> set[str]:
+    command = next(line for line in script.read_text().splitlines() if line.startswith("exec trtexec"))
+    return {word.split("=")[0] for word in shlex.split(command)[2:]}
+
+
+def test_trtexec_knows_every_option_of_the_script(compiled: Path) -> None:
+    assert options(compiled / "verify.sh") <= KNOWN[100300]
+
+
+def test_a_precision_without_a_budget_only_lowers(files: Path) -> None:
+    result = run(files, "--precision", "fp16", "-o", str(files / "half"))
+    assert result.exception is None, result.output
+    report, plan = Report.load(files / "half"), Plan.load(files / "half" / "plan.json")
+    assert report.outcome.variant == "unpruned-fp16"
+    assert plan.initializers == {}
+    assert {layer.precision for layer in plan.layers if layer.op == "Conv"} == {"fp16"}
+
+
+def test_a_weakly_typed_target_gets_a_graph_that_it_takes(files: Path) -> None:
+    result = run(files, "--precision", "int8", "-o", str(files / "xavier"), target="xavier-agx")
+    assert result.exception is None, result.output
+    model = onnx.load(files / "xavier" / "model.onnx")
+    assert max(o.version for o in model.opset_import if o.domain == "") <= 17
+    given = options(files / "xavier" / "verify.sh")
+    assert "--int8" in given
+    assert given <= KNOWN[8503] & KNOWN[8601]
+
+
+def test_a_slower_power_mode_takes_longer(files: Path) -> None:
+    result = run(files, "--precision", "fp16", "--power-mode", "7W", "-o", str(files / "slow"))
+    assert result.exception is None, result.output
+    fast, slow = Report.load(files / "half").predicted, Report.load(files / "slow").predicted
+    assert fast is not None
+    assert slow is not None
+    assert slow.result_ms > fast.result_ms
+
+
+def test_an_impossible_budget_says_what_can_be_met(files: Path) -> None:
+    result = run(files, "--latency-ms", "0.001", "--precision", "fp16", "-o", str(files / "never"))
+    assert isinstance(result.exception, BudgetError)
+    assert "can be met" in str(result.exception)
+    assert "predicted" in str(result.exception)
+    assert not (files / "never").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "target", "error", "reason"),
+    [
+        (["--sparsity", "2:4"], "xavier-agx", UsageError, "no 2:4 sparse products"),
+        (["--sparsity", "2:4", "--precision", "fp32"], "orin", UsageError, "no sparse float32 products"),
+        (["--power-mode", "99W"], "orin", TargetError, "no power mode '99W'"),
+        ([], "nano", TargetError, "need 8.5 or newer"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_before_any_work(
+    files: Path, flags: list[str], target: str, error: type[UsageError], reason: str
+) -> None:
+    result = run(files, *flags, target=target)
+    assert isinstance(result.exception, error)
+    assert reason in str(result.exception)

@@ -1,0 +1,243 @@
+"""``compile`` and ``profile`` on a device that is at hand: a real sshd on loopback, with a stand-in for trtexec there.
+
+The stand-in makes its times up from the weights' sizes and types, so that the closed loop has something to close.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner, Result
+
+from edgeprune.backends import tensorrt_rtx
+from edgeprune.backends.device import open_device
+from edgeprune.build.plan import Plan
+from edgeprune.build.tensorrt_builder import TensorRtBuilder
+from edgeprune.cli.commands import cli
+from edgeprune.compiler import compile as compiler
+from edgeprune.compiler import profile_device as deviceprofiling
+from edgeprune.errors import BudgetError, ProfileError, UsageError
+from edgeprune.latency.device_profile import DeviceProfile
+from edgeprune.quantization.two_four import is_two_of_four
+from edgeprune.report.model import Report
+from tests import residual
+from tests.backends.loopback import MISSING, Loopback, loopback
+
+STANDIN = Path(__file__).parents[1] / "backends" / "standin_trtexec.py"
+
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"{' and '.join(MISSING)} not installed (openssh-server)")
+
+
+@pytest.fixture(scope="module")
+def device() -> Iterator[Loopback]:
+    """A machine with a stand-in for trtexec 10.3 in its PATH, at the end of a real SSH connection."""
+    with tempfile.TemporaryDirectory(prefix="sshd-") as folder, loopback(Path(folder)) as running:
+        log = f"case \"$*\" in *--saveEngine*) echo built >>'{folder}/builds';; esac"
+        run = f"STANDIN_TIMES=weights exec '{sys.executable}' '{STANDIN}' 100300 \"$@\""
+        running.program("trtexec", f"{log}\n{run}")
+        running.program("nvpmodel", "echo 'NV Power Mode: 25W'")
+        yield running
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("on-device")
+    rng = np.random.default_rng(0)
+    # Multiples of 32, as INT8 with 2:4 wants them.
+    residual.save(folder / "net.onnx", rng, widths={48: 64, 96: 128})
+    np.savez(folder / "calib.npz", x=rng.standard_normal((8, 3, 48, 48)).astype(np.float32))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def surroundings(device: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    surround(monkeypatch, device, tmp_path / "cache")
+
+
+def surround(patch: pytest.MonkeyPatch, device: Loopback, cache: Path) -> None:
+    reached = functools.partial(open_device, ssh_config=device.config)
+    patch.setattr(compiler, "open_device", reached)
+    patch.setattr(deviceprofiling, "open_device", reached)
+    patch.setattr(tensorrt_rtx, "is_installed", lambda: False)
+    patch.setattr(TensorRtBuilder, "recover", lambda *args: False)
+    patch.setenv("EDGEPRUNE_CACHE", str(cache))
+
+
+@pytest.fixture(scope="module")
+def measured(files: Path, device: Loopback) -> Iterator[Path]:
+    """A cache folder with a complete profile, and the profile in ``profile.json`` beside the model."""
+    with pytest.MonkeyPatch.context() as patch:
+        surround(patch, device, files / "cache")
+        result = run_profile(files, device, files / "started.json", "--minutes", "1e-9")
+        assert result.exception is None, result.output
+        result = run_profile(files, device, files / "profile.json")
+        assert result.exception is None, result.output
+        yield files / "cache"
+
+
+def run_compile(files: Path, *flags: str) -> Result:
+    fixed = ["--target", "orin-nano-8", "--calib", str(files / "calib.npz")]
+    return CliRunner().invoke(cli, ["compile", str(files / "net.onnx"), *fixed, *flags])
+
+
+def run_profile(files: Path, device: Loopback, out: Path, *flags: str) -> Result:
+    fixed = ["--target", "orin-nano-8", "--device", device.url, "-o", str(out)]
+    return CliRunner().invoke(cli, ["profile", str(files / "net.onnx"), *fixed, *flags])
+
+
+def builds(device: Loopback) -> int:
+    file = device.folder / "builds"
+    return len(file.read_text().splitlines()) if file.exists() else 0
+
+
+def test_a_budget_is_met_as_measured_on_the_device(files: Path, device: Loopback, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    result = run_compile(files, "--speedup", "3", "--device", device.url, "-o", str(out))
+    assert result.exception is None, result.output
+    report, plan = Report.load(out), Plan.load(out / "plan.json")
+    assert report.latency is not None
+    assert report.budget.met is True
+    assert report.latency.speedup.value >= 3
+    assert report.latency.runtime == "tensorrt 10.3.0"
+    assert report.latency.threads is None
+    assert "25W" in report.latency.device
+    assert plan.baseline_ms == report.latency.baseline.median_ms
+    assert (out / "model.engine").read_bytes().startswith(b"stand-in engine")
+    assert not (out / "verify.sh").exists()
+    assert report.predicted is not None
+    assert report.predicted.source == "analytic"
+    # The loop corrected the plan: the result's prediction is much nearer than the original's, which nothing corrected.
+    off = [
+        abs(math.log(predicted_ms / measured.median_ms))
+        for predicted_ms, measured in (
+            (report.predicted.result_ms, report.latency.result),
+            (report.predicted.baseline_ms, report.latency.baseline),
+        )
+    ]
+    assert off[0] < off[1] / 2
+
+
+def test_a_budget_that_nothing_measures_within_is_refused(files: Path, device: Loopback, tmp_path: Path) -> None:
+    result = run_compile(files, "--latency-ms", "0.02", "--device", device.url, "-o", str(tmp_path / "never"))
+    assert isinstance(result.exception, BudgetError)
+    assert "can't be met" in str(result.exception)
+    assert not (tmp_path / "never").exists()
+
+
+def test_a_profile_is_measured_once_and_resumed(
+    files: Path, device: Loopback, measured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not DeviceProfile.load(files / "started.json").complete
+    profile = DeviceProfile.load(files / "profile.json")
+    assert profile.complete
+    assert profile.power_mode == "25W"
+    assert profile.versions == {"tensorrt": "10.3.0"}
+    assert [n.format for n in profile.networks][:3] == ["original", "fp16", "int8"]
+    assert {"fp16+2:4", "int8+2:4"} <= {n.format for n in profile.networks}
+    dense = next(n for n in profile.networks if n.format == "fp16")
+    assert sum(dense.launch_us.values()) == pytest.approx(dense.latency_us, rel=1e-6)
+    monkeypatch.setenv("EDGEPRUNE_CACHE", str(measured))
+    before = builds(device)
+    assert run_profile(files, device, tmp_path / "again.json").exception is None
+    assert builds(device) == before
+
+
+def test_compile_prefers_what_was_measured(
+    files: Path, measured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGEPRUNE_CACHE", str(measured))
+    result = run_compile(files, "--speedup", "3", "-o", str(tmp_path / "kept"))
+    assert result.exception is None, result.output
+    kept = Report.load(tmp_path / "kept").predicted
+    assert kept is not None
+    assert kept.source == "measured"
+    original = next(n for n in DeviceProfile.load(files / "profile.json").networks if n.format == "original")
+    assert kept.baseline_ms == pytest.approx(original.latency_us / 1e3, rel=1e-6)
+    assert kept.error is not None
+    assert kept.error < 0.1
+
+
+def test_measured_sparse_products_are_priced_as_measured(
+    files: Path, measured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGEPRUNE_CACHE", str(measured))
+    result = run_compile(files, "--precision", "int8", "--sparsity", "2:4", "-o", str(tmp_path / "out"))
+    assert result.exception is None, result.output
+    predicted = Report.load(tmp_path / "out").predicted
+    networks = {n.format: n for n in DeviceProfile.load(files / "profile.json").networks if not n.widths}
+    assert predicted is not None
+    assert predicted.result_ms == pytest.approx(networks["int8+2:4"].latency_us / 1e3, rel=0.03)
+    assert predicted.result_ms < 0.9e-3 * networks["int8"].latency_us
+    assert "--sparsity=enable" in (tmp_path / "out" / "verify.sh").read_text()
+
+
+def test_a_profile_of_another_power_mode_is_refused(files: Path, measured: Path, tmp_path: Path) -> None:
+    flags = ["--profile", str(files / "profile.json"), "--power-mode", "7W"]
+    result = run_compile(files, *flags, "-o", str(tmp_path / "other"))
+    assert isinstance(result.exception, ProfileError)
+    assert "power mode" in str(result.exception)
+
+
+def test_two_of_four_when_asked_for(files: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    result = run_compile(files, "--sparsity", "2:4", "--precision", "fp16", "-o", str(out))
+    assert result.exception is None, result.output
+    model, plan = onnx.load(out / "model.onnx"), Plan.load(out / "plan.json")
+    stored = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
+    sparse = {layer.node for layer in plan.layers if layer.sparsity == "2:4"}
+    assert sparse
+    for node in model.graph.node:
+        if node.op_type == "Conv":
+            weight = stored[node.input[1]]
+            columns = np.moveaxis(weight, 1, -1).reshape(-1, weight.shape[1])
+            assert is_two_of_four(columns) == (node.name in sparse)
+    assert "--sparsity=enable" in (out / "verify.sh").read_text()
+
+
+def test_surgery_changes_what_is_built(files: Path, device: Loopback, tmp_path: Path) -> None:
+    pytest.importorskip("onnx_graphsurgeon")
+    script = tmp_path / "surgery.py"
+    script.write_text("def rename(graph):\n    graph.outputs[0].name = 'operated'\n")
+    flags = ["--precision", "fp16", "--surgery", f"{script}:rename"]
+    result = run_compile(files, *flags, "--device", device.url, "-o", str(tmp_path / "out"))
+    assert result.exception is None, result.output
+    assert [o.name for o in onnx.load(tmp_path / "out" / "model.onnx").graph.output] == ["operated"]
+    wrong = run_compile(files, "--precision", "fp16", "--surgery", "no-such-thing", "-o", str(tmp_path / "never"))
+    assert isinstance(wrong.exception, UsageError)
+
+
+def test_what_needs_a_device_says_so(files: Path) -> None:
+    result = CliRunner().invoke(cli, ["profile", str(files / "net.onnx"), "--target", "orin"])
+    assert isinstance(result.exception, UsageError)
+    assert "--device ssh://" in str(result.exception)
+    result = CliRunner().invoke(cli, ["profile", "--target", "cpu", "--device", "local"])
+    assert isinstance(result.exception, UsageError)
+
+
+def test_predictions_of_any_model_are_scaled_by_what_the_device_measured_of_the_built_in_network(
+    files: Path, device: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = run_compile(files, "--precision", "fp16", "-o", str(tmp_path / "before"))
+    assert before.exception is None, before.output
+    monkeypatch.setattr(deviceprofiling, "RANDOM_WIDTHS", 0)
+    flags = ["--target", "orin-nano-8", "--device", device.url, "-o", str(tmp_path / "probe.json")]
+    result = CliRunner().invoke(cli, ["profile", *flags])
+    assert result.exception is None, result.output
+    ratios = DeviceProfile.load(tmp_path / "probe.json").ratios
+    assert {"conv fp16", "conv int8", "matmul fp16", "conv fp16+2:4"} <= set(ratios)
+    after = run_compile(files, "--precision", "fp16", "-o", str(tmp_path / "after"))
+    assert after.exception is None, after.output
+    one, two = Report.load(tmp_path / "before"), Report.load(tmp_path / "after")
+    assert one.predicted is not None
+    assert two.predicted is not None
+    assert two.predicted.source == "analytic"
+    assert two.predicted.result_ms != one.predicted.result_ms
+    assert any("built-in network" in text for text in two.warnings)

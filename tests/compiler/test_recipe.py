@@ -1,0 +1,153 @@
+"""Recipes: from flags to TOML, report and back, and the command line they stand for."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+
+from edgeprune.cli import support as cli_support
+from edgeprune.cli.commands import cli
+from edgeprune.cli.recipe import effective
+from edgeprune.compiler.recipe import Recipe
+from edgeprune.errors import UsageError
+
+FLAGS = [
+    *("--target", "orin", "--latency-ms", "3.5", "--calib", "data.py:images", "--calib-samples", "64"),
+    *(
+        "--mean",
+        "0.485,0.456,0.406",
+        "--std",
+        "1,1,1",
+        "--layout",
+        "NHWC",
+        "--size",
+        "224",
+        "--eval",
+        "/abs/labels.npz",
+    ),
+    *("--precision", "int8", "--sparsity", "none", "--power-mode", "15W", "--threads", "2"),
+    *("--shape", "x=1x3x48x320", "--shape", "mask=1x1", "--seed", "7"),
+]
+
+
+def parsed(*arguments: str) -> Recipe:
+    with cli.commands["compile"].make_context("compile", list(arguments), parent=click.Context(cli)) as context:
+        return effective(context)
+
+
+def test_every_flag_survives_the_way_through_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    asked = parsed("net.onnx", *FLAGS)
+    assert asked.values["shape"] == ["x=1x3x48x320", "mask=1x1"]
+    assert asked.values["size"] == "224x224"
+    Path("r.toml").write_text(asked.to_toml())
+    assert parsed("--recipe", "r.toml") == asked
+    Path("report.json").write_text(json.dumps({"recipe": dict(asked.values)}))
+    assert parsed("--recipe", "report.json") == asked
+    assert parsed("--recipe", ".") == asked
+
+
+def test_its_command_line_says_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    asked = parsed("net.onnx", *FLAGS)
+    assert parsed(*shlex.split(asked.command())[2:]) == asked
+
+
+def test_flags_go_before_the_recipe(tmp_path: Path):
+    file = tmp_path / "r.toml"
+    file.write_text('model = "net.onnx"\ntarget = "orin"\nlatency_ms = 4\nshape = "x=1x3"\nmean = [0.5, 0.5, 0.5]\n')
+    found = parsed("--recipe", str(file), "--target", "cpu", "other.onnx").values
+    assert (found["target"], found["model"], found["latency-ms"]) == ("cpu", "other.onnx", 4.0)
+    assert (found["shape"], found["mean"]) == (["x=1x3"], "0.5,0.5,0.5")
+
+
+def test_a_budget_given_replaces_that_of_the_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    file = tmp_path / "r.toml"
+    file.write_text('model = "none.onnx"\ntarget = "cpu"\nspeedup = 2\ncalib = "random"\n')
+    found = parsed("--recipe", str(file), "--latency-ms", "3").values
+    assert found["latency-ms"] == 3.0
+    assert "speedup" not in found
+    with pytest.raises(SystemExit):
+        cli_support.run_and_exit(cli, ["compile", "--recipe", str(file), "--latency-ms", "3"])
+    assert "give one" not in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        cli_support.run_and_exit(cli, ["compile", "--recipe", str(file), "--latency-ms", "3", "--max-drop", "1"])
+    assert "give one" in capsys.readouterr().err
+
+
+def test_paths_are_relative_to_the_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "recipes").mkdir()
+    lines = ['model = "../net.onnx"', 'target = "cpu"', 'calib = "d.py:f"', 'eval = "/e.npz"', 'out = "o"']
+    (tmp_path / "recipes" / "r.toml").write_text("\n".join(lines))
+    monkeypatch.chdir(tmp_path)
+    found = parsed("--recipe", "recipes/r.toml")
+    assert (found.values["model"], found.values["calib"], found.values["eval"]) == (
+        "net.onnx",
+        "recipes/d.py:f",
+        "/e.npz",
+    )
+    moved = found.moved_to(tmp_path / "net.cpu")
+    assert (moved.values["model"], moved.values["calib"]) == ("../net.onnx", "../recipes/d.py:f")
+    assert (
+        parsed("net.onnx", "--target", "cpu", "--calib", "random").moved_to(tmp_path / "x").values["calib"] == "random"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("latency-mss = 4", "'latency-mss' is no flag of `edgeprune compile`; did you mean 'latency-ms'?"),
+        ("quiet = true", "'quiet' is no flag"),
+        ("target = ", "is not TOML"),
+        ("seed = {a = 1}", "neither text, nor a number"),
+        ("shape = [[1]]", "the value of 'shape'"),
+    ],
+)
+def test_a_bad_recipe_is_refused(text: str, sentence: str, tmp_path: Path):
+    file = tmp_path / "r.toml"
+    file.write_text(text)
+    with pytest.raises(UsageError) as refused:
+        parsed("--recipe", str(file))
+    assert sentence in str(refused.value)
+    assert "r.toml" in str(refused.value)
+
+
+def test_files_without_a_recipe_are_refused(tmp_path: Path):
+    with pytest.raises(UsageError, match="No such file"):
+        parsed("--recipe", str(tmp_path / "none.toml"))
+    (tmp_path / "report.json").write_text('{"command": "prune"}')
+    with pytest.raises(UsageError, match="holds no recipe"):
+        parsed("--recipe", str(tmp_path))
+    (tmp_path / "report.json").write_text("{")
+    with pytest.raises(UsageError, match="is not JSON"):
+        parsed("--recipe", str(tmp_path))
+
+
+def show(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[object, str, str]:
+    with pytest.raises(SystemExit) as exited:
+        cli_support.run_and_exit(cli, ["recipe", "show", *arguments])
+    said = capsys.readouterr()
+    return exited.value.code, said.out, said.err
+
+
+def test_show_prints_the_effective_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = show(capsys, "net.onnx", "--target", "orin", "--speedup", "2")
+    assert code == 0
+    assert 'model = "net.onnx"\ntarget = "orin"\nspeedup = 2.0\n' in out
+    assert "threads = 1  # default\n" in out
+    Path("r.toml").write_text(out)
+    code, again, _ = show(capsys, "r.toml", "--threads", "3")
+    assert code == 0
+    assert "threads = 3\n" in again
+    code, command, _ = show(capsys, "r.toml", "--command")
+    assert command.startswith("edgeprune compile net.onnx --target orin --speedup 2.0 ")
+    code, out, err = show(capsys, "none.toml")
+    assert (code, out) == (2, "")
+    assert err.startswith("edgeprune: cannot read the recipe 'none.toml'")

@@ -1,0 +1,158 @@
+"""The time of a launch: stairs, bounds, and the limits of a roofline."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgeprune.costmodel.cost import kernel_latency_us, latencies_us, launch_cost, stack, with_batch
+from edgeprune.costmodel.kernel import Kernel
+from edgeprune.devices.operating_point import Device, Precision
+from edgeprune.devices.targets import load_profile
+
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+
+
+def conv(rows: int = 400, cin: int = 256, cout: int = 256, taps: int = 9, **others: object) -> Kernel:
+    fields: dict[str, object] = {
+        "anchor": "c",
+        "nodes": ("c",),
+        "kind": "conv",
+        "input": "x",
+        "output": "y",
+        "groups": 1,
+        "rows": rows,
+        "cin": cin,
+        "cout": cout,
+        "taps": taps,
+        "read_positions": float(rows),
+        "write_positions": float(rows),
+    }
+    return Kernel(**{**fields, **others})  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def orin() -> Device:
+    return load_profile("orin").device()
+
+
+kernels = st.builds(
+    conv,
+    rows=st.integers(1, 20_000),
+    taps=st.sampled_from([1, 9, 25]),
+    kind=st.sampled_from(["conv", "depthwise", "matmul", "attention", "pointwise", "reduce", "pool", "copy", "concat"]),
+    groups=st.sampled_from([1, 4]),
+    keys=st.integers(1, 2000),
+    epilogue=st.sampled_from(["none", "simple", "complex"]),
+    weighted=st.booleans(),
+    side_elements=st.floats(0, 1e5),
+)
+steps = st.integers(1, 64)
+
+
+@settings(max_examples=200, deadline=None)
+@given(kernels, steps, steps, steps, steps, st.sampled_from(PRECISIONS), st.sampled_from(["orin", "nano", "t4"]))
+def test_latency_never_rises_as_aligned_widths_shrink(
+    kernel: Kernel, cin: int, cout: int, less_in: int, less_out: int, precision: Precision, target: str
+) -> None:
+    profile = load_profile(target)
+    device, step = profile.device(), profile.channel_step("int8" if "int8" in profile.precisions else "fp16")
+    wide_in, wide_out = step * (cin + less_in), step * (cout + less_out)
+    widths_in, widths_out = np.array([step * cin, step * cin, wide_in, wide_in]), np.array([step * cout, wide_out] * 2)
+    narrow, wider_out, wider_in, wide = kernel_latency_us(kernel, widths_in, widths_out, precision, "dense", device)
+    slack = 1e-9 * wide  # rounding of the sums, nothing else
+    assert narrow <= wider_out + slack
+    assert narrow <= wider_in + slack
+    assert max(wider_in, wider_out) <= wide + slack
+
+
+def test_channels_between_two_steps_cost_as_much_as_the_upper_one(orin: Device) -> None:
+    """TensorRT pads silently: 121 to 127 input channels take what 128 take."""
+    times = kernel_latency_us(conv(), np.arange(121, 129), 256, "fp16", "dense", orin)
+    np.testing.assert_array_equal(times, times[-1])
+
+
+def test_staircase_has_treads(orin: Device) -> None:
+    """A whole range of output widths needs the same number of waves of tiles."""
+    compute = [
+        float(launch_cost(stack([conv(rows=6400, cout=n)]), "fp16", "dense", orin).compute_us[0])
+        for n in range(8, 513, 8)
+    ]
+    assert len({round(c, 6) for c in compute}) < len(compute) / 2
+
+
+def test_lower_precision_is_never_slower(orin: Device) -> None:
+    kernel = conv(rows=6400)
+    fp32, fp16, int8 = (float(kernel_latency_us(kernel, 256, 256, p, "dense", orin)) for p in PRECISIONS)
+    assert int8 <= fp16 <= fp32
+
+
+def test_a_device_without_a_precision_takes_the_next_wider_one() -> None:
+    nano = load_profile("nano").device()
+    kernel = conv()
+    assert kernel_latency_us(kernel, 64, 64, "int8", "dense", nano) == kernel_latency_us(
+        kernel, 64, 64, "fp16", "dense", nano
+    )
+
+
+def test_large_product_approaches_but_never_beats_the_peak(orin: Device) -> None:
+    kernel = conv(rows=2**16, cin=2048, cout=2048, taps=1)
+    peak_us = kernel.macs / (orin.matrix_fma["fp16"] * orin.sms * orin.clock_mhz)
+    time_us = float(kernel_latency_us(kernel, 2048, 2048, "fp16", "dense", orin))
+    assert peak_us < time_us < 2 * peak_us
+
+
+def test_copy_of_a_large_tensor_approaches_the_memory_bandwidth(orin: Device) -> None:
+    positions = 2.0**24
+    kernel = conv(kind="copy", rows=2**24, taps=1, cin=8, cout=8, read_positions=positions, write_positions=positions)
+    least_us = 2 * positions * 8 * 2 / (orin.dram_gb_per_s * 1e3)
+    assert least_us < float(kernel_latency_us(kernel, 8, 8, "fp16", "dense", orin)) < 2 * least_us
+
+
+def test_smallest_launch_costs_its_overhead(orin: Device) -> None:
+    kernel = conv(kind="pointwise", rows=1, taps=1, cin=1, cout=1, read_positions=1.0, write_positions=1.0)
+    assert float(kernel_latency_us(kernel, 1, 1, "fp16", "dense", orin)) == pytest.approx(orin.launch_us, rel=1e-2)
+
+
+def test_sparsity_is_priced_at_no_gain_until_measured(orin: Device) -> None:
+    kernel = conv(rows=6400)
+    dense = kernel_latency_us(kernel, 256, 256, "fp16", "dense", orin)
+    assert kernel_latency_us(kernel, 256, 256, "fp16", "2:4", orin) == dense
+    measured = replace(orin, sparse_gains={"fp16": 1.5})
+    assert kernel_latency_us(kernel, 256, 256, "fp16", "2:4", measured) < dense
+
+
+def test_a_slower_clock_and_fewer_multiprocessors_are_slower(orin: Device) -> None:
+    kernel = conv(rows=6400)
+    fast = float(kernel_latency_us(kernel, 256, 256, "fp16", "dense", orin))
+    for other in (replace(orin, clock_mhz=600.0), replace(orin, sms=8), replace(orin, dram_gb_per_s=50.0)):
+        assert float(kernel_latency_us(kernel, 256, 256, "fp16", "dense", other)) > fast
+
+
+def test_int8_product_of_a_transformer_pays_for_quantizing_its_operand(orin: Device) -> None:
+    """Far from the two to one of a convolution's: see DeiT's published gains."""
+    matmul = conv(kind="matmul", rows=197, cin=384, cout=384, taps=1)
+    fp16, int8 = (float(kernel_latency_us(matmul, 384, 384, p, "dense", orin)) for p in ("fp16", "int8"))
+    assert int8 > 0.8 * fp16
+
+
+def test_many_launches_at_once_agree_with_one_at_a_time(orin: Device) -> None:
+    several = [conv(cout=c, epilogue=e) for c in (16, 64, 256) for e in ("none", "complex")]
+    wanted: list[Precision] = ["fp16", "int8", "fp32", "fp16", "int8", "fp32"]
+    one_by_one = [
+        float(kernel_latency_us(k, k.cin, k.cout, p, "dense", orin)) for k, p in zip(several, wanted, strict=True)
+    ]
+    np.testing.assert_allclose(latencies_us(several, wanted, orin), one_by_one, rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["conv", "matmul", "attention", "depthwise", "pointwise"])
+def test_a_batch_is_cheaper_than_as_many_samples(kind: str, orin: Device) -> None:
+    kernel = conv(kind=kind, keys=100, weighted=kind != "attention")
+    batched = with_batch(kernel, 8)
+    one, eight = latencies_us([kernel, batched], ["fp16", "fp16"], orin)
+    assert one < eight < 8 * one
+    assert batched.macs == 8 * kernel.macs

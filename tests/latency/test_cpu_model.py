@@ -1,0 +1,98 @@
+"""The latency model of this CPU: structure and bookkeeping; never the times themselves."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from edgeprune.backends.block_trace import Trace, trace
+from edgeprune.dependency.opened_model import fix_shapes
+from edgeprune.dependency.solve import analyse
+from edgeprune.graph import model_io as graph
+from edgeprune.latency import cpu_model as cpumodel
+from edgeprune.latency.block_latency import LatencyModel
+from edgeprune.latency.block_network import Network, network
+from edgeprune.support.disk_cache import LatencyCache
+from edgeprune.testing.oracle import parse
+
+TEXT = """
+g (float[n, 8, 12, 12] x) => (float[n, 12, 12, 12] y) {
+  a = Conv<pads=[1, 1, 1, 1]>(x, w1, b1)
+  s = Sigmoid(a)
+  m = Mul(a, s)
+  b = Conv<pads=[1, 1, 1, 1]>(m, w2, b2)
+  p = Tanh(b)
+  y = Conv(p, w3, b3)
+}
+"""
+WEIGHTS = {"w1": (32, 8, 3, 3), "b1": (32,), "w2": (48, 32, 3, 3), "b2": (48,), "w3": (12, 48, 1, 1), "b3": (12,)}
+
+
+@pytest.fixture
+def net() -> Network:
+    dense = parse(TEXT, **WEIGHTS)
+    return network(fix_shapes(dense, {}), analyse(dense))
+
+
+FEEDS = {"x": np.random.default_rng(0).standard_normal((1, 8, 12, 12)).astype(np.float32)}
+
+
+def here(model: ir.Model, block_of: Mapping[str, int], seconds: float) -> Trace:
+    return trace(model, block_of, FEEDS, 1, seconds)
+
+
+def test_measured_once_and_then_read_from_the_cache(
+    net: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cpumodel, "SECONDS_PER_VARIANT", 0.02)
+    cache = LatencyCache("test", tmp_path / "latency.sqlite")
+    first = cpumodel.measure(net, FEEDS, cache, tracer=here, lanes=16)
+    again = cpumodel.measure(net, FEEDS, cache, tracer=lambda *_: pytest.fail("measured again"), lanes=16)
+    cache.close()
+    for fmt, theta in first.theta.items():
+        np.testing.assert_array_equal(theta, again.theta[fmt])
+    assert {first.formats(b) for b in range(len(net.blocks))} == {
+        ("fp32", "int8", "int8-core"),  # a convolution whose activation function can be quantized
+        ("fp32", "int8"),  # one whose cannot, and one without
+    }
+    assert first.total_us(net.sizes, ["fp32"] * len(net.blocks)) > 0
+
+
+def test_a_machine_that_slows_down_slows_no_block_down(net: Network, tmp_path: Path) -> None:
+    def profile(name: str, slowness: Callable[[int], float]) -> LatencyModel:
+        calls: list[int] = []
+
+        def tracer(model: ir.Model, block_of: Mapping[str, int], seconds: float) -> Trace:
+            calls.append(1)
+            work = sum(graph.count_macs(graph.infer_shapes(graph.clone(model), {"x": (1, 8, 12, 12)})).values())
+            us = slowness(len(calls)) * (50 + work / 1e4)
+            return Trace({b: us / len(net.blocks) for b in range(len(net.blocks))}, us)
+
+        cache = LatencyCache("made up", tmp_path / name)
+        return cpumodel.measure(net, FEEDS, cache, tracer=tracer, lanes=16, pace=lambda: slowness(len(calls)))
+
+    steady = profile("steady", lambda _: 1.0)
+    drifting = profile("drifting", lambda calls: 1.0 if calls < 9 else 2.0)
+    formats = ["fp32"] * len(net.blocks)
+    ratio = drifting.total_us(net.sizes, formats) / steady.total_us(net.sizes, formats)
+    halved = [m.total_us(net.sizes // 2, formats) / m.total_us(net.sizes, formats) for m in (steady, drifting)]
+    assert halved[0] == pytest.approx(halved[1], rel=0.05)
+    assert 0.9 < ratio < 2.1
+
+
+def test_a_trace_adds_up_to_the_whole(net: Network) -> None:
+    block_of = {name: b for b, block in enumerate(net.blocks) for name in block.nodes}
+    found = trace(net.model, block_of, FEEDS, 1, 0.1)
+    assert set(found.block_us) == set(range(len(net.blocks)))
+    assert sum(found.block_us.values()) == pytest.approx(found.total_us, rel=1e-9)
+    assert min(found.block_us.values()) > 0
+
+
+def test_random_widths_are_aligned_and_in_range(net: Network) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        for group, width, step in zip(net.analysis.groups, cpumodel._random_widths(net, rng), net.steps, strict=True):
+            assert 0 < width <= group.size
+            assert width % step == 0

@@ -1,0 +1,151 @@
+import numpy as np
+import pytest
+
+from edgeprune.backends.onnxruntime import OnnxRuntime
+from edgeprune.calibration.calibration import open_calibration
+from edgeprune.dependency.residual_branches import droppable
+from edgeprune.dependency.solve import Analysis, analyse
+from edgeprune.errors import ModelError
+from edgeprune.passes.canonicalize.pipeline import canonicalize
+from edgeprune.passes.prune.prune_channels import prune_channels
+from edgeprune.passes.recover.compensate import compensate
+from edgeprune.testing.oracle import error
+from tests.small_models import build, calibration, normal
+
+NOTHING = np.array([], dtype=np.int64)
+NET = """
+g (float[n, 6, 8, 8] x) => (float[n, 5, 8, 8] y) {
+  s = Conv(x, w0, b0)
+  h = Conv<pads=[1,1,1,1]>(s, w1, b1)
+  r = Relu(h)
+  k = Conv(r, w2, b2)
+  a = Add(k, s)
+  t = Relu(a)
+  y = Conv(t, w3)
+}
+"""
+
+
+def net(**weights):
+    given = {
+        "w0": normal(16, 6, 1, 1),
+        "b0": normal(16),
+        "w1": normal(24, 16, 3, 3),
+        "b1": normal(24),
+        "w2": normal(16, 24, 1, 1),
+        "b2": normal(16),
+        "w3": normal(5, 16, 1, 1),
+    }
+    return canonicalize(build(NET, **(given | weights)))
+
+
+def inner(analysis: Analysis) -> str:
+    return next(g.id for g in analysis.groups if g.size == 24)
+
+
+def test_a_dropped_branch_equals_a_masked_one() -> None:
+    model = net()
+    analysis = analyse(model)
+    cut = {inner(analysis): NOTHING}
+    pruned = prune_channels(model, analysis, cut)
+    assert [n.op_type for n in pruned.graph] == ["Conv", "Conv", "Relu", "Conv"]
+    assert not {"w1", "b1", "w2"} & set(pruned.graph.initializers)
+    assert error(model, analysis, cut) < 1e-5
+
+
+def test_together_with_the_channels_that_go_past() -> None:
+    model = net()
+    analysis = analyse(model)
+    past = next(g.id for g in analysis.groups if g.size == 16)
+    cut = {inner(analysis): NOTHING, past: np.arange(0, 16, 2)}
+    assert error(model, analysis, cut) < 1e-5
+    dropped = next(n for n in prune_channels(model, analysis, cut).graph if n.outputs[0].name == "a")
+    assert dropped.attributes.get_int("group", 1) == 8
+
+
+def test_without_a_bias() -> None:
+    model = canonicalize(build(NET.replace("(r, w2, b2)", "(r, w2)"), **{
+        "w0": normal(16, 6, 1, 1), "b0": normal(16), "w1": normal(24, 16, 3, 3), "b1": normal(24),
+        "w2": normal(16, 24, 1, 1), "w3": normal(5, 16, 1, 1),
+    }))  # fmt: skip
+    analysis = analyse(model)
+    assert error(model, analysis, {inner(analysis): NOTHING}) < 1e-5
+
+
+def test_a_scale_and_a_shift_of_each_channel_are_fitted(tmp_path) -> None:
+    scale = np.linspace(-1, 1, 16).astype(np.float32)
+    first, last = np.zeros((24, 16, 3, 3), np.float32), np.zeros((16, 24, 1, 1), np.float32)
+    for c in range(12):  # relu(x) - relu(-x) = x
+        first[2 * c, c, 1, 1], first[2 * c + 1, c, 1, 1] = 1, -1
+        last[c, 2 * c, 0, 0], last[c, 2 * c + 1, 0, 0] = scale[c], -scale[c]
+    model = net(w1=first, b1=np.zeros(24, np.float32), w2=last)
+    analysis = analyse(model)
+    np.savez(tmp_path / "x.npz", x=np.random.default_rng(0).standard_normal((24, 6, 8, 8)).astype(np.float32))
+    data = open_calibration(str(tmp_path / "x.npz"), model)
+    cut = {inner(analysis): NOTHING}
+    pruned = prune_channels(model, analysis, cut)
+    fitted = compensate(model, pruned, analysis, cut, data)
+    feeds = next(iter(data.batches(4)))
+    wanted, raw, mine = (OnnxRuntime().load(m).run(feeds)[0] for m in (model, pruned, fitted))
+    assert np.abs(raw - wanted).max() > 1
+    np.testing.assert_allclose(mine, wanted, atol=1e-4 * np.abs(wanted).max(), rtol=0)
+
+
+UNLIKE = """
+g (float[n, 6, 8, 8] x) => (float[n, 5, 8, 8] y) {
+  s = Conv(x, w0, b0)
+  t = Relu(s)
+  p = Conv(t, w4, b4)
+  h = Conv(x, w1, b1)
+  r = Relu(h)
+  k = Conv(r, w2, b2)
+  a = Add(k, p)
+  c = Relu(a)
+  y = Conv(c, w3)
+}
+"""
+
+
+def test_what_stands_in_is_refitted_behind_a_refitted_layer() -> None:
+    """The stand-in reads what the other branch was refitted to, one level later than the sum that it replaces."""
+    model = canonicalize(
+        build(
+            UNLIKE,
+            w0=normal(16, 6, 1, 1),
+            b0=normal(16),
+            w1=normal(24, 6, 1, 1),
+            b1=normal(24),
+            w2=normal(12, 24, 1, 1),
+            b2=normal(12),
+            w3=normal(5, 12, 1, 1),
+            w4=normal(12, 16, 1, 1),
+            b4=normal(12, seed=1),
+        )
+    )
+    analysis = analyse(model)
+    cut = {g.id: {24: NOTHING, 16: np.arange(8)}[g.size] for g in analysis.groups if g.size in (24, 16)}
+    pruned = prune_channels(model, analysis, cut)
+    images = np.random.default_rng(0).standard_normal((64, 6, 8, 8)).astype(np.float32)
+    refitted = compensate(model, pruned, analysis, cut, calibration(x=images))
+    unseen = np.random.default_rng(1).standard_normal((16, 6, 8, 8)).astype(np.float32)
+    wanted, before, after = (OnnxRuntime().load(m).run({"x": unseen})[0] for m in (model, pruned, refitted))
+    assert np.square(after - wanted).sum() < 0.9 * np.square(before - wanted).sum()
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (NET.replace("a = Add(k, s)", "a = Mul(k, s)"), "no sum"),
+        (NET.replace("y = Conv(t, w3)", "z = Conv(t, w3)\n  e = Conv(r, w4)\n  y = Mul(z, e)"), "read outside"),
+        (NET.replace("a = Add(k, s)", "p = GlobalAveragePool(s)\n  a = Add(k, p)"), "another shape goes past"),
+    ],
+)
+def test_what_is_no_branch_of_its_own_is_not_dropped(text: str, why: str) -> None:
+    weights = {"w0": normal(16, 6, 1, 1), "b0": normal(16), "w1": normal(24, 16, 3, 3), "b1": normal(24)}
+    weights |= {"w2": normal(16, 24, 1, 1), "b2": normal(16), "w3": normal(5, 16, 1, 1)}
+    weights |= {"w4": normal(5, 24, 1, 1)} if "w4" in text else {}
+    model = canonicalize(build(text, **weights))
+    analysis = analyse(model)
+    assert not droppable(model, analysis.groups), why
+    with pytest.raises(ModelError, match="is not all that a residual branch consists of"):
+        prune_channels(model, analysis, {inner(analysis): NOTHING})

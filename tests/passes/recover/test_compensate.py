@@ -1,0 +1,251 @@
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from edgeprune.backends.onnxruntime import OnnxRuntime
+from edgeprune.calibration.evaluation import Fidelity
+from edgeprune.dependency.solve import analyse
+from edgeprune.errors import CalibrationError
+from edgeprune.graph import model_io as graph
+from edgeprune.passes.prune.prune_channels import prune_channels
+from edgeprune.passes.recover.compensate import Settings, compensate, find_targets
+from edgeprune.recovery.layer_rows import Sampling
+from tests.small_models import build, calibration, normal, two_convolutions
+
+
+def images(count: int = 64, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((count, 3, 8, 8)).astype(np.float32)
+
+
+def run(model: ir.Model, **feeds: np.ndarray) -> np.ndarray:
+    return OnnxRuntime(1).load(model).run(feeds)[0]
+
+
+def prune_first(dense: ir.Model, keep: np.ndarray, group: int = 0) -> tuple:
+    analysis = analyse(dense)
+    cut = {analysis.groups[group].id: keep}
+    return analysis, cut, prune_channels(dense, analysis, cut)
+
+
+def relative_error(wanted: np.ndarray, got: np.ndarray) -> float:
+    return float(((wanted - got) ** 2).mean() / wanted.var())
+
+
+def test_linearly_dependent_channels_go_without_a_trace() -> None:
+    first = normal(8, 3, 3, 3)
+    first[4:] = np.array([0.5, 2.0, 1.0, 3.0], np.float32)[:, None, None, None] * first[:4]
+    dense = two_convolutions(first, normal(5, 8, 3, 3))
+    analysis, cut, pruned = prune_first(dense, np.arange(4))
+    result = compensate(dense, pruned, analysis, cut, calibration(x=images()))
+    x = images(seed=7)
+    assert relative_error(run(dense, x=x), run(pruned, x=x)) > 0.1
+    np.testing.assert_allclose(run(result, x=x), run(dense, x=x), rtol=0, atol=2e-4)
+
+
+def test_a_constant_channel_is_exact_up_to_the_borders() -> None:
+    first, bias = normal(6, 3, 3, 3), np.zeros(6, np.float32)
+    first[5], bias[5] = 0, 2.0
+    dense = two_convolutions(first, normal(5, 6, 3, 3), bias)
+    analysis, cut, pruned = prune_first(dense, np.arange(5))
+    result = compensate(dense, pruned, analysis, cut, calibration(x=images(256)))
+    x = images(seed=7)
+    wanted, got = run(dense, x=x), run(result, x=x)
+    middle = (slice(None), slice(None), slice(1, -1), slice(1, -1))
+    assert relative_error(wanted[middle], got[middle]) < 0.03
+    assert relative_error(wanted, run(pruned, x=x)) > 2 * relative_error(wanted, got)
+
+
+def test_the_error_is_that_of_least_squares() -> None:
+    dense = two_convolutions(normal(8, 3, 3, 3), normal(5, 8, 3, 3))
+    analysis, cut, pruned = prune_first(dense, np.array([0, 2, 3, 6, 7]))
+    result = compensate(dense, pruned, analysis, cut, calibration(x=images(256)))
+    x = images(256, seed=7)
+    wanted = run(dense, x=x)
+    before, after = relative_error(wanted, run(pruned, x=x)), relative_error(wanted, run(result, x=x))
+    assert after < 0.75 * before
+    assert [n.op_type for n in result.graph] == [n.op_type for n in pruned.graph]
+    assert {n: tuple(v.shape) for n, v in result.graph.initializers.items()} == {
+        n: tuple(v.shape) for n, v in pruned.graph.initializers.items()
+    }
+
+
+def test_the_pruned_model_and_the_dense_one_are_not_changed() -> None:
+    dense = two_convolutions(normal(8, 3, 3, 3), normal(5, 8, 3, 3))
+    analysis, cut, pruned = prune_first(dense, np.arange(4))
+    before = [graph.to_bytes(m) for m in (dense, pruned)]
+    compensate(dense, pruned, analysis, cut, calibration(x=images()))
+    assert [graph.to_bytes(m) for m in (dense, pruned)] == before
+
+
+def test_later_layers_take_up_what_earlier_ones_left() -> None:
+    weights = {
+        "w1": normal(3, 12),
+        "w2": normal(12, 12, seed=1),
+        "w3": normal(12, 12, seed=2),
+        "w4": normal(12, 4, seed=3),
+    }
+    dense = build(
+        """g (float[n, 3] x) => (float[n, 4] y) {
+            a = Gemm(x, w1, b1)
+            h = Relu(a)
+            c = MatMul(h, w2)
+            d = Add(c, b2)
+            i = Relu(d)
+            e = MatMul(i, w3)
+            f = Add(b3, e)
+            j = Relu(f)
+            y = Gemm(j, w4)
+        }""",
+        **{f"b{k}": normal(12, seed=3 + k) for k in (1, 2, 3)},
+        **weights,
+    )
+    analysis = analyse(dense)
+    cut = {analysis.groups[0].id: np.arange(4)}
+    pruned = prune_channels(dense, analysis, cut)
+    x = np.random.default_rng(0).standard_normal((2000, 3)).astype(np.float32)
+    only_cut = compensate(dense, pruned, analysis, cut, calibration(x=x), settings=Settings(uncut_features=0))
+    everything = compensate(dense, pruned, analysis, cut, calibration(x=x))
+    new = np.random.default_rng(9).standard_normal((2000, 3)).astype(np.float32)
+    errors = [relative_error(run(dense, x=new), run(m, x=new)) for m in (pruned, only_cut, everything)]
+    assert errors[2] < errors[1] < errors[0]
+
+
+def test_a_residual_branch_is_fitted_to_the_sum() -> None:
+    dense = build(
+        """g (float[n, 6] x) => (float[n, 6] y) {
+            [first] a = Gemm(x, w1)
+            [act] h = Relu(a)
+            [second] s = Gemm(h, w2, b)
+            [up] c = Gemm(s, w3)
+            [act2] d = Relu(c)
+            [down] e = MatMul(d, w4)
+            [bias] f = Add(e, b)
+            [sum] y = Add(s, f)
+        }""",
+        w1=normal(6, 16),
+        w2=normal(16, 6, seed=1),
+        w3=normal(6, 16, seed=2),
+        w4=normal(16, 6, seed=3),
+        b=np.zeros(6),
+    )
+    analysis = analyse(dense)
+    cut = {group.id: np.arange(8) for group in analysis.groups}
+    pruned = prune_channels(dense, analysis, cut)
+    targets = find_targets(dense, pruned, analysis.kept(cut), Settings())
+    assert [(t.layer.node, t.skip) for t in targets] == [("second", None), ("up", None), ("down", "s")]
+    x, new = (np.random.default_rng(s).standard_normal((500, 6)).astype(np.float32) for s in (0, 1))
+    result = compensate(dense, pruned, analysis, cut, calibration(x=x))
+    assert relative_error(run(dense, x=new), run(result, x=new)) < 0.5 * relative_error(
+        run(dense, x=new), run(pruned, x=new)
+    )
+
+
+def test_depthwise_and_pointwise_layers() -> None:
+    dense = build(
+        """g (float[n, 3, 8, 8] x) => (float[n, 5, 8, 8] y) {
+            a = Conv(x, w1)
+            h = Relu(a)
+            d = Conv<group = 8, pads = [1, 1, 1, 1]>(h, w2, b2)
+            i = Relu(d)
+            y = Conv(i, w3)
+        }""",
+        w1=normal(8, 3, 1, 1),
+        w2=normal(8, 1, 3, 3),
+        b2=normal(8),
+        w3=normal(5, 8, 1, 1),
+    )
+    analysis, cut, pruned = prune_first(dense, np.array([0, 1, 2, 4, 6, 7]))
+    result = compensate(dense, pruned, analysis, cut, calibration(x=images()))
+    x = images(seed=7)
+    wanted = run(dense, x=x)
+    assert relative_error(wanted, run(result, x=x)) < 0.65 * relative_error(wanted, run(pruned, x=x))
+    assert len(result.graph[-1].inputs) == 3, "the last layer had no bias and gets one"
+
+
+def test_a_refit_that_makes_outputs_worse_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:
+    dense = two_convolutions(normal(8, 3, 3, 3), normal(5, 8, 3, 3))
+    analysis, cut, pruned = prune_first(dense, np.arange(4))
+    scores = iter([10.0, 11.0])
+    monkeypatch.setattr(Fidelity, "score", lambda self, run: next(scores))
+    result = compensate(dense, pruned, analysis, cut, calibration(x=images()))
+    np.testing.assert_array_equal(run(result, x=images()), run(pruned, x=images()))
+
+
+def test_half_precision_stays_half_precision() -> None:
+    dense = two_convolutions(normal(8, 3, 3, 3), normal(5, 8, 3, 3))
+    for value in [*dense.graph.inputs, *dense.graph.outputs, *(o for n in dense.graph for o in n.outputs)]:
+        value.dtype = ir.DataType.FLOAT16
+    for name, value in dense.graph.initializers.items():
+        value.const_value = ir.tensor(value.const_value.numpy().astype(np.float16), name=name)
+        value.dtype = ir.DataType.FLOAT16
+    analysis, cut, pruned = prune_first(dense, np.arange(4))
+    result = compensate(dense, pruned, analysis, cut, calibration(x=images().astype(np.float16)))
+    assert {v.const_value.dtype for v in result.graph.initializers.values()} == {ir.DataType.FLOAT16}
+    x = images(seed=7).astype(np.float16)
+    wanted = run(dense, x=x).astype(np.float32)
+    assert relative_error(wanted, run(result, x=x)) < relative_error(wanted, run(pruned, x=x))
+
+
+def test_activations_that_are_not_finite_are_named() -> None:
+    dense = two_convolutions(normal(8, 3, 3, 3) * 1e38, normal(5, 8, 3, 3))
+    analysis, cut, pruned = prune_first(dense, np.arange(4))
+    with pytest.raises(CalibrationError, match="activation 'h' is NaN or infinite"):
+        compensate(dense, pruned, analysis, cut, calibration(x=images()))
+
+
+def test_one_sample_is_too_few() -> None:
+    dense = two_convolutions(normal(8, 3, 3, 3), normal(5, 8, 3, 3))
+    analysis, cut, pruned = prune_first(dense, np.arange(4))
+    with pytest.raises(CalibrationError, match="at least 2 samples"):
+        compensate(dense, pruned, analysis, cut, calibration(x=images(1)))
+
+
+def test_nothing_cut_is_nothing_changed() -> None:
+    dense = two_convolutions(normal(8, 3, 3, 3), normal(5, 8, 3, 3))
+    result = compensate(dense, dense, analyse(dense), {}, calibration(x=images(1)))
+    assert graph.to_bytes(result) == graph.to_bytes(dense)
+
+
+def test_a_small_disk_takes_fewer_samples() -> None:
+    dense = two_convolutions(normal(8, 3, 3, 3), normal(5, 8, 3, 3))
+    analysis, cut, pruned = prune_first(dense, np.arange(4))
+    settings = Settings(spool_bytes=30_000)
+    result = compensate(dense, pruned, analysis, cut, calibration(x=images()), settings=settings)
+    assert relative_error(run(dense, x=images()), run(result, x=images())) < 1.0
+
+
+def test_memory_does_not_grow_with_the_samples() -> None:
+    import tracemalloc
+
+    dense = two_convolutions(normal(8, 3, 3, 3), normal(5, 8, 3, 3))
+    analysis, cut, pruned = prune_first(dense, np.arange(4))
+    peaks = []
+    for count in (256, 2048):
+        data = calibration(x=images(count))
+        settings = Settings(sampling=Sampling(products=0.0, least_rows=1000))
+        tracemalloc.start()
+        compensate(dense, pruned, analysis, cut, data, settings=settings)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < peaks[0] + 100_000, "the samples themselves grow by 1.4 MB, their activations by much more"
+
+
+def test_few_samples_choose_between_blends_of_inputs() -> None:
+    """With a blend to choose from, the held-out choice is never far behind the real inputs alone."""
+    dense = two_convolutions(normal(24, 3, 3, 3), normal(6, 24, 3, 3))
+    analysis, cut, pruned = prune_first(dense, np.arange(0, 24, 2))
+    data, x = calibration(x=images(6)), images(128, seed=7)
+    wanted = run(dense, x=x)
+    errors = [
+        relative_error(wanted, run(compensate(dense, pruned, analysis, cut, data, settings=settings), x=x))
+        for settings in (Settings(blends=()), Settings())
+    ]
+    assert errors[1] < 1.05 * errors[0]
+    assert max(errors) < 0.9 * relative_error(wanted, run(pruned, x=x))
+
+
+def test_two_samples_are_enough() -> None:
+    dense = two_convolutions(normal(8, 3, 3, 3), normal(5, 8, 3, 3))
+    analysis, cut, pruned = prune_first(dense, np.arange(6))
+    result = compensate(dense, pruned, analysis, cut, calibration(x=images(2)))
+    assert np.isfinite(run(result, x=images(4, seed=7))).all()

@@ -1,0 +1,92 @@
+import numpy as np
+import pytest
+
+from edgeprune.errors import CalibrationError
+from edgeprune.quantization.ranges import (
+    BINS,
+    CALIBRATORS,
+    Histogram,
+    choose_range,
+    expected_error,
+    histograms,
+    propose,
+)
+from edgeprune.testing.oracle import parse
+
+
+class Data:
+    def __init__(self, *batches: np.ndarray) -> None:
+        self._batches = batches
+
+    def batches(self) -> list[dict[str, np.ndarray]]:
+        return [{"x": b} for b in self._batches]
+
+
+def histogram_of(x: np.ndarray) -> Histogram:
+    counts, edges = np.histogram(x, bins=BINS, range=(float(x.min()), float(x.max())))
+    return Histogram(float(edges[0]), float(edges[-1]), counts.astype(np.float64))
+
+
+def quantized(x: np.ndarray, low: float, high: float, levels: int = 256) -> np.ndarray:
+    step = (high - low) / (levels - 1)
+    zero = np.rint(-low / step)
+    return (np.clip(np.rint(x / step) + zero, 0, levels - 1) - zero) * step
+
+
+def test_expected_error_is_what_quantizing_does() -> None:
+    x = np.random.default_rng(0).standard_normal(200_000)
+    for low, high in ((-4.0, 4.0), (-2.5, 2.5), (-1.5, 3.0)):
+        real = float(((x - quantized(x, low, high)) ** 2).mean())
+        # The histogram knows values to a bin's width only, and rounding is counted as uniform.
+        assert expected_error(histogram_of(x), low, high) == pytest.approx(real, rel=0.03)
+
+
+def test_zeros_of_a_relu_carry_no_error() -> None:
+    x = np.maximum(np.random.default_rng(0).standard_normal(100_000), 0)
+    real = float(((x - quantized(x, 0.0, 4.0)) ** 2).mean())
+    assert expected_error(histogram_of(x), 0.0, 4.0) == pytest.approx(real, rel=0.05)
+
+
+def test_each_tensor_gets_the_calibrator_of_least_error() -> None:
+    rng = np.random.default_rng(1)
+    outliers = np.concatenate([rng.standard_normal(1_000_000), [60.0]])
+    flat = rng.uniform(0, 1, 100_000)
+    for x in (outliers, flat):
+        h = histogram_of(x)
+        errors = {name: expected_error(h, *bounds) for name, bounds in propose(h).items()}
+        chosen = choose_range(h)
+        assert set(errors) == set(CALIBRATORS)
+        assert errors[chosen.calibrator] == min(errors.values())
+    # One value in a million at 60: covering it costs every other value more than clipping it does.
+    assert choose_range(histogram_of(outliers)).high < 40
+    assert choose_range(histogram_of(flat)).high == pytest.approx(1.0, rel=0.01)
+
+
+def test_zero_is_inside_and_symmetric_means_symmetric() -> None:
+    h = histogram_of(np.random.default_rng(2).uniform(3, 5, 10_000))
+    for low, high in propose(h).values():
+        assert low <= 0 <= high
+    for low, high in propose(h, symmetric=True).values():
+        assert low == -high
+
+
+def test_a_constant_tensor_has_a_range() -> None:
+    h = Histogram(0.0, 0.0, np.eye(1, BINS)[0] * 7)
+    chosen = choose_range(h)
+    assert (chosen.low, chosen.high) == (0.0, 0.0)
+
+
+def test_histograms_stream_over_batches() -> None:
+    model = parse("g (float[n, 4] x) => (float[n, 4] y) { h = Relu(x) y = Neg(h) }")
+    rng = np.random.default_rng(3)
+    batches = [rng.standard_normal((8, 4)).astype(np.float32) for _ in range(5)]
+    found = histograms(model, ["h"], Data(*batches))["h"]
+    values = np.maximum(np.concatenate(batches), 0)
+    assert found.counts.sum() == values.size
+    assert (found.low, found.high) == (values.min(), values.max())
+
+
+def test_a_value_that_is_not_finite_is_named() -> None:
+    model = parse("g (float[n, 4] x) => (float[n, 4] y) { h = Log(x) y = Neg(h) }")
+    with pytest.raises(CalibrationError, match="'h' is not finite"):
+        histograms(model, ["h"], Data(np.zeros((1, 4), np.float32)))

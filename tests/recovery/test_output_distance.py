@@ -1,0 +1,37 @@
+import numpy as np
+
+from edgeprune.recovery.output_distance import learn_weights
+from edgeprune.recovery.output_error import output_error
+
+
+def quadratic(reference: dict, other: dict) -> float:
+    """Error by the factors, averaged over the samples."""
+    weights = learn_weights([reference])
+    factors = weights.factors(reference)
+    return float(sum((factors[n] * (reference[n] - other[n]) ** 2).sum() for n in reference))
+
+
+def test_it_is_the_output_error_of_plain_outputs() -> None:
+    rng = np.random.default_rng(0)
+    reference = {"y": rng.standard_normal((6, 3, 5, 7)) * np.array([1, 10, 100])[:, None, None]}
+    other = {"y": reference["y"] + 0.1 * rng.standard_normal((6, 3, 5, 7))}
+    np.testing.assert_allclose(quadratic(reference, other), output_error([reference["y"]], [other["y"]]), rtol=1e-5)
+
+
+def test_it_is_the_output_error_of_boxes_and_scores() -> None:
+    rng = np.random.default_rng(0)
+    scores = np.where(rng.random((6, 2, 50)) < 0.1, rng.random((6, 2, 50)), 0.001 * rng.random((6, 2, 50)))
+    boxes = 100 * rng.random((6, 4, 50))
+    reference = {"y": np.concatenate([boxes, scores], axis=1)}
+    other = {"y": reference["y"] * (1 + 0.1 * rng.standard_normal((6, 6, 50)))}
+    np.testing.assert_allclose(quadratic(reference, other), output_error([reference["y"]], [other["y"]]), rtol=1e-5)
+
+
+def test_boxes_without_a_score_count_little() -> None:
+    scores = np.zeros((4, 1, 30))
+    scores[:, 0, 3] = 0.9
+    reference = {"y": np.concatenate([np.random.default_rng(1).random((4, 2, 30)) * 50, scores], axis=1)}
+    factors = learn_weights([reference]).factors(reference)["y"]
+    assert factors.shape == (4, 3, 30)
+    assert (factors[:, :2, 3] > 0).all()
+    assert not factors[:, :2, np.arange(30) != 3].any()

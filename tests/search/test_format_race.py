@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from edgeprune.latency.block_latency import LatencyModel
+from edgeprune.search.format_race import Raced, balanced, race_formats
+from edgeprune.search.solver import Choice, Problem, fastest_unpruned
+from edgeprune.search.unpruned import best_unpruned
+from tests.search.test_solver import chain
+
+BLOCKS = 4
+
+
+def made(seed: int = 0, *, core: float = 0.9) -> tuple[Problem, LatencyModel]:
+    """A chain of blocks that the model takes to be fastest with integers around float functions."""
+    problem = chain(BLOCKS - 1, np.random.default_rng(seed))
+    latency = problem.latency
+    assert isinstance(latency, LatencyModel)
+    theta = latency.theta["fp32"]
+    latency = replace(latency, theta={"fp32": theta, "int8": theta, "int8-core": theta * core}, switch_us=(0.0, 0.0))
+    losses = tuple({"fp32": 0.0, "int8": 0.02, "int8-core": 0.01} for _ in range(BLOCKS))
+    return Problem(latency, problem.levels, problem.width_loss, losses), latency
+
+
+class Truth:
+    """Times of networks whose formats take other shares of the time than the model says."""
+
+    def __init__(self, latency: LatencyModel, **factors: float):
+        names = {"fp32": "fp32", "int8": "int8", "core": "int8-core"}
+        theta = {names[n]: latency.theta[names[n]] * f for n, f in factors.items()}
+        self.latency, self.races = replace(latency, theta=theta), 0
+
+    def __call__(self, choices: Sequence[Choice]) -> list[float]:
+        self.races += 1
+        slower = 1.0 + 0.5 * (self.races - 1)  # the machine slows down from race to race
+        return [slower * self.latency.total_us(c.widths, c.formats) for c in choices]
+
+
+def test_a_format_that_takes_longer_than_its_blocks_say_is_priced_so() -> None:
+    problem, latency = made()
+    assert set(fastest_unpruned(problem).formats) == {"int8-core"}
+    truth = Truth(latency, fp32=1.0, int8=0.6, core=1.1)
+    corrected, raced = race_formats(problem, latency, truth)
+    assert set(fastest_unpruned(corrected).formats) == {"int8"}
+    assert [set(r.choice.formats) for r in raced] == [{"int8"}, {"int8-core"}, {"fp32"}]
+    for r in raced:
+        predicted = corrected.latency.total_us(r.choice.widths, r.choice.formats)
+        # What the ridge holds back.
+        assert predicted == pytest.approx(r.us, rel=0.05)
+
+
+def test_a_good_model_stays_and_races_once() -> None:
+    problem, latency = made()
+    truth = Truth(latency, fp32=1.0, int8=1.0, core=1.0)
+    corrected, _ = race_formats(problem, latency, truth)
+    assert truth.races == 1
+    assert corrected.latency.total_us(latency.sizes, ["int8"] * BLOCKS) == pytest.approx(
+        latency.total_us(latency.sizes, ["int8"] * BLOCKS), rel=1e-9
+    )
+
+
+def test_what_a_correction_proposes_races_too_at_the_pace_of_the_first_race() -> None:
+    problem, latency = made(core=0.95)
+    theta = {f: t.copy() for f, t in latency.theta.items()}
+    theta["int8"][0] *= 0.5  # one block is faster on integers throughout, the others around float functions
+    latency = replace(latency, theta=theta)
+    problem = replace(problem, latency=latency)
+    truth = Truth(latency, fp32=1.0, int8=1.4, core=1.0)
+    _, raced = race_formats(problem, latency, truth)
+    for r in raced:
+        assert r.us == pytest.approx(truth.latency.total_us(r.choice.widths, r.choice.formats), rel=1e-9)
+
+
+def test_what_won_a_race_is_the_best_unpruned_network() -> None:
+    problem, latency = made()
+    winner, loser = (
+        Choice(latency.sizes, (f,) * BLOCKS, latency.total_us(latency.sizes, [f] * BLOCKS), 0.0)
+        for f in ("int8", "int8-core")
+    )
+    raced = (Raced(winner, 80.0), Raced(loser, 90.0))
+    assert fastest_unpruned(problem).formats == loser.formats
+    found = best_unpruned(problem, lambda _: 0.0, 1.0, raced)
+    assert found is not None
+    assert found.formats == winner.formats
+    # Where the winner costs too much, the next careful choice counts.
+    careful = best_unpruned(problem, lambda choice: 9.0 if choice.formats == winner.formats else 0.0, 1.0, raced)
+    assert careful is None or careful.formats != winner.formats
+
+
+def test_factors_are_bounded() -> None:
+    _, latency = made()
+    choices = [Choice(latency.sizes, (f,) * BLOCKS, 0.0, 0.0) for f in ("fp32", "int8", "int8-core")]
+    raced = [Raced(choices[0], 1000.0), Raced(choices[1], 1.0), Raced(choices[2], 1000.0)]
+    corrected = balanced(latency, raced)
+    ratios = [corrected.theta[f][0, 0] / latency.theta[f][0, 0] for f in ("fp32", "int8")]
+    assert ratios[0] / ratios[1] <= 4.0 + 1e-9

@@ -1,0 +1,56 @@
+import pytest
+
+from edgeprune.search.goal import DEFAULT_MAX_DROP, Goal
+from edgeprune.timing.protocol import ratio
+from tests.reports import measurement
+
+
+@pytest.mark.parametrize(
+    ("goal", "budget_us", "fulfilled"),
+    [
+        (Goal(latency_ms=2.5), 2500.0, 1.25),
+        (Goal(speedup=2.0), 3000.0, 1.5),
+        (Goal(), None, float("inf")),
+        (Goal(max_drop=0.5), None, float("inf")),
+    ],
+)
+def test_budgets_and_how_far_a_result_fulfils_them(goal: Goal, budget_us: float | None, fulfilled: float) -> None:
+    assert goal.budget_us(6000.0) == budget_us
+    assert goal.has_budget == (budget_us is not None)
+    original, result = measurement(6.0), measurement(2.0)
+    assert goal.fulfilled(original, result) == pytest.approx(fulfilled, rel=1e-9)
+    assert goal.surely_fulfilled(original, result) == pytest.approx(fulfilled, rel=1e-9)
+    assert goal.is_met(original, result)
+
+
+def test_a_speedup_is_judged_by_paired_blocks() -> None:
+    # The machine slowed down: both by the same factor, block by block.
+    original, result = measurement(6.0, noise=0.3, seed=1), measurement(2.9, noise=0.3, seed=1)
+    assert Goal(speedup=2.0).is_met(original, result)
+    assert not Goal(speedup=2.1).is_met(original, result)
+
+
+def test_what_is_sure_leaves_out_what_the_measurement_leaves_open() -> None:
+    original, result = measurement(6.0, noise=0.3, seed=1), measurement(2.0, noise=0.3, seed=2)
+    for goal in (Goal(speedup=2.0), Goal(latency_ms=2.5)):
+        assert goal.surely_fulfilled(original, result) < goal.fulfilled(original, result)
+        assert not goal.is_missed_by_chance(original, result)
+
+
+def test_a_miss_may_be_chance_where_the_interval_reaches_the_goal() -> None:
+    original, result = measurement(6.0, noise=0.3, seed=1), measurement(3.01, noise=0.3, seed=2)
+    median_ms, speedup = result.median_ms, ratio(original, result).value
+    nearly = Goal(speedup=1.005 * speedup), Goal(latency_ms=0.995 * median_ms)
+    for near, far in zip(nearly, (Goal(speedup=2 * speedup), Goal(latency_ms=0.5 * median_ms)), strict=True):
+        assert near.is_missed_by_chance(original, result)
+        assert not far.is_missed_by_chance(original, result)
+    within = Goal(speedup=0.95 * ratio(original, result).ci_high)
+    assert within.speedup is not None
+    assert within.speedup > speedup
+    assert not within.is_missed_by_chance(original, result)
+    assert not Goal(speedup=2.0).is_missed_by_chance(measurement(6.0), measurement(3.01))
+
+
+def test_the_limit_where_none_is_said() -> None:
+    assert Goal().drop_limit == DEFAULT_MAX_DROP
+    assert Goal(max_drop=0.0).drop_limit == 0.0

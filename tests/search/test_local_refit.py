@@ -1,0 +1,65 @@
+"""Cutting one group and refitting what reads it."""
+
+import numpy as np
+import onnx_ir as ir
+
+from edgeprune.backends.onnxruntime import OnnxRuntime
+from edgeprune.dependency.solve import analyse
+from edgeprune.importance.context import Context
+from edgeprune.passes.prune.prune_channels import prune_channels
+from edgeprune.search.local_refit import cut_and_refit, waves
+from edgeprune.testing.oracle import parse
+from tests.small_models import calibration
+
+TEXT = """
+g (float[n, 4, 8, 8] x) => (float[n, 5, 8, 8] y) {
+  h = Conv<pads=[1, 1, 1, 1]>(x, w1, b1)
+  r = Relu(h)
+  y = Conv(r, w2, b2)
+}
+"""
+
+
+def test_a_duplicated_channel_goes_without_a_trace() -> None:
+    model = parse(TEXT, w1=(8, 4, 3, 3), b1=(8,), w2=(5, 8, 1, 1), b2=(5,))
+    for name in ("w1", "b1"):
+        value = model.graph.initializers[name]
+        array = value.const_value.numpy().copy()
+        array[6] = 2 * array[1]
+        value.const_value = ir.Tensor(array, name=name)
+    analysis = analyse(model)
+    (group,) = analysis.groups
+    images = np.random.default_rng(0).standard_normal((32, 4, 8, 8)).astype(np.float32)
+    context = Context(model, analysis.groups, calibration(x=images))
+    ((wave, moments),) = tuple(waves(context))
+    kept = np.array([0, 1, 2, 3, 4, 5, 7])
+    refitted = cut_and_refit(context, analysis, wave[0], kept, moments)
+    plain = prune_channels(model, analysis, {group.id: kept})
+    runtime = OnnxRuntime()
+    want, got, cut = (runtime.load(m).run({"x": images})[0] for m in (model, refitted, plain))
+    scale = np.abs(want).max()
+    # Exact but for the damping, which is 1% of the mean variance.
+    assert np.abs(want - got).max() / scale < 0.01
+    assert np.abs(want - cut).max() / scale > 0.1
+
+
+def test_a_dropped_branch_leaves_its_mean() -> None:
+    text = """
+    g (float[n, 8, 8, 8] x) => (float[n, 8, 8, 8] y) {
+      h = Conv<pads=[1, 1, 1, 1]>(x, w1, b1)
+      r = Relu(h)
+      k = Conv(r, w2, b2)
+      s = Add(k, x)
+      y = Neg(s)
+    }
+    """
+    model = parse(text, w1=(24, 8, 3, 3), b1=(24,), w2=(8, 24, 1, 1), b2=(8,))
+    analysis = analyse(model)
+    images = np.random.default_rng(0).standard_normal((32, 8, 8, 8)).astype(np.float32)
+    context = Context(model, analysis.groups, calibration(x=images))
+    ((wave, moments),) = tuple(waves(context))
+    refitted = cut_and_refit(context, analysis, wave[0], np.zeros(0, np.int64), moments)
+    runtime = OnnxRuntime()
+    want, got = (-runtime.load(m).run({"x": images})[0] - images for m in (model, refitted))
+    # Float32 sums of 2048 values.
+    np.testing.assert_allclose(got, np.broadcast_to(want.mean(axis=(0, 2, 3), keepdims=True), got.shape), atol=1e-4)

@@ -1,0 +1,36 @@
+"""Prices of choices, and what is found out beside them."""
+
+from pathlib import Path
+
+import numpy as np
+
+from edgeprune.build.x86_builder import Builder
+from edgeprune.calibration.array_cache import ArrayCache
+from edgeprune.dependency.solve import analyse
+from edgeprune.latency.block_network import network
+from edgeprune.quantization.ranges import CALIBRATORS
+from edgeprune.search.pricing import typical_ranges
+from edgeprune.testing.oracle import parse
+from tests.small_models import calibration
+
+TEXT = """
+g (float[n, 4, 8, 8] x) => (float[n, 16, 8, 8] y) {
+  h = Conv<pads=[1, 1, 1, 1]>(x, w1, b1)
+  r = Relu(h)
+  y = Conv<pads=[1, 1, 1, 1]>(r, w2)
+}
+"""
+
+
+def test_the_calibrators_of_the_whole_network_are_known_to_its_builder_and_to_the_next_one(tmp_path: Path) -> None:
+    model = parse(TEXT, w1=(16, 4, 3, 3), b1=(16,), w2=(16, 16, 3, 3))
+    net = network(model, analyse(model))
+    samples = np.random.default_rng(0).standard_normal((32, 4, 8, 8)).astype(np.float32)
+    found = []
+    for _ in range(2):
+        builder = Builder(model, net, {}, calibration(x=samples))
+        ranges = typical_ranges(model, net, builder.data, builder, ArrayCache("model", tmp_path / "known.sqlite"))
+        assert set(builder.calibrators) == set(ranges) >= {"x", "r"}
+        assert set(builder.calibrators.values()) <= set(CALIBRATORS)
+        found.append((ranges, dict(builder.calibrators)))
+    assert found[0] == found[1]

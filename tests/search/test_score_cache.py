@@ -1,0 +1,83 @@
+"""Scores and models of variants, kept between compiles."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from edgeprune.backends.onnxruntime import OnnxRuntime
+from edgeprune.build.x86_builder import Builder
+from edgeprune.calibration.array_cache import ArrayCache
+from edgeprune.calibration.evaluation import fidelity
+from edgeprune.calibration.evaluator import Judge
+from edgeprune.dependency.solve import analyse
+from edgeprune.latency.block_network import network
+from edgeprune.latency.timing_harness import Stand
+from edgeprune.search.problem import Choice
+from edgeprune.search.score_cache import Remembered
+from edgeprune.testing.oracle import parse
+from tests.small_models import calibration
+
+TEXT = """
+g (float[n, 4, 8, 8] x) => (float[n, 5] y) {
+  h = Conv<pads=[1, 1, 1, 1]>(x, w1, b1)
+  r = Relu(h)
+  p = GlobalAveragePool(r)
+  f = Flatten(p)
+  y = Gemm<transB=1>(f, w2, b2)
+}
+"""
+
+
+@pytest.fixture
+def remembered(tmp_path: Path) -> Remembered:
+    model = parse(TEXT, w1=(16, 4, 3, 3), b1=(16,), w2=(5, 16), b2=(5,))
+    data = calibration(x=np.random.default_rng(0).standard_normal((32, 4, 8, 8)).astype(np.float32))
+    runtime = OnnxRuntime()
+    run = runtime.load(model).run
+    judge = Judge(fidelity(run, data), 100.0, data.samples, "fidelity on these samples")
+    stand = Stand(runtime, next(iter(data.batches(1))), lambda: None)
+    builder = Builder(model, network(model, analyse(model)), {}, data)
+    return Remembered(ArrayCache("a model", tmp_path / "statistics.sqlite"), builder, judge, stand)
+
+
+def choice(remembered: Remembered, fmt: str) -> Choice:
+    net = remembered.builder.network
+    return Choice(net.sizes, tuple(fmt if fmt in f else "fp32" for f in net.integer_nodes), 0.0, 0.0)
+
+
+def test_built_and_scored_once(remembered: Remembered, monkeypatch: pytest.MonkeyPatch) -> None:
+    integers = choice(remembered, "int8")
+    drop, model = remembered.drop(integers), remembered.model(integers)
+    monkeypatch.setattr(Builder, "build", lambda *_: pytest.fail("built again"))
+    assert remembered.drop(integers) == drop
+    x = {"x": np.random.default_rng(1).standard_normal((3, 4, 8, 8)).astype(np.float32)}
+    runtime = OnnxRuntime()
+    want, got = (runtime.load(m).run(x)[0] for m in (model, remembered.model(integers)))
+    np.testing.assert_array_equal(want, got)
+    assert "QuantizeLinear" in {n.op_type for n in model.graph}
+
+
+def test_a_judge_that_may_have_changed_scores_again(remembered: Remembered, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    monkeypatch.setattr(Judge, "drop", lambda *_: calls.append(1) or 0.25)
+    unknown = replace(remembered, judge=replace(remembered.judge, identity=None))
+    assert [unknown.drop(choice(unknown, "fp32")) for _ in range(2)] == [0.25, 0.25]
+    assert len(calls) == 2
+    other = replace(remembered, judge=replace(remembered.judge, identity="labels"))
+    assert [other.drop(choice(other, "fp32")) for _ in range(2)] == [0.25, 0.25]
+    assert len(calls) == 3
+
+
+def test_large_models_are_not_kept(remembered: Remembered, monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgeprune.search import score_cache as module
+
+    monkeypatch.setattr(module, "LARGEST_BYTES", 0)
+    built: list[ir.Model] = []
+    build = Builder.build
+    monkeypatch.setattr(Builder, "build", lambda *a: built.append(build(*a)) or built[-1])
+    for _ in range(2):
+        remembered.model(choice(remembered, "int8"))
+    assert len(built) == 2

@@ -1,0 +1,122 @@
+"""The search against enumeration, on small networks whose latency model is made up."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgeprune.dependency.widths import Dim, Segment
+from edgeprune.errors import BudgetError
+from edgeprune.latency.block_latency import Edge, LatencyModel
+from edgeprune.latency.features import Contraction, Geometry
+from edgeprune.search.solver import Problem, Searcher, fastest, fastest_unpruned, search
+
+
+def chain(groups: int, rng: np.random.Generator, *, integers: bool = True) -> Problem:
+    """A chain of layers, each between two groups, with random losses."""
+    sizes = np.full(groups, 32, dtype=np.int64)
+    dims = [Dim(3), *(Dim(32, (Segment(32, (g,)),)) for g in range(groups)), Dim(10)]
+    shapes = tuple(
+        Geometry(
+            reads=((a,),),
+            writes=((b,),),
+            weights=((a, b),),
+            contractions=(Contraction((Dim(49),), b, a, 9),),
+            groups=frozenset(g for d in (a, b) for s in d.segments or () for g in s.groups),
+        )
+        for a, b in itertools.pairwise(dims)
+    )
+    blocks = len(shapes)
+    float_theta = np.tile([5.0, 1e-5, 1e-5, 1e-3, 1e-3, 0.0], (blocks, 1))
+    theta = {"fp32": float_theta}
+    if integers:
+        theta["int8"] = float_theta * rng.uniform(0.3, 1.1, (blocks, 1))
+    edges = tuple(Edge(b, b + 1, 0) for b in range(blocks - 1))
+    latency = LatencyModel(shapes, edges, sizes, 16, theta, (1.0, 1e-3))
+    levels = tuple(np.arange(16, 33, 16) for _ in range(groups))
+    width_loss = tuple(np.array([rng.uniform(0.01, 1.0), 0.0]) for _ in range(groups))
+    format_loss = tuple({f: 0.0 if f == "fp32" else rng.uniform(0.0, 0.2) for f in theta} for _ in range(blocks))
+    return Problem(latency, levels, width_loss, format_loss)
+
+
+def enumerate_choices(problem: Problem) -> list[tuple[float, float]]:
+    """(time, loss) of every choice."""
+    model = problem.latency
+    found = []
+    for index in itertools.product(*(range(len(v)) for v in problem.levels)):
+        widths = np.array([v[i] for v, i in zip(problem.levels, index, strict=True)])
+        loss = sum(v[i] for v, i in zip(problem.width_loss, index, strict=True))
+        for formats in itertools.product(*(model.formats(b) for b in range(len(model.geometries)))):
+            extra = sum(f[name] for f, name in zip(problem.format_loss, formats, strict=True))
+            found.append((model.total_us(widths, formats), float(loss + extra)))
+    return found
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.floats(0.45, 1.0))
+def test_close_to_the_best_and_within_the_budget(seed: int, fraction: float) -> None:
+    problem = chain(3, np.random.default_rng(seed))
+    choices = enumerate_choices(problem)
+    dense = problem.latency.total_us(problem.latency.sizes, ["fp32"] * 4)
+    budget = fraction * dense
+    feasible = [loss for time, loss in choices if time <= budget]
+    if not feasible:
+        with pytest.raises(BudgetError):
+            search(problem, budget)
+        return
+    found = search(problem, budget)
+    assert found.latency_us <= budget + 1e-9
+    assert found.latency_us == pytest.approx(problem.latency.total_us(found.widths, found.formats), rel=1e-9)
+    # Not exact by construction: within a tenth of the loss between the best choice and the worst one that is needed.
+    assert found.loss <= min(feasible) + 0.1 * max(loss for _, loss in choices)
+
+
+def test_a_budget_that_costs_nothing_changes_nothing() -> None:
+    problem = chain(3, np.random.default_rng(0))
+    found = search(problem, 10 * problem.latency.total_us(problem.latency.sizes, ["fp32"] * 4))
+    assert (found.widths == problem.latency.sizes).all()
+    assert set(found.formats) == {"fp32"}
+    assert found.loss == 0
+
+
+def test_an_impossible_budget_says_what_is_possible() -> None:
+    problem = chain(2, np.random.default_rng(0))
+    with pytest.raises(
+        BudgetError, match=r"no choice is predicted to take less than 0\.0\d+ ms; the budget is 0\.001 ms"
+    ):
+        search(problem, 1.0)
+
+
+def test_a_budget_must_be_positive() -> None:
+    with pytest.raises(BudgetError, match="positive"):
+        search(chain(1, np.random.default_rng(0)), 0.0)
+
+
+def test_fastest_unpruned_takes_the_formats_that_are_fastest_together() -> None:
+    problem = chain(2, np.random.default_rng(3))
+    dense_levels = [
+        (t, f)
+        for f in itertools.product(("fp32", "int8"), repeat=3)
+        for t in [problem.latency.total_us(problem.latency.sizes, f)]
+    ]
+    assert fastest_unpruned(problem).latency_us == pytest.approx(min(dense_levels)[0], rel=1e-9)
+
+
+def test_latency_never_rises_as_aligned_widths_shrink() -> None:
+    model = chain(1, np.random.default_rng(0)).latency
+    times = [model.total_us(np.array([w]), ["fp32", "fp32"]) for w in range(32, 0, -1)]
+    assert all(a >= b for a, b in itertools.pairwise(times))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_search_that_goes_on_from_the_last_one_finds_no_less(seed: int) -> None:
+    problem = chain(5, np.random.default_rng(seed))
+    searcher = Searcher(problem)
+    widest, least = (c.latency_us for c in (fastest_unpruned(problem), fastest(problem)))
+    for share in (0.6, 0.55, 0.5, 0.53, 0.9, 0.02, 0.01):
+        budget_us = least + share * (widest - least)
+        found = searcher.search(budget_us)
+        assert found.latency_us <= budget_us
+        assert found.loss <= 1.05 * search(problem, budget_us).loss + 1e-9

@@ -1,0 +1,45 @@
+import numpy as np
+
+from edgeprune.search.solver import Choice, Problem
+from edgeprune.search.unpruned import best_unpruned, mildest_unpruned
+from tests.search.test_solver import chain
+
+
+def test_the_block_that_hurts_stays_float() -> None:
+    made = chain(3, np.random.default_rng(0))
+    losses = tuple({"fp32": 0.0, "int8": 5.0 if b == 2 else 0.01} for b in range(4))
+    faster = {"fp32": made.latency.theta["fp32"], "int8": made.latency.theta["fp32"] * 0.4}
+    latency = type(made.latency)(**{**vars(made.latency), "theta": faster})
+    problem = Problem(latency, made.levels, made.width_loss, losses)
+
+    def drop(choice: Choice) -> float:
+        return sum(loss[f] for loss, f in zip(losses, choice.formats, strict=True))
+
+    found = best_unpruned(problem, drop, 1.0)
+    assert found is not None
+    assert found.formats == ("int8", "int8", "fp32", "int8")
+    assert (found.widths == latency.sizes).all()
+
+
+def test_float_where_integers_are_slower_or_cost_too_much() -> None:
+    made = chain(2, np.random.default_rng(0))
+    slower = {"fp32": made.latency.theta["fp32"], "int8": made.latency.theta["fp32"] * 1.5}
+    latency = type(made.latency)(**{**vars(made.latency), "theta": slower})
+    losses = tuple({"fp32": 0.0, "int8": 0.01} for _ in range(3))
+    assert best_unpruned(Problem(latency, made.levels, made.width_loss, losses), lambda _: 0.0, 1.0) is None
+    assert best_unpruned(made, lambda _: 9.0, 1.0) is None
+
+
+def test_the_mildest_variant_loses_least_of_those_on_integers() -> None:
+    made = chain(3, np.random.default_rng(0))
+    losses = tuple({"fp32": 0.0, "int8": 5.0 if b == 2 else 0.01} for b in range(4))
+    faster = {"fp32": made.latency.theta["fp32"], "int8": made.latency.theta["fp32"] * 0.4}
+    latency = type(made.latency)(**{**vars(made.latency), "theta": faster})
+
+    def drop(choice: Choice) -> float:
+        return sum(loss[f] for loss, f in zip(losses, choice.formats, strict=True))
+
+    found = mildest_unpruned(Problem(latency, made.levels, made.width_loss, losses), drop)
+    assert found is not None
+    assert found.formats[2] == "fp32"
+    assert "int8" in found.formats

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Sequence
+
+import pytest
+
+from edgeprune.timing.drift import disturbance
+from edgeprune.timing.protocol import Measurement
+from tests.reports import measurement
+
+
+def shaped(drift: float, *, noise: float = 0.01, blocks: int = 24, seed: int = 0) -> Measurement:
+    draw = random.Random(seed)
+    series = tuple(6.0 * (1 + drift * i / (blocks - 1)) * (1 + draw.gauss(0, noise)) for i in range(blocks))
+    return dataclasses.replace(measurement(6.0), blocks_ms=series)
+
+
+@pytest.mark.parametrize(("drift", "said"), [(0.3, "slower"), (-0.3, "faster"), (0.0, None), (0.04, None)])
+def test_a_steady_drift_is_seen(drift: float, said: str | None):
+    found = disturbance(shaped(drift), shaped(0.0))
+    assert (found is None) == (said is None)
+    assert said is None or (found is not None and said in found and "original" in found)
+
+
+def test_the_result_may_drift_too():
+    assert "the result became" in str(disturbance(shaped(0.0), shaped(0.3)))
+
+
+def test_noise_is_seldom_taken_for_a_drift():
+    found = [disturbance(shaped(0.0, noise=0.1, seed=s), shaped(0.0, seed=s + 500)) for s in range(400)]
+    assert sum(text is not None for text in found) / 400 <= 0.01 + 0.015  # the promised 1%, and three standard errors
+
+
+def test_few_blocks_tell_nothing():
+    assert disturbance(shaped(0.5, blocks=6), shaped(0.0, blocks=6)) is None
+
+
+def clocked(base_ms: float, slow: Sequence[bool], *, seed: int, factor: float = 1.4) -> Measurement:
+    """Rounds on a machine that is slower in some of them."""
+    draw = random.Random(seed)
+    series = tuple(base_ms * (factor if s else 1.0) * (1 + draw.gauss(0, 0.01)) for s in slow)
+    return dataclasses.replace(measurement(base_ms), blocks_ms=series)
+
+
+@pytest.mark.parametrize(
+    "slow",
+    [
+        pytest.param([i % 6 != 0 for i in range(24)], id="recovers again and again"),
+        pytest.param([i >= 3 for i in range(24)], id="throttled soon after the start"),
+        pytest.param([i != 11 for i in range(24)], id="at full speed only once"),
+    ],
+)
+def test_a_clock_that_goes_up_and_down_is_seen(slow: list[bool]):
+    found = disturbance(clocked(6.0, slow, seed=1), clocked(2.0, slow, seed=2))
+    assert found is not None
+    assert "for original and result alike, as under a changing clock" in found
+
+
+def test_slow_rounds_that_change_no_median_are_no_excuse():
+    slow = [i % 6 == 0 for i in range(24)]
+    assert disturbance(clocked(6.0, slow, seed=1), clocked(2.0, slow, seed=2)) is None
+
+
+def test_a_result_that_is_fast_alone_is_no_clock():
+    slow = [i != 11 for i in range(24)]
+    assert disturbance(shaped(0.0), clocked(2.0, slow, seed=2)) is None
+
+
+def test_busy_neighbours_are_named():
+    busy = dataclasses.replace(measurement(6.0), denied=0.4)
+    assert disturbance(busy, measurement(2.0)) == (
+        "others had the processor 40% of the time while the original was measured"
+    )
+    aside = dataclasses.replace(measurement(2.0), set_aside=30)
+    assert disturbance(measurement(6.0), aside) == ("30 of 50 rounds were disturbed while the result was measured")
