@@ -60,7 +60,7 @@ def placements(folder: Path) -> dict[str, bytes]:
     net = network(model, analyse(model))
     ranges = observed_ranges(net, feeds)
     for name, form in (("all of it, unsigned", INT8), ("convolutions alone, unsigned", CORE)):
-        nodes = {n for forms in net.integer_nodes for n in forms.get(form, forms.get(INT8, frozenset()))}
+        nodes = {n for forms in net.int8_nodes for n in forms.get(form, forms.get(INT8, frozenset()))}
         found[f"{name} (edgeprune)"] = graph.to_bytes(quantize_x86(model, nodes, ranges))
     return found
 

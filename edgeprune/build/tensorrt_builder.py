@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from edgeprune.backends import simulation
 from edgeprune.build.x86_builder import Builder
-from edgeprune.calibration import Calibration, Taps
+from edgeprune.calibration import Calibration, IntermediateOutputs
 from edgeprune.dependency import Ranking, analyse
 from edgeprune.graph import convert_opset, find_linears, symmetric_scale
 from edgeprune.latency import INT8, Format, is_sparse
@@ -67,7 +67,7 @@ class TensorRtBuilder(Builder):
 
     def lowered(self, model: ir.Model, formats: Sequence[Format]) -> ir.Model:
         """A float model of the network in these formats, as TensorRT takes it."""
-        int8, sparse = self.integer_nodes(model, formats), self.sparse_nodes(model, formats)
+        int8, sparse = self.int8_nodes(model, formats), self.sparse_nodes(model, formats)
         model = self._sparsified(model, sparse, int8)
         ranges = self.bounds(model, self.values_to_quantize(model, int8), self.data)
         model = self.rounded(model, int8 - sparse, ranges)
@@ -99,7 +99,7 @@ class TensorRtBuilder(Builder):
         chosen = {n for block, f in zip(self.network.blocks, formats, strict=True) if is_sparse(f) for n in block.nodes}
         if not chosen:
             return frozenset()
-        int8 = self.integer_nodes(model, formats)
+        int8 = self.int8_nodes(model, formats)
         fits = {step: sparse_fits(model, step) for step in set(SPARSE_STEPS.values())}
         return frozenset(n for n in chosen if n in fits[SPARSE_STEPS[INT8 if n in int8 else "fp16"]])
 
@@ -110,10 +110,10 @@ class TensorRtBuilder(Builder):
             self._extremes[id(model)] = (model, found)
         return self._extremes[id(model)][1]
 
-    def integer_nodes(self, model: ir.Model, formats: Sequence[Format]) -> frozenset[str]:
+    def int8_nodes(self, model: ir.Model, formats: Sequence[Format]) -> frozenset[str]:
         """Names of the model's nodes that these formats put on integers; what is too narrow by now stays float."""
         eligible = int8_eligible(model)
-        return frozenset(n for n in super().integer_nodes(model, formats) if eligible[n])
+        return frozenset(n for n in super().int8_nodes(model, formats) if eligible[n])
 
     def quantized(self, model: ir.Model, int8: Collection[str], bounds: Mapping[str, tuple[float, float]]) -> ir.Model:
         """The float model with these nodes on integers, all others in float32: what integers alone cost."""
@@ -148,9 +148,9 @@ def extremes(model: ir.Model, data: Calibration, threads: int) -> dict[str, tupl
         return {}
     names = [str(o.name) for n in model.graph for o in n.outputs if o.name and o.dtype == ir.DataType.FLOAT]
     found: dict[str, tuple[float, float]] = {}
-    taps = Taps(model, names, threads)
+    intermediate = IntermediateOutputs(model, names, threads)
     for feeds in data.batches(1):
-        for name, x in taps.run(feeds).items():
+        for name, x in intermediate.run(feeds).items():
             if x.size:
                 low, high = found.get(name, (float("inf"), float("-inf")))
                 found[name] = (min(low, float(x.min())), max(high, float(x.max())))

@@ -104,19 +104,19 @@ class Builder:
         key = np.asarray(widths, dtype=np.int64).tobytes()
         before, built = self.float_model(widths), self.build(widths, formats)
         settings = Settings(threads=available_cores())
-        fit, judge = split_for_learning(self.dense, self.data, settings)
+        fit, held_out = split_for_learning(self.dense, self.data, settings)
         shown = self.simulated(built)
-        if judge.error(before) < LEARNABLE_SHARE * judge.error(shown):
+        if held_out.error(before) < LEARNABLE_SHARE * held_out.error(shown):
             return False
         kept = self.network.analysis.kept(cut)
-        learned = reconstruct(self.dense, before, fit, judge, kept=kept, settings=settings, progress=progress)
+        learned = reconstruct(self.dense, before, fit, held_out, kept=kept, settings=settings, progress=progress)
         if learned is None:
             return False
         self._float_models[key] = learned
         self._built.pop((key, tuple(formats)), None)
         self._keep_calibrators(before, learned)
         after = self.build(widths, formats)
-        if not judge.is_worse(self.simulated(after), shown):
+        if not held_out.is_worse(self.simulated(after), shown):
             return True
         self._float_models[key], self._built[key, tuple(formats)] = before, built
         return False
@@ -136,7 +136,7 @@ class Builder:
 
     def lowered(self, model: ir.Model, formats: Sequence[Format]) -> ir.Model:
         """A float model of the network in these formats, as its target takes it."""
-        int8 = self.integer_nodes(model, formats)
+        int8 = self.int8_nodes(model, formats)
         if not int8:
             return lower_x86(model)
         bounds = self.bounds(model, self.values_to_quantize(model, int8), self.data)
@@ -199,7 +199,7 @@ class Builder:
 
     def _best_ranges(self, model: ir.Model, names: Sequence[str], data: Calibration) -> dict[str, Range]:
         """Ranges of the named values and of all that is quantized when every block is on integers."""
-        int8 = self.integer_nodes(model, [INT8 if INT8 in f else self.float_format for f in self.network.integer_nodes])
+        int8 = self.int8_nodes(model, [INT8 if INT8 in f else self.float_format for f in self.network.int8_nodes])
         needed = self.values_to_quantize(model, int8)
         counted = histograms(model, dict.fromkeys([*needed, *names]), data, self.threads)
 
@@ -208,8 +208,8 @@ class Builder:
 
         return best_ranges(model, counted, data, quantized, symmetric=self.symmetric, threads=self.threads)[1]
 
-    def integer_nodes(self, model: ir.Model, formats: Sequence[Format]) -> frozenset[str]:
+    def int8_nodes(self, model: ir.Model, formats: Sequence[Format]) -> frozenset[str]:
         """Names of the model's nodes that these formats put on integers."""
         alive = {str(n.name) for n in model.graph}
-        forms = zip(self.network.integer_nodes, formats, strict=True)
+        forms = zip(self.network.int8_nodes, formats, strict=True)
         return frozenset(n for available, f in forms for n in available[f] if n in alive)

@@ -5,15 +5,15 @@ Out: feeds, activations, scores, and the identity under which statistics are cac
 May import: backends, dependency and below.
 """
 
-from edgeprune.calibration.accuracy import judge
+from edgeprune.calibration.accuracy import compare_scores
 from edgeprune.calibration.activation_spool import Spool
 from edgeprune.calibration.array_cache import ArrayCache, Arrays
 from edgeprune.calibration.calibration import Calibration
 from edgeprune.calibration.calibration_spec import CalibrationSpec
 from edgeprune.calibration.evaluation import Fidelity, fidelity, is_classifier
-from edgeprune.calibration.evaluator import Judge, is_fidelity, open_judge
+from edgeprune.calibration.evaluator import Evaluator, is_fidelity, open_evaluator
 from edgeprune.calibration.identity import identity_of
-from edgeprune.calibration.intermediate_outputs import Taps
+from edgeprune.calibration.intermediate_outputs import IntermediateOutputs
 from edgeprune.calibration.partial_run import PartialRuns
 from edgeprune.calibration.sources import Feeds
 from edgeprune.calibration.staged_run import StagedNetwork, boundary_bytes, largest_activation_bytes

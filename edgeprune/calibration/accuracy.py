@@ -8,7 +8,7 @@ from edgeprune.calibration.evaluation import Evaluation, Fidelity, Run
 from edgeprune.report import Accuracy
 
 
-def judge(evaluation: Evaluation, original: Run, result: Run, *, samples: int | None = None) -> Accuracy:
+def compare_scores(evaluation: Evaluation, original: Run, result: Run, *, samples: int | None = None) -> Accuracy:
     """Score the result against the original."""
     before = None if isinstance(evaluation, Fidelity) and not evaluation.classifies else evaluation.score(original)
     return accuracy(evaluation, before, evaluation.score(result), samples=samples)

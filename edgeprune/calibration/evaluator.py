@@ -9,12 +9,12 @@ from edgeprune.calibration.accuracy import accuracy, drop_of
 from edgeprune.calibration.calibration import Calibration
 from edgeprune.calibration.evaluation import Evaluation, Fidelity, Run, fidelity, open_evaluation
 from edgeprune.calibration.identity import digest
-from edgeprune.dependency import Job, file_digest
+from edgeprune.dependency import OpenedModel, file_digest
 from edgeprune.report import Accuracy
 
 
 @dataclass(frozen=True)
-class Judge:
+class Evaluator:
     """Scores models against the original.
 
     Attributes:
@@ -38,7 +38,7 @@ class Judge:
         return accuracy(self.evaluation, self.before, self.evaluation.score(run), samples=self.samples)
 
 
-def open_judge(spec: str | None, job: Job, original: Run, held_out: Calibration) -> Judge:
+def open_evaluator(spec: str | None, opened: OpenedModel, original: Run, held_out: Calibration) -> Evaluator:
     """A judge by the user's evaluation, or by fidelity where there is none.
 
     Raises:
@@ -47,14 +47,14 @@ def open_judge(spec: str | None, job: Job, original: Run, held_out: Calibration)
     if spec is None:
         chosen = fidelity(original, held_out)
         before = chosen.score(original) if chosen.classifies else None
-        return Judge(chosen, before, held_out.samples, f"fidelity on {digest(held_out)}")
-    evaluation = open_evaluation(spec, job.dense)
+        return Evaluator(chosen, before, held_out.samples, f"fidelity on {digest(held_out)}")
+    evaluation = open_evaluation(spec, opened.dense)
     data = getattr(evaluation, "data", None)
     if not isinstance(data, Calibration):
-        return Judge(evaluation, evaluation.score(original), None)
-    return Judge(evaluation, evaluation.score(original), data.samples, file_digest(Path(spec)))
+        return Evaluator(evaluation, evaluation.score(original), None)
+    return Evaluator(evaluation, evaluation.score(original), data.samples, file_digest(Path(spec)))
 
 
-def is_fidelity(judge: Judge) -> bool:
+def is_fidelity(evaluator: Evaluator) -> bool:
     """Whether no evaluation of the user's stands behind the scores."""
-    return isinstance(judge.evaluation, Fidelity)
+    return isinstance(evaluator.evaluation, Fidelity)

@@ -15,17 +15,26 @@ from numpy.typing import NDArray
 import edgeprune
 import edgeprune.passes
 from edgeprune.calibration.calibration import Calibration
-from edgeprune.dependency import Job
+from edgeprune.dependency import OpenedModel
 
 _LIBRARIES = ("numpy", "onnx-ir", "onnxruntime", "scipy")
 
 
-def identity_of(job: Job, data: Calibration, device: str) -> str:
+def identity_of(opened: OpenedModel, data: Calibration, device: str) -> str:
     """A text that differs where a statistic of the job's model on the data may differ."""
-    shapes = {str(v.name): str(v.shape) for v in job.fixed.graph.inputs}
-    groups = [(g.id, g.size) for g in job.analysis.groups]
+    shapes = {str(v.name): str(v.shape) for v in opened.fixed.graph.inputs}
+    groups = [(g.id, g.size) for g in opened.analysis.groups]
     libraries = {name: version(name) for name in _LIBRARIES}
-    parts = (job.sha256, _external_weights(job.original), digest(data), shapes, groups, program(), libraries, device)
+    parts = (
+        opened.sha256,
+        _external_weights(opened.original),
+        digest(data),
+        shapes,
+        groups,
+        program(),
+        libraries,
+        device,
+    )
     return "\n".join(map(str, parts))
 
 

@@ -37,7 +37,7 @@ def drop_unused(model: ir.Model) -> None:
     RemoveUnusedNodesPass()(model)
 
 
-class Taps:
+class IntermediateOutputs:
     """Runs a model and gives the named inner values, in onnxruntime, one thread, without lossy fusions."""
 
     def __init__(self, model: ir.Model, names: Iterable[str], threads: int = 1):

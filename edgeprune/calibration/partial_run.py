@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from edgeprune import graph as graphs
 from edgeprune.backends import OnnxRuntime
 from edgeprune.calibration.intermediate_outputs import drop_unused
-from edgeprune.support import side_by_side
+from edgeprune.support import run_in_parallel
 
 Array = NDArray[Any]
 
@@ -61,7 +61,7 @@ class PartialRuns:
         return self._joined(model, self._feeds)
 
     def _joined(self, model: ir.Model, feeds: Sequence[Mapping[str, Array]]) -> list[Array]:
-        batches = side_by_side(self._runtime.load(model).run, feeds, self._runtime.threads)
+        batches = run_in_parallel(self._runtime.load(model).run, feeds, self._runtime.threads)
         return [np.concatenate([np.atleast_1d(o) for o in outputs]) for outputs in zip(*batches, strict=True)]
 
     def _resume(self, model: ir.Model, same: Collection[str], values: Mapping[str, Sequence[Array]]) -> list[Array]:
@@ -94,7 +94,7 @@ class PartialRuns:
         first = run(feeds[0])
         if held + len(feeds) * _bytes(first) > self._held_bytes:
             return False
-        found = [first, *side_by_side(run, feeds[1:], self._runtime.threads)]
+        found = [first, *run_in_parallel(run, feeds[1:], self._runtime.threads)]
         self._held |= {n: list(arrays) for n, arrays in zip(missing, zip(*found, strict=True), strict=True)}
         total = sum(map(_bytes, self._held.values()))
         for name in [n for n in self._held if n not in needed]:

@@ -41,11 +41,11 @@ class Source(TextType):
         return click.Path().shell_complete(ctx, param, incomplete)
 
 
-def complete_targets(_: click.Context, __: click.Parameter, begun: str) -> list[str]:
+def complete_targets(_: click.Context, __: click.Parameter, starting_point: str) -> list[str]:
     """Names of targets that start so, for the shell."""
     from edgeprune.devices import target_names
 
-    return [name for name in target_names() if name.startswith(begun)]
+    return [name for name in target_names() if name.startswith(starting_point)]
 
 
 FILE = click.Path(path_type=Path)

@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from edgeprune import graph
 from edgeprune.build import LayerPlan, Plan, groups_of, initializers_of
-from edgeprune.dependency import Analysis, Cut, Job
+from edgeprune.dependency import Analysis, Cut, OpenedModel
 from edgeprune.graph import peak_activation_bytes
 from edgeprune.latency import CORE, FLOAT, Format
 from edgeprune.report import Refusal, Size, Sizes
@@ -20,7 +20,7 @@ _NODES_SHOWN = 8
 
 
 def plan_of(
-    job: Job,
+    opened: OpenedModel,
     target: str,
     cut: Cut,
     layers: Sequence[LayerPlan],
@@ -32,10 +32,10 @@ def plan_of(
     """The plan of a run."""
     return Plan(
         target,
-        job.path.name,
-        job.sha256,
-        groups_of(job.analysis, cut),
-        initializers_of(job.analysis, cut),
+        opened.path.name,
+        opened.sha256,
+        groups_of(opened.analysis, cut),
+        initializers_of(opened.analysis, cut),
         tuple(layers),
         baseline_ms,
         predicted_ms,
@@ -50,40 +50,40 @@ def float_layers(model: ir.Model) -> list[LayerPlan]:
 
 def layers_of(
     model: ir.Model,
-    integer_nodes: frozenset[str],
+    int8_nodes: frozenset[str],
     block_us: Mapping[str, float],
 ) -> list[LayerPlan]:
     """Every node's precision; the predicted time of a block stands at its leading node.
 
     Args:
         model: the float model, in graph order.
-        integer_nodes: names of the nodes on integers.
+        int8_nodes: names of the nodes on integers.
         block_us: leading node -> predicted microseconds of its block.
     """
     return [
         LayerPlan(
             str(n.name),
             n.op_type,
-            "int8" if n.name in integer_nodes else _float_type(n),
+            "int8" if n.name in int8_nodes else _float_type(n),
             latency_us=block_us.get(str(n.name)),
         )
         for n in model.graph
     ]
 
 
-def sizes_of(job: Job, result: ir.Model, file: Path) -> Sizes:
+def sizes_of(opened: OpenedModel, result: ir.Model, file: Path) -> Sizes:
     """Bytes, parameters and multiply-accumulates at the job's fixed shapes, before and after; scales count too.
 
     Args:
-        job: the model as it came in.
+        opened: the model as it came in.
         result: what came out.
         file: where it was saved.
     """
-    if result is job.original:  # not canonical: its nodes may bear no names to count by
-        result = job.dense
-    fixed = {str(v.name): tuple(int(str(d)) for d in v.shape or ()) for v in job.fixed.graph.inputs}
+    if result is opened.original:  # not canonical: its nodes may bear no names to count by
+        result = opened.dense
+    fixed = {str(v.name): tuple(int(str(d)) for d in v.shape or ()) for v in opened.fixed.graph.inputs}
     after = graph.infer_shapes(graph.clone(result), fixed)
-    return Sizes(_size(job.fixed, job.path), _size(after, file))
+    return Sizes(_size(opened.fixed, opened.path), _size(after, file))
 
 
 def refusals_of(analysis: Analysis) -> tuple[Refusal, ...]:

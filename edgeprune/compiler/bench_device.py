@@ -46,18 +46,18 @@ def bench_on_device(
     names = [str(file) for file in files]
     if len(set(names)) < len(names):
         raise UsageError(f"{names[0]!r} is given twice: on a device every model is built once")
-    opened = open_device(device, "onnxruntime" if on_cpu else "tensorrt", threads=threads)
+    board = open_device(device, "onnxruntime" if on_cpu else "tensorrt", threads=threads)
     models = {name: load(file) for name, file in zip(names, files, strict=True)}
     progress = progress or Progress()
     fixed = {name: tuple(int(d) for d in shape) for name, shape in (shapes or {}).items()}
     # trtexec is told how long one of its three turns takes, onnxruntime how long all of it does.
     seconds = max_seconds if on_cpu else max_seconds / (TURNS * len(files))
     with progress.step(f"building and measuring on {device}"):
-        results = opened.measure(models, seconds=seconds, shapes=fixed)
+        results = board.measure(models, seconds=seconds, shapes=fixed)
     first, *others = (results[name] for name in names)
     return BenchResult(
         device=first.device,
-        runtime=", ".join(f"{name} {number}" for name, number in first.versions.items()) or opened.name,
+        runtime=", ".join(f"{name} {number}" for name, number in first.versions.items()) or board.name,
         threads=threads,
         measurements={name: results[name].latency for name in names},
         speedup=ratio(first.latency, others[0].latency) if others else None,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from edgeprune.compiler.compiled import Compiled
 from edgeprune.compiler.workbench import Workbench, concluded
 from edgeprune.report import Search
-from edgeprune.search import Choice, Goal, Met, Timing
+from edgeprune.search import Candidate, FeasibleCandidate, Goal, Timing
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,23 +27,23 @@ class Clock:
     baseline_us: float
     _kept: dict[Hashable, Compiled] = field(default_factory=dict, repr=False)
 
-    def shortly(self, choice: Choice) -> Timing:
+    def shortly(self, candidate: Candidate) -> Timing:
         """By a measurement of a few seconds."""
-        return self._paced(self.bench.timing(choice, relative=self._is_relative))
+        return self._paced(self.bench.timing(candidate, relative=self._is_relative))
 
-    def well(self, choice: Choice) -> Timing:
+    def well(self, candidate: Candidate) -> Timing:
         """By one for good, which is not made again when the choice is taken."""
-        found = self._kept[choice.key] = self._measured(choice)
+        found = self._kept[candidate.key] = self._measured(candidate)
         return self._paced(concluded(found.measured, relative=self._is_relative))
 
-    def for_good(self, met: Met, how: Search | None) -> Compiled:
+    def for_good(self, feasible: FeasibleCandidate, how: Search | None) -> Compiled:
         """What a choice takes in the end; the model is the stand-in."""
-        found = self._kept.pop(met.choice.key, None) or self._measured(met.choice)
-        return replace(found, choice=met.choice, latency=met.problem.latency, search=how)
+        found = self._kept.pop(feasible.candidate.key, None) or self._measured(feasible.candidate)
+        return replace(found, candidate=feasible.candidate, latency=feasible.problem.latency, search=how)
 
-    def _measured(self, choice: Choice) -> Compiled:
-        model = self.bench.stand_in(choice)
-        return self.bench.result(choice, self.bench.problem.latency, model=model, goal=self.goal)
+    def _measured(self, candidate: Candidate) -> Compiled:
+        model = self.bench.stand_in(candidate)
+        return self.bench.result(candidate, self.bench.problem.latency, model=model, goal=self.goal)
 
     @property
     def _is_relative(self) -> bool:

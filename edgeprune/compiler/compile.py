@@ -8,16 +8,16 @@ from pathlib import Path
 
 from edgeprune.backends import LOCAL, OnnxRuntime, open_device
 from edgeprune.build import Options, check_sparsity, formats_of, surgeon, versions_of
-from edgeprune.calibration import ArrayCache, CalibrationSpec, identity_of, open_judge
+from edgeprune.calibration import ArrayCache, CalibrationSpec, identity_of, open_evaluator
 from edgeprune.compiler.compile_device import plan_for_device
-from edgeprune.compiler.compile_on_device import Stand, reach_on_device
+from edgeprune.compiler.compile_on_device import TimingHarness, reach_on_device
 from edgeprune.compiler.cpuwork import HOLDOUT_FRACTION, open_cpu
 from edgeprune.compiler.cpuwork import TARGET as CPU
 from edgeprune.compiler.delivery_device import deliver_measured, deliver_planned, open_shapes
 from edgeprune.compiler.devicework import open_device_work
 from edgeprune.compiler.prune import prune_model as prune_model
 from edgeprune.compiler.recipe import RECIPE, Recipe
-from edgeprune.dependency import open_job, picture_of
+from edgeprune.dependency import open_model, picture_of
 from edgeprune.devices import Profile, load_profile
 from edgeprune.errors import CalibrationError, UsageError
 from edgeprune.latency import INT8
@@ -91,7 +91,7 @@ def compile_model(
     if profile.name == CPU and (surgery is not None or profile_file is not None):
         raise UsageError("--surgery and --profile are for targets with TensorRT, not for cpu")
     finish = surgeon(surgery)
-    opened = None if device is None else open_device(device, "onnxruntime" if profile.name == CPU else "tensorrt")
+    board = None if device is None else open_device(device, "onnxruntime" if profile.name == CPU else "tensorrt")
     if calibration is None:
         raise CalibrationError("compile needs calibration data to choose, refit and quantize by: give --calib")
     if profile.name != CPU:
@@ -104,20 +104,20 @@ def compile_model(
         cpu = open_cpu(model, goal, calibration, evaluation, shapes, threads, seed, progress, elsewhere)
         with output_folder(out, force=force) as folder:
             return keep_recipe(recipe, cpu.compile(goal, folder, progress), folder)
-    job = open_job(model, shapes, progress)
-    data = calibration.open(job.fixed if calibration.source == "random" and shapes else job.dense)
+    opened = open_model(model, shapes, progress)
+    data = calibration.open(opened.fixed if calibration.source == "random" and shapes else opened.dense)
     fit, held_out = data.split(HOLDOUT_FRACTION, seed)
     if INT8 in formats_of(precision, profile) and not fit.is_random:  # noise says nothing of what channels reach
         with progress.step("equalizing channels"):
-            job = dataclasses.replace(job, dense=equalize(job.dense, fit, symmetric=True, threads=threads))
+            opened = dataclasses.replace(opened, dense=equalize(opened.dense, fit, symmetric=True, threads=threads))
     runtime = OnnxRuntime(threads)
     with progress.step("scoring the original"):
-        judge = open_judge(evaluation, job, runtime.load(model).run, held_out)
-    known = ArrayCache(identity_of(job, fit, f"{runtime.device}, {threads} threads"))
+        evaluator = open_evaluator(evaluation, opened, runtime.load(model).run, held_out)
+    known = ArrayCache(identity_of(opened, fit, f"{runtime.device}, {threads} threads"))
     options = Options(precision, sparsity, power_mode, profile_file, threads, seed)
-    work = open_device_work(job, goal, fit, judge, profile, known, options, progress, at_hand=opened is not None)
-    if opened is not None:
-        measured = reach_on_device(work, goal, Stand(work, opened, open_shapes(job), finish))
+    work = open_device_work(opened, goal, fit, evaluator, profile, known, options, progress, at_hand=board is not None)
+    if board is not None:
+        measured = reach_on_device(work, goal, TimingHarness(work, board, open_shapes(opened), finish))
         with output_folder(out, force=force) as folder:
             return keep_recipe(recipe, deliver_measured(work, goal, measured, folder, data.describe()), folder)
     planned = plan_for_device(work, goal)

@@ -11,11 +11,11 @@ from edgeprune.compiler.workbench import Workbench
 from edgeprune.latency import same_work
 from edgeprune.report import Search
 from edgeprune.search import (
-    Choice,
+    Candidate,
     ClosedLoop,
-    Experience,
+    FeasibleCandidate,
     Goal,
-    Met,
+    SearchHistory,
     build_within,
     keep,
     least_latency,
@@ -37,58 +37,66 @@ def reach(bench: Workbench, goal: Goal) -> Compiled:
 
 def _recovered(bench: Workbench, found: Compiled) -> Compiled:
     """The same network with weights learned from the dense one, where that brings it closer: its time stays."""
-    if not bench.builder.recover(found.choice.widths, found.choice.formats, bench.progress):
+    if not bench.builder.recover(found.candidate.widths, found.candidate.formats, bench.progress):
         return found
-    return replace(found, model=bench.builder.build(found.choice.widths, found.choice.formats))
+    return replace(found, model=bench.builder.build(found.candidate.widths, found.candidate.formats))
 
 
 def _within_budget(bench: Workbench, goal: Goal) -> Compiled:
     """The choice of least loss that measures within the budget."""
-    begun = bench.begun()
-    budget_us = goal.budget_us(begun.timing.baseline_us) or float("inf")
-    if begun.timing.measured_us <= budget_us and (enough := _unpruned_within_budget(bench, goal)) is not None:
+    starting_point = bench.starting_point()
+    budget_us = goal.budget_us(starting_point.timing.baseline_us) or float("inf")
+    if starting_point.timing.measured_us <= budget_us and (enough := _unpruned_within_budget(bench, goal)) is not None:
         return enough
-    known, asked = bench.remembered.known, begun.timing.baseline_us / budget_us
+    known, asked = bench.scores.known, starting_point.timing.baseline_us / budget_us
     settings = {"quantize": goal.quantize, "prune": goal.prune, "builder": bench.builder.describe()}
     past = recall(known, settings)
-    clock = Clock(bench, goal, begun.timing.baseline_us)
+    clock = Clock(bench, goal, starting_point.timing.baseline_us)
     refined, first, how = None, None, None
     served = past is not None and past.serves(bench.problem, asked)
-    started = begun.bent(past.bend) if past is not None and served else begun
+    started = starting_point.scaled(past.slowdown) if past is not None and served else starting_point
     loop = ClosedLoop(bench.problem, goal.needed_us, clock.shortly, clock.well, started)
     if past is not None and served:
         loop = loop.weighing(weighed(bench.problem, past.factors))
     else:
         refined, how = bench.refined(loop)
-        loop, first = loop.weighing(refined.problem), refined.choice
+        loop, first = loop.weighing(refined.problem), refined.candidate
 
     with bench.progress.step("searching and measuring"):
-        met = loop.meet(first)
+        feasible = loop.meet(first)
 
-    found = _in_time(clock, met, loop.adjusted, how)
+    found = _in_time(clock, feasible, loop.adjusted, how)
     if refined is not None and how is not None:
-        unbent = replace(begun, timing=loop.taken(begun.choice))
-        keep(known, settings, Experience(asked, refined.factors, met.bend(unbent, bench.problem)))
+        unbent = replace(starting_point, timing=loop.taken(starting_point.candidate))
+        keep(known, settings, SearchHistory(asked, refined.factors, feasible.slowdown(unbent, bench.problem)))
     return found
 
 
-def _in_time(clock: Clock, met: Met, adjusted: Callable[[Met, float], Met], how: Search | None) -> Compiled:
+def _in_time(
+    clock: Clock,
+    feasible: FeasibleCandidate,
+    adjusted: Callable[[FeasibleCandidate, float], FeasibleCandidate],
+    how: Search | None,
+) -> Compiled:
     """The choice, or one near it, built, that meets its budget when it is measured for good.
 
     A stand-in is measured for it, so that nothing is built in vain; where that is not the same work as what is built,
     that is measured again.
     """
     bench, goal = clock.bench, clock.goal
-    found = build_within(goal, met, adjusted, lambda met: clock.for_good(met, how))
-    model = bench.built(found.choice)
+    found = build_within(goal, feasible, adjusted, lambda feasible: clock.for_good(feasible, how))
+    model = bench.built(found.candidate)
     if same_work(model, found.model):
         found = replace(found, model=model)
     else:
-        again = Met(found.choice, met.timing, replace(met.problem, latency=found.latency))
+        again = FeasibleCandidate(found.candidate, feasible.timing, replace(feasible.problem, latency=found.latency))
         found = build_within(
-            goal, again, adjusted, lambda met: bench.result(met.choice, met.problem.latency, how, goal=goal)
+            goal,
+            again,
+            adjusted,
+            lambda feasible: bench.result(feasible.candidate, feasible.problem.latency, how, goal=goal),
         )
-    return _at_final_pace(found, met.timing.baseline_us)
+    return _at_final_pace(found, feasible.timing.baseline_us)
 
 
 def _unpruned_within_budget(bench: Workbench, goal: Goal) -> Compiled | None:
@@ -106,18 +114,20 @@ def _least_latency(bench: Workbench, goal: Goal) -> Compiled:
     best = bench.unpruned
     if best is None:
         floats = bench.formats["fp32"]
-        best = Choice(sizes, floats, problem.latency.total_us(sizes, floats), 0.0)
+        best = Candidate(sizes, floats, problem.latency.total_us(sizes, floats), 0.0)
     if not goal.prune or not len(sizes):
         return bench.result(best, problem.latency)
     timing = bench.timing(best)
     problem = replace(problem, latency=problem.latency.corrected(timing.measured_us / best.latency_us))
     best = replace(best, latency_us=timing.measured_us)
-    best = least_latency(problem, best, lambda choice: bench.is_acceptable(choice, goal.drop_limit), bench.progress)
+    best = least_latency(
+        problem, best, lambda candidate: bench.is_acceptable(candidate, goal.drop_limit), bench.progress
+    )
     return _at_final_pace(bench.result(best, problem.latency), timing.baseline_us)
 
 
 def _at_final_pace(found: Compiled, baseline_us: float) -> Compiled:
     """What was predicted when the original took so long, as it is at the speed that the machine had in the end."""
     pace = found.measured["original"].median_ms * 1e3 / baseline_us
-    choice = replace(found.choice, latency_us=pace * found.choice.latency_us)
-    return replace(found, choice=choice, latency=found.latency.corrected(pace))
+    candidate = replace(found.candidate, latency_us=pace * found.candidate.latency_us)
+    return replace(found, candidate=candidate, latency=found.latency.corrected(pace))

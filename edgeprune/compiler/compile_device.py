@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from edgeprune.compiler.devicework import DeviceWork, allowed_us
 from edgeprune.latency import INT8
-from edgeprune.search import Choice, Goal, least_latency, mildest_unpruned, search
+from edgeprune.search import Candidate, Goal, least_latency, mildest_unpruned, search
 
 NEVER_SLOWER = 1.02
 """A pruned network must be predicted so many times as fast as the best unpruned variant, or that variant comes back."""
@@ -20,7 +20,7 @@ class Planned:
 
     Attributes:
         model: lowered for TensorRT.
-        choice: its widths and formats, with the time that is predicted for it.
+        candidate: its widths and formats, with the time that is predicted for it.
         variants: unpruned alternatives by float type or ``int8``.
         gain: how many times as fast as the best of these the choice is predicted to be.
         cut: whether anything was removed.
@@ -29,8 +29,8 @@ class Planned:
     """
 
     model: ir.Model
-    choice: Choice
-    variants: dict[str, Choice]
+    candidate: Candidate
+    variants: dict[str, Candidate]
     gain: float
     cut: bool
     margin: float
@@ -68,7 +68,7 @@ def plan_for_device(work: DeviceWork, goal: Goal) -> Planned:
     return Planned(model, chosen, variants, gain, cut, margin if goal.has_budget else 1.0, tuple(notes))
 
 
-def choose(work: DeviceWork, goal: Goal, variants: dict[str, Choice], within_us: float) -> Choice:
+def choose(work: DeviceWork, goal: Goal, variants: dict[str, Candidate], within_us: float) -> Candidate:
     """The choice of least loss within a time; without a budget the fastest that loses little enough."""
     problem = work.problem
     if goal.has_budget:
@@ -82,6 +82,6 @@ def choose(work: DeviceWork, goal: Goal, variants: dict[str, Choice], within_us:
     return work.sparsified(best)
 
 
-def is_cut(work: DeviceWork, choice: Choice) -> bool:
+def is_cut(work: DeviceWork, candidate: Candidate) -> bool:
     """Whether the choice removes anything."""
-    return bool((choice.widths < work.latency.sizes).any())
+    return bool((candidate.widths < work.latency.sizes).any())

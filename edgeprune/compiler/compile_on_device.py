@@ -17,7 +17,7 @@ from edgeprune.compiler.assemble import describe_formats
 from edgeprune.compiler.compile_device import NEVER_SLOWER, choose, is_cut
 from edgeprune.compiler.devicework import DeviceWork
 from edgeprune.report import Outcome
-from edgeprune.search import Choice, ClosedLoop, Goal, Timing, build_within
+from edgeprune.search import Candidate, ClosedLoop, Goal, Timing, build_within
 from edgeprune.timing import Measurement, ratio
 
 QUICK_SECONDS = 1.0
@@ -34,7 +34,7 @@ class Measured:
     Attributes:
         returned: ``result``, ``original``, or the name of a variant.
         model: what is returned, as built.
-        choice: its widths and formats, with the time that was predicted for it before it was measured.
+        candidate: its widths and formats, with the time that was predicted for it before it was measured.
         outcome: what it is and why.
         results: of the original, the result and the variants, from one run.
         models: these models.
@@ -42,7 +42,7 @@ class Measured:
 
     returned: str
     model: ir.Model
-    choice: Choice
+    candidate: Candidate
     outcome: Outcome
     results: Mapping[str, DeviceResult]
 
@@ -57,7 +57,7 @@ class Measured:
 
 
 @dataclass(eq=False)
-class Stand:
+class TimingHarness:
     """Builds and times choices on the device.
 
     Attributes:
@@ -74,10 +74,10 @@ class Stand:
     _original_us: float | None = None
     _plain: TensorRtBuilder | None = field(default=None, repr=False)
 
-    def timing(self, choice: Choice) -> Timing:
+    def timing(self, candidate: Candidate) -> Timing:
         """Time of a network of these widths and formats, whose weights only serve timing."""
-        model = self.finish(self._timing_builder().build(choice.widths, choice.formats))
-        models = {RESULT: model} | ({} if self._original_us else {ORIGINAL: self.work.job.original})
+        model = self.finish(self._timing_builder().build(candidate.widths, candidate.formats))
+        models = {RESULT: model} | ({} if self._original_us else {ORIGINAL: self.work.opened.original})
         found = self._measure(models, QUICK_SECONDS)
         if ORIGINAL in found:
             # With clocks that stay, the original need not be built and timed again.
@@ -87,7 +87,7 @@ class Stand:
 
     def final(self, models: Mapping[str, ir.Model]) -> dict[str, DeviceResult]:
         """Latency of the original and of all models, measured in turns."""
-        return self._measure({ORIGINAL: self.work.job.original, **models}, FINAL_SECONDS)
+        return self._measure({ORIGINAL: self.work.opened.original, **models}, FINAL_SECONDS)
 
     def _measure(self, models: Mapping[str, ir.Model], seconds: float) -> dict[str, DeviceResult]:
         with self.work.progress.step(f"building and measuring on {self.device.host.name}"):
@@ -100,7 +100,7 @@ class Stand:
         return self._plain
 
 
-def reach_on_device(work: DeviceWork, goal: Goal, stand: Stand) -> Measured:
+def reach_on_device(work: DeviceWork, goal: Goal, harness: TimingHarness) -> Measured:
     """Find, build and measure the best network for the goal.
 
     Raises:
@@ -110,64 +110,70 @@ def reach_on_device(work: DeviceWork, goal: Goal, stand: Stand) -> Measured:
     with work.progress.step("finding the best unpruned variant"):
         variants = work.variants(goal.drop_limit)
     if not goal.has_budget:
-        return _measured(work, goal, stand, _without_budget(work, goal, stand, variants), variants)
+        return _measured(work, goal, harness, _without_budget(work, goal, harness, variants), variants)
 
-    loop = ClosedLoop(work.problem, goal.needed_us, stand.timing)
+    loop = ClosedLoop(work.problem, goal.needed_us, harness.timing)
     return build_within(
-        goal, loop.meet(), loop.adjusted, lambda met: _measured(work, goal, stand, met.choice, variants)
+        goal, loop.meet(), loop.adjusted, lambda feasible: _measured(work, goal, harness, feasible.candidate, variants)
     )
 
 
-def _without_budget(work: DeviceWork, goal: Goal, stand: Stand, variants: dict[str, Choice]) -> Choice:
+def _without_budget(work: DeviceWork, goal: Goal, harness: TimingHarness, variants: dict[str, Candidate]) -> Candidate:
     """The fastest choice that loses little enough, by times that the best variant's measurement has corrected."""
     if not (goal.prune and len(work.latency.sizes)):
         return choose(work, goal, variants, float("inf"))
     best = min(variants.values(), key=lambda c: c.latency_us)
-    factor = stand.timing(best).measured_us / best.latency_us
+    factor = harness.timing(best).measured_us / best.latency_us
     latency = work.latency.corrected(factor)
     corrected = replace(work, latency=latency, dense_problem=replace(work.dense_problem, latency=latency))
     again = {name: replace(c, latency_us=factor * c.latency_us) for name, c in variants.items()}
     return choose(corrected, goal, again, float("inf"))
 
 
-def _measured(work: DeviceWork, goal: Goal, stand: Stand, choice: Choice, variants: Mapping[str, Choice]) -> Measured:
-    choices = {RESULT: choice, **variants}
-    if is_cut(work, choice):
-        work.recover(choice)  # before its engine is built, which holds its weights
+def _measured(
+    work: DeviceWork, goal: Goal, harness: TimingHarness, candidate: Candidate, variants: Mapping[str, Candidate]
+) -> Measured:
+    candidates = {RESULT: candidate, **variants}
+    if is_cut(work, candidate):
+        work.recover(candidate)  # before its engine is built, which holds its weights
     with work.progress.step("building the result"):
-        models = {name: stand.finish(work.builder.build(c.widths, c.formats)) for name, c in choices.items()}
-    results = stand.final(models)
-    returned, outcome = decide({name: r.latency for name, r in results.items()}, goal, choice, is_cut(work, choice))
-    models[ORIGINAL] = work.job.original
+        models = {name: harness.finish(work.builder.build(c.widths, c.formats)) for name, c in candidates.items()}
+    results = harness.final(models)
+    returned, outcome = decide(
+        {name: r.latency for name, r in results.items()}, goal, candidate, is_cut(work, candidate)
+    )
+    models[ORIGINAL] = work.opened.original
     floats = variants[work.floating]
-    return Measured(returned, models[returned], choices.get(returned, floats), outcome, results)
+    return Measured(returned, models[returned], candidates.get(returned, floats), outcome, results)
 
 
-def decide(measured: Mapping[str, Measurement], goal: Goal, choice: Choice, cut: bool) -> tuple[str, Outcome]:
+def decide(measured: Mapping[str, Measurement], goal: Goal, candidate: Candidate, cut: bool) -> tuple[str, Outcome]:
     """Which of the measured models to return: the result, unless something that was not cut is as fast.
 
     Args:
         measured: original, result and variants.
         goal: what was asked for.
-        choice: what the result is.
+        candidate: what the result is.
         cut: whether it removes anything.
     """
     original = measured[ORIGINAL]
     best = min((name for name in measured if name != RESULT), key=lambda name: measured[name].median_ms)
     called = "the original" if best == ORIGINAL else f"the unpruned {best} variant"
     gain = ratio(measured[best], measured[RESULT]).value
-    formats = describe_formats(choice.formats)
+    formats = describe_formats(candidate.formats)
     if not cut and best != ORIGINAL and not goal.prune:
-        kind = _kind(choice)
+        kind = _kind(candidate)
         return RESULT, Outcome(kind, not goal.has_budget, f"Nothing was cut, as asked: launches {formats}.")
     if gain >= NEVER_SLOWER or (goal.has_budget and not goal.is_met(original, measured[best])):
         what = "Widths and precision were chosen together" if cut else "Nothing had to be cut"
         reason = f"{what}: launches {formats}; {gain:.2f}x as fast as {called}."
-        return RESULT, Outcome("compressed" if cut else _kind(choice), gain >= NEVER_SLOWER, reason)
+        return RESULT, Outcome("compressed" if cut else _kind(candidate), gain >= NEVER_SLOWER, reason)
     what = "Pruning does not pay here: the pruned network" if cut else "Nothing pays here: the chosen network"
     reason = f"{what} is {gain:.2f}x as fast as {called}, which is returned."
     return best, Outcome(ORIGINAL if best == ORIGINAL else f"unpruned-{best}", False, reason)
 
 
-def _kind(choice: Choice) -> str:
-    return "unpruned-int8" if any(f.startswith("int8") for f in choice.formats) else f"unpruned-{choice.formats[0]}"
+def _kind(candidate: Candidate) -> str:
+    return (
+        "unpruned-int8" if any(f.startswith("int8") for f in candidate.formats) else f"unpruned-{candidate.formats[0]}"
+    )

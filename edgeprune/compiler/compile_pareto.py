@@ -78,7 +78,7 @@ def compile_pareto(
         machine = work.machine
         curve = Curve(
             target=TARGET,
-            model=ModelFile(work.job.path.name, work.job.sha256),
+            model=ModelFile(work.opened.path.name, work.opened.sha256),
             device=machine.device,
             runtime=machine.runtime,
             threads=threads,

@@ -9,7 +9,7 @@ import onnx_ir as ir
 from edgeprune.build import Builder
 from edgeprune.latency import Format, Latency, Network
 from edgeprune.report import Search
-from edgeprune.search import Choice, Problem
+from edgeprune.search import Candidate, Problem
 from edgeprune.timing import Measurement
 
 
@@ -19,7 +19,7 @@ class Compiled:
 
     Attributes:
         model: the result.
-        choice: its widths and formats; ``latency_us`` is what was predicted before it was measured.
+        candidate: its widths and formats; ``latency_us`` is what was predicted before it was measured.
         network: blocks and analysis that the choice refers to.
         builder: what built it.
         latency: the latency model.
@@ -31,7 +31,7 @@ class Compiled:
     """
 
     model: ir.Model
-    choice: Choice
+    candidate: Candidate
     network: Network
     builder: Builder
     latency: Latency
@@ -46,8 +46,8 @@ class Compiled:
         """Predicted time of the dense float network."""
         return self.variant_choice("fp32").latency_us
 
-    def variant_choice(self, name: str) -> Choice:
+    def variant_choice(self, name: str) -> Candidate:
         """The choice that an unpruned variant is; the original counts as float."""
         sizes = self.network.sizes
         formats = self.formats.get(name, self.formats["fp32"])
-        return Choice(sizes, formats, self.latency.total_us(sizes, formats), 0.0)
+        return Candidate(sizes, formats, self.latency.total_us(sizes, formats), 0.0)

@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgeprune.calibration import ArrayCache, CalibrationSpec, identity_of, open_judge
+from edgeprune.calibration import ArrayCache, CalibrationSpec, identity_of, open_evaluator
 from edgeprune.compiler.compile_cpu import reach
 from edgeprune.compiler.delivery import Machine, deliver
 from edgeprune.compiler.workbench import Workbench, prepare
-from edgeprune.dependency import Job, open_job
-from edgeprune.latency import open_remote_stand, open_stand
+from edgeprune.dependency import OpenedModel, open_model
+from edgeprune.latency import open_harness, open_remote_harness
 from edgeprune.passes.quantize import equalize
 from edgeprune.report import Report
 from edgeprune.search import Goal
-from edgeprune.support import Progress, integer_weight_bits
+from edgeprune.support import Progress, int8_weight_bits
 
 HOLDOUT_FRACTION = 0.125
 TARGET = "cpu"
@@ -25,7 +25,7 @@ TARGET = "cpu"
 class CpuWork:
     """A job with its workbench, and the conditions of the run for the report."""
 
-    job: Job
+    opened: OpenedModel
     bench: Workbench
     machine: Machine
 
@@ -37,7 +37,9 @@ class CpuWork:
         """
         compiled = reach(self.bench, goal)
         bench = self.bench
-        return deliver(self.job, TARGET, goal, compiled, bench.judge, bench.stand, self.machine, folder, progress)
+        return deliver(
+            self.opened, TARGET, goal, compiled, bench.evaluator, bench.harness, self.machine, folder, progress
+        )
 
 
 def open_cpu(
@@ -61,31 +63,31 @@ def open_cpu(
         ModelError: the model is invalid or cannot be worked on.
         CalibrationError, EvaluationError: data does not fit.
     """
-    job = open_job(model, shapes, progress)
-    data = calibration.open(job.fixed if calibration.source == "random" and shapes else job.dense)
+    opened = open_model(model, shapes, progress)
+    data = calibration.open(opened.fixed if calibration.source == "random" and shapes else opened.dense)
     fit, held_out = data.split(HOLDOUT_FRACTION, seed)
     if goal.quantize:
         with progress.step("equalizing channels"):
-            job = replace(job, dense=equalize(job.dense, fit, threads=threads))
-    stand = open_stand(job, data, shapes, threads)
+            opened = replace(opened, dense=equalize(opened.dense, fit, threads=threads))
+    harness = open_harness(opened, data, shapes, threads)
     if device is not None:
-        stand = open_remote_stand(job, stand.feeds, device, threads)
-    runtime = stand.runtime
+        harness = open_remote_harness(opened, harness.feeds, device, threads)
+    runtime = harness.runtime
     with progress.step("scoring the original"):
-        judge = open_judge(evaluation, job, runtime.load(model).run, held_out)
+        evaluator = open_evaluator(evaluation, opened, runtime.load(model).run, held_out)
     with progress.step("looking up what is known"):
-        known = ArrayCache(identity_of(job, fit, f"{runtime.device}, {threads} threads"))
+        known = ArrayCache(identity_of(opened, fit, f"{runtime.device}, {threads} threads"))
     bench = prepare(
-        job,
+        opened,
         goal,
         fit,
-        stand,
-        judge,
+        harness,
+        evaluator,
         known,
         threads=threads,
-        weight_bits=integer_weight_bits(stand.features),
+        weight_bits=int8_weight_bits(harness.features),
         seed=seed,
         progress=progress,
     )
-    machine = Machine(stand.device, stand.runtime_version, threads, seed, data.describe())
-    return CpuWork(job, bench, machine)
+    machine = Machine(harness.device, harness.runtime_version, threads, seed, data.describe())
+    return CpuWork(opened, bench, machine)

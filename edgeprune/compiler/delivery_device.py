@@ -16,9 +16,9 @@ from edgeprune.compiler.compile_device import NEVER_SLOWER, Planned, is_cut
 from edgeprune.compiler.compile_on_device import ORIGINAL, RESULT, Measured
 from edgeprune.compiler.devicework import DeviceWork
 from edgeprune.compiler.layer_details import layers_of_result
-from edgeprune.dependency import Job, picture
+from edgeprune.dependency import OpenedModel, picture
 from edgeprune.errors import BackendError
-from edgeprune.latency import INT8, is_sparse, on_integers
+from edgeprune.latency import INT8, is_int8, is_sparse
 from edgeprune.report import (
     Accuracy,
     Budget,
@@ -30,7 +30,7 @@ from edgeprune.report import (
     installed_versions,
     write_report,
 )
-from edgeprune.search import DEFAULT_MAX_DROP, Choice, Goal, stays_float
+from edgeprune.search import DEFAULT_MAX_DROP, Candidate, Goal, stays_float
 from edgeprune.support import Progress
 from edgeprune.timing import ratio
 
@@ -51,48 +51,48 @@ def deliver_planned(
     Raises:
         BackendError: TensorRT for RTX is installed and builds the original, but not the lowered model.
     """
-    job, shapes = work.job, open_shapes(work.job)
+    opened, shapes = work.opened, open_shapes(work.opened)
     model = finish(planned.model)
-    notes = [*planned.notes, *_proof(job, model, shapes, work.progress)]
-    predicted_ms = planned.choice.latency_us / 1e3
+    notes = [*planned.notes, *_proof(opened, model, shapes, work.progress)]
+    predicted_ms = planned.candidate.latency_us / 1e3
     with work.progress.step("writing"):
-        _write_models(work, planned.choice, planned.model, model, work.baseline_us / 1e3, folder)
+        _write_models(work, planned.candidate, planned.model, model, work.baseline_us / 1e3, folder)
         command, bench = command_for(model, work.profile, shapes), bench_line(work.profile, shapes)
         write_verify_script(folder, command, bench, work.profile, predicted_ms, work.latency.error)
     with work.progress.step("scoring the result"):
-        accuracy = work.accuracy(planned.choice)
+        accuracy = work.accuracy(planned.candidate)
     report = _report(
         work,
         goal,
-        planned.choice,
+        planned.candidate,
         _outcome(work, planned, goal),
         accuracy,
         folder,
         calibration,
         [
             *notes,
-            *_warnings(work, goal, planned.choice, accuracy),
+            *_warnings(work, goal, planned.candidate, accuracy),
             f"to measure it, on the device: {command}",
             f"or from here: {bench}",
         ],
     )
-    write_report(folder, report, picture(job.analysis))
+    write_report(folder, report, picture(opened.analysis))
     return report
 
 
 def deliver_measured(work: DeviceWork, goal: Goal, measured: Measured, folder: Path, calibration: str) -> Report:
     """Fill the output folder with what measured best on the device, its engine with it, and return its report."""
     original, result = measured.results[ORIGINAL], measured.results[measured.returned]
-    choice = measured.choice
+    candidate = measured.candidate
     returns_original = measured.returned == ORIGINAL
     with work.progress.step("writing"):
-        lowered = work.builder.build(choice.widths, choice.formats)
+        lowered = work.builder.build(candidate.widths, candidate.formats)
         baseline_ms = original.latency.median_ms
-        _write_models(work, choice, lowered, measured.model, baseline_ms, folder, original=returns_original)
+        _write_models(work, candidate, lowered, measured.model, baseline_ms, folder, original=returns_original)
         if result.engine is not None:
             (folder / ENGINE).write_bytes(result.engine)
     with work.progress.step("scoring the result"):
-        accuracy = work.original_accuracy() if returns_original else work.accuracy(choice)
+        accuracy = work.original_accuracy() if returns_original else work.accuracy(candidate)
     others = [name for name in measured.results if name not in (ORIGINAL, RESULT)]
     latency = Latency(
         result.device,
@@ -103,25 +103,25 @@ def deliver_measured(work: DeviceWork, goal: Goal, measured: Measured, folder: P
         ratio(original.latency, result.latency),
         {name: measured.latency(name) for name in others},
     )
-    notes = [*work.notes, *_warnings(work, goal, choice, accuracy), *_measured_notes(choice, measured)]
-    report = _report(work, goal, choice, measured.outcome, accuracy, folder, calibration, notes, latency)
-    write_report(folder, report, picture(work.job.analysis))
+    notes = [*work.notes, *_warnings(work, goal, candidate, accuracy), *_measured_notes(candidate, measured)]
+    report = _report(work, goal, candidate, measured.outcome, accuracy, folder, calibration, notes, latency)
+    write_report(folder, report, picture(work.opened.analysis))
     return report
 
 
-def open_shapes(job: Job) -> dict[str, tuple[int, ...]]:
+def open_shapes(opened: OpenedModel) -> dict[str, tuple[int, ...]]:
     """Sizes of the inputs that leave some open, as the model was planned for."""
-    fixed = {str(v.name): v.shape for v in job.fixed.graph.inputs}
+    fixed = {str(v.name): v.shape for v in opened.fixed.graph.inputs}
     return {
         str(v.name): tuple(int(str(d)) for d in fixed[str(v.name)] or ())
-        for v in job.dense.graph.inputs
+        for v in opened.dense.graph.inputs
         if v.shape is not None and not all(isinstance(d, int) for d in v.shape)
     }
 
 
 def _write_models(
     work: DeviceWork,
-    choice: Choice,
+    candidate: Candidate,
     lowered: ir.Model,
     model: ir.Model,
     baseline_ms: float,
@@ -129,15 +129,15 @@ def _write_models(
     *,
     original: bool = False,
 ) -> None:
-    graph.save(work.job.dense, folder / "dense.onnx")
+    graph.save(work.opened.dense, folder / "dense.onnx")
     graph.save(model, folder / "model.onnx")
     plan_of(
-        work.job,
+        work.opened,
         work.profile.name,
-        {} if original else work.builder.cut(choice.widths),
-        _layers(work, choice, lowered),
+        {} if original else work.builder.cut(candidate.widths),
+        _layers(work, candidate, lowered),
         baseline_ms=baseline_ms,
-        predicted_ms=choice.latency_us / 1e3,
+        predicted_ms=candidate.latency_us / 1e3,
         seed=work.options.seed,
     ).save(folder / "plan.json")
 
@@ -145,7 +145,7 @@ def _write_models(
 def _report(
     work: DeviceWork,
     goal: Goal,
-    choice: Choice,
+    candidate: Candidate,
     outcome: Outcome,
     accuracy: Accuracy,
     folder: Path,
@@ -153,37 +153,37 @@ def _report(
     warnings: Sequence[str],
     latency: Latency | None = None,
 ) -> Report:
-    job = work.job
+    opened = work.opened
     met = goal.is_met(latency.baseline, latency.result) if latency is not None and goal.has_budget else None
-    problem = work.problem if is_cut(work, choice) else work.uncut
+    problem = work.problem if is_cut(work, candidate) else work.uncut
     return Report(
         command="compile",
         target=work.profile.name,
-        model=ModelFile(job.path.name, job.sha256),
+        model=ModelFile(opened.path.name, opened.sha256),
         outcome=outcome,
         budget=Budget(goal.latency_ms, goal.speedup, goal.max_drop, met),
         latency=latency,
-        predicted=Prediction(work.baseline_us / 1e3, choice.latency_us / 1e3, work.source, work.latency.error),
+        predicted=Prediction(work.baseline_us / 1e3, candidate.latency_us / 1e3, work.source, work.latency.error),
         accuracy=accuracy,
-        sizes=sizes_of(job, graph.load(folder / "model.onnx"), folder / "model.onnx"),
+        sizes=sizes_of(opened, graph.load(folder / "model.onnx"), folder / "model.onnx"),
         versions=installed_versions(),
         seconds=work.progress.seconds,
         seed=work.options.seed,
         calibration=calibration,
-        layers=layers_of_result(work.gpu.network, work.latency, problem, choice),
-        refused=refusals_of(job.analysis),
+        layers=layers_of_result(work.gpu.network, work.latency, problem, candidate),
+        refused=refusals_of(opened.analysis),
         warnings=tuple(warnings),
     )
 
 
-def _layers(work: DeviceWork, choice: Choice, lowered: ir.Model) -> list[LayerPlan]:
+def _layers(work: DeviceWork, candidate: Candidate, lowered: ir.Model) -> list[LayerPlan]:
     """Precisions as the lowered graph states them; the predicted time of a launch stands at its leading node."""
-    model = work.builder.float_model(choice.widths)
-    int8 = work.builder.integer_nodes(model, choice.formats)
-    sparse = work.builder.sparse_nodes(model, choice.formats)
+    model = work.builder.float_model(candidate.widths)
+    int8 = work.builder.int8_nodes(model, candidate.formats)
+    sparse = work.builder.sparse_nodes(model, candidate.formats)
     half = {n.name for n in lowered.graph if any(o.dtype == ir.DataType.FLOAT16 for o in n.outputs)}
     times = {
-        block.anchor: work.latency.block_us(b, choice.formats[b], choice.widths)
+        block.anchor: work.latency.block_us(b, candidate.formats[b], candidate.widths)
         for b, block in enumerate(work.gpu.network.blocks)
     }
     return [
@@ -198,7 +198,9 @@ def _layers(work: DeviceWork, choice: Choice, lowered: ir.Model) -> list[LayerPl
     ]
 
 
-def _proof(job: Job, model: ir.Model, shapes: Mapping[str, tuple[int, ...]], progress: Progress) -> list[str]:
+def _proof(
+    opened: OpenedModel, model: ir.Model, shapes: Mapping[str, tuple[int, ...]], progress: Progress
+) -> list[str]:
     """What a real builder says of the graph, where one is installed."""
     if not tensorrt_rtx.is_installed():
         return []
@@ -210,7 +212,7 @@ def _proof(job: Job, model: ir.Model, shapes: Mapping[str, tuple[int, ...]], pro
         except BackendError as error:
             refused = str(error)
             try:
-                tensorrt_rtx.build(job.dense, shapes=shapes)
+                tensorrt_rtx.build(opened.dense, shapes=shapes)
             except BackendError:
                 return [f"not even the original can be built here, which proves nothing of the device: {refused}"]
             raise BackendError(f"the original can be built, but not the lowered model: {refused}") from error
@@ -221,7 +223,7 @@ def _proof(job: Job, model: ir.Model, shapes: Mapping[str, tuple[int, ...]], pro
 
 
 def _outcome(work: DeviceWork, planned: Planned, goal: Goal) -> Outcome:
-    formats = describe_formats(planned.choice.formats)
+    formats = describe_formats(planned.candidate.formats)
     if planned.cut:
         best = min(planned.variants, key=lambda name: planned.variants[name].latency_us)
         reason = (
@@ -229,7 +231,7 @@ def _outcome(work: DeviceWork, planned: Planned, goal: Goal) -> Outcome:
             f"the unpruned {best} variant."
         )
         return Outcome("compressed", planned.gain >= NEVER_SLOWER, _with_margin(reason, work, planned, goal))
-    integers = any(on_integers(f) for f in planned.choice.formats)
+    integers = any(is_int8(f) for f in planned.candidate.formats)
     kind = f"unpruned-{INT8 if integers else work.floating}"
     reason = f"Nothing was cut: launches {formats}."
     return Outcome(kind, not goal.has_budget and not goal.prune, _with_margin(reason, work, planned, goal))
@@ -245,26 +247,26 @@ def _with_margin(reason: str, work: DeviceWork, planned: Planned, goal: Goal) ->
     )
 
 
-def _warnings(work: DeviceWork, goal: Goal, choice: Choice, accuracy: Accuracy) -> list[str]:
+def _warnings(work: DeviceWork, goal: Goal, candidate: Candidate, accuracy: Accuracy) -> list[str]:
     found = []
-    if work.options.precision == INT8 and (why := stays_float(choice, work.latency, work.gpu.latency, work.source)):
+    if work.options.precision == INT8 and (why := stays_float(candidate, work.latency, work.gpu.latency, work.source)):
         found.append(why)
     if not goal.prune and goal.max_drop is None and accuracy.drop > DEFAULT_MAX_DROP:
         found.append(f"this precision costs {accuracy.drop:.2f} points; --max-drop limits that")
-    if is_fidelity(work.judge):
+    if is_fidelity(work.evaluator):
         found.append("accuracy was not measured: without --eval, agreement with the original stands in for it")
     return found
 
 
-def _measured_notes(choice: Choice, measured: Measured) -> list[str]:
+def _measured_notes(candidate: Candidate, measured: Measured) -> list[str]:
     """What a reader of the measurement should know."""
     result = measured.results[measured.returned]
     found = []
-    off = choice.latency_us / 1e3 / result.latency.median_ms - 1
+    off = candidate.latency_us / 1e3 / result.latency.median_ms - 1
     if measured.returned == RESULT and abs(off) > OFF_PREDICTION:
-        found.append(f"the prediction of {choice.latency_us / 1e3:.3g} ms is off by {off:+.0%}")
+        found.append(f"the prediction of {candidate.latency_us / 1e3:.3g} ms is off by {off:+.0%}")
     if result.clocks and result.clocks != "locked":
         found.append(f"the device's clocks were not locked while it measured: {result.clocks}")
-    if any(is_sparse(f) for f in choice.formats):
+    if any(is_sparse(f) for f in candidate.formats):
         found.append("engines were built with 2:4 products allowed; the builder took them where they were faster")
     return found

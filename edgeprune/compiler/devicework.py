@@ -16,9 +16,9 @@ import onnx_ir as ir
 
 from edgeprune.backends import OnnxRuntime, simulation
 from edgeprune.build import SPARSE_STEPS, Options, TensorRtBuilder, formats_of, sparse_fits, versions_of
-from edgeprune.calibration import ArrayCache, Calibration, Judge
+from edgeprune.calibration import ArrayCache, Calibration, Evaluator
 from edgeprune.costmodel import model_latency_us
-from edgeprune.dependency import Job
+from edgeprune.dependency import OpenedModel
 from edgeprune.devices import Profile
 from edgeprune.errors import BudgetError
 from edgeprune.importance import LateRankings
@@ -30,16 +30,16 @@ from edgeprune.latency import (
     GpuNetwork,
     Latency,
     gpu_network,
+    is_int8,
     is_sparse,
     known_profile,
     known_ratios,
-    on_integers,
     scaled,
 )
 from edgeprune.passes.canonicalize import canonicalize
 from edgeprune.report import Accuracy
 from edgeprune.search import (
-    Choice,
+    Candidate,
     FormatLosses,
     Goal,
     Pricer,
@@ -66,7 +66,7 @@ class DeviceWork:
     """All that is known of a model on a target before anything is chosen.
 
     Attributes:
-        job: the model.
+        opened: the model.
         profile: of the target.
         options: how it may be compiled.
         gpu: its launches.
@@ -76,13 +76,13 @@ class DeviceWork:
         dense_problem: what there is to choose from without cutting anything, and without 2:4.
         format_loss: the losses of formats where 2:4 is wanted, with it.
         price_widths: ranks the units and prices what there is to cut, once.
-        judge: what scores them.
+        evaluator: what scores them.
         baseline_us: time of the model as it came in, in float32; predicted, unless the device measured it.
         notes: sentences for people.
         progress: told what is going on.
     """
 
-    job: Job
+    opened: OpenedModel
     profile: Profile
     options: Options
     gpu: GpuNetwork
@@ -92,7 +92,7 @@ class DeviceWork:
     dense_problem: Problem
     format_loss: FormatLosses
     price_widths: Callable[[], WidthLosses]
-    judge: Judge
+    evaluator: Evaluator
     baseline_us: float
     notes: tuple[str, ...]
     progress: Progress
@@ -119,49 +119,49 @@ class DeviceWork:
         levels, losses = self.price_widths()
         return replace(self.uncut, levels=levels, width_loss=losses)
 
-    def accuracy(self, choice: Choice) -> Accuracy:
+    def accuracy(self, candidate: Candidate) -> Accuracy:
         """How good a choice is, as lowered; every choice is scored once."""
-        if choice.key not in self._scores:
-            model = self.builder.build(choice.widths, choice.formats)
-            self._scores[choice.key] = self.judge.accuracy(simulation.load(model, self.options.threads).run)
-        return self._scores[choice.key]
+        if candidate.key not in self._scores:
+            model = self.builder.build(candidate.widths, candidate.formats)
+            self._scores[candidate.key] = self.evaluator.accuracy(simulation.load(model, self.options.threads).run)
+        return self._scores[candidate.key]
 
-    def drop(self, choice: Choice) -> float:
+    def drop(self, candidate: Candidate) -> float:
         """Points that a choice loses."""
-        return self.accuracy(choice).drop
+        return self.accuracy(candidate).drop
 
-    def recover(self, choice: Choice) -> None:
+    def recover(self, candidate: Candidate) -> None:
         """Learn the weights of a cut choice from the dense network, where that brings what is built of it closer."""
         with self.progress.step("recovering accuracy"):
-            if self.builder.recover(choice.widths, choice.formats, self.progress):
-                self._scores.pop(choice.key, None)
+            if self.builder.recover(candidate.widths, candidate.formats, self.progress):
+                self._scores.pop(candidate.key, None)
 
     def original_accuracy(self) -> Accuracy:
         """How good the model is as it came in."""
-        return self.judge.accuracy(OnnxRuntime(self.options.threads).load(self.job.path).run)
+        return self.evaluator.accuracy(OnnxRuntime(self.options.threads).load(self.opened.path).run)
 
-    def variants(self, limit: float) -> dict[str, Choice]:
+    def variants(self, limit: float) -> dict[str, Candidate]:
         """The unpruned network in float, and in integers where that costs no more than the limit."""
         sizes, names = self.latency.sizes, [self.floating] * len(self.gpu.network.blocks)
-        found = {self.floating: Choice(sizes, tuple(names), self.latency.total_us(sizes, names), 0.0)}
-        quantizable = any(on_integers(f) for losses in self.dense_problem.format_loss for f in losses)
+        found = {self.floating: Candidate(sizes, tuple(names), self.latency.total_us(sizes, names), 0.0)}
+        quantizable = any(is_int8(f) for losses in self.dense_problem.format_loss for f in losses)
         if quantizable and (integers := best_unpruned(self.dense_problem, self.drop, limit)) is not None:
             found[INT8] = integers
         return found
 
-    def sparsified(self, choice: Choice) -> Choice:
+    def sparsified(self, candidate: Candidate) -> Candidate:
         """The choice with 2:4 weights wherever the problem has nothing else."""
         formats = tuple(
-            f if f in losses else f"{f}{SPARSE}" for f, losses in zip(choice.formats, self.format_loss, strict=True)
+            f if f in losses else f"{f}{SPARSE}" for f, losses in zip(candidate.formats, self.format_loss, strict=True)
         )
-        return replace(choice, formats=formats, latency_us=self.latency.total_us(choice.widths, formats))
+        return replace(candidate, formats=formats, latency_us=self.latency.total_us(candidate.widths, formats))
 
 
 def open_device_work(
-    job: Job,
+    opened: OpenedModel,
     goal: Goal,
     data: Calibration,
-    judge: Judge,
+    evaluator: Evaluator,
     profile: Profile,
     known: ArrayCache,
     options: Options,
@@ -182,14 +182,14 @@ def open_device_work(
     device, versions = profile.device(options.power_mode), versions_of(profile)
     formats = formats_of(options.precision, profile)
     with progress.step("predicting launches"):
-        fixed = canonicalize(job.fixed, verify=False)
-        measured = known_profile(job, profile.name, options.power_mode, options.profile)
+        fixed = canonicalize(opened.fixed, verify=False)
+        measured = known_profile(opened, profile.name, options.power_mode, options.profile)
         sparse = _sparse_nodes(fixed, profile, options, measured)
         narrow = INT8 if options.precision == INT8 else formats[0]
         step = profile.channel_step(narrow, "2:4" if options.sparsity == "2:4" else "dense")
         error = profile.error.median if profile.error else _WITHOUT_ERROR
-        dense = gpu_network(fixed, job.analysis, device, formats, step=step, error=error)
-        gpu = gpu_network(fixed, job.analysis, device, formats, step=step, error=error, sparse=sparse)
+        dense = gpu_network(fixed, opened.analysis, device, formats, step=step, error=error)
+        gpu = gpu_network(fixed, opened.analysis, device, formats, step=step, error=error, sparse=sparse)
         latency = measured.latency(gpu) if measured is not None else None
         predicted = model_latency_us(fixed, profile, "fp32", power_mode=options.power_mode)
         ratios = {} if latency is not None else known_ratios(profile.name, options.power_mode)
@@ -200,12 +200,12 @@ def open_device_work(
         baseline_us = (measured and measured.baseline_us) or level * predicted.latency_ms * 1e3
         if not at_hand:
             _check_reachable(gpu, times, goal, baseline_us)
-    rankings = LateRankings(job, data, known, options.seed, progress)
+    rankings = LateRankings(opened, data, known, options.seed, progress)
     builder = TensorRtBuilder(
-        job.dense, gpu.network, rankings, data, threads=options.threads, float_format=formats[0], versions=versions
+        opened.dense, gpu.network, rankings, data, threads=options.threads, float_format=formats[0], versions=versions
     )
     pricer = Pricer(
-        job.dense, dense.network, rankings, data, builder, options.threads, progress, known, rankings.shared
+        opened.dense, dense.network, rankings, data, builder, options.threads, progress, known, rankings.shared
     )
     own_times = measured.latency(dense) if measured is not None else None
     dense_problem = uncut(gpu.levels, pricer.formats(own_times or dense.latency), times)
@@ -223,7 +223,7 @@ def open_device_work(
         return priced
 
     return DeviceWork(
-        job,
+        opened,
         profile,
         options,
         gpu,
@@ -233,7 +233,7 @@ def open_device_work(
         dense_problem,
         format_loss,
         price_widths,
-        judge,
+        evaluator,
         baseline_us,
         notes,
         progress,

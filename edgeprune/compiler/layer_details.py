@@ -12,20 +12,20 @@ from edgeprune.backends import Tracer
 from edgeprune.costmodel import Block
 from edgeprune.latency import CORE, INT8, Latency, Network
 from edgeprune.report import Layer
-from edgeprune.search import Choice, Problem
+from edgeprune.search import Candidate, Problem
 
 TRACE_SECONDS = 0.5
 
 
-def layers_of_result(net: Network, latency: Latency, problem: Problem, choice: Choice) -> tuple[Layer, ...]:
+def layers_of_result(net: Network, latency: Latency, problem: Problem, candidate: Candidate) -> tuple[Layer, ...]:
     """Predicted time and loss of every block under a choice."""
-    losses = layer_losses(net, problem, choice)
+    losses = layer_losses(net, problem, candidate)
     return tuple(
         Layer(
             block.anchor,
             block.nodes,
-            INT8 if choice.formats[b] == CORE else choice.formats[b],
-            latency.block_us(b, choice.formats[b], choice.widths),
+            INT8 if candidate.formats[b] == CORE else candidate.formats[b],
+            latency.block_us(b, candidate.formats[b], candidate.widths),
             loss=float(losses[b]),
         )
         for b, block in enumerate(net.blocks)
@@ -65,15 +65,15 @@ def with_times(
     )
 
 
-def layer_losses(net: Network, problem: Problem, choice: Choice) -> NDArray[np.float64]:
+def layer_losses(net: Network, problem: Problem, candidate: Candidate) -> NDArray[np.float64]:
     """Predicted loss of every block, shape (blocks,): of its format, and of the groups that it is the first to make.
 
     They add up to the predicted loss of the choice.
     """
-    losses = np.array([form.get(f, 0.0) for form, f in zip(problem.format_loss, choice.formats, strict=True)])
+    losses = np.array([form.get(f, 0.0) for form, f in zip(problem.format_loss, candidate.formats, strict=True)])
     makers = group_makers(net)
     for g, (widths, values) in enumerate(zip(problem.levels, problem.width_loss, strict=True)):
-        losses[makers[g]] += np.interp(choice.widths[g], widths, values)
+        losses[makers[g]] += np.interp(candidate.widths[g], widths, values)
     return losses
 
 

@@ -20,7 +20,7 @@ from edgeprune.backends import Device, DeviceResult, open_device
 from edgeprune.build import SPARSE_STEPS, TensorRtBuilder, formats_of, sparse_fits, versions_of
 from edgeprune.calibration import CalibrationSpec
 from edgeprune.compiler.delivery_device import open_shapes
-from edgeprune.dependency import Job, Shapes, Widths, open_job
+from edgeprune.dependency import OpenedModel, Shapes, Widths, open_model
 from edgeprune.devices import Profile, load_profile
 from edgeprune.errors import UsageError
 from edgeprune.graph import save
@@ -82,7 +82,7 @@ def profile_on_device(
         minutes: no further network is begun after so long.
         seed: of the random widths; another one adds networks.
         progress: told how far it is.
-        device: the opened device, instead of the one at the address.
+        device: the board device, instead of the one at the address.
 
     Returns:
         What has been measured so far; it is complete unless the time limit came first.
@@ -95,13 +95,13 @@ def profile_on_device(
     """
     progress = progress or Progress()
     profile = load_profile(target)
-    opened = device or open_device(address, "tensorrt")
+    board = device or open_device(address, "tensorrt")
     versions_of(profile)
-    job = _probe_job(progress) if model is None else open_job(model, shapes or {}, progress)
-    gpu = _describe(job, profile)
-    file = probe_file(profile.name) if model is None else profile_file(job, profile.name)
-    found = _start(job, profile, file)
-    builder = _builder(job, gpu, profile)
+    opened = _probe_model(progress) if model is None else open_model(model, shapes or {}, progress)
+    gpu = _describe(opened, profile)
+    file = probe_file(profile.name) if model is None else profile_file(opened, profile.name)
+    found = _start(opened, profile, file)
+    builder = _builder(opened, gpu, profile)
     variants = list(_variants(gpu, seed))
     began = time.monotonic()
     for number, variant in enumerate(variants):
@@ -111,7 +111,7 @@ def profile_on_device(
             progress.note(f"{number} of {len(variants)} networks are measured; run it again to go on")
             return found
         with progress.step(f"measuring network {number + 1} of {len(variants)}"):
-            result = _measure(job, gpu, builder, variant, opened)
+            result = _measure(opened, gpu, builder, variant, board)
         found = _with(found, gpu, variant, result)
         _keep(found, file)
     found = replace(found, complete=True)
@@ -119,32 +119,32 @@ def profile_on_device(
     return found
 
 
-def _probe_job(progress: Progress) -> Job:
+def _probe_model(progress: Progress) -> OpenedModel:
     """The built-in network, as if it had come in a file."""
     with tempfile.TemporaryDirectory(prefix="edgeprune-") as folder:
         file = Path(folder) / f"{NAME}.onnx"
         save(probe_network(), file)
-        return open_job(file, {}, progress)
+        return open_model(file, {}, progress)
 
 
-def _describe(job: Job, profile: Profile) -> GpuNetwork:
-    fixed = canonicalize(job.fixed, verify=False)
+def _describe(opened: OpenedModel, profile: Profile) -> GpuNetwork:
+    fixed = canonicalize(opened.fixed, verify=False)
     formats = formats_of("auto", profile)
     sparse = sparse_fits(fixed, min(SPARSE_STEPS.values())) if profile.has_sparse_products else ()
     step = profile.channel_step(formats[-1])
-    return gpu_network(fixed, job.analysis, profile.device(), formats, step=step, error=0.0, sparse=sparse)
+    return gpu_network(fixed, opened.analysis, profile.device(), formats, step=step, error=0.0, sparse=sparse)
 
 
-def _builder(job: Job, gpu: GpuNetwork, profile: Profile) -> TensorRtBuilder:
-    data = CalibrationSpec("random", limit=SAMPLES).open(job.fixed)
+def _builder(opened: OpenedModel, gpu: GpuNetwork, profile: Profile) -> TensorRtBuilder:
+    data = CalibrationSpec("random", limit=SAMPLES).open(opened.fixed)
     floating = formats_of("auto", profile)[0]
-    whole = TensorRtBuilder(job.dense, gpu.network, {}, data, float_format=floating, versions=versions_of(profile))
+    whole = TensorRtBuilder(opened.dense, gpu.network, {}, data, float_format=floating, versions=versions_of(profile))
     return whole.for_timing(data)
 
 
 def _variants(gpu: GpuNetwork, seed: int) -> Iterator[_Variant]:
     sizes = gpu.latency.sizes
-    formats = list(dict.fromkeys(f for forms in gpu.network.integer_nodes for f in forms))
+    formats = list(dict.fromkeys(f for forms in gpu.network.int8_nodes for f in forms))
     dense = [f for f in formats if not f.endswith(SPARSE)]
     random = np.random.default_rng(seed)
     yield _Variant(sizes, ORIGINAL)
@@ -162,7 +162,7 @@ def _random_widths(gpu: GpuNetwork, random: np.random.Generator) -> Widths:
     )
 
 
-def _start(job: Job, profile: Profile, file: Path) -> DeviceProfile:
+def _start(opened: OpenedModel, profile: Profile, file: Path) -> DeviceProfile:
     """What is kept of the model on the target, or an empty profile."""
     if file.is_file():
         try:
@@ -171,19 +171,21 @@ def _start(job: Job, profile: Profile, file: Path) -> DeviceProfile:
             pass
     return DeviceProfile(
         target=profile.name,
-        model=job.path.name,
-        model_sha256=job.sha256,
-        shapes=input_shapes(job),
+        model=opened.path.name,
+        model_sha256=opened.sha256,
+        shapes=input_shapes(opened),
         device="",
         clocks="",
         versions={},
     )
 
 
-def _measure(job: Job, gpu: GpuNetwork, builder: TensorRtBuilder, variant: _Variant, device: Device) -> DeviceResult:
+def _measure(
+    opened: OpenedModel, gpu: GpuNetwork, builder: TensorRtBuilder, variant: _Variant, device: Device
+) -> DeviceResult:
     formats = formats_like(gpu, variant.format)
-    model = job.original if formats is None else builder.build(variant.widths, formats)
-    return device.measure({variant.format: model}, seconds=SECONDS, shapes=open_shapes(job))[variant.format]
+    model = opened.original if formats is None else builder.build(variant.widths, formats)
+    return device.measure({variant.format: model}, seconds=SECONDS, shapes=open_shapes(opened))[variant.format]
 
 
 def _with(found: DeviceProfile, gpu: GpuNetwork, variant: _Variant, result: DeviceResult) -> DeviceProfile:

@@ -8,9 +8,9 @@ from pathlib import Path
 import onnx_ir as ir
 
 from edgeprune import graph
-from edgeprune.calibration import Calibration, CalibrationSpec, fidelity, judge
+from edgeprune.calibration import Calibration, CalibrationSpec, compare_scores, fidelity
 from edgeprune.compiler.assemble import float_layers, plan_of, refusals_of, sizes_of
-from edgeprune.dependency import Job, open_job, picture
+from edgeprune.dependency import OpenedModel, open_model, picture
 from edgeprune.devices import load_profile
 from edgeprune.errors import CalibrationError
 from edgeprune.importance import choose, rank
@@ -67,46 +67,46 @@ def prune_model(
     check_output(out, force=force)
     if compensate and calibration is None:
         raise CalibrationError("compensating needs calibration data: give --calib, or --no-compensate")
-    job = open_job(model, shapes or {}, progress, allow_statistic=allow_statistic)
-    data, held_out = _open_data(job, calibration, bool(shapes), seed)
+    opened = open_model(model, shapes or {}, progress, allow_statistic=allow_statistic)
+    data, held_out = _open_data(opened, calibration, bool(shapes), seed)
     name = criterion or ("obs" if data is not None else "l2")
     step = load_profile(target).channel_step("fp32") if target else COMMON_STEP
     with progress.step(f"ranking by {name}"):
-        cut = choose(job.analysis, rank(name, job.dense, job.analysis, data, step), ratio, step)
-        pruned = prune_channels(job.dense, job.analysis, cut)
+        cut = choose(opened.analysis, rank(name, opened.dense, opened.analysis, data, step), ratio, step)
+        pruned = prune_channels(opened.dense, opened.analysis, cut)
     if compensate and data is not None and cut:
         with progress.step("refitting what stays"):
-            pruned = refit(job.dense, pruned, job.analysis, cut, data)
+            pruned = refit(opened.dense, pruned, opened.analysis, cut, data)
     with output_folder(out, force=force) as folder:
         with progress.step("writing"):
-            graph.save(job.dense, folder / "dense.onnx")
+            graph.save(opened.dense, folder / "dense.onnx")
             graph.save(pruned, folder / "model.onnx")
-            plan_of(job, target or "none", cut, float_layers(pruned), seed=seed).save(folder / "plan.json")
+            plan_of(opened, target or "none", cut, float_layers(pruned), seed=seed).save(folder / "plan.json")
         with progress.step("comparing with the original"):
-            accuracy = _fidelity(job.dense, pruned, held_out)
+            accuracy = _fidelity(opened.dense, pruned, held_out)
         report = Report(
             command="prune",
             target=target or "none",
-            model=ModelFile(model.name, job.sha256),
-            outcome=_outcome(len(cut), len(job.analysis.groups), ratio),
-            sizes=sizes_of(job, pruned, folder / "model.onnx"),
+            model=ModelFile(model.name, opened.sha256),
+            outcome=_outcome(len(cut), len(opened.analysis.groups), ratio),
+            sizes=sizes_of(opened, pruned, folder / "model.onnx"),
             versions=installed_versions(),
             seconds=progress.seconds,
             seed=seed,
             accuracy=accuracy,
             calibration=None if data is None else data.describe(),
-            refused=refusals_of(job.analysis),
+            refused=refusals_of(opened.analysis),
         )
-        write_report(folder, report, picture(job.analysis))
+        write_report(folder, report, picture(opened.analysis))
     return report
 
 
 def _open_data(
-    job: Job, calibration: CalibrationSpec | None, shaped: bool, seed: int
+    opened: OpenedModel, calibration: CalibrationSpec | None, shaped: bool, seed: int
 ) -> tuple[Calibration | None, Calibration | None]:
     if calibration is None:
         return None, None
-    data = calibration.open(job.fixed if calibration.source == "random" and shaped else job.dense)
+    data = calibration.open(opened.fixed if calibration.source == "random" and shaped else opened.dense)
     if data.items < 2:
         return data, None
     return data.split(HOLDOUT_FRACTION, seed)
@@ -119,7 +119,7 @@ def _fidelity(dense: ir.Model, pruned: ir.Model, held_out: Calibration | None) -
 
     runtime = OnnxRuntime()
     reference = runtime.load(dense).run
-    return judge(fidelity(reference, held_out), reference, runtime.load(pruned).run, samples=held_out.samples)
+    return compare_scores(fidelity(reference, held_out), reference, runtime.load(pruned).run, samples=held_out.samples)
 
 
 def _outcome(cut: int, groups: int, ratio: float) -> Outcome:

@@ -10,22 +10,22 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeprune.build import Builder
-from edgeprune.calibration import ArrayCache, Calibration, Judge
+from edgeprune.calibration import ArrayCache, Calibration, Evaluator
 from edgeprune.compiler.compiled import Compiled
-from edgeprune.dependency import Job
+from edgeprune.dependency import OpenedModel
 from edgeprune.importance import Context, rankings_of
-from edgeprune.latency import Format, Latency, Network, Stand, lowered, measured_latency, network
+from edgeprune.latency import Format, Latency, Network, TimingHarness, lowered, measured_latency, network
 from edgeprune.recovery import Moments, Probe
 from edgeprune.report import Search
 from edgeprune.search import (
-    Begun,
-    Choice,
+    Candidate,
     ClosedLoop,
     Goal,
     JointTrial,
     Problem,
     Refined,
-    Remembered,
+    ScoreCache,
+    StartingPoint,
     Timing,
     best_unpruned,
     fastest_unpruned,
@@ -62,58 +62,58 @@ class Workbench:
         variants: models that cut nothing, by name.
         formats: the formats of these.
         ranges: of activations, to time integers with.
-        stand: where models are timed.
-        judge: what scores them.
+        harness: where models are timed.
+        evaluator: what scores them.
         progress: told what is going on.
         shared: covariances that were gathered so far, by node.
-        remembered: scores choices.
+        scores: scores choices.
     """
 
     network: Network
     builder: Builder
     problem: Problem
-    unpruned: Choice | None
+    unpruned: Candidate | None
     variants: dict[str, ir.Model]
     formats: dict[str, tuple[Format, ...]]
     ranges: dict[str, tuple[float, float]]
-    stand: Stand
-    judge: Judge
+    harness: TimingHarness
+    evaluator: Evaluator
     progress: Progress
     shared: dict[str, Moments]
-    remembered: Remembered
+    scores: ScoreCache
 
-    def drop(self, choice: Choice) -> float:
+    def drop(self, candidate: Candidate) -> float:
         """Points that a choice loses, as built."""
-        return self.remembered.drop(choice)
+        return self.scores.drop(candidate)
 
-    def is_acceptable(self, choice: Choice, limit: float) -> bool:
+    def is_acceptable(self, candidate: Candidate, limit: float) -> bool:
         """Whether a choice loses at most so many points, with learned weights where these might help it to."""
-        drop = self.drop(choice)
+        drop = self.drop(candidate)
         if drop <= limit or drop > LEARNABLE * limit:
             return drop <= limit
-        if not self.builder.recover(choice.widths, choice.formats, self.progress):
+        if not self.builder.recover(candidate.widths, candidate.formats, self.progress):
             return False
-        learned = self.builder.build(choice.widths, choice.formats)
-        return self.judge.drop(self.stand.runtime.load(learned).run) <= limit
+        learned = self.builder.build(candidate.widths, candidate.formats)
+        return self.evaluator.drop(self.harness.runtime.load(learned).run) <= limit
 
-    def stand_in(self, choice: Choice) -> ir.Model:
+    def stand_in(self, candidate: Candidate) -> ir.Model:
         """A network of these widths and formats that only serves timing."""
-        return lowered(self.network, choice.widths, choice.formats, self.ranges)
+        return lowered(self.network, candidate.widths, candidate.formats, self.ranges)
 
-    def built(self, choice: Choice) -> ir.Model:
+    def built(self, candidate: Candidate) -> ir.Model:
         """The network itself: refitted, rounded, with ranges that were chosen well."""
         with self.progress.step("building the result"):
-            return self.builder.build(choice.widths, choice.formats)
+            return self.builder.build(candidate.widths, candidate.formats)
 
-    def timing(self, choice: Choice, *, relative: bool = True) -> Timing:
+    def timing(self, candidate: Candidate, *, relative: bool = True) -> Timing:
         """Time of a network of these widths and formats, beside the same others as in the final measurement.
 
         Args:
-            choice: the widths and formats.
+            candidate: the widths and formats.
             relative: whether it counts against the original's.
         """
         integers = {name: variant for name, variant in self.variants.items() if name != "fp32"}
-        return concluded(self.stand.quick({"result": self.stand_in(choice), **integers}), relative=relative)
+        return concluded(self.harness.quick({"result": self.stand_in(candidate), **integers}), relative=relative)
 
     @cached_property
     def trial(self) -> JointTrial:
@@ -127,11 +127,11 @@ class Workbench:
             self.shared.clear()
             return made
 
-    def begun(self) -> Begun:
+    def starting_point(self) -> StartingPoint:
         """The best network that cuts nothing, and what it takes just now."""
-        choice = fastest_unpruned(self.problem) if self.unpruned is None else self.unpruned
+        candidate = fastest_unpruned(self.problem) if self.unpruned is None else self.unpruned
         with self.progress.step("searching and measuring"):
-            return Begun(choice, self.timing(choice))
+            return StartingPoint(candidate, self.timing(candidate))
 
     def refined(self, loop: ClosedLoop) -> tuple[Refined, Search | None]:
         """Factors for the losses and a choice within the budget that loses little, by trying whole choices.
@@ -139,20 +139,20 @@ class Workbench:
         Where nothing is lost nothing is tried.
         """
         with self.progress.step("searching and measuring"):
-            choice, within_us = loop.approach()
+            candidate, within_us = loop.approach()
         problem = loop.problem
-        if choice.loss <= 0:
+        if candidate.loss <= 0:
             factors = np.ones(len(problem.levels) + len(problem.format_loss))
-            return Refined(problem, factors, choice, 0.0, 0.0, 0), None
+            return Refined(problem, factors, candidate, 0.0, 0.0, 0), None
         with self.progress.step("solving around the choice"):
-            solved = solve_around(problem, choice, within_us)
+            solved = solve_around(problem, candidate, within_us)
         trial = self.trial
         samples = trial.probe.items
         trials = int(np.clip(TRIAL_MACS / max(self.network.macs * samples, 1), *TRIALS))
         with self.progress.step("trying whole choices") as step:
             found = refine(
                 problem,
-                solved.choice,
+                solved.candidate,
                 within_us,
                 trial.error,
                 trials=trials,
@@ -163,23 +163,23 @@ class Workbench:
 
     def result(
         self,
-        choice: Choice,
+        candidate: Candidate,
         latency: Latency,
         search: Search | None = None,
         model: ir.Model | None = None,
         goal: Goal | None = None,
     ) -> Compiled:
         """Build a choice, unless its model is given, and measure it; longer where a goal may be missed by chance."""
-        model = self.built(choice) if model is None else model
+        model = self.built(candidate) if model is None else model
 
         def undecided(found: Mapping[str, Measurement]) -> bool:
             return goal is not None and goal.is_missed_by_chance(found["original"], found["result"])
 
         with self.progress.step("measuring the result") as step:
-            measured = self.stand.final({"result": model, **self.variants}, step.fraction, undecided)
+            measured = self.harness.final({"result": model, **self.variants}, step.fraction, undecided)
         return Compiled(
             model,
-            choice,
+            candidate,
             self.network,
             self.builder,
             latency,
@@ -205,11 +205,11 @@ def concluded(found: Mapping[str, Measurement], *, relative: bool) -> Timing:
 
 
 def prepare(
-    job: Job,
+    opened: OpenedModel,
     goal: Goal,
     data: Calibration,
-    stand: Stand,
-    judge: Judge,
+    harness: TimingHarness,
+    evaluator: Evaluator,
     known: ArrayCache,
     *,
     threads: int,
@@ -221,14 +221,14 @@ def prepare(
 
     Of the goal only what may be done counts here, not the budget.
     """
-    net = network(job.dense, job.analysis, job.fixed)
-    latency = measured_latency(net, stand, quantizable=goal.quantize, seed=seed, progress=progress)
+    net = network(opened.dense, opened.analysis, opened.fixed)
+    latency = measured_latency(net, harness, quantizable=goal.quantize, seed=seed, progress=progress)
     shared: dict[str, Moments] = {}
     with progress.step("ranking units"):
-        rankings = rankings_of(job, data, known, seed, shared) if goal.prune else {}
-    builder = Builder(job.dense, net, rankings, data, weight_bits, threads)
+        rankings = rankings_of(opened, data, known, seed, shared) if goal.prune else {}
+    builder = Builder(opened.dense, net, rankings, data, weight_bits, threads)
     problem = price(
-        job.dense,
+        opened.dense,
         net,
         rankings,
         data,
@@ -240,19 +240,19 @@ def prepare(
         known=known,
         shared=shared,
     )
-    remembered = Remembered(known, builder, judge, stand)
+    scores = ScoreCache(known, builder, evaluator, harness)
     unpruned, ranges = None, {}
     if goal.quantize:
-        ranges = typical_ranges(job.dense, net, data, builder, known)
+        ranges = typical_ranges(opened.dense, net, data, builder, known)
         with progress.step("racing formats"):
-            problem, raced = race_formats(problem, latency, race_of(net, ranges, stand, known))
+            problem, raced = race_formats(problem, latency, race_of(net, ranges, harness, known))
         with progress.step("finding the best unpruned variant"):
-            unpruned = best_unpruned(problem, remembered.drop, goal.drop_limit, raced)
+            unpruned = best_unpruned(problem, scores.drop, goal.drop_limit, raced)
     variants, formats = {"fp32": builder.build(net.sizes, _floats(net))}, {"fp32": tuple(_floats(net))}
     if unpruned is not None:
-        variants["int8"], formats["int8"] = remembered.model(unpruned), unpruned.formats
+        variants["int8"], formats["int8"] = scores.model(unpruned), unpruned.formats
     return Workbench(
-        net, builder, problem, unpruned, variants, formats, ranges, stand, judge, progress, shared, remembered
+        net, builder, problem, unpruned, variants, formats, ranges, harness, evaluator, progress, shared, scores
     )
 
 

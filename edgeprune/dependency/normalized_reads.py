@@ -15,7 +15,7 @@ from edgeprune.dependency.closure import components
 from edgeprune.dependency.relations import Relations
 
 
-def settle_picks(rels: Relations, *, together: bool) -> None:
+def settle_normalized_reads(rels: Relations, *, together: bool) -> None:
     """Tie the two sides of every pick, in place, but for those whose result is tied to channels made elsewhere.
 
     Args:

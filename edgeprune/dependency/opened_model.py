@@ -19,7 +19,7 @@ Shapes = Mapping[str, Sequence[int]]
 
 
 @dataclass(frozen=True, eq=False)
-class Job:
+class OpenedModel:
     """A model that is being worked on.
 
     Attributes:
@@ -39,7 +39,7 @@ class Job:
     analysis: Analysis
 
 
-def open_job(path: Path, shapes: Shapes, progress: Progress, *, allow_statistic: bool = False) -> Job:
+def open_model(path: Path, shapes: Shapes, progress: Progress, *, allow_statistic: bool = False) -> OpenedModel:
     """Load, canonicalize and analyse a model.
 
     Raises:
@@ -53,7 +53,7 @@ def open_job(path: Path, shapes: Shapes, progress: Progress, *, allow_statistic:
         dense = canonicalize(original)
     with progress.step("finding what can be cut"):
         analysis = analyse(dense, allow_statistic=allow_statistic)
-    return Job(path, sha256, original, dense, fix_shapes(dense, shapes), analysis)
+    return OpenedModel(path, sha256, original, dense, fix_shapes(dense, shapes), analysis)
 
 
 def check_shapes(model: ir.Model, shapes: Shapes) -> None:

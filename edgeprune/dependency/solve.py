@@ -19,7 +19,7 @@ from edgeprune.dependency.contraction import Contractions
 from edgeprune.dependency.freeze_chain import explain
 from edgeprune.dependency.grouping import build_groups
 from edgeprune.dependency.groups import Cut, Freeze, Group, Role
-from edgeprune.dependency.normalized_reads import settle_picks
+from edgeprune.dependency.normalized_reads import settle_normalized_reads
 from edgeprune.dependency.relate import relate
 from edgeprune.dependency.relations import Relations
 from edgeprune.dependency.zeroing import Place
@@ -158,7 +158,7 @@ def analyse(model: ir.Model, *, allow_statistic: bool = False) -> Analysis:
         allow_statistic: also cut axes that a normalisation takes its statistics over.
     """
     rels = relate(model)
-    settle_picks(rels, together=allow_statistic)
+    settle_normalized_reads(rels, together=allow_statistic)
     classes = close(rels, allow_statistic=allow_statistic)
     solver = AtomSolver(classes)
     consumers = None

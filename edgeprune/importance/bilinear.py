@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgeprune.calibration import Taps
+from edgeprune.calibration import IntermediateOutputs
 from edgeprune.dependency import Group, Ranking
 from edgeprune.importance.context import Context, Floats, ranking_from, sum_over_units
 from edgeprune.importance.magnitude import weight_energy
@@ -39,9 +39,9 @@ def product_energy(context: Context, groups: Sequence[Group]) -> dict[str, Float
         return {}
     squares: dict[str, Floats] = {name: np.zeros(()) for name in names}
     count = 0
-    taps = Taps(context.model, sorted(names))
-    for feeds, items in sized_batches(context.data().subset(SAMPLES), taps):
-        for name, value in taps.run(feeds).items():
+    intermediate = IntermediateOutputs(context.model, sorted(names))
+    for feeds, items in sized_batches(context.data().subset(SAMPLES), intermediate):
+        for name, value in intermediate.run(feeds).items():
             require_finite(value, name)
             mean = (value.astype(np.float64) ** 2).mean(axis=0)
             squares[name] = squares[name] + items * mean

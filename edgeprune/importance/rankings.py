@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from edgeprune.calibration import ArrayCache, Arrays, Calibration
-from edgeprune.dependency import Job, Ranking
+from edgeprune.dependency import OpenedModel, Ranking
 from edgeprune.importance import rank
 from edgeprune.recovery import Moments
 from edgeprune.support import Progress
@@ -17,7 +17,7 @@ STEP = 8
 
 
 def rankings_of(
-    job: Job,
+    opened: OpenedModel,
     data: Calibration,
     known: ArrayCache,
     seed: int,
@@ -30,11 +30,11 @@ def rankings_of(
     """
 
     def compute() -> Arrays:
-        made = rank(criterion, job.dense, job.analysis, data, STEP, seed, shared)
+        made = rank(criterion, opened.dense, opened.analysis, data, STEP, seed, shared)
         return {f"{g} {part}": getattr(r, part) for g, r in made.items() for part in ("order", "loss")}
 
     found = known.arrays("ranking", {"criterion": criterion, "step": STEP, "seed": seed}, compute)
-    return {g.id: Ranking(found[f"{g.id} order"], found[f"{g.id} loss"]) for g in job.analysis.groups}
+    return {g.id: Ranking(found[f"{g.id} order"], found[f"{g.id} loss"]) for g in opened.analysis.groups}
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +47,7 @@ class LateRankings(Mapping[str, Ranking]):
         shared: keeps covariances for who asks next.
     """
 
-    job: Job
+    opened: OpenedModel
     data: Calibration
     known: ArrayCache
     seed: int
@@ -57,7 +57,7 @@ class LateRankings(Mapping[str, Ranking]):
     @cached_property
     def _made(self) -> dict[str, Ranking]:
         with self.progress.step("ranking units"):
-            return rankings_of(self.job, self.data, self.known, self.seed, self.shared)
+            return rankings_of(self.opened, self.data, self.known, self.seed, self.shared)
 
     def __getitem__(self, group: str) -> Ranking:
         """A group's ranking."""

@@ -5,7 +5,7 @@ Out: microseconds for any choice of widths and formats; the timing harness that 
 May import: costmodel, passes, calibration and below.
 """
 
-from edgeprune.latency.analytic_model import SPARSE, AnalyticModel, dense_format, is_sparse, on_integers
+from edgeprune.latency.analytic_model import SPARSE, AnalyticModel, dense_format, is_int8, is_sparse
 from edgeprune.latency.block_latency import Format, Latency, LatencyModel
 from edgeprune.latency.block_network import Network, network
 from edgeprune.latency.cpu_model import FORM, lowered
@@ -26,6 +26,6 @@ from edgeprune.latency.kernel_network import GpuNetwork, gpu_network
 from edgeprune.latency.kernel_times import launch_times
 from edgeprune.latency.measured_model import scaled
 from edgeprune.latency.probe_network import NAME, probe_network
-from edgeprune.latency.remote_harness import open_remote_stand
+from edgeprune.latency.remote_harness import open_remote_harness
 from edgeprune.latency.same_work import same_work
-from edgeprune.latency.timing_harness import Stand, open_stand
+from edgeprune.latency.timing_harness import TimingHarness, open_harness

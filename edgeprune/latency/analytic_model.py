@@ -39,7 +39,7 @@ def is_sparse(fmt: Format) -> bool:
     return fmt.endswith(SPARSE)
 
 
-def on_integers(fmt: Format) -> bool:
+def is_int8(fmt: Format) -> bool:
     """Whether the launch computes in INT8, sparse or dense."""
     return dense_format(fmt) == INT8
 
@@ -96,7 +96,7 @@ class AnalyticModel:
 
     def edge_us(self, edge: Edge, writer: Format, reader: Format, widths: Widths) -> float:
         """Cost of converting a tensor that one launch reads in integers and another in float, microseconds."""
-        if on_integers(writer) == on_integers(reader):
+        if is_int8(writer) == is_int8(reader):
             return 0.0
         elements = math.prod(self.shapes.at(widths)[self.shared[edge.tensor]])
         traffic = traffic_us([np.asarray(float(elements * BYTES[p])) for p in ("int8", "fp16")], self.device)

@@ -25,7 +25,7 @@ class Network:
     model: ir.Model
     analysis: Analysis
     blocks: tuple[Block, ...]
-    integer_nodes: tuple[forms.IntegerNodes, ...]
+    int8_nodes: tuple[forms.Int8Nodes, ...]
     geometries: tuple[Geometry, ...]
     edges: tuple[Edge, ...]
     sizes: Widths
@@ -52,7 +52,7 @@ def network(model: ir.Model, analysis: Analysis, fixed: ir.Model | None = None) 
         model,
         analysis,
         blocks,
-        forms.integer_nodes(model, blocks),
+        forms.int8_nodes(model, blocks),
         shapes,
         _edges(model, blocks, shapes),
         lengths.sizes,

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeprune.backends import Tracer
-from edgeprune.calibration import Taps
+from edgeprune.calibration import IntermediateOutputs
 from edgeprune.dependency import Widths
 from edgeprune.latency import formats as forms
 from edgeprune.latency.block_latency import Format, LatencyModel, fit_theta
@@ -110,7 +110,7 @@ def _variants(net: Network, quantizable: bool, rng: np.random.Generator) -> list
     variants = [_Variant(w, k, False) for w in widths for k in kinds]
     if len(kinds) > 1:
         for _ in range(MIXED_VARIANTS):
-            picks = tuple(str(rng.choice(list(f))) for f in net.integer_nodes)
+            picks = tuple(str(rng.choice(list(f))) for f in net.int8_nodes)
             variants.append(_Variant(net.sizes, picks, True))
     return variants
 
@@ -119,7 +119,7 @@ def _uniform(net: Network, fmt: Format) -> tuple[Format, ...]:
     """Every block in this format, or in the nearest that it has."""
     return tuple(
         fmt if fmt in f else (forms.INT8 if fmt == forms.CORE and b.weighted and forms.INT8 in f else forms.FLOAT)
-        for b, f in zip(net.blocks, net.integer_nodes, strict=True)
+        for b, f in zip(net.blocks, net.int8_nodes, strict=True)
     )
 
 
@@ -171,20 +171,22 @@ def lowered(
     cut = lowest_units(net.analysis.groups, widths)
     model = prune_channels(net.model, net.analysis, cut) if cut else net.model
     alive = {str(n.name) for n in model.graph}
-    int8 = {n for forms_of, f in zip(net.integer_nodes, formats, strict=True) for n in forms_of.get(f, ())} & alive
+    int8 = {n for forms_of, f in zip(net.int8_nodes, formats, strict=True) for n in forms_of.get(f, ())} & alive
     model = lower_x86(model, int8)
     return quantize_x86(model, int8, ranges) if int8 else model
 
 
 def observed_ranges(net: Network, feeds: Mapping[str, NDArray[np.generic]]) -> dict[str, tuple[float, float]]:
     """Extremes on one input of every value that some format quantizes: plausible ranges for timing."""
-    every = {n for f in net.integer_nodes for n in f.get(forms.INT8, ())}
-    cores = {n for f in net.integer_nodes for n in f.get(forms.CORE, ())}
+    every = {n for f in net.int8_nodes for n in f.get(forms.INT8, ())}
+    cores = {n for f in net.int8_nodes for n in f.get(forms.CORE, ())}
     names = {*values_to_quantize(net.model, every), *values_to_quantize(net.model, cores)}
     names |= {str(o.name) for n in net.model.graph if n.name in every for o in n.outputs}
     if not names:
         return {}
-    return {k: (float(x.min()), float(x.max())) for k, x in Taps(net.model, sorted(names)).run(feeds).items()}
+    return {
+        k: (float(x.min()), float(x.max())) for k, x in IntermediateOutputs(net.model, sorted(names)).run(feeds).items()
+    }
 
 
 def _fit(
@@ -200,7 +202,7 @@ def _fit(
             mine = [(x, us) for i, x, us in rows if i == b]
             table[b] = fit_theta(np.stack([x for x, _ in mine]), np.array([us for _, us in mine]))
         theta[fmt] = table
-    for b, available in enumerate(net.integer_nodes):
+    for b, available in enumerate(net.int8_nodes):
         for fmt in theta:
             if fmt not in available:
                 theta[fmt][b] = np.nan

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeprune.dependency import Shapes, open_job
+from edgeprune.dependency import Shapes, open_model
 from edgeprune.devices import load_profile
 from edgeprune.errors import UsageError
 from edgeprune.latency.block_latency import LatencyModel
 from edgeprune.latency.block_network import Network, network
 from edgeprune.latency.cpu_model import measure
 from edgeprune.latency.features import FEATURES
-from edgeprune.latency.remote_harness import open_remote_stand
-from edgeprune.latency.timing_harness import Stand, random_stand
+from edgeprune.latency.remote_harness import open_remote_harness
+from edgeprune.latency.timing_harness import TimingHarness, random_harness
 from edgeprune.support import LatencyCache, Progress
 
 SCHEMA = 1
@@ -90,7 +90,7 @@ class MeasuredProfile:
 
 def measured_latency(
     net: Network,
-    stand: Stand,
+    harness: TimingHarness,
     *,
     quantizable: bool = True,
     seed: int = 0,
@@ -98,16 +98,16 @@ def measured_latency(
 ) -> LatencyModel:
     """The latency model of a network on the stand's CPU; only what the cache does not hold is measured."""
     progress = progress or Progress()
-    cache = LatencyCache(f"{stand.device}|{stand.runtime_version}|{stand.threads} threads")
+    cache = LatencyCache(f"{harness.device}|{harness.runtime_version}|{harness.threads} threads")
     try:
         with progress.step("profiling blocks") as step:
             return measure(
                 net,
-                stand.feeds,
+                harness.feeds,
                 cache,
-                tracer=stand.trace,
-                pace=stand.pace,
-                lanes=stand.lanes,
+                tracer=harness.trace,
+                pace=harness.pace,
+                lanes=harness.lanes,
                 quantizable=quantizable,
                 seed=seed,
                 progress=step.fraction,
@@ -136,9 +136,11 @@ def profile_model(
     progress = progress or Progress()
     if load_profile(target).name != "cpu":
         raise UsageError(f"target {target!r} can't be measured from this machine; 'cpu' can")
-    job = open_job(Path(model), shapes or {}, progress)
-    net = network(job.dense, job.analysis, job.fixed)
-    stand = random_stand(job, threads) if device is None else open_remote_stand(job, {}, device, threads)
-    latency = measured_latency(net, stand, progress=progress)
+    opened = open_model(Path(model), shapes or {}, progress)
+    net = network(opened.dense, opened.analysis, opened.fixed)
+    harness = random_harness(opened, threads) if device is None else open_remote_harness(opened, {}, device, threads)
+    latency = measured_latency(net, harness, progress=progress)
     today = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    return MeasuredProfile("cpu", Path(model).name, stand.device, stand.runtime_version, threads, today, net, latency)
+    return MeasuredProfile(
+        "cpu", Path(model).name, harness.device, harness.runtime_version, threads, today, net, latency
+    )

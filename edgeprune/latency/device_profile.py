@@ -17,7 +17,7 @@ from typing import Literal
 
 import numpy as np
 
-from edgeprune.dependency import Job
+from edgeprune.dependency import OpenedModel
 from edgeprune.errors import ProfileError, UsageError
 from edgeprune.latency.kernel_network import GpuNetwork
 from edgeprune.latency.measured_model import MeasuredModel, Sample, fit_measured
@@ -104,7 +104,7 @@ class DeviceProfile:
         """
         return jsonform.load(cls, file, schema=SCHEMA)
 
-    def check(self, job: Job, target: str, power_mode: str | None) -> None:
+    def check(self, opened: OpenedModel, target: str, power_mode: str | None) -> None:
         """Refuse to use the profile for something else.
 
         Raises:
@@ -112,8 +112,8 @@ class DeviceProfile:
         """
         for what, mine, wanted in (
             ("target", self.target, target),
-            ("model", self.model_sha256, job.sha256),
-            ("input sizes", dict(self.shapes), input_shapes(job)),
+            ("model", self.model_sha256, opened.sha256),
+            ("input sizes", dict(self.shapes), input_shapes(opened)),
             ("power mode", power_mode and self.power_mode, power_mode),
         ):
             if mine is not None and mine != wanted:
@@ -145,21 +145,21 @@ class DeviceProfile:
 
 def formats_like(gpu: GpuNetwork, fmt: str) -> tuple[str, ...] | None:
     """Every launch in this format, or in the nearest that it has; None if no launch has it."""
-    available = gpu.network.integer_nodes
+    available = gpu.network.int8_nodes
     if not any(fmt in forms for forms in available):
         return None
     dense = fmt.partition("+")[0]
     return tuple(next(f for f in (fmt, dense, next(iter(forms))) if f in forms) for forms in available)
 
 
-def input_shapes(job: Job) -> dict[str, tuple[int, ...]]:
+def input_shapes(opened: OpenedModel) -> dict[str, tuple[int, ...]]:
     """Sizes of the inputs that a job works with."""
-    return {str(v.name): tuple(int(str(d)) for d in v.shape or ()) for v in job.fixed.graph.inputs}
+    return {str(v.name): tuple(int(str(d)) for d in v.shape or ()) for v in opened.fixed.graph.inputs}
 
 
-def profile_file(job: Job, target: str) -> Path:
+def profile_file(opened: OpenedModel, target: str) -> Path:
     """Where the profile of a model on a target is kept."""
-    identity = hashlib.sha256(f"{job.sha256} {sorted(input_shapes(job).items())}".encode()).hexdigest()
+    identity = hashlib.sha256(f"{opened.sha256} {sorted(input_shapes(opened).items())}".encode()).hexdigest()
     return cache_folder() / "devices" / f"{target}-{identity[:24]}.json"
 
 
@@ -177,7 +177,7 @@ def known_ratios(target: str, power_mode: str | None) -> Mapping[str, float]:
     return found.ratios if power_mode in (None, found.power_mode) else {}
 
 
-def known_profile(job: Job, target: str, power_mode: str | None, file: Path | None) -> DeviceProfile | None:
+def known_profile(opened: OpenedModel, target: str, power_mode: str | None, file: Path | None) -> DeviceProfile | None:
     """The profile in a file that the user names, or the one that is kept, if it is usable.
 
     Raises:
@@ -185,14 +185,14 @@ def known_profile(job: Job, target: str, power_mode: str | None, file: Path | No
     """
     if file is not None:
         named = DeviceProfile.load(file)
-        named.check(job, target, power_mode)
+        named.check(opened, target, power_mode)
         return named
-    kept = profile_file(job, target)
+    kept = profile_file(opened, target)
     if not kept.is_file():
         return None
     try:
         found = DeviceProfile.load(kept)
-        found.check(job, target, power_mode)
+        found.check(opened, target, power_mode)
     except (UsageError, ProfileError):
         return None
     return found

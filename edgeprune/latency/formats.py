@@ -22,17 +22,17 @@ CORE: Format = "int8-core"
 
 _INTEGER_FUNCTIONS = WEIGHTED_OPS | INT8_OPS
 
-IntegerNodes = Mapping[Format, frozenset[str]]
+Int8Nodes = Mapping[Format, frozenset[str]]
 
 
-def integer_nodes(model: ir.Model, blocks: Sequence[Block]) -> tuple[IntegerNodes, ...]:
+def int8_nodes(model: ir.Model, blocks: Sequence[Block]) -> tuple[Int8Nodes, ...]:
     """For every block: format -> names of the nodes on integers. ``fp32`` is always there."""
     eligible = int8_eligible(model)
     nodes = {str(n.name): n for n in model.graph}
     return tuple(_forms(b, nodes, {n for n in b.nodes if eligible[n]}) for b in blocks)
 
 
-def _forms(block: Block, nodes: Mapping[str, ir.Node], eligible: set[str]) -> IntegerNodes:
+def _forms(block: Block, nodes: Mapping[str, ir.Node], eligible: set[str]) -> Int8Nodes:
     forms: dict[Format, frozenset[str]] = {FLOAT: frozenset()}
     if block.anchor not in eligible:
         return forms

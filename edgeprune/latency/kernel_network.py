@@ -69,12 +69,12 @@ def gpu_network(
         kernels.append(kernel_at(launch, whole))
         groups.append(frozenset(g for name in whole.asked for g in shapes.groups(name)))
     eligible = int8_eligible(model)
-    on_integers = [
+    is_int8 = [
         frozenset(n for n in k.nodes if eligible[n]) if runs_int8(k) and INT8 in formats else frozenset()
         for k in kernels
     ]
     floating = formats[0]
-    dense = [{floating: frozenset[str]()} | ({INT8: n} if n else {}) for n in on_integers]
+    dense = [{floating: frozenset[str]()} | ({INT8: n} if n else {}) for n in is_int8]
     nodes = tuple(
         forms | ({f"{fmt}{SPARSE}": n for fmt, n in forms.items()} if set(k.nodes) & set(sparse) else {})
         for k, forms in zip(kernels, dense, strict=True)

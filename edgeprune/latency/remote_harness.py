@@ -10,25 +10,25 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeprune.backends import Machine, OnnxRuntime, OnnxRuntimeDevice, Trace, open_device, tag_blocks, times_per_block
-from edgeprune.dependency import Job
+from edgeprune.dependency import OpenedModel
 from edgeprune.errors import UsageError
-from edgeprune.latency.timing_harness import Stand
+from edgeprune.latency.timing_harness import TimingHarness
 from edgeprune.timing import Measurement
 
 
 @dataclass(frozen=True, eq=False)
-class RemoteStand(Stand):
+class RemoteHarness(TimingHarness):
     """Where models are timed: a CPU at the end of an SSH connection, on random inputs.
 
     Attributes:
         there: onnxruntime on that machine.
         machine: what it says of itself.
-        job: the model; its file is the original that others are timed against.
+        opened: the model; its file is the original that others are timed against.
     """
 
     there: OnnxRuntimeDevice
     machine: Machine
-    job: Job
+    opened: OpenedModel
 
     @property
     def device(self) -> str:
@@ -57,8 +57,8 @@ class RemoteStand(Stand):
         return 1.0
 
     def _measure(self, models: Mapping[str, ir.Model], **settings: Any) -> dict[str, Measurement]:
-        together = {"original": self.job.original, **models}
-        shapes = self._shapes(self.job.original)
+        together = {"original": self.opened.original, **models}
+        shapes = self._shapes(self.opened.original)
         seconds, undecided = float(settings["max_seconds"]), settings.get("undecided")
         found = self._latencies(together, seconds, shapes)
         if undecided is not None and undecided(found):
@@ -73,15 +73,17 @@ class RemoteStand(Stand):
 
     def _shapes(self, model: ir.Model) -> dict[str, tuple[int, ...]]:
         """The job's sizes of the model's inputs."""
-        fixed = {str(v.name): tuple(int(str(d)) for d in v.shape or ()) for v in self.job.fixed.graph.inputs}
+        fixed = {str(v.name): tuple(int(str(d)) for d in v.shape or ()) for v in self.opened.fixed.graph.inputs}
         return {str(v.name): fixed[str(v.name)] for v in model.graph.inputs if str(v.name) in fixed}
 
 
-def open_remote_stand(job: Job, feeds: Mapping[str, NDArray[Any]], address: str, threads: int) -> RemoteStand:
+def open_remote_harness(
+    opened: OpenedModel, feeds: Mapping[str, NDArray[Any]], address: str, threads: int
+) -> RemoteHarness:
     """A stand for a job on another machine.
 
     Args:
-        job: the model.
+        opened: the model.
         feeds: one input, for plausible ranges; random where it is empty.
         address: ``ssh://user@host[:port]``.
         threads: of onnxruntime there.
@@ -94,7 +96,7 @@ def open_remote_stand(job: Job, feeds: Mapping[str, NDArray[Any]], address: str,
     if not isinstance(there, OnnxRuntimeDevice):
         raise UsageError(f"--device {address!r}: expected ssh://user@host or ssh://user@host:port")
     runtime = OnnxRuntime(threads)
-    original = runtime.load(job.path)
-    wanted = {str(v.name): tuple(int(str(d)) for d in v.shape or ()) for v in job.fixed.graph.inputs}
+    original = runtime.load(opened.path)
+    wanted = {str(v.name): tuple(int(str(d)) for d in v.shape or ()) for v in opened.fixed.graph.inputs}
     given = feeds or original.random_feeds(shapes=wanted)
-    return RemoteStand(runtime, given, original.bind(given), there, there.describe(), job)
+    return RemoteHarness(runtime, given, original.bind(given), there, there.describe(), opened)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgeprune.backends import OnnxRuntime, Trace, pace, trace
 from edgeprune.calibration import Calibration
-from edgeprune.dependency import Job, Shapes
+from edgeprune.dependency import OpenedModel, Shapes
 from edgeprune.support import this_cpu, vector_lanes
 from edgeprune.timing import Measurement, benchmark
 
@@ -25,7 +25,7 @@ changes it less often between two models when turns are short."""
 
 
 @dataclass(frozen=True, eq=False)
-class Stand:
+class TimingHarness:
     """Where models are timed.
 
     Attributes:
@@ -103,20 +103,20 @@ class Stand:
         return self.runtime.load(model).bind(self.feeds)
 
 
-def random_stand(job: Job, threads: int) -> Stand:
+def random_harness(opened: OpenedModel, threads: int) -> TimingHarness:
     """A stand for a job of fixed sizes, with a random input."""
     runtime = OnnxRuntime(threads)
-    feeds = runtime.load(job.fixed).random_feeds()
-    return Stand(runtime, feeds, runtime.load(job.path).bind(feeds))
+    feeds = runtime.load(opened.fixed).random_feeds()
+    return TimingHarness(runtime, feeds, runtime.load(opened.path).bind(feeds))
 
 
-def open_stand(job: Job, data: Calibration, shapes: Shapes, threads: int) -> Stand:
+def open_harness(opened: OpenedModel, data: Calibration, shapes: Shapes, threads: int) -> TimingHarness:
     """A stand for a job, with its first calibration sample as input where that has the fixed shape."""
     runtime = OnnxRuntime(threads)
-    original = runtime.load(job.path)
-    wanted = {str(v.name): tuple(int(str(d)) for d in v.shape or ()) for v in job.fixed.graph.inputs}
+    original = runtime.load(opened.path)
+    wanted = {str(v.name): tuple(int(str(d)) for d in v.shape or ()) for v in opened.fixed.graph.inputs}
     sample = next(iter(data.batches(1)))
     real = all(sample[n].shape == s for n, s in wanted.items() if n in sample) and set(wanted) >= set(sample)
     feeds: Mapping[str, NDArray[Any]] = sample if real else original.random_feeds(shapes=wanted)
     fixed = {name: np.ascontiguousarray(x) for name, x in feeds.items()}
-    return Stand(runtime, fixed, original.bind(fixed))
+    return TimingHarness(runtime, fixed, original.bind(fixed))

@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgeprune.calibration import Calibration, Taps
+from edgeprune.calibration import Calibration, IntermediateOutputs
 from edgeprune.recovery import require_finite, sized_batches
 
 Floats = NDArray[Any]
@@ -41,13 +41,13 @@ def channel_ranges(
     """
     if not axes:
         return {}
-    taps = Taps(model, axes, threads)
+    intermediate = IntermediateOutputs(model, axes, threads)
     low: dict[str, Floats] = {}
     high: dict[str, Floats] = {}
     square: dict[str, Floats] = dict.fromkeys(axes, np.zeros(1))
     rows = dict.fromkeys(axes, 0)
-    for feeds, _ in sized_batches(data, taps):
-        for name, x in taps.run(feeds).items():
+    for feeds, _ in sized_batches(data, intermediate):
+        for name, x in intermediate.run(feeds).items():
             require_finite(x, name)
             flat = np.moveaxis(x, axes[name], 0).reshape(x.shape[axes[name]], -1)
             low[name] = np.minimum(low.get(name, np.inf), flat.min(axis=1))

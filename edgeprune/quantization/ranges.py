@@ -23,9 +23,9 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgeprune.calibration import Taps
+from edgeprune.calibration import IntermediateOutputs
 from edgeprune.errors import CalibrationError
-from edgeprune.support import ahead
+from edgeprune.support import prefetch
 
 BINS = 2048
 VALUES_PER_BATCH = 50_000
@@ -73,19 +73,19 @@ def histograms(model: ir.Model, names: Iterable[str], data: Batches, threads: in
     names = list(names)
     if not names:
         return {}
-    taps = Taps(model, names, threads)
-    low, high = dict.fromkeys(taps.names, np.inf), dict.fromkeys(taps.names, -np.inf)
-    for values in ahead(taps.run(feeds) for feeds in data.batches()):
+    intermediate = IntermediateOutputs(model, names, threads)
+    low, high = dict.fromkeys(intermediate.names, np.inf), dict.fromkeys(intermediate.names, -np.inf)
+    for values in prefetch(intermediate.run(feeds) for feeds in data.batches()):
         for name, x in values.items():
             low[name], high[name] = min(low[name], float(x.min())), max(high[name], float(x.max()))
     if not np.isfinite([*low.values(), *high.values()]).all():
-        bad = next(n for n in taps.names if not np.isfinite([low[n], high[n]]).all())
+        bad = next(n for n in intermediate.names if not np.isfinite([low[n], high[n]]).all())
         raise CalibrationError(f"activation {bad!r} is not finite on the calibration data, or there is no data")
-    counts = {n: np.zeros(BINS) for n in taps.names}
-    for values in ahead(taps.run(feeds) for feeds in data.batches()):
+    counts = {n: np.zeros(BINS) for n in intermediate.names}
+    for values in prefetch(intermediate.run(feeds) for feeds in data.batches()):
         for name, x in values.items():
             counts[name] += _count(x, low[name], high[name])
-    return {n: Histogram(low[n], high[n], counts[n]) for n in taps.names}
+    return {n: Histogram(low[n], high[n], counts[n]) for n in intermediate.names}
 
 
 def _count(x: NDArray[Any], low: float, high: float) -> NDArray[np.int64]:

@@ -6,9 +6,9 @@ May import: calibration, gradients and below.
 """
 
 from edgeprune.recovery.adam import Adam
-from edgeprune.recovery.distillation import find_lesson, trainable
+from edgeprune.recovery.distillation import find_distillation_spec, trainable
 from edgeprune.recovery.layer_rows import ACTIVATION_BYTES, Sampling, gather_rows, require_finite, sized_batches
 from edgeprune.recovery.output_error import Probe, output_error
 from edgeprune.recovery.ridge import DAMPINGS, Fit, Moments, refit
 from edgeprune.recovery.student import Student
-from edgeprune.recovery.student_batches import StudyBatches
+from edgeprune.recovery.student_batches import StudentBatches

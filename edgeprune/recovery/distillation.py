@@ -10,10 +10,10 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgeprune.calibration import Calibration, Taps, is_classifier
+from edgeprune.calibration import Calibration, IntermediateOutputs, is_classifier
 from edgeprune.graph import constant, find_linears, static_shape
 from edgeprune.recovery.output_distance import OutputWeights, learn_weights
-from edgeprune.recovery.student import Tap
+from edgeprune.recovery.student import ComparedValue
 
 Arrays = dict[str, NDArray[Any]]
 Kept = Mapping[tuple[str, int], NDArray[np.int64]]
@@ -29,29 +29,29 @@ HELD_BYTES = 128 << 20
 
 
 @dataclass(frozen=True, eq=False)
-class Lesson:
+class DistillationSpec:
     """Where two networks are compared.
 
     Attributes:
-        taps: in the student.
-        outputs: how the weighted taps, which are network outputs, are weighed.
+        compared: in the student.
+        outputs: how the weighted values, which are network outputs, are weighed.
     """
 
-    taps: tuple[Tap, ...]
+    compared: tuple[ComparedValue, ...]
     outputs: OutputWeights | None
 
     @property
     def names(self) -> list[str]:
         """Values of the teacher that are needed."""
-        return [tap.name for tap in self.taps]
+        return [value.name for value in self.compared]
 
     def targets(self, teacher: Mapping[str, NDArray[Any]]) -> Arrays:
         """The student's extra inputs for a batch on which the teacher has these values."""
-        found = {tap.target: tap.wanted(teacher[tap.name]) for tap in self.taps}
-        weighted = {tap.name: teacher[tap.name] for tap in self.taps if tap.measure == "weighted"}
+        found = {value.target: value.wanted(teacher[value.name]) for value in self.compared}
+        weighted = {value.name: teacher[value.name] for value in self.compared if value.measure == "weighted"}
         if weighted and self.outputs is not None:
             factors = self.outputs.factors(weighted)
-            found |= {tap.factors: factors[tap.name] for tap in self.taps if tap.name in factors}
+            found |= {value.factors: factors[value.name] for value in self.compared if value.name in factors}
         return found
 
 
@@ -76,7 +76,9 @@ def _was_learned(value: ir.Value) -> bool:
     return array.size < 4 or not steps[0] or bool((steps != steps[0]).any())
 
 
-def find_lesson(dense: ir.Model, model: ir.Model, kept: Kept, data: Calibration, inner_share: float) -> Lesson:
+def find_distillation_spec(
+    dense: ir.Model, model: ir.Model, kept: Kept, data: Calibration, inner_share: float
+) -> DistillationSpec:
     """Compare two networks at their float outputs, which count 1, and behind linear layers spread over them.
 
     Args:
@@ -99,25 +101,25 @@ def find_lesson(dense: ir.Model, model: ir.Model, kept: Kept, data: Calibration,
     inner = inner[every - 1 :: every]
     names = list(dict.fromkeys([*ends, *inner]))
     if not names:
-        return Lesson((), None)
-    teacher = Taps(dense, names)
+        return DistillationSpec((), None)
+    teacher = IntermediateOutputs(dense, names)
     seen = [teacher.run(feeds) for feeds in data.subset(1).batches(1)][:1]
     axes = {n: {a: positions for (value, a), positions in kept.items() if value == n} for n in names}
     fits = {n for n in names if _wanted_shape(seen[0][n], axes[n]) == common[n][1:]}
     outputs, inner = [n for n in outputs if n in fits], [n for n in inner if n in fits]
     classes = [n for n in outputs if is_classifier(seen[0][n]) and (logits[n] != n or (seen[0][n] < 0).any())]
     rest = [n for n in outputs if n not in classes]
-    taps = [Tap(logits[name], "divergence", 1 / len(outputs), {}) for name in classes]
+    compared = [ComparedValue(logits[name], "divergence", 1 / len(outputs), {}) for name in classes]
     variances, batches = _statistics(teacher, inner, rest, data)
-    taps += [Tap(name, "weighted", len(rest) / len(outputs), {}) for name in rest]
+    compared += [ComparedValue(name, "weighted", len(rest) / len(outputs), {}) for name in rest]
     inner = [n for n in inner if variances[n] > 0]
     for name in inner:
-        taps.append(Tap(name, "square", inner_share / len(inner) / variances[name], axes[name]))
-    return Lesson(tuple(taps), learn_weights(batches) if rest else None)
+        compared.append(ComparedValue(name, "square", inner_share / len(inner) / variances[name], axes[name]))
+    return DistillationSpec(tuple(compared), learn_weights(batches) if rest else None)
 
 
 def _statistics(
-    teacher: Taps, inner: list[str], outputs: list[str], data: Calibration
+    teacher: IntermediateOutputs, inner: list[str], outputs: list[str], data: Calibration
 ) -> tuple[dict[str, float], list[Arrays]]:
     """Variance of every inner value, and the outputs themselves, batch by batch."""
     sums = {name: np.zeros(3) for name in inner}

@@ -10,10 +10,10 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgeprune.calibration import Calibration, Feeds, Taps
+from edgeprune.calibration import Calibration, Feeds, IntermediateOutputs
 from edgeprune.errors import CalibrationError
 from edgeprune.graph import Linear
-from edgeprune.support import ahead
+from edgeprune.support import prefetch
 
 ACTIVATION_BYTES = 128 << 20
 """A batch is made small enough that the activations it gives out stay below this."""
@@ -67,18 +67,18 @@ def gather_rows(
         CalibrationError: an activation is NaN or infinite; the text names it.
     """
     inputs = {value.name for value in model.graph.inputs}
-    taps = (
-        Taps(model, [linear.input for linear in linears if linear.input not in inputs], threads)
+    intermediate = (
+        IntermediateOutputs(model, [linear.input for linear in linears if linear.input not in inputs], threads)
         if any(linear.input not in inputs for linear in linears)
         else None
     )
     rng = np.random.default_rng(sampling.seed)
 
     def batches() -> Iterator[tuple[Feeds, int]]:
-        for feeds, items in sized_batches(calibration, taps):
-            yield {**feeds, **(taps.run(feeds) if taps else {})}, items
+        for feeds, items in sized_batches(calibration, intermediate):
+            yield {**feeds, **(intermediate.run(feeds) if intermediate else {})}, items
 
-    for values, items in ahead(batches()):
+    for values, items in prefetch(batches()):
         for linear in linears:
             x = values[linear.input]
             chosen = sampling.choose(rng, linear.positions(x.shape), linear.features, items / calibration.items)
@@ -87,12 +87,12 @@ def gather_rows(
             yield linear, rows
 
 
-def sized_batches(calibration: Calibration, taps: Taps | None) -> Iterator[tuple[Feeds, int]]:
+def sized_batches(calibration: Calibration, intermediate: IntermediateOutputs | None) -> Iterator[tuple[Feeds, int]]:
     """Batches with how many items each holds, sized by what one item's activations take in memory."""
     size = calibration.batch_size
-    if taps is not None and calibration.batchable:
+    if intermediate is not None and calibration.batchable:
         first = next(iter(calibration.batches(1)))
-        size = max(1, min(size, ACTIVATION_BYTES // max(1, sum(a.nbytes for a in taps.run(first).values()))))
+        size = max(1, min(size, ACTIVATION_BYTES // max(1, sum(a.nbytes for a in intermediate.run(first).values()))))
     for feeds in calibration.batches(size):
         yield feeds, len(next(iter(feeds.values()))) if calibration.batchable else 1
 

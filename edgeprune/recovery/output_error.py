@@ -79,8 +79,8 @@ class Probe:
 
         def gap(left_out: int) -> float:
             stay = [g != left_out for g in group]
-            judge = Reference([x[s] for x, s in zip(self._reference, stay, strict=True)])
-            one, two = (judge.error([x[s] for x, s in zip(found, stay, strict=True)]) for found in outputs)
+            reference = Reference([x[s] for x, s in zip(self._reference, stay, strict=True)])
+            one, two = (reference.error([x[s] for x, s in zip(found, stay, strict=True)]) for found in outputs)
             return one - two
 
         if count < 2 or any(len(a) != len(b) for part in outputs for a, b in zip(part, self._reference, strict=True)):

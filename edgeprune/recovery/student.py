@@ -1,6 +1,6 @@
 """A network that learns from another: its weights are inputs, the gradients of its distance to the teacher outputs.
 
-The distance is a sum over *taps*, values that both networks have, of squared differences times a factor; class scores
+The distance is a sum over *compared*, values that both networks have, of squared differences times a factor; class scores
 count by their divergence instead (Hinton et al. 2015, "Distilling the Knowledge in a Neural Network").
 """
 
@@ -22,7 +22,7 @@ Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, eq=False)
-class Tap:
+class ComparedValue:
     """A value at which the student is compared.
 
     Attributes:
@@ -45,7 +45,7 @@ class Tap:
 
     @property
     def factors(self) -> str:
-        """Name of the input that takes the factors of a weighted tap."""
+        """Name of the input that takes the factors of a weighted point."""
         return f"{self.name}__factors"
 
     def wanted(self, value: NDArray[Any]) -> NDArray[Any]:
@@ -61,7 +61,7 @@ class Student:
     Args:
         model: float32, of static shapes. It is not changed.
         trained: names of the initializers to learn.
-        taps: where it is compared; each must be computed by a node of the main graph.
+        compared: where it is compared; each must be computed by a node of the main graph.
         threads: of onnxruntime.
 
     Attributes:
@@ -69,11 +69,13 @@ class Student:
         stopped: node name -> why no gradient passes it.
     """
 
-    def __init__(self, model: ir.Model, trained: Sequence[str], taps: Sequence[Tap], threads: int) -> None:
+    def __init__(
+        self, model: ir.Model, trained: Sequence[str], compared: Sequence[ComparedValue], threads: int
+    ) -> None:
         work = differentiable(model)
         values = {str(o.name): o for node in work.graph for o in node.outputs}
         tape = Tape(work.graph)
-        seeds = {tap.name: _seed(tape, values[tap.name], tap) for tap in taps}
+        seeds = {point.name: _seed(tape, values[point.name], point) for point in compared}
         found = backward(tape, seeds, set(trained))
         self.trained = tuple(name for name in trained if name in found.of)
         self.stopped = found.stopped
@@ -91,23 +93,23 @@ class Student:
         """Gradient of the distance on one batch with respect to each trained weight.
 
         Args:
-            inputs: the model's own inputs, the trained weights, and the taps' targets and factors, by name.
+            inputs: the model's own inputs, the trained weights, and the compared' targets and factors, by name.
         """
         given = {name: array for part in inputs for name, array in part.items() if name in self._inputs}
         return dict(zip(self.trained, self._runner.run(given), strict=True))
 
 
-def _seed(tape: Tape, value: ir.Value, tap: Tap) -> ir.Value:
-    """Gradient of a tap's distance with respect to its value."""
+def _seed(tape: Tape, value: ir.Value, point: ComparedValue) -> ir.Value:
+    """Gradient of a point's distance with respect to its value."""
     shape = [int(str(d)) for d in value.shape or ()]
-    target = _input(tape, tap.target, value)
-    if tap.measure == "divergence":
+    target = _input(tape, point.target, value)
+    if point.measure == "divergence":
         gap = tape.op("Sub", tape.op("Softmax", value, axis=-1), tape.op("Softmax", target, axis=-1))
-        return tape.scaled(gap, tap.factor / max(1, int(np.prod(shape[:-1]))))
+        return tape.scaled(gap, point.factor / max(1, int(np.prod(shape[:-1]))))
     difference = tape.op("Sub", value, target)
-    if tap.measure == "weighted":
-        return tape.scaled(tape.op("Mul", difference, _input(tape, tap.factors, value)), 2 * tap.factor)
-    return tape.scaled(difference, 2 * tap.factor / max(1, int(np.prod(shape))))
+    if point.measure == "weighted":
+        return tape.scaled(tape.op("Mul", difference, _input(tape, point.factors, value)), 2 * point.factor)
+    return tape.scaled(difference, 2 * point.factor / max(1, int(np.prod(shape))))
 
 
 def _input(tape: Tape, name: str, like: ir.Value) -> ir.Value:

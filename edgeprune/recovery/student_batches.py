@@ -16,7 +16,7 @@ KEPT_BYTES = 2 << 30
 """Targets kept on disk; what does not fit is asked of the teacher each time."""
 
 
-class StudyBatches:
+class StudentBatches:
     """Calibration samples in steps of a few batches that stay together; samples of another shape are left out.
 
     Args:

@@ -40,8 +40,8 @@ def graph_view(picture: Picture, notes: Mapping[str, Mapping[str, str]] | None =
         return f"<p>With {len(picture.boxes):,} nodes the graph is too large to be drawn here.</p>"
     notes = notes or {}
     coloured = any("precision" in n for n in notes.values()), any("share" in n for n in notes.values())
-    choices = ["group", *(["precision"] if coloured[0] else []), *(["time"] if coloured[1] else [])]
-    options = "".join(f'<option value="{c}">{c}</option>' for c in choices)
+    candidates = ["group", *(["precision"] if coloured[0] else []), *(["time"] if coloured[1] else [])]
+    options = "".join(f'<option value="{c}">{c}</option>' for c in candidates)
     alt = (
         f"Graph of {len(picture.boxes)} nodes from the input at the top to the output at the bottom, coloured by the "
         f"{len(picture.groups)} groups that cut them. The tables on this page name every group and layer."

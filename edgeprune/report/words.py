@@ -87,7 +87,7 @@ def conditions(report: Report) -> list[tuple[str, str]]:
     facts.append(("calibration", report.calibration or "none"))
     if (found := report.search) is not None:
         gap = "" if found.gap is None else f"; the first one within {found.gap:.1%} of the least priced loss near it"
-        tried = f"{plural(found.trials, 'whole choice')} tried on {plural(found.samples, 'sample')}"
+        tried = f"{plural(found.trials, 'whole candidate')} tried on {plural(found.samples, 'sample')}"
         facts.append(("search", f"{tried}, error {found.error_before:.3g} to {found.error_after:.3g}{gap}"))
     facts.append(("versions", ", ".join(f"{name} {number}" for name, number in report.versions.items())))
     facts.append(("time taken", seconds(sum(report.seconds.values()))))

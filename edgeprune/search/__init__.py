@@ -15,10 +15,10 @@ from edgeprune.search.least_latency import least_latency
 from edgeprune.search.loss_scales import Refined, refine, weighed
 from edgeprune.search.milp import solve_around
 from edgeprune.search.pricing import FormatLosses, Pricer, WidthLosses, no_widths, price, typical_ranges, uncut
-from edgeprune.search.problem import Choice, Problem
-from edgeprune.search.score_cache import Remembered
-from edgeprune.search.search_history import Experience, keep, recall
+from edgeprune.search.problem import Candidate, Problem
+from edgeprune.search.score_cache import ScoreCache
+from edgeprune.search.search_history import SearchHistory, keep, recall
 from edgeprune.search.solver import fastest, fastest_unpruned, search
 from edgeprune.search.sparse_losses import sparse_losses
-from edgeprune.search.timings import Begun, Met, Timing, noise
+from edgeprune.search.timings import FeasibleCandidate, StartingPoint, Timing, noise
 from edgeprune.search.unpruned import best_unpruned, mildest_unpruned

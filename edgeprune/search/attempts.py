@@ -14,8 +14,8 @@ from typing import Protocol, TypeVar
 
 from edgeprune.errors import BudgetError
 from edgeprune.search.goal import Goal
-from edgeprune.search.problem import Choice
-from edgeprune.search.timings import Met, Timing
+from edgeprune.search.problem import Candidate
+from edgeprune.search.timings import FeasibleCandidate, Timing
 from edgeprune.timing import Measurement, ratio
 
 ATTEMPTS = 3
@@ -33,7 +33,7 @@ class Built(Protocol):
     """What comes out of a build."""
 
     @property
-    def choice(self) -> Choice:
+    def candidate(self) -> Candidate:
         """Widths, formats, and the loss that they were priced at."""
 
     @property
@@ -46,15 +46,15 @@ T = TypeVar("T", bound=Built)
 
 def build_within(
     goal: Goal,
-    met: Met,
-    adjusted: Callable[[Met, float], Met],
-    build: Callable[[Met], T],
+    feasible: FeasibleCandidate,
+    adjusted: Callable[[FeasibleCandidate, float], FeasibleCandidate],
+    build: Callable[[FeasibleCandidate], T],
 ) -> T:
     """The result of least loss that meets its budget in the final measurement.
 
     Args:
         goal: with a budget.
-        met: a choice that met it on the way.
+        feasible: a choice that met it on the way.
         adjusted: of a choice, with what it took in the end, and a factor: one that takes so many times as long.
         build: makes a choice and measures it for good.
 
@@ -66,24 +66,24 @@ def build_within(
     for attempt in range(ATTEMPTS):
         if attempt:
             try:
-                met = adjusted(met, factor)
+                feasible = adjusted(feasible, factor)
             except BudgetError:
                 if kept is None:
                     raise
                 return kept
-        result = build(met)
+        result = build(feasible)
         pair = result.measured["original"], result.measured["result"]
         fulfilled = goal.fulfilled(*pair)
         if kept is not None:
-            better = fulfilled >= 1 and result.choice.loss < kept.choice.loss
+            better = fulfilled >= 1 and result.candidate.loss < kept.candidate.loss
             return result if better else kept
         if fulfilled >= 1:
-            if goal.surely_fulfilled(*pair) < EXCESS or result.choice.loss <= 0:
+            if goal.surely_fulfilled(*pair) < EXCESS or result.candidate.loss <= 0:
                 return result
             kept, factor = result, fulfilled / KEPT_BACK
         else:
             factor = SPARE * max(fulfilled, MOST_TIGHTENING)
-        met = _as_measured(met, *pair)
+        feasible = _as_measured(feasible, *pair)
     if kept is not None:
         return kept
     original, mine = pair
@@ -94,7 +94,7 @@ def build_within(
     )
 
 
-def _as_measured(met: Met, original: Measurement, mine: Measurement) -> Met:
+def _as_measured(feasible: FeasibleCandidate, original: Measurement, mine: Measurement) -> FeasibleCandidate:
     """The choice with what it took in the end."""
-    baseline_us = met.timing.baseline_us
-    return replace(met, timing=Timing(baseline_us, baseline_us / ratio(original, mine).value))
+    baseline_us = feasible.timing.baseline_us
+    return replace(feasible, timing=Timing(baseline_us, baseline_us / ratio(original, mine).value))

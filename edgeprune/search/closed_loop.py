@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 
 from edgeprune.errors import BudgetError
 from edgeprune.search.budget_use import BudgetUse, Use
-from edgeprune.search.problem import Choice, Problem
+from edgeprune.search.problem import Candidate, Problem
 from edgeprune.search.solver import Searcher
-from edgeprune.search.timings import Begun, Met, Timing
+from edgeprune.search.timings import FeasibleCandidate, StartingPoint, Timing
 
 ROUNDS = 5
 MARGIN = 0.03
@@ -44,12 +44,12 @@ class _Seen:
     """A choice that was measured.
 
     Attributes:
-        choice: with what it is predicted to take, uncorrected.
+        candidate: with what it is predicted to take, uncorrected.
         expected_us: what it was expected to take before it was measured, corrected.
         surely: whether it was measured for longer.
     """
 
-    choice: Choice
+    candidate: Candidate
     expected_us: float
     surely: bool
 
@@ -62,22 +62,22 @@ class ClosedLoop:
         budget_of: the budget, given what the original takes in the same measurement, microseconds.
         timing: builds a network of these widths and formats and times it.
         sure: a longer measurement, which a choice that is good enough by the short one has to pass as well.
-        begun: what corrects the model at first; the fastest uncut choice, which is then measured, by default.
+        starting_point: what corrects the model at first; the fastest uncut choice, which is then measured, by default.
     """
 
     def __init__(
         self,
         problem: Problem,
         budget_of: Callable[[float], float],
-        timing: Callable[[Choice], Timing],
-        sure: Callable[[Choice], Timing] | None = None,
-        begun: Begun | None = None,
+        timing: Callable[[Candidate], Timing],
+        sure: Callable[[Candidate], Timing] | None = None,
+        starting_point: StartingPoint | None = None,
     ):
         self.problem, self.searcher = problem, Searcher(problem)
         self._budget_of, self._timing, self._sure = budget_of, timing, sure
         self._use, self._seen, self._baseline_us = BudgetUse(), dict[Hashable, _Seen](), 0.0
-        if begun is not None:
-            self._learn(begun.choice, begun.choice.latency_us, begun.timing)
+        if starting_point is not None:
+            self._learn(starting_point.candidate, starting_point.candidate.latency_us, starting_point.timing)
 
     def weighing(self, problem: Problem) -> ClosedLoop:
         """A loop of the same choices and times with other losses, which has learned what this one has."""
@@ -85,7 +85,7 @@ class ClosedLoop:
         other.problem, other.searcher, other._seen = problem, self.searcher.weighing(problem), {}
         return other
 
-    def approach(self) -> tuple[Choice, float]:
+    def approach(self) -> tuple[Candidate, float]:
         """Correct the latency model near the budget, by one or two measurements.
 
         Returns:
@@ -96,19 +96,19 @@ class ClosedLoop:
         """
         self._begin()
         for _ in range(APPROACHES):
-            choice = self._found() or self.searcher.fastest()
-            before = self._expected(choice).share
-            if not self._is_settled(choice):
-                self._measure(choice)
-            if abs(self._expected(choice).share / before - 1) <= NEAR:
+            candidate = self._found() or self.searcher.fastest()
+            before = self._expected(candidate).share
+            if not self._is_settled(candidate):
+                self._measure(candidate)
+            if abs(self._expected(candidate).share / before - 1) <= NEAR:
                 break
         found = self._found()
-        if found is None and self._expected(choice).share > 1:
+        if found is None and self._expected(candidate).share > 1:
             raise BudgetError(self._shortfall())
-        choice = found or choice
-        return choice, max(choice.latency_us, self._limit_us())
+        candidate = found or candidate
+        return candidate, max(candidate.latency_us, self._limit_us())
 
-    def meet(self, first: Choice | None = None) -> Met:
+    def meet(self, first: Candidate | None = None) -> FeasibleCandidate:
         """Find the choice of least loss that *measures* within the budget, with little of it unused.
 
         Args:
@@ -117,63 +117,65 @@ class ClosedLoop:
         Raises:
             BudgetError: if none was found; the text says what the fastest one takes.
         """
-        choice = None if first is None else self._as_predicted(first)
-        if choice is None:
+        candidate = None if first is None else self._as_predicted(first)
+        if candidate is None:
             self._begin()
         halved = False
         for done in range(ROUNDS):
-            choice = choice or self._found(self._bracket(), halved=halved, done=done)
-            if choice is None:
-                choice = self.searcher.fastest()
-                if self._best() is not None or choice.key in self._seen:
+            candidate = candidate or self._found(self._bracket(), halved=halved, done=done)
+            if candidate is None:
+                candidate = self.searcher.fastest()
+                if self._best() is not None or candidate.key in self._seen:
                     break
-                self._measure(choice)
-                if not self._fits(choice):
+                self._measure(candidate)
+                if not self._fits(candidate):
                     break
-            elif done and self._is_settled(choice):
+            elif done and self._is_settled(candidate):
                 if halved:
                     break  # there is nothing nearer
                 halved = True
             else:
-                self._look_at(choice)
-                if self._leaves_little(choice, CLOSE * (1 + done / 2)):
+                self._look_at(candidate)
+                if self._leaves_little(candidate, CLOSE * (1 + done / 2)):
                     break
-            choice = None
+            candidate = None
         while (best := self._best()) is not None and not self._is_settled(best):
             self._measure(best)
         best = best or self._fastest_seen()
         if best is None:
             raise BudgetError(self._shortfall())
-        return self._met(best)
+        return self._feasible(best)
 
-    def _fastest_seen(self) -> Choice | None:
+    def _fastest_seen(self) -> Candidate | None:
         """The fastest choice of all that was measured, or of all there are, if it is expected to be fast enough."""
-        fastest = min((s.choice for s in self._seen.values()), key=lambda c: self._expected(c).share)
+        fastest = min((s.candidate for s in self._seen.values()), key=lambda c: self._expected(c).share)
         if self._expected(fastest).share > 1:
             fastest = self.searcher.fastest()
             if fastest.key not in self._seen:
                 self._measure(fastest)
         return fastest if self._expected(fastest).share <= 1 else None
 
-    def adjusted(self, met: Met, by: float) -> Met:
+    def adjusted(self, feasible: FeasibleCandidate, by: float) -> FeasibleCandidate:
         """The choice of least loss that takes so many times as long as one that was built, by what that took.
 
         Raises:
             BudgetError: nothing is predicted to be as fast as that.
         """
-        known = self._as_predicted(met.choice)
+        known = self._as_predicted(feasible.candidate)
         try:
             found = self.searcher.search(by * known.latency_us)
         except BudgetError as error:
             raise BudgetError(self._shortfall()) from error
-        factor = met.measured_us / known.latency_us
-        timing = Timing(met.timing.baseline_us, factor * found.latency_us)
+        factor = feasible.measured_us / known.latency_us
+        timing = Timing(feasible.timing.baseline_us, factor * found.latency_us)
         latency = self.problem.latency.corrected(factor)
-        return Met(replace(found, latency_us=timing.measured_us), timing, replace(self.problem, latency=latency))
+        return FeasibleCandidate(
+            replace(found, latency_us=timing.measured_us), timing, replace(self.problem, latency=latency)
+        )
 
-    def taken(self, choice: Choice) -> Timing:
+    def taken(self, candidate: Candidate) -> Timing:
         """What a choice takes by all measurements."""
-        use = self._expected(self._as_predicted(choice))
+        use = self._expected(self._as_predicted(candidate))
         return Timing(self._baseline_us, use.share * self._budget_of(self._baseline_us), use.noise)
 
     def _limit_us(self, done: int = 0) -> float:
@@ -188,7 +190,7 @@ class ClosedLoop:
 
     def _found(
         self, bracket: tuple[float, float] | None = None, *, halved: bool = False, done: int = 0
-    ) -> Choice | None:
+    ) -> Candidate | None:
         """What the search leads to for the budget; inside a bracket of predicted times, if there is one.
 
         Where no model describes both sides, what is wanted is predicted to take something between them.
@@ -205,78 +207,78 @@ class ClosedLoop:
         """Predicted times of the slowest choice that fits and of the fastest that does not, if they are in order."""
         us = {True: [0.0], False: [float("inf")]}
         for seen in self._seen.values():
-            us[self._fits(seen.choice)].append(seen.choice.latency_us)
+            us[self._fits(seen.candidate)].append(seen.candidate.latency_us)
         low, high = max(us[True]), min(us[False])
         return (low, high) if 0 < low < high < float("inf") else None
 
-    def _look_at(self, choice: Choice) -> None:
+    def _look_at(self, candidate: Candidate) -> None:
         """Measure a choice, for longer where that decides whether it is taken."""
-        if not self._is_settled(choice):
-            self._measure(choice)
-        if self._leaves_little(choice, CLOSE) and not self._is_settled(choice):
-            self._measure(choice)
+        if not self._is_settled(candidate):
+            self._measure(candidate)
+        if self._leaves_little(candidate, CLOSE) and not self._is_settled(candidate):
+            self._measure(candidate)
 
-    def _measure(self, choice: Choice) -> None:
+    def _measure(self, candidate: Candidate) -> None:
         """Time a choice; for longer if it was timed before."""
-        key = choice.key
+        key = candidate.key
         known = self._seen.get(key)
-        timed = (self._timing if known is None or self._sure is None else self._sure)(choice)
-        expected_us = known.expected_us if known else self._expected_us(choice, timed.baseline_us)
-        self._seen[key] = _Seen(choice, expected_us, known is not None)
-        self._learn(choice, choice.latency_us, timed)
+        timed = (self._timing if known is None or self._sure is None else self._sure)(candidate)
+        expected_us = known.expected_us if known else self._expected_us(candidate, timed.baseline_us)
+        self._seen[key] = _Seen(candidate, expected_us, known is not None)
+        self._learn(candidate, candidate.latency_us, timed)
 
-    def _learn(self, choice: Choice, predicted_us: float, timed: Timing) -> None:
+    def _learn(self, candidate: Candidate, predicted_us: float, timed: Timing) -> None:
         self._baseline_us = timed.baseline_us
         budget_us = self._budget_of(timed.baseline_us)
         anchor = None if timed.anchor_us is None else timed.anchor_us / budget_us
-        use, is_cut = Use(timed.measured_us / budget_us, timed.noise), self._is_cut(choice)
-        self._use.add(choice.key, predicted_us, use, is_cut=is_cut, anchor=anchor)
+        use, is_cut = Use(timed.measured_us / budget_us, timed.noise), self._is_cut(candidate)
+        self._use.add(candidate.key, predicted_us, use, is_cut=is_cut, anchor=anchor)
 
-    def _is_settled(self, choice: Choice) -> bool:
+    def _is_settled(self, candidate: Candidate) -> bool:
         """Whether another measurement of a choice would tell little that is new."""
-        seen = self._seen.get(choice.key)
-        return seen is not None and (self._sure is None or seen.surely or self._expected(choice).noise <= SETTLED)
+        seen = self._seen.get(candidate.key)
+        return seen is not None and (self._sure is None or seen.surely or self._expected(candidate).noise <= SETTLED)
 
-    def _expected(self, choice: Choice) -> Use:
-        return self._use.expected(choice.latency_us, choice.key, is_cut=self._is_cut(choice))
+    def _expected(self, candidate: Candidate) -> Use:
+        return self._use.expected(candidate.latency_us, candidate.key, is_cut=self._is_cut(candidate))
 
-    def _is_cut(self, choice: Choice) -> bool:
-        return bool((choice.widths < self.problem.latency.sizes).any())
+    def _is_cut(self, candidate: Candidate) -> bool:
+        return bool((candidate.widths < self.problem.latency.sizes).any())
 
-    def _expected_us(self, choice: Choice, baseline_us: float) -> float:
+    def _expected_us(self, candidate: Candidate, baseline_us: float) -> float:
         if self._use.is_empty:
-            return choice.latency_us
-        return self._expected(choice).share * self._budget_of(baseline_us)
+            return candidate.latency_us
+        return self._expected(candidate).share * self._budget_of(baseline_us)
 
-    def _fits(self, choice: Choice) -> bool:
-        use, seen = self._expected(choice), self._seen.get(choice.key)
+    def _fits(self, candidate: Candidate) -> bool:
+        use, seen = self._expected(candidate), self._seen.get(candidate.key)
         if seen is not None and seen.surely:
             return use.share <= 1 - SURE_MARGIN
         kept_back = 0.0 if self._sure is None else SURE_MARGIN
         return use.share <= 1 - kept_back - CAUTION * use.noise
 
-    def _leaves_little(self, choice: Choice, close: float) -> bool:
-        use = self._expected(choice)
-        return self._fits(choice) and use.share >= 1 - close - (1 + CAUTION) * use.noise
+    def _leaves_little(self, candidate: Candidate, close: float) -> bool:
+        use = self._expected(candidate)
+        return self._fits(candidate) and use.share >= 1 - close - (1 + CAUTION) * use.noise
 
-    def _best(self) -> Choice | None:
+    def _best(self) -> Candidate | None:
         """Of all that was measured and fits, what loses least."""
-        fit = [seen.choice for seen in self._seen.values() if self._fits(seen.choice)]
-        return min(fit, key=lambda choice: choice.loss, default=None)
+        fit = [seen.candidate for seen in self._seen.values() if self._fits(seen.candidate)]
+        return min(fit, key=lambda candidate: candidate.loss, default=None)
 
-    def _as_predicted(self, choice: Choice) -> Choice:
+    def _as_predicted(self, candidate: Candidate) -> Candidate:
         """A choice with what the problem's model, uncorrected, predicts of it."""
-        return replace(choice, latency_us=self.problem.latency.total_us(choice.widths, choice.formats))
+        return replace(candidate, latency_us=self.problem.latency.total_us(candidate.widths, candidate.formats))
 
-    def _met(self, choice: Choice) -> Met:
-        timing = self.taken(choice)
-        latency = self.problem.latency.corrected(timing.measured_us / choice.latency_us)
-        expected = replace(choice, latency_us=self._seen[choice.key].expected_us)
-        return Met(expected, timing, replace(self.problem, latency=latency))
+    def _feasible(self, candidate: Candidate) -> FeasibleCandidate:
+        timing = self.taken(candidate)
+        latency = self.problem.latency.corrected(timing.measured_us / candidate.latency_us)
+        expected = replace(candidate, latency_us=self._seen[candidate.key].expected_us)
+        return FeasibleCandidate(expected, timing, replace(self.problem, latency=latency))
 
     def _shortfall(self) -> str:
         budget_us = self._budget_of(self._baseline_us)
-        fastest_us = min(self._expected(seen.choice).share for seen in self._seen.values()) * budget_us
+        fastest_us = min(self._expected(seen.candidate).share for seen in self._seen.values()) * budget_us
         return (
             f"the budget of {budget_us / 1e3:.3f} ms can't be met: the fastest network that was measured "
             f"takes {fastest_us / 1e3:.3f} ms, {self._baseline_us / fastest_us:.2f}x as fast as the original "

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeprune.calibration import ArrayCache, Arrays
-from edgeprune.latency import FLOAT, FORM, INT8, Format, LatencyModel, Network, Stand, lowered
-from edgeprune.search.solver import Choice, Problem, fastest_unpruned
+from edgeprune.latency import FLOAT, FORM, INT8, Format, LatencyModel, Network, TimingHarness, lowered
+from edgeprune.search.solver import Candidate, Problem, fastest_unpruned
 from edgeprune.timing import ratio
 
 ROUNDS = 2
@@ -29,12 +29,12 @@ MOST = 2.0
 class Raced:
     """A choice of formats at dense widths and the microseconds that it takes."""
 
-    choice: Choice
+    candidate: Candidate
     us: float
 
 
 def race_formats(
-    problem: Problem, latency: LatencyModel, time_us: Callable[[Sequence[Choice]], Sequence[float]]
+    problem: Problem, latency: LatencyModel, time_us: Callable[[Sequence[Candidate]], Sequence[float]]
 ) -> tuple[Problem, tuple[Raced, ...]]:
     """Time the network in each format throughout and in the fastest formats by the model; correct the model by it.
 
@@ -54,7 +54,7 @@ def race_formats(
             break
         # One that is known races again, so that this race is as fast as the one before.
         best = min(raced.values(), key=lambda r: r.us, default=None)
-        times = list(time_us([*fresh, *([best.choice] if best else [])]))
+        times = list(time_us([*fresh, *([best.candidate] if best else [])]))
         pace = 1.0 if best is None else best.us / times[-1]
         raced |= {c.formats: Raced(c, us * pace) for c, us in zip(fresh, times, strict=False)}
         problem = replace(problem, latency=balanced(latency, list(raced.values())))
@@ -65,7 +65,7 @@ def race_formats(
 def balanced(latency: LatencyModel, raced: Sequence[Raced]) -> LatencyModel:
     """The model with the prices of every format, and of changes between them, multiplied so that it fits the races."""
     formats = tuple(latency.theta)
-    shares = np.array([_shares(latency, r.choice, formats) for r in raced])
+    shares = np.array([_shares(latency, r.candidate, formats) for r in raced])
     times = np.array([r.us for r in raced])
     common = float(np.exp(np.mean(np.log(times / shares.sum(axis=1)))))
     factors = _fit(common * shares / times[:, None])
@@ -82,41 +82,42 @@ def _fit(shares: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.clip(1 + change, 1 / MOST, MOST))
 
 
-def _shares(latency: LatencyModel, choice: Choice, formats: Sequence[Format]) -> list[float]:
+def _shares(latency: LatencyModel, candidate: Candidate, formats: Sequence[Format]) -> list[float]:
     """Predicted microseconds of the blocks in each format, and of the changes between formats."""
     blocks = dict.fromkeys(formats, 0.0)
-    for block, fmt in enumerate(choice.formats):
-        blocks[fmt] += latency.block_us(block, fmt, choice.widths)
+    for block, fmt in enumerate(candidate.formats):
+        blocks[fmt] += latency.block_us(block, fmt, candidate.widths)
     edges = sum(
-        latency.edge_us(e, choice.formats[e.writer], choice.formats[e.reader], choice.widths) for e in latency.edges
+        latency.edge_us(e, candidate.formats[e.writer], candidate.formats[e.reader], candidate.widths)
+        for e in latency.edges
     )
     return [*blocks.values(), edges]
 
 
-def _uniform(problem: Problem, latency: LatencyModel) -> list[Choice]:
+def _uniform(problem: Problem, latency: LatencyModel) -> list[Candidate]:
     """Dense widths, every block in one format; in the nearest where it has not that one: integers, or else float."""
     found = []
     for wanted in latency.theta:
         near = (FLOAT,) if wanted == FLOAT else (wanted, INT8, FLOAT)
         formats = tuple(next(f for f in near if f in losses) for losses in problem.format_loss)
         loss = sum(losses[f] for losses, f in zip(problem.format_loss, formats, strict=True))
-        found.append(Choice(latency.sizes, formats, latency.total_us(latency.sizes, formats), loss))
+        found.append(Candidate(latency.sizes, formats, latency.total_us(latency.sizes, formats), loss))
     return found
 
 
 def race_of(
-    net: Network, ranges: Mapping[str, tuple[float, float]], stand: Stand, known: ArrayCache
-) -> Callable[[Sequence[Choice]], list[float]]:
+    net: Network, ranges: Mapping[str, tuple[float, float]], harness: TimingHarness, known: ArrayCache
+) -> Callable[[Sequence[Candidate]], list[float]]:
     """Times choices in turns, each set of them once."""
 
-    def time_us(choices: Sequence[Choice]) -> list[float]:
+    def time_us(candidates: Sequence[Candidate]) -> list[float]:
         def compute() -> Arrays:
-            models = {str(i): lowered(net, c.widths, c.formats, ranges) for i, c in enumerate(choices)}
-            found = stand.quick(models)
+            models = {str(i): lowered(net, c.widths, c.formats, ranges) for i, c in enumerate(candidates)}
+            found = harness.quick(models)
             original = found["original"]
             return {"us": np.array([original.median_ms * 1e3 / ratio(original, found[i]).value for i in models])}
 
-        settings = {"device": stand.device, "form": FORM, "formats": [list(c.formats) for c in choices]}
+        settings = {"device": harness.device, "form": FORM, "formats": [list(c.formats) for c in candidates]}
         return [float(us) for us in known.arrays("race", settings, compute)["us"]]
 
     return time_us

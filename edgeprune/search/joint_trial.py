@@ -25,7 +25,7 @@ from edgeprune.graph import Linear, find_linears, set_weights, shift_outputs
 from edgeprune.importance import DAMPING, MOST_FEATURES, Context, gather_moments
 from edgeprune.passes.prune import prune_channels
 from edgeprune.recovery import Probe
-from edgeprune.search.problem import Choice
+from edgeprune.search.problem import Candidate
 
 Floats = NDArray[Any]
 
@@ -68,10 +68,10 @@ class JointTrial:
     _refits: dict[tuple[str, bytes], tuple[Floats, Floats]] = field(default_factory=dict)
     _held_bytes: int = 0
 
-    def error(self, choice: Choice) -> float:
+    def error(self, candidate: Candidate) -> float:
         """Error at the output of the network with these widths and formats."""
-        model = self._cut(self.builder.cut(choice.widths))
-        int8 = self.builder.integer_nodes(model, choice.formats)
+        model = self._cut(self.builder.cut(candidate.widths))
+        int8 = self.builder.int8_nodes(model, candidate.formats)
         return self.probe.error(self.builder.quantized(model, int8, self.ranges) if int8 else model)
 
     def _cut(self, cut: Cut) -> ir.Model:

@@ -7,14 +7,16 @@ from collections.abc import Callable
 import numpy as np
 
 from edgeprune.errors import BudgetError
-from edgeprune.search.solver import Choice, Problem, Searcher
+from edgeprune.search.solver import Candidate, Problem, Searcher
 from edgeprune.support import Progress
 
 BISECTIONS = 5
 CLOSE_ENOUGH = 1.02
 
 
-def least_latency(problem: Problem, start: Choice, acceptable: Callable[[Choice], bool], progress: Progress) -> Choice:
+def least_latency(
+    problem: Problem, start: Candidate, acceptable: Callable[[Candidate], bool], progress: Progress
+) -> Candidate:
     """The fastest acceptable choice found by bisection on the budget; ``start`` where none is faster.
 
     Args:
@@ -31,13 +33,13 @@ def least_latency(problem: Problem, start: Choice, acceptable: Callable[[Choice]
         middle_us = float(np.sqrt(slow_us * fast_us))
         with progress.step("trying a faster network"):
             try:
-                choice = searcher.search(middle_us)
+                candidate = searcher.search(middle_us)
             except BudgetError:
                 fast_us = middle_us
                 continue
-            good = acceptable(choice)
+            good = acceptable(candidate)
         if good:
-            best, slow_us = choice, middle_us
+            best, slow_us = candidate, middle_us
         else:
             fast_us = middle_us
     return best

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeprune.search.problem import Choice, Problem
+from edgeprune.search.problem import Candidate, Problem
 from edgeprune.search.solver import Searcher
 
 TRIALS = 40
@@ -43,7 +43,7 @@ class Refined:
     Attributes:
         problem: with losses as the factors have them.
         factors: of the losses of every group and then of every block.
-        choice: the best choice that was tried.
+        candidate: the best choice that was tried.
         error: its true error.
         first_error: that of the choice by the losses as they were.
         trials: how many choices were tried.
@@ -51,7 +51,7 @@ class Refined:
 
     problem: Problem
     factors: NDArray[np.float64]
-    choice: Choice
+    candidate: Candidate
     error: float
     first_error: float
     trials: int
@@ -59,9 +59,9 @@ class Refined:
 
 def refine(
     problem: Problem,
-    start: Choice,
+    start: Candidate,
     budget_us: float,
-    error: Callable[[Choice], float],
+    error: Callable[[Candidate], float],
     *,
     trials: int = TRIALS,
     seed: int = 0,
@@ -92,14 +92,14 @@ def refine(
         stepped = np.clip(scales + _step(step, size, groups, blocks, rng), -LARGEST, LARGEST)
         factors = np.exp(stepped)
         scaled = weighed(problem, factors)
-        choice = searcher.weighing(scaled).improved(best.choice, budget_us)
-        if choice.key in known:
+        candidate = searcher.weighing(scaled).improved(best.candidate, budget_us)
+        if candidate.key in known:
             size = min(size * WIDEN, WIDEST)  # the step was too small to lead anywhere else
             continue
         size = 1.0
-        known[choice.key] = error(choice)
-        if known[choice.key] < best.error:
-            best = replace(best, problem=scaled, factors=factors, choice=choice, error=known[choice.key])
+        known[candidate.key] = error(candidate)
+        if known[candidate.key] < best.error:
+            best = replace(best, problem=scaled, factors=factors, candidate=candidate, error=known[candidate.key])
             scales = stepped
         if progress is not None:
             progress(len(known) / trials)

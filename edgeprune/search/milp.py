@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeprune.search.problem import Choice, Problem
+from edgeprune.search.problem import Candidate, Problem
 from edgeprune.search.search_state import Point, State
 from edgeprune.search.solver import Searcher
 
@@ -36,17 +36,17 @@ class Solved:
     """What the program led to.
 
     Attributes:
-        choice: the better of the known choice and the solver's, by exact time and loss.
+        candidate: the better of the known choice and the solver's, by exact time and loss.
         bound: no choice of the neighbourhood loses less, as far as the solver got; None where it found nothing in time.
         gap: how much more the choice loses than the bound, as a fraction of its loss; None without a bound.
     """
 
-    choice: Choice
+    candidate: Candidate
     bound: float | None
     gap: float | None
 
 
-def solve_around(problem: Problem, known: Choice, budget_us: float, seconds: float = SECONDS) -> Solved:
+def solve_around(problem: Problem, known: Candidate, budget_us: float, seconds: float = SECONDS) -> Solved:
     """Look for the best choice in the neighbourhood of a known one that fits the budget."""
     searcher = Searcher(problem)
     state = State(problem)
@@ -57,7 +57,7 @@ def solve_around(problem: Problem, known: Choice, budget_us: float, seconds: flo
         return Solved(known, None, None)
     best = known
     if solution is not None:
-        found = searcher.improved(state.choice(solution), budget_us)
+        found = searcher.improved(state.candidate(solution), budget_us)
         if found.loss < known.loss and found.latency_us <= budget_us:
             best = found
     return Solved(best, bound, max(best.loss - bound, 0.0) / best.loss if best.loss > 0 else 0.0)
@@ -112,9 +112,9 @@ class _Program:
         here, count = self.start.levels[group], len(self.state.problem.levels[group])
         return range(max(0, here - WINDOW), min(count, here + WINDOW + 1))
 
-    def _one_of(self, choices: range, losses: NDArray[np.float64]) -> dict[int, int]:
+    def _one_of(self, candidates: range, losses: NDArray[np.float64]) -> dict[int, int]:
         """A binary column for each choice, of which one is taken: choice -> column."""
-        columns = {k: self._column(float(losses[k]), 0.0, integral=True) for k in choices}
+        columns = {k: self._column(float(losses[k]), 0.0, integral=True) for k in candidates}
         self.rows.append((dict.fromkeys(columns.values(), 1.0), 1.0, 1.0))
         return columns
 

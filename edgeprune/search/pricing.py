@@ -143,7 +143,7 @@ def typical_ranges(
 
     The builder is told which calibrators chose them.
     """
-    every = {n for forms in network.integer_nodes for nodes in forms.values() for n in nodes}
+    every = {n for forms in network.int8_nodes for nodes in forms.values() for n in nodes}
     made = {str(o.name) for n in dense.graph if n.name in every for o in n.outputs}
     names = sorted(made | set(builder.values_to_quantize(dense, every)))
     settings = {"names": names, "builder": builder.describe()}
@@ -231,7 +231,7 @@ class _Trials:
 
         def trial(chosen: Mapping[int, Format]) -> float:
             formats = [chosen.get(b, builder.float_format) for b in range(len(available))]
-            int8 = builder.integer_nodes(self.dense, formats)
+            int8 = builder.int8_nodes(self.dense, formats)
             return self.probe.error(builder.quantized(self.dense, int8, bounds))
 
         return format_losses(available, builder.float_format, trial, progress)

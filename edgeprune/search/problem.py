@@ -30,7 +30,7 @@ class Problem:
 
 
 @dataclass(frozen=True, eq=False)
-class Choice:
+class Candidate:
     """Widths of shape (groups,), a format per block, predicted microseconds and predicted loss."""
 
     widths: Widths

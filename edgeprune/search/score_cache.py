@@ -10,51 +10,51 @@ import onnx_ir as ir
 
 from edgeprune import graph
 from edgeprune.build import Builder
-from edgeprune.calibration import ArrayCache, Arrays, Judge
-from edgeprune.latency import Stand
-from edgeprune.search.problem import Choice
+from edgeprune.calibration import ArrayCache, Arrays, Evaluator
+from edgeprune.latency import TimingHarness
+from edgeprune.search.problem import Candidate
 
 LARGEST_BYTES = 64 << 20
 """Larger models are built again: keeping them would push everything else out of the cache."""
 
 
 @dataclass(frozen=True, eq=False)
-class Remembered:
+class ScoreCache:
     """Builds and scores choices, each once for every model, data and judge."""
 
     known: ArrayCache
     builder: Builder
-    judge: Judge
-    stand: Stand
+    evaluator: Evaluator
+    harness: TimingHarness
 
-    def drop(self, choice: Choice) -> float:
+    def drop(self, candidate: Candidate) -> float:
         """Points that a choice loses, as built; scored again where it cannot be told whether the judge is the same."""
 
         def compute() -> Arrays:
-            return {"drop": np.array(self.judge.drop(self.stand.runtime.load(self._build(choice)).run))}
+            return {"drop": np.array(self.evaluator.drop(self.harness.runtime.load(self._build(candidate)).run))}
 
-        if self.judge.identity is None:
+        if self.evaluator.identity is None:
             return float(compute()["drop"])
-        settings = {**self._settings(choice), "judge": self.judge.identity}
+        settings = {**self._settings(candidate), "judge": self.evaluator.identity}
         return float(self.known.arrays("drop", settings, compute)["drop"])
 
-    def model(self, choice: Choice) -> ir.Model:
+    def model(self, candidate: Candidate) -> ir.Model:
         """The model of a choice."""
         if graph.weight_bytes(self.builder.dense) > LARGEST_BYTES:
-            return self._build(choice)
+            return self._build(candidate)
 
         def compute() -> Arrays:
-            return {"model": np.frombuffer(graph.to_bytes(self._build(choice)), np.uint8)}
+            return {"model": np.frombuffer(graph.to_bytes(self._build(candidate)), np.uint8)}
 
-        stored = self.known.arrays("model", self._settings(choice), compute)["model"]
+        stored = self.known.arrays("model", self._settings(candidate), compute)["model"]
         return ir.from_proto(onnx.load_from_string(stored.tobytes()))
 
-    def _build(self, choice: Choice) -> ir.Model:
-        return self.builder.build(choice.widths, choice.formats)
+    def _build(self, candidate: Candidate) -> ir.Model:
+        return self.builder.build(candidate.widths, candidate.formats)
 
-    def _settings(self, choice: Choice) -> dict[str, object]:
+    def _settings(self, candidate: Candidate) -> dict[str, object]:
         return {
-            "widths": choice.widths.tolist(),
-            "formats": list(choice.formats),
+            "widths": candidate.widths.tolist(),
+            "formats": list(candidate.formats),
             "builder": self.builder.describe(),
         }

@@ -21,18 +21,18 @@ NEAR = 1.3
 
 
 @dataclass(frozen=True, eq=False)
-class Experience:
+class SearchHistory:
     """What one search found.
 
     Attributes:
         speedup: that was asked for, against the original.
         factors: of the losses of every group and then of every block.
-        bend: measured over predicted time of what was chosen, over the same of the best uncut network.
+        slowdown: measured over predicted time of what was chosen, over the same of the best uncut network.
     """
 
     speedup: float
     factors: NDArray[np.float64]
-    bend: float
+    slowdown: float
 
     def serves(self, problem: Problem, speedup: float) -> bool:
         """Whether another search for this speed-up may rely on it."""
@@ -40,15 +40,15 @@ class Experience:
         return fits and abs(math.log(speedup / self.speedup)) <= math.log(NEAR)
 
 
-def recall(known: ArrayCache, settings: object) -> Experience | None:
+def recall(known: ArrayCache, settings: object) -> SearchHistory | None:
     """What the last search under these settings left, if anything."""
     found = known.find("experience", settings)
     if found is None:
         return None
-    speedup, bend = (float(x) for x in found["numbers"])
-    return Experience(speedup, found["factors"], bend)
+    speedup, slowdown = (float(x) for x in found["numbers"])
+    return SearchHistory(speedup, found["factors"], slowdown)
 
 
-def keep(known: ArrayCache, settings: object, made: Experience) -> None:
+def keep(known: ArrayCache, settings: object, made: SearchHistory) -> None:
     """Leave it to the next search."""
-    known.keep("experience", settings, {"numbers": np.array([made.speedup, made.bend]), "factors": made.factors})
+    known.keep("experience", settings, {"numbers": np.array([made.speedup, made.slowdown]), "factors": made.factors})

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeprune.dependency import Widths
-from edgeprune.search.problem import Choice, Problem
+from edgeprune.search.problem import Candidate, Problem
 from edgeprune.search.two_labels import cheapest_labels
 
 ROUNDS = 30
@@ -187,15 +187,17 @@ class State:
             self._tables[key] = times
         return np.asarray(times - times[p.formats[block]])
 
-    def point(self, choice: Choice) -> Point:
+    def point(self, candidate: Candidate) -> Point:
         """The point that a choice of the same levels and formats is."""
-        levels = (int(np.searchsorted(v, w)) for v, w in zip(self.problem.levels, choice.widths, strict=True))
-        return Point(tuple(levels), tuple(n.index(f) for n, f in zip(self.format_names, choice.formats, strict=True)))
+        levels = (int(np.searchsorted(v, w)) for v, w in zip(self.problem.levels, candidate.widths, strict=True))
+        return Point(
+            tuple(levels), tuple(n.index(f) for n, f in zip(self.format_names, candidate.formats, strict=True))
+        )
 
-    def choice(self, p: Point) -> Choice:
+    def candidate(self, p: Point) -> Candidate:
         """The point in words that others know."""
         names = tuple(n[i] for n, i in zip(self.format_names, p.formats, strict=True))
-        return Choice(self.widths(p), names, self.time(p), self.loss(p))
+        return Candidate(self.widths(p), names, self.time(p), self.loss(p))
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,10 +16,10 @@ import numpy as np
 
 from edgeprune.errors import BudgetError
 from edgeprune.search.knapsack import solve_knapsack
-from edgeprune.search.problem import Choice, Problem
+from edgeprune.search.problem import Candidate, Problem
 from edgeprune.search.search_state import ROUNDS, Moves, Point, State, moves
 
-__all__ = ["Choice", "Problem", "Searcher", "fastest", "fastest_unpruned", "search"]
+__all__ = ["Candidate", "Problem", "Searcher", "fastest", "fastest_unpruned", "search"]
 
 EXCHANGES = 300
 PAIRS_CHECKED = 20
@@ -40,7 +40,7 @@ class Searcher:
         """Where searches begin: what loses least, the fastest without cuts, and the fastest there is."""
         return self._state.dense(), self._state.fastest_formats(), self._state.fastest()
 
-    def search(self, budget_us: float) -> Choice:
+    def search(self, budget_us: float) -> Candidate:
         """The choice of least loss whose predicted time is within the budget.
 
         Raises:
@@ -61,7 +61,7 @@ class Searcher:
         found = found or self._improved_from(self._ends, budget_us)
         start, best = min(found, key=lambda f: (state.loss(f[1]), state.time(f[1])))
         self._last = budget_us, [start, best]
-        return state.choice(best)
+        return state.candidate(best)
 
     def _improved_from(self, starts: Sequence[Point], budget_us: float) -> list[tuple[Point, Point]]:
         """Starts from which something within the budget was found, with what was found."""
@@ -71,22 +71,22 @@ class Searcher:
         """A searcher of the same choices and times with other losses."""
         return Searcher(problem, self._state.weighing(problem))
 
-    def improved(self, choice: Choice, budget_us: float) -> Choice:
+    def improved(self, candidate: Candidate, budget_us: float) -> Candidate:
         """A choice of this problem's losses near another one, within the budget; the same where none is better."""
         state = self._state
-        near = _shrink_to_fit(state, state.point(choice), budget_us)
-        return choice if near is None else state.choice(_exchange(state, near, budget_us))
+        near = _shrink_to_fit(state, state.point(candidate), budget_us)
+        return candidate if near is None else state.candidate(_exchange(state, near, budget_us))
 
-    def fastest_unpruned(self) -> Choice:
+    def fastest_unpruned(self) -> Candidate:
         """Dense widths, every block in the format that makes the network fastest."""
-        return self._state.choice(self._ends[1])
+        return self._state.candidate(self._ends[1])
 
-    def fastest(self) -> Choice:
+    def fastest(self) -> Candidate:
         """The fastest choice there is, whatever it loses."""
-        return self._state.choice(self._ends[2])
+        return self._state.candidate(self._ends[2])
 
 
-def search(problem: Problem, budget_us: float) -> Choice:
+def search(problem: Problem, budget_us: float) -> Candidate:
     """The choice of least loss whose predicted time is within the budget.
 
     Raises:
@@ -95,12 +95,12 @@ def search(problem: Problem, budget_us: float) -> Choice:
     return Searcher(problem).search(budget_us)
 
 
-def fastest_unpruned(problem: Problem) -> Choice:
+def fastest_unpruned(problem: Problem) -> Candidate:
     """Dense widths, every block in the format that makes the network fastest."""
     return Searcher(problem).fastest_unpruned()
 
 
-def fastest(problem: Problem) -> Choice:
+def fastest(problem: Problem) -> Candidate:
     """The fastest choice there is, whatever it loses."""
     return Searcher(problem).fastest()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from edgeprune.search.problem import Choice, Problem
+from edgeprune.search.problem import Candidate, Problem
 from edgeprune.timing import CONFIDENCE, sigmas
 
 
@@ -39,28 +39,28 @@ class Timing:
 
 
 @dataclass(frozen=True, eq=False)
-class Begun:
+class StartingPoint:
     """A choice that was timed before, for a loop to begin with."""
 
-    choice: Choice
+    candidate: Candidate
     timing: Timing
 
-    def bent(self, by: float) -> Begun:
+    def scaled(self, by: float) -> StartingPoint:
         """What to begin with where choices near the budget are known to have this many times that factor."""
-        return replace(self, choice=replace(self.choice, latency_us=self.choice.latency_us / by))
+        return replace(self, candidate=replace(self.candidate, latency_us=self.candidate.latency_us / by))
 
 
 @dataclass(frozen=True, eq=False)
-class Met:
+class FeasibleCandidate:
     """A choice whose measured time is within the budget.
 
     Attributes:
-        choice: what was chosen; its ``latency_us`` is what was predicted *before* it was measured.
+        candidate: what was chosen; its ``latency_us`` is what was predicted *before* it was measured.
         timing: what it took, by all measurements of it and of others near it.
         problem: the problem with its latency model such that it predicts what the choice took.
     """
 
-    choice: Choice
+    candidate: Candidate
     timing: Timing
     problem: Problem
 
@@ -69,16 +69,16 @@ class Met:
         """What it took."""
         return self.timing.measured_us
 
-    def bend(self, begun: Begun, problem: Problem) -> float:
+    def slowdown(self, starting_point: StartingPoint, problem: Problem) -> float:
         """How many times as much of its predicted time the choice took as the one that the loop began with.
 
         Args:
-            begun: what the loop began with.
+            starting_point: what the loop began with.
             problem: with the latency model that both are predicted by.
         """
         shares = [
-            timing.share / problem.latency.total_us(choice.widths, choice.formats)
-            for choice, timing in ((self.choice, self.timing), (begun.choice, begun.timing))
+            timing.share / problem.latency.total_us(candidate.widths, candidate.formats)
+            for candidate, timing in ((self.candidate, self.timing), (starting_point.candidate, starting_point.timing))
         ]
         return shares[0] / shares[1]
 

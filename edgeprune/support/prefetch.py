@@ -21,7 +21,7 @@ MOST_WORKERS = 4
 _END = object()
 
 
-def ahead(items: Iterable[T]) -> Iterator[T]:
+def prefetch(items: Iterable[T]) -> Iterator[T]:
     """The same items; each is computed in another thread while the caller works on the one before.
 
     At most two exist at a time. What computing one raises is raised where the item would have come.
@@ -37,7 +37,7 @@ def ahead(items: Iterable[T]) -> Iterator[T]:
             yield item  # type: ignore[misc]
 
 
-def side_by_side(work: Callable[[T], R], items: Sequence[T], threads: int = 1) -> list[R]:
+def run_in_parallel(work: Callable[[T], R], items: Sequence[T], threads: int = 1) -> list[R]:
     """``work`` of every item, in order, on as many cores as there are.
 
     Args:

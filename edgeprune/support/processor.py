@@ -96,7 +96,7 @@ def vector_lanes(features: Collection[str]) -> int:
     return 16 if "avx512f" in features else 8 if "avx" in features else 4
 
 
-def integer_weight_bits(features: Collection[str]) -> int:
+def int8_weight_bits(features: Collection[str]) -> int:
     """Bits of quantized weights.
 
     Without dot-product instructions x86 adds pairs of uint8 x int8 products in 16 bits, which saturate with 8-bit

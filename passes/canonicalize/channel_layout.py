@@ -31,7 +31,7 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Choice:
+class Candidate:
     """Some indices of one factor of a finest layout."""
 
     sizes: tuple[int, ...]

@@ -85,13 +85,13 @@ def _layer(value: ir.Value, axis: int | None) -> ir.Node | None:
         if is_op(node, "MatMul", "Add"):
             return node if axis == rank - 1 else None
         source = input_at(node, 0)
-        dims, ahead = dim_keys(value), dim_keys(source)
-        if source is None or axis is None or not dims or not ahead:
+        dims, prefetch = dim_keys(value), dim_keys(source)
+        if source is None or axis is None or not dims or not prefetch:
             return None
         if is_op(node, "Transpose"):
             axis = (ints_attribute(node, "perm") or tuple(reversed(range(rank))))[axis]
-        elif is_op(node, "Reshape") and axis == rank - 1 and isinstance(dims[-1], int) and ahead[-1] == dims[-1]:
-            axis = len(ahead) - 1
+        elif is_op(node, "Reshape") and axis == rank - 1 and isinstance(dims[-1], int) and prefetch[-1] == dims[-1]:
+            axis = len(prefetch) - 1
         else:
             return None
         value = source

@@ -32,7 +32,14 @@ from edgeprune.graph import (
     only_use,
     static_shape,
 )
-from edgeprune.passes.canonicalize.channel_layout import WITH_CONSTANT, Choice, Layout, follow, projection_layout, take
+from edgeprune.passes.canonicalize.channel_layout import (
+    WITH_CONSTANT,
+    Candidate,
+    Layout,
+    follow,
+    projection_layout,
+    take,
+)
 
 _MAX_STEPS = 12
 _MAX_REACH = 16
@@ -176,18 +183,18 @@ def _is_depthwise(node: ir.Node) -> bool:
     return weight is not None and weight[1] == 1 and int_attribute(node, "group", 1) == weight[0]
 
 
-def _choice(fused: _Fused, part: _Part) -> Choice:
-    return Choice(fused.last.sizes, fused.last.labels[fused.axis], part.indices)
+def _candidate(fused: _Fused, part: _Part) -> Candidate:
+    return Candidate(fused.last.sizes, fused.last.labels[fused.axis], part.indices)
 
 
 def _reshape_plan(fused: _Fused, part: _Part) -> dict[ir.Node, tuple[int, ...]] | None:
     """The target of every Reshape on the way of one part; None if one cannot be written as a constant."""
-    choice, targets, before = _choice(fused, part), {}, fused.layout
+    candidate, targets, before = _candidate(fused, part), {}, fused.layout
     if not part.indices:
         return None
     for node, layout in fused.steps:
         if is_op(node, "Reshape"):
-            target = constant_target(choice.dims(before), choice.dims(layout))
+            target = constant_target(candidate.dims(before), candidate.dims(layout))
             if target is None:
                 return None
             targets[node] = target
@@ -197,7 +204,7 @@ def _reshape_plan(fused: _Fused, part: _Part) -> dict[ir.Node, tuple[int, ...]] 
 
 def _rebuild(fused: _Fused, part: _Part, number: int, targets: dict[ir.Node, tuple[int, ...]], names: Names) -> None:
     """Insert one part's projection and steps before the fused projection; the part's readers then read them."""
-    choice, producer, graph = _choice(fused, part), fused.producer, fused.producer.graph
+    candidate, producer, graph = _candidate(fused, part), fused.producer, fused.producer.graph
     assert graph is not None
 
     def insert(node: ir.Node, inputs: list[ir.Value | None], without: str = "") -> ir.Value:
@@ -210,7 +217,7 @@ def _rebuild(fused: _Fused, part: _Part, number: int, targets: dict[ir.Node, tup
         name = base.name if base is not None else producer.name
         return add_initializer(graph, names.fresh(f"{name}_{number}"), array)
 
-    channels = choice.along(fused.layout, 0)
+    channels = candidate.along(fused.layout, 0)
     value = insert(producer, [producer.inputs[0], *_weights(producer, channels, store)])
     before = fused.layout
     for node, layout in fused.steps:
@@ -220,7 +227,7 @@ def _rebuild(fused: _Fused, part: _Part, number: int, targets: dict[ir.Node, tup
         if node in targets:
             inputs[1] = store(node.inputs[1], np.asarray(targets[node], np.int64))
         elif is_op(node, *WITH_CONSTANT):
-            inputs[1 - moving] = _operand(inputs[1 - moving], before, choice, store)
+            inputs[1 - moving] = _operand(inputs[1 - moving], before, candidate, store)
         value = insert(node, inputs, without="allowzero" if node in targets else "")
         before = layout
     if part.drops:
@@ -245,12 +252,12 @@ def _weights(producer: ir.Node, channels: NDArray[np.int64], store: _Store) -> l
     return parts
 
 
-def _operand(value: ir.Value | None, layout: Layout, choice: Choice, store: _Store) -> ir.Value | None:
+def _operand(value: ir.Value | None, layout: Layout, candidate: Candidate, store: _Store) -> ir.Value | None:
     """A constant operand, with the part's indices along every axis where it differs from channel to channel."""
     array = constant(value)
     assert array is not None
     part, offset = array, len(layout.dims) - array.ndim
     for axis, label in enumerate(layout.labels[offset:]):
         if label >= 0 and array.shape[axis] != 1:
-            part = take(part, choice.along(layout, label), axis)
+            part = take(part, candidate.along(layout, label), axis)
     return value if part.shape == array.shape else store(value, part)

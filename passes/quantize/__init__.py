@@ -5,6 +5,6 @@ Out: the same function with weights that quantize better.
 May import: importance and below.
 """
 
-from edgeprune.passes.quantize.affine_ops import INFINITE, Ramp, ramp_of, seen_range
+from edgeprune.passes.quantize.affine_ops import INFINITE, AffineOp, affine_op_of, seen_range
 from edgeprune.passes.quantize.equalize import equalize
 from edgeprune.passes.quantize.round_weights import fake_quantizer, round_weights

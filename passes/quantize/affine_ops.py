@@ -21,7 +21,7 @@ _SHIFTS = ("Add", "Div", "Mul", "Sub")
 
 
 @dataclass(frozen=True)
-class Ramp:
+class AffineOp:
     """What a node does to the value ``source``; ``slope`` is positive."""
 
     source: ir.Value
@@ -34,17 +34,17 @@ class Ramp:
         """The output for an input."""
         return min(max(self.slope * x + self.shift, self.low), self.high)
 
-    def behind(self, other: Ramp) -> Ramp:
+    def behind(self, other: AffineOp) -> AffineOp:
         """This ramp of another's output, as one ramp of that other's source."""
         ends = (min(max(self.slope * end + self.shift, self.low), self.high) for end in (other.low, other.high))
-        return Ramp(other.source, self.slope * other.slope, self.slope * other.shift + self.shift, *ends)
+        return AffineOp(other.source, self.slope * other.slope, self.slope * other.shift + self.shift, *ends)
 
     def before(self, y: float) -> float:
         """The input that gives an output which is not clipped."""
         return (y - self.shift) / self.slope
 
 
-def ramp_of(node: ir.Node) -> Ramp | None:
+def affine_op_of(node: ir.Node) -> AffineOp | None:
     """The ramp that a node is, or None."""
     source = input_at(node, 0)
     if is_op(node, *_SHIFTS):
@@ -52,14 +52,14 @@ def ramp_of(node: ir.Node) -> Ramp | None:
     if source is None or source.const_value is not None:
         return None
     if is_op(node, "Relu"):
-        return Ramp(source, low=0.0)
+        return AffineOp(source, low=0.0)
     if is_op(node, "HardSigmoid"):
         alpha, beta = node.attributes.get_float("alpha", 0.2), node.attributes.get_float("beta", 0.5)
-        return Ramp(source, alpha, beta, 0.0, 1.0) if alpha > 0 else None
+        return AffineOp(source, alpha, beta, 0.0, 1.0) if alpha > 0 else None
     if is_op(node, "Clip"):
         limits = [_limit(node, index, default) for index, default in ((1, -math.inf), (2, math.inf))]
         low, high = limits
-        return None if low is None or high is None or low > high else Ramp(source, low=low, high=high)
+        return None if low is None or high is None or low > high else AffineOp(source, low=low, high=high)
     return None
 
 
@@ -75,11 +75,11 @@ def seen_range(value: ir.Value) -> tuple[float, float]:
 
 
 def _seen_by(node: ir.Node, value: ir.Value) -> tuple[float, float]:
-    ramp = ramp_of(node)
-    if ramp is not None:
+    affine_op = affine_op_of(node)
+    if affine_op is not None:
         inner = seen_range(node.outputs[0])
-        low, high = max(inner[0], ramp.low), min(inner[1], ramp.high)
-        return ramp.before(low), ramp.before(high)
+        low, high = max(inner[0], affine_op.low), min(inner[1], affine_op.high)
+        return affine_op.before(low), affine_op.before(high)
     if is_op(node, "HardSwish"):
         return -3.0, math.inf
     if is_op(node, "Mul"):  # a product with a ramp of the value itself, which is 0 up to some point
@@ -90,30 +90,30 @@ def _seen_by(node: ir.Node, value: ir.Value) -> tuple[float, float]:
 
 def _zero_up_to(factor: ir.Value, value: ir.Value) -> float:
     """Where a chain of ramps from ``value`` to ``factor`` leaves 0; -inf if there is none, or it is not 0 before."""
-    chain: list[Ramp] = []
+    chain: list[AffineOp] = []
     while factor is not value:
         producer = factor.producer()
-        ramp = None if producer is None else ramp_of(producer)
-        if ramp is None:
+        affine_op = None if producer is None else affine_op_of(producer)
+        if affine_op is None:
             return -math.inf
-        chain.append(ramp)
-        factor = ramp.source
+        chain.append(affine_op)
+        factor = affine_op.source
     y, point = -math.inf, -math.inf
-    for i, ramp in enumerate(reversed(chain)):
-        y = ramp(y)
-        if math.isfinite(ramp.low):
-            point = max(point, _before(chain[len(chain) - 1 - i :], ramp.low))
+    for i, affine_op in enumerate(reversed(chain)):
+        y = affine_op(y)
+        if math.isfinite(affine_op.low):
+            point = max(point, _before(chain[len(chain) - 1 - i :], affine_op.low))
     return point if y == 0 else -math.inf
 
 
-def _before(chain: list[Ramp], y: float) -> float:
+def _before(chain: list[AffineOp], y: float) -> float:
     """The input of a chain of ramps, last first, that gives this output."""
-    for ramp in chain:
-        y = ramp.before(y)
+    for affine_op in chain:
+        y = affine_op.before(y)
     return y
 
 
-def _shift(node: ir.Node) -> Ramp | None:
+def _shift(node: ir.Node) -> AffineOp | None:
     """Addition of a scalar, multiplication by a positive one, and their inverses."""
     left, right = node.inputs[0], node.inputs[1]
     if left is None or right is None or node.outputs[0].dtype != ir.DataType.FLOAT:
@@ -128,10 +128,10 @@ def _shift(node: ir.Node) -> Ramp | None:
     if len(rank) != len(grown) or not math.isfinite(scalar):
         return None
     if node.op_type in ("Add", "Sub"):
-        return Ramp(left, shift=scalar if node.op_type == "Add" else -scalar)
+        return AffineOp(left, shift=scalar if node.op_type == "Add" else -scalar)
     if scalar <= 0:
         return None
-    return Ramp(left, scalar if node.op_type == "Mul" else 1 / scalar)
+    return AffineOp(left, scalar if node.op_type == "Mul" else 1 / scalar)
 
 
 def _limit(node: ir.Node, index: int, default: float) -> float | None:

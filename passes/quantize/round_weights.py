@@ -33,7 +33,7 @@ from edgeprune.graph import (
     set_weights,
     weights_read_once,
 )
-from edgeprune.passes.quantize.affine_ops import Ramp, ramp_of
+from edgeprune.passes.quantize.affine_ops import AffineOp, affine_op_of
 from edgeprune.quantization import (
     MEANS,
     MOST_FEATURES,
@@ -74,7 +74,7 @@ def round_weights(
         CalibrationError: an activation is not finite on the data.
     """
     copy = graphs.clone(model)
-    quantizers = _with_ramps(model, int8, quantizers or {})
+    quantizers = _with_affine_ops(model, int8, quantizers or {})
     linears = find_linears(copy)
     single = weights_read_once(copy, linears.values())
     layers = [layer for name, layer in linears.items() if name in int8 and layer.weight in single]
@@ -102,28 +102,30 @@ def fake_quantizer(scale: float, zero: int, low: int, high: int) -> Quantizer:
     return rounded
 
 
-def _with_ramps(model: ir.Model, int8: Collection[str], quantizers: Mapping[str, Quantizer]) -> dict[str, Quantizer]:
+def _with_affine_ops(
+    model: ir.Model, int8: Collection[str], quantizers: Mapping[str, Quantizer]
+) -> dict[str, Quantizer]:
     """The quantizers, and those of integer ramps' outputs, which have the integers of their inputs."""
-    found, ramps = dict(quantizers), dict[str, Ramp]()
+    found, affine_ops = dict(quantizers), dict[str, AffineOp]()
     for node in model.graph:
-        ramp = ramp_of(node) if node.name in int8 else None
+        affine_op = affine_op_of(node) if node.name in int8 else None
         out = str(node.outputs[0].name)
-        if ramp is None or out in found:
+        if affine_op is None or out in found:
             continue
-        if (before := ramps.get(str(ramp.source.name))) is not None:
-            ramp = ramp.behind(before)
-        if (quantizer := quantizers.get(str(ramp.source.name))) is not None:
-            ramps[out], found[out] = ramp, _behind(ramp, quantizer)
+        if (before := affine_ops.get(str(affine_op.source.name))) is not None:
+            affine_op = affine_op.behind(before)
+        if (quantizer := quantizers.get(str(affine_op.source.name))) is not None:
+            affine_ops[out], found[out] = affine_op, _behind(affine_op, quantizer)
     return found
 
 
-def _behind(ramp: Ramp, quantizer: Quantizer) -> Quantizer:
+def _behind(affine_op: AffineOp, quantizer: Quantizer) -> Quantizer:
     def rounded(y: Floats) -> Floats:
         kind = y.dtype.type
-        x = quantizer((y - kind(ramp.shift)) / kind(ramp.slope))
-        seen = kind(ramp.slope) * x + kind(ramp.shift)
-        if np.isfinite([ramp.low, ramp.high]).any():
-            seen = np.clip(seen, ramp.low, ramp.high)
+        x = quantizer((y - kind(affine_op.shift)) / kind(affine_op.slope))
+        seen = kind(affine_op.slope) * x + kind(affine_op.shift)
+        if np.isfinite([affine_op.low, affine_op.high]).any():
+            seen = np.clip(seen, affine_op.low, affine_op.high)
         return np.asarray(seen * (y != 0))  # the zero of padding is exact
 
     return rounded

@@ -20,7 +20,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeprune import graph
-from edgeprune.calibration import Calibration, Taps
+from edgeprune.calibration import Calibration, IntermediateOutputs
 from edgeprune.graph import (
     Linear,
     constant,
@@ -74,9 +74,11 @@ def match_logits(
     if not products:
         return {}
     solvers = {product.layer.node: _Equations(product) for product in products}
-    taps = Taps(dense, {name for product in products for name in (product.left, product.right)}, threads)
+    intermediate = IntermediateOutputs(
+        dense, {name for product in products for name in (product.left, product.right)}, threads
+    )
     for feeds in calibration.subset(SAMPLES).batches(1):
-        values = taps.run(feeds)
+        values = intermediate.run(feeds)
         for product in products:
             queries = _heads(values[product.left], product.left, kept, drop=-1)
             keys = _heads(values[product.right], product.right, kept, drop=-2)

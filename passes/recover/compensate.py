@@ -250,9 +250,9 @@ def _samples(
 def _is_closer(model: ir.Model, pruned: ir.Model, dense: ir.Model, held_out: Calibration, threads: int) -> bool:
     """Whether the model's outputs are closer to the dense network's on held-out samples than the pruned one's."""
     runtime = OnnxRuntime(threads)
-    judge = Fidelity(runtime.load(dense).run, held_out, classifies=False)
+    evaluator = Fidelity(runtime.load(dense).run, held_out, classifies=False)
     try:
-        return judge.score(runtime.load(model).run) > judge.score(runtime.load(pruned).run)
+        return evaluator.score(runtime.load(model).run) > evaluator.score(runtime.load(pruned).run)
     except EvaluationError:  # outputs whose number depends on the data can't be compared
         return True
 

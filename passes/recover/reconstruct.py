@@ -25,10 +25,10 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeprune import graph
-from edgeprune.calibration import Calibration, Spool, Taps
+from edgeprune.calibration import Calibration, IntermediateOutputs, Spool
 from edgeprune.errors import BackendError, ModelError
 from edgeprune.graph import static_shape
-from edgeprune.recovery import Adam, Probe, Student, StudyBatches, find_lesson, trainable
+from edgeprune.recovery import Adam, Probe, Student, StudentBatches, find_distillation_spec, trainable
 from edgeprune.support import Progress, Step
 
 Arrays = dict[str, NDArray[Any]]
@@ -102,7 +102,7 @@ def reconstruct(
     dense: ir.Model,
     compressed: ir.Model,
     fit: Calibration,
-    judge: Probe,
+    held_out: Probe,
     *,
     kept: Kept | None = None,
     settings: Settings | None = None,
@@ -114,7 +114,7 @@ def reconstruct(
         dense: the canonical dense model, float32.
         compressed: the same with channels cut and weights changed; its batch may be open.
         fit: samples to learn from; memory does not grow with their number.
-        judge: the dense network's outputs on other samples, see `split_for_learning`.
+        held_out: the dense network's outputs on other samples, see `split_for_learning`.
         kept: (value name, axis) -> positions that stay, of the axes that lost any, as the analysis gives them.
         settings: how long and how fast.
         progress: told how far this is.
@@ -135,22 +135,24 @@ def reconstruct(
     shapes = {name: (size, *shape[1:]) if fit.batchable else shape for name, shape in shapes.items()}
     fixed = graph.infer_shapes(graph.clone(compressed), shapes)
     names = trainable(fixed)
-    lesson = find_lesson(dense, fixed, kept or {}, fit.subset(settings.statistics_samples), settings.inner_share)
-    if not lesson.taps or not names:
+    spec = find_distillation_spec(
+        dense, fixed, kept or {}, fit.subset(settings.statistics_samples), settings.inner_share
+    )
+    if not spec.compared or not names:
         return None
     model = graph.clone(compressed)
-    rate = min(settings.most_learning_rate, settings.learning_rate * math.sqrt(judge.error(compressed)))
+    rate = min(settings.most_learning_rate, settings.learning_rate * math.sqrt(held_out.error(compressed)))
     together = max(1, batch // size)
     lanes = min(settings.threads, together)
     try:
-        student = Student(fixed, names, lesson.taps, settings.threads // lanes)
+        student = Student(fixed, names, spec.compared, settings.threads // lanes)
         if not student.trained:
             return None
         with progress.step("learning from the original") as step, Spool() as spool, ThreadPoolExecutor(lanes) as pool:
-            teacher = Taps(dense, lesson.names, settings.threads)
+            teacher = IntermediateOutputs(dense, spec.names, settings.threads)
             samples = {name: shape[1:] for name, shape in shapes.items()}
-            batches = StudyBatches(
-                spool, fit, samples, size, together, lambda feeds: lesson.targets(teacher.run(feeds)), seen > fit.items
+            batches = StudentBatches(
+                spool, fit, samples, size, together, lambda feeds: spec.targets(teacher.run(feeds)), seen > fit.items
             )
             optimizer = Adam(_weights(model, student.trained), rate, seen // batch)
             _learn(student, optimizer, batches.endless(np.random.default_rng(settings.seed)), pool, step)
@@ -160,7 +162,7 @@ def reconstruct(
         return None
     for name, array in optimizer.weights.items():
         model.graph.initializers[name].const_value = ir.Tensor(array, name=name)
-    return None if judge.is_worse(model, compressed) else model
+    return None if held_out.is_worse(model, compressed) else model
 
 
 def _learn(

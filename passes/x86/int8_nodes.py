@@ -17,7 +17,7 @@ from collections.abc import Collection
 import onnx_ir as ir
 
 from edgeprune.graph import Refused
-from edgeprune.passes.quantize import ramp_of
+from edgeprune.passes.quantize import affine_op_of
 from edgeprune.passes.x86.fuse_attention import attentions
 from edgeprune.passes.x86.scale_channels import is_channel_scale
 from edgeprune.passes.x86.shuffle_pixels import tile_of
@@ -107,7 +107,7 @@ def _possible(node: ir.Node) -> bool | Refused:
             return Refused("its weight is computed")
         if node.op_type == "Gemm" and any(node.attributes.get_float(a, 1.0) != 1 for a in ("alpha", "beta")):
             return Refused("its alpha or beta is not 1")
-    if node.op_type in RAMP_OPS - {"HardSwish"} and ramp_of(node) is None:
+    if node.op_type in RAMP_OPS - {"HardSwish"} and affine_op_of(node) is None:
         return Refused(f"onnxruntime has no integer kernel for {node.op_type}, and it does more than shift and stretch")
     if node.op_type in ("Add", "Mul") and any(
         v.const_value is not None and v.const_value.size > 1 for v in data_inputs(node)

@@ -39,7 +39,7 @@ from edgeprune.graph import (
     replace_value,
     require_int8,
 )
-from edgeprune.passes.quantize import Ramp, ramp_of
+from edgeprune.passes.quantize import AffineOp, affine_op_of
 from edgeprune.passes.x86.biased_products import flatten_rows, keep_apart, merge_biases
 from edgeprune.passes.x86.deepen_inputs import deepen_images, deepen_weights
 from edgeprune.passes.x86.int8_nodes import (
@@ -94,9 +94,9 @@ def quantize_x86(
         values = _quantized(graph, chosen)
         if missing := [v.name for v in values if v.name not in ranges]:
             raise PassError(f"quantize: no range is given for {missing[0]!r}")
-        ramps = _ramps(graph, chosen)
-        laid, apart = grids(graph, chosen, values, ramps, ranges, _limits(graph, chosen))
-        shared = {node: ramp for node, ramp in ramps.items() if node.outputs[0] not in apart}
+        affine_ops = _affine_ops(graph, chosen)
+        laid, apart = grids(graph, chosen, values, affine_ops, ranges, _limits(graph, chosen))
+        shared = {node: affine_op for node, affine_op in affine_ops.items() if node.outputs[0] not in apart}
         for node in list(graph):
             if node.name in chosen and node not in shared:
                 _quantize_constants(graph, node, laid, weight_bits)
@@ -104,8 +104,8 @@ def quantize_x86(
             _insert(copy, v, chosen, laid[v])
         for convolution in tiled:
             shuffle_pixels(graph, convolution)
-        for node, ramp in shared.items():
-            _read_again(graph, node, ramp, laid[node.outputs[0]])
+        for node, affine_op in shared.items():
+            _read_again(graph, node, affine_op, laid[node.outputs[0]])
         deepen_images(graph, deepened)
         flatten_rows(graph, products)
         stay_flat(graph, products)
@@ -121,7 +121,7 @@ def _quantized(graph: ir.Graph, int8: set[str]) -> list[ir.Value]:
     What a clip absorbs has none, nor has a ramp's output.
     """
     found: dict[ir.Value, None] = {}
-    derived = {node.outputs[0] for node in _ramps(graph, int8)}
+    derived = {node.outputs[0] for node in _affine_ops(graph, int8)}
     for node in graph:
         if node.name not in int8:
             continue
@@ -136,13 +136,13 @@ def _quantized(graph: ir.Graph, int8: set[str]) -> list[ir.Value]:
     return list(found)
 
 
-def _ramps(graph: ir.Graph, int8: set[str]) -> dict[ir.Node, Ramp]:
+def _affine_ops(graph: ir.Graph, int8: set[str]) -> dict[ir.Node, AffineOp]:
     """Integer nodes that only shift, stretch and clip, in order, but for the clips that their producer absorbs."""
     found = {}
     for node in graph:
-        ramp = ramp_of(node) if node.name in int8 else None
-        if ramp is not None and not _clipped_by(ramp.source, node, int8):
-            found[node] = ramp
+        affine_op = affine_op_of(node) if node.name in int8 else None
+        if affine_op is not None and not _clipped_by(affine_op.source, node, int8):
+            found[node] = affine_op
     return found
 
 
@@ -154,7 +154,9 @@ def _limits(graph: ir.Graph, int8: set[str]) -> dict[ir.Value, tuple[float, floa
     """
     absorbed = [n for n in graph if n.name in int8 and n.inputs and n.inputs[0] is not None
                 and _clipped_by(n.inputs[0], n, int8)]  # fmt: skip
-    return {n.outputs[0]: (ramp.low, ramp.high) for n in absorbed if (ramp := ramp_of(n)) is not None}
+    return {
+        n.outputs[0]: (affine_op.low, affine_op.high) for n in absorbed if (affine_op := affine_op_of(n)) is not None
+    }
 
 
 def _clipped_by(value: ir.Value, node: ir.Node, int8: set[str]) -> bool:
@@ -166,7 +168,7 @@ def _clipped_by(value: ir.Value, node: ir.Node, int8: set[str]) -> bool:
         and producer is not None
         and producer.name in int8
         and producer.op_type not in CARRY_OPS
-        and ramp_of(producer) is None
+        and affine_op_of(producer) is None
         and len(value.consumers()) == 1
         and not value.is_graph_output()
     )
@@ -189,14 +191,14 @@ def _spell_out(graph: ir.Graph, int8: Collection[str]) -> set[str]:
     return added
 
 
-def _read_again(graph: ir.Graph, node: ir.Node, ramp: Ramp, grid: Grid) -> None:
+def _read_again(graph: ir.Graph, node: ir.Node, affine_op: AffineOp, grid: Grid) -> None:
     """Put in the place of a ramp another reading of its input's integers, clipped where it clips."""
     read = next(p for v in node.inputs if v is not None and (p := v.producer()) is not None)
     integers = read.inputs[0]
     assert read.op_type == "DequantizeLinear"
     assert integers is not None
     name = str(node.outputs[0].name)
-    low, high = (grid.nearest(limit) for limit in (ramp.low, ramp.high))
+    low, high = (grid.nearest(limit) for limit in (affine_op.low, affine_op.high))
     if (low, high) != (0, 255):
         limits = [
             new_initializer(graph, f"{name}_{what}", np.asarray(limit, np.uint8))

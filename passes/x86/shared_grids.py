@@ -17,7 +17,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeprune.graph import asymmetric_scale, representable_scale
-from edgeprune.passes.quantize import INFINITE, Ramp, seen_range
+from edgeprune.passes.quantize import INFINITE, AffineOp, seen_range
 from edgeprune.passes.x86.int8_nodes import CARRY_OPS, data_inputs
 
 SHARED_RANGE_RATIO = 2.0
@@ -52,7 +52,7 @@ def grids(
     graph: ir.Graph,
     int8: Collection[str],
     own: Collection[ir.Value],
-    ramps: Mapping[ir.Node, Ramp],
+    affine_ops: Mapping[ir.Node, AffineOp],
     ranges: Mapping[str, Bounds],
     limits: Mapping[ir.Value, Bounds],
 ) -> tuple[dict[ir.Value, Grid], dict[ir.Value, Bounds]]:
@@ -62,7 +62,7 @@ def grids(
         graph: sorted.
         int8: names of nodes on integers.
         own: values with integers of their own.
-        ramps: integer nodes whose outputs are their inputs' integers, if that stretches no range too far.
+        affine_ops: integer nodes whose outputs are their inputs' integers, if that stretches no range too far.
         ranges: value name -> (low, high), for all of ``own``.
         limits: values that a clip gives which their integers have to do -> where it clips; no integer means more.
 
@@ -72,11 +72,11 @@ def grids(
     families = _Families({v: _seen(v, ranges[str(v.name)]) for v in own}, limits)
     apart: dict[ir.Value, Bounds] = {}
     for node in graph:
-        if node in ramps:
-            ramp, out = ramps[node], node.outputs[0]
-            if not families.join(out, ramp):
-                low, high = families.range_of(ramp.source)
-                apart[out] = (ramp(low), ramp(high))
+        if node in affine_ops:
+            affine_op, out = affine_ops[node], node.outputs[0]
+            if not families.join(out, affine_op):
+                low, high = families.range_of(affine_op.source)
+                apart[out] = (affine_op(low), affine_op(high))
                 families.add(out, apart[out])
         elif node.name in int8 and node.op_type in CARRY_OPS | {"Concat"}:
             moved = [v for v in (*data_inputs(node), *node.outputs) if v in families]
@@ -145,10 +145,10 @@ class _Families:
         low, high = self._bounds[line.root]
         return line.slope * low + line.shift, line.slope * high + line.shift
 
-    def join(self, out: ir.Value, ramp: Ramp) -> bool:
+    def join(self, out: ir.Value, affine_op: AffineOp) -> bool:
         """Take a ramp's output into the family of its source, unless its zero lies too far outside of the range."""
-        line = self._line(ramp.source)
-        joined = _Line(line.root, ramp.slope * line.slope, ramp.slope * line.shift + ramp.shift)
+        line = self._line(affine_op.source)
+        joined = _Line(line.root, affine_op.slope * line.slope, affine_op.slope * line.shift + affine_op.shift)
         low, high = self._bounds[line.root]
         wider = (min(low, joined.zero), max(high, joined.zero))
         if wider[1] - wider[0] > SHARED_RANGE_RATIO * (high - low) or not _within(wider, self._limits[line.root]):

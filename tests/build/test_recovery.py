@@ -26,7 +26,7 @@ def builder() -> Builder:
 @pytest.mark.parametrize("form", ["fp32", "int8"])
 def test_recovered_weights_are_built_from_then_on(builder: Builder, form: str) -> None:
     widths = np.array([8, 8])
-    available = [form if form in nodes else "fp32" for nodes in builder.network.integer_nodes]
+    available = [form if form in nodes else "fp32" for nodes in builder.network.int8_nodes]
     probe = Probe(builder.dense, calibration(x=images(128, seed=9)), 128, 1)
     before = builder.build(widths, available)
     stayed = builder.recover(widths, available)

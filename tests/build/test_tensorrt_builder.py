@@ -74,7 +74,7 @@ def builder_of(model: ir.Model, spec: str) -> TensorRtBuilder:
 
 def formats(builder: TensorRtBuilder, *wanted: str) -> list[str]:
     """Of every launch the first of the wanted formats that it has."""
-    return [next((w for w in wanted if w in forms), "fp16") for forms in builder.network.integer_nodes]
+    return [next((w for w in wanted if w in forms), "fp16") for forms in builder.network.int8_nodes]
 
 
 def error(builder: TensorRtBuilder, built: ir.Model, samples: NDArray[np.float32]) -> float:

@@ -55,7 +55,7 @@ def builder_of(model: ir.Model, spec: str) -> Builder:
 
 
 def formats_of(builder: Builder, wanted: str) -> list[str]:
-    return [wanted if wanted in forms else "fp32" for forms in builder.network.integer_nodes]
+    return [wanted if wanted in forms else "fp32" for forms in builder.network.int8_nodes]
 
 
 def built(builder: Builder, wanted: str) -> ir.Model:

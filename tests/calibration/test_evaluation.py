@@ -91,10 +91,10 @@ def test_user_function_that_fails(tmp_path: Path, model: ir.Model, body: str, me
 
 def test_fidelity_of_logits_is_agreement(model: ir.Model, data: str) -> None:
     held_out = open_calibration(data, model)
-    judge = fidelity(lambda feeds: [feeds["x"]], held_out)
-    assert judge.score(lambda feeds: [2 * feeds["x"]]) == 100.0
-    assert judge.score(lambda feeds: [-feeds["x"]]) == 0.0
-    assert "agreement" in judge.metric
+    evaluator = fidelity(lambda feeds: [feeds["x"]], held_out)
+    assert evaluator.score(lambda feeds: [2 * feeds["x"]]) == 100.0
+    assert evaluator.score(lambda feeds: [-feeds["x"]]) == 0.0
+    assert "agreement" in evaluator.metric
 
 
 def test_fidelity_of_maps_is_sqnr_per_channel(model: ir.Model, data: str) -> None:
@@ -104,12 +104,12 @@ def test_fidelity_of_maps_is_sqnr_per_channel(model: ir.Model, data: str) -> Non
     def reference(feeds: dict) -> list:
         return [feeds["x"][:, None, :] * scale]
 
-    judge = fidelity(reference, held_out)
-    assert judge.score(reference) == SQNR_CEILING_DB
-    assert judge.score(lambda feeds: [1.01 * reference(feeds)[0]]) == pytest.approx(40.0, abs=1e-3)
+    evaluator = fidelity(reference, held_out)
+    assert evaluator.score(reference) == SQNR_CEILING_DB
+    assert evaluator.score(lambda feeds: [1.01 * reference(feeds)[0]]) == pytest.approx(40.0, abs=1e-3)
     quiet = np.array([1.1, 1.0], np.float32)[None, :, None]
-    assert judge.score(lambda feeds: [quiet * reference(feeds)[0]]) == pytest.approx(23.01, abs=0.01)
-    assert judge.score(lambda feeds: [np.nan * reference(feeds)[0]]) == -SQNR_CEILING_DB
+    assert evaluator.score(lambda feeds: [quiet * reference(feeds)[0]]) == pytest.approx(23.01, abs=0.01)
+    assert evaluator.score(lambda feeds: [np.nan * reference(feeds)[0]]) == -SQNR_CEILING_DB
     with pytest.raises(EvaluationError, match="shapes"):
-        judge.score(lambda feeds: [reference(feeds)[0][:, :1]])
-    assert "dB" in judge.metric
+        evaluator.score(lambda feeds: [reference(feeds)[0][:, :1]])
+    assert "dB" in evaluator.metric

@@ -6,7 +6,7 @@ import pytest
 
 from edgeprune.compiler.clock import Clock
 from edgeprune.search.goal import Goal
-from edgeprune.search.solver import Choice
+from edgeprune.search.solver import Candidate
 from edgeprune.search.timings import Timing
 from tests.compiler.test_compile_cpu import CHOICE, Counting
 
@@ -14,7 +14,7 @@ from tests.compiler.test_compile_cpu import CHOICE, Counting
 class SlowingDown:
     """A workbench on a machine that takes twice as long as when the loop began."""
 
-    def timing(self, choice: Choice, *, relative: bool = True) -> Timing:
+    def timing(self, candidate: Candidate, *, relative: bool = True) -> Timing:
         return Timing(2000.0, 800.0)
 
 

@@ -12,7 +12,7 @@ from edgeprune.build.plan import Plan
 from edgeprune.cli.commands import cli
 from edgeprune.compiler import workbench
 from edgeprune.latency import cpu_model as cpumodel
-from edgeprune.latency import timing_harness as stand
+from edgeprune.latency import timing_harness as harness
 from edgeprune.report.model import Report
 from tests import residual
 
@@ -44,8 +44,8 @@ def compile_it(files: Path, *flags: str, code: int = 0) -> str:
 def cache(tmp_path_factory: pytest.TempPathFactory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EDGEPRUNE_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr(stand, "QUICK_SECONDS", 1.5)
-        patch.setattr(stand, "FINAL_SECONDS", 4.0)
+        patch.setattr(harness, "QUICK_SECONDS", 1.5)
+        patch.setattr(harness, "FINAL_SECONDS", 4.0)
         patch.setattr(cpumodel, "SECONDS_PER_VARIANT", 0.1)
         yield
 
@@ -95,9 +95,9 @@ def require_planned(folder: Path) -> None:
         for axis, cut in axes.items():
             stored = shapes.get(name) or shapes[f"{name}_quantized"]
             assert stored[axis] == len(cut.kept) <= dense[name][axis]
-    on_integers = {layer.node for layer in plan.layers if layer.precision == "int8"}
+    is_int8 = {layer.node for layer in plan.layers if layer.precision == "int8"}
     fed_by_dq = {n.name for n in model.graph.node if n.op_type in ("Conv", "Gemm") and "dequantize" in n.input[1]}
-    assert fed_by_dq <= on_integers
+    assert fed_by_dq <= is_int8
     assert plan.model_sha256 == Report.load(folder).model.sha256
 
 

@@ -13,14 +13,14 @@ from edgeprune.compiler.compiled import Compiled
 from edgeprune.latency.block_latency import Latency
 from edgeprune.report.model import Search
 from edgeprune.search.goal import Goal
-from edgeprune.search.solver import Choice
-from edgeprune.search.timings import Met, Timing
+from edgeprune.search.solver import Candidate
+from edgeprune.search.timings import FeasibleCandidate, Timing
 from edgeprune.timing.protocol import Measurement
 from tests.latency.test_same_work import network
 from tests.reports import measurement
 from tests.search.test_solver import chain
 
-CHOICE = Choice(np.array([32, 32, 32]), ("fp32",) * 4, 500.0, 0.5)
+CHOICE = Candidate(np.array([32, 32, 32]), ("fp32",) * 4, 500.0, 0.5)
 
 
 def test_a_prediction_is_given_at_the_pace_of_the_final_measurement() -> None:
@@ -31,7 +31,7 @@ def test_a_prediction_is_given_at_the_pace_of_the_final_measurement() -> None:
         unused, CHOICE, unused, unused, problem.latency, problem, {"original": original}, {}, {"fp32": CHOICE.formats}
     )
     paced = _at_final_pace(found, 2000.0)
-    assert paced.choice.latency_us == pytest.approx(1.5 * CHOICE.latency_us)
+    assert paced.candidate.latency_us == pytest.approx(1.5 * CHOICE.latency_us)
     sizes = problem.latency.sizes
     before, after = (c.latency.total_us(sizes, CHOICE.formats) for c in (found, paced))
     assert after == pytest.approx(1.5 * before)
@@ -45,33 +45,35 @@ class Counting:
         self.delivered, self.builds = delivered or network(seed=1), 0
         self.clock = Clock(cast(Any, self), Goal(speedup=2.0), 6e3)
 
-    def stand_in(self, choice: Choice) -> ir.Model:
+    def stand_in(self, candidate: Candidate) -> ir.Model:
         return network()
 
-    def built(self, choice: Choice) -> ir.Model:
+    def built(self, candidate: Candidate) -> ir.Model:
         self.builds += 1
         return self.delivered
 
     def result(
         self,
-        choice: Choice,
+        candidate: Candidate,
         latency: Latency,
         search: Search | None = None,
         model: ir.Model | None = None,
         goal: Goal | None = None,
     ) -> Compiled:
-        model = self.built(choice) if model is None else model
+        model = self.built(candidate) if model is None else model
         measured = {"original": measurement(6.0), "result": measurement(self.ms.pop(0), seed=1)}
         unused = cast(Any, None)
-        formats = {"fp32": choice.formats}
-        return Compiled(model, choice, unused, unused, latency, self.problem, measured, {}, formats, search)
+        formats = {"fp32": candidate.formats}
+        return Compiled(model, candidate, unused, unused, latency, self.problem, measured, {}, formats, search)
 
     def in_time(self) -> Compiled:
-        def adjusted(met: Met, by: float) -> Met:
-            return Met(replace(met.choice, loss=met.choice.loss / by), met.timing, met.problem)
+        def adjusted(feasible: FeasibleCandidate, by: float) -> FeasibleCandidate:
+            return FeasibleCandidate(
+                replace(feasible.candidate, loss=feasible.candidate.loss / by), feasible.timing, feasible.problem
+            )
 
-        met = Met(CHOICE, Timing(6e3, 3e3), self.problem)
-        return _in_time(self.clock, met, adjusted, None)
+        feasible = FeasibleCandidate(CHOICE, Timing(6e3, 3e3), self.problem)
+        return _in_time(self.clock, feasible, adjusted, None)
 
 
 def test_what_misses_its_budget_was_never_built() -> None:

@@ -13,7 +13,7 @@ from edgeprune.compiler.layer_details import group_makers, layer_losses, with_ti
 from edgeprune.dependency.solve import analyse
 from edgeprune.latency.block_network import network
 from edgeprune.report.model import Layer
-from edgeprune.search.solver import Choice, Problem
+from edgeprune.search.solver import Candidate, Problem
 from tests.models import single
 
 
@@ -45,11 +45,11 @@ def test_a_group_belongs_to_the_first_block_that_makes_it(model: ir.Model):
 def test_the_losses_add_up(model: ir.Model):
     net = network(model, analyse(model))
     priced = problem([[4, 8]], [[0.5, 0.0]], [{"fp32": 0.0}, {"fp32": 0.0, "int8": 0.25}, {"fp32": 0.0, "int8": 0.125}])
-    choice = Choice(np.array([4]), ("fp32", "int8", "fp32"), 1.0, 0.75)
-    losses = layer_losses(net, priced, choice)
+    candidate = Candidate(np.array([4]), ("fp32", "int8", "fp32"), 1.0, 0.75)
+    losses = layer_losses(net, priced, candidate)
     np.testing.assert_array_equal(losses, [0.5, 0.25, 0.0])
-    assert losses.sum() == choice.loss
-    between = layer_losses(net, priced, Choice(np.array([6]), ("fp32",) * 3, 1.0, 0.0))
+    assert losses.sum() == candidate.loss
+    between = layer_losses(net, priced, Candidate(np.array([6]), ("fp32",) * 3, 1.0, 0.0))
     np.testing.assert_allclose(between, [0.25, 0.0, 0.0], atol=1e-15)
 
 

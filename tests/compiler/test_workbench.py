@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from edgeprune.compiler.workbench import LEARNABLE, Workbench
-from edgeprune.search.solver import Choice
+from edgeprune.search.solver import Candidate
 
-CHOICE = Choice(np.array([8]), ("fp32",), 1.0, 0.5)
+CHOICE = Candidate(np.array([8]), ("fp32",), 1.0, 0.5)
 
 
 @dataclass
@@ -19,14 +19,14 @@ class FakeBench:
 
     before: float
     after: float
-    learned: list[Choice] = field(default_factory=list)
+    learned: list[Candidate] = field(default_factory=list)
 
     def accepts(self, limit: float) -> bool:
         parts = SimpleNamespace(
-            drop=lambda choice: self.before,
+            drop=lambda candidate: self.before,
             builder=SimpleNamespace(recover=self.recover, build=lambda widths, formats: "learned"),
-            judge=SimpleNamespace(drop=lambda run: self.after),
-            stand=SimpleNamespace(runtime=SimpleNamespace(load=lambda model: SimpleNamespace(run=None))),
+            evaluator=SimpleNamespace(drop=lambda run: self.after),
+            harness=SimpleNamespace(runtime=SimpleNamespace(load=lambda model: SimpleNamespace(run=None))),
             progress=None,
         )
         return Workbench.is_acceptable(cast(Any, parts), CHOICE, limit)

@@ -86,9 +86,9 @@ def test_the_search_keeps_the_budget_with_the_time_of_the_call() -> None:
         tuple({f: 0.01 * (f == "int8") for f in latency.formats(b)} for b in range(len(latency.launches))),
     )
     budget_us = 0.9 * latency.total_us(latency.sizes, float_formats())
-    choice = search(problem, budget_us)
-    assert choice.latency_us <= budget_us
-    assert choice.latency_us == pytest.approx(latency.total_us(choice.widths, choice.formats), rel=1e-9)
+    candidate = search(problem, budget_us)
+    assert candidate.latency_us <= budget_us
+    assert candidate.latency_us == pytest.approx(latency.total_us(candidate.widths, candidate.formats), rel=1e-9)
 
 
 def test_a_correction_multiplies_everything() -> None:

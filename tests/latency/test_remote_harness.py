@@ -18,7 +18,7 @@ from edgeprune.cli.commands import cli
 from edgeprune.errors import UsageError
 from edgeprune.latency import cpu_model as cpumodel
 from edgeprune.latency import remote_harness as remotestand
-from edgeprune.latency import timing_harness as stand
+from edgeprune.latency import timing_harness as harness
 from edgeprune.report.model import Report
 from tests.backends.loopback import MISSING, Loopback, loopback
 from tests.compiler.test_compile import files as files  # the model and its data
@@ -39,8 +39,8 @@ def surroundings(device: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("EDGEPRUNE_CACHE", str(tmp_path / "cache"))
     for name, value in {"RANDOM_VARIANTS": 1, "MIXED_VARIANTS": 1, "SECONDS_PER_VARIANT": 0.05}.items():
         monkeypatch.setattr(cpumodel, name, value)
-    monkeypatch.setattr(stand, "QUICK_SECONDS", 0.1)
-    monkeypatch.setattr(stand, "FINAL_SECONDS", 0.1)
+    monkeypatch.setattr(harness, "QUICK_SECONDS", 0.1)
+    monkeypatch.setattr(harness, "FINAL_SECONDS", 0.1)
 
 
 def test_a_model_is_compiled_for_a_cpu_elsewhere(files: Path, device: Loopback, tmp_path: Path) -> None:

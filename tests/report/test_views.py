@@ -50,7 +50,7 @@ def test_a_prediction_is_called_one():
 def test_how_the_choice_was_found():
     facts = dict(words.conditions(report(search=Search(12, 64, 0.02, 0.01, 0.05))))
     assert facts["search"] == (
-        "12 whole choices tried on 64 samples, error 0.02 to 0.01; the first one within 5.0% of the least priced loss "
+        "12 whole candidates tried on 64 samples, error 0.02 to 0.01; the first one within 5.0% of the least priced loss "
         "near it"
     )
     assert "search" not in dict(words.conditions(report(search=None)))

@@ -8,8 +8,8 @@ import pytest
 from edgeprune.errors import BudgetError
 from edgeprune.search.attempts import ATTEMPTS, build_within
 from edgeprune.search.goal import Goal
-from edgeprune.search.problem import Choice
-from edgeprune.search.timings import Met, Timing
+from edgeprune.search.problem import Candidate
+from edgeprune.search.timings import FeasibleCandidate, Timing
 from edgeprune.timing.protocol import Measurement
 from tests.reports import measurement
 from tests.search.test_solver import chain
@@ -19,7 +19,7 @@ DENSE_MS = 6.0
 
 @dataclass(frozen=True)
 class Result:
-    choice: Choice
+    candidate: Candidate
     measured: dict[str, Measurement]
 
 
@@ -29,25 +29,25 @@ class Line:
     def __init__(self, *drifts: float, noise: float = 0.0, loss: float = 1.0):
         self.drifts, self.noise = list(drifts), noise
         self.problem = chain(2, np.random.default_rng(0))
-        choice = Choice(np.array([16, 16]), ("fp32",) * 3, 3e3, loss)
-        self.met = Met(choice, Timing(1e3 * DENSE_MS, 3e3), self.problem)
+        candidate = Candidate(np.array([16, 16]), ("fp32",) * 3, 3e3, loss)
+        self.feasible = FeasibleCandidate(candidate, Timing(1e3 * DENSE_MS, 3e3), self.problem)
         self.factors: list[float] = []
 
-    def adjusted(self, met: Met, by: float) -> Met:
+    def adjusted(self, feasible: FeasibleCandidate, by: float) -> FeasibleCandidate:
         self.factors.append(by)
-        us = by * met.measured_us
+        us = by * feasible.measured_us
         if us < 2e3:
             raise BudgetError("too fast")
-        choice = replace(met.choice, latency_us=us, loss=met.choice.loss / by)
-        return Met(choice, Timing(met.timing.baseline_us, us), met.problem)
+        candidate = replace(feasible.candidate, latency_us=us, loss=feasible.candidate.loss / by)
+        return FeasibleCandidate(candidate, Timing(feasible.timing.baseline_us, us), feasible.problem)
 
-    def build(self, met: Met) -> Result:
-        ms = met.measured_us / 1e3 * self.drifts.pop(0)
+    def build(self, feasible: FeasibleCandidate) -> Result:
+        ms = feasible.measured_us / 1e3 * self.drifts.pop(0)
         original, result = measurement(DENSE_MS), measurement(ms, noise=self.noise, seed=1)
-        return Result(met.choice, {"original": original, "result": result})
+        return Result(feasible.candidate, {"original": original, "result": result})
 
     def run(self) -> Result:
-        return build_within(Goal(speedup=2.0), self.met, self.adjusted, self.build)
+        return build_within(Goal(speedup=2.0), self.feasible, self.adjusted, self.build)
 
 
 def took(result: Result) -> float:
@@ -107,7 +107,7 @@ def test_a_last_attempt_that_is_faster_than_asked_is_kept() -> None:
 
 def test_where_nothing_is_faster_that_is_said() -> None:
     line = Line(1.05)
-    line.met = replace(line.met, timing=Timing(1e3 * DENSE_MS, 1e3 * DENSE_MS))
-    line.adjusted = lambda met, by: Line.adjusted(line, met, by / 4)  # type: ignore[method-assign]
+    line.feasible = replace(line.feasible, timing=Timing(1e3 * DENSE_MS, 1e3 * DENSE_MS))
+    line.adjusted = lambda feasible, by: Line.adjusted(line, feasible, by / 4)  # type: ignore[method-assign]
     with pytest.raises(BudgetError, match="too fast"):
         line.run()

@@ -8,8 +8,8 @@ import pytest
 
 from edgeprune.errors import BudgetError
 from edgeprune.search.closed_loop import CLOSE, ClosedLoop
-from edgeprune.search.solver import Choice, Problem, Searcher
-from edgeprune.search.timings import Begun, Timing
+from edgeprune.search.solver import Candidate, Problem, Searcher
+from edgeprune.search.timings import StartingPoint, Timing
 from tests.search.test_solver import chain
 
 
@@ -18,19 +18,21 @@ def device(problem: Problem, factor: float, offset_us: float = 0.0):
     model = problem.latency
     dense_us = model.total_us(model.sizes, ["fp32"] * len(model.geometries))
 
-    def measure_us(choice: Choice) -> Timing:
-        return Timing(dense_us * factor + offset_us, model.total_us(choice.widths, choice.formats) * factor + offset_us)
+    def measure_us(candidate: Candidate) -> Timing:
+        return Timing(
+            dense_us * factor + offset_us, model.total_us(candidate.widths, candidate.formats) * factor + offset_us
+        )
 
     return measure_us
 
 
-def recorded(measure_us: Callable[[Choice], Timing]) -> tuple[Callable[[Choice], Timing], list[Choice]]:
+def recorded(measure_us: Callable[[Candidate], Timing]) -> tuple[Callable[[Candidate], Timing], list[Candidate]]:
     """The same measurements, and the choices they were made of."""
-    calls: list[Choice] = []
+    calls: list[Candidate] = []
 
-    def counted(choice: Choice) -> Timing:
-        calls.append(choice)
-        return measure_us(choice)
+    def counted(candidate: Candidate) -> Timing:
+        calls.append(candidate)
+        return measure_us(candidate)
 
     return counted, calls
 
@@ -39,17 +41,17 @@ def recorded(measure_us: Callable[[Choice], Timing]) -> tuple[Callable[[Choice],
 def test_the_budget_is_met_as_measured(factor: float, offset_us: float) -> None:
     problem = chain(4, np.random.default_rng(0))
     measure_us = device(problem, factor, offset_us)
-    met = ClosedLoop(problem, lambda baseline_us: baseline_us / 1.6, measure_us).meet()
-    timed = measure_us(met.choice)
+    feasible = ClosedLoop(problem, lambda baseline_us: baseline_us / 1.6, measure_us).meet()
+    timed = measure_us(feasible.candidate)
     assert timed.measured_us <= timed.baseline_us / 1.6
-    assert met.measured_us == pytest.approx(timed.measured_us)
+    assert feasible.measured_us == pytest.approx(timed.measured_us)
 
 
 def test_the_corrected_model_predicts_what_was_measured() -> None:
     problem = chain(4, np.random.default_rng(1))
-    met = ClosedLoop(problem, lambda baseline_us: baseline_us / 1.5, device(problem, 1.4)).meet()
-    predicted_us = met.problem.latency.total_us(met.choice.widths, met.choice.formats)
-    assert predicted_us == pytest.approx(met.measured_us, rel=0.02)
+    feasible = ClosedLoop(problem, lambda baseline_us: baseline_us / 1.5, device(problem, 1.4)).meet()
+    predicted_us = feasible.problem.latency.total_us(feasible.candidate.widths, feasible.candidate.formats)
+    assert predicted_us == pytest.approx(feasible.measured_us, rel=0.02)
 
 
 def test_what_can_be_met_is_said() -> None:
@@ -63,8 +65,8 @@ def test_what_can_be_met_is_said() -> None:
 def test_little_of_the_budget_is_left_where_widths_allow_it() -> None:
     problem = fine_chain()
     measure_us = device(problem, 1.3, offset_us=2.0)
-    met = ClosedLoop(problem, lambda baseline_us: baseline_us / 1.6, measure_us).meet()
-    timed = measure_us(met.choice)
+    feasible = ClosedLoop(problem, lambda baseline_us: baseline_us / 1.6, measure_us).meet()
+    timed = measure_us(feasible.candidate)
     assert (1 - CLOSE) * timed.baseline_us / 1.6 <= timed.measured_us <= timed.baseline_us / 1.6
 
 
@@ -72,21 +74,21 @@ def test_a_first_choice_that_fits_is_measured_once_and_kept() -> None:
     problem = fine_chain()
     measure_us = device(problem, 1.0)
     counted, calls = recorded(measure_us)
-    met = ClosedLoop(problem, lambda baseline_us: baseline_us / 1.6, counted).meet()
+    feasible = ClosedLoop(problem, lambda baseline_us: baseline_us / 1.6, counted).meet()
     calls.clear()
-    again = ClosedLoop(met.problem, lambda baseline_us: baseline_us / 1.6, counted).meet(first=met.choice)
+    again = ClosedLoop(feasible.problem, lambda baseline_us: baseline_us / 1.6, counted).meet(first=feasible.candidate)
     assert len(calls) == 1
-    assert (again.choice.widths == met.choice.widths).all()
+    assert (again.candidate.widths == feasible.candidate.widths).all()
 
 
 def test_a_first_choice_that_does_not_fit_is_replaced() -> None:
     problem = fine_chain()
-    dense = Choice(
+    dense = Candidate(
         problem.latency.sizes, ("fp32",) * 5, problem.latency.total_us(problem.latency.sizes, ["fp32"] * 5), 0
     )
     measure_us = device(problem, 1.0)
-    met = ClosedLoop(problem, lambda baseline_us: baseline_us / 1.6, measure_us).meet(first=dense)
-    assert measure_us(met.choice).measured_us <= measure_us(dense).measured_us / 1.6
+    feasible = ClosedLoop(problem, lambda baseline_us: baseline_us / 1.6, measure_us).meet(first=dense)
+    assert measure_us(feasible.candidate).measured_us <= measure_us(dense).measured_us / 1.6
 
 
 def test_the_fastest_there_is_counts_although_it_was_predicted_to_be_too_slow() -> None:
@@ -95,12 +97,14 @@ def test_the_fastest_there_is_counts_although_it_was_predicted_to_be_too_slow() 
     quickest = searcher.fastest()
     dense_us = problem.latency.total_us(problem.latency.sizes, ["fp32"] * 5)
 
-    def measure_us(choice: Choice) -> Timing:
+    def measure_us(candidate: Candidate) -> Timing:
         # Small networks are faster than predicted by a third, the others are as predicted.
-        return Timing(dense_us, choice.latency_us * (0.66 if choice.latency_us < 1.05 * quickest.latency_us else 1.0))
+        return Timing(
+            dense_us, candidate.latency_us * (0.66 if candidate.latency_us < 1.05 * quickest.latency_us else 1.0)
+        )
 
-    met = ClosedLoop(problem, lambda _: 0.9 * quickest.latency_us, measure_us).meet()
-    assert met.measured_us <= 0.9 * quickest.latency_us
+    feasible = ClosedLoop(problem, lambda _: 0.9 * quickest.latency_us, measure_us).meet()
+    assert feasible.measured_us <= 0.9 * quickest.latency_us
 
 
 def fine_chain() -> Problem:
@@ -120,29 +124,29 @@ def test_a_device_with_a_step_that_no_factor_describes_is_met_from_both_sides() 
     model = problem.latency
     dense_us = model.total_us(model.sizes, ["fp32"] * len(model.geometries))
 
-    def measure_us(choice: Choice) -> Timing:
-        predicted_us = model.total_us(choice.widths, choice.formats)
+    def measure_us(candidate: Candidate) -> Timing:
+        predicted_us = model.total_us(candidate.widths, candidate.formats)
         return Timing(dense_us, predicted_us * (0.7 if predicted_us < 0.65 * dense_us else 1.2))
 
-    met = ClosedLoop(problem, lambda baseline_us: baseline_us / 1.6, measure_us).meet()
-    assert 0.9 * (0.65 * 0.7 * dense_us) <= met.measured_us <= dense_us / 1.6
+    feasible = ClosedLoop(problem, lambda baseline_us: baseline_us / 1.6, measure_us).meet()
+    assert 0.9 * (0.65 * 0.7 * dense_us) <= feasible.measured_us <= dense_us / 1.6
 
 
 def test_a_longer_measurement_has_the_last_word() -> None:
     problem = fine_chain()
     honest = device(problem, 1.3)
 
-    start = ClosedLoop(problem, lambda baseline_us: baseline_us / 1.5, honest).meet().choice
+    start = ClosedLoop(problem, lambda baseline_us: baseline_us / 1.5, honest).meet().candidate
 
-    def hasty(choice: Choice) -> Timing:
-        timed = honest(choice)
-        disturbed = (choice.widths == start.widths).all() and choice.formats == start.formats
+    def hasty(candidate: Candidate) -> Timing:
+        timed = honest(candidate)
+        disturbed = (candidate.widths == start.widths).all() and candidate.formats == start.formats
         return Timing(timed.baseline_us, (0.93 if disturbed else 1.0) * timed.measured_us, noise=0.05)
 
-    met = ClosedLoop(problem, lambda baseline_us: baseline_us / 1.6, hasty, sure=honest).meet(first=start)
-    timed = honest(met.choice)
+    feasible = ClosedLoop(problem, lambda baseline_us: baseline_us / 1.6, hasty, sure=honest).meet(first=start)
+    timed = honest(feasible.candidate)
     assert timed.measured_us < honest(start).measured_us
-    assert met.measured_us == pytest.approx(timed.measured_us, rel=1e-3)
+    assert feasible.measured_us == pytest.approx(timed.measured_us, rel=1e-3)
     assert timed.measured_us <= timed.baseline_us / 1.6
 
 
@@ -150,9 +154,9 @@ def test_what_is_approached_is_predicted_to_fit_as_measured() -> None:
     problem = fine_chain()
     measure_us = device(problem, 1.3, offset_us=2.0)
     counted, calls = recorded(measure_us)
-    choice, within_us = ClosedLoop(problem, lambda baseline_us: baseline_us / 1.6, counted).approach()
-    timed = measure_us(choice)
-    assert choice.latency_us <= within_us
+    candidate, within_us = ClosedLoop(problem, lambda baseline_us: baseline_us / 1.6, counted).approach()
+    timed = measure_us(candidate)
+    assert candidate.latency_us <= within_us
     assert timed.measured_us == pytest.approx(0.97 * timed.baseline_us / 1.6, rel=0.1)
     assert len(calls) <= 3
 
@@ -168,12 +172,12 @@ def test_a_loop_begins_with_what_was_timed_before() -> None:
     honest = device(problem, 1.4)
     unpruned = Searcher(problem).fastest_unpruned()
     counted, calls = recorded(honest)
-    begun = Begun(unpruned, honest(unpruned))
-    met = ClosedLoop(problem, lambda baseline_us: baseline_us / 1.6, counted, begun=begun).meet()
-    assert met.measured_us <= honest(met.choice).baseline_us / 1.6
+    starting_point = StartingPoint(unpruned, honest(unpruned))
+    feasible = ClosedLoop(problem, lambda baseline_us: baseline_us / 1.6, counted, starting_point=starting_point).meet()
+    assert feasible.measured_us <= honest(feasible.candidate).baseline_us / 1.6
     assert len(calls) == 1
     calls.clear()
-    ClosedLoop(problem, lambda baseline_us: baseline_us / 1.6, counted, begun=begun).approach()
+    ClosedLoop(problem, lambda baseline_us: baseline_us / 1.6, counted, starting_point=starting_point).approach()
     assert len(calls) == 1
     assert all((c.widths != unpruned.widths).any() for c in calls)
 
@@ -182,39 +186,41 @@ def test_what_is_known_of_cut_networks_saves_a_round() -> None:
     problem = fine_chain()
     model, cut_slower = problem.latency, 1.25
     dense_us = model.total_us(model.sizes, ["fp32"] * len(model.geometries))
-    calls: list[Choice] = []
+    calls: list[Candidate] = []
 
-    def measure_us(choice: Choice) -> Timing:
-        calls.append(choice)
-        bend = cut_slower if (choice.widths < model.sizes).any() else 1.0
-        return Timing(dense_us, model.total_us(choice.widths, choice.formats) * bend)
+    def measure_us(candidate: Candidate) -> Timing:
+        calls.append(candidate)
+        slowdown = cut_slower if (candidate.widths < model.sizes).any() else 1.0
+        return Timing(dense_us, model.total_us(candidate.widths, candidate.formats) * slowdown)
 
     unpruned = Searcher(problem).fastest_unpruned()
-    begun, rounds = Begun(unpruned, measure_us(unpruned)), []
+    starting_point, rounds = StartingPoint(unpruned, measure_us(unpruned)), []
     for by in (1.0, cut_slower):
         calls.clear()
-        met = ClosedLoop(problem, lambda baseline_us: baseline_us / 1.6, measure_us, begun=begun.bent(by)).meet()
-        assert met.measured_us <= dense_us / 1.6
+        feasible = ClosedLoop(
+            problem, lambda baseline_us: baseline_us / 1.6, measure_us, starting_point=starting_point.scaled(by)
+        ).meet()
+        assert feasible.measured_us <= dense_us / 1.6
         rounds.append(len(calls))
     assert rounds[1] < rounds[0]
-    assert met.bend(begun, problem) == pytest.approx(cut_slower)
+    assert feasible.slowdown(starting_point, problem) == pytest.approx(cut_slower)
 
 
 def test_only_what_would_be_built_is_measured_for_longer() -> None:
     problem = fine_chain()
     honest = device(problem, 1.3, offset_us=2.0)
-    surely: list[Choice] = []
+    surely: list[Candidate] = []
 
-    def short(choice: Choice) -> Timing:
-        return replace(honest(choice), noise=0.04)
+    def short(candidate: Candidate) -> Timing:
+        return replace(honest(candidate), noise=0.04)
 
-    def sure(choice: Choice) -> Timing:
-        surely.append(choice)
-        return replace(honest(choice), noise=0.02)
+    def sure(candidate: Candidate) -> Timing:
+        surely.append(candidate)
+        return replace(honest(candidate), noise=0.02)
 
-    met = ClosedLoop(problem, lambda baseline_us: baseline_us / 1.6, short, sure=sure).meet()
+    feasible = ClosedLoop(problem, lambda baseline_us: baseline_us / 1.6, short, sure=sure).meet()
     assert len(surely) == 1
-    assert (surely[0].widths == met.choice.widths).all()
+    assert (surely[0].widths == feasible.candidate.widths).all()
 
 
 class Disturbed:
@@ -223,17 +229,17 @@ class Disturbed:
     def __init__(self, problem: Problem, seed: int):
         self.honest = device(problem, 1.3, offset_us=2.0)
         self.rng = np.random.default_rng(seed)
-        self.calls: list[Choice] = []
+        self.calls: list[Candidate] = []
 
-    def short(self, choice: Choice) -> Timing:
-        return self._timed(choice, 0.03)
+    def short(self, candidate: Candidate) -> Timing:
+        return self._timed(candidate, 0.03)
 
-    def sure(self, choice: Choice) -> Timing:
-        return self._timed(choice, 0.015)
+    def sure(self, candidate: Candidate) -> Timing:
+        return self._timed(candidate, 0.015)
 
-    def _timed(self, choice: Choice, noise: float) -> Timing:
-        self.calls.append(choice)
-        timed = self.honest(choice)
+    def _timed(self, candidate: Candidate, noise: float) -> Timing:
+        self.calls.append(candidate)
+        timed = self.honest(candidate)
         off = float(np.exp(noise * self.rng.standard_normal()))
         return Timing(timed.baseline_us, timed.measured_us * off, noise)
 
@@ -243,8 +249,8 @@ def test_noise_is_not_chased() -> None:
     uses, measured = [], []
     for seed in range(20):
         noisy = Disturbed(problem, seed)
-        met = ClosedLoop(problem, lambda baseline_us: baseline_us / 1.6, noisy.short, noisy.sure).meet()
-        uses.append(1.6 * noisy.honest(met.choice).share)
+        feasible = ClosedLoop(problem, lambda baseline_us: baseline_us / 1.6, noisy.short, noisy.sure).meet()
+        uses.append(1.6 * noisy.honest(feasible.candidate).share)
         measured.append(len(noisy.calls))
     assert 0.94 < np.median(uses) < 0.99
     assert np.quantile(uses, 0.9) < 1.01
@@ -258,21 +264,23 @@ def test_what_one_search_measured_serves_the_next() -> None:
     loop = ClosedLoop(problem, lambda baseline_us: baseline_us / 1.6, counted)
     loop.approach()
     calls.clear()
-    met = loop.weighing(problem).meet()
+    feasible = loop.weighing(problem).meet()
     assert len(calls) == 1
-    assert met.measured_us <= honest(met.choice).baseline_us / 1.6
+    assert feasible.measured_us <= honest(feasible.candidate).baseline_us / 1.6
 
 
 def test_another_attempt_follows_what_the_first_took_in_the_end() -> None:
     problem = fine_chain()
     honest = device(problem, 1.3, offset_us=2.0)
     loop = ClosedLoop(problem, lambda baseline_us: baseline_us / 1.6, honest)
-    met = loop.meet()
-    in_the_end = replace(met, timing=Timing(met.timing.baseline_us, 1.05 * met.measured_us))
+    feasible = loop.meet()
+    in_the_end = replace(feasible, timing=Timing(feasible.timing.baseline_us, 1.05 * feasible.measured_us))
     other = loop.adjusted(in_the_end, 0.95)
-    assert honest(other.choice).measured_us == pytest.approx(0.95 * honest(met.choice).measured_us, rel=0.03)
-    assert other.measured_us == pytest.approx(1.05 * honest(other.choice).measured_us, rel=0.03)
-    assert other.problem.latency.total_us(other.choice.widths, other.choice.formats) == pytest.approx(other.measured_us)
+    assert honest(other.candidate).measured_us == pytest.approx(0.95 * honest(feasible.candidate).measured_us, rel=0.03)
+    assert other.measured_us == pytest.approx(1.05 * honest(other.candidate).measured_us, rel=0.03)
+    assert other.problem.latency.total_us(other.candidate.widths, other.candidate.formats) == pytest.approx(
+        other.measured_us
+    )
     with pytest.raises(BudgetError, match="can't be met: the fastest network"):
         loop.adjusted(in_the_end, 0.01)
 
@@ -283,14 +291,14 @@ def test_the_fastest_is_tried_before_it_is_said_that_nothing_fits() -> None:
     dense_us = model.total_us(model.sizes, ["fp32"] * len(model.geometries))
     quickest = Searcher(problem).fastest()
 
-    def measure_us(choice: Choice) -> Timing:
+    def measure_us(candidate: Candidate) -> Timing:
         # All but the fastest take longer the more is asked of them.
-        us = model.total_us(choice.widths, choice.formats)
-        is_quickest = (choice.widths == quickest.widths).all()
+        us = model.total_us(candidate.widths, candidate.formats)
+        is_quickest = (candidate.widths == quickest.widths).all()
         return Timing(dense_us, us if is_quickest else max(us, 0.8 * dense_us))
 
-    met = ClosedLoop(problem, lambda baseline_us: baseline_us / 1.6, measure_us).meet()
-    assert (met.choice.widths == quickest.widths).all()
+    feasible = ClosedLoop(problem, lambda baseline_us: baseline_us / 1.6, measure_us).meet()
+    assert (feasible.candidate.widths == quickest.widths).all()
 
 
 def test_what_is_expected_to_fit_is_taken_before_the_fastest_there_is() -> None:
@@ -299,12 +307,12 @@ def test_what_is_expected_to_fit_is_taken_before_the_fastest_there_is() -> None:
     # Every choice but the fastest turns out to take all but a thousandth of the budget.
     fastest_us = Searcher(problem).fastest().latency_us
 
-    def stubborn(choice: Choice) -> Timing:
-        timed = honest(choice)
-        is_fastest = choice.latency_us <= fastest_us
+    def stubborn(candidate: Candidate) -> Timing:
+        timed = honest(candidate)
+        is_fastest = candidate.latency_us <= fastest_us
         return replace(
             timed, measured_us=timed.measured_us if is_fastest else 0.999 * timed.baseline_us / 1.6, noise=0.01
         )
 
-    met = ClosedLoop(problem, lambda baseline_us: baseline_us / 1.6, stubborn, sure=stubborn).meet()
-    assert 0.95 < 1.6 * met.timing.share <= 1.0
+    feasible = ClosedLoop(problem, lambda baseline_us: baseline_us / 1.6, stubborn, sure=stubborn).meet()
+    assert 0.95 < 1.6 * feasible.timing.share <= 1.0

@@ -8,7 +8,7 @@ from edgeprune.dependency.solve import analyse
 from edgeprune.devices.targets import load_profile
 from edgeprune.latency.kernel_network import GpuNetwork, gpu_network
 from edgeprune.search.float_reasons import stays_float
-from edgeprune.search.solver import Choice
+from edgeprune.search.solver import Candidate
 from edgeprune.testing.oracle import parse
 
 CNN = """
@@ -34,8 +34,8 @@ def described(text: str, **shapes: tuple[int, ...]) -> GpuNetwork:
 
 def sentence(found: GpuNetwork, formats: list[str], source: str = "analytic") -> str | None:
     latency = found.latency
-    choice = Choice(latency.sizes, tuple(formats), latency.total_us(latency.sizes, formats), 0.0)
-    return stays_float(choice, latency, latency, source)
+    candidate = Candidate(latency.sizes, tuple(formats), latency.total_us(latency.sizes, formats), 0.0)
+    return stays_float(candidate, latency, latency, source)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 
 from edgeprune.latency.block_latency import LatencyModel
 from edgeprune.search.format_race import Raced, balanced, race_formats
-from edgeprune.search.solver import Choice, Problem, fastest_unpruned
+from edgeprune.search.solver import Candidate, Problem, fastest_unpruned
 from edgeprune.search.unpruned import best_unpruned
 from tests.search.test_solver import chain
 
@@ -34,10 +34,10 @@ class Truth:
         theta = {names[n]: latency.theta[names[n]] * f for n, f in factors.items()}
         self.latency, self.races = replace(latency, theta=theta), 0
 
-    def __call__(self, choices: Sequence[Choice]) -> list[float]:
+    def __call__(self, candidates: Sequence[Candidate]) -> list[float]:
         self.races += 1
         slower = 1.0 + 0.5 * (self.races - 1)  # the machine slows down from race to race
-        return [slower * self.latency.total_us(c.widths, c.formats) for c in choices]
+        return [slower * self.latency.total_us(c.widths, c.formats) for c in candidates]
 
 
 def test_a_format_that_takes_longer_than_its_blocks_say_is_priced_so() -> None:
@@ -46,9 +46,9 @@ def test_a_format_that_takes_longer_than_its_blocks_say_is_priced_so() -> None:
     truth = Truth(latency, fp32=1.0, int8=0.6, core=1.1)
     corrected, raced = race_formats(problem, latency, truth)
     assert set(fastest_unpruned(corrected).formats) == {"int8"}
-    assert [set(r.choice.formats) for r in raced] == [{"int8"}, {"int8-core"}, {"fp32"}]
+    assert [set(r.candidate.formats) for r in raced] == [{"int8"}, {"int8-core"}, {"fp32"}]
     for r in raced:
-        predicted = corrected.latency.total_us(r.choice.widths, r.choice.formats)
+        predicted = corrected.latency.total_us(r.candidate.widths, r.candidate.formats)
         # What the ridge holds back.
         assert predicted == pytest.approx(r.us, rel=0.05)
 
@@ -72,13 +72,13 @@ def test_what_a_correction_proposes_races_too_at_the_pace_of_the_first_race() ->
     truth = Truth(latency, fp32=1.0, int8=1.4, core=1.0)
     _, raced = race_formats(problem, latency, truth)
     for r in raced:
-        assert r.us == pytest.approx(truth.latency.total_us(r.choice.widths, r.choice.formats), rel=1e-9)
+        assert r.us == pytest.approx(truth.latency.total_us(r.candidate.widths, r.candidate.formats), rel=1e-9)
 
 
 def test_what_won_a_race_is_the_best_unpruned_network() -> None:
     problem, latency = made()
     winner, loser = (
-        Choice(latency.sizes, (f,) * BLOCKS, latency.total_us(latency.sizes, [f] * BLOCKS), 0.0)
+        Candidate(latency.sizes, (f,) * BLOCKS, latency.total_us(latency.sizes, [f] * BLOCKS), 0.0)
         for f in ("int8", "int8-core")
     )
     raced = (Raced(winner, 80.0), Raced(loser, 90.0))
@@ -87,14 +87,14 @@ def test_what_won_a_race_is_the_best_unpruned_network() -> None:
     assert found is not None
     assert found.formats == winner.formats
     # Where the winner costs too much, the next careful choice counts.
-    careful = best_unpruned(problem, lambda choice: 9.0 if choice.formats == winner.formats else 0.0, 1.0, raced)
+    careful = best_unpruned(problem, lambda candidate: 9.0 if candidate.formats == winner.formats else 0.0, 1.0, raced)
     assert careful is None or careful.formats != winner.formats
 
 
 def test_factors_are_bounded() -> None:
     _, latency = made()
-    choices = [Choice(latency.sizes, (f,) * BLOCKS, 0.0, 0.0) for f in ("fp32", "int8", "int8-core")]
-    raced = [Raced(choices[0], 1000.0), Raced(choices[1], 1.0), Raced(choices[2], 1000.0)]
+    candidates = [Candidate(latency.sizes, (f,) * BLOCKS, 0.0, 0.0) for f in ("fp32", "int8", "int8-core")]
+    raced = [Raced(candidates[0], 1000.0), Raced(candidates[1], 1.0), Raced(candidates[2], 1000.0)]
     corrected = balanced(latency, raced)
     ratios = [corrected.theta[f][0, 0] / latency.theta[f][0, 0] for f in ("fp32", "int8")]
     assert ratios[0] / ratios[1] <= 4.0 + 1e-9

@@ -16,7 +16,7 @@ from edgeprune.recovery.output_error import Probe
 from edgeprune.search import joint_trial as jointtrial
 from edgeprune.search.joint_trial import JointTrial, open_joint_trial
 from edgeprune.search.pricing import typical_ranges
-from edgeprune.search.problem import Choice
+from edgeprune.search.problem import Candidate
 from edgeprune.testing.oracle import parse
 from tests.small_models import calibration
 
@@ -58,27 +58,27 @@ def opened() -> JointTrial:
     return open_joint_trial(Context(model, analysis.groups, data), analysis, builder, Probe(model, data, 24, 1), ranges)
 
 
-def choice(trial: JointTrial, width: int, fmt: str = "fp32") -> Choice:
-    formats = tuple(fmt if fmt in f else "fp32" for f in trial.builder.network.integer_nodes)
-    return Choice(np.full(len(trial.analysis.groups), width), formats, 0.0, 0.0)
+def candidate(trial: JointTrial, width: int, fmt: str = "fp32") -> Candidate:
+    formats = tuple(fmt if fmt in f else "fp32" for f in trial.builder.network.int8_nodes)
+    return Candidate(np.full(len(trial.analysis.groups), width), formats, 0.0, 0.0)
 
 
 def test_what_duplicates_say_is_kept() -> None:
     trial = opened()
     assert len(trial.analysis.groups) == 2
-    assert trial.error(choice(trial, 16)) == pytest.approx(0, abs=1e-9)
+    assert trial.error(candidate(trial, 16)) == pytest.approx(0, abs=1e-9)
     # Exact but for the damping, which is 1% of the mean variance.
-    half = trial.error(choice(trial, 8))
+    half = trial.error(candidate(trial, 8))
     assert half < 1e-3
-    assert trial.error(choice(trial, 4)) > 10 * half
+    assert trial.error(candidate(trial, 4)) > 10 * half
     refits = len(trial._refits)
-    assert trial.error(choice(trial, 8)) == half
+    assert trial.error(candidate(trial, 8)) == half
     assert len(trial._refits) == refits
 
 
 def test_integers_count() -> None:
     trial = opened()
-    assert trial.error(choice(trial, 8, "int8")) > trial.error(choice(trial, 8))
+    assert trial.error(candidate(trial, 8, "int8")) > trial.error(candidate(trial, 8))
 
 
 def test_layers_beyond_the_memory_are_cut_without_a_refit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,21 +86,21 @@ def test_layers_beyond_the_memory_are_cut_without_a_refit(monkeypatch: pytest.Mo
     monkeypatch.setattr(jointtrial, "COVARIANCE_BYTES", 4 * 16**2)
     small = opened()
     assert set(small.layers) < set(whole.layers)
-    assert small.error(choice(small, 8)) > whole.error(choice(whole, 8))
+    assert small.error(candidate(small, 8)) > whole.error(candidate(whole, 8))
 
 
 def test_little_is_remembered_where_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
     trial = opened()
-    first = [trial.error(choice(trial, w)) for w in (8, 4)]
+    first = [trial.error(candidate(trial, w)) for w in (8, 4)]
     monkeypatch.setattr(jointtrial, "REMEMBERED_BYTES", 1)
-    assert [trial.error(choice(trial, w)) for w in (8, 4)] == first
+    assert [trial.error(candidate(trial, w)) for w in (8, 4)] == first
 
 
 def test_the_dense_network_is_left_as_it_is() -> None:
     trial = opened()
     x = np.random.default_rng(1).standard_normal((4, 4, 8, 8)).astype(np.float32)
     before = OnnxRuntime().load(trial.dense).run({"x": x})[0]
-    trial.error(choice(trial, 4, "int8"))
+    trial.error(candidate(trial, 4, "int8"))
     np.testing.assert_array_equal(OnnxRuntime().load(trial.dense).run({"x": x})[0], before)
 
 
@@ -123,13 +123,13 @@ def test_a_choice_that_drops_a_branch() -> None:
     net = network(model, analysis)
     builder = Builder(model, net, rank("l2", model, analysis), data)
     trial = open_joint_trial(Context(model, analysis.groups, data), analysis, builder, Probe(model, data, 32, 1), {})
-    dropped = Choice(np.array([0]), tuple("fp32" for _ in net.blocks), 0.0, 0.0)
+    dropped = Candidate(np.array([0]), tuple("fp32" for _ in net.blocks), 0.0, 0.0)
     plain = trial.probe.error(prune_channels(model, analysis, builder.cut(np.array([0]))))
     assert 0 < trial.error(dropped) < plain
     delivered = builder.float_model(np.array([0]))
     assert [n.op_type for n in delivered.graph] == ["Conv", "Relu", "Conv"]
     assert trial.probe.error(delivered) < trial.error(dropped)
-    integers = builder.build(np.array([0]), choice(trial, 0, "int8").formats)
+    integers = builder.build(np.array([0]), candidate(trial, 0, "int8").formats)
     assert sum(n.op_type == "QuantizeLinear" for n in integers.graph) >= 2
     # The noise of 8 bits: two roundings of activations, each of a variance of 1e-5 of theirs or so.
     assert trial.probe.error(integers) < trial.probe.error(delivered) + 1e-3

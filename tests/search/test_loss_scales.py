@@ -5,22 +5,22 @@ import numpy as np
 import pytest
 
 from edgeprune.search.loss_scales import refine
-from edgeprune.search.solver import Choice, Problem, search
+from edgeprune.search.solver import Candidate, Problem, search
 from tests.search.test_solver import chain
 
 
 def true_error(problem: Problem):
     """What choices really lose: integers cost ten times their price, and two cuts in a row more than their sum."""
-    calls: list[Choice] = []
+    calls: list[Candidate] = []
 
-    def error(choice: Choice) -> float:
-        calls.append(choice)
+    def error(candidate: Candidate) -> float:
+        calls.append(candidate)
         cut = [
             float(v[np.searchsorted(n, w)])
-            for v, n, w in zip(problem.width_loss, problem.levels, choice.widths, strict=True)
+            for v, n, w in zip(problem.width_loss, problem.levels, candidate.widths, strict=True)
         ]
         rows = sum(5 * a * b for a, b in itertools.pairwise(cut))
-        return sum(cut) + rows + sum(10 * f[n] for f, n in zip(problem.format_loss, choice.formats, strict=True))
+        return sum(cut) + rows + sum(10 * f[n] for f, n in zip(problem.format_loss, candidate.formats, strict=True))
 
     return error, calls
 
@@ -33,8 +33,8 @@ def test_whole_choices_lose_less_at_the_same_predicted_time(seed: int) -> None:
     error, calls = true_error(problem)
     found = refine(problem, start, budget_us, error, trials=40, seed=0)
     assert found.first_error == error(start)
-    assert found.error == error(found.choice) <= found.first_error
-    assert found.choice.latency_us <= budget_us + 1e-9
+    assert found.error == error(found.candidate) <= found.first_error
+    assert found.candidate.latency_us <= budget_us + 1e-9
     assert found.trials == len({(c.widths.tobytes(), c.formats) for c in calls}) <= 40
 
 
@@ -60,6 +60,6 @@ def test_one_trial_changes_nothing() -> None:
     budget_us = 0.8 * problem.latency.total_us(problem.latency.sizes, ["fp32"] * 4)
     start = search(problem, budget_us)
     found = refine(problem, start, budget_us, lambda _: 1.0, trials=1)
-    assert found.choice is start
+    assert found.candidate is start
     assert found.problem is problem
     assert found.trials == 1

@@ -13,12 +13,12 @@ def test_the_best_there_is_on_small_networks(seed: int) -> None:
     optimum = min(loss for time_us, loss in enumerate_choices(problem) if time_us <= budget_us)
     known = search(problem, budget_us)
     found = solve_around(problem, known, budget_us)
-    assert found.choice.loss == pytest.approx(optimum, rel=2e-3)
-    assert found.choice.latency_us <= budget_us
+    assert found.candidate.loss == pytest.approx(optimum, rel=2e-3)
+    assert found.candidate.latency_us <= budget_us
     assert found.bound is not None
     # The edges of a pruned tensor are counted at its known width, so the bound is that of the neighbourhood.
     assert found.bound <= known.loss + 1e-9
-    assert found.gap == pytest.approx(max(found.choice.loss - found.bound, 0) / found.choice.loss, abs=1e-12)
+    assert found.gap == pytest.approx(max(found.candidate.loss - found.bound, 0) / found.candidate.loss, abs=1e-12)
 
 
 def test_a_choice_far_from_the_best_is_improved() -> None:
@@ -26,8 +26,8 @@ def test_a_choice_far_from_the_best_is_improved() -> None:
     budget_us = 0.8 * problem.latency.total_us(problem.latency.sizes, ["fp32"] * 5)
     tight = search(problem, 0.6 * problem.latency.total_us(problem.latency.sizes, ["fp32"] * 5))
     found = solve_around(problem, tight, budget_us)
-    assert found.choice.loss < tight.loss
-    assert found.choice.latency_us <= budget_us
+    assert found.candidate.loss < tight.loss
+    assert found.candidate.latency_us <= budget_us
 
 
 def test_without_time_the_known_choice_stays() -> None:
@@ -35,4 +35,4 @@ def test_without_time_the_known_choice_stays() -> None:
     budget_us = 0.7 * problem.latency.total_us(problem.latency.sizes, ["fp32"] * 4)
     known = search(problem, budget_us)
     found = solve_around(problem, known, budget_us, seconds=0.0)
-    assert found.choice.loss <= known.loss
+    assert found.candidate.loss <= known.loss

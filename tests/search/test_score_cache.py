@@ -11,12 +11,12 @@ from edgeprune.backends.onnxruntime import OnnxRuntime
 from edgeprune.build.x86_builder import Builder
 from edgeprune.calibration.array_cache import ArrayCache
 from edgeprune.calibration.evaluation import fidelity
-from edgeprune.calibration.evaluator import Judge
+from edgeprune.calibration.evaluator import Evaluator
 from edgeprune.dependency.solve import analyse
 from edgeprune.latency.block_network import network
-from edgeprune.latency.timing_harness import Stand
-from edgeprune.search.problem import Choice
-from edgeprune.search.score_cache import Remembered
+from edgeprune.latency.timing_harness import TimingHarness
+from edgeprune.search.problem import Candidate
+from edgeprune.search.score_cache import ScoreCache
 from edgeprune.testing.oracle import parse
 from tests.small_models import calibration
 
@@ -32,46 +32,46 @@ g (float[n, 4, 8, 8] x) => (float[n, 5] y) {
 
 
 @pytest.fixture
-def remembered(tmp_path: Path) -> Remembered:
+def scores(tmp_path: Path) -> ScoreCache:
     model = parse(TEXT, w1=(16, 4, 3, 3), b1=(16,), w2=(5, 16), b2=(5,))
     data = calibration(x=np.random.default_rng(0).standard_normal((32, 4, 8, 8)).astype(np.float32))
     runtime = OnnxRuntime()
     run = runtime.load(model).run
-    judge = Judge(fidelity(run, data), 100.0, data.samples, "fidelity on these samples")
-    stand = Stand(runtime, next(iter(data.batches(1))), lambda: None)
+    evaluator = Evaluator(fidelity(run, data), 100.0, data.samples, "fidelity on these samples")
+    harness = TimingHarness(runtime, next(iter(data.batches(1))), lambda: None)
     builder = Builder(model, network(model, analyse(model)), {}, data)
-    return Remembered(ArrayCache("a model", tmp_path / "statistics.sqlite"), builder, judge, stand)
+    return ScoreCache(ArrayCache("a model", tmp_path / "statistics.sqlite"), builder, evaluator, harness)
 
 
-def choice(remembered: Remembered, fmt: str) -> Choice:
-    net = remembered.builder.network
-    return Choice(net.sizes, tuple(fmt if fmt in f else "fp32" for f in net.integer_nodes), 0.0, 0.0)
+def candidate(scores: ScoreCache, fmt: str) -> Candidate:
+    net = scores.builder.network
+    return Candidate(net.sizes, tuple(fmt if fmt in f else "fp32" for f in net.int8_nodes), 0.0, 0.0)
 
 
-def test_built_and_scored_once(remembered: Remembered, monkeypatch: pytest.MonkeyPatch) -> None:
-    integers = choice(remembered, "int8")
-    drop, model = remembered.drop(integers), remembered.model(integers)
+def test_built_and_scored_once(scores: ScoreCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    integers = candidate(scores, "int8")
+    drop, model = scores.drop(integers), scores.model(integers)
     monkeypatch.setattr(Builder, "build", lambda *_: pytest.fail("built again"))
-    assert remembered.drop(integers) == drop
+    assert scores.drop(integers) == drop
     x = {"x": np.random.default_rng(1).standard_normal((3, 4, 8, 8)).astype(np.float32)}
     runtime = OnnxRuntime()
-    want, got = (runtime.load(m).run(x)[0] for m in (model, remembered.model(integers)))
+    want, got = (runtime.load(m).run(x)[0] for m in (model, scores.model(integers)))
     np.testing.assert_array_equal(want, got)
     assert "QuantizeLinear" in {n.op_type for n in model.graph}
 
 
-def test_a_judge_that_may_have_changed_scores_again(remembered: Remembered, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_judge_that_may_have_changed_scores_again(scores: ScoreCache, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    monkeypatch.setattr(Judge, "drop", lambda *_: calls.append(1) or 0.25)
-    unknown = replace(remembered, judge=replace(remembered.judge, identity=None))
-    assert [unknown.drop(choice(unknown, "fp32")) for _ in range(2)] == [0.25, 0.25]
+    monkeypatch.setattr(Evaluator, "drop", lambda *_: calls.append(1) or 0.25)
+    unknown = replace(scores, evaluator=replace(scores.evaluator, identity=None))
+    assert [unknown.drop(candidate(unknown, "fp32")) for _ in range(2)] == [0.25, 0.25]
     assert len(calls) == 2
-    other = replace(remembered, judge=replace(remembered.judge, identity="labels"))
-    assert [other.drop(choice(other, "fp32")) for _ in range(2)] == [0.25, 0.25]
+    other = replace(scores, evaluator=replace(scores.evaluator, identity="labels"))
+    assert [other.drop(candidate(other, "fp32")) for _ in range(2)] == [0.25, 0.25]
     assert len(calls) == 3
 
 
-def test_large_models_are_not_kept(remembered: Remembered, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_models_are_not_kept(scores: ScoreCache, monkeypatch: pytest.MonkeyPatch) -> None:
     from edgeprune.search import score_cache as module
 
     monkeypatch.setattr(module, "LARGEST_BYTES", 0)
@@ -79,5 +79,5 @@ def test_large_models_are_not_kept(remembered: Remembered, monkeypatch: pytest.M
     build = Builder.build
     monkeypatch.setattr(Builder, "build", lambda *a: built.append(build(*a)) or built[-1])
     for _ in range(2):
-        remembered.model(choice(remembered, "int8"))
+        scores.model(candidate(scores, "int8"))
     assert len(built) == 2

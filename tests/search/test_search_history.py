@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgeprune.calibration.array_cache import ArrayCache
-from edgeprune.search.search_history import NEAR, Experience, keep, recall
+from edgeprune.search.search_history import NEAR, SearchHistory, keep, recall
 from tests.search.test_solver import chain
 
 
@@ -14,10 +14,10 @@ def test_the_next_search_finds_what_the_last_one_left(tmp_path: Path):
     known = ArrayCache("model", tmp_path / "statistics.sqlite")
     assert recall(known, {"quantize": True}) is None
     for speedup in (2.0, 2.5):
-        keep(known, {"quantize": True}, Experience(speedup, np.array([1.0, speedup]), 1.1))
+        keep(known, {"quantize": True}, SearchHistory(speedup, np.array([1.0, speedup]), 1.1))
     found = recall(known, {"quantize": True})
     assert found is not None
-    assert (found.speedup, found.bend) == (2.5, 1.1)
+    assert (found.speedup, found.slowdown) == (2.5, 1.1)
     np.testing.assert_array_equal(found.factors, [1.0, 2.5])
     assert recall(known, {"quantize": False}) is None
 
@@ -29,9 +29,9 @@ def test_the_next_search_finds_what_the_last_one_left(tmp_path: Path):
 def test_it_serves_speedups_nearby(speedup: float, served: bool):
     problem = chain(3, np.random.default_rng(0))
     factors = np.ones(len(problem.levels) + len(problem.format_loss))
-    assert Experience(2.0, factors, 1.0).serves(problem, speedup) == served
+    assert SearchHistory(2.0, factors, 1.0).serves(problem, speedup) == served
 
 
 def test_it_does_not_serve_a_problem_of_other_choices():
     problem = chain(3, np.random.default_rng(0))
-    assert not Experience(2.0, np.ones(1), 1.0).serves(problem, 2.0)
+    assert not SearchHistory(2.0, np.ones(1), 1.0).serves(problem, 2.0)

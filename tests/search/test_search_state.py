@@ -38,8 +38,10 @@ def test_times_are_the_latency_models() -> None:
     rng = np.random.default_rng(1)
     state = State(chain(3, rng))
     for _ in range(20):
-        choice = state.choice(random_point(state, rng))
-        assert choice.latency_us == pytest.approx(state.problem.latency.total_us(choice.widths, choice.formats))
+        candidate = state.candidate(random_point(state, rng))
+        assert candidate.latency_us == pytest.approx(
+            state.problem.latency.total_us(candidate.widths, candidate.formats)
+        )
 
 
 def test_a_choice_is_its_point_again() -> None:
@@ -47,7 +49,7 @@ def test_a_choice_is_its_point_again() -> None:
     state = State(chain(3, rng))
     for _ in range(20):
         p = random_point(state, rng)
-        assert state.point(state.choice(p)) == p
+        assert state.point(state.candidate(p)) == p
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -58,10 +58,10 @@ def enumerate_choices(problem: Problem) -> list[tuple[float, float]]:
 @given(st.integers(0, 10_000), st.floats(0.45, 1.0))
 def test_close_to_the_best_and_within_the_budget(seed: int, fraction: float) -> None:
     problem = chain(3, np.random.default_rng(seed))
-    choices = enumerate_choices(problem)
+    candidates = enumerate_choices(problem)
     dense = problem.latency.total_us(problem.latency.sizes, ["fp32"] * 4)
     budget = fraction * dense
-    feasible = [loss for time, loss in choices if time <= budget]
+    feasible = [loss for time, loss in candidates if time <= budget]
     if not feasible:
         with pytest.raises(BudgetError):
             search(problem, budget)
@@ -70,7 +70,7 @@ def test_close_to_the_best_and_within_the_budget(seed: int, fraction: float) -> 
     assert found.latency_us <= budget + 1e-9
     assert found.latency_us == pytest.approx(problem.latency.total_us(found.widths, found.formats), rel=1e-9)
     # Not exact by construction: within a tenth of the loss between the best choice and the worst one that is needed.
-    assert found.loss <= min(feasible) + 0.1 * max(loss for _, loss in choices)
+    assert found.loss <= min(feasible) + 0.1 * max(loss for _, loss in candidates)
 
 
 def test_a_budget_that_costs_nothing_changes_nothing() -> None:

@@ -1,6 +1,6 @@
 import numpy as np
 
-from edgeprune.search.solver import Choice, Problem
+from edgeprune.search.solver import Candidate, Problem
 from edgeprune.search.unpruned import best_unpruned, mildest_unpruned
 from tests.search.test_solver import chain
 
@@ -12,8 +12,8 @@ def test_the_block_that_hurts_stays_float() -> None:
     latency = type(made.latency)(**{**vars(made.latency), "theta": faster})
     problem = Problem(latency, made.levels, made.width_loss, losses)
 
-    def drop(choice: Choice) -> float:
-        return sum(loss[f] for loss, f in zip(losses, choice.formats, strict=True))
+    def drop(candidate: Candidate) -> float:
+        return sum(loss[f] for loss, f in zip(losses, candidate.formats, strict=True))
 
     found = best_unpruned(problem, drop, 1.0)
     assert found is not None
@@ -36,8 +36,8 @@ def test_the_mildest_variant_loses_least_of_those_on_integers() -> None:
     faster = {"fp32": made.latency.theta["fp32"], "int8": made.latency.theta["fp32"] * 0.4}
     latency = type(made.latency)(**{**vars(made.latency), "theta": faster})
 
-    def drop(choice: Choice) -> float:
-        return sum(loss[f] for loss, f in zip(losses, choice.formats, strict=True))
+    def drop(candidate: Candidate) -> float:
+        return sum(loss[f] for loss, f in zip(losses, candidate.formats, strict=True))
 
     found = mildest_unpruned(Problem(latency, made.levels, made.width_loss, losses), drop)
     assert found is not None

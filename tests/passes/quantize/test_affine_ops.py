@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from edgeprune.passes.quantize.affine_ops import INFINITE, Ramp, ramp_of, seen_range
+from edgeprune.passes.quantize.affine_ops import INFINITE, AffineOp, affine_op_of, seen_range
 from edgeprune.testing.oracle import parse
 
 SWISH = """
@@ -32,12 +32,12 @@ def node_of(line: str, constants: str = ""):
         ("Clip(x, , k)", "float k = {6}", (1.0, 0.0, -math.inf, 6.0)),
     ],
 )
-def test_what_shifts_stretches_or_clips_is_a_ramp(line: str, constants: str, expected: tuple[float, ...]) -> None:
+def test_what_shifts_stretches_or_clips_is_a_affine_op(line: str, constants: str, expected: tuple[float, ...]) -> None:
     node = node_of(line, constants)
-    ramp = ramp_of(node)
-    assert ramp is not None
-    assert ramp.source.name == "x"
-    assert (ramp.slope, ramp.shift, ramp.low, ramp.high) == expected
+    affine_op = affine_op_of(node)
+    assert affine_op is not None
+    assert affine_op.source.name == "x"
+    assert (affine_op.slope, affine_op.shift, affine_op.low, affine_op.high) == expected
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_what_shifts_stretches_or_clips_is_a_ramp(line: str, constants: str, exp
     ],
 )
 def test_what_falls_bends_or_differs_from_place_to_place_is_none(line: str, constants: str) -> None:
-    assert ramp_of(node_of(line, constants)) is None
+    assert affine_op_of(node_of(line, constants)) is None
 
 
 def test_a_hard_swish_does_not_see_what_lies_below_minus_three() -> None:
@@ -63,7 +63,7 @@ def test_a_hard_swish_does_not_see_what_lies_below_minus_three() -> None:
     assert seen_range(values["c"]) == INFINITE
 
 
-def test_a_product_with_a_ramp_that_starts_above_zero_sees_everything() -> None:
+def test_a_product_with_a_affine_op_that_starts_above_zero_sees_everything() -> None:
     lifted = SWISH.replace("zero = {0}", "zero = {1}")
     values = {v.name: v for node in parse(lifted).graph for v in node.inputs if v is not None}
     assert seen_range(values["x"]) == INFINITE
@@ -81,9 +81,9 @@ def test_the_reader_that_sees_most_counts() -> None:
     "inner", [{"low": 0.0, "high": 6.0}, {"slope": 2.0, "shift": -1.0}, {"slope": 0.5, "low": -1.0}]
 )
 @pytest.mark.parametrize("outer", [{"shift": 3.0, "low": 0.0}, {"slope": 3.0, "high": 2.0}, {"low": 1.0, "high": 2.0}])
-def test_a_ramp_of_a_ramp_is_a_ramp(inner: dict[str, float], outer: dict[str, float]) -> None:
+def test_a_affine_op_of_a_affine_op_is_a_affine_op(inner: dict[str, float], outer: dict[str, float]) -> None:
     source = next(iter(parse("g (float[4] x) => (float[4] y) { y = Neg(x) }").graph)).inputs[0]
-    first, second = Ramp(source, **inner), Ramp(source, **outer)
+    first, second = AffineOp(source, **inner), AffineOp(source, **outer)
     joint = second.behind(first)
     for x in (-9.0, -2.5, -1.0, 0.0, 0.25, 1.0, 3.5, 7.0):
         assert joint(x) == pytest.approx(second(first(x)), abs=1e-12)

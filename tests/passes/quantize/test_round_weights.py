@@ -106,7 +106,7 @@ def test_integers_that_are_computed_with_keep_the_mean(
     np.testing.assert_allclose(got, wanted, atol=80 / 255 / 4)
 
 
-def test_a_layer_behind_a_ramp_sees_the_integers_before_it(data: Calibration, samples: NDArray[Any]) -> None:
+def test_a_layer_behind_a_affine_op_sees_the_integers_before_it(data: Calibration, samples: NDArray[Any]) -> None:
     """A shift of 0.004, a tenth of a step, and a clip: only the input of the ramps has integers."""
     text = """
     g (float[n, 4, 9, 9] x) => (float[n, 4, 9, 9] y) <float two = {2}, float bit = {0.004}> {

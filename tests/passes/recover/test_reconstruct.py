@@ -12,7 +12,7 @@ from edgeprune.graph import model_io as graph
 from edgeprune.passes.prune.prune_channels import prune_channels
 from edgeprune.passes.recover.compensate import compensate
 from edgeprune.passes.recover.reconstruct import Kept, Settings, reconstruct, split_for_learning
-from edgeprune.recovery.distillation import find_lesson, trainable
+from edgeprune.recovery.distillation import find_distillation_spec, trainable
 from edgeprune.recovery.output_error import Probe
 from tests.small_models import build, calibration, classifier, images, normal
 
@@ -22,8 +22,8 @@ QUICK = Settings(most_epochs=12, learning_rate=1.0, most_learning_rate=5e-3, inn
 def learned(
     dense: ir.Model, compressed: ir.Model, data: Calibration, kept: Kept, settings: Settings = QUICK
 ) -> ir.Model | None:
-    fit, judge = split_for_learning(dense, data, settings)
-    return reconstruct(dense, compressed, fit, judge, kept=kept, settings=settings)
+    fit, evaluator = split_for_learning(dense, data, settings)
+    return reconstruct(dense, compressed, fit, evaluator, kept=kept, settings=settings)
 
 
 def cut_in_half(dense: ir.Model) -> tuple:
@@ -107,9 +107,9 @@ def test_what_is_learned_and_compared() -> None:
     analysis, cut, pruned = cut_in_half(dense)
     assert trainable(pruned) == ["w1", "b1", "w2", "b2", "w3", "b3"]
     fixed = graph.infer_shapes(graph.clone(pruned), {"x": (8, 3, 8, 8)})
-    lesson = find_lesson(dense, fixed, analysis.kept(cut), calibration(x=images(8)), 0.5)
-    assert [(t.name, t.measure) for t in lesson.taps] == [("y", "divergence"), ("a", "square"), ("c", "square")]
-    assert lesson.taps[1].wanted(np.zeros((2, 16, 8, 8))).shape == (2, 8, 8, 8)
+    spec = find_distillation_spec(dense, fixed, analysis.kept(cut), calibration(x=images(8)), 0.5)
+    assert [(t.name, t.measure) for t in spec.compared] == [("y", "divergence"), ("a", "square"), ("c", "square")]
+    assert spec.compared[1].wanted(np.zeros((2, 16, 8, 8))).shape == (2, 8, 8, 8)
 
 
 def test_deep_networks_are_compared_behind_a_few_layers_spread_over_them() -> None:
@@ -117,16 +117,16 @@ def test_deep_networks_are_compared_behind_a_few_layers_spread_over_them() -> No
     text = f"g (float[n,4] x) => (float[n,4] y) {{ {layers} y = MatMul(r39, v) }}"
     model = build(text, v=normal(4, 4), **{f"w{i}": normal(4, 4) + np.eye(4, dtype=np.float32) for i in range(40)})
     fixed = graph.infer_shapes(graph.clone(model), {"x": (2, 4)})
-    lesson = find_lesson(model, fixed, {}, calibration(x=normal(8, 4)), 1.0)
-    assert [t.name for t in lesson.taps] == ["y", *(f"a{i}" for i in range(2, 40, 3))]
+    spec = find_distillation_spec(model, fixed, {}, calibration(x=normal(8, 4)), 1.0)
+    assert [t.name for t in spec.compared] == ["y", *(f"a{i}" for i in range(2, 40, 3))]
 
 
 def test_a_value_whose_shape_is_not_explained_is_passed_over() -> None:
     dense = classifier()
     _, _, pruned = cut_in_half(dense)
     fixed = graph.infer_shapes(graph.clone(pruned), {"x": (8, 3, 8, 8)})
-    lesson = find_lesson(dense, fixed, {}, calibration(x=images(8)), 0.5)
-    assert [t.name for t in lesson.taps] == ["y"]
+    spec = find_distillation_spec(dense, fixed, {}, calibration(x=images(8)), 0.5)
+    assert [t.name for t in spec.compared] == ["y"]
 
 
 def test_evenly_spaced_weights_are_left_alone() -> None:

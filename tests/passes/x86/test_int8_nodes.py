@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from edgeprune.costmodel.blocks import partition
-from edgeprune.latency.formats import integer_nodes
+from edgeprune.latency.formats import int8_nodes
 from edgeprune.passes.x86.int8_nodes import int8_eligible
 from edgeprune.testing.oracle import parse
 
@@ -93,5 +93,5 @@ def test_a_block_with_gelu_is_integer_in_its_product_alone() -> None:
     """
     model = parse(text, w=(8, 16), w2=(16, 8), root=(), one=())
     names = {str(n.name): str(n.outputs[0].name) for n in model.graph}
-    forms = integer_nodes(model, partition(model))
+    forms = int8_nodes(model, partition(model))
     assert [{names[n] for n in f["int8"]} for f in forms if "int8" in f] == [{"h"}, {"y"}]

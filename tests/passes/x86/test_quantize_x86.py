@@ -3,7 +3,7 @@ import onnx_ir as ir
 import pytest
 
 from edgeprune.backends.onnxruntime import OnnxRuntime
-from edgeprune.calibration.intermediate_outputs import Taps
+from edgeprune.calibration.intermediate_outputs import IntermediateOutputs
 from edgeprune.errors import PassError
 from edgeprune.passes.x86.int8_nodes import int8_eligible
 from edgeprune.passes.x86.quantize_x86 import quantize_x86, values_to_quantize
@@ -28,7 +28,7 @@ WEIGHTS = {"w1": (16, 8, 3, 3), "b1": (16,), "w2": (16, 16, 3, 3), "b2": (16,), 
 def model_and_ranges(text: str = CNN, **weights: tuple[int, ...]) -> tuple[ir.Model, dict[str, tuple[float, float]]]:
     model = parse(text, **(weights or WEIGHTS))
     names = [str(o.name) for n in model.graph for o in n.outputs] + [str(v.name) for v in model.graph.inputs]
-    seen = [Taps(model, names).run(feeds_for(model, seed)) for seed in range(4)]
+    seen = [IntermediateOutputs(model, names).run(feeds_for(model, seed)) for seed in range(4)]
     bounds = {n: (min(float(s[n].min()) for s in seen), max(float(s[n].max()) for s in seen)) for n in names}
     return model, bounds
 

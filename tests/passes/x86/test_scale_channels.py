@@ -4,7 +4,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from edgeprune.calibration.intermediate_outputs import Taps
+from edgeprune.calibration.intermediate_outputs import IntermediateOutputs
 from edgeprune.passes.canonicalize.equality import relative_error
 from edgeprune.passes.canonicalize.pipeline import name_everything
 from edgeprune.passes.x86.int8_nodes import int8_eligible
@@ -39,7 +39,7 @@ def named(text: str) -> ir.Model:
 
 def ranges_of(dense: ir.Model) -> dict[str, tuple[float, float]]:
     names = [str(o.name) for n in dense.graph for o in n.outputs] + ["x"]
-    seen = Taps(dense, names).run({"x": random(8, 16, 8, 8, seed=9)})
+    seen = IntermediateOutputs(dense, names).run({"x": random(8, 16, 8, 8, seed=9)})
     return {n: (float(v.min()), float(v.max())) for n, v in seen.items()}
 
 

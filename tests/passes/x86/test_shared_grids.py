@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from edgeprune.passes.quantize.affine_ops import ramp_of
+from edgeprune.passes.quantize.affine_ops import affine_op_of
 from edgeprune.passes.x86.shared_grids import Grid, grids
 from edgeprune.testing.oracle import parse
 
@@ -10,8 +10,8 @@ def laid(text: str, ranges: dict[str, tuple[float, float]]) -> tuple[dict[str, G
     model = parse(text)
     values = [v for node in model.graph for v in (*node.inputs, *node.outputs) if v is not None]
     own = {v: None for v in values if v.name in ranges}
-    ramps = {node: ramp for node in model.graph if (ramp := ramp_of(node)) is not None}
-    found, apart = grids(model.graph, {str(n.name) for n in model.graph}, own, ramps, ranges, {})
+    affine_ops = {node: affine_op for node in model.graph if (affine_op := affine_op_of(node)) is not None}
+    found, apart = grids(model.graph, {str(n.name) for n in model.graph}, own, affine_ops, ranges, {})
     return {str(v.name): grid for v, grid in found.items()}, {str(v.name): bounds for v, bounds in apart.items()}
 
 
