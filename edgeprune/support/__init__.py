@@ -1,7 +1,7 @@
-"""What is not about models: files, caches, progress, processor cores.
+"""Helpers that know nothing of models: files, caches, progress, processor cores.
 
 In: paths, dataclasses, callables.
-Out: atomic files and folders, JSON, cached values, progress lines, core counts.
+Out: files and folders written atomically, JSON, cached values, progress lines, core counts.
 May import: errors.
 """
 

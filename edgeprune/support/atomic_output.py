@@ -1,4 +1,7 @@
-"""Everything that is written appears whole or not at all: into a temporary place beside it first, then renamed."""
+"""Atomic output: a file or folder is written under a temporary name beside its place, then renamed.
+
+It appears complete or not at all.
+"""
 
 from __future__ import annotations
 
@@ -13,31 +16,31 @@ from pathlib import Path
 from edgeprune.errors import UsageError
 
 OUTPUT_FILES = frozenset({"model.onnx", "dense.onnx", "plan.json", "report.json"})
-"""A folder that holds one of these was written by edgeprune, and ``--force`` may delete it."""
+"""edgeprune wrote a folder that holds one of these, so ``--force`` may delete it."""
 
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def check_output(folder: Path, *, force: bool) -> None:
-    """Refuse an output folder that can't be written at the end, before the work begins.
+    """Refuse, before the work begins, an output folder that could not be written at its end.
 
     Raises:
-        UsageError: It exists and ``force`` is not given, or it may not be replaced: it is a file, a link, a folder with
-            files of others, or one that holds the working folder.
+        UsageError: It exists and ``force`` is not given; or it may not be replaced, because it is a file, a link, a
+            folder that edgeprune did not write, or one that contains the working folder.
     """
     if not os.path.lexists(folder):
         return
     if folder.is_symlink() or not folder.is_dir():
-        raise UsageError(f"the output folder {str(folder)!r} exists and is no folder")
+        raise UsageError(f"the output folder {str(folder)!r} exists and is not a folder")
     if not force:
         raise UsageError(f"the output folder {str(folder)!r} exists; --force replaces it")
     if Path.cwd().is_relative_to(folder.resolve()):
-        raise UsageError(f"the output folder {str(folder)!r} holds the working folder, and is not replaced")
+        raise UsageError(f"the output folder {str(folder)!r} contains the working folder, so it is not replaced")
     names = {entry.name for entry in folder.iterdir()}
     if names and not names & OUTPUT_FILES:
         raise UsageError(
-            f"the folder {str(folder)!r} was not written by edgeprune (it has no report.json), so --force does not "
-            "delete it; remove it yourself, or name another with -o"
+            f"edgeprune did not write the folder {str(folder)!r} (it has no report.json), so --force does not "
+            "delete it; remove it yourself, or name another folder with -o"
         )
 
 
@@ -45,14 +48,14 @@ def check_output(folder: Path, *, force: bool) -> None:
 def output_folder(folder: Path, *, force: bool = False) -> Iterator[Path]:
     """A new, empty folder to write into, which becomes ``folder`` when the context ends without an error.
 
-    On any error, Ctrl-C and a full disk included, nothing of it stays and an old folder is as it was.
+    After any error, Ctrl-C and a full disk included, the new folder is gone and an old one is unchanged.
 
     Args:
-        folder: Where the result is to be. Folders above it are made.
-        force: Replace an output folder that is there already.
+        folder: Path of the result. Missing parent folders are created.
+        force: Replace an output folder that exists.
 
     Raises:
-        UsageError: See `check_output`; or the disk is full, or the place can't be written to.
+        UsageError: See `check_output`; or the disk is full, or the path cannot be written.
     """
     check_output(folder, force=force)
     fresh = _beside(folder)
@@ -66,22 +69,17 @@ def output_folder(folder: Path, *, force: bool = False) -> Iterator[Path]:
 
 
 def write_text(file: Path, text: str) -> None:
-    """Write a text file, UTF-8, whole or not at all; one that exists is replaced.
+    """Write a UTF-8 text file atomically; an existing one is replaced.
 
     Raises:
-        UsageError: The disk is full, or the place can't be written to.
+        UsageError: The disk is full, or the path cannot be written.
     """
-    fresh = _beside(file)
-    with _writing_to(file, fresh):
-        try:
-            fresh.write_text(text, encoding="utf-8")
-            fresh.replace(file)
-        finally:
-            fresh.unlink(missing_ok=True)
+    with _replacement(file) as fresh:
+        fresh.write_text(text, encoding="utf-8")
 
 
 def _swap(fresh: Path, folder: Path) -> None:
-    """Put ``fresh`` where ``folder`` is; the old one is deleted once the new one is in place, or put back."""
+    """Put ``fresh`` in the place of ``folder``; if that fails, the old folder is restored."""
     if not folder.exists():
         fresh.rename(folder)
         return
@@ -101,7 +99,7 @@ def _beside(path: Path) -> Path:
 
 @contextlib.contextmanager
 def _missing_parents(folder: Path) -> Iterator[None]:
-    """Make the folders above ``folder``, and take those that were made away again after an error."""
+    """Create the missing parents of ``folder``; remove them again after an error."""
     missing = [parent for parent in folder.absolute().parents if not parent.exists()]
     with _writing_to(folder, folder.absolute().parent, *missing):
         folder.absolute().parent.mkdir(parents=True, exist_ok=True)
@@ -116,7 +114,7 @@ def _missing_parents(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _writing_to(path: Path, *places: Path) -> Iterator[None]:
-    """Turn the operating system's refusal to write ``path``, or below one of the other places, into a sentence."""
+    """Report as a `UsageError` that ``path``, or something below one of the other places, cannot be written."""
     try:
         yield
     except OSError as error:
@@ -129,12 +127,18 @@ def _writing_to(path: Path, *places: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def output_file(file: Path, *, force: bool = False) -> Iterator[Path]:
-    """A name beside ``file`` to write to, which becomes ``file`` when the context ends without an error.
+    """A path beside ``file`` to write to; it becomes ``file`` when the context ends without an error.
 
     Raises:
-        UsageError: ``file`` exists and ``force`` is not given; the disk is full, or the place can't be written to.
+        UsageError: ``file`` exists and ``force`` is not given; the disk is full, or the path cannot be written.
     """
     check_file(file, force=force)
+    with _replacement(file) as fresh:
+        yield fresh
+
+
+@contextlib.contextmanager
+def _replacement(file: Path) -> Iterator[Path]:
     fresh = _beside(file)
     with _writing_to(file, fresh):
         try:
@@ -145,10 +149,10 @@ def output_file(file: Path, *, force: bool = False) -> Iterator[Path]:
 
 
 def check_file(file: Path, *, force: bool) -> None:
-    """Refuse an output file that can't be written at the end, before the work begins.
+    """Refuse, before the work begins, an output file that could not be written at its end.
 
     Raises:
-        UsageError: it exists and ``force`` is not given, or is no file; or its folder is not there.
+        UsageError: it exists and ``force`` is not given, it is a folder, or its folder does not exist.
     """
     if file.is_dir():
         raise UsageError(f"the output {str(file)!r} is a folder")

@@ -1,8 +1,8 @@
-"""How many threads matrix products get: the libraries' own choice of all cores is slower than one of them.
+"""Threads of the BLAS libraries: all cores, their default, are slower here than one.
 
-NumPy and SciPy each bring a BLAS with a pool of its own, whose threads spin for a while after a product. Where products
-of both alternate, as in every least-squares fit, they hold the cores from each other: on two cores a small product then
-takes ten times as long as on one thread. Work is spread over the cores by :mod:`edgeprune.support.prefetch` instead.
+NumPy and SciPy each bring a BLAS with its own thread pool. Its threads spin for a while after a matrix multiplication.
+A least-squares fit alternates between the two libraries, and their pools then block each other: on two cores a small
+multiplication takes ten times as long as on one thread. :mod:`edgeprune.support.prefetch` uses the other cores instead.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from threadpoolctl import ThreadpoolController
 from edgeprune.support.processor import available_cores
 
 SHARE = 4
-"""Cores for each thread of a pool: two pools, and what works beside them, then always fit."""
+"""Cores for each thread of a pool: two pools, and the work beside them, always fit."""
 
 
 @contextmanager
 def shared_cores() -> Iterator[None]:
-    """Inside, and in a function that this decorates, the pools together take at most half of the cores."""
-    import scipy.linalg  # noqa: F401  # only libraries that are loaded can be told
+    """Limit both pools together to half of the cores, in this context or in the decorated function."""
+    import scipy.linalg  # noqa: F401  # only loaded libraries can be limited
 
     pools = ThreadpoolController().select(user_api="blas")
     most = min((pool.num_threads for pool in pools.lib_controllers), default=1)

@@ -1,6 +1,6 @@
-"""Let onnx-ir import SymPy only when a symbolic expression is computed: SymPy is half of what ``inspect`` would import.
+"""Import SymPy only when onnx-ir computes a symbolic expression: SymPy would be half of the import time of ``inspect``.
 
-onnx-ir needs it for arithmetic on symbolic dimensions alone, which nothing here does; names of dimensions are strings.
+onnx-ir needs SymPy for arithmetic on symbolic dimensions, which edgeprune never does; names of dimensions are strings.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ _NAMES = frozenset({"sympy", "onnx_ir._symbolic_shapes"})
 
 
 class _Deferring(MetaPathFinder):
-    """Finds the modules as Python would, to be executed at the first use of one of their attributes."""
+    """Finds the modules as Python does, but executes each at the first use of one of its attributes."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """The module's spec with a lazy loader; None for any other module, and for whoever else imports SymPy."""
+        """The module's spec with a lazy loader; None for other modules, and if onnx-ir is not what imports SymPy."""
         if fullname not in _NAMES or not _is_being_imported("onnx_ir"):
             return None
         spec = PathFinder.find_spec(fullname, path, target)
@@ -35,6 +35,6 @@ def _is_being_imported(name: str) -> bool:
 
 
 def defer_sympy() -> None:
-    """From now on, importing onnx-ir does not import SymPy."""
+    """Make later imports of onnx-ir leave SymPy out."""
     if not any(isinstance(finder, _Deferring) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Deferring())

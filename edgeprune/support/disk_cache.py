@@ -1,4 +1,4 @@
-"""Measurements that outlive the process: a SQLite file in the user's cache folder."""
+"""Latencies cached on disk: a SQLite file in the user's cache folder."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def cache_folder() -> Path:
 
 
 class LatencyCache:
-    """Times by device and piece of work; a device is processor, runtime version and threads together."""
+    """Latencies by device and piece of work; a device is processor, runtime version and threads together."""
 
     def __init__(self, device: str, path: Path | None = None):
         self._device = device
@@ -44,24 +44,23 @@ class LatencyCache:
             ) from error
 
     def get(self, work: str) -> float | None:
-        """Microseconds measured for this piece of work on this device."""
+        """Microseconds that were measured for this work on this device; None if it was not measured."""
         row = self._db.execute(
             "SELECT us FROM latency WHERE device = ? AND work = ?", (self._device, _key(work))
         ).fetchone()
         return None if row is None else float(row[0])
 
     def get_all(self, works: Iterable[str]) -> dict[str, float] | None:
-        """Times of all pieces of work, or None if one has not been measured."""
+        """Microseconds for each work, or None if one of them was not measured."""
         found = {}
         for work in works:
-            us = self.get(work)
-            if us is None:
+            if (us := self.get(work)) is None:
                 return None
             found[work] = us
         return found
 
     def put(self, times_us: Mapping[str, float]) -> None:
-        """Store times; all of them or none."""
+        """Store all of these latencies, or none."""
         rows = [(self._device, _key(w), us) for w, us in times_us.items()]
         try:
             with self._db:
@@ -70,7 +69,7 @@ class LatencyCache:
             raise ProfileError(f"the latency cache cannot be written: {error}") from error
 
     def close(self) -> None:
-        """Release the file."""
+        """Close the file."""
         self._db.close()
 
 

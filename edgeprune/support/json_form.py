@@ -1,8 +1,8 @@
-"""Frozen dataclasses to JSON and back, checked field by field, with errors that name the place.
+"""Frozen dataclasses to JSON and back, checked field by field; errors name the place in the file.
 
-The dataclasses *are* the format: what is written is what they declare. Fields may be bool, int, float, str, literals,
-dataclasses, ``tuple[X, ...]``, ``Mapping[str, X]``, ``X | None``, and ``object`` for any JSON. A field with a
-default may be missing; a key that no field declares is skipped, so that a file with more in it can still be read.
+The dataclasses *are* the format: their fields are the keys. A field may be bool, int, float, str, a literal, a
+dataclass, ``tuple[X, ...]``, ``Mapping[str, X]``, ``X | None``, or ``object`` for any JSON. A field with a default may
+be missing. A key that no field declares is skipped, so a file of a newer version can still be read.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def dumps(value: object) -> str:
     Raises:
         ValueError: A number in it is infinite or NaN, which JSON does not have.
     """
-    data = dataclasses.asdict(value)  # type: ignore[call-overload]  # mypy has no word for "any dataclass"
+    data = dataclasses.asdict(value)  # type: ignore[call-overload]  # mypy has no type for "any dataclass"
     return json.dumps(data, indent=1, allow_nan=False, default=_plain) + "\n"
 
 
@@ -62,7 +62,7 @@ def loads(cls: type[T], text: str, *, source: str, schema: int) -> T:
 
 
 def _plain(value: object) -> object:
-    """Mappings of other kinds than dict, and numpy's scalars, known by their ``item`` so that numpy is not imported."""
+    """The JSON form of other mappings than dict and of NumPy scalars, which have ``item``: NumPy is not imported."""
     if isinstance(value, Mapping):
         return dict(value)
     if hasattr(value, "item"):
@@ -97,7 +97,7 @@ def _decode(kind: Any, data: Any, source: str, place: str) -> Any:
 
 def _decode_dataclass(kind: Any, data: Any, source: str, place: str) -> Any:
     if not isinstance(data, dict):
-        raise UsageError(f"{source}: {place.lstrip('.') or 'the whole'} is no JSON object")
+        raise UsageError(f"{source}: {place.lstrip('.') or 'the whole'} is not a JSON object")
     hints = get_type_hints(kind)
     fields = {field.name: field for field in dataclasses.fields(kind)}
     values = {}

@@ -1,4 +1,4 @@
-"""Modules that documentation named before they had a room of their own: importing them still works, with a warning."""
+"""Deprecated module names: documented modules that moved into rooms can still be imported, with a warning."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ MOVED = {
     "edgeprune.solve": "edgeprune.dependency",
     "edgeprune.targets": "edgeprune.devices",
 }
-"""Old name -> the room that has its names now."""
+"""Old module -> the room that exports its names now."""
 
 
 class _Moved(MetaPathFinder, Loader):
-    """Finds a moved module as one whose names are those of its room."""
+    """Finds a moved module as an empty one that reads its attributes from the room."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -45,6 +45,6 @@ class _Moved(MetaPathFinder, Loader):
 
 
 def keep_moved_names() -> None:
-    """Let the old names be imported; does nothing the second time."""
+    """Let the old modules be imported; a second call does nothing."""
     if not any(isinstance(finder, _Moved) for finder in sys.meta_path):
         sys.meta_path.append(_Moved())

@@ -1,7 +1,7 @@
-"""A second core's share of a streaming pass: the next batch is computed while the one before is worked on.
+"""Use a second core in a streaming pass: one thread computes the next batch while the caller works on this one.
 
-onnxruntime, the reading of files and numpy's products leave Python's lock alone while they work, so a thread is enough.
-Every item is computed as it would be without it, in the same order: results do not depend on the number of cores.
+onnxruntime, file reads and NumPy's matrix multiplications release Python's global lock, so a thread is enough. Items
+are computed in the same order and in the same way as without it, so results do not depend on the number of cores.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 MOST_WORKERS = 4
-"""Each holds the activations of a batch."""
+"""Each worker holds the activations of one batch."""
 
 _END = object()
 
 
 def prefetch(items: Iterable[T]) -> Iterator[T]:
-    """The same items; each is computed in another thread while the caller works on the one before.
+    """The same items; another thread computes the next one while the caller works on this one.
 
-    At most two exist at a time. What computing one raises is raised where the item would have come.
+    At most two items exist at a time. An exception of an item is raised where the item would have come.
     """
     if available_cores() < 2:
         yield from items
@@ -38,12 +38,12 @@ def prefetch(items: Iterable[T]) -> Iterator[T]:
 
 
 def run_in_parallel(work: Callable[[T], R], items: Sequence[T], threads: int = 1) -> list[R]:
-    """``work`` of every item, in order, on as many cores as there are.
+    """``work(item)`` for every item, in order, on all available cores.
 
     Args:
-        work: may be called by several threads at once.
-        items: what it is called for.
-        threads: that it uses itself.
+        work: called from several threads at once.
+        items: its arguments.
+        threads: number of threads that one call uses itself.
     """
     workers = min(available_cores() // max(threads, 1), MOST_WORKERS, len(items))
     if workers < 2:

@@ -1,4 +1,4 @@
-"""What processor this is: the name a measured profile is kept under, and the instructions that shape its latencies."""
+"""This processor: its name, under which a measured profile is cached, and the instructions its latency depends on."""
 
 from __future__ import annotations
 
@@ -11,35 +11,17 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-# The extensions that onnxruntime's kernels choose by, as Linux spells them: dot products (vnni, asimddp, i8mm), matrix
-# tiles (amx, sme), half precision and vector width.
+# The extensions by which onnxruntime selects its kernels, as Linux spells them: dot products (vnni, asimddp, i8mm),
+# matrix tiles (amx, sme), half precision and vector width.
 _KERNEL_FEATURES = (
-    "avx",
-    "avx2",
-    "fma",
-    "f16c",
-    "avx512f",
-    "avx512_vnni",
-    "avx_vnni",
-    "avx512_bf16",
-    "avx512_fp16",
-    "amx_int8",
-    "amx_bf16",
-    "amx_fp16",
-    "asimd",
-    "asimdhp",
-    "asimddp",
-    "i8mm",
-    "bf16",
-    "sve",
-    "sve2",
-    "sme",
+    *("avx", "avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16"),
+    *("amx_int8", "amx_bf16", "amx_fp16", "asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2", "sme"),
 )
 
 
 @dataclass(frozen=True)
 class Cpu:
-    """A processor: its name, the cores this process may use, and its extensions that matter to inference kernels."""
+    """A processor: its name, the cores this process may use, and the extensions that select inference kernels."""
 
     name: str
     cores: int
@@ -52,7 +34,7 @@ class Cpu:
 
 @cache
 def this_cpu() -> Cpu:
-    """The processor this process runs on."""
+    """The processor that runs this process."""
     facts = _linux_facts()
     name = facts.get("model name") or facts.get("Model") or _macos_name() or platform.processor() or platform.machine()
     flags = (facts.get("flags") or facts.get("Features") or "").split()
@@ -60,19 +42,19 @@ def this_cpu() -> Cpu:
 
 
 def kernel_features(flags: Collection[str]) -> tuple[str, ...]:
-    """Those of a processor's flags that kernels are chosen by."""
+    """The flags by which onnxruntime selects its kernels."""
     return tuple(f for f in _KERNEL_FEATURES if f in flags)
 
 
 def available_cores() -> int:
-    """Cores that this process may run on."""
+    """Number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def _linux_facts() -> dict[str, str]:
-    """The first processor's entries in /proc/cpuinfo, and the board's below them; empty on other systems."""
+    """The entries of the first processor and of the board in /proc/cpuinfo; empty on other systems."""
     file = Path("/proc/cpuinfo")
     if not file.exists():
         return {}
@@ -92,15 +74,14 @@ def _macos_name() -> str | None:
 
 
 def vector_lanes(features: Collection[str]) -> int:
-    """Channels that onnxruntime's blocked convolution works on at a time: float32 values in a vector register."""
+    """Channels in one step of onnxruntime's blocked convolution: float32 values in a vector register."""
     return 16 if "avx512f" in features else 8 if "avx" in features else 4
 
 
 def int8_weight_bits(features: Collection[str]) -> int:
-    """Bits of quantized weights.
+    """Bits of INT8 weights: 7 on an x86 processor without dot-product instructions, else 8.
 
-    Without dot-product instructions x86 adds pairs of uint8 x int8 products in 16 bits, which saturate with 8-bit
-    weights.
+    Such a processor adds pairs of uint8 x int8 products in 16 bits, which saturates with 8-bit weights.
     """
     on_x86 = "avx" in features
     has_dot_products = bool({"avx512_vnni", "avx_vnni", "amx_int8"} & set(features))

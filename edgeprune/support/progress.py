@@ -1,6 +1,7 @@
-"""Long steps tell how far they are through a `Progress`, which also keeps the seconds each of them took.
+"""Progress of long steps, and the seconds that each step took.
 
-The library is silent by default; the command line shows bars on a terminal, and one line a step elsewhere (a CI log).
+The library is silent by default. The command line shows bars on a terminal, and one line for each step elsewhere, as
+in a CI log.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ if TYPE_CHECKING:
 
 
 class Step:
-    """One step under way. This one shows nothing."""
+    """A running step; this class shows nothing."""
 
     def advance(self, amount: float = 1.0) -> None:
-        """Count ``amount`` more of the step's total as done."""
+        """Add ``amount`` to what is done of the step's total."""
 
     def fraction(self, done: float) -> None:
-        """Set the share of the step that is done, 0 to 1."""
+        """Set the fraction of the step that is done, 0 to 1."""
 
 
 class Progress:
@@ -40,11 +41,11 @@ class Progress:
 
     @contextlib.contextmanager
     def step(self, name: str, total: float | None = None) -> Iterator[Step]:
-        """Do one step inside this context.
+        """Run one step inside this context.
 
         Args:
-            name: What is done, in the words shown to the user, such as "profiling blocks".
-            total: How much `Step.advance` adds up to; None where only `Step.fraction`, or nothing, is told.
+            name: The step as shown to the user, such as "profiling blocks".
+            total: The sum of all calls of `Step.advance`; None if the step calls only `Step.fraction`, or nothing.
         """
         started = time.perf_counter()
         try:
@@ -54,7 +55,7 @@ class Progress:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
 
     def note(self, text: str) -> None:
-        """Tell the user one thing worth knowing that is no error."""
+        """Tell the user something that is not an error."""
 
     @contextlib.contextmanager
     def _shown(self, name: str, total: float | None) -> Iterator[Step]:
@@ -62,10 +63,10 @@ class Progress:
 
 
 class TerminalProgress(Progress):
-    """Bars on a terminal, which vanish when done, and one line for every finished step elsewhere.
+    """Bars on a terminal, which disappear when done; elsewhere one line for every finished step.
 
-    A bar says how long its step has to go: by its own pace where the step tells how far it is, else by what it took the
-    last time that the same was done, else by what it usually takes (``times``).
+    A bar shows the time left: from the step's own pace if it reports one, else from the time of the last run of the
+    same step, else from its usual time (``times``).
     """
 
     def __init__(self, console: Console, times: StepTimes | None = None):
@@ -114,7 +115,7 @@ class TerminalProgress(Progress):
 
         description = TextColumn("{task.description}", markup=False)
         columns = (SpinnerColumn(), description, BarColumn(), TimeElapsedColumn(), TimeLeft())
-        # Two redraws a second: a display thread that is busier than that would show up in the latencies measured here.
+        # Two redraws a second: a busier display thread would disturb the latency measurements.
         with Bars(*columns, console=self._console, transient=True, refresh_per_second=2) as bars:
             self._bars = bars
             try:
@@ -138,13 +139,13 @@ class _Bar(Step):
 def time_left(
     by_pace_s: float | None, elapsed_s: float | None, expected_s: float | None, usual_s: float | None = None
 ) -> str:
-    """What a bar says of the time left, such as ``about 40 s left``; nothing where nobody knows, or under a second.
+    """The time left as text, such as ``about 40 s left``; empty if it is unknown or under a second.
 
     Args:
-        by_pace_s: by the pace of the step itself, if it tells how far it is.
-        elapsed_s: since it began.
-        expected_s: what it took the last time.
-        usual_s: what it takes for other models, which is a guess and called one.
+        by_pace_s: seconds left by the step's own pace, if it reports one.
+        elapsed_s: seconds since the step began.
+        expected_s: seconds it took the last time.
+        usual_s: seconds it takes for other models: a guess, and shown as one.
     """
     elapsed_s = elapsed_s or 0.0
     if by_pace_s is not None:

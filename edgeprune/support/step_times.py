@@ -1,7 +1,7 @@
-"""How long steps took the last time, in the user's cache folder, so that the next time can say what is left of them.
+"""Seconds that each step took the last time, in the user's cache folder; progress bars show the time left from them.
 
-The first time there is only what they usually take: for the last model that the same command was run on, or else what
-they took for small networks (YOLOv8n at 160 pixels, ResNet-18, a small ViT) on one thread of an x86 server.
+For a new model there are only usual times: those of the last model with the same command, or else those of small
+networks (YOLOv8n at 160 pixels, ResNet-18, a small ViT) on one thread of an x86 server.
 """
 
 from __future__ import annotations
@@ -10,6 +10,10 @@ import contextlib
 import hashlib
 import json
 from pathlib import Path
+
+from edgeprune.errors import UsageError
+from edgeprune.support.atomic_output import write_text
+from edgeprune.support.disk_cache import cache_folder
 
 _MOST_KEPT = 500
 
@@ -46,47 +50,43 @@ USUAL_S = {
     "trying a faster network": 60.0,
     "writing": 0.5,
 }
-"""Step -> seconds, for every step that does not tell its own pace; a step may go on after the words given here."""
+"""Step -> seconds, for every step that reports no pace of its own; more words may follow in a step's name."""
 
 
 def usual_s(step: str) -> float | None:
-    """Seconds that a step takes for a small network."""
+    """Seconds of a step for a small network."""
     known = [name for name in USUAL_S if step == name or step.startswith(f"{name} ")]
     return USUAL_S[max(known, key=len)] if known else None
 
 
 class StepTimes:
-    """Seconds by step, of one piece of work; the file is shared by all of them."""
+    """Seconds by step for one piece of work; all work shares one file."""
 
     def __init__(self, work: str, folder: Path | None = None, *, kind: str = ""):
-        """Args: work: what distinguishes one piece of work from another; folder: where the file is; kind: of work."""
-        from edgeprune.support.disk_cache import cache_folder
-
+        """Args: work: its key; folder: where the file is; kind: the kind of work, such as the command."""
         self._prefix = hashlib.sha256(work.encode()).hexdigest()[:16]
         self._kind = kind
         self._file = (folder or cache_folder()) / "steps.json"
         self._seconds = self._read()
 
     def get(self, step: str) -> float | None:
-        """Seconds the step took the last time."""
+        """Seconds that the step took the last time."""
         return self._seconds.get(f"{self._prefix} {step}")
 
     def usual(self, step: str) -> float | None:
-        """Seconds it took in the last work of the same kind, or else takes for a small network."""
+        """Seconds that it took in the last work of the same kind, or else takes for a small network."""
         return self._seconds.get(f"{self._kind} {step}") or usual_s(step)
 
     def put(self, step: str, seconds: float) -> None:
-        """Remember what it took; a file that cannot be written is no reason to stop."""
+        """Store the seconds of a step; a file that cannot be written is ignored."""
         kept = self._read()
         for whose in (self._prefix, self._kind):
             kept.pop(f"{whose} {step}", None)
             kept[f"{whose} {step}"] = round(seconds, 2)
         self._seconds = dict(list(kept.items())[-_MOST_KEPT:])
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, UsageError):
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            fresh = self._file.with_name(f".{self._file.name}.tmp")
-            fresh.write_text(json.dumps(self._seconds), encoding="utf-8")
-            fresh.replace(self._file)
+            write_text(self._file, json.dumps(self._seconds))
 
     def _read(self) -> dict[str, float]:
         try:

@@ -1,4 +1,4 @@
-"""Functions that a user names as ``file.py:function``."""
+"""Functions that the user names as ``file.py:function``."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ def is_function_spec(spec: str) -> bool:
 
 
 def describe_failure(error: Exception) -> str:
-    """An exception as half a sentence: its type and the first line of its text."""
+    """An exception's type and the first line of its text."""
     text = str(error).strip().splitlines()
     return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
 
 
 def load_function(spec: str, error_type: type[UsageError]) -> Callable[..., Any]:
-    """The function that ``file.py:function`` names, with the file's folder importable while it loads.
+    """The function that ``file.py:function`` names; the file's folder is importable while the file loads.
 
     Args:
         spec: path of a Python file, a colon, the name of a callable in it.
         error_type: what to raise: CalibrationError or EvaluationError.
 
     Raises:
-        UsageError: as ``error_type``; no such file or function, or the file fails to import.
+        UsageError: of type ``error_type``: no such file or function, or the file fails to import.
     """
     file, _, name = spec.rpartition(":")
     path = Path(file)
@@ -39,7 +39,7 @@ def load_function(spec: str, error_type: type[UsageError]) -> Callable[..., Any]
         raise error_type(f"{path} does not exist")
     module_spec = importlib.util.spec_from_file_location(f"_edgeprune_user_{path.stem}", path)
     if module_spec is None or module_spec.loader is None:
-        raise error_type(f"{path} is no Python file")
+        raise error_type(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(module_spec)
     sys.path.insert(0, str(path.resolve().parent))
     try:

@@ -1,7 +1,7 @@
 """The timing protocol: candidates take turns in short blocks.
 
 In: callables, or times measured elsewhere.
-Out: medians with 95% intervals, paired ratios, and whether the machine was disturbed meanwhile.
+Out: medians with 95% intervals, paired ratios, and whether the machine was disturbed during the measurement.
 May import: support and below.
 """
 

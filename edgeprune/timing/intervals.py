@@ -1,4 +1,4 @@
-"""How sure a median is: distribution-free intervals that also hold where neighbouring values are alike."""
+"""Confidence intervals of a median: distribution-free, and valid for series whose neighbouring values correlate."""
 
 from __future__ import annotations
 
@@ -24,11 +24,10 @@ class Interval:
 def median_interval(values: Sequence[float]) -> Interval:
     """Median and 95% interval of a series in order of time.
 
-    Distribution-free: the bounds are order statistics, whose coverage follows from the binomial distribution (David &
-    Nagaraja 2003, section 7.1). Correlation between neighbours, as drift makes it, lowers the number of values that
-    the ranks are chosen for to n (1 - r) / (1 + r), r being the rank correlation at lag 1. Where fewer than six
-    values are left in effect, the extremes cover less than 95%, and their distance from the median is stretched as it
-    would be for normally distributed values.
+    The bounds are order statistics; their coverage follows from the binomial distribution (David & Nagaraja 2003,
+    section 7.1). Drift makes neighbours correlate, which lowers the effective number of values to n (1 - r) / (1 + r),
+    where r is the rank correlation at lag 1. With fewer than six effective values the extremes cover less than 95%;
+    their distance from the median is then stretched as for normally distributed values.
     """
     n = len(values)
     effective = max(2, math.floor(n * (1 - (r := _lag1_rank_correlation(values))) / (1 + r)))
@@ -40,12 +39,12 @@ def median_interval(values: Sequence[float]) -> Interval:
 
 
 def sigmas(coverage: float) -> float:
-    """Half width of the central interval of the normal distribution with this coverage, in standard deviations."""
+    """Half the width of the normal distribution's central interval with this coverage, in standard deviations."""
     return NormalDist().inv_cdf(0.5 + min(coverage, CONFIDENCE) / 2)
 
 
 def _trimmed_each_side(n: int) -> int:
-    """Largest k for which leaving out the k smallest and k largest of n values still covers the median with 95%."""
+    """Largest k for which n values without the k smallest and k largest still cover the median with 95%."""
     k, below = 0, 1 + n  # `below` of the 2^n sign patterns have at most k + 1 values under the median
     while 2 * below <= (1 - CONFIDENCE) * 2**n:
         k += 1
@@ -54,7 +53,7 @@ def _trimmed_each_side(n: int) -> int:
 
 
 def _lag1_rank_correlation(values: Sequence[float]) -> float:
-    """Correlation of neighbours' ranks, 0 to 0.98; negative ones count as none, ranks resist outliers."""
+    """Correlation of the ranks of neighbours, 0 to 0.98; a negative one counts as 0, and ranks resist outliers."""
     n = len(values)
     if n < 4:
         return 0.0

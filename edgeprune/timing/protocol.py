@@ -1,16 +1,16 @@
-"""The timing protocol: candidates take turns in short blocks, and every figure comes with its interval.
+"""The timing protocol: candidates take turns in short blocks, and every latency has a 95% interval.
 
-Why blocks: a model that runs right after another one finds its weights evicted from the cache, which is not how it runs
-once deployed, so single runs must not alternate. Why turns: the speed of a shared machine drifts, and two candidates
-measured seconds apart are not measured on the same machine. So a *round* gives every candidate one block of about
-0.15 s, in random order; the first run of a block warms the caches again and is not counted. A block is summarised by
-its median; the latency is the median of the blocks, and the ratio of two candidates is the median over the rounds of
-the ratio of their two blocks, which cancels whatever slowed the whole round.
+Why blocks: a model that runs right after another one finds its weights evicted from the cache. A deployed model does
+not run so, hence single runs must not alternate. Why turns: the speed of a shared machine drifts, so measurements that
+are seconds apart cannot be compared. A *round* gives every candidate one block of about 0.15 s, in random order. The
+first run of a block warms the caches again and is not counted. The median summarises a block, the latency is the
+median of the blocks, and the ratio of two candidates is the median over the rounds of the ratio of their two blocks,
+which cancels what slowed the whole round.
 
-Others use the machine too. Rounds in which the operating system gave the process less of the processor than in quiet
-ones are set aside for all candidates alike; they are judged by processor time, never by how slow they look, so this
-does not select for a result. Where no quiet rounds are left, a run on a single thread is timed by that thread's
-processor time, which leaves out the time that others had the processor; for more threads there is no such clock.
+Other processes use the machine too. Rounds in which the operating system gave the process less of the processor than
+in quiet rounds are set aside for all candidates. This depends on processor time, never on latency, so it does not
+favour a result. If too few quiet rounds are left, a run on a single thread is timed by that thread's processor time,
+which excludes the time that other processes had the processor; for several threads there is no such clock.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from statistics import median
 from edgeprune.timing.intervals import median_interval
 
 MIN_ROUNDS = 6
-"""Fewest rounds: below six values no order-statistic interval of the median reaches 95%."""
+"""Fewest rounds: with fewer than six values no interval of order statistics covers the median with 95%."""
 
 _CPU_BOUND_SHARE = 0.9
 _QUIET_SHARE = 0.95
@@ -37,7 +37,7 @@ _QUIET_SHARE = 0.95
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times one latency is another, unitless, with the bounds of its 95% interval."""
+    """One latency over another, unitless, with the bounds of its 95% interval."""
 
     value: float
     ci_low: float
@@ -55,11 +55,11 @@ class Measurement:
         ci_high_ms: Upper bound.
         runs: Timed runs that count.
         blocks_ms: Median run of every round that counts, in order of time. Candidates of one ``benchmark`` call have
-            equally many, paired by position.
-        set_aside: Rounds not counted because the process was denied the processor.
-        denied: Share of the time in which a model that runs on one thread was denied the processor in the rounds that
-            count; the latencies are without it.
-        drift: Last third of the blocks against the first third, as a fraction (0.1: grew 10% slower).
+            the same number, paired by position.
+        set_aside: Rounds that do not count because the process was denied the processor.
+        denied: Fraction of the time for which a model that runs on one thread was denied the processor in the rounds
+            that count; the latencies exclude it.
+        drift: Last third of the blocks over the first third, minus 1 (0.1: became 10% slower).
     """
 
     median_ms: float
@@ -75,7 +75,7 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Clock:
-    """The clocks of the protocol, in nanoseconds: real time, and processor time of this process and of this thread."""
+    """The clocks of the protocol, in nanoseconds: wall time, and processor time of this process and of this thread."""
 
     wall_ns: Callable[[], int] = time.perf_counter_ns
     process_ns: Callable[[], int] = time.process_time_ns
@@ -95,7 +95,7 @@ class OneThread:
 
 @dataclass(frozen=True)
 class _Block:
-    """Runs of one turn: real and processor time of each, nanoseconds."""
+    """Runs of one turn: wall and processor time of each, nanoseconds."""
 
     wall_ns: array[int]
     busy_ns: array[int]
@@ -106,7 +106,7 @@ class _Block:
         return sum(self.busy_ns) / max(1, sum(self.wall_ns))
 
     def times_ns(self) -> Iterator[int]:
-        """What every run took, without the time that it was denied the processor where that can be told."""
+        """The time of every run, without the time that it was denied the processor if that is known."""
         for wall, busy in zip(self.wall_ns, self.busy_ns, strict=True):
             yield max(1, busy if self.one_thread and busy < _QUIET_SHARE * wall else wall)
 
@@ -127,21 +127,22 @@ def benchmark(
     undecided: Callable[[Mapping[str, Measurement]], bool] | None = None,
     clock: Clock | None = None,
 ) -> dict[str, Measurement]:
-    """Time all candidates against each other.
+    """Measure all candidates against each other.
 
     Rounds are added until every median, and every ratio to the first candidate, is known to within ``precision``, or
-    ``max_seconds`` have passed; six rounds are always run.
+    ``max_seconds`` have passed; at least six rounds are run.
 
     Args:
-        candidates: Name -> function that runs it once, a `OneThread` where that is so. The first is the reference of
-            the ratios.
+        candidates: Name -> function that runs it once, a `OneThread` if it runs on one thread. The first is the
+            reference of the ratios.
         min_seconds: Shortest time to measure, over all candidates together, seconds.
-        max_seconds: When to stop although the intervals are still wide, seconds.
+        max_seconds: Longest time to measure if the intervals stay wide, seconds.
         block_s: Length of one candidate's turn, seconds.
         precision: Half width of an interval, relative to its median, that is narrow enough.
         seed: Seed of the order within the rounds.
         progress: Called after every round with the fraction done, 0 to 1.
-        undecided: Whether a result leaves open what it is for; then there are rounds for twice ``max_seconds``.
+        undecided: Whether a result does not yet decide the caller's question; then rounds are added up to twice
+            ``max_seconds``.
         clock: The clocks to use.
 
     Returns:
@@ -180,14 +181,14 @@ def benchmark(
             found = {name: _summarise([r[name] for r in kept], len(rounds) - len(kept)) for name in candidates}
             if extended or undecided is None or not undecided(found):
                 break
-            extended = True  # to the end, since stopping once it suits would be choosing the result
+            extended = True  # always to the end: stopping at a suitable result would favour it
     if progress is not None:
         progress(1.0)
     return found
 
 
 def ratio(a: Measurement, b: Measurement) -> Ratio:
-    """How many times the latency of ``b`` the latency of ``a`` is: the speed-up of ``b`` over ``a``.
+    """The latency of ``a`` over that of ``b``: the speed-up of ``b``.
 
     Raises:
         ValueError: The two were not measured in one ``benchmark`` call, so their blocks do not pair.
@@ -201,7 +202,7 @@ def ratio(a: Measurement, b: Measurement) -> Ratio:
 def _time_block(run: Callable[[], object], block_ns: int, clock: Clock) -> _Block:
     """One candidate's turn: a run that warms the caches, then timed runs until the block is over, at least one.
 
-    A model so slow that its first run outlasts two blocks is timed from that run on: a refilled cache is nothing to it.
+    If the first run lasts longer than two blocks, it counts too: the time to refill the caches is then negligible.
     """
     one_thread = isinstance(run, OneThread)
     wall_ns, busy_ns = clock.wall_ns, clock.thread_ns if one_thread else clock.process_ns
@@ -224,7 +225,7 @@ def _time_block(run: Callable[[], object], block_ns: int, clock: Clock) -> _Bloc
 
 
 def _quiet_rounds(rounds: list[dict[str, _Block]]) -> list[dict[str, _Block]]:
-    """The rounds in which every processor-bound candidate got the processor; all of them where too few did."""
+    """The rounds in which every processor-bound candidate got the processor; all rounds if those are too few."""
     quiet_share: dict[str, float] = {}
     for name, first in rounds[0].items():
         shares = sorted(r[name].busy_share for r in rounds)
@@ -235,7 +236,7 @@ def _quiet_rounds(rounds: list[dict[str, _Block]]) -> list[dict[str, _Block]]:
 
 
 def _widest(rounds: list[dict[str, _Block]], names: list[str]) -> float:
-    """The largest half width, relative to its median, among all medians and all ratios to the first candidate."""
+    """The largest relative half width of an interval, among all medians and all ratios to the first candidate."""
     logs = {name: [math.log(r[name].median_ns) for r in rounds] for name in names}
     reference = logs[names[0]]
     series = list(logs.values())
@@ -245,7 +246,7 @@ def _widest(rounds: list[dict[str, _Block]], names: list[str]) -> float:
 
 
 def _fraction_done(rounds: int, elapsed_s: float, min_s: float, max_s: float, width_over_precision: float) -> float:
-    """A guess for the progress bar: intervals shrink with the root of the time, and the time limit bounds it."""
+    """An estimate for the progress bar: intervals shrink with the square root of the time, up to the time limit."""
     by_interval = min(1.0, width_over_precision**-2) if width_over_precision > 0 else 1.0
     by_minimum = min(1.0, rounds / MIN_ROUNDS, elapsed_s / min_s if min_s > 0 else 1.0)
     by_limit = min(1.0, elapsed_s / max_s) if max_s > 0 else 1.0
@@ -273,7 +274,7 @@ def _summarise(blocks: list[_Block], set_aside: int) -> Measurement:
 
 @contextlib.contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """Keep the collector, whose pauses have nothing to do with a candidate, out of the timed runs."""
+    """Keep garbage collection out of the timed runs: its pauses do not belong to a candidate."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

@@ -87,20 +87,20 @@ def test_force_replaces_an_empty_folder(tmp_path: Path):
 
 def test_force_deletes_no_files_of_others(tmp_path: Path):
     (tmp_path / "photo.jpg").write_text("dear")
-    with pytest.raises(UsageError, match="was not written by edgeprune"):
+    with pytest.raises(UsageError, match="did not write"):
         check_output(tmp_path, force=True)
 
 
 def test_force_does_not_replace_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(written(tmp_path / "out"))
-    with pytest.raises(UsageError, match="holds the working folder"):
+    with pytest.raises(UsageError, match="contains the working folder"):
         check_output(Path("."), force=True)
 
 
 @pytest.mark.parametrize("make", [Path.touch, lambda path: path.symlink_to(path.parent)])
 def test_files_and_links_are_not_replaced(tmp_path: Path, make):
     make(tmp_path / "out")
-    with pytest.raises(UsageError, match="is no folder"):
+    with pytest.raises(UsageError, match="is not a folder"):
         check_output(tmp_path / "out", force=True)
 
 

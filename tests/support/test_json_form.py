@@ -60,7 +60,7 @@ def test_other_keys_are_skipped_and_whole_numbers_are_numbers():
     ("text", "message"),
     [
         ("{", "it.json is not JSON"),
-        ("[]", "the whole is no JSON object"),
+        ("[]", "the whole is not a JSON object"),
         ("{}", "states schema null; this version of edgeprune reads schema 1"),
         ('{"schema": 2}', "states schema 2"),
         ('{"schema": 1}', "kind is missing"),

@@ -55,7 +55,7 @@ def clocked(base_ms: float, slow: Sequence[bool], *, seed: int, factor: float = 
 def test_a_clock_that_goes_up_and_down_is_seen(slow: list[bool]):
     found = disturbance(clocked(6.0, slow, seed=1), clocked(2.0, slow, seed=2))
     assert found is not None
-    assert "for original and result alike, as under a changing clock" in found
+    assert "for original and result, as with a changing clock" in found
 
 
 def test_slow_rounds_that_change_no_median_are_no_excuse():
@@ -71,7 +71,7 @@ def test_a_result_that_is_fast_alone_is_no_clock():
 def test_busy_neighbours_are_named():
     busy = dataclasses.replace(measurement(6.0), denied=0.4)
     assert disturbance(busy, measurement(2.0)) == (
-        "others had the processor 40% of the time while the original was measured"
+        "other processes had the processor 40% of the time while the original was measured"
     )
     aside = dataclasses.replace(measurement(2.0), set_aside=30)
     assert disturbance(measurement(6.0), aside) == ("30 of 50 rounds were disturbed while the result was measured")
