@@ -1,6 +1,6 @@
 """The command line: parse, call, print.
 
-In: words.
+In: arguments of the command line.
 Out: exit codes, one sentence for every error, tables and JSON.
 May import: everything.
 """

@@ -1,4 +1,4 @@
-"""Commands on targets: what there is, how fast they are, and how fast a model would be."""
+"""Commands on targets: list them, measure a profile, predict a model's latency."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import click
 
 from edgeprune.cli import options, support
 from edgeprune.cli.options import FILE, Shapes
-from edgeprune.cli.support import Shown
+from edgeprune.cli.support import Verbosity
 from edgeprune.errors import UsageError
 
-_COSTLIEST = 10
+_KERNELS_SHOWN = 10
 
 
 @click.command()
 @options.json_option
-@support.say_how_much
-def targets(as_json: bool, shown: Shown) -> None:
+@support.verbosity_options
+def targets(as_json: bool, verbosity: Verbosity) -> None:
     """List the devices that models can be compiled for."""
     from edgeprune.devices import load_profile, target_names
 
@@ -50,12 +50,12 @@ def targets(as_json: bool, shown: Shown) -> None:
     type=options.POSITIVE,
     default=30,
     show_default=True,
-    help="With --device: begin no further network after so long; run it again to go on.",
+    help="With --device: start no new network after this time; run it again to continue.",
 )
 @options.threads_option
 @options.shape_option
 @click.option("-o", "--out", type=FILE, metavar="FILE", help="Write the profile as JSON.")
-@support.say_how_much
+@support.verbosity_options
 def profile(
     model: Path | None,
     target: str,
@@ -64,13 +64,13 @@ def profile(
     threads: int,
     shapes: Shapes,
     out: Path | None,
-    shown: Shown,
+    verbosity: Verbosity,
 ) -> None:
-    """Measure the blocks of MODEL on a target; without MODEL and --device, give the target's analytic profile.
+    """Measure the blocks of MODEL on a target; without MODEL and --device, print the target's analytic profile.
 
-    A CPU is measured here, or where --device says, everything else there. Without MODEL a GPU measures a built-in
-    network, whose levels `compile` then scales its predictions of all models by. Measurements are kept in the user's
-    cache folder ($EDGEPRUNE_CACHE, if set), and `compile` uses them.
+    A CPU is measured on this machine or at --device; every other target needs --device. Without MODEL a GPU measures a
+    built-in network, and `compile` then scales its predictions of all models by the result. Measurements are stored in
+    the user's cache folder ($EDGEPRUNE_CACHE, if set), and `compile` uses them.
     """
     import json
 
@@ -79,7 +79,7 @@ def profile(
 
     known = load_profile(target)
     if model is None and known.source != "analytic":
-        raise UsageError(f"the latencies of target {known.name!r} are measured: name the model whose blocks to measure")
+        raise UsageError(f"target {known.name!r} has no analytic profile: give the MODEL whose blocks to measure")
     if model is None and device is None:
         text = json.dumps(known.document, indent=1) + "\n"
     elif model is None or known.source == "analytic":
@@ -87,16 +87,16 @@ def profile(
 
         if device is None:
             raise UsageError(
-                f"{known.name} is measured where it is: give --device ssh://user@host, or local if this is one"
+                f"{known.name} is measured on the device itself: give --device ssh://user@host, or local if this is one"
             )
-        there = profile_on_device(model, known.name, device, shapes=shapes, minutes=minutes, progress=shown.progress())
-        text = there.to_json()
+        progress = verbosity.progress()
+        text = profile_on_device(model, known.name, device, shapes=shapes, minutes=minutes, progress=progress).to_json()
     else:
         from edgeprune.latency import profile_model
 
-        elsewhere = None if device == "local" else device
+        address = None if device == "local" else device
         measured = profile_model(
-            model, known.name, threads=threads, shapes=shapes, device=elsewhere, progress=shown.progress()
+            model, known.name, threads=threads, shapes=shapes, device=address, progress=verbosity.progress()
         )
         text = json.dumps(measured.to_json(), indent=1) + "\n"
     if out is None:
@@ -111,12 +111,12 @@ def profile(
 @click.option(
     "--precision",
     type=click.Choice(["fp32", "fp16", "int8", "best"]),
-    help="Of all layers; best is the fastest mix [default: what the graph says].",
+    help="Precision of all layers; best is the fastest mix [default: as in the graph].",
 )
-@click.option("--power-mode", metavar="NAME", help="One of the target's [default: the fastest].")
+@click.option("--power-mode", metavar="NAME", help="Power mode of the target [default: the fastest].")
 @options.shape_option
 @options.json_option
-@support.say_how_much
+@support.verbosity_options
 def predict(
     model: Path,
     target: str,
@@ -124,9 +124,9 @@ def predict(
     power_mode: str | None,
     shapes: Shapes,
     as_json: bool,
-    shown: Shown,
+    verbosity: Verbosity,
 ) -> None:
-    """Predict MODEL's latency on a target that is not at hand, with the error to expect."""
+    """Predict MODEL's latency on a target that is not attached, with the typical error."""
     from typing import cast
 
     from edgeprune.costmodel import Wanted
@@ -138,4 +138,4 @@ def predict(
         return
     from edgeprune.cli.tables import print_prediction
 
-    print_prediction(support.output_console(), found, _COSTLIEST)
+    print_prediction(support.output_console(), found, _KERNELS_SHOWN)

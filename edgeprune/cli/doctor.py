@@ -1,4 +1,4 @@
-"""``edgeprune doctor``: what is installed, what really works, and which command installs what a target lacks."""
+"""``edgeprune doctor``: what is installed, what works, and which command installs what a target lacks."""
 
 from __future__ import annotations
 
@@ -27,11 +27,7 @@ Status = Literal["ok", "missing", "broken"]
 _EXTRAS = {
     "images": ("pillow", "PIL", "folders of images as --calib"),
     "surgery": ("onnx-graphsurgeon", "onnx_graphsurgeon", "--surgery"),
-    "rtx": (
-        "tensorrt-rtx-cu13",
-        "tensorrt_rtx",
-        "a build of the graph without a GPU, which proves that it is accepted",
-    ),
+    "rtx": ("tensorrt-rtx-cu13", "tensorrt_rtx", "a build without a GPU, which proves that TensorRT accepts the graph"),
     "tensorrt": ("tensorrt", "tensorrt", "measuring on this machine's own NVIDIA GPU or Jetson"),
     "torch": ("torch", "torch", "`export` and `apply`"),
 }
@@ -42,14 +38,14 @@ _MARKS = {"ok": "green", "missing": "yellow", "broken": "red"}
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at.
+    """The result of one check.
 
     Attributes:
-        name: what.
+        name: what was checked.
         status: ``ok``, ``missing`` or ``broken``.
-        detail: version, or what is wrong or what it would be good for.
-        remedy: the command that mends it; empty where there is none or nothing to mend.
-        needed: without it edgeprune, or the target that was asked for, does not work.
+        detail: version, what is wrong, or what it is used for.
+        remedy: the command that repairs it; empty if there is none or nothing to repair.
+        needed: whether edgeprune, or the given target, does not work without it.
     """
 
     name: str
@@ -61,7 +57,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Examination:
-    """All findings."""
+    """All checks."""
 
     target: str | None
     findings: tuple[Finding, ...]
@@ -77,22 +73,22 @@ class Examination:
 
 
 def examine(target: str | None = None) -> Examination:
-    """Look at the installation, and at what a target needs.
+    """Check the installation, and what a target needs.
 
     Raises:
-        TargetError: the target is not known.
+        TargetError: the target is unknown.
     """
     name = None
     if target is not None:
         from edgeprune.devices import load_profile
 
         name = load_profile(target).name
-    findings = [_itself(), *_packages(), *_providers(), _cache(), *_extras(), *_devices(name)]
+    findings = [_version(), *_packages(), *_providers(), _cache(), *_extras(), *_devices(name)]
     return Examination(name, tuple(findings))
 
 
 def print_examination(console: Console, found: Examination, *, verbose: bool) -> None:
-    """Print what works, what does not, and the commands that help."""
+    """Print what works, what does not, and the commands that repair it."""
     from rich.table import Table
     from rich.text import Text
 
@@ -105,14 +101,13 @@ def print_examination(console: Console, found: Examination, *, verbose: bool) ->
     console.print(table)
     for f in found.findings:
         if f.remedy:
-            console.print(
-                f"{'needed' if f.needed else 'optional'}, for {f.name}: {f.remedy}", markup=False, soft_wrap=True
-            )
+            kind = "needed" if f.needed else "optional"
+            console.print(f"{kind}, for {f.name}: {f.remedy}", markup=False, soft_wrap=True)
     where = "" if found.target is None else f" for target {found.target}"
     console.print(f"everything needed{where} works" if found.healthy else f"something needed{where} does not work")
 
 
-def _itself() -> Finding:
+def _version() -> Finding:
     detail = f"{edgeprune.__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
     return Finding("edgeprune", "ok", detail, needed=True)
 
@@ -159,9 +154,8 @@ def _cache() -> Finding:
 def _extras() -> Iterator[Finding]:
     for extra, (package, module, purpose) in _EXTRAS.items():
         if importlib.util.find_spec(module) is None:
-            yield Finding(
-                f"[{extra}]", "missing", f"{package}: needed for {purpose}", f"pip install 'edgeprune[{extra}]'"
-            )
+            remedy = f"pip install 'edgeprune[{extra}]'"
+            yield Finding(f"[{extra}]", "missing", f"{package}: needed for {purpose}", remedy)
         else:
             yield Finding(f"[{extra}]", "ok", f"{package} {_version_of(package)}, for {purpose}")
 
@@ -188,11 +182,11 @@ def _devices(target: str | None) -> Iterator[Finding]:
     if here:
         yield Finding(f"device {target}", "ok", "this machine has an NVIDIA device; --device local measures on it")
     elif shutil.which("ssh"):
-        detail = f"compile --target {target} predicts without it; to measure, reach one over SSH"
+        detail = f"compile --target {target} predicts without it; to measure, use one over SSH"
         remedy = f"edgeprune bench dense.onnx model.onnx --target {target} --device ssh://user@host"
         yield Finding(f"device {target}", "missing", detail, remedy)
     else:
-        detail = "no such device here, and no ssh to reach one"
+        detail = "this machine has no such device, and no ssh to reach one"
         yield Finding(f"device {target}", "missing", detail, "sudo apt install openssh-client")
 
 
@@ -206,4 +200,4 @@ def _rtx_builds() -> Finding:
         tensorrt_rtx.build(ir.from_proto(onnx.parser.parse_model(TINY_NET)), timeout_s=120.0)
     except EdgepruneError as error:
         return Finding("TensorRT for RTX", "broken", str(error))
-    return Finding("TensorRT for RTX", "ok", "built a convolution ahead of time; it says nothing of a speed")
+    return Finding("TensorRT for RTX", "ok", "built an engine of one convolution; it measures no latency")

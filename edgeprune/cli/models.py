@@ -1,27 +1,26 @@
-"""Commands on single models that write none: inspect and bench."""
+"""Commands that read a model and write none: inspect and bench."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from edgeprune.cli import options, support
 from edgeprune.cli.options import FILE, POSITIVE, Shapes
-from edgeprune.cli.support import Shown
+from edgeprune.cli.support import Verbosity
 
 
 @click.command()
 @options.model_argument
-@click.option(
-    "--why", metavar="TENSOR", help="Say for each axis of one tensor what cuts it, or what stands in the way."
-)
+@click.option("--why", metavar="TENSOR", help="Say for each axis of one tensor what cuts it, or what freezes it.")
 @options.shape_option
 @options.statistic_option
-@click.option("--dot", type=FILE, metavar="FILE", help="Also draw the groups over the graph, as Graphviz text.")
-@click.option("--html", type=FILE, metavar="FILE", help="Also draw them as a web page that needs nothing else.")
+@click.option("--dot", type=FILE, metavar="FILE", help="Also draw the groups over the graph as Graphviz text.")
+@click.option("--html", type=FILE, metavar="FILE", help="Also draw them as a self-contained web page.")
 @options.json_option
-@support.say_how_much
+@support.verbosity_options
 def inspect(
     model: Path,
     why: str | None,
@@ -30,9 +29,9 @@ def inspect(
     dot: Path | None,
     html: Path | None,
     as_json: bool,
-    shown: Shown,
+    verbosity: Verbosity,
 ) -> None:
-    """Show what can be removed from MODEL, and what can not and why, without running it."""
+    """Show what can be removed from MODEL and what cannot, with reasons; nothing is run."""
     from edgeprune.dependency import inspect_model
     from edgeprune.support import write_text
 
@@ -62,44 +61,26 @@ def inspect(
 @click.argument("other", type=FILE, required=False)
 @click.option("--target", default="cpu", show_default=True, help="The device to measure on.")
 @click.option(
-    "--device", metavar="ADDRESS", help="Where it is: ssh://user@host[:port], or local [default: this process]."
+    "--device", metavar="ADDRESS", help="Its address: ssh://user@host[:port], or local [default: this process]."
 )
 @options.threads_option
 @options.shape_option
-@click.option("--seconds", type=POSITIVE, default=10, show_default=True, help="Measure for at most so long.")
+@click.option("--seconds", "max_seconds", type=POSITIVE, default=10, show_default=True, help="Longest time to measure.")
 @options.json_option
-@support.say_how_much
+@support.verbosity_options
 def bench(
-    model: Path,
-    other: Path | None,
-    target: str,
-    device: str | None,
-    threads: int,
-    shapes: Shapes,
-    seconds: float,
-    as_json: bool,
-    shown: Shown,
+    model: Path, other: Path | None, device: str | None, as_json: bool, verbosity: Verbosity, **asked: Any
 ) -> None:
     """Measure MODEL's latency, and OTHER's against it, in turns of 0.15 s."""
     models = [model] if other is None else [model, other]
     if device is None:
         from edgeprune.compiler import bench_models
 
-        result = bench_models(
-            models, target=target, threads=threads, shapes=shapes, max_seconds=seconds, progress=shown.progress()
-        )
+        result = bench_models(models, progress=verbosity.progress(), **asked)
     else:
         from edgeprune.compiler import bench_on_device
 
-        result = bench_on_device(
-            models,
-            device,
-            target=target,
-            threads=threads,
-            shapes=shapes,
-            max_seconds=seconds,
-            progress=shown.progress(),
-        )
+        result = bench_on_device(models, device, progress=verbosity.progress(), **asked)
     if as_json:
         support.print_json(result.to_json())
         return

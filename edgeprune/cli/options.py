@@ -1,4 +1,4 @@
-"""Options that several commands share, each said once; a command receives them under the names given here."""
+"""Options that several commands share; a command receives them under the names given here."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 class Source(TextType):
-    """A file or folder, ``file.py:function``, or a word with a meaning of its own, such as ``random``: all as text."""
+    """A file or folder, ``file.py:function``, or a keyword such as ``random``; the value stays text."""
 
     name = "source"
     _WORD = re.compile(r"[a-z][a-z0-9-]*(:[a-z]+=.*)?")
 
     def moved(self, text: str, place: Callable[[str], str]) -> str:
-        """The same source with ``place`` applied to the path in it, if there is one."""
+        """The same source with ``place`` applied to its path, if it has one."""
         if self._WORD.fullmatch(text):
             return text
         path, colon, function = text.rpartition(":")
@@ -41,11 +41,11 @@ class Source(TextType):
         return click.Path().shell_complete(ctx, param, incomplete)
 
 
-def complete_targets(_: click.Context, __: click.Parameter, starting_point: str) -> list[str]:
-    """Names of targets that start so, for the shell."""
+def complete_targets(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
+    """Targets that begin with the incomplete name, for the shell."""
     from edgeprune.devices import target_names
 
-    return [name for name in target_names() if name.startswith(starting_point)]
+    return [name for name in target_names() if name.startswith(incomplete)]
 
 
 FILE = click.Path(path_type=Path)
@@ -54,7 +54,7 @@ POSITIVE = click.FloatRange(min=0, min_open=True)
 
 model_argument = click.argument("model", type=FILE)
 target_option = click.option(
-    "--target", required=True, shell_complete=complete_targets, help="The device; `edgeprune targets` lists them."
+    "--target", required=True, shell_complete=complete_targets, help="The device; `edgeprune targets` lists all."
 )
 threads_option = click.option(
     "--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of a CPU target."
@@ -62,17 +62,17 @@ threads_option = click.option(
 device_option = click.option(
     "--device",
     metavar="ADDRESS",
-    help="Where the target is, to measure there: ssh://user@host[:port], or local.",
+    help="Address of the attached target, to measure on it: ssh://user@host[:port], or local.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-seed_option = click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything random.")
+seed_option = click.option("--seed", type=int, default=0, show_default=True, help="Seed of all random numbers.")
 statistic_option = click.option(
-    "--allow-statistic", is_flag=True, help="Also cut axes that LayerNormalization takes its statistics over."
+    "--allow-statistic", is_flag=True, help="Also cut axes over which LayerNormalization computes its statistics."
 )
 
 
 def output_options(named: str) -> Callable[[Command], Command]:
-    """Add -o and --force, received as ``out`` and ``force``; ``named`` is what the folder is called by default."""
+    """Add -o and --force, received as ``out`` and ``force``; ``named`` ends the default name of the folder."""
 
     def decorate(command: Command) -> Command:
         force = click.option("--force", is_flag=True, help="Replace the output folder if it exists.")
@@ -104,20 +104,19 @@ def shape_option(command: Command) -> Command:
         multiple=True,
         metavar="NAME=1x3x48x320",
         callback=parse,
-        help="Fix the sizes of an input that leaves some open; may be given once an input.",
+        help="Fix the sizes of an input with open axes; once for each input.",
     )(command)
 
 
 def calibration_options(command: Command) -> Command:
-    """Add --calib and what goes with images, received together as ``calibration``, a CalibrationSpec or None."""
+    """Add --calib and the options for images, received together as ``calibration``, a CalibrationSpec or None."""
 
     def numbers(_: click.Context, parameter: click.Parameter, value: str | None) -> tuple[float, ...] | None:
         if value is None:
             return None
-        try:
-            return tuple(float(part) for part in value.split(","))
-        except ValueError:
-            raise UsageError(f"--{parameter.name} takes numbers with commas between, not {value!r}") from None
+        if not (found := _numbers(value)):
+            raise UsageError(f"--{parameter.name} takes numbers separated by commas, not {value!r}")
+        return found
 
     def height_and_width(_: click.Context, __: click.Parameter, value: str | None) -> tuple[int, int] | None:
         if value is None:
@@ -142,15 +141,15 @@ def calibration_options(command: Command) -> Command:
                 type=SOURCE,
                 metavar="SRC",
                 help="Calibration data: an .npz or .npy keyed by input name, a folder of images, file.py:function that "
-                "yields feeds, or `random`, which knows nothing of your data.",
+                "yields feeds, or `random` numbers, which say nothing about your data.",
             ),
-            click.option("--calib-samples", type=click.IntRange(min=1), help="Use at most so many samples of it."),
+            click.option("--calib-samples", type=click.IntRange(min=1), help="Use at most this many samples."),
             click.option("--mean", metavar="R,G,B", callback=numbers, help="Images: subtracted from pixels in 0..1."),
-            click.option("--std", metavar="R,G,B", callback=numbers, help="Images: what is left is divided by this."),
+            click.option("--std", metavar="R,G,B", callback=numbers, help="Images: then divides the pixels."),
             click.option(
                 "--layout", type=click.Choice(["NCHW", "NHWC"]), default="NCHW", help="Images: order of axes."
             ),
-            click.option("--size", metavar="HxW", callback=height_and_width, help="Images: resize to this."),
+            click.option("--size", metavar="HxW", callback=height_and_width, help="Images: resize to this size."),
         )
     ):
         option(wrapped)
@@ -161,13 +160,18 @@ def parse_speedups(_: click.Context, parameter: click.Parameter, value: str | No
     """``1.5,2,3`` as numbers above 0."""
     if value is None:
         return None
-    try:
-        numbers = tuple(float(part) for part in value.split(","))
-    except ValueError:
-        numbers = ()
+    numbers = _numbers(value)
     if not numbers or not all(0 < number < float("inf") for number in numbers):
-        raise UsageError(f"--{parameter.name} takes speed-ups with commas between, such as 1.5,2,3, not {value!r}")
+        raise UsageError(f"--{parameter.name} takes speed-ups separated by commas, such as 1.5,2,3, not {value!r}")
     return numbers
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    """Numbers separated by commas; empty if one of them is not a number."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        return ()
 
 
 def parse_fraction(_: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
@@ -179,9 +183,9 @@ def parse_fraction(_: click.Context, parameter: click.Parameter, value: str | No
     try:
         number = float(text.removesuffix("%"))
     except ValueError:
-        raise UsageError(f"{flag} takes a share such as 5%, not {value!r}") from None
+        raise UsageError(f"{flag} takes a percentage such as 5%, not {value!r}") from None
     if text.endswith("%"):
         return number / 100
     if number >= 1:
-        raise UsageError(f"{flag} {value} is not clear: write {value}% for a percentage")
+        raise UsageError(f"{flag} {value} is ambiguous: write {value}% for a percentage")
     return number

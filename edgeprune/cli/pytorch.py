@@ -1,14 +1,18 @@
-"""Commands between PyTorch and ONNX: export there, and apply a plan back."""
+"""Commands between PyTorch and ONNX: export a module, and apply a plan to a checkpoint."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgeprune.cli import options, support
-from edgeprune.cli.options import FILE, SOURCE, Shapes
-from edgeprune.cli.support import Shown
+from edgeprune.cli.options import FILE, SOURCE
+from edgeprune.cli.support import Verbosity
+
+if TYPE_CHECKING:
+    from edgeprune.pytorch import Applied, Exported
 
 
 @click.command()
@@ -22,52 +26,34 @@ from edgeprune.cli.support import Shown
     type=click.Choice(["auto", "dynamo", "torchscript"]),
     default="auto",
     show_default=True,
-    help="PyTorch's; auto tries both and takes the one of fewer nodes among those that are right.",
+    help="PyTorch's exporter; auto tries both and takes the correct graph with fewer nodes.",
 )
-@click.option("--weights", type=SOURCE, metavar="FILE", help="A state dict to load before; for a name, random without.")
-@click.option("--pretrained", is_flag=True, help="For a name: fetch the published weights.")
+@click.option("--weights", type=SOURCE, metavar="FILE", help="State dict to load first; a name without one is random.")
+@click.option("--pretrained", is_flag=True, help="For a name: download the published weights.")
 @options.seed_option
 @click.option("--force", is_flag=True, help="Replace the file if it exists.")
 @options.json_option
-@support.say_how_much
+@support.verbosity_options
 def export(
     source: str,
     out: Path | None,
-    shapes: Shapes,
-    dynamic: tuple[str, ...],
     opset: int | None,
-    exporter: str,
     weights: str | None,
-    pretrained: bool,
-    seed: int,
-    force: bool,
     as_json: bool,
-    shown: Shown,
+    verbosity: Verbosity,
+    **asked: Any,
 ) -> None:
-    """Export SOURCE from PyTorch to a checked ONNX file, and hold it against PyTorch.
+    """Export SOURCE from PyTorch to a checked ONNX file, and compare its outputs with PyTorch's.
 
-    SOURCE is file.py:function that returns a torch.nn.Module (and, if it likes, its example inputs), or a name, as in
+    SOURCE is file.py:function that returns a torch.nn.Module (and example inputs, if any), or a name, as in
     timm/vit_tiny_patch16_224, torchvision/resnet18 and ultralytics/yolov8n.
     """
     from edgeprune.pytorch import DEFAULT_OPSET, export_model
 
-    done = export_model(
-        source,
-        out,
-        shapes=shapes,
-        dynamic=dynamic,
-        opset=opset or DEFAULT_OPSET,
-        exporter=exporter,
-        weights=None if weights is None else Path(weights),
-        pretrained=pretrained,
-        seed=seed,
-        force=force,
-        progress=shown.progress(),
-    )
-    if as_json:
-        support.print_json(done.to_json())
-        return
-    _tell(done.summary(), done.notes, shown)
+    state = None if weights is None else Path(weights)
+    progress = verbosity.progress()
+    done = export_model(source, out, opset=opset or DEFAULT_OPSET, weights=state, progress=progress, **asked)
+    _print_done(done, as_json, verbosity)
 
 
 @click.command()
@@ -79,38 +65,25 @@ def export(
     type=click.Choice(["auto", "checkpoint", "compiled"]),
     default="auto",
     show_default=True,
-    help="Values: the checkpoint's own, or what the compile refitted; auto takes this where model.onnx is float.",
+    help="Values: the checkpoint's own, or those refitted by compile; auto takes these if model.onnx is float.",
 )
-@click.option(
-    "--module", "module_spec", type=SOURCE, metavar="FILE.PY:FUNCTION", help="The model: cut it too, check it."
-)
+@click.option("--module", type=SOURCE, metavar="FILE.PY:FUNCTION", help="The module: cut it too, and check it.")
 @click.option("--force", is_flag=True, help="Replace the file if it exists.")
 @options.json_option
-@support.say_how_much
-def apply(
-    plan: Path,
-    checkpoint: Path,
-    out: Path | None,
-    weights: str,
-    module_spec: str | None,
-    force: bool,
-    as_json: bool,
-    shown: Shown,
-) -> None:
-    """Cut CHECKPOINT, a PyTorch state dict, to the widths of PLAN (a plan.json), to fine-tune it there."""
+@support.verbosity_options
+def apply(plan: Path, checkpoint: Path, out: Path | None, as_json: bool, verbosity: Verbosity, **asked: Any) -> None:
+    """Cut CHECKPOINT, a PyTorch state dict, to the widths of PLAN (a plan.json), for fine-tuning in PyTorch."""
     from edgeprune.pytorch import apply_plan
 
-    done = apply_plan(
-        plan, checkpoint, out, weights=weights, module=module_spec, force=force, progress=shown.progress()
-    )
+    done = apply_plan(plan, checkpoint, out, progress=verbosity.progress(), **asked)
+    _print_done(done, as_json, verbosity)
+
+
+def _print_done(done: Applied | Exported, as_json: bool, verbosity: Verbosity) -> None:
     if as_json:
         support.print_json(done.to_json())
         return
-    _tell(done.summary(), done.notes, shown)
-
-
-def _tell(summary: str, notes: tuple[str, ...], shown: Shown) -> None:
-    if not shown.quiet:
-        for sentence in notes:
+    if not verbosity.quiet:
+        for sentence in done.notes:
             click.echo(f"note: {sentence}", err=True)
-    click.echo(summary)
+    click.echo(done.summary())

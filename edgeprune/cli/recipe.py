@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., object])
 
 BUDGETS = ("latency_ms", "speedup", "max_drop", "pareto")
-"""Parameters of which a compile takes one."""
+"""Parameters that are budgets; a compile takes one of them."""
 
-_HOW_ONLY = frozenset({"help", "recipe", "force", "as_json", "quiet", "verbose"})
-"""Options on how a run is shown or where it is put, which have no say in the result."""
+_NOT_IN_A_RECIPE = frozenset({"help", "recipe", "force", "as_json", "quiet", "verbose"})
+"""Options that do not change the result, only how a run is shown or where it is written."""
 
 
 def recipe_option(command: Command) -> Command:
-    """Add --recipe, whose flags count as defaults: those of the command line go before them."""
+    """Add --recipe: its flags are defaults, and flags on the command line replace them."""
 
     @functools.wraps(command)
     def wrapped(*args: Any, **given: Any) -> Any:
@@ -39,7 +39,7 @@ def recipe_option(command: Command) -> Command:
         is_eager=True,
         expose_value=False,
         callback=_take_defaults,
-        help="Take flags from a TOML file, or from the report.json of an earlier run; flags given here go first.",
+        help="Take flags from a TOML file, or from the report.json of an earlier run; flags given here replace them.",
     )
     return cast(Command, add(wrapped))
 
@@ -57,7 +57,7 @@ def _take_defaults(context: click.Context, _: click.Parameter, file: Path | None
 
 
 def _overruled(context: click.Context) -> list[str]:
-    """Budgets of the recipe that one of the command line replaces: there can be only one."""
+    """Budgets of the recipe that one on the command line replaces: a compile takes only one."""
     from click.core import ParameterSource
 
     sources = {name: context.get_parameter_source(name) for name in BUDGETS}
@@ -67,7 +67,7 @@ def _overruled(context: click.Context) -> list[str]:
 
 
 def effective(context: click.Context) -> Recipe:
-    """The recipe that a parsed command line comes to, defaults included, relative to the working folder."""
+    """The recipe of a parsed command line, defaults included, relative to the working folder."""
     from edgeprune.compiler import Recipe
 
     parameters = _parameters(context.command)
@@ -89,9 +89,9 @@ def recipe() -> None:
 @click.option("--command", "as_command", is_flag=True, help="Print the command line instead.")
 @click.pass_context
 def show(context: click.Context, source: Path, flags: tuple[str, ...], as_command: bool) -> None:
-    """Print the recipe that SOURCE and more flags come to, defaults included, as TOML.
+    """Print the recipe that SOURCE and further flags give, defaults included, as TOML.
 
-    SOURCE is a recipe, a report.json or the folder that holds one; or a model, to begin a recipe with.
+    SOURCE is a recipe, a report.json or its folder; or a model, to start a new recipe.
     """
     root = context.find_root()
     command = root.command
@@ -117,7 +117,7 @@ def _parameters(command: click.Command) -> dict[str, click.Parameter]:
     """Key in a recipe -> parameter: the long flag, or an argument's name."""
     found = {}
     for parameter in command.params:
-        if parameter.name not in _HOW_ONLY:
+        if parameter.name not in _NOT_IN_A_RECIPE:
             long = max(parameter.opts, key=len).lstrip("-")
             found[long] = parameter
     return found
@@ -148,7 +148,7 @@ def _for_click(parameter: click.Parameter, value: Value) -> Value:
 
 
 def _as_given(value: object) -> Value | None:
-    """What the command line takes for a parsed value; None where there is nothing to say."""
+    """A parsed value as the command line takes it; None if the flag was not given."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, Path):
@@ -161,4 +161,4 @@ def _as_given(value: object) -> Value | None:
         return ",".join(map(str, value))
     if isinstance(value, tuple):
         return [str(item) for item in value]
-    raise TypeError(f"no flag is known to hold a {type(value).__name__}")
+    raise TypeError(f"no flag takes a {type(value).__name__}")

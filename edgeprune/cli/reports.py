@@ -1,14 +1,15 @@
-"""Commands on what was measured before: gate and report."""
+"""Commands on reports of earlier runs: gate and report."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from edgeprune.cli import options, support
 from edgeprune.cli.options import FILE, POSITIVE
-from edgeprune.cli.support import Shown
+from edgeprune.cli.support import Verbosity
 from edgeprune.errors import UsageError
 
 GATE_FAILED = 1
@@ -22,49 +23,56 @@ UNRELIABLE = 6
     "--max-predicted-ms",
     type=POSITIVE,
     metavar="X",
-    help="Largest predicted latency, for a device that is not at hand.",
+    help="Largest predicted latency, for a device that is not attached.",
 )
 @click.option("--max-drop", type=click.FloatRange(min=0), metavar="D", help="Largest drop in accuracy, in points.")
 @click.option(
     "--baseline",
     type=FILE,
     metavar="PATH",
-    help="An older report to compare the latency with; or a folder of them, kept as MODEL.TARGET.json.",
+    help="An older report to compare the latency with, or a folder of them, kept as MODEL.TARGET.json.",
 )
-@click.option("--update-baseline", is_flag=True, help="Keep REPORT as the --baseline from now on, if it passes.")
-@click.option("--max-regression", metavar="5%", callback=options.parse_fraction, help="Largest growth since then [5%].")
+@click.option("--update-baseline", is_flag=True, help="Keep REPORT as the new --baseline, if it passes.")
 @click.option(
-    "--noise", metavar="1%", default="1%", callback=options.parse_fraction, help="How much latency varies between runs."
+    "--max-regression",
+    metavar="5%",
+    callback=options.parse_fraction,
+    help="Largest growth of the latency since the baseline [5%].",
+)
+@click.option(
+    "--noise",
+    "session_noise",
+    metavar="1%",
+    default="1%",
+    callback=options.parse_fraction,
+    help="How much latency varies between runs.",
 )
 @click.option("--markdown", type=FILE, metavar="FILE", help="Write the summary as Markdown.")
-@click.option("--junit", type=FILE, metavar="FILE", help="Write it as JUnit XML.")
+@click.option("--junit", type=FILE, metavar="FILE", help="Write the summary as JUnit XML.")
 @click.option("--github", is_flag=True, help="In a GitHub job: annotations, the job's summary, and the step's outputs.")
-@click.option("--require-reliable", is_flag=True, help="Leave with exit code 6 if a check is unreliable.")
+@click.option("--require-reliable", is_flag=True, help="Return exit code 6 if a check is unreliable.")
 @options.json_option
-@support.say_how_much
+@support.verbosity_options
 def gate(
     report: Path,
-    max_latency_ms: float | None,
-    max_predicted_ms: float | None,
-    max_drop: float | None,
     baseline: Path | None,
     update_baseline: bool,
     max_regression: float | None,
-    noise: float,
     markdown: Path | None,
     junit: Path | None,
     github: bool,
     require_reliable: bool,
     as_json: bool,
-    shown: Shown,
+    verbosity: Verbosity,
+    **limits: Any,
 ) -> int:
-    """Hold REPORT (a report.json or its folder) against limits: exit code 0 if it keeps them, 1 if it surely fails.
+    """Check REPORT (a report.json or its folder) against limits: exit code 0 if it keeps them, 1 if it fails one.
 
-    A check that would fail on a machine that was not itself, such as a throttled one, is unreliable: that is exit code
-    0, or 6 under --require-reliable, and never 1.
+    A check that would fail on a disturbed machine, such as a throttled one, is unreliable instead: exit code 0, or 6
+    with --require-reliable, and never 1.
     """
     from edgeprune.report import DEFAULT_REGRESSION, Report, find_baseline, keep_baseline
-    from edgeprune.report import gate as judge
+    from edgeprune.report import gate as check_limits
     from edgeprune.support import write_text
 
     found = Report.load(report)
@@ -73,23 +81,14 @@ def gate(
     older = None if baseline is None else find_baseline(baseline, found, missing_ok=update_baseline)
     if baseline is not None:
         max_regression = None if older is None else DEFAULT_REGRESSION if max_regression is None else max_regression
-    result = judge(
-        found,
-        max_latency_ms=max_latency_ms,
-        max_predicted_ms=max_predicted_ms,
-        max_drop=max_drop,
-        baseline=older,
-        max_regression=max_regression,
-        session_noise=noise,
-        anything=update_baseline,
-    )
+    result = check_limits(found, baseline=older, max_regression=max_regression, anything=update_baseline, **limits)
     if markdown is not None:
         write_text(markdown, result.to_markdown())
     if junit is not None:
         write_text(junit, result.to_junit())
     if as_json:
         support.print_json(result.to_json())
-    elif not shown.quiet:
+    elif not verbosity.quiet:
         for check in result.checks:
             click.echo(str(check))
     if github:
@@ -106,37 +105,37 @@ def gate(
 @click.command("report")
 @click.argument("folders", type=FILE, metavar="DIR ...", nargs=-1, required=True)
 @click.option("--markdown", type=FILE, metavar="FILE", help="Also write it as Markdown.")
-@click.option("--html", type=FILE, metavar="FILE", help="Also write it as a web page that needs nothing else.")
+@click.option("--html", type=FILE, metavar="FILE", help="Also write it as a self-contained web page.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: the report, or a list of them.")
-@support.say_how_much
-def report(folders: tuple[Path, ...], markdown: Path | None, html: Path | None, as_json: bool, shown: Shown) -> None:
-    """Show the report in DIR, which compile or prune wrote, or compare several; a curve counts as all its points."""
+@support.verbosity_options
+def report(
+    folders: tuple[Path, ...], markdown: Path | None, html: Path | None, as_json: bool, verbosity: Verbosity
+) -> None:
+    """Show the report in DIR, a folder of compile or prune, or compare several; a curve counts as all its points."""
     from edgeprune.report import open_runs, siblings
     from edgeprune.support import write_text
 
     runs, missed = open_runs(folders)
     if len(runs) == 1 and not missed:
         from edgeprune.dependency import picture_of
-        from edgeprune.report import print_reasons, print_report, to_html, to_markdown
+        from edgeprune.report import print_report, to_html, to_markdown
 
         (run,) = runs
         if markdown is not None:
             write_text(markdown, to_markdown(run.report))
         if html is not None:
             write_text(html, to_html(run.report, run.plan, picture_of(run.home), siblings(run.home)))
-        if not (as_json or shown.quiet):
-            print_report(support.output_console(), run.report)
-            if shown.verbose:
-                print_reasons(support.output_console(), run.report)
+        if not (as_json or verbosity.quiet):
+            print_report(support.output_console(), run.report, reasons=verbosity.verbose)
     else:
-        from edgeprune.report import compare
+        from edgeprune.report import comparison_html, comparison_markdown, print_comparison
 
         if markdown is not None:
-            write_text(markdown, compare.to_markdown(runs, missed))
+            write_text(markdown, comparison_markdown(runs, missed))
         if html is not None:
-            write_text(html, compare.comparison_html(runs, missed))
-        if not (as_json or shown.quiet):
-            compare.print_runs(support.output_console(), runs, missed)
+            write_text(html, comparison_html(runs, missed))
+        if not (as_json or verbosity.quiet):
+            print_comparison(support.output_console(), runs, missed)
     if as_json:
         texts = [run.report.to_json() for run in runs]
         click.echo(texts[0] if len(texts) == 1 else f"[{','.join(texts)}]", nl=False)

@@ -1,4 +1,4 @@
-"""What the commands share: what they print to, and how a run ends: exit code and one sentence on what went wrong."""
+"""Shared by all commands: verbosity, consoles, and the end of a run: an exit code and one sentence for an error."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ _WIDTH_OF_A_LOG = 160
 
 
 @dataclass(frozen=True)
-class Shown:
-    """How much a command tells.
+class Verbosity:
+    """How much a command prints.
 
     Attributes:
-        quiet: nothing but the result.
-        verbose: reasons too.
+        quiet: only the result.
+        verbose: also reasons.
     """
 
     quiet: bool
     verbose: bool = False
 
     def progress(self) -> Progress:
-        """Bars on a terminal, lines elsewhere, on standard error; nothing under --quiet, nor in CI unless verbose."""
+        """Bars on a terminal, lines elsewhere, on standard error; nothing with --quiet, nor in CI unless verbose."""
         from edgeprune.support import Progress, TerminalProgress
 
         if self.quiet or (in_ci() and not self.verbose):
@@ -57,30 +57,30 @@ class Shown:
 
 
 def _work() -> str:
-    """What the running command works on: the same again will take as long."""
+    """Key of the command and its model and data: the same work takes the same time again."""
     context = click.get_current_context()
     named = [context.params.get(name) for name in ("model", "other", "source", "target", "shapes", "calibration")]
     return repr([context.info_name, str(named[0] and os.path.abspath(str(named[0]))), *map(str, named[1:])])
 
 
 def _kind_of_work() -> str:
-    """What takes about as long for one model as for another."""
+    """Key of the command and its target, for a usual time over several models."""
     context = click.get_current_context()
     return f"{context.info_name} {context.params.get('target') or ''}".strip()
 
 
 def in_ci() -> bool:
-    """Whether this is a job of continuous integration, which sets $CI; nobody watches a bar there."""
+    """Whether this is a job of continuous integration, which sets $CI; nobody watches a progress bar there."""
     return os.environ.get("CI", "").lower() not in ("", "0", "false")
 
 
-def say_how_much(command: Command) -> Command:
-    """Add --quiet and --verbose; the command receives a `Shown`, and its errors show their traceback if asked to."""
+def verbosity_options(command: Command) -> Command:
+    """Add --quiet and --verbose, received as ``verbosity``; with --verbose an error also prints its traceback."""
 
     @functools.wraps(command)
     def wrapped(*args: Any, quiet: bool, verbose: bool, **options: Any) -> Any:
         try:
-            return command(*args, shown=Shown(quiet, verbose), **options)
+            return command(*args, verbosity=Verbosity(quiet, verbose), **options)
         except Exception:
             if verbose or os.environ.get("EDGEPRUNE_DEBUG", "0") not in ("", "0"):
                 traceback.print_exc()
@@ -90,21 +90,21 @@ def say_how_much(command: Command) -> Command:
         "-v",
         "--verbose",
         is_flag=True,
-        help="Say why, too; and show the traceback of an error (so does EDGEPRUNE_DEBUG=1).",
+        help="Also print reasons, and the traceback of an error (as EDGEPRUNE_DEBUG=1 does).",
     )(wrapped)
     click.option("-q", "--quiet", is_flag=True, help="Show no progress, only the result.")(wrapped)
     return cast(Command, wrapped)
 
 
 def output_console() -> Console:
-    """Where results go: standard output."""
+    """Standard output, for results."""
     from rich.console import Console
 
     return Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH_OF_A_LOG)
 
 
 def error_console() -> Console:
-    """Where progress and notes go: standard error."""
+    """Standard error, for progress and notes."""
     from rich.console import Console
 
     return Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else _WIDTH_OF_A_LOG)
@@ -118,7 +118,7 @@ def print_json(data: Mapping[str, object]) -> None:
 
 
 def run_and_exit(group: click.Group, arguments: list[str] | None) -> NoReturn:
-    """Run the command line and leave with its exit code; what went wrong is one sentence on standard error."""
+    """Run the command line and exit with its code; an error is one sentence on standard error."""
     if instruction := os.environ.get(COMPLETE_VARIABLE):
         from click.shell_completion import shell_complete
 
@@ -130,7 +130,7 @@ def run_and_exit(group: click.Group, arguments: list[str] | None) -> NoReturn:
 
 def _run(group: click.Group, arguments: list[str] | None) -> int:
     try:
-        # Not group.main: it leaves with exit code 1, a failed gate's, when the reader of a pipe goes away.
+        # Not group.main: when the reader of a pipe closes it, that exits with code 1, which means a failed gate.
         with group.make_context("edgeprune", list(sys.argv[1:] if arguments is None else arguments)) as context:
             result = group.invoke(context)
         sys.stdout.flush()
@@ -144,17 +144,17 @@ def _run(group: click.Group, arguments: list[str] | None) -> int:
     except EdgepruneError as error:
         return _end(str(error), error.exit_code)
     except BrokenPipeError:
-        # The reader of a pipe, such as `head`, has seen enough; closing standard output at exit must not complain.
+        # The reader of a pipe, such as `head`, closed it; closing standard output at exit must not fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except MemoryError:
-        return _end("there is not enough memory for this model on this machine", BackendError.exit_code)
+        return _end("this machine has not enough memory for this model", BackendError.exit_code)
     except OSError as error:
         where = f" {error.filename!r}" if error.filename else ""
         return _end(f"{error.strerror or error}{where}", UsageError.exit_code)
     except Exception as error:
         text = f"{type(error).__name__}: {error}".rstrip(": ")
-        return _end(f"a fault in edgeprune stopped it ({text}); --verbose shows where", ModelError.exit_code)
+        return _end(f"internal error in edgeprune ({text}); --verbose shows where", ModelError.exit_code)
 
 
 def _end(sentence: str, code: int) -> int:
@@ -164,7 +164,7 @@ def _end(sentence: str, code: int) -> int:
 
 @contextlib.contextmanager
 def _exit_on_termination() -> Iterator[None]:
-    """Let SIGTERM unwind the stack, as Ctrl-C does, so that nothing half-written stays."""
+    """Let SIGTERM unwind the stack, as Ctrl-C does, so that no partial output remains."""
 
     def leave(_: int, __: FrameType | None) -> NoReturn:
         raise SystemExit(TERMINATED)

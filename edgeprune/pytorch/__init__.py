@@ -5,5 +5,5 @@ Out: a checked ONNX file, or a checkpoint of the plan's widths.
 May import: build and below; torch is imported when it is needed.
 """
 
-from edgeprune.pytorch.apply import apply_plan
-from edgeprune.pytorch.export import DEFAULT_OPSET, export_model
+from edgeprune.pytorch.apply import Applied, apply_plan
+from edgeprune.pytorch.export import DEFAULT_OPSET, Exported, export_model

@@ -5,10 +5,8 @@ Out: report.json, report.html, Markdown, pareto.json, a gate's verdict.
 May import: timing and below; nothing here reads a model.
 """
 
-from edgeprune.report import compare
 from edgeprune.report.baselines import find_baseline, keep_baseline
-from edgeprune.report.compare import comparison_html
-from edgeprune.report.files import write_report
+from edgeprune.report.comparison import comparison_html, comparison_markdown, print_comparison
 from edgeprune.report.gate import DEFAULT_REGRESSION, gate
 from edgeprune.report.github import report_to_job
 from edgeprune.report.graph_view import MOST_DRAWN, colour, fills, graph_view
@@ -29,8 +27,9 @@ from edgeprune.report.model import (
     Sizes,
     installed_versions,
 )
+from edgeprune.report.output_files import write_report
 from edgeprune.report.pareto_curve import PARETO_FILE, Curve, Point, folder_of, point_of
 from edgeprune.report.picture import Box, Picture
 from edgeprune.report.runs import open_runs, siblings
-from edgeprune.report.terminal import print_measurements, print_reasons, print_report
+from edgeprune.report.terminal import print_measurements, print_notes, print_report, print_table
 from edgeprune.report.web_page import Section, number, page, table

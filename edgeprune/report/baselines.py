@@ -1,7 +1,7 @@
-"""Baselines of the gate, kept in a repository: older reports without what only people read, so that diffs are small.
+"""Baselines of the gate: older reports in a repository, without the parts that only people read, so diffs are small.
 
-A folder of them holds ``MODEL.TARGET.json`` of the first kind of machine, and ``MODEL.TARGET.KIND.json`` of others: who
-runs jobs on hosted runners does not choose their processor.
+A folder of baselines has ``MODEL.TARGET.json`` for the first kind of machine and ``MODEL.TARGET.KIND.json`` for others,
+because hosted CI runners have different processors.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from edgeprune.report.model import Latency, Report
 from edgeprune.support import write_text
 
 SLOWER_MACHINE = 0.10
-"""How much slower the unchanged original may be than it was, before the machine is said to be another."""
+"""If the unchanged original is slower than before by more than this fraction, the machine is slower."""
 
 
 def find_baseline(place: Path, report: Report, *, missing_ok: bool) -> Report | None:
-    """The older report to compare one with, or None where there is none yet and ``missing_ok``.
+    """The older report to compare ``report`` with; None if there is none yet and ``missing_ok``.
 
     Args:
-        place: a report.json, an output folder, or a folder of baselines; there, one of another kind of machine is found
-            where there is none of this one's, unless ``missing_ok``.
-        report: what it is to be compared with.
-        missing_ok: there need not be one.
+        place: a report.json, an output folder, or a folder of baselines. If the folder has no baseline of this kind of
+            machine, one of another kind is used, unless ``missing_ok``.
+        report: the new report.
+        missing_ok: a baseline need not exist.
 
     Raises:
-        UsageError: there is none, or it cannot be read.
+        UsageError: there is no baseline, or it cannot be read.
     """
     own, any_machine = baseline_file(place, report), _of_any_machine(place, report)
     for file in (own,) if missing_ok else (own, any_machine):
@@ -40,13 +40,13 @@ def find_baseline(place: Path, report: Report, *, missing_ok: bool) -> Report | 
 
 
 def keep_baseline(place: Path, report: Report) -> Path:
-    """Write a report as the baseline, and say where.
+    """Write a report as the baseline; returns its file.
 
     Raises:
-        UsageError: it holds no latency, or cannot be written.
+        UsageError: the report has no latency, or the file cannot be written.
     """
     if report.latency is None and report.predicted is None:
-        raise UsageError("the report holds neither a measured nor a predicted latency, so it is no baseline")
+        raise UsageError("the report has neither a measured nor a predicted latency, so it cannot be a baseline")
     file = baseline_file(place, report)
     file.parent.mkdir(parents=True, exist_ok=True)
     bare = dataclasses.replace(report, recipe=None, layers=(), refused=(), warnings=())
@@ -55,7 +55,7 @@ def keep_baseline(place: Path, report: Report) -> Path:
 
 
 def baseline_file(place: Path, report: Report) -> Path:
-    """Where the baseline of a report is, or would be kept: of the same kind of machine."""
+    """The file of a report's baseline for the same kind of machine, whether it exists or not."""
     first = _of_any_machine(place, report)
     if first.parent != place or first.name == "report.json" or not first.is_file():
         return first
@@ -73,17 +73,17 @@ def _of_any_machine(place: Path, report: Report) -> Path:
 
 
 def _kind_of_machine(report: Report) -> str:
-    """Eight digits for the device and its threads; what was not measured is of no machine."""
+    """Eight hexadecimal digits for the device and its threads; ``predicted`` if nothing was measured."""
     if report.latency is None:
         return "predicted"
     return hashlib.sha256(f"{report.latency.device} {report.latency.threads}".encode()).hexdigest()[:8]
 
 
 def slower_machine(now: Latency, before: Latency) -> str | None:
-    """Why a latency is no ground for a verdict beside an older one of the same original, as half a sentence."""
+    """Why a latency cannot be compared with an older one of the same original, as half a sentence; None if it can."""
     if (now.device, now.runtime, now.threads) != (before.device, before.runtime, before.threads):
         return None
     growth = now.baseline.median_ms / before.baseline.median_ms - 1
     if growth <= SLOWER_MACHINE:
         return None
-    return f"the unchanged original is {growth:.0%} slower than when the baseline was measured: so is the machine"
+    return f"the unchanged original is {growth:.0%} slower than in the baseline, so the machine is slower"

@@ -1,17 +1,18 @@
-"""The charts of a report, as data and layout for plotly; colours are variables of the page's style."""
+"""The charts of a report as plotly data and layout; colours are variables of the page's style."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edgeprune.report import words
+from edgeprune.report import figures
 from edgeprune.report.model import Latency, Layer, Prediction, Report
 from edgeprune.report.web_page import Chart
+from edgeprune.support import plural
 from edgeprune.timing import Measurement
 
 MANY = 16
-"""Bars above this are not named on the axis; pointing at one tells its name."""
+"""With more bars than this the axis has no names; a bar shows its name under the mouse pointer."""
 
 COLOURS = ("var(--c1)", "var(--c2)", "var(--c3)", "var(--c4)")
 QUIET, FAINT = "var(--quiet)", "var(--faint)"
@@ -19,19 +20,21 @@ PRECISIONS = {"int8": COLOURS[0], "fp16": COLOURS[2], "fp32": COLOURS[1]}
 
 
 def latency_charts(report: Report) -> tuple[Chart, ...]:
-    """Median and interval of everything that was timed, and how steady the run was; else what was predicted."""
-    budget = report.budget
+    """Measured medians with their intervals, and the rounds of the measurement; or the predicted latencies."""
     if (measured := report.latency) is not None:
-        faster = None if budget.speedup is None else measured.baseline.median_ms / budget.speedup
-        return _medians(measured, budget.latency_ms or faster), _rounds(measured)
+        return _medians(measured, _budget_ms(report, measured.baseline.median_ms)), _rounds(measured)
     if (guess := report.predicted) is not None:
-        faster = None if budget.speedup is None else guess.baseline_ms / budget.speedup
-        return (_predicted(guess, budget.latency_ms or faster),)
+        return (_predicted(guess, _budget_ms(report, guess.baseline_ms)),)
     return ()
 
 
+def _budget_ms(report: Report, baseline_ms: float) -> float | None:
+    budget = report.budget
+    return budget.latency_ms or (None if budget.speedup is None else baseline_ms / budget.speedup)
+
+
 def medians(timed: Mapping[str, Measurement], strong: str, budget_ms: float | None = None) -> dict[str, Any]:
-    """Bars of medians with their intervals; ``strong`` names the one that is not quiet."""
+    """Bars of medians with their intervals; ``strong`` names the highlighted one."""
     spans = {name: (m.ci_low_ms, m.median_ms, m.ci_high_ms) for name, m in timed.items()}
     return _spans(spans, strong, "median latency, ms", budget_ms)
 
@@ -39,7 +42,7 @@ def medians(timed: Mapping[str, Measurement], strong: str, budget_ms: float | No
 def _spans(
     spans: Mapping[str, tuple[float, float, float]], strong: str, title: str, budget_ms: float | None
 ) -> dict[str, Any]:
-    """Bars of milliseconds with whiskers: name -> lower end, value, upper end."""
+    """Bars of milliseconds with error bars: name -> lower end, value, upper end."""
     names = list(spans)
     data = {
         "type": "bar",
@@ -47,43 +50,30 @@ def _spans(
         "y": [f"{name}<br>{ms:.3g} ms" for name, (_, ms, _) in spans.items()],
         "x": [ms for _, ms, _ in spans.values()],
         "marker": {"color": [COLOURS[0] if name == strong else FAINT for name in names]},
-        "error_x": {
-            "type": "data",
-            "symmetric": False,
-            "array": [high - ms for _, ms, high in spans.values()],
-            "arrayminus": [ms - low for low, ms, _ in spans.values()],
-            "color": "var(--ink)",
-        },
+        "error_x": error_bars(list(spans.values()), "var(--ink)"),
         "customdata": names,
         "hovertemplate": "%{customdata}: %{x:.4g} ms<extra></extra>",
     }
     layout = base(height=110 + 42 * len(names), xaxis={"title": title, "rangemode": "tozero"})
     layout["yaxis"] |= {"autorange": "reversed", "type": "category"}
     if budget_ms is not None:
-        layout["shapes"] = [
-            {
-                "type": "line",
-                "x0": budget_ms,
-                "x1": budget_ms,
-                "yref": "paper",
-                "y0": 0,
-                "y1": 1,
-                "line": {"color": COLOURS[1], "dash": "dash"},
-            }
-        ]
+        layout["shapes"] = [vertical_line(budget_ms, color=COLOURS[1], dash="dash")]
         layout["margin"]["t"] = 26
-        layout["annotations"] = [
-            {
-                "text": "asked",
-                "x": budget_ms,
-                "yref": "paper",
-                "y": 1,
-                "yanchor": "bottom",
-                "showarrow": False,
-                "font": {"color": COLOURS[1]},
-            }
-        ]
+        asked = {"text": "asked", "x": budget_ms, "yref": "paper", "y": 1, "yanchor": "bottom", "showarrow": False}
+        layout["annotations"] = [{**asked, "font": {"color": COLOURS[1]}}]
     return {"data": [data], "layout": layout}
+
+
+def error_bars(spans: Sequence[tuple[float, float, float]], colour: str) -> dict[str, Any]:
+    """Horizontal error bars of points given as lower end, value, upper end."""
+    above = [high - value for _, value, high in spans]
+    below = [value - low for low, value, _ in spans]
+    return {"type": "data", "symmetric": False, "array": above, "arrayminus": below, "color": colour}
+
+
+def vertical_line(x: float, **line: object) -> dict[str, Any]:
+    """A line over the whole height of a chart."""
+    return {"type": "line", "x0": x, "x1": x, "yref": "paper", "y0": 0, "y1": 1, "line": line}
 
 
 def base(*, height: int, **axes: Mapping[str, Any]) -> dict[str, Any]:
@@ -107,26 +97,26 @@ def _titled(axis: dict[str, Any]) -> dict[str, Any]:
 
 
 def _medians(latency: Latency, budget_ms: float | None) -> Chart:
-    timed = {"original": latency.baseline, **latency.variants, "result": latency.result}
-    said = "; ".join(f"{name} {words.latency(m)}" for name, m in timed.items())
     caption = "Median latency with its 95% interval, all measured in turns in one run."
-    return Chart("chart-latency", caption, f"Bars: {said}.", medians(timed, "result", budget_ms))
+    figure = medians(latency.timed, "result", budget_ms)
+    return Chart("chart-latency", caption, medians_text(latency.timed), figure)
+
+
+def medians_text(timed: Mapping[str, Measurement]) -> str:
+    """The figures of a chart of medians, for readers who do not see it."""
+    return f"Bars: {'; '.join(f'{name} {figures.latency(m)}' for name, m in timed.items())}."
 
 
 def _predicted(guess: Prediction, budget_ms: float | None) -> Chart:
-    error = guess.error or 0.0
-    spans = {
-        name: (ms * (1 - error), ms, ms * (1 + error))
-        for name, ms in (("original", guess.baseline_ms), ("result", guess.result_ms))
-    }
-    said = "of unknown error" if guess.error is None else f"the whiskers are its typical error of {error:.0%}"
-    caption = f"Predicted, not measured, by an analytic profile; {said}."
+    spans = {"original": guess.span_ms(guess.baseline_ms), "result": guess.span_ms(guess.result_ms)}
+    error = "its error is not known" if guess.error is None else f"error bars: its typical error of {guess.error:.0%}"
+    caption = f"Predicted, not measured, by an analytic profile; {error}."
     alt = f"Bars: original {guess.baseline_ms:.4g} ms, result {guess.result_ms:.4g} ms, predicted."
     return Chart("chart-latency", caption, alt, _spans(spans, "result", "predicted latency, ms", budget_ms))
 
 
 def _rounds(latency: Latency) -> Chart:
-    timed = {"original": latency.baseline, **latency.variants, "result": latency.result}
+    timed = latency.timed
     strokes = dict(zip(timed, ("dot", *["dash"] * len(latency.variants), "solid"), strict=True))
     data = [
         {
@@ -141,13 +131,14 @@ def _rounds(latency: Latency) -> Chart:
     ]
     layout = base(height=300, xaxis={"title": "round"}, yaxis={"title": "block's median, ms", "rangemode": "tozero"})
     drift = ", ".join(f"{name} {m.drift:+.1%}" for name, m in timed.items())
-    caption = "The same over the run, round by round: level lines mean a quiet machine."
-    alt = f"Lines of {words.plural(len(latency.result.blocks_ms), 'round')}; from the first to the last third: {drift}."
+    caption = "Block medians over the rounds of the run: level lines mean a quiet machine."
+    rounds = plural(len(latency.result.blocks_ms), "round")
+    alt = f"Lines of {rounds}; from the first to the last third: {drift}."
     return Chart("chart-rounds", caption, alt, {"data": data, "layout": layout})
 
 
 def layer_chart(layers: Sequence[Layer]) -> tuple[Chart, ...]:
-    """Time of every layer, before and after, with what was predicted; below it the loss."""
+    """Time of every layer before and after, and as predicted; below it the loss."""
     if not layers:
         return ()
     measured = any(layer.measured_us is not None for layer in layers)
@@ -194,16 +185,16 @@ def layer_chart(layers: Sequence[Layer]) -> tuple[Chart, ...]:
         del layout["yaxis2"]
     else:
         layout["yaxis"]["domain"], layout["yaxis2"]["domain"], layout["xaxis"]["anchor"] = [0.36, 1], [0, 0.26], "y2"
-    slowest = max(layers, key=lambda layer: layer.measured_us or layer.predicted_us)
-    slowest_us = slowest.predicted_us if slowest.measured_us is None else slowest.measured_us
+    slowest = max(layers, key=lambda layer: layer.time_us)
     kind = "measured by the runtime's profiler" if measured else "predicted, not measured"
     caption = f"Time of every layer, {kind}" + ("; below it the predicted loss." if height > 400 else ".")
-    alt = f"Bars of {words.plural(len(layers), 'layer')}; the slowest is {slowest.node} with {slowest_us:.4g} us."
+    bars_of = f"Bars of {plural(len(layers), 'layer')}"
+    alt = f"{bars_of}; the slowest is {slowest.node} with {slowest.time_us:.4g} us."
     return (Chart("chart-layers", caption, alt, {"data": data, "layout": layout}),)
 
 
 def group_chart(groups: Sequence[Mapping[str, Any]]) -> tuple[Chart, ...]:
-    """Units kept and removed, a bar a group."""
+    """Units kept and removed, one bar for each group."""
     if not groups:
         return ()
     names = [group["id"] for group in groups]
@@ -226,11 +217,12 @@ def group_chart(groups: Sequence[Mapping[str, Any]]) -> tuple[Chart, ...]:
     layout["barmode"] = "stack"
     layout["xaxis"] |= {"range": [-0.6, len(names) - 0.4], "zeroline": False, "tickformat": "d"}
     if len(names) <= MANY:
-        layout["xaxis"] |= {"tickvals": list(range(len(names))), "ticktext": [_short(name) for name in names]}
+        ticks = [figures.shortened(name, 18) for name in names]
+        layout["xaxis"] |= {"tickvals": list(range(len(names))), "ticktext": ticks}
     whole = sum(1 for k in removed if not k)
     units = f"{sum(kept)} of {sum(kept) + sum(removed)} units kept"
-    alt = f"Bars of {words.plural(len(names), 'group')}: {units}, {whole} groups whole."
-    return (Chart("chart-groups", "What every group keeps of its units.", alt, {"data": data, "layout": layout}),)
+    alt = f"Bars of {plural(len(names), 'group')}: {units}, {whole} groups whole."
+    return (Chart("chart-groups", "Units that every group keeps.", alt, {"data": data, "layout": layout}),)
 
 
 def _bars(
@@ -246,7 +238,3 @@ def _bars(
         "marker": {"color": paint},
         "hovertemplate": "%{customdata}: %{y:.4g} us",
     }
-
-
-def _short(text: str, limit: int = 18) -> str:
-    return text if len(text) <= limit else f"…{text[1 - limit :]}"

@@ -1,17 +1,17 @@
-"""Thresholds for continuous integration: does a report keep its limits, and how sure is that?
+"""The gate: checks a report against limits for continuous integration, and says how sure each verdict is.
 
-A latency is a noisy figure, so a limit is failed only when it is 95% sure that the true latency is beyond it; a figure
-beyond its limit that may as well be noise passes, and the summary says so. The uncertainty has two parts, both taken as
-log-normal: the interval of the median, from the blocks of one run, and what differs from one run to the next although
-the blocks within each agree (memory layout, clocks, neighbours), which no single run can show: 1% unless told.
+A latency is noisy, so a check fails only if it is 95% sure that the true latency is beyond the limit. A latency beyond
+the limit that may be noise passes, and the summary says so. The uncertainty has two parts, both log-normal: the
+interval of the median, from the blocks of one run, and the difference from one run to the next (memory layout, clocks,
+other processes), which no single run can show: 1% unless given.
 
-A regression compares two reports: their measured latencies, or, where neither was measured because the device is not at
-hand, the predicted ones, which is said. When both are of the same original model on the same device and runtime, that
-model is the yardstick: what is compared is the latency relative to the original's, measured in turns with it, so that a
-machine that is slower today does not count as a slower model.
+A regression compares two reports by their measured latencies. If neither was measured, because the device is not
+attached, it compares the predicted ones and says so. If both reports are of the same original model on the same device
+and runtime, it compares the latencies relative to that model's, which was measured in turns with the result: a slower
+machine then does not count as a slower model.
 
-A machine that was not itself (a throttled clock, busy neighbours: see `drift`) fails nothing: a check that would fail
-is then *unreliable*, which says that it has to be measured again. So is a regression since another machine's baseline.
+A check that would fail on a disturbed machine (a throttled clock, other processes: see `drift`) is *unreliable*
+instead: it must be measured again. So is a regression against a baseline of another machine.
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ from edgeprune.errors import UsageError
 from edgeprune.report.baselines import slower_machine
 from edgeprune.report.model import Latency, Report
 from edgeprune.report.verdicts import Check, Gate, Verdict
-from edgeprune.report.words import plural
-from edgeprune.timing import CONFIDENCE, Measurement, disturbance
+from edgeprune.timing import CONFIDENCE, disturbance
 
 SESSION_NOISE = 0.01
 """Standard deviation of a median from one run to the next, as a fraction of it."""
@@ -45,20 +44,20 @@ def gate(
     session_noise: float = SESSION_NOISE,
     anything: bool = False,
 ) -> Gate:
-    """Hold a report against limits.
+    """Check a report against limits.
 
     Args:
-        report: What is judged.
+        report: The report to check.
         max_latency_ms: Largest median latency of the result, milliseconds.
-        max_predicted_ms: Largest predicted latency of the result, milliseconds, for devices that are not at hand.
+        max_predicted_ms: Largest predicted latency of the result, milliseconds, for devices that are not attached.
         max_drop: Largest drop in accuracy or fidelity, points.
         baseline: An older report.
         max_regression: Largest growth in latency since ``baseline``, as a fraction (0.05: 5%).
         session_noise: Standard deviation of a median from one run to the next, as a fraction.
-        anything: No limit at all will do, as for a first baseline.
+        anything: Accept that there is no limit at all, as for a first baseline.
 
     Raises:
-        UsageError: There is no limit, or the report lacks the figure that is limited.
+        UsageError: There is no limit, or the report lacks the figure that a limit is for.
     """
     if (baseline is None) != (max_regression is None):
         raise UsageError("a regression needs both --baseline and --max-regression")
@@ -83,7 +82,7 @@ def _same_model(report: Report, other: Report) -> bool:
 
 
 def _unless(disturbed: str | None, verdict: Verdict, detail: str) -> tuple[Verdict, str]:
-    """A failure on a machine that was not itself is none, and says so."""
+    """A failure on a disturbed machine becomes unreliable, with the reason."""
     if disturbed is None or verdict != "fail":
         return verdict, detail
     return "unreliable", f"beyond the limit, but {disturbed}: measure again"
@@ -97,41 +96,31 @@ def _check_latency(latency: Latency, limit_ms: float, session_noise: float, olde
     disturbed = disturbance(latency.baseline, latency.result) or (
         None if older is None else slower_machine(latency, older)
     )
-    verdict, detail = _unless(disturbed, *_judge(math.log(result.median_ms / limit_ms), sigma))
+    verdict, detail = _unless(disturbed, *_verdict(math.log(result.median_ms / limit_ms), sigma))
     return Check("latency", f"{result.median_ms:.4g} ms", f"{limit_ms:g} ms", verdict, detail)
 
 
 def _check_prediction(report: Report, limit_ms: float) -> Check:
     if report.predicted is None:
-        raise UsageError("the report holds no predicted latency to check --max-predicted-ms against")
+        raise UsageError("the report has no predicted latency to check --max-predicted-ms against")
     predicted_ms, error = report.predicted.result_ms, report.predicted.error
-    # The same graph and profile give the same figure: there is no noise to allow for.
+    # The same graph and profile always give the same prediction, so there is no noise.
     verdict: Verdict = "fail" if predicted_ms > limit_ms else "pass"
     off = "" if error is None else f", typically off by {error:.0%}"
-    return Check(
-        "predicted latency",
-        f"{predicted_ms:.4g} ms",
-        f"{limit_ms:g} ms",
-        verdict,
-        f"predicted, not measured{off}: only the device can tell",
-    )
+    detail = f"predicted, not measured{off}: only a run on the device can confirm it"
+    return Check("predicted latency", f"{predicted_ms:.4g} ms", f"{limit_ms:g} ms", verdict, detail)
 
 
 def _check_drop(report: Report, limit: float) -> Check:
     accuracy = report.accuracy
     if accuracy is None:
-        raise UsageError("the report holds no accuracy or fidelity to check --max-drop against")
+        raise UsageError("the report has no accuracy or fidelity to check --max-drop against")
     on = f"on {accuracy.samples} samples" if accuracy.samples else "on the evaluation's own data"
-    stand_in = "" if accuracy.kind == "evaluation" else ", fidelity to the original standing in for accuracy"
-    # The same samples before and after, and a deterministic runtime: the drop on them is exact.
+    kind = "" if accuracy.kind == "evaluation" else ", fidelity to the original instead of accuracy"
+    # The samples before and after are the same and the runtime is deterministic, so the drop on them is exact.
     verdict: Verdict = "fail" if accuracy.drop > limit else "pass"
-    return Check(
-        "accuracy drop",
-        f"{accuracy.drop:.2f} points",
-        f"{limit:g} points",
-        verdict,
-        f"{accuracy.metric} {on}{stand_in}",
-    )
+    detail = f"{accuracy.metric} {on}{kind}"
+    return Check("accuracy drop", f"{accuracy.drop:.2f} points", f"{limit:g} points", verdict, detail)
 
 
 def _check_regression(report: Report, baseline: Report, limit: float, session_noise: float) -> Check:
@@ -141,47 +130,42 @@ def _check_regression(report: Report, baseline: Report, limit: float, session_no
         return _check_predicted_regression(report, baseline, limit)
     new, old = _measured(report, "the report"), _measured(baseline, "the baseline report")
     if (new.device, new.threads) != (old.device, old.threads):
-        apart = f"measured on {_place(new)}, the baseline on {_place(old)}; --update-baseline keeps one for each"
+        apart = f"measured on {new.place}, the baseline on {old.place}; --update-baseline keeps one for each"
         return Check("latency regression", "unknown", f"{limit:+.1%}", "unreliable", apart)
     growth_log = math.log(new.result.median_ms / old.result.median_ms)
     spreads = [_sigma(m.ci_low_ms, m.ci_high_ms) for m in (new.result, old.result)]
-    yardstick = ""
+    reference = ""
     if _same_model(report, baseline) and new.runtime == old.runtime:
         growth_log -= math.log(new.baseline.median_ms / old.baseline.median_ms)
         spreads = [_sigma(latency.speedup.ci_low, latency.speedup.ci_high) for latency in (new, old)]
-        yardstick = ", relative to the original model's latency in the same run"
+        reference = ", relative to the original model's latency in the same run"
     elif new.runtime != old.runtime:
-        yardstick = f", {old.runtime} against {new.runtime}"
+        reference = f", {old.runtime} against {new.runtime}"
     sigma = math.hypot(*spreads, session_noise, session_noise)
     verdict, detail = _unless(
         disturbance(new.baseline, new.result) or disturbance(old.baseline, old.result),
-        *_judge(growth_log - math.log1p(limit), sigma),
+        *_verdict(growth_log - math.log1p(limit), sigma),
     )
     value = f"{math.expm1(growth_log):+.1%}"
-    return Check("latency regression", value, f"{limit:+.1%}", verdict, detail + yardstick)
+    return Check("latency regression", value, f"{limit:+.1%}", verdict, detail + reference)
 
 
 def _check_predicted_regression(report: Report, baseline: Report, limit: float) -> Check:
     if report.predicted is None or baseline.predicted is None:
-        raise UsageError("the report or its baseline holds no latency at all, not even a predicted one")
+        raise UsageError("the report or its baseline has no latency, neither measured nor predicted")
     growth = report.predicted.result_ms / baseline.predicted.result_ms
-    yardstick = ""
+    reference = ""
     if _same_model(report, baseline):
-        # Another version of the profile predicts another latency of the same original; that is no regression.
+        # Another version of the profile predicts another latency for the same original; that is not a regression.
         growth *= baseline.predicted.baseline_ms / report.predicted.baseline_ms
-        yardstick = ", relative to the original model's, predicted alike"
+        reference = ", relative to the original model's predicted latency"
     verdict: Verdict = "fail" if growth > 1 + limit else "pass"
-    return Check(
-        "predicted latency regression",
-        f"{growth - 1:+.1%}",
-        f"{limit:+.1%}",
-        verdict,
-        f"predicted, not measured: only the device can tell{yardstick}",
-    )
+    detail = f"predicted, not measured: only a run on the device can confirm it{reference}"
+    return Check("predicted latency regression", f"{growth - 1:+.1%}", f"{limit:+.1%}", verdict, detail)
 
 
-def _judge(excess_log: float, sigma: float) -> tuple[Verdict, str]:
-    """Verdict on a figure whose logarithm is ``excess_log`` above its limit's, with standard deviation ``sigma``."""
+def _verdict(excess_log: float, sigma: float) -> tuple[Verdict, str]:
+    """Verdict on a figure whose logarithm exceeds its limit's by ``excess_log``, with standard deviation ``sigma``."""
     sure_beyond = NormalDist(0, sigma).cdf(excess_log) if sigma > 0 else float(excess_log > 0)
     if sure_beyond >= CONFIDENCE:
         return "fail", f"{_percent(sure_beyond)} sure that it is beyond the limit"
@@ -203,18 +187,8 @@ def _sigma(low: float, high: float) -> float:
 
 def _measured(report: Report, called: str) -> Latency:
     if report.latency is None:
-        raise UsageError(
-            f"{called} holds no measured latency, only a prediction at most, which is no ground for a verdict"
-        )
+        raise UsageError(f"{called} has no measured latency; a predicted one is not enough for this check")
     for measurement in (report.latency.baseline, report.latency.result):
-        _require_positive(measurement, called)
+        if measurement.median_ms <= 0:
+            raise UsageError(f"{called} has an impossible latency of {measurement.median_ms:g} ms")
     return report.latency
-
-
-def _require_positive(measurement: Measurement, called: str) -> None:
-    if measurement.median_ms <= 0:
-        raise UsageError(f"{called} has an impossible latency of {measurement.median_ms:g} ms")
-
-
-def _place(latency: Latency) -> str:
-    return latency.device + (f" with {plural(latency.threads, 'thread')}" if latency.threads is not None else "")

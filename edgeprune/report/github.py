@@ -1,4 +1,4 @@
-"""The gate in a GitHub job: workflow commands for annotations, and the files that GitHub names in the environment."""
+"""The gate in a GitHub job: annotations as workflow commands, and the files that environment variables name."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _LEVELS = {"fail": "error", "unreliable": "warning", "unsure": "notice", "pass":
 
 
 def report_to_job(gate: Gate, report: Report) -> None:
-    """Print an annotation for every check, add to the job's summary, and set the step's outputs.
+    """Print an annotation for every check, extend the job's summary, and set the step's outputs.
 
     Raises:
-        UsageError: a file that the environment names cannot be written.
+        UsageError: a file that an environment variable names cannot be written.
     """
     for check in gate.checks:
         sys.stdout.write(annotation(check))
@@ -29,13 +29,13 @@ def report_to_job(gate: Gate, report: Report) -> None:
 
 
 def annotation(check: Check) -> str:
-    """A workflow command, one line."""
+    """A workflow command for one check, one line."""
     text = f"{check.value}, limit {check.limit}: {check.detail}"
     return f"::{_LEVELS[check.verdict]} title={_property(f'edgeprune: {check.name} {check.verdict}')}::{_data(text)}\n"
 
 
 def outputs(gate: Gate, report: Report) -> Mapping[str, str]:
-    """What later steps can read: the verdict, and the figures that there are."""
+    """What later steps can read: the verdict and the available figures."""
     found: dict[str, str] = {"verdict": gate.verdict}
     if report.latency is not None:
         found["latency-ms"] = f"{report.latency.result.median_ms:.6g}"

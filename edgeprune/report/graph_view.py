@@ -1,22 +1,23 @@
-"""A graph as SVG in a page: layout, colours, and the frame that page.js makes zoomable."""
+"""A graph as SVG in a web page: layout, colours, and the frame that page.js makes zoomable."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 
+from edgeprune.report.figures import shortened
 from edgeprune.report.picture import Box, Picture
 
 GREY = "#dddddd"
 
 MOST_DRAWN = 3000
-"""Nodes; a larger graph would make the page slow, and nobody could read it."""
+"""Most nodes in a drawing: a larger graph makes the page slow and cannot be read."""
 
 _WIDTH, _HEIGHT, _COLUMN, _ROW, _BOW = 132, 34, 172, 62, 90
 
 
 def colour(k: int) -> str:
-    """The colour of the group with index ``k``: well-separated light hues, by the golden ratio."""
+    """The colour of the group with index ``k``: light hues that the golden ratio separates well."""
     import colorsys
 
     red, green, blue = colorsys.hsv_to_rgb(k * 0.618034 % 1.0, 0.45, 0.95)
@@ -24,24 +25,26 @@ def colour(k: int) -> str:
 
 
 def fills(groups: Sequence[int]) -> list[str]:
-    """At most two colours: of the first two groups, or grey."""
+    """The colours of the first two groups, or grey."""
     return [colour(g) for g in groups[:2]] or [GREY]
 
 
 def graph_view(picture: Picture, notes: Mapping[str, Mapping[str, str]] | None = None) -> str:
-    """The drawn graph in a frame with buttons to zoom, a search, and a line that tells of the node pointed at.
+    """The drawn graph in a frame with zoom buttons, a search, and a line about the node under the mouse pointer.
 
     Args:
         picture: what to draw.
-        notes: node name -> facts by name, which the line tells beside the node's groups. A ``precision`` and a
-            ``share`` of time (0 to 1) among them become further ways to colour.
+        notes: node name -> facts by name, which the line shows beside the node's groups. A ``precision`` and a
+            ``share`` of the time (0 to 1) are also offered as colours.
     """
     if len(picture.boxes) > MOST_DRAWN:
         return f"<p>With {len(picture.boxes):,} nodes the graph is too large to be drawn here.</p>"
     notes = notes or {}
-    coloured = any("precision" in n for n in notes.values()), any("share" in n for n in notes.values())
-    candidates = ["group", *(["precision"] if coloured[0] else []), *(["time"] if coloured[1] else [])]
-    options = "".join(f'<option value="{c}">{c}</option>' for c in candidates)
+    colour_by = ["group"]
+    colour_by += [
+        c for c, fact in (("precision", "precision"), ("time", "share")) if any(fact in n for n in notes.values())
+    ]
+    options = "".join(f'<option value="{c}">{c}</option>' for c in colour_by)
     alt = (
         f"Graph of {len(picture.boxes)} nodes from the input at the top to the output at the bottom, coloured by the "
         f"{len(picture.groups)} groups that cut them. The tables on this page name every group and layer."
@@ -62,10 +65,10 @@ def graph_view(picture: Picture, notes: Mapping[str, Mapping[str, str]] | None =
 
 
 def layout(sources: Sequence[Sequence[int]]) -> list[tuple[float, int]]:
-    """Column and row of every node: a row is the longest way from an input, a column lies near those of its sources.
+    """Column and row of every node: the row is the longest path from an input, the column is near its sources'.
 
     Args:
-        sources: for every node the nodes it reads, all of which stand before it.
+        sources: for every node the nodes that it reads; they come before it.
     """
     rows: list[int] = []
     members: dict[int, list[int]] = {}
@@ -76,7 +79,7 @@ def layout(sources: Sequence[Sequence[int]]) -> list[tuple[float, int]]:
     for row in sorted(members):
         wished = {k: sum(columns[s] for s in sources[k]) / max(len(sources[k]), 1) for k in members[row]}
         ordered = sorted(members[row], key=wished.__getitem__)
-        # Side by side, and as a whole where their sources lie.
+        # Side by side, the row as a whole below its sources.
         first = sum(wished.values()) / len(ordered) - (len(ordered) - 1) / 2
         for place, k in enumerate(ordered):
             columns[k] = first + place
@@ -85,7 +88,7 @@ def layout(sources: Sequence[Sequence[int]]) -> list[tuple[float, int]]:
 
 
 def draw(picture: Picture, notes: Mapping[str, Mapping[str, str]], alt: str) -> str:
-    """The graph as SVG, without the frame; arguments as of `graph_view`, ``alt`` for those who do not see it."""
+    """The graph as SVG without the frame; arguments as for `graph_view`, ``alt`` for readers who do not see it."""
     drawn = picture.boxes
     places = [(8 + x * _COLUMN, 8 + y * _ROW) for x, y in layout([box.sources for box in drawn])]
     width = max((x for x, _ in places), default=0) + _WIDTH + _BOW
@@ -100,7 +103,7 @@ def draw(picture: Picture, notes: Mapping[str, Mapping[str, str]], alt: str) -> 
 
 
 def _edges(drawn: Sequence[Box], places: Sequence[tuple[float, float]]) -> Iterator[str]:
-    """To the next row straight down; past other rows in a bow to the right, or the nodes between would hide it."""
+    """Paths: straight down to the next row; past other rows in a bow to the right, so no node hides it."""
     for box, (x, y) in zip(drawn, places, strict=True):
         for source in box.sources:
             x0, y0 = places[source]
@@ -126,7 +129,7 @@ def _box(box: Box, place: tuple[float, float], facts: Mapping[str, str]) -> str:
     edge = f'<rect class="edge" x="{x:.0f}" y="{y:.0f}" width="{_WIDTH}" height="{_HEIGHT}" rx="3"/>'
     middle = x + _WIDTH / 2
     text = "".join(
-        f'<text x="{middle:.0f}" y="{y + down:.0f}">{escape(_short(line))}</text>'
+        f'<text x="{middle:.0f}" y="{y + down:.0f}">{escape(shortened(line, 20))}</text>'
         for line, down in ((box.op, 14), (box.name, 28))
     )
     told = "; ".join(f"{name} {value}" for name, value in facts.items() if name != "share")
@@ -134,8 +137,3 @@ def _box(box: Box, place: tuple[float, float], facts: Mapping[str, str]) -> str:
     data = "".join(f' data-{name}="{escape(facts[name])}"' for name in ("precision", "share") if name in facts)
     groups = " ".join(map(str, box.groups))
     return f'<g class="node" data-groups="{groups}"{data}><title>{title}</title>{halves}{edge}{text}</g>'
-
-
-def _short(text: str, limit: int = 20) -> str:
-    """The end of a long name, which tells more than its beginning."""
-    return text if len(text) <= limit else f"…{text[1 - limit :]}"

@@ -1,4 +1,4 @@
-"""A report as one web page that needs nothing else: charts, tables with the same figures, and the graph."""
+"""A report as one self-contained web page: charts, tables with the same figures, and the graph."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from edgeprune.report import words
+from edgeprune.report import figures
 from edgeprune.report.charts import group_chart, latency_charts, layer_chart
 from edgeprune.report.graph_view import colour, graph_view
 from edgeprune.report.model import Layer, Report
@@ -15,6 +15,7 @@ from edgeprune.report.sentence import sentence
 from edgeprune.report.tradeoff import Reached, reached, tradeoff_chart
 from edgeprune.report.unmeasured import unmeasured
 from edgeprune.report.web_page import Section, bar, folded, number, page, table
+from edgeprune.support import plural
 
 OPEN_ROWS = 30
 """A longer table is folded away."""
@@ -28,7 +29,7 @@ def to_html(
     Args:
         report: What was measured.
         plan: The content of plan.json, schema 1, for the widths of groups and the layers; may be empty.
-        picture: The dense graph, where it is at hand.
+        picture: The dense graph, if it is available.
         others: Further points of the curve that this result belongs to.
     """
     sections = [
@@ -42,12 +43,12 @@ def to_html(
         Section("Never measured", _list(unmeasured(report))),
         _conditions(report),
     ]
-    return page(words.headline(report), _top(report), [s for s in sections if s.body or s.charts])
+    return page(figures.headline(report), _top(report), [s for s in sections if s.body or s.charts])
 
 
 def _top(report: Report) -> str:
     return (
-        f'<h1>{escape(words.headline(report))}</h1>\n<p class="lead">{escape(sentence(report))}</p>\n'
+        f'<h1>{escape(figures.headline(report))}</h1>\n<p class="lead">{escape(sentence(report))}</p>\n'
         f'<p class="why">{escape(report.outcome.reason)}</p>\n{_cards(report)}\n{_list(report.warnings, "notes")}'
     )
 
@@ -60,15 +61,15 @@ def _cards(report: Report) -> str:
         cards.append(("latency", f"{report.latency.result.median_ms:.3g} ms", _was(report.latency.baseline.median_ms)))
     elif (guess := report.predicted) is not None:
         error = "error not known" if guess.error is None else f"typical error {guess.error:.0%}"
-        cards.append(("speed, predicted", f"{guess.baseline_ms / guess.result_ms:.2f}x", error))
+        cards.append(("speed, predicted", f"{guess.speedup:.2f}x", error))
         cards.append(("latency, predicted", f"{guess.result_ms:.3g} ms", _was(guess.baseline_ms)))
-    if (judged := report.accuracy) is not None:
-        called = judged.metric if judged.kind == "evaluation" else f"fidelity: {judged.metric}"
-        cards.append((called, words.score(judged, judged.after), words.change_of(judged)))
+    if (accuracy := report.accuracy) is not None:
+        called = accuracy.metric if accuracy.kind == "evaluation" else f"fidelity: {accuracy.metric}"
+        cards.append((called, figures.score(accuracy, accuracy.after), figures.change_of(accuracy)))
     old, new = report.sizes.baseline, report.sizes.result
     for what, before, after, text in (
-        ("multiply-accumulates", old.macs, new.macs, words.count),
-        ("file", old.file_bytes, new.file_bytes, words.file_size),
+        ("multiply-accumulates", old.macs, new.macs, figures.count),
+        ("file", old.file_bytes, new.file_bytes, figures.file_size),
     ):
         cards.append((what, text(after), f"was {text(before)}"))
     items = "".join(
@@ -83,32 +84,29 @@ def _was(latency_ms: float) -> str:
 
 
 def _before_and_after(report: Report) -> Section:
-    rows = [[escape(text) for text in (r.what, r.before, r.after, r.change)] for r in words.comparison(report)]
-    return Section("Before and after", table(("", "before", "after", "change"), rows, "Before and after"))
+    rows = [[escape(text) for text in row] for row in figures.comparison(report)]
+    return Section("Before and after", table(figures.COMPARISON_HEADER, rows, "Before and after"))
 
 
 def _latency(report: Report) -> Section:
-    """Everything that was timed."""
+    """All measured latencies, or a chart of the predicted ones."""
     if report.latency is None:
         return Section("Latency", "", latency_charts(report))
-    timed = {"original": report.latency.baseline, **report.latency.variants, "result": report.latency.result}
     rows = [
-        [escape(name), words.latency(m), f"{m.p95_ms:.4g} ms", str(m.runs), f"{m.drift:+.1%}"]
-        for name, m in timed.items()
+        [escape(name), figures.latency(m), f"{m.p95_ms:.4g} ms", str(m.runs), f"{m.drift:+.1%}"]
+        for name, m in report.latency.timed.items()
     ]
     header = ("model", "median (95% interval)", "95th percentile", "runs", "drift")
     return Section("Latency", table(header, rows, "Measured latencies"), latency_charts(report))
 
 
 def _tradeoff(report: Report, others: Sequence[Reached]) -> Section:
-    judged = report.accuracy
-    points = [*reached(report), *others]
-    charts = () if judged is None else tradeoff_chart(points, judged.metric, judged.unit)
+    charts = tradeoff_chart([*reached(report), *others], report.accuracy)
     more = ""
     if charts and not others and report.command == "compile":
         more = (
-            '<p class="soft">One compile reaches one point. <code>edgeprune compile --pareto</code> makes a curve of '
-            "several, and <code>edgeprune report DIR DIR ...</code> draws any runs together.</p>"
+            '<p class="soft">One compile gives one point. <code>edgeprune compile --pareto</code> gives a curve of '
+            "several points, and <code>edgeprune report DIR DIR ...</code> draws several runs in one chart.</p>"
         )
     return Section("Speed against accuracy", more, charts)
 
@@ -140,14 +138,16 @@ def _layers(report: Report, plan: Mapping[str, Any], picture: Picture | None) ->
         *("predicted, us", "measured, us", "original measured, us", "loss"),
     )
     text = (
-        '<p class="soft">Channels made and read are what weights keep of their own. Times stand at the node '
-        "that leads what the runtime runs as one; the others say with which. The loss is the predicted change of the "
-        "outputs, and stands where the cut channels are made.</p>"
+        '<p class="soft">Channels made and read: what the weights keep of their output and input channels. The runtime '
+        "runs some nodes as one kernel; the time is then at its first node, and the others name that node. The loss is "
+        "the predicted change of the outputs, at the node that makes the removed channels.</p>"
     )
-    body = table(header, rows, "Layers", sortable=True)
-    if len(rows) > OPEN_ROWS:
-        body = folded(f"all {words.plural(len(rows), 'layer')}", body)
+    body = _folded_if_long(table(header, rows, "Layers", sortable=True), len(rows), "layer")
     return Section("Layers", text + body if rows else "", layer_chart(report.layers))
+
+
+def _folded_if_long(body: str, rows: int, noun: str) -> str:
+    return body if rows <= OPEN_ROWS else folded(f"all {plural(rows, noun)}", body)
 
 
 def _costs(cost: Layer | None, planned_us: float | None, leader: str | None) -> Iterator[str]:
@@ -175,8 +175,7 @@ def _groups(plan: Mapping[str, Any], picture: Picture | None) -> Section:
         for group in groups
     ]
     whole = table(("group", "unit", "kept", "share"), rows, "Groups", sortable=True)
-    body = whole if len(rows) <= OPEN_ROWS else folded(f"all {words.plural(len(rows), 'group')}", whole)
-    return Section("Groups", body, group_chart(groups))
+    return Section("Groups", _folded_if_long(whole, len(rows), "group"), group_chart(groups))
 
 
 def _kept(group: Mapping[str, Any]) -> float:
@@ -191,12 +190,8 @@ def _graph(report: Report, plan: Mapping[str, Any], picture: Picture | None) -> 
     if picture is None:
         return Section("Graph", "")
     precision = {layer["node"]: layer["precision"] for layer in plan.get("layers", [])}
-    times = {
-        name: layer.predicted_us if layer.measured_us is None else layer.measured_us
-        for layer in report.layers
-        for name in layer.nodes
-    }
-    whole_us = sum(layer.predicted_us if layer.measured_us is None else layer.measured_us for layer in report.layers)
+    times = {name: layer.time_us for layer in report.layers for name in layer.nodes}
+    whole_us = sum(layer.time_us for layer in report.layers)
     notes: dict[str, dict[str, str]] = {}
     for box in picture.boxes:
         facts = notes.setdefault(box.name, {})
@@ -208,8 +203,8 @@ def _graph(report: Report, plan: Mapping[str, Any], picture: Picture | None) -> 
             facts["takes"] = f"{times[box.name]:.3g} us"
             facts["share"] = f"{times[box.name] / whole_us:.5f}"
     text = (
-        '<p class="soft">The model as it came in, in canonical form. Nodes of one colour lose the same channels; grey '
-        "ones have nothing to lose, and say why when pointed at.</p>"
+        '<p class="soft">The original model in canonical form. Nodes of one colour lose the same channels. Grey '
+        "nodes lose none; the mouse pointer shows why.</p>"
     )
     return Section("Graph", text + graph_view(picture, notes))
 
@@ -219,16 +214,16 @@ def _refusals(report: Report) -> Section:
         [escape(r.reason), number(str(r.axes), r.axes), f"<code>{escape(', '.join(r.nodes))}</code>"]
         for r in report.refused
     ]
-    return Section("Refused and why", table(("reason", "axes left whole", "nodes that said so"), rows, "Refused"))
+    return Section("Refused and why", table(("reason", "axes left whole", "nodes"), rows, "Refused"))
 
 
 def _conditions(report: Report) -> Section:
-    facts = table(("", ""), [[escape(n), escape(t)] for n, t in words.conditions(report)], "Conditions")
+    facts = table(("", ""), [[escape(n), escape(t)] for n, t in figures.conditions(report)], "Conditions")
     longest_s = max(report.seconds.values(), default=0.0) or 1.0
-    rows = [[escape(n), words.seconds(s), bar(s / longest_s)] for n, s in report.seconds.items()]
+    rows = [[escape(n), figures.seconds(s), bar(s / longest_s)] for n, s in report.seconds.items()]
     again = ""
     if report.reproduce is not None:
-        again = f"<p>To have it again, in this folder: <code>{escape(report.reproduce)}</code></p>"
+        again = f"<p>To reproduce it, run in this folder: <code>{escape(report.reproduce)}</code></p>"
     return Section(
         "Conditions", facts + again + folded("time of every step", table(("step", "time", ""), rows, "Steps"))
     )

@@ -1,4 +1,4 @@
-"""What report.json says: every measurement of one compile or prune. The dataclasses are the format, schema 1."""
+"""The content of report.json: every measurement of one compile or prune. The dataclasses are the format, schema 1."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 import edgeprune
-from edgeprune.support import json_form as jsonform
+from edgeprune.support import json_form, plural
 from edgeprune.timing import Measurement, Ratio
 
 SCHEMA = 1
@@ -18,7 +18,7 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class ModelFile:
-    """The model that came in: its file name, without folders, and the SHA-256 of the file in hexadecimal."""
+    """The original model: its file name without folders, and the SHA-256 of the file in hexadecimal."""
 
     file: str
     sha256: str
@@ -29,7 +29,7 @@ class Outcome:
     """What model.onnx is, and why.
 
     Attributes:
-        variant: ``compressed``, or what came back in its place: ``unpruned-int8``, ``unpruned-fp16``, ``original``, ...
+        variant: ``compressed``, or what was returned instead: ``unpruned-int8``, ``unpruned-fp16``, ``original``, ...
         pays: The result is at least 1.02 times as fast as the best unpruned variant, or no speed was asked for.
         reason: One sentence for people.
     """
@@ -41,7 +41,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Budget:
-    """What was asked for, at most one of the three in milliseconds, times, and points; and whether it was met."""
+    """What was asked for, at most one of milliseconds, a speed-up and points; and whether it was met."""
 
     latency_ms: float | None = None
     speedup: float | None = None
@@ -51,13 +51,13 @@ class Budget:
 
 @dataclass(frozen=True)
 class Latency:
-    """What was measured, all models in one run.
+    """Measured latencies, all models in one run.
 
     Attributes:
         device: The processor or board, in words.
         runtime: Name and version of the runtime.
-        threads: Threads of the runtime; None on devices that have no such setting.
-        baseline: The model as it came in.
+        threads: Threads of the runtime; None on devices without this setting.
+        baseline: The original model.
         result: The model that was written.
         speedup: Baseline over result, from paired blocks.
         variants: The unpruned alternatives by name, such as ``int8``.
@@ -71,16 +71,26 @@ class Latency:
     speedup: Ratio
     variants: Mapping[str, Measurement] = field(default_factory=dict)
 
+    @property
+    def timed(self) -> dict[str, Measurement]:
+        """Name -> measurement of everything that was measured."""
+        return {"original": self.baseline, **self.variants, "result": self.result}
+
+    @property
+    def place(self) -> str:
+        """The device and its threads, in words."""
+        return self.device if self.threads is None else f"{self.device} with {plural(self.threads, 'thread')}"
+
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the latency table says, never to be taken for a measurement.
+    """Latencies by the latency table; never presented as measured.
 
     Attributes:
-        baseline_ms: Of the model as it came in.
+        baseline_ms: Of the original model.
         result_ms: Of the model that was written.
-        source: ``measured`` or ``analytic``: where the profile has its times from.
-        error: The profile's typical relative error, as a fraction; None where it has never been compared.
+        source: ``measured`` or ``analytic``: the source of the profile's times.
+        error: The profile's typical relative error, as a fraction; None if it was never compared with measurements.
     """
 
     baseline_ms: float
@@ -88,18 +98,28 @@ class Prediction:
     source: Literal["measured", "analytic"]
     error: float | None = None
 
+    @property
+    def speedup(self) -> float:
+        """Baseline over result."""
+        return self.baseline_ms / self.result_ms
+
+    def span_ms(self, latency_ms: float) -> tuple[float, float, float]:
+        """A latency between its bounds by the typical error."""
+        error = self.error or 0.0
+        return latency_ms * (1 - error), latency_ms, latency_ms * (1 + error)
+
 
 @dataclass(frozen=True)
 class Search:
-    """How the choice was found; errors are of the outputs against the original's, without labels, unitless.
+    """How the candidate was found; errors compare its outputs with the original's, without labels, unitless.
 
     Attributes:
-        trials: Whole choices that were cut, refitted and run, each over all of the samples.
-        samples: Of calibration data that a trial runs over.
-        error_before: Of the choice by losses that were priced one by one.
-        error_after: Of the best choice that was tried, of equal predicted time; the result is it or close to it.
-        gap: How much more the priced losses of the first choice are than the least there can be near it, as a fraction;
-            None where the solver found no bound in its time.
+        trials: Whole candidates that were cut, refitted and run, each over all of the samples.
+        samples: Calibration samples that a trial runs over.
+        error_before: Of the candidate with the least sum of losses, each priced alone.
+        error_after: Of the best candidate that was tried, of equal predicted time; the result is it or close to it.
+        gap: How much the priced losses of the first candidate exceed the least possible near it, as a fraction; None
+            if the solver found no bound in its time.
     """
 
     trials: int
@@ -111,16 +131,16 @@ class Search:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """How good the model was and is; higher is better.
+    """The score of the model before and after; higher is better.
 
     Attributes:
-        kind: ``evaluation`` by the user's labels or function, or ``fidelity``: agreement with the model as it came in.
+        kind: ``evaluation`` by the user's labels or function, or ``fidelity``: agreement with the original model.
         metric: Such as ``top-1 accuracy``.
         unit: Such as ``%`` or ``dB``.
-        before: Of the model as it came in; None where it agrees with itself without bound (a signal-to-noise ratio).
+        before: Of the original model; None if its agreement with itself is infinite (a signal-to-noise ratio).
         after: Of the result.
-        drop: What ``--max-drop`` limits, in points; negative where the result is better.
-        samples: How many samples it was taken on; None where a user's function does not tell.
+        drop: What ``--max-drop`` limits, in points; negative if the result is better.
+        samples: Number of samples; None for a user's function, which does not report it.
     """
 
     kind: Literal["evaluation", "fidelity"]
@@ -136,8 +156,8 @@ class Accuracy:
 class Size:
     """Size of a model: its file with external data in bytes, its parameters, and multiply-accumulates of one run.
 
-    ``activation_bytes`` is the most that computed tensors take at once, counted from their shapes; None where a shape
-    is not known.
+    ``activation_bytes`` is the peak size of all computed tensors that live at once, counted from their shapes; None if
+    a shape is not known.
     """
 
     file_bytes: int
@@ -156,17 +176,17 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer: a node and those that a runtime runs together with it.
+    """One layer: a node and those that the runtime runs together with it.
 
     Attributes:
-        node: the node that leads it, as plan.json names it.
-        nodes: all of them.
-        precision: what it was given, such as ``int8``.
+        node: its first node, as plan.json names it.
+        nodes: all of its nodes.
+        precision: its precision, such as ``int8``.
         predicted_us: by the latency table, before the result was measured.
-        measured_us: in the result, by the runtime's profiler; None where that was not measured.
+        measured_us: in the result, by the runtime's profiler; None if it was not measured.
         dense_us: in the original network, likewise.
-        loss: predicted change of the network's outputs that its precision and the channels removed from what it makes
-            cause, unitless; the layers' losses add up.
+        loss: predicted change of the network's outputs from its precision and from the removed output channels,
+            unitless; the losses of the layers add up.
     """
 
     node: str
@@ -177,10 +197,15 @@ class Layer:
     dense_us: float | None = None
     loss: float | None = None
 
+    @property
+    def time_us(self) -> float:
+        """The measured time, or else the predicted one."""
+        return self.predicted_us if self.measured_us is None else self.measured_us
+
 
 @dataclass(frozen=True)
 class Refusal:
-    """How many axes were left whole for one reason, and the nodes that said so."""
+    """The number of axes that one reason left whole, and the nodes that gave it."""
 
     reason: str
     axes: int
@@ -189,17 +214,17 @@ class Refusal:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """Everything one run measured and decided in sum; the single decisions are in plan.json.
+    """All results of one run; the single decisions are in plan.json.
 
     Attributes:
         seconds: Step -> seconds it took.
-        search: How widths and precision were found by trying whole choices; None where none was tried.
-        layers: What each layer takes and costs, in the order they run; empty for a prune, which looks at no latency.
+        search: How trials of whole candidates found widths and precision; None if none was tried.
+        layers: Time and loss of each layer, in the order they run; empty for a prune, which measures no latency.
         warnings: Sentences for people.
-        calibration: The calibration data in words; None where there was none.
-        recipe: Every flag of the compile, and ``model``; paths are relative to the folder of the report. None where it
-            was not started from the command line.
-        reproduce: The command line that says the same, to run in that folder.
+        calibration: The calibration data in words; None if there was none.
+        recipe: Every flag of the compile, and ``model``; paths are relative to the folder of the report. None if the
+            compile was not started from the command line.
+        reproduce: The command line that reproduces it, to run in that folder.
     """
 
     schema: int = SCHEMA
@@ -225,7 +250,7 @@ class Report:
 
     def to_json(self) -> str:
         """The text of report.json."""
-        return jsonform.dumps(self)
+        return json_form.dumps(self)
 
     @classmethod
     def from_json(cls, text: str, *, source: str = "report.json") -> Report:
@@ -234,16 +259,16 @@ class Report:
         Raises:
             UsageError: It is not of this form; the text names the place.
         """
-        return jsonform.loads(cls, text, source=source, schema=SCHEMA)
+        return json_form.loads(cls, text, source=source, schema=SCHEMA)
 
     @classmethod
     def load(cls, file: Path) -> Report:
         """Read a report.json, or the one in a folder."""
-        return jsonform.load(cls, file / "report.json" if file.is_dir() else file, schema=SCHEMA)
+        return json_form.load(cls, file / "report.json" if file.is_dir() else file, schema=SCHEMA)
 
 
 def installed_versions() -> dict[str, str]:
-    """Versions of what has a say in the result: package -> version, with ``python``."""
+    """Versions of the packages that determine the result, and of ``python``."""
     packages = ("onnx", "onnx-ir", "onnxruntime", "numpy", "scipy", "highspy")
     return {
         "edgeprune": edgeprune.__version__,

@@ -1,7 +1,7 @@
 """The curve of speed against accuracy that ``compile --pareto`` writes; the dataclasses are pareto.json's format.
 
-The folder of a curve holds ``pareto.json``, ``report.html`` and for every point that was met a folder of its own, as a
-compile for that speed-up alone would have written it.
+The folder of a curve has ``pareto.json``, ``report.html`` and one folder for every point that was reached, as a compile
+for that speed-up alone writes it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeprune.report.model import Accuracy, ModelFile, Report
-from edgeprune.support import json_form as jsonform
+from edgeprune.support import json_form
 from edgeprune.timing import Ratio
 
 SCHEMA = 1
@@ -19,19 +19,19 @@ PARETO_FILE = "pareto.json"
 
 @dataclass(frozen=True)
 class Point:
-    """One speed-up that was asked for; where it was not met all but the first three fields are None.
+    """One speed-up that was asked for; if it was not reached, all but the first three fields are None.
 
     Attributes:
-        asked: times as fast as the original.
-        met: whether a network so fast was found and measured.
-        reason: what came out, or why nothing did, in one sentence.
-        folder: of this point, relative to the file.
+        asked: speed-up over the original.
+        met: whether a network of this speed was found, and measured where a device is attached.
+        reason: the result, or why there is none, in one sentence.
+        folder: folder of this point, relative to the file.
         plan: its plan.json, relative to the file.
         variant: what its model.onnx is: ``compressed``, ``unpruned-int8``, ...
-        latency_ms: median, measured.
+        latency_ms: measured median.
         speedup: over the original, measured in the same run.
         accuracy: before and after.
-        predicted_ms: what was predicted before the measurement.
+        predicted_ms: latency that was predicted before the measurement.
         file_bytes: size of its model.onnx.
     """
 
@@ -50,7 +50,7 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """All points, in the order of their speed-ups, with what they have in common."""
+    """All points by speed-up, and what they have in common."""
 
     schema: int = SCHEMA
     target: str
@@ -64,10 +64,10 @@ class Curve:
 
     def to_json(self) -> str:
         """The text of pareto.json."""
-        return jsonform.dumps(self)
+        return json_form.dumps(self)
 
     def lines(self) -> list[str]:
-        """The curve for people, one line a point."""
+        """The curve for people, one line for each point."""
         return [_line(point) for point in self.points]
 
     @classmethod
@@ -75,16 +75,19 @@ class Curve:
         """Read a pareto.json, or the one in this folder.
 
         Raises:
-            UsageError: it is missing or not of this form.
+            UsageError: the file is missing or not of this form.
         """
         file = path / PARETO_FILE if path.is_dir() else path
-        return jsonform.load(cls, file, schema=SCHEMA)
+        return json_form.load(cls, file, schema=SCHEMA)
 
 
 def _line(point: Point) -> str:
-    if point.latency_ms is None or point.speedup is None:
+    if point.latency_ms is not None and point.speedup is not None:
+        text = f"{point.asked:g}x: {point.speedup.value:.2f}x, {point.latency_ms:.3f} ms"
+    elif point.predicted_ms is not None:
+        text = f"{point.asked:g}x: {point.predicted_ms:.3f} ms predicted"
+    else:
         return f"{point.asked:g}x: {point.reason}"
-    text = f"{point.asked:g}x: {point.speedup.value:.2f}x, {point.latency_ms:.3f} ms"
     if point.accuracy is not None:
         text += f", {point.accuracy.metric} {point.accuracy.after:.2f} {point.accuracy.unit}"
     return f"{text} ({point.variant})"
@@ -95,7 +98,7 @@ def point_of(asked: float, folder: str, report: Report) -> Point:
     latency, predicted = report.latency, report.predicted
     return Point(
         asked,
-        bool(report.budget.met),
+        report.budget.met is not False,
         report.outcome.reason,
         folder,
         f"{folder}/plan.json",

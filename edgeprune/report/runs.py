@@ -1,4 +1,4 @@
-"""Several runs side by side: which there are, how comparable they are, and one line of figures for each."""
+"""Several runs: their reports, whether they can be compared, and one line of figures for each."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeprune.report import words
-from edgeprune.report.files import read_plan
+from edgeprune.report import figures
 from edgeprune.report.model import Report
+from edgeprune.report.output_files import read_plan
 from edgeprune.report.pareto_curve import PARETO_FILE, Curve
 from edgeprune.report.tradeoff import ORIGINAL, Reached, reached
 
 
 @dataclass(frozen=True)
 class Run:
-    """One output folder: what it is called here, what was measured, its plan's content (may be empty), and its path."""
+    """One output folder: its name here, its report, the content of its plan.json (may be empty), and its path."""
 
     name: str
     report: Report
@@ -27,17 +27,17 @@ class Run:
 
 @dataclass(frozen=True)
 class Missed:
-    """A point of a curve that was asked for and not reached, and why."""
+    """A point of a curve that was not reached, and why."""
 
     name: str
     reason: str
 
 
 def open_runs(folders: Sequence[Path]) -> tuple[list[Run], list[Missed]]:
-    """The runs in folders; one that ``compile --pareto`` wrote stands for all its points.
+    """The runs in folders; a folder of ``compile --pareto`` gives all its points.
 
     Raises:
-        UsageError: a report is missing or is none; the text names the file.
+        UsageError: a report is missing or cannot be read; the text names the file.
     """
     found: list[Path] = []
     missed = []
@@ -57,10 +57,10 @@ def open_runs(folders: Sequence[Path]) -> tuple[list[Run], list[Missed]]:
 
 
 def siblings(home: Path) -> list[Reached]:
-    """The other points of the curve that an output folder belongs to; none if it belongs to none.
+    """The other points of the curve that an output folder belongs to; none if it belongs to no curve.
 
     Raises:
-        UsageError: there is a pareto.json above it that is of another form.
+        UsageError: the pareto.json above it cannot be read.
     """
     if not (home.absolute().parent / PARETO_FILE).is_file():
         return []
@@ -75,7 +75,7 @@ def siblings(home: Path) -> list[Reached]:
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
-    """As short as tells them apart: the last part of each path, or as many parts as it takes."""
+    """The shortest names that differ: the last part of each path, or as many parts as needed."""
     whole = [folder.absolute().parts for folder in folders]
     for length in range(1, max(map(len, whole), default=0) + 1):
         names = ["/".join(parts[-length:]) for parts in whole]
@@ -84,38 +84,29 @@ def _names(folders: Sequence[Path]) -> list[str]:
     return [f"{folder} ({k})" for k, folder in enumerate(folders, 1)]
 
 
-HEADER = ("run", "target", "what came out", "latency (95% interval)", "speed", "accuracy", "MACs", "file")
+HEADER = ("run", "target", "result", "latency (95% interval)", "speed", "accuracy", "MACs", "file")
 
 
 def line(run: Run) -> tuple[str, ...]:
-    """The figures of one run, as `HEADER` names them."""
+    """The figures of one run, in the order of `HEADER`."""
     report = run.report
     latency = speed = scored = "not measured"
     if report.latency is not None:
-        latency = words.latency(report.latency.result)
+        latency = figures.latency(report.latency.result)
         faster = report.latency.speedup
         speed = f"{faster.value:.2f}x ({faster.ci_low:.2f} to {faster.ci_high:.2f})"
     elif (guess := report.predicted) is not None:
         error = "" if guess.error is None else f", error {guess.error:.0%}"
         latency = f"{guess.result_ms:.4g} ms predicted{error}"
-        speed = f"{guess.baseline_ms / guess.result_ms:.2f}x predicted"
-    if (judged := report.accuracy) is not None:
-        scored = f"{words.score(judged, judged.after)} ({words.change_of(judged)})"
-    size = report.sizes.result
-    return (
-        run.name,
-        report.target,
-        report.outcome.variant,
-        latency,
-        speed,
-        scored,
-        words.count(size.macs),
-        words.file_size(size.file_bytes),
-    )
+        speed = f"{guess.speedup:.2f}x predicted"
+    if (accuracy := report.accuracy) is not None:
+        scored = f"{figures.score(accuracy, accuracy.after)} ({figures.change_of(accuracy)})"
+    macs, file_size = figures.count(report.sizes.result.macs), figures.file_size(report.sizes.result.file_bytes)
+    return run.name, report.target, report.outcome.variant, latency, speed, scored, macs, file_size
 
 
 def differences(runs: Sequence[Run]) -> list[str]:
-    """Why some figures of these runs must not be held against each other, in sentences."""
+    """Why some figures of these runs must not be compared, in sentences."""
     found = []
     for what, values in (
         ("models", {r.report.model.sha256: r.report.model.file for r in runs}),
@@ -131,12 +122,12 @@ def differences(runs: Sequence[Run]) -> list[str]:
     if 0 < timed < len(runs):
         found.append("Some latencies are measured and others predicted.")
     if timed > 1:
-        found.append("Latencies come from separate sessions; only those within one run were measured in turns.")
+        found.append("The latencies come from separate runs; only latencies of one run were measured in turns.")
     return found
 
 
 def alike(runs: Sequence[Run]) -> list[Run]:
-    """The runs that can be drawn in one chart: those of the target and measure of accuracy that most have."""
+    """The runs for one chart: those of the most common target and measure of accuracy."""
     kinds = Counter((r.report.target, _measure(r.report)) for r in runs if r.report.accuracy)
     if not kinds:
         return []
@@ -145,7 +136,7 @@ def alike(runs: Sequence[Run]) -> list[Run]:
 
 
 def points(runs: Sequence[Run]) -> list[Reached]:
-    """Every run's result, and the originals: one for each model and device."""
+    """The result of every run, and one original for each model and device."""
     found: dict[tuple[str, str], Reached] = {}
     results = []
     for run in runs:

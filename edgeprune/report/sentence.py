@@ -1,14 +1,14 @@
-"""One sentence: what was asked for, and what came out."""
+"""One sentence on a report: what was asked for, and the result."""
 
 from __future__ import annotations
 
+from edgeprune.report.figures import NO_TARGET, score
 from edgeprune.report.model import Report
-from edgeprune.report.words import NO_TARGET, score
 
 
 def sentence(report: Report) -> str:
-    """Such as ``Asked for 2 times the speed of net.onnx on cpu: it now takes 2.01 ms instead of 6 (...)``."""
-    return f"Asked {_asked(report)}: {', '.join(_came_out(report))}."
+    """Such as ``Asked for 2 times the speed of net.onnx on cpu: it takes 2.01 ms instead of 6 ms, measured, ...``."""
+    return f"Asked {_asked(report)}: {', '.join(_result(report))}."
 
 
 def _asked(report: Report) -> str:
@@ -25,7 +25,7 @@ def _asked(report: Report) -> str:
     return f"for the fastest form of {whole}, without a budget"
 
 
-def _came_out(report: Report) -> list[str]:
+def _result(report: Report) -> list[str]:
     parts = []
     if report.latency is not None:
         old, new, faster = report.latency.baseline, report.latency.result, report.latency.speedup
@@ -36,13 +36,13 @@ def _came_out(report: Report) -> list[str]:
         parts.append(
             f"it is predicted, not measured, to take {guess.result_ms:.3g} ms instead of {guess.baseline_ms:.3g} ms"
         )
-        parts.append(f"{guess.baseline_ms / guess.result_ms:.2f} times as fast{error}")
+        parts.append(f"{guess.speedup:.2f} times as fast{error}")
     if report.budget.met is False:
         parts.append("which misses the budget")
-    if (judged := report.accuracy) is not None:
-        before = "" if judged.before is None else f" instead of {score(judged, judged.before)}"
-        called = judged.metric if judged.kind == "evaluation" else f"a fidelity ({judged.metric})"
-        parts.append(f"with {called} of {score(judged, judged.after)}{before}")
+    if (accuracy := report.accuracy) is not None:
+        before = "" if accuracy.before is None else f" instead of {score(accuracy, accuracy.before)}"
+        called = accuracy.metric if accuracy.kind == "evaluation" else f"a fidelity ({accuracy.metric})"
+        parts.append(f"with {called} of {score(accuracy, accuracy.after)}{before}")
     if not parts:
         old_macs, new_macs = report.sizes.baseline.macs, report.sizes.result.macs
         parts.append(

@@ -1,4 +1,4 @@
-"""Speed against accuracy: the points that were reached, and those among them that no other beats in both."""
+"""Speed against accuracy: the points that were reached, and those that no other beats in both."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgeprune.report import words
-from edgeprune.report.charts import COLOURS, QUIET, base
-from edgeprune.report.model import Report
+from edgeprune.report.charts import COLOURS, QUIET, base, error_bars, vertical_line
+from edgeprune.report.model import Accuracy, Report
 from edgeprune.report.web_page import Chart
+from edgeprune.support import plural
 
 ORIGINAL = "original"
 
 
 @dataclass(frozen=True)
 class Reached:
-    """One network.
+    """One network as a point of the chart.
 
     Attributes:
         name: for people.
-        latency_ms: median, or what was predicted.
+        latency_ms: measured median, or predicted latency.
         low_ms: lower bound of the interval, or by the typical error of a prediction.
         high_ms: upper bound.
-        score: accuracy or fidelity, higher is better; None where it was not scored.
-        measured: whether the latency was.
-        strong: whether it is what the page is about.
+        score: accuracy or fidelity, higher is better; None if it was not scored.
+        measured: whether the latency was measured.
+        strong: whether it is a result, which is highlighted.
     """
 
     name: str
@@ -38,24 +38,25 @@ class Reached:
 
 
 def reached(report: Report, name: str = "result") -> list[Reached]:
-    """The original, what was returned, and the unpruned variants, whose accuracy nobody scored."""
-    judged = report.accuracy
-    before, after = (None, None) if judged is None else (judged.before, judged.after)
+    """The original, the result, and the unpruned variants, which have no score."""
+    accuracy = report.accuracy
+    before, after = (None, None) if accuracy is None else (accuracy.before, accuracy.after)
     if report.latency is not None:
         old, new = report.latency.baseline, report.latency.result
-        # A variant that was returned is the result, which was scored.
+        # A variant that was returned is the result, which has a score.
         variants = ((name, m, None) for name, m in report.latency.variants.items() if m != new)
         named = ((ORIGINAL, old, before), *variants)
         return [
             *(Reached(n, m.median_ms, m.ci_low_ms, m.ci_high_ms, score) for n, m, score in named),
             Reached(name, new.median_ms, new.ci_low_ms, new.ci_high_ms, after, strong=True),
         ]
-    if report.predicted is not None:
-        old_ms, new_ms, error = report.predicted.baseline_ms, report.predicted.result_ms, report.predicted.error or 0.0
-        low, high = 1 - error, 1 + error
+    if (guess := report.predicted) is not None:
+        (low_ms, ms, high_ms), (new_low_ms, new_ms, new_high_ms) = map(
+            guess.span_ms, (guess.baseline_ms, guess.result_ms)
+        )
         return [
-            Reached(ORIGINAL, old_ms, low * old_ms, high * old_ms, before, measured=False),
-            Reached(name, new_ms, low * new_ms, high * new_ms, after, measured=False, strong=True),
+            Reached(ORIGINAL, ms, low_ms, high_ms, before, measured=False),
+            Reached(name, new_ms, new_low_ms, new_high_ms, after, measured=False, strong=True),
         ]
     return []
 
@@ -70,17 +71,17 @@ def frontier(points: Sequence[Reached]) -> list[Reached]:
     return best
 
 
-def tradeoff_chart(points: Sequence[Reached], metric: str, unit: str) -> tuple[Chart, ...]:
-    """Points with their intervals, the frontier as a line; latencies without a score as lines down the chart.
+def tradeoff_chart(points: Sequence[Reached], accuracy: Accuracy | None) -> tuple[Chart, ...]:
+    """Points with their intervals, the frontier as a line; latencies without a score as vertical lines.
 
     Args:
         points: what was reached.
-        metric: of the scores.
-        unit: of the scores.
+        accuracy: a score, for the metric and the unit; there is no chart without one.
     """
     scored = [p for p in points if p.score is not None]
-    if not scored or len(points) < 2:
+    if accuracy is None or not scored or len(points) < 2:
         return ()
+    metric, unit = accuracy.metric, accuracy.unit
     edge = frontier(points)
     data = [
         {
@@ -107,13 +108,7 @@ def tradeoff_chart(points: Sequence[Reached], metric: str, unit: str) -> tuple[C
                     "symbol": "circle" if measured else "circle-open",
                     "color": [COLOURS[0] if p.strong else COLOURS[1] for p in mine],
                 },
-                "error_x": {
-                    "type": "data",
-                    "symmetric": False,
-                    "array": [p.high_ms - p.latency_ms for p in mine],
-                    "arrayminus": [p.latency_ms - p.low_ms for p in mine],
-                    "color": QUIET,
-                },
+                "error_x": error_bars([(p.low_ms, p.latency_ms, p.high_ms) for p in mine], QUIET),
                 "hovertemplate": "%{text}: %{x:.4g} ms, %{y:.4g}<extra></extra>",
             }
             for measured in (True, False)
@@ -130,32 +125,21 @@ def tradeoff_chart(points: Sequence[Reached], metric: str, unit: str) -> tuple[C
     room = max(high - low, 0.02 * abs(high), 1e-6)
     layout["yaxis"]["range"] = [low - 0.35 * room, high + 0.45 * room]
     layout["xaxis"]["range"] = [0, 1.15 * max(p.high_ms for p in points)]
-    layout["shapes"] = [
-        {
-            "type": "line",
-            "x0": p.latency_ms,
-            "x1": p.latency_ms,
-            "yref": "paper",
-            "y0": 0,
-            "y1": 1,
-            "line": {"color": QUIET, "dash": "dot", "width": 1},
-        }
-        for p in points
-        if p.score is None
-    ]
-    layout["annotations"] = _notes([p for p in points if p.score is None])
+    unscored = [p for p in points if p.score is None]
+    layout["shapes"] = [vertical_line(p.latency_ms, color=QUIET, dash="dot", width=1) for p in unscored]
+    layout["annotations"] = _notes(unscored)
     said = "; ".join(f"{p.name} {p.latency_ms:.4g} ms, {p.score:.4g} {unit}".rstrip() for p in scored)
     caption = f"Speed against {metric}: up and to the left is better. On the best line: {len(edge)} of "
-    caption += f"{words.plural(len(scored), 'point')}."
+    caption += f"{plural(len(scored), 'point')}."
     return (Chart("chart-tradeoff", caption, f"Points: {said}.", {"data": data, "layout": layout}),)
 
 
 def _notes(unscored: Sequence[Reached]) -> list[dict[str, Any]]:
-    """Names along the lines of latencies without a score, from the top and from the bottom in turns."""
+    """Names along the lines of latencies without a score, at the top and at the bottom in turns."""
     ordered = sorted(unscored, key=lambda p: p.latency_ms)
     return [
         {
-            # An original that agrees with itself without bound has no score either.
+            # An original whose agreement with itself is infinite has no score either.
             "text": p.name if p.name == ORIGINAL else f"{p.name}, not scored",
             "x": p.latency_ms,
             "yref": "paper",
@@ -171,7 +155,7 @@ def _notes(unscored: Sequence[Reached]) -> list[dict[str, Any]]:
 
 
 def _sides(points: Sequence[Reached]) -> list[str]:
-    """Where each point's name stands: above and below in turns, from left to right, since neighbours may be close."""
+    """Position of each point's name: above and below in turns from left to right, since neighbours may be close."""
     order = sorted(range(len(points)), key=lambda k: points[k].latency_ms)
     sides = {k: ("top center", "bottom center")[place % 2] for place, k in enumerate(order)}
     return [sides[k] for k in range(len(points))]

@@ -1,4 +1,4 @@
-"""What a gate says: a verdict on every limit, and all of them as JSON, Markdown and JUnit XML."""
+"""The verdicts of a gate: one for every limit, and all of them as JSON, Markdown and JUnit XML."""
 
 from __future__ import annotations
 
@@ -6,21 +6,23 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 from xml.etree import ElementTree
 
+from edgeprune.report.markdown import markdown_table
+
 Verdict = Literal["pass", "fail", "unsure", "unreliable"]
 
 
 @dataclass(frozen=True)
 class Check:
-    """One limit and what became of it.
+    """One limit and its verdict.
 
     Attributes:
         name: What is limited: ``latency``, ``predicted latency``, ``accuracy drop``, ``latency regression`` or
             ``predicted latency regression``.
         value: The figure, with its unit.
         limit: The limit, with its unit.
-        verdict: ``pass``; ``fail``; ``unsure``, which passes: beyond the limit, but perhaps only by noise; or
-            ``unreliable``: beyond the limit, measured on a machine that was not itself, or nothing to compare with.
-        detail: How sure that is, as a sentence.
+        verdict: ``pass``; ``fail``; ``unsure``, which passes: beyond the limit, but perhaps by noise; or
+            ``unreliable``: beyond the limit on a disturbed machine, or no baseline to compare with.
+        detail: How sure the verdict is, as a sentence.
     """
 
     name: str
@@ -42,12 +44,12 @@ class Gate:
 
     @property
     def passed(self) -> bool:
-        """Whether no limit is surely broken; an unreliable one is not."""
+        """Whether no check failed; an unreliable one did not fail."""
         return all(check.verdict != "fail" for check in self.checks)
 
     @property
     def verdict(self) -> Literal["passed", "failed", "unreliable"]:
-        """What the gate comes to."""
+        """The verdict on the whole report."""
         if not self.passed:
             return "failed"
         return "unreliable" if any(check.verdict == "unreliable" for check in self.checks) else "passed"
@@ -57,16 +59,13 @@ class Gate:
         return {"verdict": self.verdict, "checks": [asdict(check) for check in self.checks]}
 
     def to_markdown(self) -> str:
-        """A table for a pull request or a job's summary."""
-        cells = [(c.name, c.value, c.limit, c.verdict, c.detail) for c in self.checks]
-        rows = [f"| {' | '.join(text.replace('|', chr(92) + '|') for text in row)} |" for row in cells]
-        heading = f"### edgeprune gate: {self.verdict}"
-        return "\n".join(
-            [heading, "", "| check | value | limit | verdict | |", "| --- | --- | --- | --- | --- |", *rows, ""]
-        )
+        """A table for a pull request or a CI job's summary."""
+        rows = [(c.name, c.value, c.limit, c.verdict, c.detail) for c in self.checks]
+        table = markdown_table(("check", "value", "limit", "verdict", "detail"), rows)
+        return "\n".join([f"### edgeprune gate: {self.verdict}", "", *table])
 
     def to_junit(self) -> str:
-        """JUnit XML, one test case a check."""
+        """JUnit XML, one test case for each check."""
         verdicts = [check.verdict for check in self.checks]
         suite = ElementTree.Element(
             "testsuite",

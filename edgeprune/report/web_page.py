@@ -1,4 +1,4 @@
-"""What every web page has: one file with its style, its script, and its charts' library (plotly), and no network."""
+"""The frame of every web page: one file with style, script and the chart library (plotly), without network access."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Chart:
     """One chart.
 
     Attributes:
-        id: of its element.
+        id: id of its HTML element.
         caption: what it shows.
-        alt: the same for those who do not see it, with the figures that matter.
-        figure: data and layout as plotly takes them. A colour may be a variable of the page's style, such as
-            ``var(--c1)``, which follows the light or dark scheme.
+        alt: the same for readers who do not see it, with the main figures.
+        figure: data and layout for plotly. A colour may be a variable of the page's style, such as ``var(--c1)``,
+            which follows the light or dark scheme.
     """
 
     id: str
@@ -43,7 +43,7 @@ class Section:
 
     @property
     def id(self) -> str:
-        """Of its element, for links to it."""
+        """Id of its HTML element, for links to it."""
         return "-".join(word for word in self.title.lower().replace(",", "").split() if word.isalnum())
 
 
@@ -51,9 +51,9 @@ def page(title: str, top: str, sections: Sequence[Section]) -> str:
     """A whole page.
 
     Args:
-        title: of the window.
-        top: HTML of what stands above the first section, heading included.
-        sections: in order; each is linked from the top.
+        title: title of the window.
+        top: HTML above the first section, with the heading.
+        sections: in order; links at the top lead to each.
     """
     charts = [chart for section in sections for chart in section.charts]
     links = "".join(f'<li><a href="#{s.id}">{escape(s.title)}</a></li>' for s in sections)
@@ -73,13 +73,13 @@ def page(title: str, top: str, sections: Sequence[Section]) -> str:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], label: str, *, sortable: bool = False) -> str:
-    """An HTML table of cells that are HTML already, the first of each row naming it; nothing where there are no rows.
+    """An HTML table, or empty text if there are no rows.
 
     Args:
         header: names of the columns.
-        rows: cells.
-        label: what the table holds, for those who do not see it.
-        sortable: whether page.js lets a click on a column's name sort by it.
+        rows: cells as HTML; the first cell names the row.
+        label: what the table has, for readers who do not see it.
+        sortable: whether a click on a column's name sorts by it.
     """
     body = "".join(
         f'<tr><th scope="row">{row[0]}</th>' + "".join(f"<td>{cell}</td>" for cell in row[1:]) + "</tr>\n"
@@ -96,17 +96,17 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], label: str, *, s
 
 
 def folded(summary: str, body: str) -> str:
-    """A part that opens on a click, and is printed open."""
+    """A part of the page that opens on a click; it is printed open."""
     return f"<details><summary>{escape(summary)}</summary>{body}</details>" if body else ""
 
 
 def bar(share: float) -> str:
-    """A bar that fills a share, 0 to 1, of its track; the figure beside it says the same."""
+    """A bar of length ``share``, 0 to 1, beside the figure."""
     return f'<span class="bar"><i style="width:{100 * min(1.0, max(0.0, share)):.1f}%"></i></span>'
 
 
 def number(text: str, value: float | None) -> str:
-    """Text of a cell that is sorted by a number."""
+    """Text of a cell, which is sorted by its number."""
     plain = "" if value is None else f"{value:.6g}"
     return f'<data value="{plain}">{escape(text)}</data>'
 
@@ -124,17 +124,17 @@ def _section(section: Section) -> str:
 
 
 def _scripts(charts: Sequence[Chart]) -> list[str]:
-    """The charts as data, and their library, compressed: browsers have unpacked gzip since 2023."""
+    """The charts as data, and their library as gzip, which browsers have unpacked since 2023."""
     if not charts:
         return []
     library = _library()
     if not library:
-        return ["<p>Charts need plotly, which is not installed here; the tables hold the same figures.</p>"]
-    # In a script "</" would end it wherever a name holds it.
+        return ["<p>Charts need plotly, which is not installed here; the tables have the same figures.</p>"]
+    # A name with "</" would end the script.
     data = json.dumps({c.id: c.figure for c in charts}, separators=(",", ":"), allow_nan=False)
     figures = data.replace("<", "\\u003c")
     return [
-        "<noscript><p>Charts need JavaScript; the tables hold the same figures.</p></noscript>",
+        "<noscript><p>Charts need JavaScript; the tables have the same figures.</p></noscript>",
         f'<script type="application/json" id="figures">{figures}</script>',
         f'<script type="application/octet-stream" id="plotly">{library}</script>',
     ]
@@ -142,7 +142,7 @@ def _scripts(charts: Sequence[Chart]) -> list[str]:
 
 @cache
 def _library() -> str:
-    """Plotly's script from its installed package, gzip and base64, without importing it; empty where there is none."""
+    """Plotly's script from its installed package, gzip and base64, without an import; empty if it is not installed."""
     spec = find_spec("plotly")
     if spec is None or not spec.submodule_search_locations:
         return ""

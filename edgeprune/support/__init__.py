@@ -11,6 +11,7 @@ from edgeprune.support.blas_threads import shared_cores
 from edgeprune.support.deferred_sympy import defer_sympy
 from edgeprune.support.disk_cache import LatencyCache, cache_folder
 from edgeprune.support.moved_names import keep_moved_names
+from edgeprune.support.plural import plural
 from edgeprune.support.prefetch import prefetch, run_in_parallel
 from edgeprune.support.processor import available_cores, int8_weight_bits, kernel_features, this_cpu, vector_lanes
 from edgeprune.support.progress import Progress, Step, TerminalProgress

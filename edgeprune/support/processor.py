@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from edgeprune.support.plural import plural
+
 # The extensions by which onnxruntime selects its kernels, as Linux spells them: dot products (vnni, asimddp, i8mm),
 # matrix tiles (amx, sme), half precision and vector width.
 _KERNEL_FEATURES = (
@@ -28,8 +30,8 @@ class Cpu:
     features: tuple[str, ...]
 
     def __str__(self) -> str:
-        cores = "1 core" if self.cores == 1 else f"{self.cores} cores"
-        return ", ".join((self.name, cores, *([" ".join(self.features)] if self.features else [])))
+        features = [" ".join(self.features)] if self.features else []
+        return ", ".join((self.name, plural(self.cores, "core"), *features))
 
 
 @cache

@@ -16,7 +16,7 @@ from edgeprune.dependency.drawing_page import drawing_html as inspection_page
 from edgeprune.dependency.graph_drawing import picture
 from edgeprune.dependency.inspection import inspect_model
 from edgeprune.dependency.solve import analyse
-from edgeprune.report.compare import comparison_html as comparison_page
+from edgeprune.report.comparison import comparison_html as comparison_page
 from edgeprune.report.html import to_html
 from edgeprune.report.model import Budget, Layer
 from edgeprune.report.runs import Run

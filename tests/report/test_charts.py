@@ -22,7 +22,7 @@ def every_chart() -> list[Chart]:
         *layer_chart(whole.layers),
         *layer_chart([Layer("a", ("a",), "fp16", 3.0)]),
         *group_chart(GROUPS),
-        *tradeoff_chart(reached(whole), "top-1 accuracy", "%"),
+        *tradeoff_chart(reached(whole), whole.accuracy),
     ]
 
 
@@ -73,4 +73,4 @@ def test_a_time_that_was_not_measured_is_not_drawn_as_one() -> None:
 def test_what_is_not_there_has_no_chart() -> None:
     assert latency_charts(report(latency=None, predicted=None)) == ()
     assert layer_chart([]) == group_chart([]) == ()
-    assert tradeoff_chart(reached(report(accuracy=None)), "", "") == ()
+    assert tradeoff_chart(reached(report(accuracy=None)), None) == ()

@@ -67,7 +67,7 @@ def test_noise_seldom_fails_a_model_that_is_exactly_at_its_limit():
 def test_a_prediction_is_called_one():
     (check,) = gate(report(latency=None), max_predicted_ms=2.1).checks
     assert (check.verdict, check.name) == ("pass", "predicted latency")
-    assert check.detail == "predicted, not measured, typically off by 5%: only the device can tell"
+    assert check.detail == "predicted, not measured, typically off by 5%: only a run on the device can confirm it"
     assert verdict(gate(report(latency=None), max_predicted_ms=2.0)) == "fail"
     with pytest.raises(UsageError, match="no predicted latency"):
         gate(report(predicted=None), max_predicted_ms=2.0)
@@ -134,11 +134,13 @@ def test_predictions_are_compared_where_neither_was_measured():
 
     (check,) = gate(predicted(2.08), baseline=predicted(2.0), max_regression=0.05).checks
     assert (check.name, check.verdict, check.value) == ("predicted latency regression", "pass", "+4.0%")
-    assert check.detail.startswith("predicted, not measured: only the device can tell, relative to the original")
+    assert check.detail.startswith(
+        "predicted, not measured: only a run on the device can confirm it, relative to the original"
+    )
     assert verdict(gate(predicted(2.12), baseline=predicted(2.0), max_regression=0.05)) == "fail"
     newer_profile = predicted(2.4, original_ms=7.2)
     assert verdict(gate(newer_profile, baseline=predicted(2.0), max_regression=0.05)) == "pass"
-    with pytest.raises(UsageError, match="not even a predicted one"):
+    with pytest.raises(UsageError, match="neither measured nor predicted"):
         gate(report(latency=None, predicted=None), baseline=predicted(2.0), max_regression=0.05)
     with pytest.raises(UsageError, match="the baseline report holds no measured latency"):
         gate(report(), baseline=predicted(2.0), max_regression=0.05)
@@ -192,7 +194,7 @@ def throttled(factor: float, drift: float) -> Report:
 def test_a_throttled_machine_is_unreliable_and_never_fails():
     found = gate(throttled(1.3, 0.3), max_latency_ms=2.0, baseline=slower(1.0, seed=50), max_regression=0.05)
     assert [c.verdict for c in found.checks] == ["unreliable", "unreliable"]
-    assert "slower while it was measured, as under a changing clock: measure again" in found.checks[0].detail
+    assert "slower during the measurement, as with a changing clock: measure again" in found.checks[0].detail
     assert found.passed
     assert found.verdict == "unreliable"
     assert "gate: unreliable" in found.to_markdown()
@@ -214,7 +216,7 @@ def test_a_machine_slower_than_at_the_baseline_cannot_fail_an_absolute_limit():
     assert verdict(gate(slow, max_latency_ms=2.2)) == "fail"
     checks = gate(slow, max_latency_ms=2.2, baseline=slower(1.0, seed=50), max_regression=0.05).checks
     assert [c.verdict for c in checks] == ["unreliable", "pass"]
-    assert "the unchanged original is 30% slower than when the baseline was measured" in checks[0].detail
+    assert "the unchanged original is 30% slower than in the baseline" in checks[0].detail
 
 
 def test_a_drop_in_accuracy_fails_on_any_machine():

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from edgeprune.errors import UsageError
-from edgeprune.report.compare import comparison_html, lead, to_markdown
+from edgeprune.report.comparison import comparison_html, comparison_markdown, lead
 from edgeprune.report.model import Accuracy, ModelFile, Prediction, Report
 from edgeprune.report.pareto_curve import Point, point_of
 from edgeprune.report.runs import Run, alike, differences, line, open_runs, points, siblings
@@ -74,7 +74,7 @@ def test_the_page_compares(folders: list[Path]):
 def test_one_sentence_and_markdown(folders: list[Path]):
     runs, _ = open_runs(folders)
     assert lead(runs, ()).startswith("2 runs; the fastest is fast with 1 ms; no other beats fast or slow or original")
-    rows = [row for row in to_markdown(runs).splitlines() if row.startswith("|")]
+    rows = [row for row in comparison_markdown(runs).splitlines() if row.startswith("|")]
     assert len(rows) == 4
     assert "| slow | cpu | compressed |" in rows[2]
 
@@ -82,7 +82,7 @@ def test_one_sentence_and_markdown(folders: list[Path]):
 def test_what_must_not_be_compared_is_said(folders: list[Path]):
     (first, second), _ = open_runs(folders)
     assert differences([first, second]) == [
-        "Latencies come from separate sessions; only those within one run were measured in turns."
+        "The latencies come from separate runs; only latencies of one run were measured in turns."
     ]
     guessed = report(
         target="orin",
@@ -104,8 +104,7 @@ def test_only_what_is_alike_is_held_against_each_other(folders: list[Path]):
     third = Run("third", guessed, {})
     assert [run.name for run in alike([third, first, second])] == ["slow", "fast"]
     assert lead([third, first, second], ()) == (
-        "3 runs; of the 2 that can be held against each other, no other beats fast or slow or original in both speed "
-        "and accuracy."
+        "3 runs; of the 2 that can be compared, no other beats fast or slow or original in both speed and accuracy."
     )
     assert lead([third, first], ()) == "2 runs."
     text = comparison_html([third, first, second])

@@ -28,19 +28,19 @@ def test_variants_were_timed_but_not_scored() -> None:
         ("int8", None, False),
         ("mine", 92.6, True),
     ]
-    (chart,) = tradeoff_chart(found, "top-1", "%")
+    (chart,) = tradeoff_chart(found, report().accuracy)
     assert [a["text"] for a in chart.figure["layout"]["annotations"]] == ["int8, not scored"]
 
 
 def test_an_original_that_agrees_with_itself_without_bound_is_a_line() -> None:
-    stand_in = Accuracy("fidelity", "signal to noise", "dB", None, 31.5, 0.2)
-    (chart,) = tradeoff_chart(reached(report(accuracy=stand_in)), "signal to noise", "dB")
+    fidelity = Accuracy("fidelity", "signal to noise", "dB", None, 31.5, 0.2)
+    (chart,) = tradeoff_chart(reached(report(accuracy=fidelity)), fidelity)
     assert [a["text"] for a in chart.figure["layout"]["annotations"]] == ["original"]
 
 
 def test_predictions_stay_predictions() -> None:
     found = reached(report(latency=None, predicted=Prediction(6.0, 2.0, "analytic", 0.2)))
     assert [(p.latency_ms, p.measured) for p in found] == [(6.0, False), (2.0, False)]
-    (chart,) = tradeoff_chart(found, "top-1", "%")
+    (chart,) = tradeoff_chart(found, report().accuracy)
     assert [trace["name"] for trace in chart.figure["data"]] == ["best of those reached", "predicted"]
     assert reached(report(latency=None, predicted=None)) == []

@@ -16,12 +16,12 @@ def test_other_devices_and_energy_are_never_measured() -> None:
 
 def test_a_prediction_is_no_measurement() -> None:
     text = said(latency=None, predicted=Prediction(6.0, 2.0, "analytic", 0.2))
-    assert "2 ms and every time of a layer are predicted, with a typical error of 20%" in text
+    assert "2 ms and the times of all layers are predicted, with a typical error of 20%" in text
     assert "nothing was timed" in said(latency=None, predicted=None).lower()
 
 
 def test_what_stands_in_for_accuracy_is_said() -> None:
-    assert "stands in" in said(accuracy=Accuracy("fidelity", "agreement", "%", 100.0, 99.0, 1.0))
+    assert "was measured instead" in said(accuracy=Accuracy("fidelity", "agreement", "%", 100.0, 99.0, 1.0))
     assert "nothing was scored" in said(accuracy=None)
     variants = latency(measurement(6.0), measurement(2.0), variants={"int8": measurement(3.0)})
     assert "unpruned variants" in said(latency=variants)

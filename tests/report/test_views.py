@@ -7,11 +7,12 @@ import pytest
 from rich.console import Console
 
 from edgeprune.errors import UsageError
-from edgeprune.report import words
-from edgeprune.report.files import read_plan
+from edgeprune.report import figures
 from edgeprune.report.markdown import to_markdown
 from edgeprune.report.model import Accuracy, Outcome, Prediction, Search
+from edgeprune.report.output_files import read_plan
 from edgeprune.report.terminal import print_measurements, print_report
+from edgeprune.support import plural
 from edgeprune.timing.protocol import ratio
 from tests.reports import latency, measurement, report
 
@@ -42,29 +43,31 @@ def test_terminal_measurements():
 
 def test_a_prediction_is_called_one():
     only_predicted = report(latency=None, predicted=Prediction(6.0, 2.0, "analytic", 0.2))
-    assert "3.00x as fast, predicted, not measured" in words.headline(only_predicted)
-    (row,) = (row for row in words.comparison(only_predicted) if row.what == "latency, predicted")
+    assert "3.00x as fast, predicted, not measured" in figures.headline(only_predicted)
+    (row,) = (row for row in figures.comparison(only_predicted) if row.what == "latency, predicted")
     assert row.change == "from an analytic profile, typical error 20%"
 
 
 def test_how_the_choice_was_found():
-    facts = dict(words.conditions(report(search=Search(12, 64, 0.02, 0.01, 0.05))))
+    facts = dict(figures.conditions(report(search=Search(12, 64, 0.02, 0.01, 0.05))))
     assert facts["search"] == (
-        "12 whole candidates tried on 64 samples, error 0.02 to 0.01; the first one within 5.0% of the least priced loss "
+        "12 candidates tried on 64 samples, error 0.02 to 0.01; the first one within 5.0% of the least predicted loss "
         "near it"
     )
-    assert "search" not in dict(words.conditions(report(search=None)))
+    assert "search" not in dict(figures.conditions(report(search=None)))
 
 
 def test_nothing_lost_has_no_sign():
-    assert words.change_of(Accuracy("evaluation", "a", "%", 90.0, 90.001, -0.001)) == "0.00 points"
-    assert words.change_of(Accuracy("evaluation", "a", "%", 90.0, 89.5, 0.5)) == "-0.50 points"
-    assert words.change_of(Accuracy("fidelity", "SQNR against the original", "dB", None, 24.4, 0.364)) == "0.36% noise"
+    assert figures.change_of(Accuracy("evaluation", "a", "%", 90.0, 90.001, -0.001)) == "0.00 points"
+    assert figures.change_of(Accuracy("evaluation", "a", "%", 90.0, 89.5, 0.5)) == "-0.50 points"
+    assert (
+        figures.change_of(Accuracy("fidelity", "SQNR against the original", "dB", None, 24.4, 0.364)) == "0.36% noise"
+    )
 
 
 def test_fidelity_is_not_called_accuracy():
     stand_in = report(accuracy=Accuracy("fidelity", "signal to noise", "dB", None, 31.5, 0.2))
-    (row,) = (row for row in words.comparison(stand_in) if "fidelity" in row.what)
+    (row,) = (row for row in figures.comparison(stand_in) if "fidelity" in row.what)
     assert (row.before, row.after) == ("", "31.50 dB")
 
 
@@ -77,18 +80,18 @@ def test_variants_are_shown():
     ("number", "text"), [(999, "999"), (1500, "1.5 k"), (2_000_000, "2 M"), (3_210_000_000, "3.21 G")]
 )
 def test_counts(number: int, text: str):
-    assert words.count(number) == text
+    assert figures.count(number) == text
 
 
 def test_sizes_and_durations():
-    assert words.file_size(512) == "512 bytes"
-    assert words.file_size(12_345_678) == "12.3 MB"
-    assert words.seconds(3.14) == "3.1 s"
-    assert words.seconds(125.4) == "2 min 5 s"
-    assert words.plural(1, "thread") == "1 thread"
+    assert figures.file_size(512) == "512 bytes"
+    assert figures.file_size(12_345_678) == "12.3 MB"
+    assert figures.seconds(3.14) == "3.1 s"
+    assert figures.seconds(125.4) == "2 min 5 s"
+    assert plural(1, "thread") == "1 thread"
 
 
-@pytest.mark.parametrize(("text", "message"), [("{", "is not JSON"), ("[]", "is no JSON object")])
+@pytest.mark.parametrize(("text", "message"), [("{", "is not JSON"), ("[]", "is not a JSON object")])
 def test_a_plan_that_is_none_is_refused(tmp_path: Path, text: str, message: str):
     assert read_plan(tmp_path) == {}
     (tmp_path / "plan.json").write_text(text)

@@ -1,4 +1,4 @@
-"""Several runs as one web page, one table on the terminal, and Markdown."""
+"""A comparison of several runs: as a web page, as a table on the terminal, and as Markdown."""
 
 from __future__ import annotations
 
@@ -6,22 +6,24 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from edgeprune.report import words
-from edgeprune.report.charts import medians
+from edgeprune.report.charts import medians, medians_text
+from edgeprune.report.markdown import markdown_table
 from edgeprune.report.runs import HEADER, Missed, Run, alike, differences, line, points
 from edgeprune.report.sentence import sentence
+from edgeprune.report.terminal import print_notes, print_table
 from edgeprune.report.tradeoff import frontier, tradeoff_chart
 from edgeprune.report.web_page import Chart, Section, bar, folded, number, page, table
+from edgeprune.support import plural
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
 def lead(runs: Sequence[Run], missed: Sequence[Missed]) -> str:
-    """One sentence: how many, which of them is fastest, and which nothing beats."""
-    said = words.plural(len(runs), "run")
+    """One sentence: how many runs, which is the fastest, and which no other beats."""
+    said = plural(len(runs), "run")
     if missed:
-        said += f", and {words.plural(len(missed), 'point')} that could not be reached"
+        said += f", and {plural(len(missed), 'point')} that could not be reached"
     results = [p for p in points(runs) if p.strong]
     if results and len({run.report.target for run in runs}) == 1:
         fastest = min(results, key=lambda p: p.latency_ms)
@@ -32,14 +34,14 @@ def lead(runs: Sequence[Run], missed: Sequence[Missed]) -> str:
         return f"{said}."
     best = [p.name for p in frontier(points(same))]
     if len(same) < len(runs):
-        said += f"; of the {len(same)} that can be held against each other"
+        said += f"; of the {len(same)} that can be compared"
         return f"{said}, no other beats {' or '.join(best)} in both speed and accuracy."
     return f"{said}; no other beats {' or '.join(best)} in both speed and accuracy." if best else f"{said}."
 
 
 def comparison_html(runs: Sequence[Run], missed: Sequence[Missed] = ()) -> str:
-    """A page on several runs."""
-    title = f"edgeprune: {words.plural(len(runs), 'run')} compared"
+    """A web page that compares several runs."""
+    title = f"edgeprune: {plural(len(runs), 'run')} compared"
     notes = "".join(f"<li>{escape(text)}</li>" for text in differences(runs))
     top = f'<h1>{escape(title)}</h1>\n<p class="lead">{escape(lead(runs, missed))}</p>\n'
     top += f'<ul class="notes">{notes}</ul>' if notes else ""
@@ -55,34 +57,28 @@ def comparison_html(runs: Sequence[Run], missed: Sequence[Missed] = ()) -> str:
     return page(title, top, [s for s in sections if s.body or s.charts])
 
 
-def to_markdown(runs: Sequence[Run], missed: Sequence[Missed] = ()) -> str:
+def comparison_markdown(runs: Sequence[Run], missed: Sequence[Missed] = ()) -> str:
     """The table and the notes as GitHub-flavoured Markdown."""
-    cells = [HEADER, ["---"] * len(HEADER), *(line(run) for run in runs)]
-    rows = [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in cells]
-    notes = [*differences(runs), *(f"{m.name} was not reached: {m.reason}" for m in missed)]
-    return "\n".join(
-        ["## edgeprune: runs compared", "", lead(runs, missed), "", *rows, "", *(f"- {n}" for n in notes), ""]
-    )
+    rows = markdown_table(HEADER, [line(run) for run in runs])
+    notes = [f"- {note}" for note in _notes(runs, missed)]
+    return "\n".join(["## edgeprune: runs compared", "", lead(runs, missed), "", *rows, *notes, ""])
 
 
-def print_runs(console: Console, runs: Sequence[Run], missed: Sequence[Missed] = ()) -> None:
-    """Print one line a run."""
-    from rich.table import Table
-
+def print_comparison(console: Console, runs: Sequence[Run], missed: Sequence[Missed] = ()) -> None:
+    """Print a table with one row for each run, and the notes."""
     console.print(lead(runs, missed), markup=False, style="bold")
-    shown = Table(*HEADER, box=None, pad_edge=False)
-    for run in runs:
-        shown.add_row(*line(run))
-    console.print(shown)
-    for note in [*differences(runs), *(f"{m.name} was not reached: {m.reason}" for m in missed)]:
-        console.print(f"note: {note}", markup=False, style="yellow")
+    print_table(console, HEADER, [line(run) for run in runs])
+    print_notes(console, _notes(runs, missed))
+
+
+def _notes(runs: Sequence[Run], missed: Sequence[Missed]) -> list[str]:
+    return [*differences(runs), *(f"{m.name} was not reached: {m.reason}" for m in missed)]
 
 
 def _tradeoff(runs: Sequence[Run]) -> tuple[Chart, ...]:
     """Runs of one target that were scored in the same way."""
     same = alike(runs)
-    judged = same[0].report.accuracy if same else None
-    return () if judged is None else tradeoff_chart(points(same), judged.metric, judged.unit)
+    return tradeoff_chart(points(same), same[0].report.accuracy) if same else ()
 
 
 def _latency(runs: Sequence[Run]) -> tuple[Chart, ...]:
@@ -90,13 +86,12 @@ def _latency(runs: Sequence[Run]) -> tuple[Chart, ...]:
     if not timed:
         return ()
     fastest = min(timed, key=lambda name: timed[name].median_ms)
-    said = "; ".join(f"{name} {words.latency(m)}" for name, m in timed.items())
     caption = "Median latency of every result with its 95% interval, as measured in its own run."
-    return (Chart("chart-latency", caption, f"Bars: {said}.", medians(timed, fastest)),)
+    return (Chart("chart-latency", caption, medians_text(timed), medians(timed, fastest)),)
 
 
 def _widths(runs: Sequence[Run]) -> Section:
-    """What every group keeps in every run, where the runs are of one model."""
+    """The units that every group keeps in every run; empty if the runs are of different models."""
     kept = [{g["id"]: len(g["kept"]) for g in run.plan.get("groups", [])} for run in runs]
     sizes = {g["id"]: g["size"] for run in runs for g in run.plan.get("groups", [])}
     if len({run.report.model.sha256 for run in runs}) > 1 or not sizes:
@@ -110,7 +105,7 @@ def _widths(runs: Sequence[Run]) -> Section:
         for name, size in sizes.items()
     ]
     whole = table(("group", "units", *(run.name for run in runs)), rows, "Units kept", sortable=True)
-    return Section("Widths", folded(f"what every run keeps of {words.plural(len(rows), 'group')}", whole))
+    return Section("Widths", folded(f"what every run keeps of {plural(len(rows), 'group')}", whole))
 
 
 def _asked(run: Run) -> str:

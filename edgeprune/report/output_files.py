@@ -1,4 +1,4 @@
-"""The report's files in an output folder."""
+"""Files of an output folder: writes report.json and report.html, reads plan.json."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from edgeprune.report.picture import Picture
 
 
 def write_report(folder: Path, report: Report, picture: Picture | None = None) -> None:
-    """Write report.json and report.html into a folder that has its plan.json already, or has none.
+    """Write report.json and report.html into a folder; its plan.json, if any, must exist already.
 
     Args:
-        folder: to write to.
+        folder: the output folder.
         report: what was measured.
         picture: the dense graph, to be drawn.
     """
@@ -26,10 +26,10 @@ def write_report(folder: Path, report: Report, picture: Picture | None = None) -
 
 
 def read_plan(folder: Path) -> Mapping[str, Any]:
-    """The content of plan.json in an output folder; empty where there is none.
+    """The content of plan.json in an output folder; empty if there is none.
 
     Raises:
-        UsageError: The file is no JSON object.
+        UsageError: The file is not a JSON object.
     """
     file = folder / "plan.json"
     if not file.is_file():
@@ -39,5 +39,5 @@ def read_plan(folder: Path) -> Mapping[str, Any]:
     except ValueError as error:
         raise UsageError(f"{file} is not JSON: {error}") from error
     if not isinstance(plan, dict):
-        raise UsageError(f"{file} is no JSON object")
+        raise UsageError(f"{file} is not a JSON object")
     return plan

@@ -1,23 +1,26 @@
-"""How figures are written for people, the same in every view of a report."""
+"""Figures of a report as text for people, the same in every view."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from edgeprune.report.model import Accuracy, Report
+from edgeprune.support import plural
 from edgeprune.timing import Measurement
 
 NO_TARGET = "none"
-"""What a prune for no particular device says is its target."""
+"""The target of a prune that is for no particular device."""
 
 _WORTH_SAYING = 0.05
 
 _CALLED = {"compile": "compiled", "prune": "pruned"}
 
 
-@dataclass(frozen=True)
-class Row:
-    """One line of the comparison: what, before, after, and what changed; empty text where there is nothing to say."""
+COMPARISON_HEADER = ("", "before", "after", "change")
+
+
+class Row(NamedTuple):
+    """One line of the comparison: what, before, after, and the change; each may be empty."""
 
     what: str
     before: str
@@ -26,14 +29,13 @@ class Row:
 
 
 def headline(report: Report) -> str:
-    """One sentence on what was reached."""
+    """The result in one line."""
     whole = f"{report.model.file} {_CALLED[report.command]}"
     parts = [whole if report.target == NO_TARGET else f"{whole} for {report.target}"]
     if report.latency is not None:
         parts.append(f"{report.latency.speedup.value:.2f}x as fast, measured")
     elif report.predicted is not None:
-        faster = report.predicted.baseline_ms / report.predicted.result_ms
-        parts.append(f"{faster:.2f}x as fast, predicted, not measured")
+        parts.append(f"{report.predicted.speedup:.2f}x as fast, predicted, not measured")
     if report.accuracy is not None:
         parts.append(f"{report.accuracy.metric} {score(report.accuracy, report.accuracy.after)}")
     return ", ".join(parts)
@@ -52,11 +54,11 @@ def comparison(report: Report) -> list[Row]:
         error = "" if guess.error is None else f", typical error {guess.error:.0%}"
         change = f"from {'a measured' if guess.source == 'measured' else 'an analytic'} profile{error}"
         rows.append(Row("latency, predicted", f"{guess.baseline_ms:.4g} ms", f"{guess.result_ms:.4g} ms", change))
-    if (judged := report.accuracy) is not None:
-        what = judged.metric if judged.kind == "evaluation" else f"fidelity to the original: {judged.metric}"
-        before = "" if judged.before is None else score(judged, judged.before)
-        samples = "" if judged.samples is None else f" on {judged.samples} samples"
-        rows.append(Row(what, before, score(judged, judged.after), f"{change_of(judged)}{samples}"))
+    if (accuracy := report.accuracy) is not None:
+        what = accuracy.metric if accuracy.kind == "evaluation" else f"fidelity to the original: {accuracy.metric}"
+        before = "" if accuracy.before is None else score(accuracy, accuracy.before)
+        samples = "" if accuracy.samples is None else f" on {accuracy.samples} samples"
+        rows.append(Row(what, before, score(accuracy, accuracy.after), f"{change_of(accuracy)}{samples}"))
     old_size, new_size = report.sizes.baseline, report.sizes.result
     for what, old_count, new_count, text in (
         ("parameters", old_size.parameters, new_size.parameters, count),
@@ -72,7 +74,7 @@ def comparison(report: Report) -> list[Row]:
 
 
 def conditions(report: Report) -> list[tuple[str, str]]:
-    """Under what conditions this was measured, as name and text."""
+    """The conditions of the measurement, as name and text."""
     facts = [("target", report.target)]
     if report.latency is not None:
         measured = report.latency
@@ -82,12 +84,12 @@ def conditions(report: Report) -> list[tuple[str, str]]:
         if aside := measured.result.set_aside:
             runs += f"; {plural(aside, 'disturbed round')} not counted"
         if (denied := measured.result.denied) > _WORTH_SAYING:
-            runs += f"; others had the processor {denied:.0%} of the time, which is taken out"
+            runs += f"; other processes had the processor {denied:.0%} of the time, which is not counted"
         facts.append(("runs", runs))
     facts.append(("calibration", report.calibration or "none"))
     if (found := report.search) is not None:
-        gap = "" if found.gap is None else f"; the first one within {found.gap:.1%} of the least priced loss near it"
-        tried = f"{plural(found.trials, 'whole candidate')} tried on {plural(found.samples, 'sample')}"
+        gap = "" if found.gap is None else f"; the first one within {found.gap:.1%} of the least predicted loss near it"
+        tried = f"{plural(found.trials, 'candidate')} tried on {plural(found.samples, 'sample')}"
         facts.append(("search", f"{tried}, error {found.error_before:.3g} to {found.error_after:.3g}{gap}"))
     facts.append(("versions", ", ".join(f"{name} {number}" for name, number in report.versions.items())))
     facts.append(("time taken", seconds(sum(report.seconds.values()))))
@@ -121,15 +123,10 @@ def seconds(duration_s: float) -> str:
     return f"{minutes} min {rest} s"
 
 
-def plural(number: int, noun: str, several: str | None = None) -> str:
-    """Number and noun, such as ``1 thread``, ``2 threads``, or ``3 axes`` where its plural is given."""
-    return f"{number} {noun if number == 1 else several or noun + 's'}"
-
-
 def change_of(accuracy: Accuracy) -> str:
-    """What was gained or lost, such as ``-0.50 points``; what rounds to nothing has no sign.
+    """The gain or loss, such as ``-0.50 points``; zero after rounding has no sign.
 
-    Of a signal-to-noise ratio, whose points are hundredths of the signal, it is the noise: ``0.36% noise``.
+    For a signal-to-noise ratio, whose points are hundredths of the signal, it is the noise: ``0.36% noise``.
     """
     if accuracy.unit == "dB":
         return f"{accuracy.drop:.2f}% noise"
@@ -140,6 +137,11 @@ def change_of(accuracy: Accuracy) -> str:
 def score(accuracy: Accuracy, value: float) -> str:
     """A score with its unit, such as ``92.60%`` or ``31.50 dB``."""
     return f"{value:.2f}{'' if accuracy.unit == '%' else ' '}{accuracy.unit}".rstrip()
+
+
+def shortened(text: str, limit: int) -> str:
+    """The end of a long name, which says more than its beginning."""
+    return text if len(text) <= limit else f"…{text[1 - limit :]}"
 
 
 def _share(before: int, after: int) -> str:
