@@ -1,4 +1,4 @@
-"""Criteria that look at weights and at the mean and variance of what they read."""
+"""Criteria from weights and from the mean and variance of the activations that they multiply."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Callable
 import numpy as np
 
 from edgeprune.dependency import Ranking
-from edgeprune.graph import Linear
+from edgeprune.graph import Floats
 from edgeprune.importance.bilinear import rank_without_consumers
-from edgeprune.importance.context import Context, Floats, ranking_from, sum_over_units
+from edgeprune.importance.context import Context, ranking_from, sum_over_units
 from edgeprune.importance.registry import criterion
-from edgeprune.recovery import Sampling, gather_rows
+from edgeprune.recovery import Moments, Sampling, gather_rows
 
-SAMPLING = Sampling(products=0.0, rows_per_feature=0.0)
-"""First and second moments of single features need no more patches for wider layers."""
+SAMPLING = Sampling(macs=0.0, rows_per_feature=0.0)
+"""Means and variances of single features need no more rows for wider layers."""
 
 
 @criterion("wanda", source="Sun et al. 2023, A Simple and Effective Pruning Approach for LLMs", needs_data=True)
@@ -25,53 +25,33 @@ def wanda(context: Context) -> dict[str, Ranking]:
 
 @criterion("flap", source="An et al. 2023, Fluctuation-based Adaptive Structured Pruning", needs_data=True)
 def flap(context: Context) -> dict[str, Ranking]:
-    """Variance of x_j times the squared norm of what reads it: the loss if the bias alone makes up for the unit."""
+    """Variance of x_j times the squared norm of its weights: the loss if the bias alone compensates for the unit."""
     return _rank(context, lambda matrix, mean, variance: (matrix**2).sum(axis=1) * variance)
 
 
 @criterion("vbp", source="Berisha et al. 2025, Variance-Based Pruning", needs_data=True)
 def vbp(context: Context) -> dict[str, Ranking]:
-    """Variance of the unit's activation where it is read."""
+    """Variance of the unit's activation at the input of the layers that read it."""
     return _rank(context, lambda matrix, mean, variance: variance)
 
 
 def _rank(context: Context, measure: Callable[[Floats, Floats, Floats], Floats]) -> dict[str, Ranking]:
     """Rank by a measure of (W, mean, variance), shapes (groups, outputs, features) and (groups, features) twice.
 
-    Each layer's scores are divided by their mean before layers are added; groups that no linear layer reads are
-    ranked without one.
+    Each layer's scores are divided by their mean before the scores of several layers are added.
     """
-    consumers = {group.id: context.consumers(group) for group in context.groups}
-    linears = {c.linear.node: c.linear for found in consumers.values() for c in found}
-    moments = _moments(context, list(linears.values()))
-    rankings = rank_without_consumers(context, [g for g in context.groups if not consumers[g.id]])
-    for group in (g for g in context.groups if consumers[g.id]):
+    groups, rankings = rank_without_consumers(context)
+    linears = {c.linear.node: c.linear for group in groups for c in context.consumers(group)}
+    moments = {node: Moments(diagonal=True, dtype=np.float64) for node in linears}
+    for linear, x in gather_rows(context.model, list(linears.values()), context.data(), SAMPLING) if linears else ():
+        moments[linear.node].add(x)
+    for group in groups:
         scores = np.zeros(group.size)
-        for consumer in consumers[group.id]:
-            mean, variance = moments[consumer.linear.node]
+        for consumer in context.consumers(group):
+            found = moments[consumer.linear.node]
+            mean, variance = found.means()[0], found.covariances()[0]
             matrix = consumer.linear.matrix(context.weight(consumer.linear.weight))
             added = sum_over_units(consumer.unit, measure(matrix, mean, variance), group.size)
             scores += added / (added.mean() or 1.0)
         rankings[group.id] = ranking_from(scores)
     return rankings
-
-
-def _moments(context: Context, linears: list[Linear]) -> dict[str, tuple[Floats, Floats]]:
-    """Node -> mean and variance of each feature, shape (groups, features)."""
-    rows: dict[str, int] = {}
-    pilot: dict[str, Floats] = {}
-    first: dict[str, Floats] = {}
-    second: dict[str, Floats] = {}
-    for linear, x in gather_rows(context.model, linears, context.data(), SAMPLING) if linears else ():
-        node = linear.node
-        if node not in rows:
-            pilot[node] = x.mean(axis=1, dtype=np.float64)
-            rows[node], first[node], second[node] = 0, np.zeros_like(pilot[node]), np.zeros_like(pilot[node])
-        difference = x - pilot[node][:, None]
-        rows[node] += x.shape[1]
-        first[node] += difference.sum(axis=1)
-        second[node] += (difference**2).sum(axis=1)
-    return {
-        node: (pilot[node] + first[node] / count, second[node] / count - (first[node] / count) ** 2)
-        for node, count in rows.items()
-    }

@@ -1,7 +1,7 @@
-"""Groups that no linear layer contracts, above all the query/key dimensions of attention.
+"""Rankings of groups that no linear layer reads, above all the query/key dimensions of attention.
 
-A logit is a sum over dimensions of q_d k_d; removing dimension d loses E[q_d^2] E[k_d^2] of its energy, summed over
-heads, where queries and keys are independent (CORP).
+An attention logit is a sum of q_d k_d over the dimensions d. If queries and keys are independent, removing dimension d
+costs E[q_d^2] E[k_d^2] of the logit's energy, summed over heads (CORP).
 """
 
 from __future__ import annotations
@@ -12,37 +12,41 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgeprune.calibration import IntermediateOutputs
 from edgeprune.dependency import Group, Ranking
-from edgeprune.importance.context import Context, Floats, ranking_from, sum_over_units
+from edgeprune.graph import Floats
+from edgeprune.importance.context import Context, ranking_from, sum_over_units
 from edgeprune.importance.magnitude import weight_energy
-from edgeprune.recovery import require_finite, sized_batches
+from edgeprune.recovery import activations
 
 Place = tuple[str, NDArray[np.int32]]
 """An activation's name, and the unit at each position of its contracted axis."""
 
 SAMPLES = 64
-"""Second moments of single dimensions need no more samples."""
+"""Enough samples for second moments of single dimensions."""
 
 
-def rank_without_consumers(context: Context, groups: Sequence[Group]) -> dict[str, Ranking]:
-    """Rank by the energy of products where there are any, and of the weights elsewhere."""
-    products = product_energy(context, groups)
-    return {g.id: ranking_from(products[g.id] if g.id in products else weight_energy(context, g)) for g in groups}
+def rank_without_consumers(context: Context) -> tuple[list[Group], dict[str, Ranking]]:
+    """The groups that linear layers read, which a criterion has to rank, and the rankings of all other groups.
+
+    The others are ranked by the energy of the MatMul of two activations that contracts them. If there is none, they
+    are ranked by the energy of their weights.
+    """
+    read = [g for g in context.groups if context.consumers(g)]
+    rest = [g for g in context.groups if not context.consumers(g)]
+    energy = matmul_energy(context, rest)
+    return read, {g.id: ranking_from(energy[g.id] if g.id in energy else weight_energy(context, g)) for g in rest}
 
 
-def product_energy(context: Context, groups: Sequence[Group]) -> dict[str, Floats]:
-    """Group id -> E[q_d^2] E[k_d^2] of each unit, shape (size,), for groups that a product of activations contracts."""
+def matmul_energy(context: Context, groups: Sequence[Group]) -> dict[str, Floats]:
+    """Group id -> E[q_d^2] E[k_d^2] of each unit, shape (size,), for groups that a MatMul of activations contracts."""
     pairs = {group.id: found for group in groups if (found := _contracted(context.model, group))}
     names = {name for found in pairs.values() for pair in found for name, _ in pair}
     if not names:
         return {}
     squares: dict[str, Floats] = {name: np.zeros(()) for name in names}
     count = 0
-    intermediate = IntermediateOutputs(context.model, sorted(names))
-    for feeds, items in sized_batches(context.data().subset(SAMPLES), intermediate):
-        for name, value in intermediate.run(feeds).items():
-            require_finite(value, name)
+    for values, items in activations(context.model, sorted(names), context.data().subset(SAMPLES)):
+        for name, value in values.items():
             mean = (value.astype(np.float64) ** 2).mean(axis=0)
             squares[name] = squares[name] + items * mean
         count += items
@@ -51,15 +55,15 @@ def product_energy(context: Context, groups: Sequence[Group]) -> dict[str, Float
         total = np.zeros(group.size)
         for (left, left_unit), (right, _) in pairs.get(group.id, ()):
             # Averaged over positions, (heads, positions, dim) and (heads, dim, positions) match.
-            product = (squares[left] / count).mean(axis=-2) * (squares[right] / count).mean(axis=-1)
-            total += sum_over_units(left_unit, product.reshape(-1, product.shape[-1]).sum(axis=0), group.size)
+            energy = (squares[left] / count).mean(axis=-2) * (squares[right] / count).mean(axis=-1)
+            total += sum_over_units(left_unit, energy.reshape(-1, energy.shape[-1]).sum(axis=0), group.size)
         if group.id in pairs:
             energies[group.id] = total
     return energies
 
 
 def _contracted(model: ir.Model, group: Group) -> list[tuple[Place, Place]]:
-    """For every MatMul of two activations that contracts the group: its operands' names and units."""
+    """For every MatMul of two activations that contracts the group: names and units of its operands."""
     units = {(member.value, member.axis): member.unit for member in group.members if member.role == "activation"}
     found = []
     for node in model.graph:

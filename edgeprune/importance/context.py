@@ -1,11 +1,10 @@
-"""What criteria work from: the groups, the layers that read them, their weights, and statistics of activations."""
+"""The input of every criterion: the groups, the layers that read them, their weights, and the calibration data."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -14,10 +13,8 @@ from numpy.typing import NDArray
 from edgeprune.calibration import Calibration
 from edgeprune.dependency import Group, Ranking
 from edgeprune.errors import CalibrationError
-from edgeprune.graph import Linear, find_linears
+from edgeprune.graph import Floats, Linear, find_linears
 from edgeprune.recovery import Moments
-
-Floats = NDArray[Any]
 
 _CHUNK_ELEMENTS = 1 << 22
 _WEIGHT_ROLES = frozenset({"producer", "consumer", "pointwise"})
@@ -41,10 +38,10 @@ class Context:
     Attributes:
         model: the dense canonical model.
         groups: the groups to rank.
-        calibration: samples, None where a criterion needs none.
+        calibration: samples; None if the criterion needs none.
         step: units that will be removed at a time.
-        seed: of the choice of patches.
-        shared: covariances by node that are kept for those who ask next, where this is given; of one model and data.
+        seed: seed of the random rows.
+        shared: covariances by node, kept for later calls with the same model and data; None to keep none.
     """
 
     model: ir.Model
@@ -67,7 +64,11 @@ class Context:
         return found
 
     def data(self) -> Calibration:
-        """The calibration samples. Raises CalibrationError if there are none."""
+        """The calibration samples.
+
+        Raises:
+            CalibrationError: there are none.
+        """
         if self.calibration is None:
             raise CalibrationError("this criterion needs calibration data")
         return self.calibration
@@ -92,9 +93,9 @@ class Context:
         return tensor.numpy().astype(np.float64)
 
     def weight_slices(self, group: Group) -> Iterator[tuple[NDArray[np.int32], Floats]]:
-        """For every weight of two axes or more that the group touches: unit of each row, rows (positions, ...).
+        """For every weight with two axes or more in the group: unit of each row, and the rows (positions, ...).
 
-        The rows are a view of the weight as it is stored: one that lies in a file stays there.
+        The rows are a view of the stored weight: a weight in a file is not loaded as a whole.
         """
         for member in group.members:
             tensor = self.model.graph.initializers[member.value].const_value if member.role in _WEIGHT_ROLES else None
@@ -104,20 +105,20 @@ class Context:
 
 
 def by_rows(rows: Floats, measure: Callable[[Floats], Floats]) -> Floats:
-    """A measure of every row of a weight, shape (positions,), computed in float64 on a few rows at a time."""
+    """A measure of every row of a weight, shape (positions,); computed in float64, a few rows at a time."""
     at_once = max(1, _CHUNK_ELEMENTS * len(rows) // max(rows.size, 1))
     parts = [rows[start : start + at_once] for start in range(0, len(rows), at_once)]
     return np.concatenate([measure(part.reshape(len(part), -1).astype(np.float64)) for part in parts])
 
 
 def sum_over_units(unit: NDArray[np.int32], values: Floats, size: int) -> Floats:
-    """Sum of the values at the positions of each unit: shape (size,); positions of unit -1 are left out."""
+    """Sum of the values at the positions of each unit: shape (size,). Positions of unit -1 do not count."""
     inside = unit >= 0
     return np.bincount(unit[inside], weights=values[inside], minlength=size)
 
 
 def ranking_from(scores: Floats) -> Ranking:
-    """Lowest score first; the loss of a removal is the removed share of the total score."""
+    """A ranking with the lowest score first; the loss after each removal is the removed share of the total score."""
     order = np.argsort(scores, kind="stable").astype(np.int64)
     positive = np.maximum(scores, 0.0)
     total = float(positive.sum()) or 1.0

@@ -1,7 +1,7 @@
-"""A network with a gate before every layer that reads a group: a factor for each channel, 1 where nothing is removed.
+"""A network with a gate before every layer that reads a group: one factor for each channel.
 
-A unit is removed by setting its gates to 0 in all layers that read it, as in the masked-equivalence test of pruning;
-the gradient with respect to a gate says what removing it would change to first order.
+A gate of 1 changes nothing. Setting the gates of a unit to 0 in all layers that read it removes the unit, as in the
+masked-equivalence test of pruning. The gradient with respect to a gate is the first-order effect of removing it.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from edgeprune import graph
 from edgeprune.dependency import Group
 from edgeprune.gradients import differentiable
-from edgeprune.graph import Linear, naming, new_node
-from edgeprune.importance.context import Consumer, Context, Floats
+from edgeprune.graph import Floats, naming, new_node
+from edgeprune.importance.context import Consumer, Context
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,32 +26,30 @@ class Gated:
     """A network with gates.
 
     Attributes:
-        model: reads one more input for each gated layer.
+        model: has one more input for each gated layer.
         gates: node name of a layer -> name of its gate.
         shapes: gate -> its shape, for one batch.
-        layers: node name -> the layer.
         samples: batch size.
     """
 
     model: ir.Model
     gates: Mapping[str, str]
     shapes: Mapping[str, tuple[int, ...]]
-    layers: Mapping[str, Linear]
     samples: int
 
     def ones(self) -> dict[str, NDArray[np.float32]]:
-        """All gates open."""
+        """Gates that remove nothing."""
         return {name: np.ones(shape, np.float32) for name, shape in self.shapes.items()}
 
     def channels(self, consumer: Consumer) -> NDArray[np.int32]:
-        """The group's unit at every channel of the layer's input, or -1."""
+        """The unit of every channel of the layer's input, or -1."""
         unit = consumer.unit.reshape(consumer.linear.groups, consumer.linear.taps, -1)[:, 0]
         size = self.shapes[self.gates[consumer.linear.node]][consumer.linear.input_axis]
         return np.ascontiguousarray(unit.reshape(-1)[:size])
 
 
 def with_gates(context: Context, groups: Sequence[Group], shapes: Mapping[str, tuple[int, ...]]) -> Gated:
-    """A copy of the model, its inputs fixed to these shapes, with a gate before every layer that reads the groups."""
+    """A copy of the model with fixed input shapes and a gate before every layer that reads the groups."""
     model = differentiable(graph.infer_shapes(graph.clone(context.model), shapes))
     layers = {c.linear.node: c.linear for group in groups for c in context.consumers(group)}
     samples = next(iter(shapes.values()))[0]
@@ -67,24 +65,22 @@ def with_gates(context: Context, groups: Sequence[Group], shapes: Mapping[str, t
                 continue
             rank, axis = len(source.shape), layer.input_axis % len(source.shape)
             shape = [1] * rank
-            shape[0], shape[axis] = (
-                (samples if rank > 1 and source.shape[0] == samples else 1),
-                int(str(source.shape[axis])),
-            )
+            shape[0] = samples if rank > 1 and source.shape[0] == samples else 1
+            shape[axis] = int(str(source.shape[axis]))
             name = f"{layer.node}__gate"
             gate = ir.Value(name=name, shape=ir.Shape(shape), type=ir.TensorType(ir.DataType.FLOAT))
             model.graph.inputs.append(gate)
-            product = new_node(model.graph, "Mul", [source, gate], f"{layer.node}_gated", ir.DataType.FLOAT)
-            model.graph.insert_before(node, [product])
+            gated = new_node(model.graph, "Mul", [source, gate], f"{layer.node}_gated", ir.DataType.FLOAT)
+            model.graph.insert_before(node, [gated])
             for index, value in enumerate(node.inputs):
                 if value is source:
-                    node.replace_input_with(index, product.outputs[0])
+                    node.replace_input_with(index, gated.outputs[0])
             gates[layer.node], sizes[name] = name, tuple(shape)
-    return Gated(model, gates, sizes, layers, samples)
+    return Gated(model, gates, sizes, samples)
 
 
 def per_unit(unit: NDArray[np.int32], values: NDArray[Any], size: int) -> Floats:
-    """Sum of a channel's values over each unit's channels: from (samples, channels) to (samples, size)."""
+    """Sum of the values over the channels of each unit: from (samples, channels) to (samples, size)."""
     inside = unit >= 0
     total = np.zeros((len(values), size))
     np.add.at(total.T, unit[inside], values.T[inside])

@@ -1,9 +1,9 @@
-"""Criteria from gradients: what removing a unit changes to first order, and its square.
+"""Criteria from gradients: the first-order change of the loss when a unit is removed, and its square.
 
-The gradient of the divergence from the network to itself is zero, so labels are drawn from the network's own answer: a
-class from its softmax, or for outputs that are no class scores, the output plus Gaussian noise as large as it varies.
-The expected square is then the Fisher information (Theis et al. 2018, eq. 9). No training framework is needed:
-onnxruntime computes the gradients (:mod:`edgeprune.gradients`).
+The divergence of a network from itself has gradient zero. So labels are drawn from the network's own output: a class
+from its softmax, or, for outputs that are no class scores, the output plus Gaussian noise of the output's standard
+deviation. The expected square is then the Fisher information (Theis et al. 2018, eq. 9). No training framework is
+needed: onnxruntime computes the gradients (:mod:`edgeprune.gradients`).
 """
 
 from __future__ import annotations
@@ -21,35 +21,34 @@ from edgeprune.calibration import is_classifier
 from edgeprune.dependency import Group, Ranking
 from edgeprune.errors import PassError
 from edgeprune.gradients import Tape, backward
+from edgeprune.graph import Floats
 from edgeprune.importance.bilinear import rank_without_consumers
-from edgeprune.importance.context import Context, Floats, ranking_from
+from edgeprune.importance.context import Context, ranking_from
 from edgeprune.importance.gates import Gated, per_unit, with_gates
 from edgeprune.importance.registry import criterion
+from edgeprune.recovery import Arrays
 
 SAMPLES = 256
-"""A ranking by means of squares settles with so many."""
+"""With more samples a ranking by mean squares hardly changes."""
 BATCH = 8
 DRAWS = 4
 """Labels drawn for each sample."""
 
-Arrays = dict[str, NDArray[Any]]
-
 
 @criterion("taylor", source="Molchanov et al. 2017, Pruning CNNs for Resource Efficient Inference", needs_data=True)
 def taylor(context: Context) -> dict[str, Ranking]:
-    """Mean over samples of the absolute change of the loss to first order, gate by gate."""
+    """Mean over samples of the absolute first-order change of the loss, gate by gate."""
     return _rank(context, np.abs)
 
 
 @criterion("fisher", source="Theis et al. 2018, Faster Gaze Prediction with Dense Networks", needs_data=True)
 def fisher(context: Context) -> dict[str, Ranking]:
-    """Half the mean over samples of the squared change of the loss to first order."""
+    """Half the mean over samples of the squared first-order change of the loss."""
     return _rank(context, lambda gradient: 0.5 * gradient**2)
 
 
 def _rank(context: Context, measure: Callable[[Floats], Floats]) -> dict[str, Ranking]:
-    groups = [g for g in context.groups if context.consumers(g)]
-    rankings = rank_without_consumers(context, [g for g in context.groups if not context.consumers(g)])
+    groups, rankings = rank_without_consumers(context)
     totals = {group.id: np.zeros(group.size) for group in groups}
     if not groups:
         return rankings
@@ -61,7 +60,7 @@ def _rank(context: Context, measure: Callable[[Floats], Floats]) -> dict[str, Ra
 
 
 def _change(context: Context, gated: Gated, group: Group, gradients: Arrays) -> Floats:
-    """First-order change of each sample's loss when a unit goes: shape (samples, size)."""
+    """First-order change of each sample's loss when a unit is removed: shape (samples, size)."""
     total = np.zeros((gated.samples, group.size))
     for consumer in context.consumers(group):
         gate = gated.gates.get(consumer.linear.node)
@@ -73,10 +72,10 @@ def _change(context: Context, gated: Gated, group: Group, gradients: Arrays) -> 
 
 
 def _gate_gradients(context: Context, groups: list[Group]) -> Iterator[tuple[Gated, Arrays]]:
-    """For every batch and draw of labels, gradient of each sample's loss with respect to the gates.
+    """For every batch and draw of labels, the gradient of each sample's loss with respect to the gates.
 
     Raises:
-        PassError: an operator without a gradient stands between a gate and the outputs.
+        PassError: an operator without a gradient lies between a gate and the outputs.
     """
     data = context.data().subset(SAMPLES)
     size = BATCH if data.batchable and data.items >= BATCH else 1
@@ -100,7 +99,7 @@ def _gate_gradients(context: Context, groups: list[Group]) -> Iterator[tuple[Gat
 
 
 def _with_gradients(gated: Gated) -> tuple[Any, list[str]]:
-    """A session that gives the gates' gradients for given gradients of the outputs, and the outputs that take them."""
+    """A session that computes the gates' gradients from gradients of the outputs, and the names of these outputs."""
     model = gated.model
     outputs = [o for o in model.graph.outputs if o.dtype == ir.DataType.FLOAT and o.producer() is not None]
     seeds = {}
@@ -119,10 +118,10 @@ def _with_gradients(gated: Gated) -> tuple[Any, list[str]]:
 
 
 def _drawn(answer: NDArray[Any], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Gradient of the loss for drawn labels with respect to an output, by sample.
+    """Gradient of each sample's loss for drawn labels with respect to an output.
 
     For logits z and a class drawn from p = softmax(z): p - onehot. For an output that is already p: -onehot / p. For
-    anything else, noise over the standard deviation of each position's channel.
+    any other output: Gaussian noise divided by the output's standard deviation.
     """
     x = answer.astype(np.float64)
     if not is_classifier(answer):

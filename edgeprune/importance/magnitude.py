@@ -1,7 +1,7 @@
-"""Criteria that look at weights alone: norms, the geometric median, layer-adaptive magnitude.
+"""Criteria from weights alone: norms, the geometric median, layer-adaptive magnitude.
 
-A group's score adds up over all weights it touches, as producer and as consumer; each weight's scores are first
-divided by their mean, so that a large layer does not decide alone (Fang et al. 2023, "DepGraph", section 3.3).
+A group's score is the sum over all its weights, of producers and of consumers. Each weight's scores are first divided
+by their mean, so that a large layer does not decide alone (Fang et al. 2023, "DepGraph", section 3.3).
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from collections.abc import Callable
 import numpy as np
 
 from edgeprune.dependency import Group, Ranking
-from edgeprune.importance.context import Context, Floats, by_rows, ranking_from, sum_over_units
+from edgeprune.graph import Floats
+from edgeprune.importance.context import Context, by_rows, ranking_from, sum_over_units
 from edgeprune.importance.registry import criterion
 
 
@@ -29,13 +30,13 @@ def l2(context: Context) -> dict[str, Ranking]:
 
 @criterion("fpgm", source="He et al. 2019, Filter Pruning via Geometric Median", needs_data=False)
 def fpgm(context: Context) -> dict[str, Ranking]:
-    """Sum of distances to the other channels' weights: near the geometric median a channel is replaceable."""
+    """Sum of distances to the other channels' weights: a channel near the geometric median is replaceable."""
     return _rank(context, _distances, power=1.0)
 
 
 @criterion("lamp", source="Lee et al. 2021, Layer-adaptive Sparsity for Magnitude-based Pruning", needs_data=False)
 def lamp(context: Context) -> dict[str, Ranking]:
-    """Squared norm over the sum of all squared norms that are not smaller: comparable across layers."""
+    """Squared norm divided by the sum of all squared norms that are not smaller: comparable between layers."""
     rankings = {}
     for group in context.groups:
         squares = _scores(context, group, _squares, 1.0)
@@ -48,7 +49,7 @@ def lamp(context: Context) -> dict[str, Ranking]:
 
 
 def weight_energy(context: Context, group: Group) -> Floats:
-    """Squared norm of each unit's weights, every weight's mean made 1: shape (size,)."""
+    """Squared norm of each unit's weights, each weight's scores divided by their mean: shape (size,)."""
     return _scores(context, group, _squares, 1.0)
 
 
@@ -57,7 +58,7 @@ def _rank(context: Context, measure: Callable[[Floats], Floats], power: float) -
 
 
 def _scores(context: Context, group: Group, measure: Callable[[Floats], Floats], power: float) -> Floats:
-    """Shape (size,): the measure summed over each unit's positions, normalised per weight, summed over weights."""
+    """The measure summed over each unit's positions, normalised per weight, summed over weights: shape (size,)."""
     total = np.zeros(group.size)
     for unit, rows in context.weight_slices(group):
         scores = sum_over_units(unit, measure(rows), group.size) ** power

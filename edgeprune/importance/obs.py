@@ -1,19 +1,20 @@
-"""Block optimal brain surgeon: the loss of removing units when all layers that read the group are refitted.
+"""Block optimal brain surgeon (OBS): the loss of removing units if all layers that read the group are refitted.
 
-For a consumer ``y = W h + b`` with centred covariance C of h, removing the features P and refitting the others costs
+For a consumer ``y = W h + b`` with centred covariance C of h, removing the features P and refitting the others S costs
 
     tr(W_P [C_PP - C_PS C_SS^-1 C_SP] W_P') = tr(W_P (M_PP)^-1 W_P'),   M = (C + r I)^-1
 
 and leaves ``W - W_P M_PP^-1 M_P:`` and ``M - M_:P M_PP^-1 M_P:`` (Hassibi & Stork 1993; blocks: Kurtic et al. 2022;
-one sweep for every width: Kurtic et al. 2023, "ZipLM"). A unit's block is all its features in all its consumers:
-kernel positions of a convolution, the columns of a head, every layer that reads a residual stream. Units go in
-batches, within a batch greedily, and a swap pass exchanges units of the batch with near misses where that pays.
+one sweep for every width: Kurtic et al. 2023, "ZipLM"). A unit's block consists of all its features in all its
+consumers: kernel positions of a convolution, the columns of a head, every layer that reads a residual stream. Units are
+removed in batches. A batch is chosen greedily; then units of the batch are swapped with others of little loss if that
+gains.
 
-The loss of a consumer is divided by the variance of its outputs, so losses are relative errors: they add up over
-consumers and compare between groups.
+The loss of a consumer is divided by the variance of its outputs. So losses are relative errors: they can be added over
+consumers and compared between groups.
 
-Whole heads go in the order of the Fisher information instead (`edgeprune.importance.gradient`): a head is a large part
-of its layer, and what its layer's squared error says of it is not what the network's answer loses.
+Whole heads are removed in the order of the Fisher information instead (`edgeprune.importance.gradient`): a head is a
+large part of its layer, and the layer's squared error does not predict the change of the network's output well.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ from edgeprune import graph
 from edgeprune.dependency import Group, Ranking
 from edgeprune.errors import BackendError, ModelError, PassError
 from edgeprune.graph import Linear
-from edgeprune.importance.batch import Ints
 from edgeprune.importance.bilinear import rank_without_consumers
 from edgeprune.importance.context import Consumer, Context, ranking_from
 from edgeprune.importance.gradient import DRAWS, SAMPLES, fisher
 from edgeprune.importance.magnitude import weight_energy
 from edgeprune.importance.registry import criterion
+from edgeprune.importance.removal_batch import Ints
 from edgeprune.importance.surgeon import Surgeon
 from edgeprune.importance.sweep import in_order, sweep
 from edgeprune.recovery import Moments, Sampling, gather_rows
@@ -43,24 +44,23 @@ DAMPING = 1e-2
 GRAM_BYTES = 512 << 20
 """Covariances held at a time; more are gathered in further passes over the data."""
 SHARED_BYTES = 512 << 20
-"""Covariances that are kept for those who ask next."""
+"""Covariances that are kept for later calls."""
 MOST_BATCHES = 40
-"""Large groups lose more than the step at a time."""
+"""Most batches of a group: a large group is cut in batches larger than the step."""
 MOST_FEATURES = 6144
-"""A wider layer is judged without the correlations between its features."""
+"""For a wider layer the correlations between its features are ignored."""
 GRADIENT_MACS = 1.2e11
 """Multiply-accumulates spent on the gradients that order heads."""
 LEAST_SAMPLES = 8
-"""Where fewer can be looked at for that, heads are ordered like all other units."""
+"""If these suffice for fewer samples, heads are ordered like all other units."""
 
 
 @criterion("obs", source="Kurtic et al. 2023, ZipLM; Frantar & Alistarh 2022, OBC", needs_data=True)
 @shared_cores()
 def obs(context: Context) -> dict[str, Ranking]:
-    """The loss of section "block optimal brain surgeon", summed over consumers, relative to their output variance."""
-    consumers = {group.id: context.consumers(group) for group in context.groups}
-    rankings = rank_without_consumers(context, [g for g in context.groups if not consumers[g.id]])
-    todo = [g for g in context.groups if consumers[g.id]]
+    """The loss of block OBS, relative to the output variance of each consumer and summed over consumers."""
+    todo, rankings = rank_without_consumers(context)
+    consumers = {group.id: context.consumers(group) for group in todo}
     heads = _order_heads(context, [g for g in todo if g.kind == "head"])
     while todo:
         wave, todo = next_wave(todo, consumers)
@@ -72,13 +72,13 @@ def obs(context: Context) -> dict[str, Ranking]:
 
 
 def _order_heads(context: Context, heads: Sequence[Group]) -> Mapping[str, Ints]:
-    """Group id -> order of removal by Fisher information; none where there is no gradient or it takes too long."""
+    """Group id -> order of removal by Fisher information; empty if there is no gradient or it takes too long."""
     if not heads:
         return {}
     data = context.data()
     shapes = {name: x.shape for name, x in next(iter(data.batches(1))).items()}
     macs = sum(graph.count_macs(graph.infer_shapes(graph.clone(context.model), shapes)).values())
-    # Forward and twice that for the gradients, for every draw of labels.
+    # One forward pass, and twice its work for the gradients, for every draw of labels.
     items = int(min(GRADIENT_MACS / (3 * DRAWS * max(macs, 1)), SAMPLES))
     if items < min(LEAST_SAMPLES, data.items):
         return {}
@@ -90,14 +90,14 @@ def _order_heads(context: Context, heads: Sequence[Group]) -> Mapping[str, Ints]
 
 
 def gather_moments(context: Context, linears: Sequence[Linear]) -> dict[str, Moments]:
-    """Node -> covariances of the features; as many as fit into ``SHARED_BYTES`` are kept where they are shared."""
+    """Node -> covariances of the features. ``context.shared``, if given, keeps as many as ``SHARED_BYTES`` allows."""
     shared = {} if context.shared is None else context.shared
     missing = [linear for linear in linears if linear.node not in shared]
-    moments = {linear.node: Moments(linear.features > MOST_FEATURES, single=True) for linear in missing}
+    moments = {linear.node: Moments(linear.features > MOST_FEATURES, np.float32) for linear in missing}
     if missing:
-        sampling = Sampling(products=2e10, most_rows=16_384, seed=context.seed)
+        sampling = Sampling(macs=2e10, most_rows=16_384, seed=context.seed)
         for linear, x in gather_rows(context.model, missing, context.data(), sampling):
-            moments[linear.node].add(x, np.zeros((*x.shape[:2], 0), x.dtype))
+            moments[linear.node].add(x)
         for fresh in moments.values():
             fresh.settle()
     found = moments | {linear.node: shared[linear.node] for linear in linears if linear.node in shared}
@@ -118,19 +118,19 @@ def rank_group(
     moments: dict[str, Moments],
     order: Ints | None = None,
 ) -> Ranking:
-    """Order of removal of a group's units, if it is not given, and the summed relative loss after each."""
+    """The summed relative loss after each removal; the order of removal is chosen unless it is given."""
     surgeons = []
     for consumer in consumers:
         c_xx, _ = moments[consumer.linear.node].covariances()
         matrix = consumer.linear.matrix(context.weight(consumer.linear.weight))
-        if c_xx.ndim == 2:  # variances alone
+        if c_xx.ndim == 2:  # only variances
             energy = float(np.einsum("gok,gk->", matrix**2, c_xx))
         else:
             energy = float(np.einsum("gok,gok->", (matrix.astype(c_xx.dtype) @ c_xx).astype(np.float64), matrix))
         if energy <= 0:
             continue
         surgeons += [
-            Surgeon.operate(c_xx[g], matrix[g], consumer.unit[g], 1 / energy, DAMPING)
+            Surgeon.of(c_xx[g], matrix[g], consumer.unit[g], 1 / energy, DAMPING)
             for g in range(consumer.linear.groups)
             if (consumer.unit[g] >= 0).any()
         ]
@@ -143,7 +143,7 @@ def rank_group(
 
 
 def next_wave(todo: list[Group], consumers: dict[str, list[Consumer]]) -> tuple[list[Group], list[Group]]:
-    """As many groups as fit into the memory for covariances (at least one), and the rest."""
+    """As many groups as fit into the memory for covariances, at least one, and the rest."""
     seen: set[str] = set()
     total = 0
     for count, group in enumerate(todo):

@@ -1,6 +1,6 @@
-"""The change of the network's own output when a unit is zeroed: one forward pass a unit, no assumption.
+"""The change of the network's output when a unit is zeroed: one forward pass per unit, no assumptions.
 
-Dery et al. 2024, "Everybody Prune Now" (Bonsai), and Molchanov et al. 2017's oracle rank in this way.
+Dery et al. 2024, "Everybody Prune Now" (Bonsai), and the oracle of Molchanov et al. 2017 rank in this way.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from numpy.typing import NDArray
 from edgeprune import graph
 from edgeprune.backends import OnnxRuntime, Runner
 from edgeprune.dependency import Group, Ranking
+from edgeprune.graph import Floats
 from edgeprune.importance.bilinear import rank_without_consumers
-from edgeprune.importance.context import Context, Floats, ranking_from
+from edgeprune.importance.context import Context, ranking_from
 from edgeprune.importance.gates import Gated, with_gates
 from edgeprune.importance.registry import criterion
 from edgeprune.recovery import output_error
 
 SAMPLES = 8
-"""A pass for every unit is dear; so few samples tell which units matter."""
+"""One pass per unit is slow; these few samples are enough to tell which units matter."""
 
 
 @criterion("output", source="Dery et al. 2024, Everybody Prune Now (Bonsai); Molchanov et al. 2017", needs_data=True)
 def output(context: Context) -> dict[str, Ranking]:
     """Output error (divergence of class scores, relative error elsewhere) with the unit zeroed."""
-    groups = [g for g in context.groups if context.consumers(g)]
-    rankings = rank_without_consumers(context, [g for g in context.groups if not context.consumers(g)])
+    groups, rankings = rank_without_consumers(context)
     if not groups:
         return rankings
     data = context.data().subset(SAMPLES)
@@ -37,8 +37,7 @@ def output(context: Context) -> dict[str, Ranking]:
     batches = [feeds for feeds in batches if all(len(x) == gated.samples for x in feeds.values())]
     reference = _outputs(runner, batches, gated.ones())
     for group in groups:
-        scores = _scores(context, gated, runner, batches, reference, group)
-        rankings[group.id] = ranking_from(scores)
+        rankings[group.id] = ranking_from(_scores(context, gated, runner, batches, reference, group))
     return rankings
 
 

@@ -12,9 +12,7 @@ from edgeprune.importance.context import Context
 from edgeprune.importance.registry import find_criterion
 from edgeprune.recovery import Moments
 
-__all__ = ["DEFAULT_CRITERION", "activation", "gradient", "magnitude", "obs", "output", "rank", "scale"]
-
-DEFAULT_CRITERION = "obs"
+__all__ = ["activation", "gradient", "magnitude", "obs", "output", "rank", "scale"]
 
 
 def rank(
@@ -34,17 +32,17 @@ def rank(
         analysis: of this model.
         calibration: samples, for criteria that need data.
         step: how many units will be removed at a time (the target's channel step).
-        seed: of the choice of patches.
-        shared: covariances by node that are kept for who asks next, of one model and its data.
+        seed: seed of the random rows.
+        shared: covariances by node, kept for later calls with the same model and data; None to keep none.
 
     Returns:
         Group id -> order of removal and predicted loss after each removal. ``obs`` predicts the squared error of the
-        layers that read the group, refitted, relative to the variance of their outputs and summed over them; the
-        other criteria give the removed share of their total score.
+        refitted layers that read the group, relative to the variance of their outputs and summed over them. The other
+        criteria give the removed share of their total score.
 
     Raises:
         UsageError: there is no such criterion.
-        CalibrationError: it needs data and there is none, or the data gives NaN or infinite activations.
+        CalibrationError: the criterion needs data and there is none, or an activation is NaN or infinite.
     """
     criterion = find_criterion(name)
     if criterion.needs_data and calibration is None:

@@ -1,4 +1,4 @@
-"""The order in which the units of a job's groups go, computed once for every model and its data."""
+"""The rankings of an opened model's groups, computed once for every model and its data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgeprune.recovery import Moments
 from edgeprune.support import Progress
 
 STEP = 8
-"""Units that are removed at a time: no device gains by less."""
+"""Units that are removed at a time: no device is faster with fewer."""
 
 
 def rankings_of(
@@ -24,9 +24,9 @@ def rankings_of(
     shared: dict[str, Moments] | None = None,
     criterion: str = "obs",
 ) -> dict[str, Ranking]:
-    """Group id -> ranking; read back where it has been made before.
+    """Group id -> ranking, from the cache if it has been computed before.
 
-    ``shared`` keeps covariances, where they had to be gathered, for who asks next.
+    ``shared`` keeps the covariances that were gathered for later calls.
     """
 
     def compute() -> Arrays:
@@ -39,12 +39,12 @@ def rankings_of(
 
 @dataclass(frozen=True, eq=False)
 class LateRankings(Mapping[str, Ranking]):
-    """Group id -> ranking, made when one is first asked for: a compile that cuts nothing needs none.
+    """Group id -> ranking, computed at first use: a compile that cuts nothing needs none.
 
     Attributes:
-        job, data, known, seed: of `rankings_of`.
-        progress: told of it.
-        shared: keeps covariances for who asks next.
+        opened, data, known, seed: the arguments of `rankings_of`.
+        progress: shows that units are ranked.
+        shared: keeps covariances for later calls.
     """
 
     opened: OpenedModel
@@ -68,5 +68,5 @@ class LateRankings(Mapping[str, Ranking]):
         return iter(self._made)
 
     def __len__(self) -> int:
-        """How many groups there are."""
+        """Number of groups."""
         return len(self._made)

@@ -1,4 +1,4 @@
-"""The table of importance criteria: one decorated function each, registered under the paper's name."""
+"""The table of importance criteria: one decorated function for each, registered under the paper's name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RankFunction = Callable[["Context"], Mapping[str, Ranking]]
 
 @dataclass(frozen=True)
 class Criterion:
-    """A criterion: its name, where it comes from, whether it needs calibration data, and how it ranks."""
+    """A criterion: its name, its source, whether it needs calibration data, and the function that ranks."""
 
     name: str
     source: str
@@ -42,7 +42,7 @@ def find_criterion(name: str) -> Criterion:
     """The criterion of that name.
 
     Raises:
-        UsageError: there is none; the text lists those there are.
+        UsageError: there is none; the message lists all criteria.
     """
     if name not in CRITERIA:
         raise UsageError(f"there is no criterion {name!r}; there are {', '.join(sorted(CRITERIA))}")

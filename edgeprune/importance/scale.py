@@ -1,8 +1,8 @@
-"""The scale of the BatchNormalization behind a channel, which training drives to zero where a channel says nothing.
+"""The scale of the BatchNormalization behind a channel: training drives it to zero if the channel does not matter.
 
-Canonicalization folds BatchNormalization into the layer before it and leaves its scale noted at that layer. A network
-that arrives folded, as most exporters write it, has lost it: there the norm of the producing weights stands in, which
-is what the fold multiplied by the scale over the deviation.
+Canonicalization folds BatchNormalization into the layer before it and notes the scale at that layer. Most exporters
+write a network that is folded already. There the scale is lost, and the norm of the producer's weights is used: the
+fold multiplied these weights by the scale over the standard deviation.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from edgeprune.dependency import Group, Ranking
-from edgeprune.importance.context import Context, Floats, ranking_from, sum_over_units
+from edgeprune.graph import Floats
+from edgeprune.importance.context import Context, ranking_from, sum_over_units
 from edgeprune.importance.magnitude import weight_energy
 from edgeprune.importance.registry import criterion
 from edgeprune.passes.canonicalize import FOLDED_SCALE
@@ -18,7 +19,7 @@ from edgeprune.passes.canonicalize import FOLDED_SCALE
 
 @criterion("bn-scale", source="Liu et al. 2017, Learning Efficient Convolutional Networks (Slimming)", needs_data=False)
 def bn_scale(context: Context) -> dict[str, Ranking]:
-    """Sum over producers of the absolute scale; the norm of the producers' weights where none is known."""
+    """Sum over producers of the absolute scale; the norm of the producers' weights if no scale is known."""
     by_weight = {}
     for node in context.model.graph:
         if len(node.inputs) > 1 and node.inputs[1] is not None:
@@ -44,7 +45,7 @@ def bn_scale(context: Context) -> dict[str, Ranking]:
 
 
 def _producer_norms(context: Context, group: Group) -> Floats:
-    """Norm of each unit's rows in the layers that produce it; of all its weights where no layer does."""
+    """Norm of each unit's rows in the layers that produce it; of all its weights if no layer produces it."""
     total = np.zeros(group.size)
     for member in group.members:
         weight = context.weight(member.value) if member.role == "producer" else np.zeros(0)

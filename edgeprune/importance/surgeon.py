@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeprune.importance.batch import Ints, traces
-from edgeprune.importance.context import Floats
+from edgeprune.graph import Floats
+from edgeprune.importance.removal_batch import Ints, traces
 
 GONE = -2
 """Unit of a feature that has been removed."""
 COMPACT_BELOW = 0.8
-"""Matrices are copied without removed features once fewer than this share are left; before, that costs more than it
+"""Removed features are dropped from the matrices once less than this share is left. Earlier the copy costs more than it
 saves."""
 
 
@@ -22,10 +22,10 @@ class Surgeon:
     """One layer while units are removed from it.
 
     Attributes:
-        inverse: (C + r I)^-1 of the features, only the lower triangle, in Fortran order: it is updated in place. Or
-            their variances alone, of one axis.
-        rows: the refitted W, one row a feature: shape (features, outputs).
-        unit: unit of each feature, -1 where it belongs to none, GONE where it has been removed.
+        inverse: lower triangle of (C + r I)^-1 of the features, in Fortran order, updated in place. Or only the
+            features' variances, with one axis.
+        rows: the refitted W, one row per feature: shape (features, outputs).
+        unit: unit of each feature; -1 if it belongs to none, GONE if it has been removed.
         scale: what the layer's squared error is multiplied by.
     """
 
@@ -35,19 +35,19 @@ class Surgeon:
     scale: float
 
     @classmethod
-    def operate(cls, c_xx: Floats, matrix: Floats, unit: NDArray[np.int32], scale: float, damping: float) -> Surgeon:
-        """Start with all features; ``c_xx`` is a covariance matrix, or variances alone; W is (outputs, features)."""
+    def of(cls, c_xx: Floats, matrix: Floats, unit: NDArray[np.int32], scale: float, damping: float) -> Surgeon:
+        """A layer with all its features. ``c_xx``: covariance matrix, or only variances; W: (outputs, features)."""
         rows = np.array(matrix.T, order="C")
         if c_xx.ndim == 1:
             return cls(c_xx.astype(np.float64), rows, unit.copy(), scale)
-        damped = c_xx.astype(np.float64).T  # it is symmetric, and in Fortran order this way round
+        damped = c_xx.astype(np.float64).T  # the transpose of a symmetric matrix is the same in Fortran order
         level = float(np.trace(damped)) / len(damped) or 1.0
         damped.ravel(order="K")[:: len(damped) + 1] += damping * level
         return cls(_invert(damped), rows, unit.copy(), scale)
 
     @property
     def matrix(self) -> Floats:
-        """The refitted W of the features that are held, shape (outputs, features)."""
+        """The refitted W of the features that are left, shape (outputs, features)."""
         return np.asarray(self.rows.T)
 
     def losses(self, units: Ints) -> Floats:
@@ -63,7 +63,7 @@ class Surgeon:
         return self.scale * result
 
     def remove(self, units: Ints) -> None:
-        """Remove units and refit what stays."""
+        """Remove units and refit the other features."""
         gone = np.flatnonzero(np.isin(self.unit, units))
         if not len(gone):
             return
@@ -86,8 +86,8 @@ class Surgeon:
         """Entries of the inverse, from its lower triangle."""
         return np.asarray(self.inverse[np.maximum(rows, columns), np.minimum(rows, columns)])
 
-    def seen_from(self, units: Ints) -> tuple[Floats, Floats, Ints]:
-        """The features of some units alone: inverse covariance, ``scale * W'W``, and which of the units each is of."""
+    def part(self, units: Ints) -> tuple[Floats, Floats, Ints]:
+        """Only the features of some units: inverse covariance, ``scale * W'W``, and which unit each belongs to."""
         inside = np.flatnonzero(np.isin(self.unit, units))
         rows = self.rows[inside]
         if self.inverse.ndim == 1:
@@ -99,7 +99,7 @@ class Surgeon:
 
 
 def blocks_of(unit: NDArray[np.int32], units: Ints) -> list[tuple[Ints, Ints]]:
-    """Units that have features, by how many: (indices into ``units``, their features, shape (units, features each))."""
+    """Units by their number of features: (indices into ``units``, features of shape (units, features of a unit))."""
     order = np.argsort(unit, kind="stable")
     in_order = unit[order]
     first = np.searchsorted(in_order, units, "left")
@@ -112,7 +112,7 @@ def blocks_of(unit: NDArray[np.int32], units: Ints) -> list[tuple[Ints, Ints]]:
 
 
 def _invert(matrix: Floats) -> Floats:
-    """Inverse of a symmetric positive definite matrix in Fortran order, in place; the lower triangle of it."""
+    """Lower triangle of the inverse of a symmetric positive definite matrix in Fortran order, in place."""
     from scipy.linalg import cho_factor, lapack
 
     factor, _ = cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)

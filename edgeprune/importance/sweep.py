@@ -1,4 +1,4 @@
-"""Removing all units of a group, batch by batch, from all the layers that read it: one sweep gives every width."""
+"""Remove all units of a group, batch by batch, from all layers that read it: one sweep gives the loss of each width."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from edgeprune.dependency import Ranking
-from edgeprune.importance.batch import Ints, Near, choose
-from edgeprune.importance.context import Floats
+from edgeprune.graph import Floats
+from edgeprune.importance.removal_batch import Ints, UnitBlocks, choose_batch
 from edgeprune.importance.surgeon import Surgeon
 
 
@@ -20,9 +20,9 @@ def sweep(surgeons: Sequence[Surgeon], size: int, batch: int) -> Ranking:
     while len(remaining):
         scores = _losses(surgeons, remaining)
         count = min(batch, len(remaining))
-        near = remaining[np.argsort(scores, kind="stable")[: 2 * count]]
-        which, costs = choose(Near.of([surgeon.seen_from(near) for surgeon in surgeons], len(near)), count)
-        chosen = near[which]
+        lowest = remaining[np.argsort(scores, kind="stable")[: 2 * count]]
+        which, costs = choose_batch(UnitBlocks.of([surgeon.part(lowest) for surgeon in surgeons], len(lowest)), count)
+        chosen = lowest[which]
         order += chosen.tolist()
         losses += (losses[-1] + np.cumsum(costs)).tolist()
         for surgeon in surgeons:

@@ -1,4 +1,4 @@
-"""An even cut: the same share of every axis, taken in ranking order and rounded to what the target's kernels like."""
+"""A uniform cut: the same share of every axis, in ranking order, rounded to the channel step of the target."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from edgeprune.errors import UsageError
 def choose(analysis: Analysis, rankings: Mapping[str, Ranking], ratio: float, step: int = 1) -> Cut:
     """Remove ``ratio`` of every axis, least important units first.
 
-    An axis that several groups share, such as ``(head dim)``, is cut along one of them first, the others only as far as
-    is still missing. The channels within the groups of a convolution go before whole groups: fewer inputs to every
-    output are left, not only fewer outputs. Lengths of axes are rounded to multiples of ``step``
-    where they are longer than one step, and no group is emptied.
+    If several groups share an axis, such as ``(head dim)``, the axis is cut along one group first, and along the others
+    only as far as needed. The channels inside the groups of a convolution are removed before whole groups: this
+    reduces the inputs of every output, not only the number of outputs. Lengths of axes are rounded to multiples of
+    ``step`` if they are longer than one step. No group is emptied.
 
     Args:
         analysis: of the model.
@@ -53,8 +53,8 @@ def choose(analysis: Analysis, rankings: Mapping[str, Ranking], ratio: float, st
 
 
 def _keep(group: Group, share: float, step: int) -> int:
-    """How many units stay if ``share`` goes: a multiple of the step in axis positions, and at least one unit."""
-    if group.kind != "channel":  # heads and groups go whole: rather one too few, the partners make up for it
+    """Units that stay if ``share`` is removed: a multiple of the step in axis positions, and at least one unit."""
+    if group.kind != "channel":  # heads and groups are removed whole: round down, and cut the partners further
         wanted = group.size - int(share * group.size + 1e-9)
         if group.kind in ("head", "group"):
             return max(wanted, 1)
@@ -62,12 +62,12 @@ def _keep(group: Group, share: float, step: int) -> int:
     units = max(1, step // math.gcd(positions, step))
     while units > 1 and 2 * units > group.size:
         units //= 2
-    steps = math.ceil((1 - share) * group.size / units - 0.5 - 1e-9)  # nearest, and of two the smaller
+    steps = math.ceil((1 - share) * group.size / units - 0.5 - 1e-9)  # the nearest, or the smaller of two
     return min(max(steps, 1) * units, group.size)
 
 
 def _partners(analysis: Analysis) -> dict[str, set[str]]:
-    """Group -> groups with which it shares positions: the other factors of a product axis."""
+    """Group -> groups with which it shares positions: the other factors of an axis such as ``(head dim)``."""
     at: dict[tuple[str, int], list[tuple[str, NDArray[np.int32]]]] = {}
     for group in analysis.groups:
         for m in group.members:

@@ -1,7 +1,7 @@
-"""The mathematics of quantization and 2:4 sparsity.
+"""The mathematics of INT8 quantization and 2:4 sparsity.
 
 In: activations and weights.
-Out: ranges, scales, rounded weights, masks, channel orders.
+Out: activation ranges, channel scales, rounded weights, 2:4 masks, channel orders.
 May import: recovery and below.
 """
 

@@ -1,27 +1,21 @@
-"""Channels whose scale is free: where a producer may give 1/s of a channel and the layers that read it take s times it.
+"""Channels whose scale is free: the producer can divide a channel by s if the layers that read it multiply it by s.
 
-The network's outputs stay what they were as long as everything in between is positively homogeneous, f(a x) = a f(x)
-for a > 0 (ReLU, LeakyReLU, pooling), or there is nothing in between. SiLU, GELU, Sigmoid and clipping at 6 are not.
+The network's outputs stay the same if everything in between is positively homogeneous, f(a x) = a f(x) for a > 0 (ReLU,
+LeakyReLU, pooling), or if there is nothing in between. SiLU, GELU, Sigmoid and clipping at 6 are not homogeneous.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
-from edgeprune.graph import Linear, find_linears, layer_matrix, weights_read_once
-
-Floats = NDArray[Any]
+from edgeprune.graph import ONNX_DOMAINS, Floats, Linear, find_linears, is_op, layer_matrix, weights_read_once
 
 HOMOGENEOUS_OPS = frozenset({"Relu", "LeakyRelu", "MaxPool", "AveragePool", "GlobalAveragePool", "Identity"})
-"""One input, channels apart."""
-
-_ONNX = ("", "ai.onnx")
+"""Operators with one input that do not mix channels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +25,7 @@ class Scaling:
     Attributes:
         value: name of the activation that all readers read.
         axis: its channel axis.
-        channels: how many.
+        channels: number of channels.
         vectors: initializers that are divided by s along their only axis that is not 1 (biases; scale and shift of a
             normalization).
         producer: the linear layer whose outputs are divided by s, or None.
@@ -55,7 +49,7 @@ def find_scalings(model: ir.Model) -> tuple[Scaling, ...]:
 
 
 def feature_scale(layer: Linear, per_channel: Floats) -> Floats:
-    """What belongs to each input channel, for every feature of a layer: shape (groups, features)."""
+    """Values per input channel, repeated for every feature of a layer: shape (groups, features)."""
     mine = per_channel.reshape(layer.groups, 1, -1)
     return np.broadcast_to(mine, (layer.groups, layer.taps, mine.shape[2])).reshape(layer.groups, -1)
 
@@ -68,7 +62,7 @@ def channel_peaks(model: ir.Model, layer: Linear) -> Floats:
 
 def _scalings(model: ir.Model, layers: dict[str, Linear]) -> Iterator[Scaling]:
     for node in model.graph:
-        if node.domain in _ONNX and node.op_type == "LayerNormalization":
+        if is_op(node, "LayerNormalization"):
             yield from _of_normalization(node, layers)
         elif str(node.name) in layers:
             yield from _of_layer(model, node, layers[str(node.name)], layers)
@@ -104,24 +98,24 @@ def _of_normalization(node: ir.Node, layers: dict[str, Linear]) -> Iterator[Scal
 
 
 def _through_homogeneous(value: ir.Value) -> ir.Value:
-    """The value behind all homogeneous nodes that alone read it, one after another."""
+    """The value behind a chain of homogeneous nodes, each the only reader of the node before."""
     while not value.is_graph_output() and len(uses := tuple(value.uses())) == 1:
         node = uses[0].node
         known = node.op_type in HOMOGENEOUS_OPS or (node.op_type == "Flatten" and _is_pooled(value))
-        if node.domain not in _ONNX or not known or len(node.outputs) != 1:
+        if node.domain not in ONNX_DOMAINS or not known or len(node.outputs) != 1:
             break
         value = node.outputs[0]
     return value
 
 
 def _is_pooled(value: ir.Value) -> bool:
-    """Whether nothing but batch and channels is left: then Flatten keeps channels where they are."""
+    """Whether all axes behind the channels have length 1: then Flatten does not move channels."""
     dims = tuple(value.shape or ())
     return len(dims) > 2 and all(d == 1 for d in dims[2:])
 
 
 def _readers(value: ir.Value, axis: int, layers: dict[str, Linear]) -> Sequence[Linear]:
-    """The linear layers that read the value along this channel axis; none, if anything else reads it."""
+    """The linear layers that read the value along this channel axis; none if another node reads it too."""
     rank = None if value.shape is None else len(value.shape)
     found = []
     for node, index in value.uses():

@@ -1,8 +1,8 @@
-"""An order of channels in which 2:4 keeps most: the two weights that go of every four should be two that matter little.
+"""An order of channels for 2:4 sparsity: it increases the score of the weights that are kept.
 
-Any two channels may change places; a swap is worth what the two fours they are in keep more of afterwards. Swaps are
-made while they gain, the best of every round that do not touch the same four (Pool & Yu 2021, "Channel Permutations for
-N:M Sparsity", with all pairs in place of their stripe groups).
+Any two channels can be swapped. The gain of a swap is the increase of what the two stripes of four channels keep.
+Every round makes the best swaps that do not touch the same stripe, until no swap gains (Pool & Yu 2021, "Channel
+Permutations for N:M Sparsity", with all pairs of channels in place of their stripe groups).
 """
 
 from __future__ import annotations
@@ -17,21 +17,15 @@ Ints = NDArray[np.int64]
 
 ROUNDS = 60
 SMALLEST_GAIN = 1e-6
-"""Of what is kept; less is noise of the sums."""
+"""Smallest gain, as a share of the kept score; a smaller gain is rounding noise."""
 _CHUNK_VALUES = 8_000_000
 
 
-def kept_by_stripes(scores: Floats, order: Ints) -> float:
-    """Sum of the two best of every four channels in this order, over all rows; ``scores`` is (channels, rows)."""
-    fours = np.sort(scores[order].reshape(-1, 4, scores.shape[1]), axis=1)
-    return float(fours[:, 2:].sum())
-
-
 def best_order(scores: Floats) -> Ints:
-    """An order of channels that keeps more than their own: shape (channels,), old channel at each new place.
+    """An order of channels that keeps at least as much as the given order: shape (channels,), old channel by place.
 
     Args:
-        scores: what each weight is worth, not negative: shape (channels, rows), channels a multiple of 4.
+        scores: score of each weight, not negative: shape (channels, rows), channels a multiple of 4.
     """
     order = np.arange(len(scores), dtype=np.int64)
     for _ in range(ROUNDS):
@@ -44,16 +38,16 @@ def best_order(scores: Floats) -> Ints:
 
 
 def _swaps(a: Floats) -> list[tuple[int, int]]:
-    """Pairs of places to swap, best first, no two of which share a four."""
+    """Pairs of places to swap, best first. No two pairs share a stripe."""
     channels, rows = a.shape
     stripe = np.arange(channels) // 4
     first, second = _best_of_the_others(a)
-    kept = (first + np.maximum(second, a)).sum(axis=1)  # of the four that a channel is in, the same for all its members
+    kept = (first + np.maximum(second, a)).sum(axis=1)  # kept by the channel's stripe: the same for all its channels
     gain = np.empty((channels, channels))
     step = max(1, _CHUNK_VALUES // (channels * rows))
     for start in range(0, channels, step):
         block = slice(start, start + step)
-        # Four of i with j in its place, for every pair: the best other and the better of second best and newcomer.
+        # Stripe of i with j in its place, for every pair: the best other, and the better of second best and newcomer.
         gain[block] = first[block].sum(axis=1)[:, None] + np.maximum(second[block, None], a[None]).sum(axis=2)
     gain = gain + gain.T - kept[:, None] - kept[None, :]
     gain[stripe[:, None] == stripe[None, :]] = 0.0
@@ -69,7 +63,7 @@ def _swaps(a: Floats) -> list[tuple[int, int]]:
 
 
 def _best_of_the_others(a: Floats) -> tuple[Floats, Floats]:
-    """Largest and second largest of the three others in each channel's four: two of shape (channels, rows)."""
+    """Largest and second largest of the three other channels of a stripe: two arrays of shape (channels, rows)."""
     fours = a.reshape(-1, 4, a.shape[1])
     first, second = np.empty_like(fours), np.empty_like(fours)
     for member in range(4):

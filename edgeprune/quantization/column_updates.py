@@ -1,12 +1,14 @@
-"""Changing a layer's weights column by column such that its outputs change least: the core of rounding and of 2:4.
+"""Update a layer's weights column by column so that its outputs change least: the core of rounding and of 2:4.
 
-A layer ``y = W h`` whose input has the second moment H loses ``tr((W' - W) H (W' - W)')`` when W becomes W'. Two ways
-to choose W' under a constraint on single weights (a grid of integers, zeros at given places):
+Changing the weights of a layer ``y = W h`` from W to W' costs ``tr((W' - W) H (W' - W)')``, where H is the second
+moment of the input. There are two ways to choose W' under a constraint on single weights (a quantization grid, zeros at
+given places):
 
-* `sweep`: columns from left to right, the error of each spread over those that are still free (Frantar & Alistarh 2022,
-  "Optimal Brain Compression", eq. 7; in this order and by one Cholesky factor: "GPTQ" 2022 and "SparseGPT" 2023);
-* `descend`: coordinate descent on the loss itself. It never goes up: the loss is a parabola in every weight, so the
-  allowed value next to its minimum is the best one.
+* `sweep`: go through the columns from left to right and spread the error of each over the free ones (Frantar &
+  Alistarh 2022, "Optimal Brain Compression", eq. 7; in this order and with one Cholesky factor: "GPTQ" 2022 and
+  "SparseGPT" 2023);
+* `descend`: coordinate descent on the loss. The loss never rises: it is a parabola in every weight, so the allowed
+  value next to the minimum is the best one.
 """
 
 from __future__ import annotations
@@ -23,13 +25,13 @@ Mask = NDArray[np.bool_]
 DAMPING = 1e-2
 """Added to the diagonal of H, as a fraction of its mean: the value of both GPTQ and SparseGPT."""
 BLOCK = 128
-"""Columns that are worked on before the rest hears of it: many small products become a few large ones."""
+"""Columns that are updated before the rest: one large matrix multiplication in place of many small ones."""
 SWEEPS = 4
 
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """The values that a row may take: ``scale`` of shape (outputs,) times integers in [-top, top]."""
+    """The values that a row may take: ``scale``, shape (outputs,), times an integer in [-top, top]."""
 
     scale: Floats
     top: int
@@ -48,12 +50,15 @@ def damped(gram: Floats, damping: float = DAMPING) -> Floats:
 
 
 def row_losses(change: Floats, gram: Floats) -> Floats:
-    """What each row's change of shape (outputs, features) costs: shape (outputs,)."""
+    """Loss of each row for a change of shape (outputs, features): shape (outputs,)."""
     return np.asarray(np.einsum("of,of->o", change @ gram, change))
 
 
 def keep_two_of_four(score: Floats) -> Mask:
-    """In every four consecutive columns the two of highest score; of equals the first. Shape (outputs, features)."""
+    """Mask of the two highest scores in every four consecutive columns; of equal scores the first is kept.
+
+    Shape (outputs, features).
+    """
     fours = score.reshape(len(score), -1, 4)
     order = np.argsort(-fours, axis=2, kind="stable")
     mask = np.zeros(fours.shape, dtype=bool)
@@ -62,13 +67,13 @@ def keep_two_of_four(score: Floats) -> Mask:
 
 
 def sweep(matrix: Floats, gram: Floats, *, sparse: bool = False, grid: Grid | None = None) -> Floats:
-    """Weights that fulfil the constraint, from left to right.
+    """Weights that fulfil the constraint, computed from left to right.
 
     Args:
         matrix: W, shape (outputs, features).
-        gram: H with its damping, shape (features, features), positive definite.
+        gram: damped H, shape (features, features), positive definite.
         sparse: whether two of every four consecutive columns become zero, by ``w^2 / [H^-1]_jj`` row by row.
-        grid: what the others are rounded to.
+        grid: the grid to which the other weights are rounded; no rounding if None.
     """
     from scipy.linalg import cho_factor, cho_solve
 
@@ -103,15 +108,15 @@ def descend(
     grid: Grid | None = None,
     sweeps: int = SWEEPS,
 ) -> Floats:
-    """Weights of no greater loss than ``start``, by coordinate descent.
+    """Weights whose loss is at most that of ``start``, by coordinate descent.
 
     Args:
-        start: fulfils the constraint already, shape (outputs, features).
-        wanted: W, what the loss is measured against.
-        gram: H, shape (features, features), of positive diagonal.
-        mask: where weights may be other than zero; everywhere, if None.
-        grid: values that they may take; all, if None.
-        sweeps: how often every column is looked at, at the most.
+        start: weights that fulfil the constraint already, shape (outputs, features).
+        wanted: W, the weights against which the loss is measured.
+        gram: H, shape (features, features), with a positive diagonal.
+        mask: where weights may differ from zero; everywhere if None.
+        grid: values that weights may take; all values if None.
+        sweeps: most passes over all columns.
     """
     w = start.astype(np.float64)
     slope = (w - wanted) @ gram
@@ -140,10 +145,7 @@ def descend(
 
 
 def round_rows(matrix: Floats, gram: Floats, grid: Grid) -> Floats:
-    """The matrix on the grid: a sweep, the descent from there, and the nearest values in rows where those are better.
-
-    No row's loss exceeds that of the nearest values.
-    """
+    """The matrix on the grid, by a sweep and a descent. A row that would lose more than by rounding is rounded instead."""
     nearest = grid.snap(matrix.astype(np.float64))
     h = damped(gram)
     found = descend(sweep(matrix, h, grid=grid), matrix, h, grid=grid, sweeps=1)

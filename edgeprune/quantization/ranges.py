@@ -1,8 +1,7 @@
-"""Activation ranges for quantization: streaming histograms, and five calibrators of which each tensor gets its best.
+"""Activation ranges for INT8: streaming histograms, and the range that each of five calibrators proposes.
 
-Two passes over the calibration data, memory independent of its size: the first finds each tensor's extremes, the second
-counts a histogram between them. From the histogram five ranges are proposed, and the one with the least expected
-squared quantization error wins, tensor by tensor:
+Histograms take two passes over the calibration data, with memory independent of its size: the first pass finds each
+tensor's extremes, the second counts the values between them. From the histogram every calibrator proposes a range:
 
     max       the extremes
     p99.999   the central 99.999% of the values
@@ -10,7 +9,7 @@ squared quantization error wins, tensor by tensor:
     mse       the range of least expected squared error over a grid of shrink factors (Nagel et al. 2021, section 3.1.1)
     entropy   the range of least KL divergence to the float histogram (Migacz 2017)
 
-The error model counts rounding inside the range (step^2 / 12) and clipping outside it.
+The expected error counts rounding inside the range (step^2 / 12) and clipping outside it.
 """
 
 from __future__ import annotations
@@ -28,21 +27,23 @@ from edgeprune.errors import CalibrationError
 from edgeprune.support import prefetch
 
 BINS = 2048
+LEVELS = 256
+"""Integers of 8 bits."""
 VALUES_PER_BATCH = 50_000
 """Values of a tensor that are counted per batch."""
 CALIBRATORS = ("max", "p99.999", "p99.99", "mse", "entropy")
 
 
 class Batches(Protocol):
-    """Anything that yields feeds again and again; a calibration set is one."""
+    """Anything that can yield its feeds several times, such as a calibration set."""
 
     def batches(self) -> Iterable[Mapping[str, NDArray[Any]]]:
-        """Feeds by input name, from the start."""
+        """All feeds by input name, from the start."""
 
 
 @dataclass(frozen=True)
 class Range:
-    """The interval that the integers of a tensor cover, and the calibrator that chose it."""
+    """The interval that INT8 covers for a tensor, and the calibrator that proposed it."""
 
     low: float
     high: float
@@ -89,7 +90,7 @@ def histograms(model: ir.Model, names: Iterable[str], data: Batches, threads: in
 
 
 def _count(x: NDArray[Any], low: float, high: float) -> NDArray[np.int64]:
-    """Bins of the values, of every n-th where there are more than ``VALUES_PER_BATCH``; extremes are exact anyway."""
+    """Counts per bin; only every n-th value is counted if there are more than ``VALUES_PER_BATCH``."""
     x = x.ravel()
     x = x[:: max(1, x.size // VALUES_PER_BATCH) | 1]  # an odd stride visits all positions of power-of-two rows
     if high <= low:
@@ -98,28 +99,17 @@ def _count(x: NDArray[Any], low: float, high: float) -> NDArray[np.int64]:
     return np.bincount(np.clip(index, 0, BINS - 1), minlength=BINS)
 
 
-def choose_range(histogram: Histogram, levels: int = 256, symmetric: bool = False) -> Range:
-    """The best of the five calibrators' ranges for this tensor.
-
-    Args:
-        histogram: the tensor's values.
-        levels: how many integers there are: 256 for 8 bits.
-        symmetric: whether the range is [-a, a], as TensorRT wants.
-    """
-    proposals = propose(histogram, levels, symmetric)
-    errors = {name: expected_error(histogram, *bounds, levels) for name, bounds in proposals.items()}
-    best = min(CALIBRATORS, key=lambda name: errors[name])
-    return Range(*proposals[best], best)
-
-
-def propose(histogram: Histogram, levels: int = 256, symmetric: bool = False) -> dict[str, tuple[float, float]]:
-    """Calibrator name -> (low, high); zero always lies inside."""
-    found = (range_by(name, histogram, levels, symmetric=symmetric) for name in CALIBRATORS)
+def propose(histogram: Histogram, *, symmetric: bool = False) -> dict[str, tuple[float, float]]:
+    """Calibrator name -> the (low, high) that it proposes; see `range_by`."""
+    found = (range_by(name, histogram, symmetric=symmetric) for name in CALIBRATORS)
     return {r.calibrator: (r.low, r.high) for r in found}
 
 
-def range_by(calibrator: str, histogram: Histogram, levels: int = 256, *, symmetric: bool = False) -> Range:
-    """The range that one calibrator proposes; zero always lies inside."""
+def range_by(calibrator: str, histogram: Histogram, *, symmetric: bool = False) -> Range:
+    """The range that one calibrator proposes; zero always lies inside.
+
+    ``symmetric``: whether the range is [-a, a], as TensorRT needs.
+    """
     low, high = min(histogram.low, 0.0), max(histogram.high, 0.0)
     if symmetric:
         high = max(-low, high)
@@ -129,27 +119,27 @@ def range_by(calibrator: str, histogram: Histogram, levels: int = 256, *, symmet
     if calibrator != "max":
         error = expected_error if calibrator == "mse" else _divergence
         shrunk = [_shrink(low, high, f, symmetric) for f in np.linspace(1.0, 0.3, 36)]
-        low, high = min(shrunk, key=lambda r: error(histogram, r[0], r[1], levels))
+        low, high = min(shrunk, key=lambda r: error(histogram, r[0], r[1]))
     return Range(low, high, calibrator)
 
 
-def expected_error(histogram: Histogram, low: float, high: float, levels: int = 256) -> float:
-    """Mean squared error of quantizing the tensor to ``levels`` steps between ``low`` and ``high``."""
+def expected_error(histogram: Histogram, low: float, high: float) -> float:
+    """Mean squared error of quantizing the tensor to 8 bits between ``low`` and ``high``."""
     total = histogram.counts.sum()
     if total == 0:
         return 0.0
     x = histogram.centers
     inside = (x >= low) & (x <= high)
     clipped = np.where(x < low, low - x, np.where(x > high, x - high, 0.0))
-    step = (high - low) / (levels - 1)
-    # Zero is exact in every format, so what a ReLU cut off carries no rounding error.
+    step = (high - low) / (LEVELS - 1)
+    # Zero is exact in every format, so the zeros of a ReLU have no rounding error.
     rounded = inside & (np.abs(x) > (histogram.high - histogram.low) / (2 * BINS))
     rounding = histogram.counts[rounded].sum() * step**2 / 12
     return float((rounding + (histogram.counts * clipped**2).sum()) / total)
 
 
 def _shrink(low: float, high: float, factor: float, symmetric: bool) -> tuple[float, float]:
-    """Pull in the side that the bulk of the values is farther from; both sides where they must stay symmetric."""
+    """Move the upper bound towards zero; both bounds if they must stay symmetric or the lower one is large too."""
     if symmetric or -low > 0.5 * high:
         return low * factor, high * factor
     return low, high * factor
@@ -172,8 +162,8 @@ def _percentile(h: Histogram, percent: float, symmetric: bool) -> tuple[float, f
     return min(low, 0.0), max(high, 0.0)
 
 
-def _divergence(h: Histogram, low: float, high: float, levels: int) -> float:
-    """KL divergence from the histogram clipped into [low, high] to the same, quantized."""
+def _divergence(h: Histogram, low: float, high: float) -> float:
+    """KL divergence from the histogram clipped into [low, high] to the quantized one."""
     x = h.centers
     inside = (x >= low) & (x <= high)
     if inside.sum() < 2:
@@ -181,7 +171,7 @@ def _divergence(h: Histogram, low: float, high: float, levels: int) -> float:
     p = h.counts[inside].copy()
     p[0] += h.counts[x < low].sum()
     p[-1] += h.counts[x > high].sum()
-    bucket = np.minimum((np.arange(len(p)) * min(levels, len(p))) // len(p), levels - 1)
+    bucket = np.minimum((np.arange(len(p)) * min(LEVELS, len(p))) // len(p), LEVELS - 1)
     present = h.counts[inside] > 0
     mass, width = np.bincount(bucket, weights=h.counts[inside]), np.bincount(bucket, weights=present)
     q = np.where(present, (mass / np.maximum(width, 1))[bucket], 0.0)

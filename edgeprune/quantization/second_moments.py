@@ -1,32 +1,27 @@
-"""Second moments of the inputs of linear layers: what rounding, 2:4 masks and equalization weigh weights by."""
+"""Second moments of the inputs of linear layers: the loss of rounding and of 2:4 masks is computed with them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from edgeprune.calibration import Calibration
-from edgeprune.graph import Linear
+from edgeprune.graph import Floats, Linear
 from edgeprune.recovery import Moments, Sampling, gather_rows
-
-Floats = NDArray[Any]
 
 GRAM_BYTES = 512 << 20
 """Matrices held at a time; more layers are gathered in further passes over the data."""
 MOST_FEATURES = 4608
-"""A wider layer's features are taken for uncorrelated: 512 channels of a 3x3 convolution still are not."""
-SAMPLING = Sampling(products=2e10, most_rows=16_384)
-MEANS = Sampling(products=0.0, rows_per_feature=0.0, least_rows=4096)
-"""Enough for means alone."""
-
+"""The features of a wider layer are treated as uncorrelated. 512 channels of a 3x3 convolution are not wider."""
+SAMPLING = Sampling(macs=2e10, most_rows=16_384)
+MEANS = Sampling(macs=0.0, rows_per_feature=0.0, least_rows=4096)
+"""Enough rows for means alone."""
 
 Quantizer = Callable[[Floats], Floats]
-"""What rounding does to an activation; zero stays zero, so it may be applied to padded patches."""
+"""What quantization does to an activation; zero stays zero, so it also works on padded patches."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,8 +30,8 @@ class InputMoments:
 
     Attributes:
         mean: shape (groups, features).
-        covariance: centred, shape (groups, features, features); diagonal for a layer too wide for more.
-        exact: whether the covariance holds correlations.
+        covariance: centred, shape (groups, features, features); only its diagonal for a layer that is too wide.
+        exact: whether the covariance includes correlations.
         true_mean: the mean before the features were quantized, shape (groups, features).
     """
 
@@ -46,7 +41,7 @@ class InputMoments:
     true_mean: Floats
 
     def gram(self, group: int, centred: bool) -> Floats:
-        """E[h h'] of one group, shape (features, features); centred where a bias takes up the mean."""
+        """E[h h'] of one group, shape (features, features); centred if a bias takes up the mean."""
         c = self.covariance[group]
         c = c if self.exact else np.diag(c)
         return c if centred else c + np.outer(self.mean[group], self.mean[group])
@@ -65,16 +60,17 @@ def input_moments(
     """Every layer with the moments of its input, as many layers at a time as memory allows.
 
     Args:
-        model: whose activations count; all layers of a wave are measured before the first is given out.
+        model: the model that computes the activations. All layers of one pass are measured before the first is
+            yielded, so the caller may change their weights.
         linears: layers of the model.
         data: samples.
-        quantizers: value name -> what rounding does to it, for inputs that will be quantized.
-        most_features: wider layers get variances alone; 0 for all.
-        sampling: how many rows of a layer are looked at.
-        threads: of onnxruntime.
+        quantizers: value name -> what quantization does to it, for inputs that will be quantized.
+        most_features: wider layers get variances alone; 0 means all layers do.
+        sampling: how many rows are used for a layer.
+        threads: threads of onnxruntime.
 
     Raises:
-        CalibrationError: an activation is NaN or infinite; the text names it.
+        CalibrationError: an activation is NaN or infinite; the message names it.
     """
     todo = list(linears)
     while todo:
@@ -84,8 +80,7 @@ def input_moments(
         for layer, x in gather_rows(model, wave, data, sampling, threads):
             true_sums[layer.node] = true_sums[layer.node] + x.sum(axis=1, dtype=np.float64)
             quantizer = (quantizers or {}).get(layer.input)
-            seen = x if quantizer is None else quantizer(x)
-            found[layer.node].add(seen, np.zeros((*x.shape[:2], 0), x.dtype))
+            found[layer.node].add(x if quantizer is None else quantizer(x))
         for layer in wave:
             moments = found.pop(layer.node)
             mean, _ = moments.means()
@@ -95,6 +90,7 @@ def input_moments(
 
 
 def _wave(todo: list[Linear], most_features: int) -> tuple[list[Linear], list[Linear]]:
+    """As many layers as fit into the memory for matrices, at least one, and the rest."""
     total = 0
     for count, layer in enumerate(todo):
         size = layer.features if layer.features > most_features else layer.features**2

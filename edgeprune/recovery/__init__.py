@@ -1,14 +1,14 @@
-"""The mathematics of recovery: least squares, output error, distillation.
+"""The mathematics of recovery: ridge regression, output error, distillation.
 
-In: a cut model, the dense one, and calibration data.
-Out: refitted or learned weights, and how far outputs are from the original's.
+In: a cut model, the dense model, and calibration data.
+Out: refitted or learned weights, and the distance of a network's outputs from the original's.
 May import: calibration, gradients and below.
 """
 
 from edgeprune.recovery.adam import Adam
-from edgeprune.recovery.distillation import find_distillation_spec, trainable
-from edgeprune.recovery.layer_rows import ACTIVATION_BYTES, Sampling, gather_rows, require_finite, sized_batches
+from edgeprune.recovery.distillation import Kept, find_distillation_spec, trainable
+from edgeprune.recovery.layer_rows import ACTIVATION_BYTES, Sampling, activations, gather_rows, require_finite
 from edgeprune.recovery.output_error import Probe, output_error
 from edgeprune.recovery.ridge import DAMPINGS, Fit, Moments, refit
-from edgeprune.recovery.student import Student
+from edgeprune.recovery.student import Arrays, Student
 from edgeprune.recovery.student_batches import StudentBatches

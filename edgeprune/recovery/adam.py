@@ -1,6 +1,6 @@
-"""Adam with steps relative to the size of each tensor, so that one learning rate suits every network.
+"""The Adam optimizer with steps relative to the size of each tensor, so that one learning rate suits every network.
 
-Kingma & Ba 2015, "Adam"; the relative step is that of You et al. 2020, "LAMB". The rate rises over the first steps and
+Kingma & Ba 2015, "Adam". The relative step is that of You et al. 2020, "LAMB". The rate rises over the first steps and
 falls along a half cosine (Loshchilov & Hutter 2017, "SGDR").
 """
 
@@ -19,40 +19,40 @@ WARM_UP = 0.05
 """Share of the steps in which the rate rises."""
 TINY = 1e-12
 CHUNK = 1 << 13
-"""Weights that are moved at a time: their state fits into the cache."""
+"""Weights that one pass updates: their state fits into the processor's cache."""
 
 
 class Adam:
     """The state of one descent.
 
     Args:
-        weights: name -> array, float32; the mapping always holds them as they are now.
+        weights: name -> array, float32; the mapping always holds the current weights.
         rate: largest change of a weight in a step, as a fraction of its tensor's root mean square.
-        steps: how many there will be, at least one.
+        steps: how many steps there will be, at least one.
 
     Attributes:
-        steps: how many there will be.
-        weights: as they are now.
+        steps: how many steps there will be.
+        weights: the current weights.
     """
 
     def __init__(self, weights: Arrays, rate: float, steps: int) -> None:
         self.steps = max(1, steps)
         self._rate, self._done = rate, 0
-        # All tensors in one array: a network has many small ones, and each would cost as much as a large one.
+        # All tensors lie in one array: a network has many small tensors, and each would cost as much as a large one.
         self._flat = np.concatenate([np.zeros(0, np.float32), *(w.ravel() for w in weights.values())])
         counts = [w.size for w in weights.values()]
         ends = np.cumsum(counts).tolist()
         self._parts = {n: slice(end - c, end) for n, c, end in zip(weights, counts, ends, strict=True)}
         weights |= {name: self._flat[part].reshape(weights[name].shape) for name, part in self._parts.items()}
         self.weights = weights
-        # A tensor of zeros, a bias that compensation has just made say, moves as if it were small.
+        # A tensor of zeros, for example a bias that compensation has just added, moves like a small tensor.
         sizes = [_rms(w) for w in weights.values()]
         typical = float(np.median(sizes)) if sizes else 0.0
         self._size = np.repeat(np.array([size or 0.1 * typical for size in sizes], np.float32), counts)
         self._gradient, self._mean, self._square = (np.zeros_like(self._flat) for _ in range(3))
 
     def step(self, gradients: Arrays) -> None:
-        """Move all weights against their gradients; one that is absent or not finite counts as zero."""
+        """Move all weights against their gradients. A gradient that is absent or not finite counts as zero."""
         self._done += 1
         self._gather(gradients)
         rate = self._scheduled()

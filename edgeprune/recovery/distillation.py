@@ -1,4 +1,4 @@
-"""What a compressed network learns from the dense one: which weights, compared where, and how that is weighed."""
+"""The distillation spec: which weights of a compressed network are learned, and which values are compared how."""
 
 from __future__ import annotations
 
@@ -12,20 +12,19 @@ from numpy.typing import NDArray
 
 from edgeprune.calibration import Calibration, IntermediateOutputs, is_classifier
 from edgeprune.graph import constant, find_linears, static_shape
-from edgeprune.recovery.output_distance import OutputWeights, learn_weights
-from edgeprune.recovery.student import ComparedValue
+from edgeprune.recovery.output_weights import OutputWeights, learn_weights
+from edgeprune.recovery.student import Arrays, ComparedValue
 
-Arrays = dict[str, NDArray[Any]]
 Kept = Mapping[tuple[str, int], NDArray[np.int64]]
+"""(Value name, axis) -> positions that stay, for the axes that lose any."""
 
 NORMS = ("LayerNormalization", "GroupNormalization", "InstanceNormalization", "BatchNormalization")
 
-
 MOST_INNER = 16
-"""Inner layers at which networks are compared: at equal work, more of them lead no farther."""
+"""Most inner layers at which networks are compared: with the same work, more of them gain nothing."""
 
 HELD_BYTES = 128 << 20
-"""Outputs held at a time, to see how they vary."""
+"""Most bytes of outputs that are kept to measure their variance."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,8 +32,8 @@ class DistillationSpec:
     """Where two networks are compared.
 
     Attributes:
-        compared: in the student.
-        outputs: how the weighted values, which are network outputs, are weighed.
+        compared: the compared values of the student.
+        outputs: weights of the outputs whose measure is ``weighted``; None if there are none.
     """
 
     compared: tuple[ComparedValue, ...]
@@ -42,11 +41,11 @@ class DistillationSpec:
 
     @property
     def names(self) -> list[str]:
-        """Values of the teacher that are needed."""
+        """Names of the teacher's values that are needed."""
         return [value.name for value in self.compared]
 
     def targets(self, teacher: Mapping[str, NDArray[Any]]) -> Arrays:
-        """The student's extra inputs for a batch on which the teacher has these values."""
+        """The student's extra inputs for a batch, given the teacher's values on it."""
         found = {value.target: value.wanted(teacher[value.name]) for value in self.compared}
         weighted = {value.name: teacher[value.name] for value in self.compared if value.measure == "weighted"}
         if weighted and self.outputs is not None:
@@ -56,7 +55,7 @@ class DistillationSpec:
 
 
 def trainable(model: ir.Model) -> list[str]:
-    """Names of the initializers to learn: float32 weights and biases of linear layers, scales and biases of norms."""
+    """Names of the initializers to learn: float32 weights and biases of linear and normalization layers."""
     names: list[str] = []
     for layer in find_linears(model).values():
         names += [layer.weight, layer.bias.value]
@@ -68,7 +67,7 @@ def trainable(model: ir.Model) -> list[str]:
 
 
 def _was_learned(value: ir.Value) -> bool:
-    """Whether a tensor is float32, and not evenly spaced like the bins of a box's distribution."""
+    """Whether a tensor is float32 and not evenly spaced, as the bins of a detector's box distribution are."""
     array = constant(value)
     if array is None or array.dtype != np.float32 or not array.size:
         return False
@@ -79,15 +78,15 @@ def _was_learned(value: ir.Value) -> bool:
 def find_distillation_spec(
     dense: ir.Model, model: ir.Model, kept: Kept, data: Calibration, inner_share: float
 ) -> DistillationSpec:
-    """Compare two networks at their float outputs, which count 1, and behind linear layers spread over them.
+    """Compare two networks at their float outputs, and behind linear layers that are spread over the network.
 
     Args:
         dense: the teacher.
-        model: the student, of static shapes. Values that the teacher lacks, or has in other shapes than ``kept``
-            explains, are passed over.
-        kept: (value name, axis) -> positions that stay.
-        data: a few samples for variances.
-        inner_share: what the linear layers together count.
+        model: the student, with static shapes. Values that the teacher does not have are left out, and so are values
+            whose shapes differ by more than ``kept`` explains.
+        kept: positions of each axis that stay.
+        data: a few samples, from which variances are computed.
+        inner_share: total weight of the linear layers; the outputs have a total weight of 1.
     """
     values = {str(o.name): o for node in model.graph for o in node.outputs}
     originals = {str(o.name) for node in dense.graph for o in node.outputs}
@@ -103,11 +102,11 @@ def find_distillation_spec(
     if not names:
         return DistillationSpec((), None)
     teacher = IntermediateOutputs(dense, names)
-    seen = [teacher.run(feeds) for feeds in data.subset(1).batches(1)][:1]
+    seen = teacher.run(next(iter(data.subset(1).batches(1))))
     axes = {n: {a: positions for (value, a), positions in kept.items() if value == n} for n in names}
-    fits = {n for n in names if _wanted_shape(seen[0][n], axes[n]) == common[n][1:]}
+    fits = {n for n in names if _wanted_shape(seen[n], axes[n]) == common[n][1:]}
     outputs, inner = [n for n in outputs if n in fits], [n for n in inner if n in fits]
-    classes = [n for n in outputs if is_classifier(seen[0][n]) and (logits[n] != n or (seen[0][n] < 0).any())]
+    classes = [n for n in outputs if is_classifier(seen[n]) and (logits[n] != n or (seen[n] < 0).any())]
     rest = [n for n in outputs if n not in classes]
     compared = [ComparedValue(logits[name], "divergence", 1 / len(outputs), {}) for name in classes]
     variances, batches = _statistics(teacher, inner, rest, data)
@@ -121,7 +120,7 @@ def find_distillation_spec(
 def _statistics(
     teacher: IntermediateOutputs, inner: list[str], outputs: list[str], data: Calibration
 ) -> tuple[dict[str, float], list[Arrays]]:
-    """Variance of every inner value, and the outputs themselves, batch by batch."""
+    """Variance of every inner value, and the outputs batch by batch."""
     sums = {name: np.zeros(3) for name in inner}
     batches, held = [], 0
     for feeds in data.batches(1):
@@ -137,12 +136,12 @@ def _statistics(
 
 
 def _wanted_shape(value: NDArray[Any], kept: Mapping[int, NDArray[np.int64]]) -> tuple[int, ...]:
-    """What is left of a value's shape, without the samples."""
+    """The shape that a value has after the cut, without the batch axis."""
     return tuple(len(kept[axis]) if axis in kept else size for axis, size in enumerate(value.shape))[1:]
 
 
 def _logits_of(value: ir.Value) -> str:
-    """Name of what a Softmax over the last axis at the end turns into this value, or its own name."""
+    """Name of the logits if a Softmax over the last axis gives this value; otherwise the value's own name."""
     node = value.producer()
     if node is None or node.op_type != "Softmax" or node.inputs[0] is None or value.shape is None:
         return str(value.name)

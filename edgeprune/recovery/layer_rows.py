@@ -1,8 +1,8 @@
-"""Rows of many linear layers, gathered in one streaming pass over the calibration data."""
+"""Activations and rows of linear layers, gathered in one streaming pass over the calibration data."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,26 +16,26 @@ from edgeprune.graph import Linear
 from edgeprune.support import prefetch
 
 ACTIVATION_BYTES = 128 << 20
-"""A batch is made small enough that the activations it gives out stay below this."""
+"""Batches are made so small that their activations stay below this."""
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How many patches are gathered for a layer, at random positions spread evenly over the samples.
+    """How many rows are gathered for a layer, at random positions spread evenly over the samples.
 
-    Many patches are cheap for a narrow layer and dear for a wide one: their number follows from the cost of the layer's
-    covariance, between bounds.
+    A row costs little for a narrow layer and much for a wide one. So the number of rows follows from the cost of the
+    layer's covariance, within bounds.
 
     Attributes:
-        products: multiplications spent on a layer's covariances, rows times features times features and outputs.
-        rows_per_feature: patches per feature at the least; with fewer a fit follows their noise.
-        most_rows_per_feature: patches per feature beyond which a fit hardly changes; it bounds narrow layers.
-        least_rows: patches at the least (all, where there are fewer).
-        most_rows: patches at the most.
-        seed: of the choice of positions.
+        macs: multiply-accumulates spent on a layer's covariances: rows times features times (features + outputs).
+        rows_per_feature: fewest rows per feature; with fewer rows a fit follows their noise.
+        most_rows_per_feature: rows per feature beyond which a fit hardly changes; it bounds narrow layers.
+        least_rows: fewest rows (all rows, where there are fewer).
+        most_rows: most rows.
+        seed: seed of the random positions.
     """
 
-    products: float = 2.5e10
+    macs: float = 2.5e10
     rows_per_feature: float = 4.0
     most_rows_per_feature: float = 128.0
     least_rows: int = 8192
@@ -43,15 +43,15 @@ class Sampling:
     seed: int = 0
 
     def rows(self, features: int, outputs: int = 0) -> int:
-        """Patches wanted for a layer; ``outputs`` where its outputs are gathered too."""
-        affordable = round(self.products / (features * (features + outputs)))
+        """How many rows to gather for a layer; ``outputs`` counts where its outputs are gathered too."""
+        affordable = round(self.macs / (features * (features + outputs)))
         useful = min(self.most_rows, round(self.most_rows_per_feature * features))
         return max(self.least_rows, round(self.rows_per_feature * features), min(affordable, useful))
 
     def choose(
         self, rng: np.random.Generator, positions: int, features: int, share: float, outputs: int = 0
     ) -> NDArray[np.int64]:
-        """Sorted positions to take from one batch that holds ``share`` of all samples."""
+        """Sorted positions of the rows to take from one batch, which holds ``share`` of all samples."""
         wanted = max(1, round(self.rows(features, outputs) * share))
         if wanted >= positions:
             return np.arange(positions)
@@ -64,7 +64,7 @@ def gather_rows(
     """For every batch and layer, rows of the layer's input: shape (groups, rows, features).
 
     Raises:
-        CalibrationError: an activation is NaN or infinite; the text names it.
+        CalibrationError: an activation is NaN or infinite; the message names it.
     """
     inputs = {value.name for value in model.graph.inputs}
     intermediate = (
@@ -75,7 +75,7 @@ def gather_rows(
     rng = np.random.default_rng(sampling.seed)
 
     def batches() -> Iterator[tuple[Feeds, int]]:
-        for feeds, items in sized_batches(calibration, intermediate):
+        for feeds, items in _sized_batches(calibration, intermediate):
             yield {**feeds, **(intermediate.run(feeds) if intermediate else {})}, items
 
     for values, items in prefetch(batches()):
@@ -87,8 +87,24 @@ def gather_rows(
             yield linear, rows
 
 
-def sized_batches(calibration: Calibration, intermediate: IntermediateOutputs | None) -> Iterator[tuple[Feeds, int]]:
-    """Batches with how many items each holds, sized by what one item's activations take in memory."""
+def activations(
+    model: ir.Model, names: Iterable[str], calibration: Calibration, threads: int = 1
+) -> Iterator[tuple[dict[str, NDArray[Any]], int]]:
+    """For every batch, the named activations and how many samples the batch holds.
+
+    Raises:
+        CalibrationError: an activation is NaN or infinite; the message names it.
+    """
+    intermediate = IntermediateOutputs(model, names, threads)
+    for feeds, items in _sized_batches(calibration, intermediate):
+        values = intermediate.run(feeds)
+        for name, value in values.items():
+            require_finite(value, name)
+        yield values, items
+
+
+def _sized_batches(calibration: Calibration, intermediate: IntermediateOutputs | None) -> Iterator[tuple[Feeds, int]]:
+    """Batches and the number of samples in each; the batch size follows from the activations of one sample."""
     size = calibration.batch_size
     if intermediate is not None and calibration.batchable:
         first = next(iter(calibration.batches(1)))

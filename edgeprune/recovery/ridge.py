@@ -1,10 +1,10 @@
-"""Least squares from streamed statistics: refit a linear map so that it gives wanted outputs from changed inputs.
+"""Ridge regression from streamed statistics: refit a linear map so that it gives the target outputs on changed inputs.
 
-For rows x (features) and y (wanted outputs), with centred covariances C and means m, the map W is moved to
+For rows x (features) and y (target outputs), with centred covariances C and means m, the map W is moved to
 
     W + D,  D = (C_yx - W C_xx) (C_xx + r I)^-1,  b = m_y - (W + D) m_x
 
-which is ridge regression of what W leaves over: strong damping r leaves W as it is and corrects the bias alone.
+which is ridge regression of the residual of W. Strong damping r leaves W as it is and corrects the bias alone.
 If x are the kept features of a layer and y its dense outputs, D is ``W_P C_PS (C_SS + r I)^-1``, the compensation of
 CORP, OBC and ZipLM.
 """
@@ -21,37 +21,37 @@ from numpy.typing import NDArray
 Floats = NDArray[Any]
 
 DAMPINGS = (1e-8, 1e-5, 1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 1.0)
-"""Tried values of r, as fractions of the mean diagonal of C_xx."""
+"""Values of r that are tried, as fractions of the mean diagonal of C_xx."""
 DOUBLE_PRECISION_FEATURES = 1024
-"""Up to so many features products are made in float64; above, in float32 of centred rows, summed in float64."""
-
+"""Up to this many features rows are multiplied in float64; above, in float32 after centring, and summed in float64."""
 
 SCORED_VALUES = 4_000_000
-"""Held-out outputs that a damping is judged by."""
+"""Held-out outputs on which a damping is scored."""
 
 _STRIPE = 256
 
 SMALL_FEATURES = 64
-"""Up to so many features all groups (of a depthwise layer, say) are worked on at once."""
+"""Up to this many features all groups (of a depthwise layer, for example) are computed at once."""
 
 
 @dataclass
 class Moments:
-    """Running sums over rows, for a number of independent groups; only these matrices are kept, never the rows.
+    """Running sums over rows, for a number of independent groups. Only these matrices are kept, never the rows.
 
     Attributes:
-        diagonal: keep variances of x alone, for features too many for a matrix; xx then has shape (groups, features).
-        single: sums in float32, which is enough for strong damping: half the memory, and faster.
-        rows: number of rows seen.
-        pilot_x, pilot_y: shapes (groups, features) and (groups, outputs); means of the first batch. Sums are of
-            differences to them, so that a large mean costs no digits.
+        diagonal: keep only variances of x, for layers too wide for a matrix; xx then has shape (groups, features).
+        dtype: type of the rows and of xx. float32 is enough for strong damping: half the memory, and faster. None means
+            float64, but float32 for the rows of layers with more than ``DOUBLE_PRECISION_FEATURES`` features.
+        rows: number of rows added.
+        pilot_x, pilot_y: shapes (groups, features) and (groups, outputs); means of the first batch. The sums are of
+            differences to them, so that a large mean costs no precision.
         sum_x, sum_y: the same shapes.
-        xx, yx: shapes (groups, features, features) and (groups, outputs, features); of xx only the upper triangle.
-            After `settle` xx is the centred covariance.
+        xx, yx: shapes (groups, features, features) and (groups, outputs, features). Only the upper triangle of xx is
+            filled; after `settle` xx is the centred covariance.
     """
 
     diagonal: bool = False
-    single: bool = False
+    dtype: type[np.floating[Any]] | None = None
     rows: int = 0
     pilot_x: Floats = field(default_factory=lambda: np.zeros(0))
     pilot_y: Floats = field(default_factory=lambda: np.zeros(0))
@@ -62,18 +62,19 @@ class Moments:
     settled: bool = False
     _waiting: list[tuple[Floats, Floats]] = field(default_factory=list, repr=False)
 
-    def add(self, x: Floats, y: Floats) -> None:
-        """Add rows x, shape (groups, rows, features), and y, shape (groups, rows, outputs)."""
+    def add(self, x: Floats, y: Floats | None = None) -> None:
+        """Add rows x, shape (groups, rows, features), and y, shape (groups, rows, outputs), if there are outputs."""
+        y = np.zeros((*x.shape[:2], 0), x.dtype) if y is None else y
         if not self.pilot_x.size:
             groups, _, features = x.shape
             self.pilot_x, self.pilot_y = x.mean(axis=1, dtype=np.float64), y.mean(axis=1, dtype=np.float64)
             self.sum_x, self.sum_y = np.zeros_like(self.pilot_x), np.zeros_like(self.pilot_y)
-            kind = np.float32 if self.single and not self.diagonal else np.float64
+            kind = np.float64 if self.diagonal else self.dtype or np.float64
             self.xx = np.zeros((groups, features) if self.diagonal else (groups, features, features), kind)
             self.yx = np.zeros((groups, y.shape[2], 0 if self.diagonal else features))
         self._waiting.append((x, y))
         self.rows += x.shape[1]
-        # A product over few rows costs more in adding it up than in multiplying: wait for enough of them.
+        # With few rows adding up the result costs more than the multiplication: wait for enough of them.
         if sum(rows.shape[1] for rows, _ in self._waiting) >= min(4096, x.shape[2]):
             self._flush()
 
@@ -84,7 +85,7 @@ class Moments:
         y = np.concatenate([rows for _, rows in self._waiting], axis=1)
         self._waiting.clear()
         features = x.shape[2]
-        dtype = np.float64 if features <= DOUBLE_PRECISION_FEATURES and not self.single else np.float32
+        dtype = self.dtype or (np.float64 if features <= DOUBLE_PRECISION_FEATURES else np.float32)
         x = (x - self.pilot_x[:, None]).astype(dtype, copy=False)
         y = (y - self.pilot_y[:, None]).astype(dtype, copy=False)
         self.sum_x += x.sum(axis=1, dtype=np.float64)
@@ -119,12 +120,12 @@ class Moments:
         return c_xx, c_yx
 
     def settle(self) -> None:
-        """No more rows come: `covariances` then gives what is held, not to be changed, and costs nothing."""
+        """Call after the last row: `covariances` then returns the held matrix, which the caller must not change."""
         self._flush()
         self.xx, self.settled = self._centred(self.xx), True
 
     def _centred(self, xx: Floats) -> Floats:
-        """The covariances from the sums, in place."""
+        """Turn the sums into covariances, in place."""
         xx /= self.rows
         mean = (self.sum_x / self.rows).astype(xx.dtype)
         if self.diagonal:
@@ -144,11 +145,11 @@ def _add_square(x: Floats, total: Floats) -> None:
     """Add ``x'x`` to the upper triangle of a square matrix, in place."""
     from scipy.linalg import blas
 
-    product = blas.dsyrk if x.dtype == np.float64 else blas.ssyrk
-    if total.dtype == x.dtype:  # a row of total is a column of its transpose, which is the order that this wants
-        product(1.0, x.T, 1.0, total.T, lower=1, overwrite_c=1)
+    syrk = blas.dsyrk if x.dtype == np.float64 else blas.ssyrk
+    if total.dtype == x.dtype:  # BLAS wants Fortran order, which the transpose has
+        syrk(1.0, x.T, 1.0, total.T, lower=1, overwrite_c=1)
     else:
-        total += product(1.0, x.T, lower=1).T
+        total += syrk(1.0, x.T, lower=1).T
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,7 @@ class Fit:
         matrix: shape (groups, outputs, features).
         offset: shape (groups, outputs).
         damping: the chosen r as a fraction of the mean diagonal; infinite where only the bias changed.
-        error_before, error_after: squared error on held-out rows over the variance of the wanted outputs there.
+        error_before, error_after: squared error on held-out rows, divided by the variance of the target outputs there.
     """
 
     matrix: Floats
@@ -177,14 +178,14 @@ def refit(
     intercept: bool = True,
     dampings: Sequence[float] = DAMPINGS,
 ) -> Fit:
-    """Refit ``matrix`` on the fitted rows with the damping that does best on the held-out rows, then on all rows.
+    """Choose the damping with the least error on the held-out rows, then refit ``matrix`` on all rows with it.
 
     Args:
         fitted: statistics of the rows to fit on; the held-out rows are added to them.
-        held_out: pairs (x, y) of rows kept apart.
+        held_out: pairs (x, y) of rows that are kept apart.
         matrix: the map to start from, shape (groups, outputs, features).
-        intercept: whether there is a bias to fit; without one moments are not centred.
-        dampings: what to choose from; infinite (bias alone) is always a choice.
+        intercept: whether there is a bias to fit; without one the moments are not centred.
+        dampings: the candidates; infinite damping (only the bias changes) is always one of them.
     """
     matrix = matrix.astype(np.float64)
     mean_x, mean_y = fitted.means() if intercept else (np.zeros(1), np.zeros(1))
@@ -220,7 +221,7 @@ def refit(
 
 
 def _solve(c_xx: Floats, left: Floats, damping: float) -> Floats | None:
-    """``left (c_xx + r I)^-1`` for every group, None where the matrix is not positive definite to working precision."""
+    """``left (c_xx + r I)^-1`` for every group; None if a matrix is not positive definite to working precision."""
     from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
     solved = np.empty_like(left)

@@ -1,6 +1,6 @@
-"""A network that learns from another: its weights are inputs, the gradients of its distance to the teacher outputs.
+"""A student network: its weights are inputs; its outputs are the gradients of its distance to the teacher.
 
-The distance is a sum over *compared*, values that both networks have, of squared differences times a factor; class scores
+The distance is a sum over *compared values*, which both networks have: squared differences times a factor. Class scores
 count by their divergence instead (Hinton et al. 2015, "Distilling the Knowledge in a Neural Network").
 """
 
@@ -17,18 +17,19 @@ from numpy.typing import NDArray
 from edgeprune import graph
 from edgeprune.backends import OnnxRuntime
 from edgeprune.gradients import Tape, backward, differentiable
+from edgeprune.graph import remove_dead
 
 Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, eq=False)
 class ComparedValue:
-    """A value at which the student is compared.
+    """A value at which the student is compared with the teacher.
 
     Attributes:
-        name: of the value, in both networks.
-        measure: ``square``: squared difference times ``factor``, averaged; ``weighted``: the same with a factor for
-            every element that comes with each batch, summed; ``divergence``: of the softmax over the last axis.
+        name: name of the value in both networks.
+        measure: ``square``: mean squared difference. ``weighted``: sum of squared differences, each times a factor that
+            comes with the batch. ``divergence``: KL divergence of the softmax over the last axis.
         factor: what the distance is multiplied by.
         kept: axis -> positions of the teacher's value that the student has.
     """
@@ -45,11 +46,11 @@ class ComparedValue:
 
     @property
     def factors(self) -> str:
-        """Name of the input that takes the factors of a weighted point."""
+        """Name of the input that takes the factors of a weighted value."""
         return f"{self.name}__factors"
 
     def wanted(self, value: NDArray[Any]) -> NDArray[Any]:
-        """What the student's value should be."""
+        """The target of the student's value, given the teacher's value."""
         for axis, positions in self.kept.items():
             value = value.take(positions, axis=axis)
         return np.ascontiguousarray(value)
@@ -59,13 +60,13 @@ class Student:
     """A network whose gradients onnxruntime computes.
 
     Args:
-        model: float32, of static shapes. It is not changed.
+        model: float32, with static shapes. It is not changed.
         trained: names of the initializers to learn.
-        compared: where it is compared; each must be computed by a node of the main graph.
-        threads: of onnxruntime.
+        compared: the compared values; a node of the main graph must compute each of them.
+        threads: threads of onnxruntime.
 
     Attributes:
-        trained: those that a gradient reaches.
+        trained: the initializers that a gradient reaches.
         stopped: node name -> why no gradient passes it.
     """
 
@@ -75,7 +76,7 @@ class Student:
         work = differentiable(model)
         values = {str(o.name): o for node in work.graph for o in node.outputs}
         tape = Tape(work.graph)
-        seeds = {point.name: _seed(tape, values[point.name], point) for point in compared}
+        seeds = {c.name: _seed(tape, values[c.name], c) for c in compared}
         found = backward(tape, seeds, set(trained))
         self.trained = tuple(name for name in trained if name in found.of)
         self.stopped = found.stopped
@@ -85,7 +86,7 @@ class Student:
             value.const_value = None
         work.graph.outputs.clear()
         work.graph.outputs.extend(found.of[name] for name in self.trained)
-        _drop_unused(work)
+        remove_dead(work.graph)
         self._runner = OnnxRuntime(threads, spinning=False).load(graph.to_bytes(work))
         self._inputs = {port.name for port in self._runner.inputs}
 
@@ -93,32 +94,27 @@ class Student:
         """Gradient of the distance on one batch with respect to each trained weight.
 
         Args:
-            inputs: the model's own inputs, the trained weights, and the compared' targets and factors, by name.
+            inputs: the model's own inputs, the trained weights, and the targets and factors of the compared values, by
+                name.
         """
         given = {name: array for part in inputs for name, array in part.items() if name in self._inputs}
         return dict(zip(self.trained, self._runner.run(given), strict=True))
 
 
-def _seed(tape: Tape, value: ir.Value, point: ComparedValue) -> ir.Value:
-    """Gradient of a point's distance with respect to its value."""
+def _seed(tape: Tape, value: ir.Value, compared: ComparedValue) -> ir.Value:
+    """Gradient of the distance at one compared value with respect to the student's value."""
     shape = [int(str(d)) for d in value.shape or ()]
-    target = _input(tape, point.target, value)
-    if point.measure == "divergence":
+    target = _input(tape, compared.target, value)
+    if compared.measure == "divergence":
         gap = tape.op("Sub", tape.op("Softmax", value, axis=-1), tape.op("Softmax", target, axis=-1))
-        return tape.scaled(gap, point.factor / max(1, int(np.prod(shape[:-1]))))
+        return tape.scaled(gap, compared.factor / max(1, int(np.prod(shape[:-1]))))
     difference = tape.op("Sub", value, target)
-    if point.measure == "weighted":
-        return tape.scaled(tape.op("Mul", difference, _input(tape, point.factors, value)), 2 * point.factor)
-    return tape.scaled(difference, 2 * point.factor / max(1, int(np.prod(shape))))
+    if compared.measure == "weighted":
+        return tape.scaled(tape.op("Mul", difference, _input(tape, compared.factors, value)), 2 * compared.factor)
+    return tape.scaled(difference, 2 * compared.factor / max(1, int(np.prod(shape))))
 
 
 def _input(tape: Tape, name: str, like: ir.Value) -> ir.Value:
     value = ir.Value(name=name, shape=like.shape, type=ir.TensorType(ir.DataType.FLOAT))
     tape.graph.inputs.append(value)
     return value
-
-
-def _drop_unused(model: ir.Model) -> None:
-    from onnx_ir.passes.common import RemoveUnusedNodesPass
-
-    RemoveUnusedNodesPass()(model)

@@ -1,33 +1,31 @@
-"""The batches that a student learns from: inputs, and what its teacher makes of them, kept where asked for again."""
+"""The batches that a student learns from: inputs and the teacher's values on them, kept on disk for the next epoch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeprune.calibration import Calibration, Spool
-
-Arrays = dict[str, NDArray[Any]]
+from edgeprune.recovery.student import Arrays
 
 KEPT_BYTES = 2 << 30
-"""Targets kept on disk; what does not fit is asked of the teacher each time."""
+"""Targets kept on disk; the teacher computes the others again each time."""
 
 
 class StudentBatches:
-    """Calibration samples in steps of a few batches that stay together; samples of another shape are left out.
+    """Calibration samples in steps of a few batches. Samples of another shape are left out.
 
     Args:
         spool: holds inputs and targets on disk.
         data: the samples.
         shapes: input name -> shape of one sample.
-        size: samples in a batch; what does not fill one is left out.
+        size: samples in a batch; samples that do not fill a batch are left out.
         together: batches in a step.
-        targets: what is wanted on a batch, by name.
-        again: whether batches will be asked for more than once, so that their targets are worth keeping.
-        seed: of which samples are together.
+        targets: computes the targets of a batch, by name.
+        again: whether there is more than one epoch, so that targets are worth keeping.
+        seed: decides which samples share a batch.
     """
 
     def __init__(
@@ -58,7 +56,7 @@ class StudentBatches:
         self._steps = [batches[i : i + together] for i in range(0, min(whole, len(batches)), together)]
 
     def endless(self, rng: np.random.Generator) -> Iterator[list[Arrays]]:
-        """All steps in random order, again and again: inputs and targets of each batch by name."""
+        """All steps in random order, epoch after epoch: inputs and targets of each batch by name."""
         while self._steps:
             for number in rng.permutation(len(self._steps)):
                 yield [self._batch(members) for members in self._steps[number]]
@@ -69,7 +67,7 @@ class StudentBatches:
         return feeds | self._targets(int(members[0]), feeds)
 
     def _targets(self, first: int, feeds: Arrays) -> Arrays:
-        """What is wanted on the batch that begins with this sample."""
+        """The targets of the batch that begins with this sample."""
         if first in self._places:
             return {n: self._spool.read(f"target/{n}", self._places[first]) for n in self._target_names}
         targets = self._targets_of(feeds)

@@ -29,7 +29,7 @@ def attention():
 
 
 @pytest.mark.parametrize("criterion", ["obs", "wanda"])
-def test_query_key_dimensions_go_by_the_energy_of_their_products(criterion: str) -> None:
+def test_query_key_dimensions_are_ranked_by_the_energy_of_the_logits(criterion: str) -> None:
     model = attention()
     analysis = analyse(model)
     x = np.random.default_rng(0).choice([-1.0, 1.0], (64, 5, 8)).astype(np.float32)
@@ -41,6 +41,6 @@ def test_query_key_dimensions_go_by_the_energy_of_their_products(criterion: str)
     np.testing.assert_allclose(np.diff(ranking.loss), np.sort(scores) / scores.sum(), rtol=1e-5)
 
 
-def test_without_products_weights_decide() -> None:
+def test_without_groups_there_is_no_ranking() -> None:
     model = build("g (float[n, 3] x) => (float[n, 4] y) { y = Gemm(x, w) }", w=normal(3, 4))
     assert rank("obs", model, analyse(model), calibration(x=np.ones((4, 3), np.float32))) == {}

@@ -34,7 +34,7 @@ def least_squares_loss(c: np.ndarray, w: np.ndarray, unit: np.ndarray, removed: 
 @pytest.mark.parametrize("batch", [1, 2, 4])
 def test_losses_are_those_of_refitting(batch: int) -> None:
     first, second = problem(seed=1), problem(outputs=7, seed=2)
-    surgeons = [Surgeon.operate(*first, scale, DAMPING) for first, scale in ((first, 1.0), (second, 0.5))]
+    surgeons = [Surgeon.of(*first, scale, DAMPING) for first, scale in ((first, 1.0), (second, 0.5))]
     ranking = sweep(surgeons, 6, batch)
     for count in range(1, 7):
         removed = ranking.order[:count].tolist()
@@ -46,10 +46,10 @@ def test_greedy_with_swaps_is_near_the_best_choice() -> None:
     ratios, greedy = [], []
     for seed in range(20):
         c, w, unit = problem(seed=seed)
-        ranking = sweep([Surgeon.operate(c, w, unit, 1.0, DAMPING)], 6, 3)
+        ranking = sweep([Surgeon.of(c, w, unit, 1.0, DAMPING)], 6, 3)
         best = min(least_squares_loss(c, w, unit, list(s)) for s in itertools.combinations(range(6), 3))
         ratios.append(ranking.loss[3] / best)
-        greedy.append(sweep([Surgeon.operate(c, w, unit, 1.0, DAMPING)], 6, 1).loss[3] / best)
+        greedy.append(sweep([Surgeon.of(c, w, unit, 1.0, DAMPING)], 6, 1).loss[3] / best)
     assert min(ratios) >= 1 - 1e-9
     assert np.mean(ratios) < 1.05 < np.mean(greedy)
 
@@ -57,7 +57,7 @@ def test_greedy_with_swaps_is_near_the_best_choice() -> None:
 def test_units_of_different_size_and_units_that_a_layer_does_not_read() -> None:
     c, w, _ = problem()
     unit = np.array([0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, -1, -1, -1, -1, -1, -1, -1], np.int32)
-    ranking = sweep([Surgeon.operate(c, w, unit, 1.0, DAMPING)], 6, 2)
+    ranking = sweep([Surgeon.of(c, w, unit, 1.0, DAMPING)], 6, 2)
     assert sorted(ranking.order[:2].tolist()) == [4, 5]
     assert ranking.loss[2] == 0
     np.testing.assert_allclose(ranking.loss[6], least_squares_loss(c, w, unit, [0, 1, 2, 3]), rtol=1e-6)
@@ -66,7 +66,7 @@ def test_units_of_different_size_and_units_that_a_layer_does_not_read() -> None:
 def test_variances_alone_give_independent_losses() -> None:
     c, w, unit = problem()
     variances = np.diag(c).copy()
-    ranking = sweep([Surgeon.operate(variances, w, unit, 2.0, DAMPING)], 6, 2)
+    ranking = sweep([Surgeon.of(variances, w, unit, 2.0, DAMPING)], 6, 2)
     scores = np.bincount(unit[:18], weights=(w**2).sum(0)[:18] * variances[:18])
     assert ranking.order.tolist() == np.argsort(scores).tolist()
     np.testing.assert_allclose(ranking.loss[1:], 2 * np.cumsum(np.sort(scores)), rtol=1e-6)
@@ -136,7 +136,7 @@ def test_a_group_that_nothing_linear_reads_is_ranked_by_its_weights() -> None:
 def test_losses_of_a_given_order() -> None:
     c, w, unit = problem()
     order = np.array([3, 0, 5, 1, 4, 2])
-    ranking = in_order([Surgeon.operate(c, w, unit, 2.0, DAMPING)], order)
+    ranking = in_order([Surgeon.of(c, w, unit, 2.0, DAMPING)], order)
     assert ranking.order.tolist() == order.tolist()
     expected = [2 * least_squares_loss(c, w, unit, order[:k].tolist()) for k in range(7)]
     np.testing.assert_allclose(ranking.loss, expected, rtol=1e-8, atol=1e-10)

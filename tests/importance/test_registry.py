@@ -2,7 +2,8 @@ import pytest
 
 from edgeprune.dependency.solve import analyse
 from edgeprune.errors import UsageError
-from edgeprune.importance import CRITERIA, find_criterion, rank
+from edgeprune.importance import CRITERIA, rank
+from edgeprune.importance.registry import find_criterion
 from tests.small_models import normal, two_convolutions
 
 NEED_DATA = {"wanda", "flap", "vbp", "obs", "output", "taylor", "fisher"}

@@ -11,16 +11,17 @@ import pytest
 
 from edgeprune.calibration.calibration import open_calibration
 from edgeprune.passes.x86.quantize_x86 import quantize_x86
-from edgeprune.quantization.range_choice import PER_TENSOR, best_ranges, choose_ranges, quantized
-from edgeprune.quantization.ranges import CALIBRATORS, Range, choose_range, histograms
+from edgeprune.quantization.range_choice import PER_TENSOR, best_ranges, least_noise, quantized
+from edgeprune.quantization.ranges import CALIBRATORS, Range, histograms, propose
 from edgeprune.recovery.output_error import Probe
 from tests.passes.models import parse, random
+from tests.quantization.test_ranges import least_error
 
 TEXT = "net (float[n,16] x) => (float[n,4] y) { y = MatMul(x, w) }"
 
 
 def chosen(weight_of_outliers: float, folder: Path) -> tuple[Range, Range]:
-    """The range by its readers, and by its own error, of data whose last feature alone has rare, huge values."""
+    """The range by the error at its readers' outputs, and by its own error: the last feature has rare, huge values."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal((4096, 16)).astype(np.float32)
     x[:3, -1] = 60.0
@@ -30,7 +31,8 @@ def chosen(weight_of_outliers: float, folder: Path) -> tuple[Range, Range]:
     model: ir.Model = parse(TEXT, w=weight)
     data = open_calibration(str(folder / "x.npz"), model)
     counted = histograms(model, ["x"], data)
-    return choose_ranges(model, counted, data)["x"], choose_range(counted["x"])
+    proposals = {"x": propose(counted["x"])}
+    return least_noise(model, counted, proposals, data)["x"], least_error(counted["x"])
 
 
 def test_outliers_that_no_weight_reads_are_clipped(tmp_path: Path) -> None:
@@ -56,7 +58,7 @@ def test_rounding_keeps_zero_and_stays_within_half_a_step(low: float, high: floa
 
 
 def test_the_calibrator_that_serves_the_output_best_is_taken(tmp_path: Path) -> None:
-    """A network that lives by its outliers is quantized between the extremes, whatever single tensors would like."""
+    """A network whose outliers matter is quantized between the extremes, even if single tensors prefer less."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal((512, 16)).astype(np.float32)
     x[::128] *= 40

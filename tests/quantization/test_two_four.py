@@ -22,7 +22,7 @@ def test_every_method_gives_two_of_four(method: Method, rounded: bool) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_the_dearer_methods_lose_less_row_by_row(seed: int) -> None:
+def test_the_slower_methods_lose_less_row_by_row(seed: int) -> None:
     matrix, gram = layer(seed)
     h = damped(gram)
     loss = {m: row_losses(sparsify_matrix(matrix, gram, m) - matrix, h) for m in METHODS}

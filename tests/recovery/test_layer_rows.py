@@ -8,11 +8,11 @@ from tests.small_models import calibration, normal, two_convolutions
 
 
 def test_wide_layers_get_fewer_rows_but_enough() -> None:
-    sampling = Sampling(products=1e9, rows_per_feature=4, least_rows=500, most_rows=10_000)
+    sampling = Sampling(macs=1e9, rows_per_feature=4, least_rows=500, most_rows=10_000)
     assert [sampling.rows(k) for k in (10, 100, 1000, 10_000)] == [1280, 10_000, 4000, 40_000]
     assert sampling.rows(1000, outputs=9000) == 4000
-    assert Sampling(products=1e9, least_rows=500).rows(100, outputs=900) == 10_000
-    assert Sampling(products=0, rows_per_feature=0, least_rows=500).rows(1000) == 500
+    assert Sampling(macs=1e9, least_rows=500).rows(100, outputs=900) == 10_000
+    assert Sampling(macs=0, rows_per_feature=0, least_rows=500).rows(1000) == 500
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 40])
@@ -20,7 +20,7 @@ def test_rows_are_spread_over_the_samples_and_seeded(batch_size: int) -> None:
     model = two_convolutions(normal(4, 3, 3, 3), normal(5, 4, 3, 3))
     x = np.random.default_rng(0).standard_normal((40, 3, 8, 8)).astype(np.float32)
     layers = list(find_linears(model).values())
-    sampling = Sampling(products=0, rows_per_feature=0, least_rows=400)
+    sampling = Sampling(macs=0, rows_per_feature=0, least_rows=400)
 
     def once() -> list[np.ndarray]:
         found = gather_rows(model, layers, calibration(batch_size, x=x), sampling)

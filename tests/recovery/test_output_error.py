@@ -81,7 +81,7 @@ def test_coordinates_relative_to_the_image_are_no_scores() -> None:
     assert output_error([relative], [relative + noise / 1400]) == pytest.approx(output_error([out], [out + noise]))
 
 
-def test_one_sample_is_judged_by_its_positions() -> None:
+def test_one_sample_is_scored_by_its_positions() -> None:
     rng = np.random.default_rng(0)
     out = rng.standard_normal((1, 5, 400))
     noisy = out + 0.1 * rng.standard_normal(out.shape)

@@ -92,7 +92,7 @@ def test_constant_features_are_left_alone() -> None:
 def test_settled_moments_give_the_same_covariances_again(features: int, single: bool) -> None:
     rng = np.random.default_rng(0)
     rows = (3 + rng.standard_normal((2, 500, features))).astype(np.float32)
-    moments = Moments(single=single)
+    moments = Moments(dtype=np.float32 if single else None)
     for part in np.split(rows, 5, axis=1):
         moments.add(part, np.zeros((*part.shape[:2], 0), np.float32))
     before, _ = moments.covariances()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgeprune.calibration.activation_spool import Spool
-from edgeprune.recovery import student_batches as studybatches
+from edgeprune.recovery import student_batches
 from edgeprune.recovery.student_batches import StudentBatches
 from tests.small_models import calibration
 
@@ -43,7 +43,7 @@ def test_every_sample_comes_once_an_epoch_with_what_is_wanted_of_it() -> None:
 def test_targets_that_are_not_worth_keeping_are_asked_for_each_time(
     again: bool, room: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(studybatches, "KEPT_BYTES", room)
+    monkeypatch.setattr(student_batches, "KEPT_BYTES", room)
     teacher = Teacher()
     with Spool() as spool:
         batches = StudentBatches(spool, calibration(x=numbered(4)), {"x": (1,)}, 2, 1, teacher, again=again)

@@ -16,8 +16,9 @@ from edgeprune.passes.x86.int8_nodes import int8_eligible
 from edgeprune.passes.x86.quantize_x86 import quantize_x86, values_to_quantize
 from edgeprune.quantization.channel_ranges import channel_ranges
 from edgeprune.quantization.channel_scaling import find_scalings
-from edgeprune.quantization.ranges import choose_range, histograms
+from edgeprune.quantization.ranges import histograms
 from tests.passes.models import parse, random, run
+from tests.quantization.test_ranges import least_error
 
 SPREAD = np.array([1, 30, 0.02, 3, 0.3, 10, 0.1, 1], np.float32)
 """Factors of channels that only a scale apart would fit into 8 bits."""
@@ -95,7 +96,7 @@ def test_the_function_stays_and_integers_hold_it_better(build: Any, tmp_path: Pa
     def error(float_model: ir.Model) -> float:
         int8 = [n for n, ok in int8_eligible(float_model).items() if ok]
         found = histograms(float_model, values_to_quantize(float_model, int8), data)
-        bounds = {n: ((r := choose_range(h)).low, r.high) for n, h in found.items()}
+        bounds = {n: ((r := least_error(h)).low, r.high) for n, h in found.items()}
         outputs = run(quantize_x86(float_model, int8, bounds), x=x)
         return sum(float(((a - b) ** 2).mean() / b.var()) for a, b in zip(outputs, wanted, strict=True))
 

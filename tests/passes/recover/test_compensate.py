@@ -222,7 +222,7 @@ def test_memory_does_not_grow_with_the_samples() -> None:
     peaks = []
     for count in (256, 2048):
         data = calibration(x=images(count))
-        settings = Settings(sampling=Sampling(products=0.0, least_rows=1000))
+        settings = Settings(sampling=Sampling(macs=0.0, least_rows=1000))
         tracemalloc.start()
         compensate(dense, pruned, analysis, cut, data, settings=settings)
         peaks.append(tracemalloc.get_traced_memory()[1])

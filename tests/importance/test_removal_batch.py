@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from edgeprune.importance.batch import Near, choose
+from edgeprune.importance.removal_batch import UnitBlocks, choose_batch
 
 Layer = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -50,19 +50,22 @@ def by_definition(layers: list[Layer], units: int, count: int) -> list[int]:
 def test_what_goes_is_what_exchanging_one_by_one_finds(each: int, ragged: bool, count: int) -> None:
     for seed in range(6):
         layers = [layer(10, each, seed, ragged=ragged), layer(10, 2 * each, 100 + seed)]
-        chosen, costs = choose(Near.of(layers, 10), count)
+        chosen, costs = choose_batch(UnitBlocks.of(layers, 10), count)
         assert chosen.tolist() == by_definition(layers, 10, count)
         np.testing.assert_allclose(sum(costs), loss(layers, chosen.tolist()), rtol=1e-9)
 
 
 def test_exchanges_happen() -> None:
     pairs = [[layer(10, 1, seed)] for seed in range(20)]
-    greedy = [choose(Near.of(layers, 10), 1)[0][0] in choose(Near.of(layers, 10), 3)[0] for layers in pairs]
+    greedy = [
+        choose_batch(UnitBlocks.of(layers, 10), 1)[0][0] in choose_batch(UnitBlocks.of(layers, 10), 3)[0]
+        for layers in pairs
+    ]
     assert not all(greedy)  # the cheapest unit alone is not always among the cheapest three
 
 
 def test_all_units_may_go() -> None:
     layers = [layer(6, 2, 0)]
-    chosen, costs = choose(Near.of(layers, 6), 6)
+    chosen, costs = choose_batch(UnitBlocks.of(layers, 6), 6)
     assert sorted(chosen) == list(range(6))
     np.testing.assert_allclose(sum(costs), loss(layers, list(range(6))), rtol=1e-9)

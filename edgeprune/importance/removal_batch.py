@@ -1,14 +1,14 @@
-"""Which few of some near units go together: greedily, then with exchanges, all layers at once.
+"""The next units to remove together, chosen from the units of least loss: greedily, then with exchanges.
 
-The units near the cut are few, so a layer is no more here than the inverse covariance M of their features and the
-energy ``E = W'W`` of its weights. A layer that has fewer features of a unit than another gets features that cost
-nothing and tell nothing, so that all units are alike and the layers' matrices lie in one array. With S the block of M
-of the unit that goes, removing it costs ``tr(S^-1 E_uu)`` and leaves
+Only few units are compared, so a layer is represented by the inverse covariance M of their features and the energy
+``E = W'W`` of its weights. If a layer has fewer features of a unit than another layer, it is padded with features that
+cost nothing and are correlated with nothing. So all units have the same size, and all layers fit into one array. With S
+the block of M of the removed unit u, removing u costs ``tr(S^-1 E_uu)`` and leaves
 
     M - M_:u S^-1 M_u:        E - E_:u T - T' E_u: + T' E_uu T,   T = S^-1 M_u:
 
-(`edgeprune.importance.obs`, in the terms of E). All exchanges of one unit of a set C for another are priced by one
-inverse G of M_CC, since leaving p out of it takes no more than its own block: ``G - G_:p G_pp^-1 G_p:``.
+(`edgeprune.importance.obs`, in terms of E). One inverse G of M_CC gives the loss of all exchanges of one unit p of a
+set C for another unit, because leaving p out needs only p's own block: ``G - G_:p G_pp^-1 G_p:``.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeprune.importance.context import Floats
+from edgeprune.graph import Floats
 
 Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Near:
-    """Some units as all layers see them.
+class UnitBlocks:
+    """Some units with their features in all layers.
 
     Attributes:
-        inverse, energy: M and E, shapes (layers, units, features each, units, features each).
+        inverse, energy: M and E, shape (layers, units, features of a unit, units, features of a unit).
     """
 
     inverse: Floats
@@ -37,12 +37,12 @@ class Near:
 
     @property
     def units(self) -> int:
-        """How many units there are."""
+        """Number of units."""
         return int(self.inverse.shape[1])
 
     @classmethod
-    def of(cls, layers: Sequence[tuple[Floats, Floats, Ints]], units: int) -> Near:
-        """Layers as (M, E, the unit of each feature, counted from 0 to ``units``)."""
+    def of(cls, layers: Sequence[tuple[Floats, Floats, Ints]], units: int) -> UnitBlocks:
+        """From layers as (M, E, unit of each feature, from 0 to ``units`` - 1)."""
         each = max((int(np.bincount(unit, minlength=1).max()) for _, _, unit in layers), default=1)
         shape = (len(layers), units * each, units * each)
         inverse = np.zeros(shape)
@@ -59,19 +59,19 @@ class Near:
         return cls(inverse.reshape(blocks), energy.reshape(blocks))
 
 
-def choose(near: Near, count: int) -> tuple[Ints, list[float]]:
-    """Which ``count`` units to remove, in order, and the loss that each adds."""
-    chosen, costs = _greedy(near, np.arange(near.units), count)
-    if 1 < count < near.units:
-        swapped = _swapped(near, chosen)
+def choose_batch(blocks: UnitBlocks, count: int) -> tuple[Ints, list[float]]:
+    """The ``count`` units to remove, in order, and the loss that each adds."""
+    chosen, costs = _greedy(blocks, np.arange(blocks.units), count)
+    if 1 < count < blocks.units:
+        swapped = _swapped(blocks, chosen)
         if set(swapped) != set(chosen):
-            return _greedy(near, swapped, count)
+            return _greedy(blocks, swapped, count)
     return chosen, costs
 
 
-def _greedy(near: Near, among: Ints, count: int) -> tuple[Ints, list[float]]:
-    """Remove the cheapest of the units, ``count`` times."""
-    inverse, energy = (np.ascontiguousarray(x[:, among][:, :, :, among]) for x in (near.inverse, near.energy))
+def _greedy(blocks: UnitBlocks, among: Ints, count: int) -> tuple[Ints, list[float]]:
+    """Remove the unit of least loss, ``count`` times."""
+    inverse, energy = (np.ascontiguousarray(x[:, among][:, :, :, among]) for x in (blocks.inverse, blocks.energy))
     layers, left, each = inverse.shape[:3]
     diagonal = np.arange(left)
     gone = np.zeros(left, np.bool_)
@@ -90,7 +90,7 @@ def _greedy(near: Near, among: Ints, count: int) -> tuple[Ints, list[float]]:
         rows = inverse[:, best].reshape(layers, each, -1)
         step = _solved(inverse[:, best, :, best], rows)
         mixed = energy[:, best].reshape(layers, each, -1)
-        # With half of T' E_uu T taken from each side both mixed terms become one product and its transpose.
+        # With half of T' E_uu T taken from each side, both mixed terms are one matrix product and its transpose.
         mixed = mixed - 0.5 * (energy[:, best, :, best] @ step)
         change = step.transpose(0, 2, 1) @ mixed
         e -= change
@@ -100,14 +100,14 @@ def _greedy(near: Near, among: Ints, count: int) -> tuple[Ints, list[float]]:
     return np.array(chosen, np.int64), costs
 
 
-def _swapped(near: Near, chosen: Ints) -> Ints:
-    """Exchange each of the chosen for the unit that makes the set cheapest; the last is the best already."""
+def _swapped(blocks: UnitBlocks, chosen: Ints) -> Ints:
+    """Exchange each chosen unit for the one that gives the set the least loss; the last is the best already."""
     chosen = chosen.copy()
     losses = None
     for position in range(len(chosen) - 1):
         if losses is None:
-            rest = np.setdiff1d(np.arange(near.units), chosen)
-            losses = _exchanges(near, chosen, rest)
+            rest = np.setdiff1d(np.arange(blocks.units), chosen)
+            losses = _exchanges(blocks, chosen, rest)
         best = int(losses[position, 1:].argmin())
         if losses[position, 1 + best] < losses[position, 0]:
             chosen[position] = rest[best]
@@ -115,13 +115,13 @@ def _swapped(near: Near, chosen: Ints) -> Ints:
     return chosen
 
 
-def _exchanges(near: Near, chosen: Ints, rest: Ints) -> Floats:
-    """What the last unit adds where each of the chosen is kept (column 0) or one of the rest takes its place.
+def _exchanges(blocks: UnitBlocks, chosen: Ints, rest: Ints) -> Floats:
+    """Loss that a chosen unit adds to the others (column 0), and that each other unit would add in its place.
 
     Returns:
         shape (chosen, 1 + rest).
     """
-    layers, _, each = near.inverse.shape[:3]
+    layers, _, each = blocks.inverse.shape[:3]
     c, r = len(chosen), len(rest)
     own = np.arange(c)
 
@@ -129,27 +129,27 @@ def _exchanges(near: Near, chosen: Ints, rest: Ints) -> Floats:
         found = of[:, rows][:, :, :, columns]
         return found.reshape(layers, len(rows) * each, len(columns) * each)
 
-    g = np.linalg.inv(part(near.inverse, chosen, chosen))
-    m_cr = part(near.inverse, chosen, rest)
-    e_cc, e_cr = part(near.energy, chosen, chosen), part(near.energy, chosen, rest)
+    g = np.linalg.inv(part(blocks.inverse, chosen, chosen))
+    m_cr = part(blocks.inverse, chosen, rest)
+    e_cc, e_cr = part(blocks.energy, chosen, chosen), part(blocks.energy, chosen, rest)
     a = g @ m_cr
     e_a = e_cc @ a
-    blocks = (layers, c, each, c, each)
-    g_pp = g.reshape(blocks)[:, own, :, own].swapaxes(0, 1)
-    q_pp = (g @ e_cc @ g).reshape(blocks)[:, own, :, own].swapaxes(0, 1)
+    square = (layers, c, each, c, each)
+    g_pp = g.reshape(square)[:, own, :, own].swapaxes(0, 1)
+    q_pp = (g @ e_cc @ g).reshape(square)[:, own, :, own].swapaxes(0, 1)
     kept = traces(g_pp, q_pp).sum(axis=0)
     # x = G_pp^-1 a_pr, shape (layers, c, r, each, each)
     a_pr = a.reshape(layers, c, each, r, each).transpose(0, 1, 3, 2, 4)
     x = _solved(g_pp[:, :, None], a_pr)
     x_t = x.swapaxes(-1, -2)
     split = (layers, c * each, r, each)
-    within = near.inverse[:, rest, :, rest].swapaxes(0, 1) - np.einsum(
+    within = blocks.inverse[:, rest, :, rest].swapaxes(0, 1) - np.einsum(
         "lnrk,lnrj->lrkj", m_cr.reshape(split), a.reshape(split)
     )
     s = within[:, None] + a_pr.swapaxes(-1, -2) @ x
     outside = np.einsum("lnrk,lnrj->lrkj", e_cr.reshape(split), a.reshape(split))
     energy = (
-        near.energy[:, rest, :, rest].swapaxes(0, 1)
+        blocks.energy[:, rest, :, rest].swapaxes(0, 1)
         - outside
         - outside.swapaxes(-1, -2)
         + np.einsum("lnrk,lnrj->lrkj", a.reshape(split), e_a.reshape(split))

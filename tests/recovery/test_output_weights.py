@@ -1,7 +1,7 @@
 import numpy as np
 
-from edgeprune.recovery.output_distance import learn_weights
 from edgeprune.recovery.output_error import output_error
+from edgeprune.recovery.output_weights import learn_weights
 
 
 def quadratic(reference: dict, other: dict) -> float:

@@ -1,0 +1,86 @@
+"""How a student's outputs are weighted against its teacher's: one factor for the squared difference of every element.
+
+The weighted sum is the error of :mod:`edgeprune.recovery.output_error` for boxes and scores, as a quadratic form:
+differences are relative to a channel's variance over the samples, and the other channels of a position count as much as
+its highest score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeprune.recovery.output_error import SILENT, are_scores, best_scores, by_channel, channel_axis
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class OutputWeights:
+    """Statistics of a teacher's outputs, from which the factors follow.
+
+    Attributes:
+        scores: output name -> shape (channels,), which channels are scores.
+        share: output name -> shape (channels,), factor of a channel's weighted squared error of one sample.
+    """
+
+    scores: Mapping[str, NDArray[np.bool_]]
+    share: Mapping[str, Floats]
+
+    def factors(self, outputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+        """The factor of every element of a batch's outputs."""
+        flat = {name: _by_position(x) for name, x in outputs.items()}
+        best = _best_scores(flat, self.scores)
+        found = {}
+        for name, x in flat.items():
+            factor = np.broadcast_to(self.share[name] / len(x), x.shape).copy()
+            weight = best.get(x.shape[1])
+            if weight is not None:
+                factor[:, :, ~self.scores[name]] *= weight[:, :, None]
+            found[name] = _restored(factor, outputs[name].shape).astype(np.float32)
+        return found
+
+
+def learn_weights(batches: Sequence[Mapping[str, NDArray[Any]]]) -> OutputWeights:
+    """Weights from a teacher's outputs on some samples: name -> array (batch, ...), the same names in every batch."""
+    flat = {name: np.concatenate([_by_position(batch[name]) for batch in batches]) for name in batches[0]}
+    scores = {name: are_scores(x.swapaxes(1, 2)) for name, x in flat.items()}
+    best = _best_scores(flat, scores)
+    fields = sum(int(s.any()) + int(not s.all()) for s in scores.values())
+    share = {}
+    for name, x in flat.items():
+        weights = np.ones(x.shape[:2])
+        usual = x.mean(axis=0) if len(x) > 1 else x.mean(axis=(0, 1))
+        square = (x - usual) ** 2
+        signal = np.einsum("spc,sp->c", square, weights) / len(x)
+        weight = best.get(x.shape[1])
+        if weight is not None and weight.any():
+            rest = ~scores[name]
+            signal[rest] = np.einsum("spc,sp->c", square[:, :, rest], weight) / len(x)
+        share[name] = np.zeros(len(signal))
+        for field in (scores[name], ~scores[name]):
+            counted = field & (signal > SILENT * max(float(signal[field].max(initial=0)), 1e-30))
+            share[name][counted] = 1 / (signal[counted] * int(counted.sum()) * fields)
+    return OutputWeights(scores, share)
+
+
+def _by_position(x: NDArray[Any]) -> Floats:
+    """Shape (samples, positions, channels), float64."""
+    return np.ascontiguousarray(by_channel(np.atleast_1d(x).astype(np.float64)).swapaxes(1, 2))
+
+
+def _restored(flat: Floats, shape: tuple[int, ...]) -> Floats:
+    """The inverse of :func:`_by_position`."""
+    if len(shape) < 3:
+        return flat.reshape(shape)
+    axis = channel_axis(shape)
+    moved = (*shape[:axis], *shape[axis + 1 :], shape[axis])
+    return np.moveaxis(flat.reshape(moved), -1, axis)
+
+
+def _best_scores(flat: Mapping[str, Floats], scores: Mapping[str, NDArray[np.bool_]]) -> dict[int, NDArray[Any]]:
+    return best_scores({name: x.swapaxes(1, 2) for name, x in flat.items()}, scores)
