@@ -213,3 +213,7 @@ class Builder:
         alive = {str(n.name) for n in model.graph}
         forms = zip(self.network.int8_nodes, formats, strict=True)
         return frozenset(n for available, f in forms for n in available[f] if n in alive)
+
+    def sparse_nodes(self, model: ir.Model, formats: Sequence[Format]) -> frozenset[str]:
+        """Names of the model's nodes whose weights these formats make 2:4: none, unless the target has such kernels."""
+        return frozenset()

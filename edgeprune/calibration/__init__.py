@@ -10,7 +10,7 @@ from edgeprune.calibration.activation_spool import Spool
 from edgeprune.calibration.array_cache import ArrayCache, Arrays
 from edgeprune.calibration.calibration import Calibration
 from edgeprune.calibration.calibration_spec import CalibrationSpec
-from edgeprune.calibration.evaluation import Fidelity, fidelity, is_classifier
+from edgeprune.calibration.evaluation import Fidelity, Run, fidelity, is_classifier
 from edgeprune.calibration.evaluator import Evaluator, is_fidelity, open_evaluator
 from edgeprune.calibration.identity import identity_of
 from edgeprune.calibration.intermediate_outputs import IntermediateOutputs

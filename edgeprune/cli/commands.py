@@ -150,10 +150,11 @@ def _compile_curve(
     verbosity: Verbosity,
     asked: dict[str, Any],
 ) -> None:
-    from edgeprune.compiler import compile_pareto
+    from edgeprune.compiler import Request, compile_pareto
 
-    given = {name: value for name, value in asked.items() if name not in BUDGETS}
-    curve = compile_pareto(model, target, speedups, out=out, progress=verbosity.progress(), recipe=used, **given)
+    given = {name: value for name, value in asked.items() if name not in (*BUDGETS, "force")}
+    request = Request(model, target, **given)
+    curve = compile_pareto(request, speedups, out=out, force=asked["force"], progress=verbosity.progress(), recipe=used)
     if as_json:
         click.echo(curve.to_json(), nl=False)
         return

@@ -5,10 +5,10 @@ Out: a folder with model, plan and report, whole or not at all.
 May import: search and below.
 """
 
-from edgeprune.compiler.bench_device import bench_on_device
-from edgeprune.compiler.bench_models import bench_models
+from edgeprune.compiler.bench import bench_models, bench_on_device
 from edgeprune.compiler.compile import compile_model
-from edgeprune.compiler.compile_pareto import compile_pareto
+from edgeprune.compiler.pareto import compile_pareto
 from edgeprune.compiler.profile_device import profile_on_device
 from edgeprune.compiler.prune import prune_model
 from edgeprune.compiler.recipe import Recipe, Value, read_recipe
+from edgeprune.compiler.request import Request

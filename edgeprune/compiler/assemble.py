@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import onnx_ir as ir
 
 from edgeprune import graph
-from edgeprune.build import LayerPlan, Plan, groups_of, initializers_of
+from edgeprune.build import Builder, LayerPlan, Plan, groups_of, initializers_of
 from edgeprune.dependency import Analysis, Cut, OpenedModel
 from edgeprune.graph import peak_activation_bytes
-from edgeprune.latency import CORE, FLOAT, Format
+from edgeprune.latency import CORE, FLOAT, INT8, Format
 from edgeprune.report import Refusal, Size, Sizes
+from edgeprune.search import Candidate
 
 _REFUSALS_SHOWN = 20
 _NODES_SHOWN = 8
@@ -49,23 +50,30 @@ def float_layers(model: ir.Model) -> list[LayerPlan]:
 
 
 def layers_of(
-    model: ir.Model,
-    int8_nodes: frozenset[str],
+    builder: Builder,
+    candidate: Candidate,
+    lowered: ir.Model,
     block_us: Mapping[str, float],
 ) -> list[LayerPlan]:
-    """Every node's precision; the predicted time of a block stands at its leading node.
+    """Every node's precision, as the lowered model states it, and whether its weights are 2:4.
 
     Args:
-        model: the float model, in graph order.
-        int8_nodes: names of the nodes on integers.
-        block_us: leading node -> predicted microseconds of its block.
+        builder: built the model.
+        candidate: its widths and formats.
+        lowered: the model as it was built.
+        block_us: leading node -> predicted microseconds of its block, which stand at that node.
     """
+    model = builder.float_model(candidate.widths)
+    int8 = builder.int8_nodes(model, candidate.formats)
+    sparse = builder.sparse_nodes(model, candidate.formats)
+    as_lowered = {n.name: "fp16" if _is_half(n.outputs) else FLOAT for n in lowered.graph}
     return [
         LayerPlan(
             str(n.name),
             n.op_type,
-            "int8" if n.name in int8_nodes else _float_type(n),
-            latency_us=block_us.get(str(n.name)),
+            INT8 if n.name in int8 else as_lowered.get(n.name) or _float_type(n),
+            "2:4" if n.name in sparse else "dense",
+            block_us.get(str(n.name)),
         )
         for n in model.graph
     ]
@@ -114,5 +122,8 @@ def _size(model: ir.Model, file: Path) -> Size:
 
 
 def _float_type(node: ir.Node) -> str:
-    dtypes = {v.dtype for v in (*node.outputs, *node.inputs) if v is not None}
-    return "fp16" if ir.DataType.FLOAT16 in dtypes else FLOAT
+    return "fp16" if _is_half((*node.outputs, *node.inputs)) else FLOAT
+
+
+def _is_half(values: Iterable[ir.Value | None]) -> bool:
+    return any(v is not None and v.dtype == ir.DataType.FLOAT16 for v in values)

@@ -19,7 +19,7 @@ import numpy as np
 from edgeprune.backends import Device, DeviceResult, open_device
 from edgeprune.build import SPARSE_STEPS, TensorRtBuilder, formats_of, sparse_fits, versions_of
 from edgeprune.calibration import CalibrationSpec
-from edgeprune.compiler.delivery_device import open_shapes
+from edgeprune.compiler.opening import open_shapes
 from edgeprune.dependency import OpenedModel, Shapes, Widths, open_model
 from edgeprune.devices import Profile, load_profile
 from edgeprune.errors import UsageError

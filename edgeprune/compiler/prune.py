@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import onnx_ir as ir
 
 from edgeprune import graph
+from edgeprune.backends import OnnxRuntime
 from edgeprune.calibration import Calibration, CalibrationSpec, compare_scores, fidelity
 from edgeprune.compiler.assemble import float_layers, plan_of, refusals_of, sizes_of
-from edgeprune.dependency import OpenedModel, open_model, picture
+from edgeprune.compiler.opening import HOLDOUT_FRACTION, open_data
+from edgeprune.dependency import OpenedModel, Shapes, open_model, picture
 from edgeprune.devices import load_profile
 from edgeprune.errors import CalibrationError
 from edgeprune.importance import choose, rank
@@ -18,8 +19,6 @@ from edgeprune.passes.prune import prune_channels
 from edgeprune.passes.recover import compensate as refit
 from edgeprune.report import Accuracy, ModelFile, Outcome, Report, installed_versions, write_report
 from edgeprune.support import Progress, check_output, output_folder
-
-HOLDOUT_FRACTION = 0.125
 
 COMMON_STEP = 8
 """Channels that go together where no target is named: there is none that likes fewer."""
@@ -34,7 +33,7 @@ def prune_model(
     compensate: bool = True,
     out: Path | None = None,
     target: str | None = None,
-    shapes: Mapping[str, Sequence[int]] | None = None,
+    shapes: Shapes | None = None,
     allow_statistic: bool = False,
     force: bool = False,
     seed: int = 0,
@@ -68,7 +67,7 @@ def prune_model(
     if compensate and calibration is None:
         raise CalibrationError("compensating needs calibration data: give --calib, or --no-compensate")
     opened = open_model(model, shapes or {}, progress, allow_statistic=allow_statistic)
-    data, held_out = _open_data(opened, calibration, bool(shapes), seed)
+    data, held_out = _open_data(opened, calibration, shapes or {}, seed)
     name = criterion or ("obs" if data is not None else "l2")
     step = load_profile(target).channel_step("fp32") if target else COMMON_STEP
     with progress.step(f"ranking by {name}"):
@@ -102,20 +101,18 @@ def prune_model(
 
 
 def _open_data(
-    opened: OpenedModel, calibration: CalibrationSpec | None, shaped: bool, seed: int
+    opened: OpenedModel, calibration: CalibrationSpec | None, shapes: Shapes, seed: int
 ) -> tuple[Calibration | None, Calibration | None]:
+    """Calibration data, and the part of it that is held out; one sample is too few for that."""
     if calibration is None:
         return None, None
-    data = calibration.open(opened.fixed if calibration.source == "random" and shaped else opened.dense)
-    if data.items < 2:
-        return data, None
-    return data.split(HOLDOUT_FRACTION, seed)
+    data = open_data(calibration, opened, shapes)
+    return data.split(HOLDOUT_FRACTION, seed) if data.items >= 2 else (data, None)
 
 
 def _fidelity(dense: ir.Model, pruned: ir.Model, held_out: Calibration | None) -> Accuracy | None:
     if held_out is None:
         return None
-    from edgeprune.backends import OnnxRuntime
 
     runtime = OnnxRuntime()
     reference = runtime.load(dense).run

@@ -8,16 +8,26 @@ May import: build and below.
 from edgeprune.search.attempts import build_within
 from edgeprune.search.closed_loop import ClosedLoop
 from edgeprune.search.float_reasons import stays_float
-from edgeprune.search.format_race import race_formats, race_of
+from edgeprune.search.format_race import Raced, race_formats, race_of
 from edgeprune.search.goal import DEFAULT_MAX_DROP, Goal
 from edgeprune.search.joint_trial import JointTrial, open_joint_trial
 from edgeprune.search.least_latency import least_latency
 from edgeprune.search.loss_scales import Refined, refine, weighed
 from edgeprune.search.milp import solve_around
-from edgeprune.search.pricing import FormatLosses, Pricer, WidthLosses, no_widths, price, typical_ranges, uncut
+from edgeprune.search.open_loop import OpenLoop, SearchLoop
+from edgeprune.search.pricing import (
+    FormatLosses,
+    Levels,
+    Pricer,
+    WidthLosses,
+    levels_of,
+    no_widths,
+    typical_ranges,
+    uncut,
+)
 from edgeprune.search.problem import Candidate, Problem
 from edgeprune.search.score_cache import ScoreCache
-from edgeprune.search.search_history import SearchHistory, keep, recall
+from edgeprune.search.search_history import SearchHistory, load_history, save_history
 from edgeprune.search.solver import fastest, fastest_unpruned, search
 from edgeprune.search.sparse_losses import sparse_losses
 from edgeprune.search.timings import FeasibleCandidate, StartingPoint, Timing, noise

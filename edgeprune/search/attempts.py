@@ -37,8 +37,8 @@ class Built(Protocol):
         """Widths, formats, and the loss that they were priced at."""
 
     @property
-    def measured(self) -> Mapping[str, Measurement]:
-        """The original, the result and others, measured in one run."""
+    def measured(self) -> Mapping[str, Measurement] | None:
+        """The original, the result and others, measured in one run; None where they are predicted."""
 
 
 T = TypeVar("T", bound=Built)
@@ -72,6 +72,8 @@ def build_within(
                     raise
                 return kept
         result = build(feasible)
+        if result.measured is None:
+            return result  # what is predicted cannot miss its budget: the search kept within it
         pair = result.measured["original"], result.measured["result"]
         fulfilled = goal.fulfilled(*pair)
         if kept is not None:

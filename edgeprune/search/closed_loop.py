@@ -75,9 +75,19 @@ class ClosedLoop:
     ):
         self.problem, self.searcher = problem, Searcher(problem)
         self._budget_of, self._timing, self._sure = budget_of, timing, sure
+        self._start(starting_point)
+
+    def _start(self, at: StartingPoint | None) -> None:
+        """Know nothing but what the starting point took."""
         self._use, self._seen, self._baseline_us = BudgetUse(), dict[Hashable, _Seen](), 0.0
-        if starting_point is not None:
-            self._learn(starting_point.candidate, starting_point.candidate.latency_us, starting_point.timing)
+        if at is not None:
+            self._learn(at.candidate, at.candidate.latency_us, at.timing)
+
+    def starting_from(self, starting_point: StartingPoint) -> ClosedLoop:
+        """A loop of the same problem that begins elsewhere."""
+        other = copy(self)
+        other._start(starting_point)
+        return other
 
     def weighing(self, problem: Problem) -> ClosedLoop:
         """A loop of the same choices and times with other losses, which has learned what this one has."""

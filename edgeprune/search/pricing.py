@@ -115,27 +115,6 @@ class Pricer:
             return self._trials.formats(available, self.known, step.fraction)
 
 
-def price(
-    dense: ir.Model,
-    network: Network,
-    rankings: Mapping[str, Ranking],
-    data: Calibration,
-    builder: Builder,
-    latency: Latency,
-    *,
-    prunable: bool,
-    threads: int,
-    progress: Progress,
-    known: ArrayCache,
-    shared: dict[str, Moments] | None = None,
-) -> Problem:
-    """The problem of a latency model: its formats, and the widths of `levels_of` if anything may be cut, are priced."""
-    pricer = Pricer(dense, network, rankings, data, builder, threads, progress, known, shared)
-    levels = levels_of(network)
-    widths = pricer.widths(levels) if prunable else no_widths(levels)
-    return Problem(latency, *widths, pricer.formats(latency))
-
-
 def typical_ranges(
     dense: ir.Model, network: Network, data: Calibration, builder: Builder, known: ArrayCache
 ) -> dict[str, tuple[float, float]]:

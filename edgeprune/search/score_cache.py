@@ -1,8 +1,9 @@
-"""Scores and models of choices that do not depend on the budget, kept for the next compile of the same model."""
+"""Scores and models of candidates that do not depend on the budget, kept for the next compile of the same model."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
@@ -10,8 +11,8 @@ import onnx_ir as ir
 
 from edgeprune import graph
 from edgeprune.build import Builder
-from edgeprune.calibration import ArrayCache, Arrays, Evaluator
-from edgeprune.latency import TimingHarness
+from edgeprune.calibration import ArrayCache, Arrays, Evaluator, Run
+from edgeprune.report import Accuracy
 from edgeprune.search.problem import Candidate
 
 LARGEST_BYTES = 64 << 20
@@ -20,22 +21,41 @@ LARGEST_BYTES = 64 << 20
 
 @dataclass(frozen=True, eq=False)
 class ScoreCache:
-    """Builds and scores choices, each once for every model, data and judge."""
+    """Builds and scores candidates, each once for every model, data and evaluator.
+
+    Attributes:
+        known: scores and models that outlive the process.
+        builder: builds candidates.
+        evaluator: scores models.
+        run_of: runs a built model.
+    """
 
     known: ArrayCache
     builder: Builder
     evaluator: Evaluator
-    harness: TimingHarness
+    run_of: Callable[[ir.Model], Run]
+    _scored: dict[Hashable, Accuracy] = field(default_factory=dict, init=False, repr=False)
+
+    def accuracy(self, candidate: Candidate, model: ir.Model | None = None) -> Accuracy:
+        """How good a candidate is as built, or as the given model of it; scored once in this process."""
+        if candidate.key not in self._scored:
+            run = self.run_of(self._build(candidate) if model is None else model)
+            self._scored[candidate.key] = self.evaluator.accuracy(run)
+        return self._scored[candidate.key]
+
+    def forget(self, candidate: Candidate) -> None:
+        """Score a candidate again: it has other weights now."""
+        self._scored.pop(candidate.key, None)
 
     def drop(self, candidate: Candidate) -> float:
-        """Points that a choice loses, as built; scored again where it cannot be told whether the judge is the same."""
+        """Points that a candidate loses as built; kept for later compiles unless the evaluator may have changed."""
 
         def compute() -> Arrays:
-            return {"drop": np.array(self.evaluator.drop(self.harness.runtime.load(self._build(candidate)).run))}
+            return {"drop": np.array(self.accuracy(candidate).drop)}
 
         if self.evaluator.identity is None:
             return float(compute()["drop"])
-        settings = {**self._settings(candidate), "judge": self.evaluator.identity}
+        settings = {**self._settings(candidate), "evaluator": self.evaluator.identity}
         return float(self.known.arrays("drop", settings, compute)["drop"])
 
     def model(self, candidate: Candidate) -> ir.Model:

@@ -40,7 +40,7 @@ class SearchHistory:
         return fits and abs(math.log(speedup / self.speedup)) <= math.log(NEAR)
 
 
-def recall(known: ArrayCache, settings: object) -> SearchHistory | None:
+def load_history(known: ArrayCache, settings: object) -> SearchHistory | None:
     """What the last search under these settings left, if anything."""
     found = known.find("experience", settings)
     if found is None:
@@ -49,6 +49,6 @@ def recall(known: ArrayCache, settings: object) -> SearchHistory | None:
     return SearchHistory(speedup, found["factors"], slowdown)
 
 
-def keep(known: ArrayCache, settings: object, made: SearchHistory) -> None:
+def save_history(known: ArrayCache, settings: object, made: SearchHistory) -> None:
     """Leave it to the next search."""
     known.keep("experience", settings, {"numbers": np.array([made.speedup, made.slowdown]), "factors": made.factors})

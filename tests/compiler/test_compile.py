@@ -10,7 +10,7 @@ import pytest
 from edgeprune.backends.onnxruntime import OnnxRuntime
 from edgeprune.build.plan import Plan
 from edgeprune.cli.commands import cli
-from edgeprune.compiler import workbench
+from edgeprune.compiler import cpu_session
 from edgeprune.latency import cpu_model as cpumodel
 from edgeprune.latency import timing_harness as harness
 from edgeprune.report.model import Report
@@ -136,7 +136,7 @@ def test_a_second_compile_measures_no_block_again(files: Path, compiled: Path, m
 def test_a_second_budget_tries_no_whole_choices_again(
     files: Path, compiled: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workbench, "open_joint_trial", lambda *_: pytest.fail("whole choices were tried again"))
+    monkeypatch.setattr(cpu_session, "open_joint_trial", lambda *_: pytest.fail("whole choices were tried again"))
     out, calib = files / "second", str(files / "calib.npz")
     compile_it(files, "--speedup", "1.4", "--precision", "fp32", "--calib", calib, "-o", str(out))
     report = Report.load(out)

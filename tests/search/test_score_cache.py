@@ -1,7 +1,10 @@
 """Scores and models of variants, kept between compiles."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx_ir as ir
@@ -40,7 +43,12 @@ def scores(tmp_path: Path) -> ScoreCache:
     evaluator = Evaluator(fidelity(run, data), 100.0, data.samples, "fidelity on these samples")
     harness = TimingHarness(runtime, next(iter(data.batches(1))), lambda: None)
     builder = Builder(model, network(model, analyse(model)), {}, data)
-    return ScoreCache(ArrayCache("a model", tmp_path / "statistics.sqlite"), builder, evaluator, harness)
+    return ScoreCache(
+        ArrayCache("a model", tmp_path / "statistics.sqlite"),
+        builder,
+        evaluator,
+        lambda model: harness.runtime.load(model).run,
+    )
 
 
 def candidate(scores: ScoreCache, fmt: str) -> Candidate:
@@ -60,14 +68,19 @@ def test_built_and_scored_once(scores: ScoreCache, monkeypatch: pytest.MonkeyPat
     assert "QuantizeLinear" in {n.op_type for n in model.graph}
 
 
-def test_a_judge_that_may_have_changed_scores_again(scores: ScoreCache, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_evaluator_that_may_have_changed_scores_again(scores: ScoreCache, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    monkeypatch.setattr(Evaluator, "drop", lambda *_: calls.append(1) or 0.25)
-    unknown = replace(scores, evaluator=replace(scores.evaluator, identity=None))
-    assert [unknown.drop(candidate(unknown, "fp32")) for _ in range(2)] == [0.25, 0.25]
+    monkeypatch.setattr(Evaluator, "accuracy", lambda *_: calls.append(1) or SimpleNamespace(drop=0.25))
+
+    def drops(identity: str | None) -> list[float]:
+        """Of two compiles with evaluators of this identity."""
+        evaluator = replace(scores.evaluator, identity=identity)
+        compiles = [replace(scores, evaluator=evaluator) for _ in range(2)]
+        return [compile.drop(candidate(compile, "fp32")) for compile in compiles]
+
+    assert drops(None) == [0.25, 0.25]
     assert len(calls) == 2
-    other = replace(scores, evaluator=replace(scores.evaluator, identity="labels"))
-    assert [other.drop(candidate(other, "fp32")) for _ in range(2)] == [0.25, 0.25]
+    assert drops("labels") == [0.25, 0.25]
     assert len(calls) == 3
 
 

@@ -6,20 +6,20 @@ import numpy as np
 import pytest
 
 from edgeprune.calibration.array_cache import ArrayCache
-from edgeprune.search.search_history import NEAR, SearchHistory, keep, recall
+from edgeprune.search.search_history import NEAR, SearchHistory, load_history, save_history
 from tests.search.test_solver import chain
 
 
 def test_the_next_search_finds_what_the_last_one_left(tmp_path: Path):
     known = ArrayCache("model", tmp_path / "statistics.sqlite")
-    assert recall(known, {"quantize": True}) is None
+    assert load_history(known, {"quantize": True}) is None
     for speedup in (2.0, 2.5):
-        keep(known, {"quantize": True}, SearchHistory(speedup, np.array([1.0, speedup]), 1.1))
-    found = recall(known, {"quantize": True})
+        save_history(known, {"quantize": True}, SearchHistory(speedup, np.array([1.0, speedup]), 1.1))
+    found = load_history(known, {"quantize": True})
     assert found is not None
     assert (found.speedup, found.slowdown) == (2.5, 1.1)
     np.testing.assert_array_equal(found.factors, [1.0, 2.5])
-    assert recall(known, {"quantize": False}) is None
+    assert load_history(known, {"quantize": False}) is None
 
 
 @pytest.mark.parametrize(

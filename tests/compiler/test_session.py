@@ -1,4 +1,4 @@
-"""What a workbench accepts where accuracy is the limit."""
+"""What a session accepts where accuracy is the limit."""
 
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -7,32 +7,34 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from edgeprune.compiler.workbench import LEARNABLE, Workbench
+from edgeprune.compiler.session import LEARNABLE, CompileSession
 from edgeprune.search.solver import Candidate
 
-CHOICE = Candidate(np.array([8]), ("fp32",), 1.0, 0.5)
+CANDIDATE = Candidate(np.array([8]), ("fp32",), 1.0, 0.5)
 
 
 @dataclass
-class FakeBench:
-    """A workbench whose choices lose so much before and after learning."""
+class FakeSession:
+    """A session whose candidates lose so much before and after learning."""
 
     before: float
     after: float
+    learns: bool = True
     learned: list[Candidate] = field(default_factory=list)
 
     def accepts(self, limit: float) -> bool:
         parts = SimpleNamespace(
-            drop=lambda candidate: self.before,
+            learns_to_accept=self.learns,
+            scores=SimpleNamespace(drop=lambda candidate: self.before),
             builder=SimpleNamespace(recover=self.recover, build=lambda widths, formats: "learned"),
             evaluator=SimpleNamespace(drop=lambda run: self.after),
-            harness=SimpleNamespace(runtime=SimpleNamespace(load=lambda model: SimpleNamespace(run=None))),
+            run_of=lambda model: None,
             progress=None,
         )
-        return Workbench.is_acceptable(cast(Any, parts), CHOICE, limit)
+        return CompileSession.is_acceptable(cast(Any, parts), CANDIDATE, limit)
 
     def recover(self, widths: Any, formats: Any, progress: Any) -> bool:
-        self.learned.append(CHOICE)
+        self.learned.append(CANDIDATE)
         return self.after < self.before
 
 
@@ -46,9 +48,15 @@ class FakeBench:
         (LEARNABLE + 0.1, 0.5, False, False),
     ],
 )
-def test_a_choice_counts_as_what_it_loses_once_learned(
+def test_a_candidate_counts_as_what_it_loses_once_learned(
     before: float, after: float, accepted: bool, learns: bool
 ) -> None:
-    bench = FakeBench(before, after)
-    assert bench.accepts(1.0) == accepted
-    assert bool(bench.learned) == learns
+    session = FakeSession(before, after)
+    assert session.accepts(1.0) == accepted
+    assert bool(session.learned) == learns
+
+
+def test_without_learning_the_drop_as_built_decides() -> None:
+    session = FakeSession(1.5, 0.8, learns=False)
+    assert not session.accepts(1.0)
+    assert not session.learned

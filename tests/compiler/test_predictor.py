@@ -20,6 +20,7 @@ from edgeprune.cli.commands import cli
 from edgeprune.devices.targets import load_profile
 from edgeprune.errors import BudgetError, TargetError, UsageError
 from edgeprune.report.model import Report
+from edgeprune.report.pareto_curve import Curve
 from tests import residual
 from tests.backends.standin_trtexec import KNOWN
 
@@ -188,3 +189,30 @@ def test_what_cannot_be_done_is_refused_before_any_work(
     result = run(files, *flags, target=target)
     assert isinstance(result.exception, error)
     assert reason in str(result.exception)
+
+
+def test_a_curve_is_predicted_where_no_device_is_attached(files: Path, tmp_path: Path) -> None:
+    out = tmp_path / "curve"
+    result = run(files, "--pareto", "1.5,3,1000", "-o", str(out))
+    assert result.exception is None, result.output
+    assert "ms predicted" in result.output
+    curve = Curve.load(out)
+    assert [p.met for p in curve.points] == [True, True, False]
+    assert "can't be met" in curve.points[-1].reason
+    for point in curve.points[:2]:
+        report = Report.load(out / str(point.folder))
+        assert report.latency is None
+        assert report.predicted is not None
+        assert (point.latency_ms, point.speedup) == (None, None)
+        assert point.predicted_ms == report.predicted.result_ms
+        assert report.predicted.baseline_ms / report.predicted.result_ms >= point.asked
+        assert (out / str(point.folder) / "verify.sh").exists()
+    assert curve.points[0].predicted_ms >= curve.points[1].predicted_ms
+    assert "not attached" in curve.device
+
+
+def test_a_point_of_a_curve_is_what_a_compile_for_it_alone_gives(files: Path, compiled: Path, tmp_path: Path) -> None:
+    result = run(files, "--pareto", "1.5,3", "-o", str(tmp_path / "curve"))
+    assert result.exception is None, result.output
+    for name in ("model.onnx", "plan.json"):
+        assert (tmp_path / "curve" / "3x" / name).read_bytes() == (compiled / name).read_bytes()

@@ -22,12 +22,13 @@ from edgeprune.backends.device import open_device
 from edgeprune.build.plan import Plan
 from edgeprune.build.tensorrt_builder import TensorRtBuilder
 from edgeprune.cli.commands import cli
-from edgeprune.compiler import compile as compiler
+from edgeprune.compiler import open_session
 from edgeprune.compiler import profile_device as deviceprofiling
 from edgeprune.errors import BudgetError, ProfileError, UsageError
 from edgeprune.latency.device_profile import DeviceProfile
 from edgeprune.quantization.two_four import is_two_of_four
 from edgeprune.report.model import Report
+from edgeprune.report.pareto_curve import Curve
 from tests import residual
 from tests.backends.loopback import MISSING, Loopback, loopback
 
@@ -64,7 +65,7 @@ def surroundings(device: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def surround(patch: pytest.MonkeyPatch, device: Loopback, cache: Path) -> None:
     reached = functools.partial(open_device, ssh_config=device.config)
-    patch.setattr(compiler, "open_device", reached)
+    patch.setattr(open_session, "open_device", reached)
     patch.setattr(deviceprofiling, "open_device", reached)
     patch.setattr(tensorrt_rtx, "is_installed", lambda: False)
     patch.setattr(TensorRtBuilder, "recover", lambda *args: False)
@@ -123,6 +124,20 @@ def test_a_budget_is_met_as_measured_on_the_device(files: Path, device: Loopback
         )
     ]
     assert off[0] < off[1] / 2
+
+
+def test_a_curve_is_measured_on_the_device(files: Path, device: Loopback, tmp_path: Path) -> None:
+    out = tmp_path / "curve"
+    result = run_compile(files, "--pareto", "2,3,1000", "--device", device.url, "-o", str(out))
+    assert result.exception is None, result.output
+    curve = Curve.load(out)
+    assert [p.met for p in curve.points] == [True, True, False]
+    for point in curve.points[:2]:
+        assert point.speedup is not None
+        assert point.speedup.value >= point.asked
+        assert (out / str(point.folder) / "model.engine").exists()
+    assert "25W" in curve.device
+    assert curve.runtime == "tensorrt 10.3.0"
 
 
 def test_a_budget_that_nothing_measures_within_is_refused(files: Path, device: Loopback, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from edgeprune.cli.commands import cli
+from edgeprune.compiler.bench import bench_models
 from edgeprune.errors import BackendError, UsageError
 
 NETWORK = """
@@ -50,3 +51,8 @@ def test_a_device_without_trtexec_is_named(models: list[str], monkeypatch: pytes
 def test_what_makes_no_sense_is_refused(models: list[str], names: list[int], device: str) -> None:
     result = CliRunner().invoke(cli, ["bench", *(models[i] for i in names), "--device", device, "-q"])
     assert isinstance(result.exception, UsageError)
+
+
+def test_other_targets_cannot_be_measured_here():
+    with pytest.raises(BackendError, match="can measure on 'orin'"):
+        bench_models([Path("net.onnx")], target="orin")

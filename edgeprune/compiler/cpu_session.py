@@ -1,0 +1,163 @@
+"""A compile session for a CPU: blocks are profiled there, and every candidate is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+import numpy as np
+import onnx_ir as ir
+
+from edgeprune.build import Builder
+from edgeprune.calibration import Calibration, Run
+from edgeprune.compiler.cpu_timer import CpuTimer
+from edgeprune.compiler.layer_details import with_times
+from edgeprune.compiler.opening import Opening
+from edgeprune.compiler.session import CompileSession, Prices
+from edgeprune.importance import Context, LateRankings
+from edgeprune.latency import Latency, TimingHarness, lowered, measured_latency, network
+from edgeprune.recovery import Moments, Probe
+from edgeprune.report import Layer
+from edgeprune.search import (
+    Candidate,
+    Goal,
+    JointTrial,
+    Pricer,
+    Raced,
+    ScoreCache,
+    levels_of,
+    no_widths,
+    open_joint_trial,
+    race_formats,
+    race_of,
+    typical_ranges,
+    uncut,
+)
+from edgeprune.support import int8_weight_bits
+
+TRIAL_SAMPLE_MACS, TRIAL_SAMPLES = 24e9, (24, 256)
+"""Whole candidates are tried on as many samples as this much work allows, within these bounds: on more than single
+changes are, since there are fewer of them."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class CpuSession(CompileSession):
+    """What is known of a model on a CPU.
+
+    Attributes:
+        harness: where models are timed.
+        data: what weights are refitted on.
+        ranges: of activations, for the INT8 of proxy models.
+        shared: covariances that were gathered so far, by node.
+    """
+
+    block_name: ClassVar[str] = "blocks"
+    learns_to_accept: ClassVar[bool] = True
+    as_asked: ClassVar[bool] = False
+
+    harness: TimingHarness
+    data: Calibration
+    ranges: Mapping[str, tuple[float, float]]
+    shared: dict[str, Moments]
+
+    def timer(self, goal: Goal) -> CpuTimer:
+        """Measures candidates on the CPU."""
+        return CpuTimer(
+            goal,
+            self.harness,
+            self.proxy,
+            self.recovered,
+            self.variants(goal.drop_limit),
+            self.variant_model,
+            self.latency,
+            self.progress,
+        )
+
+    def run_of(self, model: ir.Model) -> Run:
+        """Runs a built model in onnxruntime, here."""
+        return self.harness.runtime.load(model).run
+
+    def predicted_baseline_us(self, latency: Latency) -> float:
+        """Of the dense network in float, by the latency model."""
+        return latency.total_us(latency.sizes, (self.floating,) * len(self.network.blocks))
+
+    def proxy(self, candidate: Candidate) -> ir.Model:
+        """A model of these widths and formats whose weights only serve timing."""
+        return lowered(self.network, candidate.widths, candidate.formats, self.ranges)
+
+    def variant_model(self, candidate: Candidate) -> ir.Model:
+        """The model of an unpruned variant; one in INT8 is kept for the next compile."""
+        if set(candidate.formats) == {self.floating}:
+            return self.builder.build(candidate.widths, candidate.formats)
+        return self.scores.model(candidate)
+
+    @property
+    def open_trial(self) -> Callable[[], JointTrial]:
+        """Makes what tries whole candidates."""
+        return lambda: self._trial
+
+    @cached_property
+    def _trial(self) -> JointTrial:
+        net, builder = self.network, self.builder
+        with self.progress.step("preparing trials"):
+            samples = int(np.clip(TRIAL_SAMPLE_MACS / max(net.macs, 1), *TRIAL_SAMPLES))
+            probe = Probe(net.model, self.data, samples, builder.threads)
+            context = Context(net.model, net.analysis.groups, self.data, shared=self.shared)
+            made = open_joint_trial(context, net.analysis, builder, probe, self.ranges)
+            self.shared.clear()
+            return made
+
+    def measured_layers(self, layers: tuple[Layer, ...], model: ir.Model) -> tuple[Layer, ...]:
+        """The layers with the latency of each in the dense network and in the model, by onnxruntime's profiler."""
+        dense = self.opened.dense
+        shown = dense if model is self.opened.original else model
+        with self.progress.step("timing the layers"):
+            return with_times(layers, self.network.blocks, dense, shown, self.harness.trace)
+
+
+def open_cpu_session(opening: Opening, may: Goal, harness: TimingHarness) -> CpuSession:
+    """Profile the blocks of a model on a CPU, price its formats and let whole networks race.
+
+    Args:
+        opening: the model and its data.
+        may: whether the model may be pruned and quantized; its budget does not count.
+        harness: where models are timed.
+    """
+    opened, data, known, progress = opening.opened, opening.fit, opening.known, opening.progress
+    threads, seed = opening.conditions.threads, opening.conditions.seed
+    net = network(opened.dense, opened.analysis, opened.fixed)
+    latency = measured_latency(net, harness, quantizable=may.quantize, seed=seed, progress=progress)
+    rankings = LateRankings(opened, data, known, seed, progress)
+    builder = Builder(opened.dense, net, rankings, data, int8_weight_bits(harness.features), threads)
+    pricer = Pricer(opened.dense, net, rankings, data, builder, threads, progress, known, rankings.shared)
+    levels, losses = levels_of(net), pricer.formats(latency)
+    problem, ranges = uncut(levels, losses, latency), dict[str, tuple[float, float]]()
+    raced: tuple[Raced, ...] = ()
+    if may.quantize:
+        ranges = typical_ranges(opened.dense, net, data, builder, known)
+        with progress.step("racing formats"):
+            problem, raced = race_formats(problem, latency, race_of(net, ranges, harness, known))
+    return CpuSession(
+        opened=opened,
+        target="cpu",
+        network=net,
+        builder=builder,
+        prices=Prices(
+            problem.latency,
+            levels,
+            lambda: (losses, losses),
+            lambda: pricer.widths(levels) if may.prune else no_widths(levels),
+        ),
+        evaluator=opening.evaluator,
+        scores=ScoreCache(known, builder, opening.evaluator, lambda model: harness.runtime.load(model).run),
+        known=known,
+        conditions=opening.conditions,
+        progress=progress,
+        raced=raced,
+        harness=harness,
+        data=data,
+        ranges=ranges,
+        shared=rankings.shared,
+    )

@@ -1,0 +1,125 @@
+"""The kernels of a model on a target, what they take, and which of them may be 2:4."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import onnx_ir as ir
+
+from edgeprune.build import SPARSE_STEPS, Options, TensorRtBuilder, formats_of, sparse_fits
+from edgeprune.calibration import Calibration
+from edgeprune.compiler.opening import Opening
+from edgeprune.costmodel import model_latency_us
+from edgeprune.devices import Profile
+from edgeprune.latency import (
+    INT8,
+    SPARSE,
+    DeviceProfile,
+    GpuNetwork,
+    Latency,
+    gpu_network,
+    is_sparse,
+    known_profile,
+    known_ratios,
+    scaled,
+)
+from edgeprune.passes.canonicalize import canonicalize
+from edgeprune.search import FormatLosses, sparse_losses
+
+SPARSE_PAYS = 1.03
+"""Without being told, a kernel is only made 2:4 where that was measured so many times as fast as dense."""
+
+_WITHOUT_ERROR = 1.0
+
+_SCALED = "the analytic times were scaled by what this device measured of the built-in network"
+
+
+@dataclass(frozen=True, eq=False)
+class KernelTimes:
+    """The kernels of a network and what they take.
+
+    Attributes:
+        kernels: in all formats, 2:4 among them where it may be chosen.
+        dense_kernels: in all formats but 2:4.
+        latency: of the kernels.
+        dense_latency: of the dense ones.
+        sparse: whether some node may become 2:4.
+        source: where the times come from.
+        baseline_us: of the original in float32.
+        notes: sentences for the report.
+    """
+
+    kernels: GpuNetwork
+    dense_kernels: GpuNetwork
+    latency: Latency
+    dense_latency: Latency
+    sparse: bool
+    source: Literal["measured", "analytic"]
+    baseline_us: float
+    notes: tuple[str, ...]
+
+
+def kernel_times(opening: Opening, profile: Profile, options: Options) -> KernelTimes:
+    """The kernels of a model with the times that its device measured, or those of the target's analytic model."""
+    opened, formats, mode = opening.opened, formats_of(options.precision, profile), options.power_mode
+    fixed = canonicalize(opened.fixed, verify=False)
+    measured = known_profile(opened, profile.name, mode, options.profile)
+    sparse = _sparse_nodes(fixed, profile, options, measured)
+    narrow = INT8 if options.precision == INT8 else formats[0]
+    step = profile.channel_step(narrow, "2:4" if options.sparsity == "2:4" else "dense")
+    error = profile.error.median if profile.error else _WITHOUT_ERROR
+    device = profile.device(mode)
+    dense = gpu_network(fixed, opened.analysis, device, formats, step=step, error=error)
+    kernels = gpu_network(fixed, opened.analysis, device, formats, step=step, error=error, sparse=sparse)
+    predicted = model_latency_us(fixed, profile, "fp32", power_mode=mode)
+    latency = measured.latency(kernels) if measured is not None else None
+    if measured is not None and latency is not None:
+        baseline_us = measured.baseline_us or predicted.latency_ms * 1e3
+        own = measured.latency(dense) or dense.latency
+        return KernelTimes(kernels, dense, latency, own, bool(sparse), "measured", baseline_us, ())
+    ratios = known_ratios(profile.name, mode)
+    notes = (*predicted.outside, *([_SCALED] if ratios else []))
+    level = float(np.median(list(ratios.values()))) if ratios else 1.0
+    baseline_us = (measured and measured.baseline_us) or level * predicted.latency_ms * 1e3
+    times = scaled(kernels.latency, ratios) if ratios else kernels.latency
+    return KernelTimes(kernels, dense, times, dense.latency, bool(sparse), "analytic", baseline_us, notes)
+
+
+def _sparse_nodes(
+    model: ir.Model, profile: Profile, options: Options, measured: DeviceProfile | None
+) -> frozenset[str]:
+    """Nodes that may become 2:4: asked for, or measured on the device."""
+    was_measured = measured is not None and any(is_sparse(n.format) for n in measured.networks)
+    if options.sparsity == "2:4" or (options.sparsity == "auto" and profile.has_sparse_products and was_measured):
+        return sparse_fits(model, min(SPARSE_STEPS.values()))
+    return frozenset()
+
+
+def all_sparse(losses: FormatLosses, latency: Latency) -> FormatLosses:
+    """Format losses where what can be 2:4 must be: what 2:4 itself costs is the same for all candidates."""
+    found = []
+    for b, of in enumerate(losses):
+        available = latency.formats(b)
+        sparse = {f"{f}{SPARSE}": loss for f, loss in of.items() if f"{f}{SPARSE}" in available}
+        found.append(sparse or dict(of))
+    return tuple(found)
+
+
+def with_sparse(
+    losses: FormatLosses, kernels: GpuNetwork, builder: TensorRtBuilder, data: Calibration, latency: Latency
+) -> FormatLosses:
+    """The losses of formats, with 2:4 where the device measured that it pays."""
+    sizes = latency.sizes
+    paying = [
+        [
+            f
+            for f in of
+            if f"{f}{SPARSE}" in latency.formats(b)
+            and latency.block_us(b, f, sizes) >= SPARSE_PAYS * latency.block_us(b, f"{f}{SPARSE}", sizes)
+        ]
+        for b, of in enumerate(losses)
+    ]
+    own = sparse_losses(kernels.network, builder, data, [b for b, formats in enumerate(paying) if formats])
+    return tuple(dict(of) | {f"{f}{SPARSE}": of[f] + own[b] for f in paying[b]} for b, of in enumerate(losses))

@@ -1,0 +1,56 @@
+"""Which model is returned: the result, unless something that cuts nothing is as fast."""
+
+from __future__ import annotations
+
+from edgeprune.compiler.assemble import describe_formats
+from edgeprune.compiler.session import CompileSession
+from edgeprune.compiler.timer import ORIGINAL, RESULT, Timed
+from edgeprune.latency import INT8
+from edgeprune.report import Outcome
+from edgeprune.search import Candidate, Goal
+
+NEVER_SLOWER = 1.02
+"""A result must be so many times as fast as the best unpruned variant, or that variant is returned."""
+
+
+def decide(session: CompileSession, goal: Goal, timed: Timed, margin: float) -> tuple[str, Outcome]:
+    """Name of what is returned (``result``, ``original`` or a variant), and what it is and why.
+
+    Args:
+        session: of the model.
+        goal: what was asked for.
+        timed: the result beside the original and the unpruned variants.
+        margin: what the budget was divided by.
+    """
+    best = timed.best_other()
+    gain, cut = timed.gain_over(best), session.is_cut(timed.candidate)
+    called = "the original" if best == ORIGINAL else f"the unpruned {best} variant"
+    formats = f"{session.block_name} {describe_formats(timed.candidate.formats)}"
+    predicted = timed.measured is None
+    compared = f"{'predicted ' if predicted else ''}{gain:.2f}x as fast as {called}"
+    kind = "compressed" if cut else f"unpruned-{_format(timed.candidate, session)}"
+    if not cut and (predicted or (session.as_asked and best != ORIGINAL and not goal.prune)):
+        reason = _with_margin(f"Nothing was cut: {formats}.", session, goal, margin)
+        return RESULT, Outcome(kind, not goal.has_budget and not goal.prune, reason)
+    budget_us = goal.budget_us(session.predicted_baseline_us(timed.latency))
+    if gain >= NEVER_SLOWER or (budget_us is not None and not timed.is_met_by(best, goal, budget_us / margin)):
+        what = "Widths and precision were chosen together" if cut else "Nothing had to be cut"
+        reason = f"{what}: {formats}; {compared}."
+        return RESULT, Outcome(kind, gain >= NEVER_SLOWER, _with_margin(reason, session, goal, margin))
+    what = "Pruning does not pay here: the pruned network" if cut else "Nothing pays here: the network that was chosen"
+    reason = f"{what} is {compared}, which is returned."
+    return best, Outcome(ORIGINAL if best == ORIGINAL else f"unpruned-{best}", False, reason)
+
+
+def _format(candidate: Candidate, session: CompileSession) -> str:
+    return INT8 if any(f.startswith(INT8) for f in candidate.formats) else session.floating
+
+
+def _with_margin(reason: str, session: CompileSession, goal: Goal, margin: float) -> str:
+    if not goal.has_budget or margin == 1:
+        return reason
+    budget_ms = goal.needed_us(session.predicted_baseline_us(session.latency)) / 1e3
+    return (
+        f"{reason} By the prediction, with the profile's error of {margin - 1:.0%} as margin, it keeps the budget of "
+        f"{budget_ms:.4g} ms; only the device can tell."
+    )

@@ -1,0 +1,134 @@
+"""The way from a goal to a network: search, time, recover and build. The same for every target.
+
+What differs between targets is behind two interfaces: a `CompileSession` knows the model, and a `Timer` measures
+candidates on this CPU or on a device, or predicts them where no device is attached.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import onnx_ir as ir
+
+from edgeprune.compiler.outcome import decide
+from edgeprune.compiler.refinement import open_search
+from edgeprune.compiler.session import CompileSession
+from edgeprune.compiler.timer import RESULT, Timed, Timer
+from edgeprune.report import Outcome, Search
+from edgeprune.search import (
+    Candidate,
+    FeasibleCandidate,
+    Goal,
+    SearchLoop,
+    StartingPoint,
+    Timing,
+    build_within,
+    fastest_unpruned,
+    least_latency,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Reached:
+    """What a compile returns.
+
+    Attributes:
+        model: as it is delivered.
+        candidate: its widths and formats, with its predicted latency.
+        returned: ``result``, ``original``, or the name of an unpruned variant.
+        outcome: what it is and why.
+        timed: it and what it was compared with.
+        timer: what measured or predicted it.
+    """
+
+    model: ir.Model
+    candidate: Candidate
+    returned: str
+    outcome: Outcome
+    timed: Timed
+    timer: Timer
+
+
+def reach(session: CompileSession, goal: Goal) -> Reached:
+    """Find, build and time the best network for a goal.
+
+    Raises:
+        BudgetError: the goal can't be met; the text says what can.
+        BackendError: a device cannot be reached, or does not take a model.
+    """
+    timer = session.timer(goal)
+    variants = session.variants(goal.drop_limit)
+    if goal.has_budget:
+        start = _starting_point(session, timer, variants)
+        timed = _uncut_within_budget(session, goal, timer, start) or _within_budget(session, goal, timer, start)
+    else:
+        timed = _fastest_allowed(session, goal, timer, variants)
+    returned, outcome = decide(session, goal, timed, timer.margin)
+    if returned == RESULT:
+        candidate, model = timed.candidate, timed.models.get(RESULT) or _delivered(session, timed.candidate)
+    else:
+        candidate = timed.as_variant(returned, session.floating)
+        model = timed.models.get(returned) or _delivered(session, candidate)
+    return Reached(model, candidate, returned, outcome, timed, timer)
+
+
+def _delivered(session: CompileSession, candidate: Candidate) -> ir.Model:
+    return session.finish(session.recovered(candidate))
+
+
+def _starting_point(session: CompileSession, timer: Timer, variants: dict[str, Candidate]) -> StartingPoint:
+    """The fastest network that cuts nothing and loses little enough, and what it takes."""
+    fastest = min(variants.values(), key=lambda c: c.latency_us)
+    if len(variants) == 1:  # INT8 costs too much, or there is none: a budget may still ask for some of it
+        fastest = fastest_unpruned(session.prices.uncut)
+    with session.progress.step("searching and measuring"):
+        return StartingPoint(fastest, timer.timing(fastest))
+
+
+def _uncut_within_budget(session: CompileSession, goal: Goal, timer: Timer, start: StartingPoint) -> Timed | None:
+    """A network that cuts nothing, where one is fast enough: a budget that is met is no reason to lose more for."""
+    budget_us = goal.needed_us(start.timing.baseline_us)
+    if timer.margin * start.timing.measured_us > budget_us:
+        return None
+    candidate = timer.uncut(session.prices.uncut, start)
+    timed = timer.final_of_model(FeasibleCandidate(candidate, start.timing, session.prices.uncut))
+    return timed if timed.is_met(goal) else None
+
+
+def _within_budget(session: CompileSession, goal: Goal, timer: Timer, start: StartingPoint) -> Timed:
+    """The candidate of least loss that keeps the budget in the final measurement, or by the prediction."""
+    search = open_search(session, goal, timer, start)
+    with session.progress.step("searching and measuring"):
+        feasible = search.loop.meet(search.first)
+    timed = _confirmed(goal, timer, feasible, search.loop, search.how)
+    search.keep(feasible)
+    return timed.at_pace_of(feasible.timing)
+
+
+def _confirmed(goal: Goal, timer: Timer, feasible: FeasibleCandidate, loop: SearchLoop, how: Search | None) -> Timed:
+    """The candidate, or one near it, that keeps its budget in the final measurement, with the model as delivered.
+
+    A proxy is measured first, so that nothing is built in vain. Where the model turns out to be other work than the
+    proxy, the model is measured too.
+    """
+    timed = build_within(goal, feasible, loop.adjusted, lambda f: timer.final(f, how))
+    if (confirmed := timer.confirmed(timed)) is not None:
+        return confirmed
+    again = FeasibleCandidate(timed.candidate, feasible.timing, replace(feasible.problem, latency=timed.latency))
+    return build_within(goal, again, loop.adjusted, lambda f: timer.final_of_model(f, how))
+
+
+def _fastest_allowed(session: CompileSession, goal: Goal, timer: Timer, variants: dict[str, Candidate]) -> Timed:
+    """The fastest candidate whose loss is within the limit, by bisection on its latency."""
+    best = min(variants.values(), key=lambda c: c.latency_us)
+    if not (goal.prune and len(session.latency.sizes)):
+        best = session.only_lowered(best, goal)
+        timing = Timing(session.predicted_baseline_us(session.latency), best.latency_us)
+        return timer.final_of_model(FeasibleCandidate(best, timing, session.prices.uncut))
+    timing = timer.timing(best)
+    problem = session.prices.all
+    problem = replace(problem, latency=problem.latency.corrected(timing.measured_us / best.latency_us))
+    best = replace(best, latency_us=timing.measured_us)
+    found = least_latency(problem, best, lambda c: session.is_acceptable(c, goal.drop_limit), session.progress)
+    feasible = FeasibleCandidate(found, timing, problem)
+    return timer.final_of_model(feasible).at_pace_of(timing)

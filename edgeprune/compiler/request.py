@@ -1,0 +1,102 @@
+"""What is asked of a compile, checked before any work is done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edgeprune.build import Options, check_sparsity, versions_of
+from edgeprune.calibration import CalibrationSpec
+from edgeprune.devices import Profile, load_profile
+from edgeprune.errors import CalibrationError, UsageError
+from edgeprune.search import Goal
+
+CPU = "cpu"
+
+
+@dataclass(frozen=True)
+class Request:
+    """A model, a target, and how the one may be compiled for the other; the arguments of `compile_model`."""
+
+    model: Path
+    target: str
+    calibration: CalibrationSpec | None
+    evaluation: str | None = None
+    precision: str = "auto"
+    sparsity: str = "auto"
+    power_mode: str | None = None
+    device: str | None = None
+    profile_file: Path | None = None
+    surgery: str | None = None
+    threads: int = 1
+    shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    seed: int = 0
+
+    @property
+    def profile(self) -> Profile:
+        """Of the target.
+
+        Raises:
+            TargetError: there is no such target.
+        """
+        return load_profile(self.target)
+
+    @property
+    def is_for_cpu(self) -> bool:
+        """Whether onnxruntime on a CPU runs the result."""
+        return self.profile.name == CPU
+
+    @property
+    def options(self) -> Options:
+        """How the model may be compiled for a GPU."""
+        return Options(self.precision, self.sparsity, self.power_mode, self.profile_file, self.threads, self.seed)
+
+    @property
+    def samples(self) -> CalibrationSpec:
+        """The calibration data.
+
+        Raises:
+            CalibrationError: there is none.
+        """
+        if self.calibration is None:
+            raise CalibrationError("compile needs calibration data to choose, refit and quantize by: give --calib")
+        return self.calibration
+
+    def goal(self, latency_ms: float | None, speedup: float | None, max_drop: float | None) -> Goal:
+        """What the flags ask for.
+
+        Raises:
+            UsageError: they contradict each other.
+        """
+        if sum(limit is not None for limit in (latency_ms, speedup, max_drop)) > 1:
+            raise UsageError("--latency-ms, --speedup and --max-drop are three ways to say the budget: give one")
+        only_lowered = self.precision != "auto" and latency_ms is speedup is max_drop is None
+        return Goal(latency_ms, speedup, max_drop, prune=not only_lowered, quantize=self.precision != "fp32")
+
+    def check(self) -> None:
+        """Refuse flags that contradict each other or the target.
+
+        Raises:
+            UsageError: naming the flag.
+            TargetError: the target has no such power mode, or its TensorRT is too old.
+        """
+        profile = self.profile
+        if self.precision not in ("auto", "fp32", "fp16", "int8"):
+            raise UsageError(f"--precision {self.precision!r}: expected auto, fp32, fp16 or int8")
+        if self.precision != "auto" and self.precision not in profile.precisions:
+            has = ", ".join(profile.precisions)
+            raise UsageError(f"target {profile.name} has no {self.precision}; it computes in {has}")
+        if self.sparsity not in ("auto", "none", "2:4"):
+            raise UsageError(f"--sparsity {self.sparsity!r}: expected auto, none or 2:4")
+        if self.is_for_cpu:
+            if self.sparsity == "2:4":
+                raise UsageError("target cpu gains nothing from 2:4 sparsity: onnxruntime has no sparse kernels")
+            if self.surgery is not None or self.profile_file is not None:
+                raise UsageError("--surgery and --profile are for targets with TensorRT, not for cpu")
+            if self.power_mode is not None:
+                profile.power_mode(self.power_mode)
+            return
+        check_sparsity(self.sparsity, self.precision, profile)
+        versions_of(profile)
+        profile.power_mode(self.power_mode)

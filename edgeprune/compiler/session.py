@@ -1,0 +1,229 @@
+"""A compile session: what is known of a model on a target and does not depend on the budget."""
+
+from __future__ import annotations
+
+import functools
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import ClassVar
+
+import onnx_ir as ir
+
+from edgeprune.backends import DeviceResult
+from edgeprune.build import Builder
+from edgeprune.calibration import ArrayCache, Evaluator, Run
+from edgeprune.compiler.timer import Timer
+from edgeprune.dependency import OpenedModel
+from edgeprune.latency import INT8, Format, Latency, Network
+from edgeprune.report import Accuracy, Layer
+from edgeprune.search import (
+    Candidate,
+    FormatLosses,
+    Goal,
+    JointTrial,
+    Levels,
+    Problem,
+    Raced,
+    ScoreCache,
+    WidthLosses,
+    best_unpruned,
+    uncut,
+)
+from edgeprune.support import Progress
+
+LEARNABLE = 3.0
+"""Learning may make up for a drop beyond the limit, up to so many times the limit."""
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """How a session was opened, for the report: threads of onnxruntime, the seed, and the calibration data."""
+
+    threads: int
+    seed: int
+    calibration: str
+
+
+class Prices:
+    """What there is to choose from; units are ranked, and formats and widths priced, when they are first needed.
+
+    Args:
+        latency: the latency of any candidate.
+        levels: per group, the widths that it may take.
+        formats: gives the losses of all formats but 2:4, and those of all formats that may be chosen.
+        widths: gives the losses of the levels.
+    """
+
+    def __init__(
+        self,
+        latency: Latency,
+        levels: Levels,
+        formats: Callable[[], tuple[FormatLosses, FormatLosses]],
+        widths: Callable[[], WidthLosses],
+    ):
+        self.latency = latency
+        self._levels, self._formats, self._widths = levels, functools.cache(formats), functools.cache(widths)
+
+    @property
+    def dense(self) -> Problem:
+        """Dense widths in every format but 2:4: what the unpruned variants are chosen from."""
+        return uncut(self._levels, self._formats()[0], self.latency)
+
+    @property
+    def uncut(self) -> Problem:
+        """Dense widths in every format."""
+        return replace(self.dense, format_loss=self._formats()[1])
+
+    @property
+    def all(self) -> Problem:
+        """All widths in every format."""
+        levels, losses = self._widths()
+        return replace(self.uncut, levels=levels, width_loss=losses)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class CompileSession(ABC):
+    """What is known of a model on a target, ready for any number of budgets.
+
+    Attributes:
+        opened: the model.
+        target: name of the target.
+        network: its blocks, on a GPU its kernels.
+        builder: turns candidates into models.
+        prices: what there is to choose from.
+        evaluator: scores models.
+        scores: scores candidates, each once.
+        known: statistics that outlive the process.
+        conditions: for the report.
+        progress: told how far it is.
+        notes: sentences for the report.
+        raced: unpruned candidates whose latency was measured, the fastest first.
+    """
+
+    block_name: ClassVar[str]
+    """What a block of the network is called in messages."""
+    learns_to_accept: ClassVar[bool]
+    """Whether a candidate is refitted by learning before it is refused for its drop."""
+    as_asked: ClassVar[bool]
+    """Whether a precision that was asked for without a budget is returned even where another one is faster."""
+
+    opened: OpenedModel
+    target: str
+    network: Network
+    builder: Builder
+    prices: Prices
+    evaluator: Evaluator
+    scores: ScoreCache
+    known: ArrayCache
+    conditions: Conditions
+    progress: Progress
+    notes: tuple[str, ...] = ()
+    raced: tuple[Raced, ...] = ()
+    _variants: dict[float, dict[str, Candidate]] = field(default_factory=dict, init=False, repr=False)
+
+    @property
+    def latency(self) -> Latency:
+        """The latency model, before a measurement of whole networks corrects it."""
+        return self.prices.latency
+
+    @property
+    def floating(self) -> Format:
+        """The float format of its blocks."""
+        return self.builder.float_format
+
+    @abstractmethod
+    def timer(self, goal: Goal) -> Timer:
+        """What measures or predicts candidates for a goal.
+
+        Raises:
+            BudgetError: nothing can meet the goal, whatever its loss; the text says what can be met.
+        """
+
+    @abstractmethod
+    def run_of(self, model: ir.Model) -> Run:
+        """Runs a built model, to score it."""
+
+    @abstractmethod
+    def predicted_baseline_us(self, latency: Latency) -> float:
+        """Predicted latency of the original, microseconds."""
+
+    @property
+    def open_trial(self) -> Callable[[], JointTrial] | None:
+        """Makes what tries whole candidates; None where that is not done."""
+        return None
+
+    def finish(self, model: ir.Model) -> ir.Model:
+        """A built model as it is delivered: after surgery, if the user asked for some."""
+        return model
+
+    def only_lowered(self, best: Candidate, goal: Goal) -> Candidate:
+        """What is returned where nothing may be cut: the best unpruned variant, unless one format was asked for."""
+        return best
+
+    def variants(self, limit: float) -> dict[str, Candidate]:
+        """The unpruned network in float, and in INT8 where that costs at most ``limit`` points."""
+        if limit not in self._variants:
+            sizes, names = self.latency.sizes, (self.floating,) * len(self.network.blocks)
+            found = {self.floating: Candidate(sizes, names, self.latency.total_us(sizes, names), 0.0)}
+            with self.progress.step("finding the best unpruned variant"):
+                if (int8 := best_unpruned(self.prices.dense, self.scores.drop, limit, self.raced)) is not None:
+                    found[INT8] = int8
+            self._variants[limit] = found
+        return self._variants[limit]
+
+    def is_cut(self, candidate: Candidate) -> bool:
+        """Whether a candidate removes anything."""
+        return bool((candidate.widths < self.latency.sizes).any())
+
+    def losses_of(self, candidate: Candidate) -> Problem:
+        """The problem that holds a candidate's losses; widths are not priced for one that cuts nothing."""
+        return self.prices.all if self.is_cut(candidate) else self.prices.uncut
+
+    def is_acceptable(self, candidate: Candidate, limit: float) -> bool:
+        """Whether a candidate loses at most ``limit`` points, with learned weights where these may help it to."""
+        drop = self.scores.drop(candidate)
+        if drop <= limit or drop > LEARNABLE * limit or not self.learns_to_accept:
+            return drop <= limit
+        if not self.builder.recover(candidate.widths, candidate.formats, self.progress):
+            return False
+        learned = self.builder.build(candidate.widths, candidate.formats)
+        return self.evaluator.drop(self.run_of(learned)) <= limit
+
+    def recovered(self, candidate: Candidate) -> ir.Model:
+        """The model of a candidate; a cut one with weights learned from the dense network, where that helps."""
+        if self.is_cut(candidate):
+            with self.progress.step("recovering accuracy"):
+                if self.builder.recover(candidate.widths, candidate.formats, self.progress):
+                    self.scores.forget(candidate)
+        with self.progress.step("building the result"):
+            return self.builder.build(candidate.widths, candidate.formats)
+
+    def lowered(self, candidate: Candidate, model: ir.Model) -> ir.Model:
+        """The delivered model of a candidate as it was before surgery."""
+        return model
+
+    def proof(self, model: ir.Model) -> list[str]:
+        """What a builder for the target that is installed here says of the delivered model.
+
+        Raises:
+            BackendError: it builds the original, but not the model.
+        """
+        return []
+
+    def write_commands(self, model: ir.Model, predicted_ms: float, folder: Path) -> list[str]:
+        """Write into the output folder what measures the model on its device, and say how to use it."""
+        return []
+
+    def warnings(self, candidate: Candidate, accuracy: Accuracy, goal: Goal) -> list[str]:
+        """What to know of a delivered candidate on this target."""
+        return []
+
+    def device_notes(self, candidate: Candidate, result: DeviceResult | None) -> list[str]:
+        """What to know of the measurement on a device."""
+        return []
+
+    def measured_layers(self, layers: tuple[Layer, ...], model: ir.Model) -> tuple[Layer, ...]:
+        """The layers of a delivered model, with what a profiler measured of them if the target has one."""
+        return layers

@@ -1,0 +1,284 @@
+"""A compile session for TensorRT: kernels are predicted, or were profiled on the device; models are scored here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+import onnx_ir as ir
+
+from edgeprune.backends import Device, DeviceResult, simulation, tensorrt_rtx
+from edgeprune.build import (
+    Options,
+    TensorRtBuilder,
+    bench_line,
+    command_for,
+    formats_of,
+    versions_of,
+    write_verify_script,
+)
+from edgeprune.calibration import Run
+from edgeprune.compiler.engine_timer import EngineTimer
+from edgeprune.compiler.kernel_times import all_sparse, kernel_times, with_sparse
+from edgeprune.compiler.opening import Opening, open_shapes
+from edgeprune.compiler.predictor import Predictor
+from edgeprune.compiler.session import CompileSession, Prices
+from edgeprune.dependency import OpenedModel
+from edgeprune.devices import Profile
+from edgeprune.errors import BackendError, BudgetError
+from edgeprune.importance import LateRankings
+from edgeprune.latency import (
+    INT8,
+    SPARSE,
+    GpuNetwork,
+    Latency,
+    is_sparse,
+)
+from edgeprune.report import Accuracy
+from edgeprune.search import (
+    DEFAULT_MAX_DROP,
+    Candidate,
+    FormatLosses,
+    Goal,
+    Pricer,
+    Problem,
+    ScoreCache,
+    fastest,
+    mildest_unpruned,
+    no_widths,
+    stays_float,
+)
+from edgeprune.support import Progress
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TensorRtSession(CompileSession):
+    """What is known of a model on a device with TensorRT.
+
+    Attributes:
+        builder: turns candidates into lowered models.
+        profile: of the target.
+        options: how the model may be compiled.
+        kernels: of the network.
+        source: where the times of its latency model come from.
+        baseline_us: latency of the model as it came in, in float32; predicted, unless the device measured it.
+        surgery: what is done to a lowered model before its engine is built.
+        device: the attached device, if there is one.
+    """
+
+    block_name: ClassVar[str] = "kernels"
+    learns_to_accept: ClassVar[bool] = False
+    as_asked: ClassVar[bool] = True
+
+    builder: TensorRtBuilder
+    profile: Profile
+    options: Options
+    kernels: GpuNetwork
+    source: Literal["measured", "analytic"]
+    baseline_us: float
+    surgery: Callable[[ir.Model], ir.Model]
+    device: Device | None
+
+    def timer(self, goal: Goal) -> EngineTimer | Predictor:
+        """Measures candidates on the device, or predicts them where none is attached.
+
+        Raises:
+            BudgetError: nothing can be predicted to meet the goal; the text says what can be met.
+        """
+        if self.device is None:
+            self._check_reachable(goal)
+            return Predictor(goal, self.latency, self.baseline_us, self.variants(goal.drop_limit), self.source)
+        return EngineTimer(
+            goal,
+            self.device,
+            self.opened.original,
+            open_shapes(self.opened),
+            self.builder,
+            lambda candidate: self.finish(self.recovered(candidate)),
+            self.finish,
+            self.variants(goal.drop_limit),
+            self.source,
+            self.progress,
+        )
+
+    def run_of(self, model: ir.Model) -> Run:
+        """Runs a lowered model in onnxruntime, with the roundings that its types state."""
+        return simulation.load(model, self.conditions.threads).run
+
+    def predicted_baseline_us(self, latency: Latency) -> float:
+        """The same by every latency model: the original is not among the candidates."""
+        return self.baseline_us
+
+    def finish(self, model: ir.Model) -> ir.Model:
+        """A lowered model after surgery."""
+        return self.surgery(model)
+
+    def only_lowered(self, best: Candidate, goal: Goal) -> Candidate:
+        """In INT8 where that was asked for, even if it costs more than the limit; with 2:4 where that was asked for."""
+        dense = self.prices.dense
+        wants_int8 = goal.quantize and goal.max_drop is None and self.options.precision == INT8
+        if wants_int8 and INT8 not in self.variants(goal.drop_limit):
+            best = mildest_unpruned(dense, self.scores.drop) or best
+        losses = self.prices.uncut.format_loss
+        formats = tuple(f if f in of else f"{f}{SPARSE}" for f, of in zip(best.formats, losses, strict=True))
+        return replace(best, formats=formats, latency_us=self.latency.total_us(best.widths, formats))
+
+    def lowered(self, candidate: Candidate, model: ir.Model) -> ir.Model:
+        """As it was built; surgery may have added plugins, which nothing runs here."""
+        return self.builder.build(candidate.widths, candidate.formats)
+
+    def proof(self, model: ir.Model) -> list[str]:
+        """What TensorRT for RTX says of the model, where no device is attached."""
+        return [] if self.device is not None else _rtx_proof(self.opened, model, self.progress)
+
+    def write_commands(self, model: ir.Model, predicted_ms: float, folder: Path) -> list[str]:
+        """A script that builds and times the model on its device, where none is attached."""
+        if self.device is not None:
+            return []
+        shapes = open_shapes(self.opened)
+        command, bench = command_for(model, self.profile, shapes), bench_line(self.profile, shapes)
+        write_verify_script(folder, command, bench, self.profile, predicted_ms, self.latency.error)
+        return [f"to measure it, on the device: {command}", f"or from here: {bench}"]
+
+    def warnings(self, candidate: Candidate, accuracy: Accuracy, goal: Goal) -> list[str]:
+        """Why kernels stay in float although INT8 was asked for, and what a precision costs that was asked for."""
+        found = []
+        why = stays_float(candidate, self.latency, self.kernels.latency, self.source)
+        if self.options.precision == INT8 and why:
+            found.append(why)
+        if not goal.prune and goal.max_drop is None and accuracy.drop > DEFAULT_MAX_DROP:
+            found.append(f"this precision costs {accuracy.drop:.2f} points; --max-drop limits that")
+        return found
+
+    def device_notes(self, candidate: Candidate, result: DeviceResult | None) -> list[str]:
+        """Whether the device's clocks moved while it measured, and who chose 2:4 kernels."""
+        if result is None:
+            return []
+        found = []
+        if result.clocks and result.clocks != "locked":
+            found.append(f"the device's clocks were not locked while it measured: {result.clocks}")
+        if any(is_sparse(f) for f in candidate.formats):
+            found.append("engines were built with 2:4 kernels allowed; the builder took them where they were faster")
+        return found
+
+    def _check_reachable(self, goal: Goal) -> None:
+        """Refuse a budget that nothing is predicted to meet, before any work is done for it."""
+        if not goal.has_budget:
+            return
+        levels, latency = self.kernels.levels, self.latency
+        none = tuple(dict.fromkeys(latency.formats(b), 0.0) for b in range(len(self.network.blocks)))
+        free = Problem(latency, levels, tuple(np.zeros(len(v)) for v in levels), none)
+        margin = 1 + latency.error
+        least_us, most_us = fastest(free).latency_us, goal.needed_us(self.baseline_us) / margin
+        if least_us > most_us:
+            raise BudgetError(
+                f"the budget of {most_us * margin / 1e3:.3f} ms can't be met: with the profile's error as margin "
+                f"{most_us / 1e3:.3f} ms may be predicted, and the fastest network is predicted to take "
+                f"{least_us / 1e3:.3f} ms, {self.baseline_us / least_us:.2f}x as fast as the original "
+                f"({self.baseline_us / 1e3:.3f} ms); --latency-ms {np.ceil(least_us * margin) / 1e3:.3f} can be met"
+            )
+
+
+def _rtx_proof(opened: OpenedModel, model: ir.Model, progress: Progress) -> list[str]:
+    """What TensorRT for RTX says of a lowered model; nothing where it is not installed.
+
+    Raises:
+        BackendError: it builds the original, but not the lowered model.
+    """
+    if not tensorrt_rtx.is_installed():
+        return []
+    if any(node.domain not in ("", "ai.onnx") for node in model.graph):
+        return ["TensorRT for RTX has no plugins, so what surgery added could not be built here"]
+    shapes = open_shapes(opened)
+    with progress.step("building with TensorRT for RTX"):
+        try:
+            engine = tensorrt_rtx.build(model, shapes=shapes)
+        except BackendError as error:
+            refused = str(error)
+            try:
+                tensorrt_rtx.build(opened.dense, shapes=shapes)
+            except BackendError:
+                return [f"not even the original can be built here, which proves nothing of the device: {refused}"]
+            raise BackendError(f"the original can be built, but not the lowered model: {refused}") from error
+    return [
+        f"TensorRT for RTX {engine.version} built the lowered graph here ({engine.layers} layers): that "
+        f"{tensorrt_rtx.PROOF}"
+    ]
+
+
+def open_tensorrt_session(
+    opening: Opening,
+    may: Goal,
+    profile: Profile,
+    options: Options,
+    surgery: Callable[[ir.Model], ir.Model],
+    device: Device | None,
+) -> TensorRtSession:
+    """Describe the kernels of a model; its formats and widths are priced when they are needed.
+
+    Args:
+        opening: the model and its data.
+        may: whether the model may be pruned and quantized; its budget does not count.
+        profile: of the target.
+        options: how the model may be compiled.
+        surgery: what is done to a lowered model before its engine is built.
+        device: the attached device, if there is one.
+
+    Raises:
+        TargetError: the device is too old, or has no such power mode.
+        ModelError: the model cannot be described or lowered.
+        ProfileError: what was measured does not belong to it.
+    """
+    opened, data, known, progress = opening.opened, opening.fit, opening.known, opening.progress
+    threads, seed = opening.conditions.threads, opening.conditions.seed
+    formats = formats_of(options.precision, profile)
+    with progress.step("predicting kernels"):
+        times = kernel_times(opening, profile, options)
+    rankings = LateRankings(opened, data, known, seed, progress)
+    builder = TensorRtBuilder(
+        opened.dense,
+        times.kernels.network,
+        rankings,
+        data,
+        threads=threads,
+        float_format=formats[0],
+        versions=versions_of(profile),
+    )
+    dense = times.dense_kernels.network
+    pricer = Pricer(opened.dense, dense, rankings, data, builder, threads, progress, known, rankings.shared)
+
+    def price_formats() -> tuple[FormatLosses, FormatLosses]:
+        losses = pricer.formats(times.dense_latency)
+        if options.sparsity == "2:4":
+            return losses, all_sparse(losses, times.latency)
+        if times.sparse:
+            with progress.step("pricing 2:4 weights"):
+                return losses, with_sparse(losses, times.kernels, builder, data, times.latency)
+        return losses, losses
+
+    levels = times.kernels.levels
+    return TensorRtSession(
+        opened=opened,
+        target=profile.name,
+        network=times.kernels.network,
+        builder=builder,
+        prices=Prices(
+            times.latency, levels, price_formats, lambda: pricer.widths(levels) if may.prune else no_widths(levels)
+        ),
+        evaluator=opening.evaluator,
+        scores=ScoreCache(known, builder, opening.evaluator, lambda model: simulation.load(model, threads).run),
+        known=known,
+        conditions=opening.conditions,
+        progress=progress,
+        notes=times.notes,
+        profile=profile,
+        options=options,
+        kernels=times.kernels,
+        source=times.source,
+        baseline_us=times.baseline_us,
+        surgery=surgery,
+        device=device,
+    )
