@@ -45,6 +45,13 @@ def test_the_top_level_is_rooms():
     }
 
 
+def test_tests_mirror_the_rooms():
+    """Beside those of the whole and of the examples."""
+    tests = ROOT / "tests"
+    folders = {".".join(file.parent.relative_to(tests).parts) for file in tests.rglob("test_*.py")}
+    assert folders - {"", "examples"} <= {*ROOMS, "dependency.rules"}
+
+
 @pytest.mark.parametrize("folder", sorted({file.parent for file in modules().values()} - set(FOLDERS.values())))
 def test_rooms_are_neither_crowded_nor_empty(folder: Path):
     assert FEWEST_FILES <= len(list(folder.glob("*.py"))) <= MOST_FILES

@@ -32,7 +32,7 @@ def node_of(line: str, constants: str = ""):
         ("Clip(x, , k)", "float k = {6}", (1.0, 0.0, -math.inf, 6.0)),
     ],
 )
-def test_what_shifts_stretches_or_clips_is_a_affine_op(line: str, constants: str, expected: tuple[float, ...]) -> None:
+def test_nodes_that_shift_scale_or_clip_are_affine_ops(line: str, constants: str, expected: tuple[float, ...]) -> None:
     node = node_of(line, constants)
     affine_op = affine_op_of(node)
     assert affine_op is not None
@@ -52,18 +52,18 @@ def test_what_shifts_stretches_or_clips_is_a_affine_op(line: str, constants: str
         ("HardSigmoid<alpha=-0.25>(x)", ""),
     ],
 )
-def test_what_falls_bends_or_differs_from_place_to_place_is_none(line: str, constants: str) -> None:
+def test_nodes_that_fall_bend_or_differ_by_position_are_none(line: str, constants: str) -> None:
     assert affine_op_of(node_of(line, constants)) is None
 
 
-def test_a_hard_swish_does_not_see_what_lies_below_minus_three() -> None:
+def test_a_hard_swish_does_not_distinguish_values_below_minus_three() -> None:
     values = {v.name: v for node in parse(SWISH).graph for v in (*node.inputs, *node.outputs) if v is not None}
     assert seen_range(values["x"]) == (-3.0, math.inf)
     assert seen_range(values["s"]) == (0.0, 6.0)
     assert seen_range(values["c"]) == INFINITE
 
 
-def test_a_product_with_a_affine_op_that_starts_above_zero_sees_everything() -> None:
+def test_a_mul_with_an_affine_op_that_starts_above_zero_distinguishes_all_values() -> None:
     lifted = SWISH.replace("zero = {0}", "zero = {1}")
     values = {v.name: v for node in parse(lifted).graph for v in node.inputs if v is not None}
     assert seen_range(values["x"]) == INFINITE
@@ -81,9 +81,9 @@ def test_the_reader_that_sees_most_counts() -> None:
     "inner", [{"low": 0.0, "high": 6.0}, {"slope": 2.0, "shift": -1.0}, {"slope": 0.5, "low": -1.0}]
 )
 @pytest.mark.parametrize("outer", [{"shift": 3.0, "low": 0.0}, {"slope": 3.0, "high": 2.0}, {"low": 1.0, "high": 2.0}])
-def test_a_affine_op_of_a_affine_op_is_a_affine_op(inner: dict[str, float], outer: dict[str, float]) -> None:
+def test_an_affine_op_of_an_affine_op_is_an_affine_op(inner: dict[str, float], outer: dict[str, float]) -> None:
     source = next(iter(parse("g (float[4] x) => (float[4] y) { y = Neg(x) }").graph)).inputs[0]
     first, second = AffineOp(source, **inner), AffineOp(source, **outer)
-    joint = second.behind(first)
+    joint = second.after(first)
     for x in (-9.0, -2.5, -1.0, 0.0, 0.25, 1.0, 3.5, 7.0):
         assert joint(x) == pytest.approx(second(first(x)), abs=1e-12)

@@ -85,7 +85,7 @@ def named(model: ir.Model) -> ir.Model:
 
 
 @pytest.mark.parametrize("build", [chain, norm])
-def test_the_function_stays_and_integers_hold_it_better(build: Any, tmp_path: Path) -> None:
+def test_the_function_stays_and_loses_less_in_int8(build: Any, tmp_path: Path) -> None:
     model = named(build())
     data, x = data_for(model, tmp_path)
     equal = equalize(model, data)

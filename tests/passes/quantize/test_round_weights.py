@@ -65,7 +65,7 @@ def test_the_quantizer_finds_the_grid_and_changes_nothing_more(model: ir.Model, 
             np.testing.assert_allclose(integers * scale[:, None], w, rtol=1e-6, atol=1e-7)
 
 
-def test_a_layer_alone_loses_no_more_than_by_the_nearest_integers(
+def test_a_layer_alone_loses_no_more_than_by_rounding_to_nearest(
     model: ir.Model, data: Calibration, samples: NDArray[Any]
 ) -> None:
     """At 4 bits, where rounding is what counts; outputs of the first layer, channel by channel, less their mean."""
@@ -94,9 +94,7 @@ def test_the_bias_takes_up_a_known_shift(model: ir.Model, data: Calibration, sam
     np.testing.assert_allclose(corrected, wanted, atol=1e-4)
 
 
-def test_integers_that_are_computed_with_keep_the_mean(
-    model: ir.Model, data: Calibration, samples: NDArray[Any]
-) -> None:
+def test_int8_layers_keep_the_mean(model: ir.Model, data: Calibration, samples: NDArray[Any]) -> None:
     bounds = {"x": (float(samples.min()), 1.5), "a": (-40.0, 40.0)}
     scale, zero = asymmetric_scale(*bounds["x"])
     quantizers = {"x": fake_quantizer(float(scale), int(zero), 0, 255)}
@@ -106,8 +104,10 @@ def test_integers_that_are_computed_with_keep_the_mean(
     np.testing.assert_allclose(got, wanted, atol=80 / 255 / 4)
 
 
-def test_a_layer_behind_a_affine_op_sees_the_integers_before_it(data: Calibration, samples: NDArray[Any]) -> None:
-    """A shift of 0.004, a tenth of a step, and a clip: only the input of the ramps has integers."""
+def test_a_layer_behind_an_affine_op_sees_the_quantized_values_before_it(
+    data: Calibration, samples: NDArray[Any]
+) -> None:
+    """A shift of 0.004, a tenth of a step, and a clip: only the input of the affine ops is quantized."""
     text = """
     g (float[n, 4, 9, 9] x) => (float[n, 4, 9, 9] y) <float two = {2}, float bit = {0.004}> {
       s = Mul(x, two)

@@ -77,13 +77,13 @@ def test_attention_is_one_operator(scores: str, keys: str, batch: str) -> None:
     ],
     ids=["scores read twice", "a function of the scores"],
 )
-def test_what_is_not_quite_attention_stays(scores: str) -> None:
+def test_nodes_that_are_not_quite_attention_stay(scores: str) -> None:
     model = transformer(scores)
     assert fuse_attention(model) is model
 
 
 @needs_attention
-def test_nothing_of_a_fused_attention_is_put_on_integers() -> None:
+def test_no_node_of_a_fused_attention_runs_in_int8() -> None:
     model = transformer()
     (attention,) = attentions(model.graph)
     eligible = int8_eligible(model)
@@ -92,7 +92,7 @@ def test_nothing_of_a_fused_attention_is_put_on_integers() -> None:
 
 
 @needs_attention
-def test_one_that_a_plan_has_put_on_integers_stays() -> None:
+def test_an_attention_that_a_plan_has_in_int8_stays() -> None:
     model = transformer()
     (attention,) = attentions(model.graph)
     assert fuse_attention(model, {str(attention.nodes[1].name)}) is model
@@ -108,7 +108,7 @@ def test_names_and_counts_stay() -> None:
     assert sum(count_macs(fused).values()) <= sum(count_macs(model).values())
 
 
-def test_an_older_runtime_gets_what_it_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_older_runtime_gets_no_attention_operator(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "known_here", lambda: False)
     model = transformer()
     assert fuse_attention(model) is model

@@ -1,4 +1,4 @@
-"""What may run on integers on x86, and what is kept out."""
+"""Which nodes may run in INT8 on x86, and which stay in float."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def reasons(model: ir.Model) -> dict[str, str]:
     return {str(n.outputs[0].name): "" if (e := eligible[str(n.name)]) else str(e) for n in model.graph}
 
 
-def test_what_decodes_boxes_and_scores_stays_float() -> None:
+def test_nodes_that_decode_boxes_and_scores_stay_float() -> None:
     found = reasons(detector())
     assert {v for v, why in found.items() if not why} == {"c", "a", "m", "boxes", "scores"}
     assert "probabilities" in found["dfl"]
     assert all("last weighted" in found[v] for v in ("flat", "d", "t", "q", "y"))
 
 
-def test_an_activation_right_behind_the_last_layer_may_be_integer() -> None:
+def test_an_activation_right_behind_the_last_layer_may_run_in_int8() -> None:
     text = "g (float[1, 8, 6, 6] x) => (float[1, 8, 6, 6] y) { c = Conv(x, w) y = Relu(c) }"
     assert set(reasons(parse(text, w=(8, 8, 1, 1))).values()) == {""}
 
@@ -80,7 +80,7 @@ def test_sums_that_a_normalization_reads_stay_float() -> None:
     assert found["a"] == found["y"] == ""
 
 
-def test_a_block_with_gelu_is_integer_in_its_product_alone() -> None:
+def test_in_a_block_with_gelu_only_the_matmul_runs_in_int8() -> None:
     text = """
     g (float[4, 8] x) => (float[4, 8] y) {
       h = MatMul(x, w)

@@ -62,13 +62,13 @@ def test_a_block_with_squeeze_and_excitation_is_widened_and_computes_the_same() 
     ],
     ids=["a constant for every channel", "a sum over channels", "an output"],
 )
-def test_what_cannot_be_widened_stays(change: tuple[str, str]) -> None:
+def test_channels_that_cannot_be_widened_stay(change: tuple[str, str]) -> None:
     model = parse(BLOCK.replace(*change), **SIZES, w4t=(40, 1, 1))
     assert channels(padded(model))[1] == 40
 
 
 @pytest.mark.parametrize("size", [48, 20])
-def test_nothing_is_widened_that_fits_or_would_double(size: int) -> None:
+def test_channels_that_fit_or_would_double_stay(size: int) -> None:
     text = BLOCK.replace("group=40", f"group={size}")
     sizes = {name: tuple(size if n == 40 else n for n in dims) for name, dims in SIZES.items()}
     assert channels(padded(parse(text, **sizes)))[1] == size

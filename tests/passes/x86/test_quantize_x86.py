@@ -57,7 +57,7 @@ def fused_ops(model: ir.Model, tmp_path) -> list[str]:
     return [n.op_type for n in onnx.load(tmp_path / "optimized.onnx").graph.node]
 
 
-def test_everything_on_integers_stays_close_and_fuses(tmp_path) -> None:
+def test_a_model_in_int8_stays_close_and_fuses(tmp_path) -> None:
     model, ranges = model_and_ranges()
     changed = quantize_x86(model, eligible(model), ranges)
     # 8 bits: a step is 1/255 of a range; five layers of it stay within a few per cent of the largest output.
@@ -89,7 +89,7 @@ def test_a_relu_absorbed_by_the_convolution_needs_no_range_between() -> None:
     assert "c" not in values_to_quantize(model, eligible(model))
 
 
-def test_no_float_weight_stays_beside_the_integers() -> None:
+def test_no_float_weight_stays_beside_the_quantized_ones() -> None:
     model, ranges = model_and_ranges()
     changed = quantize_x86(model, eligible(model), ranges)
     assert not {"w1", "w2", "w3", "b1", "b2", "b3"} & set(changed.graph.initializers)
@@ -103,7 +103,7 @@ def test_moved_values_share_their_scale() -> None:
     assert scales["a_scale"].const_value.numpy() == scales["p_scale"].const_value.numpy()
 
 
-def test_concat_shares_a_scale_only_where_ranges_are_alike() -> None:
+def test_concat_shares_a_scale_only_for_similar_ranges() -> None:
     text = """
     g (float[1, 8, 6, 6] x) => (float[1, 8, 6, 6] y) {
       a = Conv(x, w1, b1)
@@ -145,12 +145,12 @@ def test_a_dead_channel_with_a_bias_does_not_overflow() -> None:
     assert relative_error(model, changed) < 0.03
 
 
-def test_matmul_gives_floats_where_a_float_follows() -> None:
+def test_matmul_gives_floats_to_a_float_node() -> None:
     text = "g (float[4, 16] x) => (float[4, 8] y) { h = MatMul(x, w1) y = Tanh(h) }"
     model, ranges = model_and_ranges(text, w1=(16, 8))
-    product = [n for n in eligible(model) if "h" in values_of(model, n)]
-    assert values_to_quantize(model, product) == ["x"]
-    assert relative_error(model, quantize_x86(model, product, ranges)) < 0.03
+    matmul = [n for n in eligible(model) if "h" in values_of(model, n)]
+    assert values_to_quantize(model, matmul) == ["x"]
+    assert relative_error(model, quantize_x86(model, matmul, ranges)) < 0.03
 
 
 def values_of(model: ir.Model, node: str) -> list[str]:
@@ -168,10 +168,10 @@ def test_refusals_name_the_node_or_value(int8: list[str] | None, drop: str | Non
         quantize_x86(model, int8 or eligible(model), ranges)
 
 
-def test_what_has_no_integer_kernel_says_so() -> None:
+def test_a_node_without_an_int8_kernel_is_refused() -> None:
     model, ranges = model_and_ranges("g (float[4, 16] x) => (float[4, 16] y) { y = Tanh(x) }", w=(1,))
     (name,) = (str(n.name) for n in model.graph)
-    with pytest.raises(PassError, match="no integer kernel for Tanh"):
+    with pytest.raises(PassError, match="no INT8 kernel for Tanh"):
         quantize_x86(model, [name], ranges)
 
 
@@ -183,7 +183,7 @@ SWISHES = {
 
 
 @pytest.mark.parametrize("swish", SWISHES.values(), ids=SWISHES)
-def test_a_hard_swish_is_one_clipping_and_one_product_of_integers(swish: str, tmp_path) -> None:
+def test_a_hard_swish_is_one_clip_and_one_int8_mul(swish: str, tmp_path) -> None:
     text = f"""
     g (float[1, 8, 12, 12] x) => (float[1, 8, 12, 12] y)
     <float three = {{3}}, float zero = {{0}}, float six = {{6}}, float a = {{1.5}}, float b = {{0.4}}> {{
@@ -206,7 +206,7 @@ def test_a_hard_swish_is_one_clipping_and_one_product_of_integers(swish: str, tm
     ]  # fmt: skip
 
 
-def test_a_gate_on_integers_is_clipped_where_it_ends() -> None:
+def test_an_int8_gate_is_clipped_at_its_limits() -> None:
     text = """
     g (float[1, 8, 6, 6] x) => (float[1, 8, 6, 6] y) {
       c = Conv(x, w1, b1)
@@ -238,14 +238,14 @@ def test_a_concat_shares_no_scale_that_would_undo_a_clip_of_its_operands(tmp_pat
     model, ranges = model_and_ranges(text, **sizes)
     changed = quantize_x86(model, eligible(model), ranges)
     ops = fused_ops(changed, tmp_path)
-    # With negative integers behind the Relu, onnxruntime would run its convolution in float.
+    # With negative values behind the Relu, onnxruntime would run its convolution in float.
     assert ops.count("QLinearConv") == 3
     assert ops.count("DequantizeLinear") == 1
     assert relative_error(model, changed) < 0.05  # three layers of 8 bits
 
 
 @pytest.mark.parametrize("high", [5.0, 6.0, 6.5])
-def test_integers_mean_no_more_than_a_clip_lets_through(high: float, tmp_path) -> None:
+def test_quantized_values_stay_within_the_limits_of_a_clip(high: float, tmp_path) -> None:
     text = """
     g (float[1, 8, 6, 6] x) => (float[1, 8, 6, 6] y) {
       c = Conv(x, w1, b1)

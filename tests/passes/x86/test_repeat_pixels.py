@@ -34,7 +34,7 @@ def heaviest(model) -> float:
 
 @pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
 @pytest.mark.parametrize("factors", [(2, 2), (1, 3), (4, 1), (3, 5)])
-def test_repeated_integers_are_those_that_resize_gives(factors: tuple[int, int], mode: str) -> None:
+def test_repeated_values_are_those_of_resize(factors: tuple[int, int], mode: str) -> None:
     model = resize(f"1, 1, {factors[0]}, {factors[1]}", mode)
     nodes = {n.op_type: str(n.name) for n in model.graph}
     assert repetitions(next(n for n in model.graph if n.op_type == "Resize")) == factors

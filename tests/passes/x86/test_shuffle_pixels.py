@@ -24,7 +24,7 @@ def network(attributes: str, kernel: tuple[int, int], dims: str = "1, 4, 5, 6", 
 
 
 def compared(model, lengths: tuple[int, int]) -> tuple[set[str], float]:
-    """Operators of the model on integers, and its largest error as a share of the largest output."""
+    """Operators of the INT8 model, and its largest error as a share of the largest output."""
     nodes = [name for name, possible in int8_eligible(model).items() if possible]
     x = np.random.default_rng(0).normal(size=(1, 4, *lengths)).astype(np.float32)
     ranges = dict.fromkeys(values_to_quantize(model, nodes), (-4.0, 8.0))
@@ -37,7 +37,7 @@ def compared(model, lengths: tuple[int, int]) -> tuple[set[str], float]:
 
 @pytest.mark.parametrize("bias", ["", ", b"])
 @pytest.mark.parametrize("tile", [(2, 2), (1, 3), (3, 2)])
-def test_a_transposed_convolution_of_tiles_runs_on_integers(tile: tuple[int, int], bias: str) -> None:
+def test_a_transposed_convolution_of_tiles_runs_in_int8(tile: tuple[int, int], bias: str) -> None:
     model = network(f"strides=[{tile[0]}, {tile[1]}]", tile, bias=bias)
     assert tile_of(next(iter(model.graph))) == tile
     ops, error = compared(model, (5, 6))
@@ -54,7 +54,7 @@ def test_lengths_may_be_open() -> None:
         assert error < 0.05
 
 
-def test_a_concatenation_behind_it_finds_the_pixels_that_it_makes() -> None:
+def test_a_concat_behind_it_gets_shuffled_pixels() -> None:
     model = parse(
         """
         g (float[1, 4, 5, 6] x, float[1, 3, 10, 12] skip) => (float[1, 2, 10, 12] y) {

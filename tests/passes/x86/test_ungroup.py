@@ -43,7 +43,7 @@ def test_small_groups_become_one_convolution_that_computes_the_same(outputs: int
     [(4, 32, 32), (32, 8, 8), (16, 1, 1), (3, 6, 6), (3, 8, 4)],
     ids=["too many zeros", "too many groups", "depthwise", "inputs not by four", "too few outputs"],
 )
-def test_what_is_no_faster_stays(groups: int, inputs: int, outputs: int) -> None:
+def test_convolutions_that_gain_nothing_stay(groups: int, inputs: int, outputs: int) -> None:
     assert groups_of(ungrouped(groups, inputs, outputs)[1]) == groups
 
 

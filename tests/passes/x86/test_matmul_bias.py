@@ -20,14 +20,14 @@ g (float[BATCH, 6, 16] x) => (float[BATCH, 6, 16] y) {
 SIZES = {"w1": (16, 32), "b1": (32,), "w2": (32, 16), "b2": (1, 16)}
 
 
-def products(model: ir.Model) -> list[str]:
+def matmuls(model: ir.Model) -> list[str]:
     return [str(n.name) for n in model.graph if n.op_type == "MatMul"]
 
 
 @pytest.mark.parametrize("batch", ["1", "batch"])
-def test_a_biased_product_is_one_integer_kernel_whether_the_batch_is_fixed_or_open(batch: str, tmp_path) -> None:
+def test_a_matmul_with_a_bias_is_one_int8_kernel_with_fixed_and_open_batch(batch: str, tmp_path) -> None:
     model, ranges = model_and_ranges(MLP.replace("BATCH", batch), **SIZES)
-    changed = quantize_x86(model, products(model), ranges)
+    changed = quantize_x86(model, matmuls(model), ranges)
     # Two layers of 8 bits stay within a few per cent of the largest output.
     assert relative_error(model, changed) < 0.03
     assert [tuple(map(str, v.shape)) for v in changed.graph.outputs] == [(batch, "6", "16")]
@@ -36,23 +36,25 @@ def test_a_biased_product_is_one_integer_kernel_whether_the_batch_is_fixed_or_op
     assert not {"DequantizeLinear", "Gemm", "MatMul", "MatMulIntegerToFloat"} & set(ops)
 
 
-def test_ranges_are_of_the_names_that_the_float_model_has() -> None:
+def test_ranges_use_the_names_of_the_float_model() -> None:
     model, ranges = model_and_ranges(MLP.replace("BATCH", "1"), **SIZES)
-    assert values_to_quantize(model, products(model)) == ["x", "e"]
-    names = [n.name for n in quantize_x86(model, products(model), ranges).graph]
-    assert set(products(model)) <= set(names)
+    assert values_to_quantize(model, matmuls(model)) == ["x", "e"]
+    names = [n.name for n in quantize_x86(model, matmuls(model), ranges).graph]
+    assert set(matmuls(model)) <= set(names)
 
 
-def test_more_rows_than_the_calibration_had_give_what_each_gives_alone() -> None:
+def test_a_larger_batch_gives_the_results_of_single_samples() -> None:
     model, ranges = model_and_ranges(MLP.replace("BATCH", "batch"), **SIZES)
-    run = OnnxRuntime().load(quantize_x86(model, products(model), ranges)).run
+    run = OnnxRuntime().load(quantize_x86(model, matmuls(model), ranges)).run
     feeds = {"x": np.random.default_rng(0).standard_normal((3, 6, 16)).astype(np.float32)}
     (together,) = run(feeds)
     alone = np.concatenate([run({"x": feeds["x"][i : i + 1]})[0] for i in range(3)])
-    np.testing.assert_allclose(together, alone, rtol=0, atol=1e-6)  # the same integers; floats may be summed otherwise
+    np.testing.assert_allclose(
+        together, alone, rtol=0, atol=1e-6
+    )  # the same INT8 values
 
 
-def test_an_activation_whose_depth_shape_inference_cannot_tell() -> None:
+def test_an_activation_whose_depth_is_not_inferred() -> None:
     text = """
     g (float[1, 6, 16] x, int64[3] sizes) => (float[1, 6, 16] y) {
       v = Reshape(x, sizes)
@@ -61,13 +63,13 @@ def test_an_activation_whose_depth_shape_inference_cannot_tell() -> None:
     }
     """
     model = parse(text, w=(16, 16), b=(16,))
-    changed = quantize_x86(model, products(model), {"v": (-4.0, 4.0)})
+    changed = quantize_x86(model, matmuls(model), {"v": (-4.0, 4.0)})
     feeds = {"x": feeds_for(model, 0)["x"], "sizes": np.array([1, 6, 16], dtype=np.int64)}
     (want,), (got,) = (OnnxRuntime().load(m).run(feeds) for m in (model, changed))
     assert float(np.abs(want - got).max() / np.abs(want).max()) < 0.02  # one layer of 8 bits
 
 
-def test_products_of_one_value_share_its_rows() -> None:
+def test_matmuls_of_one_value_share_its_rows() -> None:
     text = """
     g (float[1, 6, 16] x) => (float[1, 6, 16] q, float[1, 6, 16] k) {
       a = MatMul(x, w1)
@@ -77,7 +79,7 @@ def test_products_of_one_value_share_its_rows() -> None:
     }
     """
     model, ranges = model_and_ranges(text, w1=(16, 16), b1=(16,), w2=(16, 16), b2=(16,))
-    changed = quantize_x86(model, products(model), ranges)
+    changed = quantize_x86(model, matmuls(model), ranges)
     assert [v.name for v in changed.graph.outputs] == ["q", "k"]
     assert sum(n.op_type == "QuantizeLinear" for n in changed.graph) == 1
     assert sum(n.op_type == "Reshape" for n in changed.graph) == 3
@@ -85,25 +87,23 @@ def test_products_of_one_value_share_its_rows() -> None:
 
 
 @pytest.mark.parametrize(
-    ("product", "shape"),
+    ("matmul", "shape"),
     [
         ("Gemm(x, w1, b1)", "4, 16"),
         *((p, s) for p in ("MatMul(x, w1)", "Add(b1, u)") for s in ("4, 16", "1, 6, 16", "b, h, w, 16")),
     ],
 )
-def test_a_result_read_as_floats_and_as_integers_comes_from_an_integer_kernel(
-    product: str, shape: str, tmp_path
-) -> None:
+def test_a_result_read_in_float_and_in_int8_comes_from_an_int8_kernel(matmul: str, shape: str, tmp_path) -> None:
     text = f"""
     g (float[{shape}] x) => (float[{shape}] y) {{
-      {"u = MatMul(x, w1)" if product.startswith("Add") else ""}
-      h = {product}
+      {"u = MatMul(x, w1)" if matmul.startswith("Add") else ""}
+      h = {matmul}
       e = Erf(h)
       m = MatMul(h, w2)
       y = Add(e, m)
     }}
     """
-    sizes = {"w1": (16, 16), "w2": (16, 16)} | ({} if product.startswith("MatMul") else {"b1": (16,)})
+    sizes = {"w1": (16, 16), "w2": (16, 16)} | ({} if matmul.startswith("MatMul") else {"b1": (16,)})
     model = parse(text, **sizes)
     names = [str(n.name) for n in model.graph if n.op_type in ("Gemm", "MatMul")]
     changed = quantize_x86(model, names, dict.fromkeys(values_to_quantize(model, names), (-5.0, 5.0)))
@@ -128,7 +128,7 @@ def test_a_bias_far_above_its_channel_of_weights_fits_32_bits() -> None:
     smaller, larger = weight.const_value.numpy().copy(), bias.const_value.numpy().copy()
     smaller[:, 3], larger[3] = 1e-12, 1.0
     weight.const_value, bias.const_value = ir.tensor(smaller, name="w1"), ir.tensor(larger, name="b1")
-    assert relative_error(model, quantize_x86(model, products(model), ranges)) < 0.03
+    assert relative_error(model, quantize_x86(model, matmuls(model), ranges)) < 0.03
 
 
 @pytest.mark.parametrize(
@@ -139,5 +139,5 @@ def test_a_bias_far_above_its_channel_of_weights_fits_32_bits() -> None:
 def test_other_sums_stay_as_they_are(shape: str, bias: tuple[int, ...]) -> None:
     text = f"g (float[{shape}] x) => (float[{shape}] y) {{ a = MatMul(x, w)\n y = Add(a, b) }}"
     model = parse(text, w=(16, 16), b=bias)
-    changed = quantize_x86(model, products(model), {"x": (-3.0, 3.0)})
+    changed = quantize_x86(model, matmuls(model), {"x": (-3.0, 3.0)})
     assert [n.op_type for n in changed.graph if n.op_type in ("Add", "Gemm", "MatMul")] == ["MatMul", "Add"]

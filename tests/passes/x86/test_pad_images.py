@@ -43,7 +43,7 @@ def depths(model: ir.Model) -> list[int]:
 
 
 @pytest.mark.parametrize("inputs", [1, 3])
-def test_an_image_gets_channels_of_zeros_once_for_all_its_readers(inputs: int) -> None:
+def test_an_image_is_padded_once_for_all_its_readers(inputs: int) -> None:
     model = model_of(inputs)
     result = quantized(model, convolutions(model))
     assert depths(result) == [4, 4]
@@ -54,7 +54,7 @@ def test_an_image_gets_channels_of_zeros_once_for_all_its_readers(inputs: int) -
         assert float(np.abs(want - got).max()) < 0.05 * float(np.abs(want).max())
 
 
-def test_zeros_are_read_as_zero_whatever_the_zero_point() -> None:
+def test_padding_is_zero_with_any_zero_point() -> None:
     model = model_of()
     nodes = convolutions(model)
     ranges = dict.fromkeys(values_to_quantize(model, nodes), (-8.0, 8.0)) | {"x": (-1.0, 3.0)}
@@ -66,9 +66,9 @@ def test_zeros_are_read_as_zero_whatever_the_zero_point() -> None:
 @pytest.mark.parametrize(
     ("settings", "depth"),
     [({"inputs": 4}, 4), ({"outputs": 12}, 3), ({"side": 8}, 3), ({"head": "h = MaxPool<kernel_shape=[1, 1]>(x)"}, 3)],
-    ids=["fits", "too few outputs", "too few patches", "integers made here"],
+    ids=["fits", "too few outputs", "too few patches", "computed in INT8"],
 )
-def test_what_stays(settings: dict[str, object], depth: int) -> None:
+def test_inputs_that_are_not_padded(settings: dict[str, object], depth: int) -> None:
     model = model_of(**settings)  # type: ignore[arg-type]
     assert depths(quantized(model, {str(n.name) for n in model.graph})) == [depth, depth]
 

@@ -7,9 +7,9 @@ import pytest
 from edgeprune.calibration.intermediate_outputs import IntermediateOutputs
 from edgeprune.passes.canonicalize.equality import relative_error
 from edgeprune.passes.canonicalize.pipeline import name_everything
+from edgeprune.passes.x86.convolve_batchnorm import convolve_batchnorm
 from edgeprune.passes.x86.int8_nodes import int8_eligible
 from edgeprune.passes.x86.quantize_x86 import quantize_x86
-from edgeprune.passes.x86.scale_channels import scale_channels
 from tests.passes.models import parse, random, run
 from tests.passes.x86.test_quantize_x86 import fused_ops
 
@@ -47,14 +47,14 @@ def test_it_is_a_depthwise_convolution() -> None:
     dense = named(PREACTIVATED)
     x = random(2, 16, 8, 8, seed=7)
     want = run(dense, x=x)[0]
-    scale_channels(dense.graph, {str(n.name) for n in dense.graph})
+    convolve_batchnorm(dense.graph, {str(n.name) for n in dense.graph})
     assert [n.op_type for n in dense.graph] == ["Conv", "Concat", "Conv", "Relu", "Conv"]
     assert dense.graph[2].attributes.get_int("group") == 32
     # One rounding more for each factor.
     assert relative_error(want, run(dense, x=x)[0]) <= 2e-6
 
 
-def test_on_integers_it_is_one_kernel_with_the_relu_behind_it(tmp_path) -> None:
+def test_in_int8_it_is_one_kernel_with_the_relu_behind_it(tmp_path) -> None:
     dense = named(PREACTIVATED)
     eligible = int8_eligible(dense)
     assert all(eligible.values()), eligible

@@ -35,7 +35,7 @@ def reshapes(model: ir.Model) -> int:
 
 
 @pytest.mark.parametrize("batch", ["2", "batch"])
-def test_a_feed_forward_block_is_flattened_once_and_laid_out_once(batch: str, tmp_path) -> None:
+def test_a_feed_forward_block_is_flattened_once_and_reshaped_back_once(batch: str, tmp_path) -> None:
     model, changed = quantized(MLP.replace("N", batch))
     assert reshapes(changed) == 2
     # Two layers of 8 bits stay within a few per cent of the largest output.
@@ -45,7 +45,7 @@ def test_a_feed_forward_block_is_flattened_once_and_laid_out_once(batch: str, tm
     assert [tuple(map(str, v.shape)) for v in changed.graph.outputs] == [(batch, "6", "16")]
 
 
-def test_functions_on_integers_are_pointwise_too() -> None:
+def test_int8_functions_are_pointwise_too() -> None:
     text = """
     g (float[2, 6, 16] x) => (float[2, 6, 16] y) {
       h = MatMul(x, w1)
@@ -72,9 +72,9 @@ def test_functions_on_integers_are_pointwise_too() -> None:
         (("=> (float[N, 6, 16] y)", "=> (float[N, 6, 16] y, float[N, 6, 32] q)"), {}),
         (("p = MatMul(q, w2)", "k = MatMul(q, w3)\n  o = Erf(k)\n  p = MatMul(q, w2)"), {"w3": (32, 8)}),
     ],
-    ids=["along the rows", "differs from row to row", "read in its layout", "an output", "a product without a bias"],
+    ids=["along the rows", "differs from row to row", "read in its layout", "an output", "a MatMul without a bias"],
 )
-def test_what_needs_its_layout_keeps_it(change: tuple[str, str], sizes: dict[str, tuple[int, ...]]) -> None:
+def test_nodes_that_need_the_layout_keep_it(change: tuple[str, str], sizes: dict[str, tuple[int, ...]]) -> None:
     text = MLP.replace(*change).replace("N", "2")
     if "o = Erf" in text:
         text = text.replace("float[2, 6, 16] y)", "float[2, 6, 16] y, float[2, 6, 8] o)")
