@@ -23,7 +23,6 @@ from edgeprune.search import (
     StartingPoint,
     Timing,
     build_within,
-    fastest_unpruned,
     least_latency,
 )
 
@@ -79,8 +78,6 @@ def _delivered(session: CompileSession, candidate: Candidate) -> ir.Model:
 def _starting_point(session: CompileSession, timer: Timer, variants: dict[str, Candidate]) -> StartingPoint:
     """The fastest network that cuts nothing and loses little enough, and what it takes."""
     fastest = min(variants.values(), key=lambda c: c.latency_us)
-    if len(variants) == 1:  # INT8 costs too much, or there is none: a budget may still ask for some of it
-        fastest = fastest_unpruned(session.prices.uncut)
     with session.progress.step("searching and measuring"):
         return StartingPoint(fastest, timer.timing(fastest))
 

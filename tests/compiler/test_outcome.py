@@ -1,0 +1,72 @@
+"""What is returned of what was measured: never what is slower than something that cuts nothing."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from edgeprune.compiler.outcome import decide
+from edgeprune.compiler.timer import Timed
+from edgeprune.search.goal import Goal
+from edgeprune.search.problem import Candidate
+from tests.reports import measurement
+from tests.search.test_solver import chain
+
+LATENCY = chain(3, np.random.default_rng(0)).latency
+FLOATS = Candidate(LATENCY.sizes, ("fp32",) * 4, 100.0, 0.0)
+INT8 = Candidate(LATENCY.sizes, ("int8",) * 4, 50.0, 0.1)
+CUT = Candidate(LATENCY.sizes // 2, ("int8",) * 4, 25.0, 0.5)
+
+
+def decided(
+    candidate: Candidate, result_ms: float, goal: Goal, *, original_ms: float = 6.0, as_asked: bool = False
+) -> tuple[str, Any]:
+    session = SimpleNamespace(
+        is_cut=lambda c: c is CUT,
+        block_name="blocks",
+        floating="fp32",
+        as_asked=as_asked,
+        latency=LATENCY,
+        predicted_baseline_us=lambda latency: 6000.0,
+    )
+    measured = {
+        "original": measurement(original_ms),
+        "result": measurement(result_ms),
+        "fp32": measurement(5.0),
+        "int8": measurement(3.0),
+    }
+    timed = Timed(candidate, LATENCY, {"fp32": FLOATS, "int8": INT8}, {}, measured)
+    return decide(cast(Any, session), goal, timed, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("result_ms", "goal", "returned", "variant", "pays"),
+    [
+        (2.0, Goal(max_drop=1), "result", "compressed", True),
+        (2.99, Goal(max_drop=1), "int8", "unpruned-int8", False),
+        (2.99, Goal(speedup=2.005), "result", "compressed", False),  # the variant misses the budget
+        (2.99, Goal(speedup=1.5), "int8", "unpruned-int8", False),
+        (4.0, Goal(max_drop=1), "int8", "unpruned-int8", False),
+    ],
+)
+def test_what_is_cut_has_to_beat_what_is_not(
+    result_ms: float, goal: Goal, returned: str, variant: str, pays: bool
+) -> None:
+    name, outcome = decided(CUT, result_ms, goal)
+    assert (name, outcome.variant, outcome.pays) == (returned, variant, pays)
+    assert ("does not pay" in outcome.reason) == (returned != "result")
+
+
+def test_an_original_that_nothing_beats_is_returned() -> None:
+    name, outcome = decided(CUT, 4.0, Goal(max_drop=1), original_ms=2.0)
+    assert (name, outcome.variant) == ("original", "original")
+    assert "0.50x as fast as the original" in outcome.reason
+
+
+@pytest.mark.parametrize(("as_asked", "returned"), [(True, "result"), (False, "int8")])
+def test_a_precision_that_was_asked_for(as_asked: bool, returned: str) -> None:
+    name, _ = decided(FLOATS, 5.0, Goal(prune=False), as_asked=as_asked)
+    assert name == returned

@@ -1,0 +1,122 @@
+"""Which network a goal leads to, and what is returned of it, on a made-up network that is predicted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from edgeprune.compiler.pipeline import Reached, reach
+from edgeprune.compiler.predictor import Predictor
+from edgeprune.compiler.session import CompileSession, Prices
+from edgeprune.compiler.timer import Timer
+from edgeprune.errors import BudgetError
+from edgeprune.latency.block_latency import LatencyModel
+from edgeprune.search.goal import Goal
+from edgeprune.search.problem import Candidate
+from edgeprune.support.progress import Progress
+from tests.search.test_solver import chain
+
+PROBLEM = chain(3, np.random.default_rng(0))
+SIZES = PROBLEM.latency.sizes
+FLOAT_US = PROBLEM.latency.total_us(SIZES, ("fp32",) * 4)
+INT8_US = PROBLEM.latency.total_us(SIZES, ("int8",) * 4)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FakeSession(CompileSession):
+    """A session of the chain; INT8 costs so many points, and a model is named by what it is built for."""
+
+    block_name = "blocks"
+    learns_to_accept = False
+    as_asked = True
+
+    int8_drop: float = 0.5
+
+    def timer(self, goal: Goal) -> Timer:
+        return Predictor(goal, self.latency, FLOAT_US, self.variants(goal.drop_limit), "analytic")
+
+    def run_of(self, model: ir.Model) -> Any:
+        return model
+
+    def predicted_baseline_us(self, latency: Any) -> float:
+        return FLOAT_US
+
+
+def session(*, int8_drop: float = 0.5, error: float = 0.0) -> FakeSession:
+    latency = replace(cast(LatencyModel, PROBLEM.latency), error=error)
+    losses = PROBLEM.format_loss
+    unused = cast(Any, None)
+
+    def drop(candidate: Candidate) -> float:
+        return int8_drop if "int8" in candidate.formats else 0.0
+
+    builder = SimpleNamespace(
+        float_format="fp32", recover=lambda *_: False, build=lambda widths, formats: f"{widths} {formats}"
+    )
+    return FakeSession(
+        opened=unused,
+        target="made-up",
+        network=cast(Any, SimpleNamespace(blocks=range(4))),
+        builder=cast(Any, builder),
+        prices=Prices(latency, PROBLEM.levels, lambda: (losses, losses), lambda: (PROBLEM.levels, PROBLEM.width_loss)),
+        evaluator=unused,
+        scores=cast(Any, SimpleNamespace(drop=drop, forget=lambda _: None)),
+        known=unused,
+        conditions=unused,
+        progress=Progress(),
+        int8_drop=int8_drop,
+    )
+
+
+def reached(goal: Goal, **settings: float) -> Reached:
+    return reach(session(**settings), goal)
+
+
+def test_a_budget_that_an_unpruned_network_meets_cuts_nothing() -> None:
+    found = reached(Goal(latency_ms=1.01 * INT8_US / 1e3))
+    assert (found.candidate.widths == SIZES).all()
+    assert found.candidate.latency_us <= 1.01 * INT8_US
+    assert found.outcome.variant == "unpruned-int8"
+    loose = reached(Goal(latency_ms=1.1 * FLOAT_US / 1e3))
+    assert loose.candidate.loss == 0
+
+
+def test_int8_that_costs_too_much_is_no_reason_to_cut_nothing() -> None:
+    goal = Goal(latency_ms=1.01 * INT8_US / 1e3)
+    found, unpruned = reached(goal, int8_drop=5.0), reached(goal, int8_drop=0.5)
+    assert found.candidate.loss <= unpruned.candidate.loss  # there are widths to choose from as well
+    assert found.candidate.latency_us <= 1.01 * INT8_US
+
+
+def test_a_tight_budget_cuts_and_keeps_the_error_of_the_prediction_back() -> None:
+    budget_us = 0.8 * INT8_US
+    found = reached(Goal(latency_ms=budget_us / 1e3), error=0.05)
+    assert (found.candidate.widths < SIZES).any()
+    assert found.candidate.latency_us <= budget_us / 1.05
+    assert found.outcome.variant == "compressed"
+    assert "error of 5% as margin" in found.outcome.reason
+    assert found.timed.measured is None
+
+
+def test_what_nothing_meets_is_refused() -> None:
+    with pytest.raises(BudgetError, match="predicted to take less"):
+        reached(Goal(latency_ms=0.01 * INT8_US / 1e3))
+
+
+def test_without_a_budget_the_fastest_within_the_limit_is_returned() -> None:
+    careful, bold = reached(Goal(max_drop=0.1)), reached(Goal(max_drop=1.0))
+    assert "int8" not in careful.candidate.formats
+    assert "int8" in bold.candidate.formats
+    assert bold.candidate.latency_us < careful.candidate.latency_us
+
+
+def test_what_may_not_be_cut_is_only_lowered() -> None:
+    found = reached(Goal(prune=False))
+    assert (found.candidate.widths == SIZES).all()
+    assert found.outcome.variant == "unpruned-int8"
+    assert found.outcome.pays
