@@ -1,4 +1,4 @@
-"""An ONNX file to a checked model in memory and back, what can be read off a graph, and edits that passes share.
+"""ONNX files in and out as checked models, facts that are read from a graph, and graph edits that passes share.
 
 In: an ONNX file, or an `onnx_ir.Model`.
 Out: a model with inferred shapes, its linear layers, segments, MACs and memory; edited graphs.
@@ -19,7 +19,7 @@ from edgeprune.graph.edit import (
     fresh_name,
     has_subgraph,
     input_at,
-    int_attribute,
+    int64_initializer,
     ints_attribute,
     is_op,
     naming,
@@ -60,6 +60,6 @@ from edgeprune.graph.qdq import (
     require_int8,
     symmetric_scale,
 )
-from edgeprune.graph.reshape_axes import Dim, aligned_groups, constant_target
+from edgeprune.graph.reshape_axes import VIEWS, Dim, aligned_groups, constant_target, turn_into_reshape
 from edgeprune.graph.segments import Segment, aligned_levels, cut_into_segments, read_names, segment_bytes
 from edgeprune.graph.set_weights import has_bias, layer_bias, layer_matrix, set_weights, shift_outputs

@@ -1,4 +1,4 @@
-"""How much memory computed tensors take at once, counted from their shapes."""
+"""Peak memory of computed tensors, counted from their shapes."""
 
 from __future__ import annotations
 
@@ -7,22 +7,25 @@ from collections import Counter
 
 import onnx_ir as ir
 
-VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"})
-"""Operators whose result is their first input, seen in another shape: runtimes copy nothing."""
+from edgeprune.graph.edit import static_shape
+from edgeprune.graph.reshape_axes import VIEWS
+
+_ALIASES = (*VIEWS, "Identity", "DequantizeLinear")
+"""Operators whose result is in the memory of their first input: runtimes copy nothing."""
 
 
 def peak_activation_bytes(model: ir.Model) -> int | None:
-    """The most bytes that inputs and computed tensors take at one time when the nodes run in their order.
+    """The peak bytes of inputs and computed tensors that live at the same time when the nodes run in their order.
 
-    A tensor lives from the node that makes it to the last that reads it, inputs from the start and outputs to the end.
-    Views take nothing of their own. Between quantization pairs a tensor counts at its integer size, as in a runtime
-    that fuses them. What a kernel needs as workspace is not in it.
+    A tensor lives from the node that computes it to its last reader, an input from the start, an output to the end.
+    Views take no memory of their own. Between QuantizeLinear and DequantizeLinear a tensor counts at its INT8 size, as
+    in a runtime that fuses the two. The workspace of kernels is not counted.
 
     Args:
         model: with the shapes of all values; dimensions must be fixed.
 
     Returns:
-        Bytes, or None where a shape or type is not known.
+        Bytes, or None if a shape or type is not known.
     """
     nodes = list(model.graph)
     owners = _owners(nodes)
@@ -58,21 +61,21 @@ def peak_activation_bytes(model: ir.Model) -> int | None:
 
 
 def _owners(nodes: list[ir.Node]) -> dict[int, ir.Value]:
-    """Id of a value -> the value whose memory it lies in."""
+    """Id of a value -> the value that owns its memory."""
     owners: dict[int, ir.Value] = {}
     for node in nodes:
         for value in node.inputs:
             if value is not None:
                 owners.setdefault(id(value), value)
         source = node.inputs[0] if node.inputs else None
-        shares = node.op_type in VIEWS or node.op_type == "DequantizeLinear" or _is_only_quantized(node)
+        shares = node.op_type in _ALIASES or _is_only_quantized(node)
         for value in node.outputs:
             owners[id(value)] = owners[id(source)] if shares and source is not None else value
     return owners
 
 
 def _is_only_quantized(node: ir.Node) -> bool:
-    """Whether the node is a QuantizeLinear that is the only reader of a computed tensor: that is stored quantized."""
+    """Whether the node is a QuantizeLinear and the only reader of a computed tensor, which is then stored quantized."""
     source = node.inputs[0] if node.inputs else None
     return (
         node.op_type == "QuantizeLinear"
@@ -94,6 +97,5 @@ def _stored_as(value: ir.Value) -> ir.Value:
 def _bytes(value: ir.Value) -> int | None:
     if value.name == "":
         return 0
-    if value.shape is None or value.dtype is None or not all(isinstance(d, int) for d in value.shape):
-        return None
-    return math.ceil(math.prod(int(str(d)) for d in value.shape) * value.dtype.itemsize)
+    shape = static_shape(value)
+    return None if shape is None or value.dtype is None else math.ceil(math.prod(shape) * value.dtype.itemsize)

@@ -1,7 +1,7 @@
-"""Where a convolution's kernel looks: patches of an input, gathered at chosen output positions.
+"""Input patches that a convolution's kernel reads, gathered at chosen output positions.
 
-A ConvTranspose is a convolution of stride 1 over the input with zeros put between its values, with the kernel
-turned round, so both are one gather (Dumoulin & Visin 2016, section 4).
+A ConvTranspose is a convolution of stride 1 with a flipped kernel over the input with zeros between its values, so both
+are one gather (Dumoulin & Visin 2016, section 4).
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ Floats = NDArray[Any]
 class Window:
     """Geometry of a convolution, one number for each spatial axis.
 
-    ``insert`` is the step at which a ConvTranspose spreads its input (1 for a Conv); ``auto_pad`` is SAME_UPPER or
-    SAME_LOWER where the padding depends on the input's size, otherwise empty.
+    ``insert`` is the step at which a ConvTranspose spreads its input (1 for a Conv). ``auto_pad`` is SAME_UPPER or
+    SAME_LOWER if the padding depends on the input's size, else empty.
     """
 
     kernel: tuple[int, ...]
@@ -59,7 +59,7 @@ class Window:
         output_space = self.output_space(space)
         batch, *where = np.unravel_index(chosen, (x.shape[0], *output_space))
         at, inside = self._read_positions(where, space, output_space)
-        # Channels last costs a copy of x and makes every read contiguous: worth it unless few positions are read.
+        # Channels last costs a copy of x but makes every read contiguous: slower only if few positions are read.
         if at.size * 2 > x[:, 0].size:
             source = np.ascontiguousarray(np.moveaxis(x, 1, -1)).reshape(-1, channels)
             found = source.take(at + batch[:, None] * int(np.prod(space)), axis=0)
@@ -73,9 +73,9 @@ class Window:
     def _read_positions(
         self, where: Sequence[NDArray[np.int64]], space: tuple[int, ...], output_space: tuple[int, ...]
     ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Flat input position that each kernel position reads, shape (positions, taps), and whether it is inside.
+        """Flat input position that each kernel position reads, shape (len(chosen), taps), and whether it is inside.
 
-        Where it is not, the nearest that is takes its place.
+        Outside the input it is the nearest position inside.
         """
         before = self._before(space, output_space)
         offsets = np.indices(self.kernel).reshape(len(self.kernel), -1)
@@ -102,7 +102,7 @@ class Window:
 
 
 def window_of(node: ir.Node, kernel: tuple[int, ...]) -> Window | None:
-    """The geometry of a Conv or ConvTranspose, None where it is not covered (a ConvTranspose with SAME padding)."""
+    """The geometry of a Conv or ConvTranspose; None if it is not supported (a ConvTranspose with SAME padding)."""
     rank = len(kernel)
     ones = (1,) * rank
     attributes = node.attributes

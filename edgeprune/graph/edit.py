@@ -1,4 +1,4 @@
-"""Small edits of an ``onnx_ir`` graph that several passes share: what is there, what is new, who reads what."""
+"""Small reads and edits of an ``onnx_ir`` graph that several passes share: constants, names, new nodes, readers."""
 
 from __future__ import annotations
 
@@ -39,16 +39,10 @@ def subgraphs(node: ir.Node) -> Iterator[ir.Graph]:
             yield from attribute.as_graphs()
 
 
-def int_attribute(node: ir.Node, name: str, default: int) -> int:
-    """An integer attribute, or the operator's default."""
-    attribute = node.attributes.get(name)
-    return default if attribute is None else attribute.as_int()
-
-
 def ints_attribute(node: ir.Node, name: str) -> tuple[int, ...] | None:
     """An attribute that is a list of integers, or None if it is absent."""
-    attribute = node.attributes.get(name)
-    return None if attribute is None else tuple(attribute.as_ints())
+    found = node.attributes.get_ints(name)
+    return None if found is None else tuple(found)
 
 
 def input_at(node: ir.Node, index: int) -> ir.Value | None:
@@ -70,22 +64,22 @@ def constant(value: ir.Value | None) -> NDArray[Any] | None:
 
 
 def static_shape(value: ir.Value | None) -> tuple[int, ...] | None:
-    """The shape of a value if all of it is known, or None."""
+    """The shape of a value if all its sizes are known, or None."""
     if value is None or value.shape is None:
         return None
-    dims = tuple(value.shape)
-    return tuple(int(d) for d in dims if isinstance(d, int)) if all(isinstance(d, int) for d in dims) else None
+    sizes = tuple(d for d in value.shape if isinstance(d, int))
+    return sizes if len(sizes) == len(value.shape) else None
 
 
 def dim_keys(value: ir.Value | None) -> tuple[int | str | None, ...] | None:
-    """The shape of a value as integers, symbol names, and None for what is unknown; None if the rank is unknown."""
+    """The shape of a value as integers, symbol names, and None for unknown sizes; None if the rank is unknown."""
     if value is None or value.shape is None:
         return None
     return tuple(d if isinstance(d, int) else d.value for d in value.shape)
 
 
 def only_use(value: ir.Value) -> tuple[ir.Node, int] | None:
-    """The one node input that reads a value, or None if there are none, more, or the value is a graph output."""
+    """The one node input that reads a value; None if there is none, several, or the value is a graph output."""
     uses = value.uses()
     if len(uses) != 1 or value.is_graph_output():
         return None
@@ -94,32 +88,20 @@ def only_use(value: ir.Value) -> tuple[ir.Node, int] | None:
 
 
 class Names:
-    """Hands out names that no value or node of a model bears."""
+    """Unused names for values and nodes of a model, or of a graph and the graphs inside its nodes."""
 
-    def __init__(self, model: ir.Model) -> None:
+    def __init__(self, owner: ir.Model | ir.Graph) -> None:
         self._used: set[str] = set()
-        for graph in model.graphs():
-            self._add(graph)
-
-    @classmethod
-    def of_graph(cls, graph: ir.Graph) -> Names:
-        """Names that nothing in this graph, or in the graphs inside its nodes, bears."""
-        names = cls.__new__(cls)
-        names._used = set()
-        for inner in (graph, *graph.subgraphs()):
-            names._add(inner)
-        return names
-
-    def _add(self, graph: ir.Graph) -> None:
-        self._used.update(value.name for value in graph.inputs if value.name)
-        self._used.update(graph.initializers)
-        for node in graph:
-            self._used.update(value.name for value in node.outputs if value.name)
-            if node.name:
-                self._used.add(node.name)
+        for graph in owner.graphs() if isinstance(owner, ir.Model) else (owner, *owner.subgraphs()):
+            self._used.update(value.name for value in graph.inputs if value.name)
+            self._used.update(graph.initializers)
+            for node in graph:
+                self._used.update(value.name for value in node.outputs if value.name)
+                if node.name:
+                    self._used.add(node.name)
 
     def fresh(self, base: str) -> str:
-        """``base`` itself if it is free, else with the first free number."""
+        """``base`` if it is unused, else with the first unused number."""
         name, number = base, 1
         while name in self._used:
             name, number = f"{base}_{number}", number + 1
@@ -132,8 +114,8 @@ _NAMING: ContextVar[tuple[ir.Graph, Names] | None] = ContextVar("edgeprune_namin
 
 @contextmanager
 def naming(graph: ir.Graph) -> Iterator[None]:
-    """Gather the graph's names once instead of for every new one, while a pass edits it through this module alone."""
-    token = _NAMING.set((graph, Names.of_graph(graph)))
+    """Collect the graph's names once, not for every new name, while a pass edits it with this module's functions."""
+    token = _NAMING.set((graph, Names(graph)))
     try:
         yield
     finally:
@@ -141,20 +123,25 @@ def naming(graph: ir.Graph) -> Iterator[None]:
 
 
 def fresh_name(graph: ir.Graph, wanted: str) -> str:
-    """The first of ``wanted``, ``wanted_1``, ``wanted_2``, ... that no value and no node of the graph bears."""
+    """The first of ``wanted``, ``wanted_1``, ``wanted_2``, ... that no value and no node of the graph has."""
     current = _NAMING.get()
-    names = current[1] if current is not None and current[0] is graph else Names.of_graph(graph)
+    names = current[1] if current is not None and current[0] is graph else Names(graph)
     return names.fresh(wanted)
 
 
 def add_initializer(graph: ir.Graph, name: str, array: NDArray[Any] | ir.TensorProtocol) -> ir.Value:
-    """Register a new initializer; ``name`` must be free."""
+    """Register a new initializer; ``name`` must be unused."""
     tensor = ir.Tensor(array, name=name) if isinstance(array, np.ndarray) else array
-    value = ir.Value(
-        name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(tensor.shape.numpy()), const_value=tensor
-    )
+    shape = ir.Shape(tensor.shape.numpy())
+    value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=shape, const_value=tensor)
     graph.register_initializer(value)
     return value
+
+
+def int64_initializer(node: ir.Node, name: str, values: Sequence[int], names: Names) -> ir.Value:
+    """Register a vector of INT64 in the graph of ``node``, such as axes or a target; ``name`` may get a number."""
+    assert node.graph is not None
+    return add_initializer(node.graph, names.fresh(name), np.asarray(values, np.int64))
 
 
 def add_node(
@@ -164,24 +151,31 @@ def add_node(
     names: Names,
     *,
     attributes: Iterable[ir.Attr] = (),
-    outputs: int = 1,
     name: str,
-) -> ir.Node:
-    """Insert a node of the default domain, its outputs named after it."""
+    like: ir.Value | None = None,
+    shape: Iterable[int | str | ir.SymbolicDim | None] | None = None,
+) -> ir.Value:
+    """Insert a node of the default domain with one output, which is named after it; returns the output.
+
+    The output has the type of ``like``, and its shape unless ``shape`` is given.
+    """
     assert before.graph is not None
     unique = names.fresh(name)
-    node = ir.Node("", op_type, inputs, attributes, num_outputs=outputs, name=unique)
-    for index, value in enumerate(node.outputs):
-        value.name = names.fresh(f"{unique}_output_{index}")
+    node = ir.Node("", op_type, inputs, attributes, num_outputs=1, name=unique)
+    (output,) = node.outputs
+    output.name = names.fresh(f"{unique}_output_0")
+    if like is not None:
+        output.type = like.type
+        output.shape = ir.Shape(shape) if shape is not None else like.shape and like.shape.copy()
     before.graph.insert_before(before, node)
-    return node
+    return output
 
 
 def replace_value(old: ir.Value, new: ir.Value) -> bool:
-    """Let all readers of ``old`` read ``new``; graph outputs keep their names. Returns whether it could be done.
+    """Let all readers of ``old`` read ``new``; graph outputs keep their names. Returns whether it was possible.
 
-    It cannot where a graph output would have to become an input, an initializer, another output, or a value of an
-    outer graph.
+    It is not possible if a graph output would become an input, an initializer, another output, or a value of an outer
+    graph.
     """
     if old.is_graph_output():
         producer = new.producer()
@@ -196,7 +190,7 @@ def replace_value(old: ir.Value, new: ir.Value) -> bool:
 
 
 def detach(node: ir.Node) -> None:
-    """Let the bodies of a node that goes read nothing any more: values of the outer graphs count their readers."""
+    """Remove all reads in the bodies of a node that is removed: values of outer graphs count their readers."""
     for subgraph in subgraphs(node):
         for inner in subgraph:
             detach(inner)
@@ -205,7 +199,7 @@ def detach(node: ir.Node) -> None:
 
 
 def remove_dead(graph: ir.Graph) -> int:
-    """Remove nodes none of whose outputs is read, and initializers that nothing reads; returns how many nodes went."""
+    """Remove nodes and initializers that nothing reads; returns the number of removed nodes."""
     removed = 0
     for node in reversed(graph):
         if any(value.uses() or value.is_graph_output() for value in node.outputs):
@@ -222,12 +216,9 @@ def remove_dead(graph: ir.Graph) -> int:
 
 
 def new_initializer(graph: ir.Graph, wanted: str, array: NDArray[Any]) -> ir.Value:
-    """Register ``array`` as an initializer under ``wanted`` or a name derived from it."""
-    name = fresh_name(graph, wanted)
-    tensor = ir.Tensor(np.ascontiguousarray(array) if array.ndim else array, name=name)
-    value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
-    graph.register_initializer(value)
-    return value
+    """Register ``array`` as an initializer named ``wanted``, with a number if that name is used."""
+    stored = np.ascontiguousarray(array) if array.ndim else np.asarray(array)
+    return add_initializer(graph, fresh_name(graph, wanted), stored)
 
 
 def new_node(
@@ -238,7 +229,7 @@ def new_node(
     dtype: ir.DataType,
     attributes: dict[str, Any] | None = None,
 ) -> ir.Node:
-    """A new node with one output shaped like its first input; the caller places it into the graph."""
+    """A new node with one output of the first input's shape; the caller inserts it into the graph."""
     node = ir.node(op, inputs, attributes or {}, num_outputs=1, name=fresh_name(graph, wanted))
     (output,) = node.outputs
     output.name, output.dtype = fresh_name(graph, f"{wanted}_output"), dtype
@@ -249,9 +240,9 @@ def new_node(
 def reroute(
     value: ir.Value, replacement: ir.Value, consumers: Iterable[ir.Node] | None, keep: Iterable[ir.Node] = ()
 ) -> None:
-    """Let ``consumers`` (all, if None; never those of ``keep``) read ``replacement`` instead of ``value``.
+    """Let ``consumers`` (all, if None; never those in ``keep``) read ``replacement`` instead of ``value``.
 
-    A graph output stays what it is.
+    A graph output is not changed.
     """
     wanted = None if consumers is None else set(consumers)
     spared = set(keep)
@@ -271,7 +262,7 @@ def find_value(graph: ir.Graph, name: str) -> ir.Value:
 
 
 def place_after(graph: ir.Graph, source: ir.Value, nodes: list[ir.Node]) -> None:
-    """Insert ``nodes`` where ``source`` exists and nothing has read it yet, which keeps the graph sorted."""
+    """Insert ``nodes`` after the producer of ``source`` and before all its readers, which keeps the graph sorted."""
     producer = source.producer()
     if producer is not None:
         graph.insert_after(producer, nodes)

@@ -1,4 +1,4 @@
-"""What can be wrong with a model *file*: its bytes, external data and weights. For :mod:`edgeprune.graph` alone."""
+"""Checks of a model *file*: its bytes, external data and weights. For :mod:`edgeprune.graph` alone."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ def parse(source: Path) -> onnx.ModelProto:
     except DecodeError as error:
         missing = _missing_bytes(data)
         if missing:
-            raise ModelError(f"{source.name} is truncated: at least {missing} more bytes belong to it") from error
+            raise ModelError(f"{source.name} is truncated: at least {missing} bytes are missing") from error
         raise ModelError(f"{source.name} is not an ONNX model") from error
     if not proto.HasField("graph"):
-        raise ModelError(f"{source.name} is not an ONNX model: it holds no graph")
+        raise ModelError(f"{source.name} is not an ONNX model: it has no graph")
     if not proto.opset_import:
-        raise ModelError(f"{source.name} is truncated or incomplete: it names no operator set")
+        raise ModelError(f"{source.name} is truncated or incomplete: it has no opset")
     return proto
 
 
 def _missing_bytes(data: bytes) -> int:
-    """How many bytes a protobuf that looks like a model lacks at its end; 0 if it does not look like one."""
+    """Number of bytes that are missing at the end of a model's protobuf; 0 if it does not look like a model."""
     position, end = 0, len(data)
     if not end or data[0] != 0x08:  # every exporter writes ir_version, field 1, first
         return 0
@@ -92,10 +92,10 @@ def tensor_protos(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
 
 
 def check_external_data(proto: onnx.ModelProto, source: Path) -> None:
-    """Check that all external data lies in the model's folder and is as long as its tensors say.
+    """Check that all external data is inside the model's folder and as long as its tensors say.
 
     Raises:
-        ModelError: for a file that is missing, too short, or outside the folder (absolute, by ``..`` or by a symbolic
+        ModelError: if a file is missing, too short, or outside the folder (absolute, with ``..`` or by a symbolic
             link).
     """
     folder = source.parent.resolve()
@@ -116,26 +116,26 @@ def check_external_data(proto: onnx.ModelProto, source: Path) -> None:
         if offset < 0 or length != needed_bytes or offset + length > sizes[location]:
             raise ModelError(
                 f"external data {location!r} is damaged: tensor {tensor.name!r} needs {needed_bytes} bytes at offset "
-                f"{fields.get('offset', 0)}, the file has {sizes[location]}"
+                f"{fields.get('offset', 0)}, but the file has {sizes[location]}"
             )
 
 
 def _size_of_external_file(folder: Path, location: str, tensor: str) -> int:
-    """Size in bytes of an external data file that must lie inside ``folder``."""
+    """Size in bytes of an external data file that must be inside ``folder``."""
     parts = PurePosixPath(location).parts
     if not location or ".." in parts or os.path.isabs(location) or PureWindowsPath(location).is_absolute():
         raise ModelError(f"external data {location!r} of tensor {tensor!r} is outside the model's folder; refused")
     path = (folder / location).resolve()
     if not path.is_relative_to(folder):
         raise ModelError(
-            f"external data {location!r} of tensor {tensor!r} is a link out of the model's folder; refused"
+            f"external data {location!r} of tensor {tensor!r} is a link to outside the model's folder; refused"
         )
     if not path.is_file():
         raise ModelError(f"external data {location!r} of tensor {tensor!r} is missing from {folder}")
     status = path.stat()
     if status.st_nlink > 1:
         raise ModelError(
-            f"external data {location!r} of tensor {tensor!r} has several hard links, which may lead out of the "
+            f"external data {location!r} of tensor {tensor!r} has several hard links, which may be outside the "
             "model's folder; refused (copy the file)"
         )
     return status.st_size
@@ -144,10 +144,10 @@ def _size_of_external_file(folder: Path, location: str, tensor: str) -> int:
 def check_weights(model: ir.Model) -> None:
     """Look for NaN in every float initializer, and for infinities in the weights of contractions.
 
-    Infinities elsewhere are legitimate: attention masks are full of them. Large tensors are read in chunks.
+    Infinities elsewhere are valid: attention masks have many. Large tensors are read in chunks.
 
     Raises:
-        ModelError: names the tensor.
+        ModelError: a tensor has one; the text names it.
     """
     for graph in model.graphs():
         for value in graph.initializers.values():
@@ -156,17 +156,17 @@ def check_weights(model: ir.Model) -> None:
                 continue
             finite = any(use.node.op_type in _CONTRACTIONS for use in value.uses())
             for chunk in _chunks(tensor):
-                # A sum is finite if all its terms are, short of overflow: one fast pass, and a slow one only in doubt.
+                # The sum is finite if all terms are and none overflows: one fast pass, a slow one only if it is not.
                 with np.errstate(all="ignore"):
                     doubtful = not math.isfinite(float(chunk.sum(dtype=np.float64 if chunk.itemsize < 4 else None)))
                 if doubtful and np.isnan(chunk).any():
-                    raise ModelError(f"the initializer {value.name!r} holds NaN")
+                    raise ModelError(f"the initializer {value.name!r} contains NaN")
                 if doubtful and finite and np.isinf(chunk).any():
-                    raise ModelError(f"the weight {value.name!r} holds infinities")
+                    raise ModelError(f"the weight {value.name!r} contains infinities")
 
 
 def _chunks(tensor: ir.TensorProtocol) -> Iterator[np.ndarray]:
-    """The elements of a tensor, a few million at a time; external files are read, not mapped: mapped pages pile up."""
+    """The elements of a tensor, a few million at a time; external files are read: mapped pages would stay in memory."""
     if isinstance(tensor, ir.ExternalTensor):
         dtype = tensor.dtype.numpy()
         with open(tensor.path, "rb") as file:

@@ -1,8 +1,9 @@
-"""One view of every layer that is linear in its input: Conv, ConvTranspose, Gemm and MatMul with constant weights.
+"""One view of every linear layer: Conv, ConvTranspose, Gemm and MatMul with constant weights.
 
-Each is ``y = W h + b`` over rows: a row h is one input patch (a convolution's ``kernel x channels``, zero padding
-included, so borders are exact) or one vector (Gemm, MatMul), y the outputs at that position. Features are ordered
-kernel first, channel last. Grouped layers are as many independent maps: W has shape (groups, outputs, features).
+Each is ``y = W h + b`` over rows. A row h is one input patch (a convolution's ``kernel x channels``, zero padding
+included, so borders are exact) or one vector (Gemm, MatMul); y are the outputs at that position. Features are ordered
+kernel position first, channel last. A grouped layer is several independent maps: W has shape (groups, outputs,
+features).
 """
 
 from __future__ import annotations
@@ -16,15 +17,16 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeprune.graph.conv_patches import Window, window_of
+from edgeprune.graph.edit import input_at, is_op
 
 Floats = NDArray[Any]
 
 
 @dataclass(frozen=True)
 class Bias:
-    """Where a layer's bias is, or would go.
+    """The bias of a layer, or its place.
 
-    ``node`` reads the initializer ``value`` as its input number ``index``; without a ``value`` there is none yet.
+    ``node`` reads the initializer ``value`` as its input number ``index``; an empty ``value`` means no bias yet.
     """
 
     node: str
@@ -40,15 +42,15 @@ class Linear:
     Attributes:
         node: the node's name.
         op: its operator.
-        input: name of the activation it reads.
-        output: name of what it gives, before a bias that a later Add adds.
+        input: name of the activation that it reads.
+        output: name of its output, before a bias that a later Add adds.
         weight: name of the initializer.
         weight_shape: shape of the initializer.
         channel_axis: axis of the initializer that is contracted with the input's channels.
-        input_axis: axis of the input that holds the channels (negative: from the end).
-        output_axis: axis of the output that holds the channels (negative: from the end).
+        input_axis: channel axis of the input (negative: from the end).
+        output_axis: channel axis of the output (negative: from the end).
         groups: number of independent maps.
-        bias: where the bias is.
+        bias: the bias or its place.
         window: the convolution's geometry, None for Gemm and MatMul.
         scale: Gemm's alpha.
     """
@@ -69,7 +71,7 @@ class Linear:
 
     @property
     def taps(self) -> int:
-        """Positions of the kernel; 1 for Gemm and MatMul."""
+        """Kernel positions; 1 for Gemm and MatMul."""
         return self.window.taps if self.window else 1
 
     @property
@@ -108,13 +110,13 @@ class Linear:
         return np.asarray((matrix[0] if self.channel_axis else matrix[0].T) / self.scale)
 
     def feature_values(self, per_channel: NDArray[Any]) -> NDArray[Any]:
-        """What belongs to each position of the weight's channel axis, for every feature: shape (groups, features)."""
+        """Values along the weight's channel axis, repeated for every feature: shape (groups, features)."""
         per_channel = per_channel.reshape(self.groups if self.op == "ConvTranspose" else 1, 1, -1)
         shape = (self.groups, self.taps, per_channel.shape[-1])
         return np.broadcast_to(per_channel, shape).reshape(self.groups, -1)
 
     def positions(self, input_shape: tuple[int, ...]) -> int:
-        """How many rows there are for an input of this shape."""
+        """Number of rows for an input of this shape."""
         if self.window is not None:
             return int(input_shape[0] * np.prod(self.window.output_space(input_shape[2:])))
         return int(np.prod(input_shape)) // max(1, input_shape[self.input_axis])
@@ -138,95 +140,66 @@ def find_linears(model: ir.Model) -> dict[str, Linear]:
 
 
 def linear_of(node: ir.Node, graph: ir.Graph) -> Linear | None:
-    """The linear view of a node, None if it has none."""
-    if node.domain not in ("", "ai.onnx") or node.op_type not in _VIEWS:
-        return None
-    return _VIEWS[node.op_type](node, graph)
+    """The linear view of a node; None if the node is not linear with constant weights."""
+    return _VIEWS[node.op_type](node, graph) if is_op(node, *_VIEWS) else None
+
+
+def _linear(
+    node: ir.Node,
+    x: ir.Value,
+    weight: ir.Value,
+    bias: Bias,
+    channel_axis: int,
+    axes: tuple[int, int],
+    *,
+    groups: int = 1,
+    window: Window | None = None,
+    scale: float = 1.0,
+) -> Linear:
+    """``axes``: the channel axes of input and output."""
+    names = str(node.name), node.op_type, str(x.name), str(node.outputs[0].name), str(weight.name)
+    return Linear(*names, _shape(weight), channel_axis, *axes, groups, bias, window, scale)
 
 
 def _convolution(node: ir.Node, graph: ir.Graph) -> Linear | None:
-    x, weight = node.inputs[0], node.inputs[1]
+    x, weight, bias = node.inputs[0], node.inputs[1], input_at(node, 2)
     if x is None or not _is_weight(weight, graph) or len(_shape(weight)) < 3:
         return None
-    shape = _shape(weight)
-    transposed = node.op_type == "ConvTranspose"
-    bias = node.inputs[2] if len(node.inputs) > 2 else None
     if bias is not None and bias.name not in graph.initializers:
         return None
-    window = window_of(node, shape[2:])
+    window = window_of(node, _shape(weight)[2:])
     if window is None:
         return None
-    return Linear(
-        node=str(node.name),
-        op=node.op_type,
-        input=str(x.name),
-        output=str(node.outputs[0].name),
-        weight=str(weight.name),
-        weight_shape=shape,
-        channel_axis=0 if transposed else 1,
-        input_axis=1,
-        output_axis=1,
-        groups=node.attributes.get_int("group", 1),
-        bias=Bias(str(node.name), 2, str(bias.name) if bias is not None else ""),
-        window=window,
-    )
+    place = Bias(str(node.name), 2, str(bias.name) if bias is not None else "")
+    channel_axis = 0 if node.op_type == "ConvTranspose" else 1
+    groups = node.attributes.get_int("group", 1)
+    return _linear(node, x, weight, place, channel_axis, (1, 1), groups=groups, window=window)
 
 
 def _gemm(node: ir.Node, graph: ir.Graph) -> Linear | None:
-    x, weight = node.inputs[0], node.inputs[1]
+    x, weight, bias = node.inputs[0], node.inputs[1], input_at(node, 2)
     alpha, beta = node.attributes.get_float("alpha", 1.0), node.attributes.get_float("beta", 1.0)
-    bias = node.inputs[2] if len(node.inputs) > 2 else None
     if x is None or not _is_weight(weight, graph) or node.attributes.get_int("transA", 0) == 1 or not alpha or not beta:
         return None
-    shape = _shape(weight)
     axis = node.attributes.get_int("transB", 0)
-    if bias is not None and (bias.name not in graph.initializers or _size(bias) != shape[1 - axis]):
+    if bias is not None and (bias.name not in graph.initializers or _size(bias) != _shape(weight)[1 - axis]):
         return None
-    return Linear(
-        node=str(node.name),
-        op="Gemm",
-        input=str(x.name),
-        output=str(node.outputs[0].name),
-        weight=str(weight.name),
-        weight_shape=shape,
-        channel_axis=axis,
-        input_axis=-1,
-        output_axis=-1,
-        groups=1,
-        bias=Bias(str(node.name), 2, str(bias.name) if bias is not None else "", beta),
-        scale=alpha,
-    )
+    place = Bias(str(node.name), 2, str(bias.name) if bias is not None else "", beta)
+    return _linear(node, x, weight, place, axis, (-1, -1), scale=alpha)
 
 
 def _matmul(node: ir.Node, graph: ir.Graph) -> Linear | None:
     for weight, x, axis in ((node.inputs[1], node.inputs[0], 0), (node.inputs[0], node.inputs[1], 1)):
-        if (
-            x is None
-            or not _is_weight(weight, graph)
-            or len(_shape(weight)) != 2
-            or x.shape is None
-            or len(x.shape) < 2
-        ):
+        if x is None or x.shape is None or len(x.shape) < 2:
             continue
-        shape = _shape(weight)
-        return Linear(
-            node=str(node.name),
-            op="MatMul",
-            input=str(x.name),
-            output=str(node.outputs[0].name),
-            weight=str(weight.name),
-            weight_shape=shape,
-            channel_axis=axis,
-            input_axis=-1 - axis,
-            output_axis=-1 - axis,
-            groups=1,
-            bias=_added_bias(node, graph, shape[1 - axis], -1 - axis),
-        )
+        if _is_weight(weight, graph) and len(_shape(weight)) == 2:
+            bias = _added_bias(node, graph, _shape(weight)[1 - axis], -1 - axis)
+            return _linear(node, x, weight, bias, axis, (-1 - axis, -1 - axis))
     return None
 
 
 def _added_bias(node: ir.Node, graph: ir.Graph, size: int, axis: int) -> Bias:
-    """The bias of a MatMul: an Add of a vector right behind it, if that is all that reads it."""
+    """The bias of a MatMul: a vector that an Add right behind it adds, if nothing else reads the MatMul."""
     uses = tuple(node.outputs[0].uses())
     if len(uses) == 1 and uses[0].node.op_type == "Add" and not node.outputs[0].is_graph_output():
         add, index = uses[0].node, 1 - uses[0].idx
@@ -247,7 +220,7 @@ def _vectors(x: Floats, chosen: NDArray[np.int64], axis: int) -> Floats:
 
 
 def _is_weight(value: ir.Value | None, graph: ir.Graph) -> TypeGuard[ir.Value]:
-    """Whether a value is a constant array of floats, inside this graph."""
+    """Whether a value is a constant float array of this graph."""
     if value is None or value.name not in graph.initializers or value.is_graph_input():
         return False
     return value.const_value is not None and value.dtype in (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE)

@@ -1,10 +1,12 @@
-"""Multiply-accumulates and parameters of a model whose shapes are known. Used by :mod:`edgeprune.graph` alone."""
+"""Multiply-accumulates and parameters of a model whose shapes are known."""
 
 from __future__ import annotations
 
 import math
 
 import onnx_ir as ir
+
+from edgeprune.graph.edit import dim_keys
 
 
 def count_parameters(model: ir.Model) -> int:
@@ -15,7 +17,7 @@ def count_parameters(model: ir.Model) -> int:
 def count_macs(model: ir.Model) -> dict[str, int]:
     """Multiply-accumulates of every contraction: node name -> count, symbolic dimensions counted as 1.
 
-    Conv and ConvTranspose count products of the dense formula (padding included), as is usual; elementwise work is not
+    Conv and ConvTranspose are counted by the dense formula (padding included), as is usual. Elementwise work is not
     counted.
     """
     counts = {}
@@ -32,9 +34,7 @@ def _size(value: ir.Value | None) -> int:
 
 
 def _dims(value: ir.Value | None) -> list[int]:
-    return (
-        [d if isinstance(d, int) else 1 for d in value.shape] if value is not None and value.shape is not None else []
-    )
+    return [d if isinstance(d, int) else 1 for d in dim_keys(value) or ()]
 
 
 def _conv(node: ir.Node, weight: int = 1) -> int:
@@ -55,12 +55,11 @@ def _matmul(node: ir.Node) -> int:
 
 def _gemm(node: ir.Node) -> int:
     left = _dims(node.inputs[0])
-    transposed = "transA" in node.attributes and node.attributes["transA"].as_int()
-    return _size(node.outputs[0]) * left[0 if transposed else 1] if len(left) == 2 else 0
+    return _size(node.outputs[0]) * left[0 if node.attributes.get_int("transA", 0) else 1] if len(left) == 2 else 0
 
 
 def _einsum(node: ir.Node) -> int:
-    """The product of the sizes of all distinct indices: what a single contraction loop does."""
+    """The product of the sizes of all distinct indices, as in a single contraction loop."""
     terms = node.attributes["equation"].as_string().replace(" ", "").split("->")[0].split(",")
     if len(terms) != len(node.inputs) or any("." in term for term in terms):
         return 0
@@ -73,7 +72,7 @@ def _einsum(node: ir.Node) -> int:
 
 
 def _recurrent(node: ir.Node) -> int:
-    """Per step and direction: input and hidden contraction of all gates, the sizes of W and R over the directions."""
+    """For each step: input and hidden contraction of all gates, which are the sizes of W and R over the directions."""
     steps = math.prod(_dims(node.inputs[0])[:2])
     return steps * (_size(node.inputs[1]) + _size(node.inputs[2]))
 

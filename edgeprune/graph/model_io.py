@@ -1,7 +1,7 @@
 """ONNX in and out: the only file that loads, saves and shape-infers models.
 
-In memory a model is an :class:`onnx_ir.Model`. Weights stay where they are: inside the parsed protobuf, or
-memory-mapped from the external data file, and are only read when something asks for them.
+In memory a model is an :class:`onnx_ir.Model`. Weights stay inside the parsed protobuf or memory-mapped in the external
+data file, and are read only on use.
 """
 
 from __future__ import annotations
@@ -20,39 +20,37 @@ from numpy.typing import NDArray
 
 from edgeprune.errors import ModelError, UsageError
 from edgeprune.graph.file_checks import check_external_data, check_weights, parse
-from edgeprune.graph.macs import count_macs as count_macs
-from edgeprune.graph.macs import count_parameters as count_parameters
 from edgeprune.graph.shape_inference import complete, infer, lite_proto
 
 if TYPE_CHECKING:
     from os import PathLike
 
 EXTERNAL_DATA_BYTES = 1_900_000_000
-"""Weights above this go to a file of their own: a protobuf may not exceed 2 GiB."""
+"""More weights than this are written as external data: a protobuf may not exceed 2 GiB."""
 
 _KEPT_OUTSIDE_BYTES = 256_000_000
-"""Weights from a file of their own go to one again above this: a protobuf takes thrice the memory to write."""
+"""External data above this stays external data: a protobuf needs three times the memory to write."""
 
 _PLAIN = frozenset({"FLOAT", "FLOAT16", "DOUBLE", "INT8", "UINT8", "INT32", "INT64"})
-"""Types that numpy has, and whose weights may travel apart from the model."""
+"""Types that NumPy has, and whose weights can be passed apart from the model."""
 
 UNKNOWN_SIZES = frozenset({"?", "*", "-1", "None"})
-"""Names that exporters give to every size that they do not know."""
+"""Names that exporters give to all sizes that they do not know."""
 
 
 def load(path: str | PathLike[str]) -> ir.Model:
     """Read an ONNX model and check it.
 
-    External data is memory-mapped, not read, apart from one streaming pass that looks for NaN.
+    External data is memory-mapped, not read, except in one streaming pass that looks for NaN.
 
     Raises:
         ModelError: if the file is missing, not ONNX, truncated, or fails ONNX's checker; if external data is missing,
-            too short or outside the model's folder; if a weight holds NaN.
+            too short or outside the model's folder; if a weight contains NaN.
     """
     source = Path(path).absolute()
     proto = parse(source)
     check_external_data(proto, source)
-    _forget_sizes_that_say_nothing(proto.graph)
+    _clear_unknown_sizes(proto.graph)
     try:
         model = ir.serde.deserialize_model(proto)
         ir.external_data.set_base_dir(model.graph, source.parent)
@@ -67,7 +65,7 @@ def load(path: str | PathLike[str]) -> ir.Model:
 
 
 def check(model: ir.Model, name: str = "the model") -> None:
-    """Hold the structure of a model (not its weights) against ONNX's checker.
+    """Check the structure of a model (not its weights) with ONNX's checker.
 
     Raises:
         ModelError: with the checker's first sentence.
@@ -79,16 +77,16 @@ def check(model: ir.Model, name: str = "the model") -> None:
 
 
 def save(model: ir.Model, path: str | PathLike[str], *, external_data: bool | None = None) -> None:
-    """Write a model, whole or not at all.
+    """Write a model atomically.
 
     Args:
         model: the model; it is not changed.
-        path: the file to write. External data goes beside it, to ``<name>.data``.
-        external_data: whether weights go to a file of their own; by default when they exceed 1.9 GB, or 256 MB
-            where they come from such a file.
+        path: the file to write. External data is written beside it, to ``<name>.data``.
+        external_data: whether weights become external data; by default if they exceed 1.9 GB, or 256 MB if they were
+            external data.
 
     Raises:
-        UsageError: if the disk is full or the folder cannot be written to; nothing half-written stays.
+        UsageError: if the disk is full or the folder cannot be written; no partial file remains.
     """
     target = Path(path).absolute()
     limit_bytes = _KEPT_OUTSIDE_BYTES if _from_file(model) else EXTERNAL_DATA_BYTES
@@ -101,7 +99,7 @@ def save(model: ir.Model, path: str | PathLike[str], *, external_data: bool | No
             else:
                 with _embedded(model):
                     ir.save(model, written)
-            # The data first: a model file is never seen without its weights.
+            # The data first, so that no reader sees a model file without its weights.
             for file in sorted(Path(folder).iterdir(), key=lambda f: f == written):
                 os.replace(file, target.parent / file.name)
     except OSError as error:
@@ -109,7 +107,7 @@ def save(model: ir.Model, path: str | PathLike[str], *, external_data: bool | No
 
 
 def to_bytes(model: ir.Model) -> bytes:
-    """Serialize a model, weights included, for an onnxruntime session.
+    """Serialize a model with its weights, for an onnxruntime session.
 
     Raises:
         ModelError: if the weights do not fit in a protobuf (2 GB).
@@ -125,10 +123,10 @@ def to_bytes(model: ir.Model) -> bytes:
 
 
 def to_bytes_and_weights(model: ir.Model, larger_than_bytes: int) -> tuple[bytes, dict[str, NDArray[Any]]]:
-    """Serialize a model without its large weights, which need not pass through a protobuf, or fit into one.
+    """Serialize a model without its large weights, which may not fit into a protobuf.
 
     Returns:
-        The model, in which they are external data that no file holds, and the weights by name.
+        The model, which refers to them as external data without a file, and the weights by name.
     """
     with _embedded(model):
         held = {
@@ -154,7 +152,7 @@ def to_references(model: ir.Model) -> tuple[bytes, Path]:
     """Serialize a model whose large weights stay in their files, for an onnxruntime session that maps them.
 
     Returns:
-        The model, and the folder that its external data lies in.
+        The model, and the folder of its external data.
 
     Raises:
         ModelError: if it has external data in several folders or none, or the other weights do not fit in a protobuf.
@@ -163,13 +161,13 @@ def to_references(model: ir.Model) -> tuple[bytes, Path]:
     folders = {Path(tensor.base_dir) for tensor in tensors if isinstance(tensor, ir.ExternalTensor)}
     inside_bytes = sum(tensor.nbytes for tensor in tensors if not isinstance(tensor, ir.ExternalTensor))
     if len(folders) != 1 or inside_bytes > EXTERNAL_DATA_BYTES:
-        raise ModelError("the model's weights do not lie in one folder")
+        raise ModelError("the model's weights are not in one folder")
     data: bytes = ir.to_proto(model).SerializeToString()
     return data, folders.pop()
 
 
 def clone(model: ir.Model) -> ir.Model:
-    """Copy nodes, values and lists; tensors, which are immutable, are shared."""
+    """A copy of nodes, values and lists; tensors are immutable, and shared."""
     return model.clone()
 
 
@@ -179,12 +177,12 @@ def infer_shapes(model: ir.Model, shapes: Mapping[str, Sequence[int]] | None = N
     Args:
         model: changed in place: only ``value.type`` and ``value.shape``.
         shapes: input name -> dimensions, to fix symbolic dimensions of graph inputs.
-        keep: what is derived wins over what the model declares; where nothing can be derived, a declaration is kept if
-            this is true and forgotten if it is false (after a rewrite that changed sizes). Declarations of custom
-            operators' outputs are kept.
+        keep: a derived shape always replaces a declared one. If none can be derived, a declared shape is kept if this
+            is true, and removed if it is false (after a rewrite that changed sizes). Declarations of custom operators'
+            outputs are kept.
 
     Raises:
-        UsageError: if ``shapes`` names no input, or contradicts a fixed dimension.
+        UsageError: if ``shapes`` has a name that is not an input, or contradicts a fixed dimension.
         ModelError: if the model is inconsistent.
     """
     if shapes:
@@ -194,12 +192,12 @@ def infer_shapes(model: ir.Model, shapes: Mapping[str, Sequence[int]] | None = N
 
 
 def complete_shapes(model: ir.Model) -> None:
-    """Derive, in place, the types and shapes that are not fully known; those that are known are taken to be right."""
+    """Derive, in place, the types and shapes that are not fully known; known ones are taken as correct."""
     complete(model)
 
 
 def parse_shape_option(text: str) -> tuple[str, tuple[int, ...]]:
-    """Parse ``name=1x3x48x320``; the name may itself hold ``=`` or ``:``.
+    """Parse ``name=1x3x48x320``; the name itself may contain ``=`` or ``:``.
 
     Raises:
         UsageError: if the text is malformed or a dimension is not positive.
@@ -211,8 +209,8 @@ def parse_shape_option(text: str) -> tuple[str, tuple[int, ...]]:
     return match["name"], dims
 
 
-def _forget_sizes_that_say_nothing(graph: onnx.GraphProto) -> None:
-    """Some exporters write -1 for a size that is not known, or give all of them one name, as if they were equal."""
+def _clear_unknown_sizes(graph: onnx.GraphProto) -> None:
+    """Some exporters write -1 for an unknown size, or give all unknown sizes one name, as if they were equal."""
     for info in (*graph.input, *graph.output, *graph.value_info):
         for dim in info.type.tensor_type.shape.dim:
             if dim.dim_value < 0:
@@ -222,7 +220,7 @@ def _forget_sizes_that_say_nothing(graph: onnx.GraphProto) -> None:
 
 
 def _map_attributes(graph: ir.Graph) -> None:
-    """Make external tensors in attributes ordinary ones, mapped: only initializers are told apart when saving."""
+    """Make external tensors in attributes ordinary mapped ones: saving treats only initializers as external."""
     for node in graph:
         for attribute in list(node.attributes.values()):
             if attribute.type is ir.AttributeType.TENSOR and isinstance(attribute.value, ir.ExternalTensor):
@@ -239,7 +237,7 @@ def _fix_inputs(model: ir.Model, shapes: Mapping[str, Sequence[int]]) -> None:
             raise UsageError(f"--shape names {name!r}, but the model's inputs are {', '.join(map(repr, inputs))}")
         declared = inputs[name].shape
         if declared is not None and len(declared) != len(dims):
-            raise UsageError(f"--shape gives input {name!r} {len(dims)} dimensions, the model gives it {len(declared)}")
+            raise UsageError(f"--shape gives input {name!r} {len(dims)} dimensions, but it has {len(declared)}")
         for axis, (dim, size) in enumerate(zip(declared or (None,) * len(dims), dims, strict=True)):
             symbol = dim.value if isinstance(dim, ir.SymbolicDim) else None
             fixed = dim if isinstance(dim, int) else bindings.setdefault(symbol, size) if symbol else size
@@ -261,18 +259,18 @@ def _initializers(model: ir.Model) -> Iterator[ir.Value]:
 
 
 def _from_file(model: ir.Model) -> bool:
-    """Whether weights lie in a file of their own, or will be computed from what does when they are written."""
+    """Whether weights are external data, or will be computed from it when they are written."""
     return any(isinstance(value.const_value, ir.ExternalTensor | ir.LazyTensor) for value in _initializers(model))
 
 
 def weight_bytes(model: ir.Model) -> int:
-    """Bytes of all initializers, in bodies too."""
+    """Bytes of all initializers, those in bodies included."""
     return sum(value.const_value.nbytes for value in _initializers(model) if value.const_value is not None)
 
 
 @contextlib.contextmanager
 def _embedded(model: ir.Model) -> Iterator[None]:
-    """Make external tensors ordinary ones for a while: a reference to a file does not travel."""
+    """Make external tensors ordinary ones inside this context, so that no reference to a file is serialized."""
     external = [
         (value, value.const_value) for value in _initializers(model) if isinstance(value.const_value, ir.ExternalTensor)
     ]

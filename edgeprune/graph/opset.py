@@ -1,7 +1,7 @@
-"""Move a model to another version of ONNX's operator set, whatever its size.
+"""Convert a model of any size to another opset.
 
-ONNX's own version converter does the work, on a copy of the graph without its large weights, which come back
-afterwards. Where no operator of the model changed but in the types that it takes, the number is all that has to.
+ONNX's version converter does the work on a copy of the graph without its large weights, which are put back afterwards.
+If the operators of the model differ only in the types that they accept, only the opset number changes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _WIDENED = frozenset(
     | {"GlobalAveragePool", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "MaxPool", "Mul", "QuantizeLinear"}
     | {"Relu", "Reshape", "Shape", "Squeeze", "Sub", "Transpose", "Unsqueeze", "Where"}
 )
-"""Operators whose versions from opset 13 to 24 differ in types, and in attributes and inputs that may be left out."""
+"""Operators whose versions from opset 13 to 24 differ only in types, and in optional attributes and inputs."""
 
 
 def convert_opset(model: ir.Model, version: int) -> ir.Model:
@@ -34,8 +34,8 @@ def convert_opset(model: ir.Model, version: int) -> ir.Model:
         version: 13 to 24, newer or older than the model's own.
 
     Raises:
-        PassError: an operator has no equivalent in that version, or belongs to a domain that ONNX does not know while
-            others have to be converted.
+        PassError: an operator has no equivalent in that version, or is of a domain that ONNX does not know while other
+            operators must be converted.
     """
     present = model.graph.opset_imports.get("", model.graph.opset_imports.get("ai.onnx", 0))
     if present == version:
@@ -54,7 +54,7 @@ def convert_opset(model: ir.Model, version: int) -> ir.Model:
         result = ir.from_proto(converted)
     except (RuntimeError, ValueError, TypeError) as error:
         raise PassError(f"convert_opset: opset {present} to {version}: {_first_line(error)}") from error
-    _bring_back(model, result)
+    _restore_weights(model, result)
     _name_new_nodes(result)
     result.ir_version = _ir_version(model, version)
     result.metadata_props.update(model.metadata_props)
@@ -66,7 +66,7 @@ def convert_opset(model: ir.Model, version: int) -> ir.Model:
 
 
 def _is_same(node: ir.Node, present: int, version: int) -> bool:
-    """Whether a node means the same in a newer version as it stands."""
+    """Whether a node means the same, unchanged, in a newer version."""
     if node.domain not in ONNX_DOMAINS:
         return True
     if has_subgraph(node) or present < 13:
@@ -82,20 +82,20 @@ def _ir_version(model: ir.Model, version: int) -> int:
     return max(8, min(model.ir_version or 8, 10), _IR_VERSION_OF_OPSET[version])
 
 
-def _bring_back(model: ir.Model, result: ir.Model) -> None:
-    """Turn the graph inputs that stand for large weights into these weights again."""
+def _restore_weights(model: ir.Model, result: ir.Model) -> None:
+    """Turn the graph inputs that replaced large weights into these weights again."""
     graph = result.graph
     wanted = {value.name for value in model.graph.inputs}
-    stand_ins = {value.name: value for value in graph.inputs if value.name not in wanted}
+    weights = [value for value in graph.inputs if value.name not in wanted]
     graph.inputs[:] = [value for value in graph.inputs if value.name in wanted]
-    for name, value in stand_ins.items():
-        source = model.graph.initializers[str(name)]
+    for value in weights:
+        source = model.graph.initializers[str(value.name)]
         value.const_value, value.type, value.shape = source.const_value, source.type, source.shape
         graph.register_initializer(value)
 
 
 def _name_new_nodes(model: ir.Model) -> None:
-    """The converter leaves the nodes it adds without a name."""
+    """Name the nodes that the converter added; it leaves them without a name."""
     seen: set[str] = set()
     with naming(model.graph):
         for node in model.graph:
@@ -105,8 +105,6 @@ def _name_new_nodes(model: ir.Model) -> None:
 
 
 def _first_line(error: Exception) -> str:
-    """The converter's own sentence, without the source position that precedes it."""
-    lines = str(error).strip().splitlines()
-    return (
-        lines[0].rsplit("failed: ", 1)[-1].replace("Version $", "opset ").rstrip(".") if lines else type(error).__name__
-    )
+    """The converter's message, without the source position before it."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].rsplit("failed: ", 1)[-1].replace("Version $", "opset ").rstrip(".")

@@ -1,8 +1,8 @@
-"""Quantize/dequantize pairs on an ONNX graph: the vocabulary that every quantizing pass speaks.
+"""Q/DQ pairs on an ONNX graph: scales, quantized arrays and the nodes, for every pass that quantizes.
 
-Only mechanism lives here: which tensors are quantized, with what range and in which form a runtime wants them is
-decided by the passes that call it. Scales are positive; ``real = (quantized - zero) * scale`` as in ONNX's
-DequantizeLinear. The float type of a scale (float32 or float16) is the float type that the pair takes in and gives out.
+The passes decide which tensors are quantized, with what range, and in which form for a runtime. Scales are positive;
+``real = (quantized - zero) * scale`` as in ONNX's DequantizeLinear. The float type of a scale (float32 or float16) is
+the type of the pair's input and output.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ Floats: TypeAlias = NDArray[np.floating[Any]]
 Integers: TypeAlias = NDArray[np.integer[Any]]
 
 _SMALLEST_SCALE = {np.dtype(np.float32): 2.0**-100, np.dtype(np.float16): 2.0**-24}
-"""Below these a scale would be zero (float16) or its reciprocal could overflow (float32)."""
+"""Smaller scales would be zero (float16), or their reciprocal could overflow (float32)."""
 
 
 @dataclass(frozen=True)
 class Refused:
-    """Why something is not done, as a value: false in a boolean context, its text is the reason."""
+    """A refusal as a value: false in a boolean context; its text is the reason."""
 
     reason: str
 
@@ -39,13 +39,13 @@ class Refused:
 
 
 def require_int8(name: str, model: ir.Model, int8: Collection[str], eligible: Mapping[str, bool | Refused]) -> None:
-    """What every quantizing pass asks for before it begins.
+    """Check what every quantizing pass requires.
 
     Args:
-        name: of the pass, for the error.
-        model: to be quantized.
-        int8: names of the nodes that shall be INT8.
-        eligible: node name -> whether it can be, or why not.
+        name: the pass, for the error.
+        model: the model to quantize.
+        int8: names of the nodes that will be INT8.
+        eligible: node name -> whether it can be INT8, or why not.
 
     Raises:
         PassError: the opset is older than 13, or a node is unknown or not eligible.
@@ -60,10 +60,10 @@ def require_int8(name: str, model: ir.Model, int8: Collection[str], eligible: Ma
 
 
 def representable_scale(scale: NDArray[Any] | float, dtype: np.dtype[Any] | type = np.float32) -> Floats:
-    """The scale rounded *up* to ``dtype``, so that the range it was made for is still covered, and never zero.
+    """The scale rounded *up* to ``dtype``, so that it still covers its range, and never zero; the shape is kept.
 
-    Shape in = shape out. Quantize with the returned scale, not with the exact one: a float16 scale may be subnormal and
-    differ by per cents.
+    Quantize with the returned scale, not with the exact one: a float16 scale may be subnormal and differ by several
+    percent.
     """
     wanted = np.dtype(dtype)
     exact = np.maximum(np.asarray(scale, np.float64), _SMALLEST_SCALE[wanted])
@@ -72,7 +72,7 @@ def representable_scale(scale: NDArray[Any] | float, dtype: np.dtype[Any] | type
 
 
 def symmetric_scale(low: float, high: float, *, bits: int = 8, dtype: np.dtype[Any] | type = np.float32) -> Floats:
-    """Scalar scale for signed integers with zero point 0 of a tensor observed in ``[low, high]``.
+    """Scalar scale of a tensor with values in ``[low, high]``, for signed integers with zero point 0.
 
     ``max(|low|, |high|) / (2^(bits-1) - 1)``, as TensorRT's ``amax / 127``.
     """
@@ -80,7 +80,7 @@ def symmetric_scale(low: float, high: float, *, bits: int = 8, dtype: np.dtype[A
 
 
 def asymmetric_scale(low: float, high: float, *, bits: int = 8) -> tuple[Floats, Integers]:
-    """Scalar (scale, zero point) for unsigned integers of a tensor observed in ``[low, high]``; zero stays exact."""
+    """Scalar (scale, zero point) of a tensor with values in ``[low, high]``, for UINT8; zero stays exact."""
     low, high, top = min(low, 0.0), max(high, 0.0), 2**bits - 1
     scale = representable_scale((high - low) / top)
     zero = np.clip(np.rint(-low / float(scale)), 0, top)
@@ -90,10 +90,10 @@ def asymmetric_scale(low: float, high: float, *, bits: int = 8) -> tuple[Floats,
 def quantize(
     array: NDArray[Any], scale: NDArray[Any], zero: NDArray[Any], *, axis: int | None = None, low: int, high: int
 ) -> Integers:
-    """ONNX QuantizeLinear in numpy: ``clip(rint(x / scale) + zero, low, high)`` in the integer type of ``zero``.
+    """ONNX QuantizeLinear in NumPy: ``clip(rint(x / scale) + zero, low, high)`` in the integer type of ``zero``.
 
-    ``scale`` and ``zero`` are scalars, or of shape (array.shape[axis],). Division in float32 and round half to even, as
-    the standard says.
+    ``scale`` and ``zero`` are scalars, or of shape (array.shape[axis],). As in the standard, the division is in float32
+    and rounding is half to even.
     """
     if axis is not None and scale.ndim:
         column = [1] * array.ndim
@@ -113,17 +113,17 @@ def quantize_weight(
 ) -> tuple[Integers, Floats, Integers]:
     """Quantize a weight per channel of ``axis`` (per tensor if None): (quantized, scale, zero point).
 
-    Symmetric: int8 in [-(2^(bits-1) - 1), 2^(bits-1) - 1], zero points 0. Otherwise uint8 in [0, 2^bits - 1]. ``scale``
-    and zero points have shape (array.shape[axis],), or () for axis None. A channel of zeros gets the smallest scale and
-    stays zeros.
+    Symmetric: INT8 in [-(2^(bits-1) - 1), 2^(bits-1) - 1], zero points 0. Else UINT8 in [0, 2^bits - 1]. Scales and
+    zero points have shape (array.shape[axis],), or () for axis None. A channel of zeros gets the smallest scale and
+    stays zero.
 
     Raises PassError if ``bits`` is not in 2..8 or the weight is empty or not finite.
     """
     if not 2 <= bits <= 8:
-        raise PassError(f"qdq: cannot quantize a weight to {bits} bits: 2 to 8 are possible")
+        raise PassError(f"qdq: cannot quantize a weight to {bits} bits, only to 2 to 8")
     values = array.astype(np.float32)
     if not values.size or not np.isfinite(values).all():
-        raise PassError(f"qdq: a weight of shape {array.shape} is empty or holds values that are not finite")
+        raise PassError(f"qdq: a weight of shape {array.shape} is empty or has values that are not finite")
     others = tuple(a for a in range(values.ndim) if axis is None or a != axis % values.ndim)
     low, high = (v.astype(np.float64) for v in (values.min(axis=others), values.max(axis=others)))
     if symmetric:
@@ -146,14 +146,14 @@ def insert_qdq(
     dtype: ir.DataType = ir.DataType.INT8,
     consumers: Iterable[ir.Node] | None = None,
 ) -> ir.Value:
-    """Quantize and dequantize ``value`` on its way to ``consumers`` (all, if None); a graph output stays exact.
+    """Insert a Q/DQ pair between ``value`` and ``consumers`` (all, if None); a graph output stays exact.
 
     Args:
         model: changed in place.
         value: a value of the main graph, or its name.
         scale: scalar, float32 or float16; ``value`` must have its type.
         zero_point: scalar in the range of ``dtype``.
-        dtype: integer type in between, INT8 or UINT8.
+        dtype: the quantized type, INT8 or UINT8.
         consumers: nodes of the main graph that read ``value``.
 
     Returns:
@@ -171,13 +171,8 @@ def insert_qdq(
     scale_value = new_initializer(graph, f"{base}_scale", scales)
     zero_value = new_initializer(graph, f"{base}_zero_point", np.full(scales.shape, zero_point, dtype.numpy()))
     quantized = new_node(graph, "QuantizeLinear", [source, scale_value, zero_value], f"{base}_quantize", dtype)
-    restored = new_node(
-        graph,
-        "DequantizeLinear",
-        [quantized.outputs[0], scale_value, zero_value],
-        f"{base}_dequantize",
-        ir.DataType.from_numpy(scales.dtype),
-    )
+    inputs, float_type = [quantized.outputs[0], scale_value, zero_value], ir.DataType.from_numpy(scales.dtype)
+    restored = new_node(graph, "DequantizeLinear", inputs, f"{base}_dequantize", float_type)
     place_after(graph, source, [quantized, restored])
     reroute(source, restored.outputs[0], consumers, keep=[quantized])
     return restored.outputs[0]
@@ -197,19 +192,19 @@ def dequantized_weight(
 ) -> ir.Value:
     """Replace a float initializer by its quantized form and a DequantizeLinear.
 
-    The float one goes if nothing else reads it.
+    The float initializer is removed if nothing else reads it.
 
     Args:
-        model: changed in place; per-axis Q/DQ needs opset 13, which the caller sees to.
+        model: changed in place; per-axis Q/DQ needs opset 13, which the caller must ensure.
         initializer: a float initializer of the main graph, or its name.
         axis: the channel axis; None quantizes per tensor.
         bits: see `quantize_weight`.
         symmetric: see `quantize_weight`.
-        scale_dtype: float32 or float16: the type that holds the scales exactly.
-        float_dtype: the type that the consumers will read; by default ``scale_dtype``.
-        stored: True stores integers and a DequantizeLinear; False keeps the floats and inserts QuantizeLinear too, for
-            runtimes whose importer knows no integer constants.
-        consumers: nodes that shall read the quantized weight; all, if None.
+        scale_dtype: float32 or float16: the type in which the scales are exact.
+        float_dtype: the type that the consumers read; by default ``scale_dtype``.
+        stored: True stores quantized values and a DequantizeLinear; False keeps the floats and also inserts a
+            QuantizeLinear, for runtimes whose importer rejects quantized constants.
+        consumers: nodes that will read the quantized weight; all, if None.
 
     Returns:
         The output of the DequantizeLinear.
@@ -217,34 +212,24 @@ def dequantized_weight(
     graph = model.graph
     source = find_value(graph, initializer) if isinstance(initializer, str) else initializer
     if source.const_value is None:
-        raise PassError(f"qdq: {source.name!r} is no initializer")
+        raise PassError(f"qdq: {source.name!r} is not an initializer")
     base = source.name or "weight"
     array = source.const_value.numpy()
     quantized, scale, zero = quantize_weight(array, axis, bits, symmetric, scale_dtype=scale_dtype)
     scale = scale.astype(float_dtype or scale_dtype)
     attributes = {} if axis is None else {"axis": axis}
-    scale_value = new_initializer(graph, f"{base}_scale", scale)
-    zero_value = new_initializer(graph, f"{base}_zero_point", zero)
+    grid = [new_initializer(graph, f"{base}_scale", scale), new_initializer(graph, f"{base}_zero_point", zero)]
     new: list[ir.Node] = []
     if stored:
-        integers = new_initializer(graph, f"{base}_quantized", quantized)
+        stored_value = new_initializer(graph, f"{base}_quantized", quantized)
     else:
-        floats = (
-            source if array.dtype == scale.dtype else new_initializer(graph, f"{base}_float", array.astype(scale.dtype))
-        )
-        integer_type = ir.DataType.from_numpy(quantized.dtype)
-        new.append(
-            new_node(
-                graph, "QuantizeLinear", [floats, scale_value, zero_value], f"{base}_quantize", integer_type, attributes
-            )
-        )
-        integers = new[0].outputs[0]
+        as_scale = array.dtype == scale.dtype
+        floats = source if as_scale else new_initializer(graph, f"{base}_float", array.astype(scale.dtype))
+        int_type = ir.DataType.from_numpy(quantized.dtype)
+        new.append(new_node(graph, "QuantizeLinear", [floats, *grid], f"{base}_quantize", int_type, attributes))
+        stored_value = new[0].outputs[0]
     float_type = ir.DataType.from_numpy(scale.dtype)
-    new.append(
-        new_node(
-            graph, "DequantizeLinear", [integers, scale_value, zero_value], f"{base}_dequantize", float_type, attributes
-        )
-    )
+    new.append(new_node(graph, "DequantizeLinear", [stored_value, *grid], f"{base}_dequantize", float_type, attributes))
     place_after(graph, source, new)
     reroute(source, new[-1].outputs[0], consumers, keep=new)
     if not source.uses() and not source.is_graph_output():

@@ -1,4 +1,4 @@
-"""How the axes of a reshape's input and output correspond, symbols included, and how to write its target."""
+"""Which axes of a reshape's input and output correspond, symbolic sizes included, and the reshape's target."""
 
 from __future__ import annotations
 
@@ -6,15 +6,22 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TypeAlias
 
+import onnx_ir as ir
+
+from edgeprune.graph.edit import Names, int64_initializer
+
 Dim: TypeAlias = int | str | None
-"""A size, the symbol of a size, or nothing known."""
+"""A size, the symbol of a size, or None if it is unknown."""
+
+VIEWS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
+"""Operators whose output is their first input in another shape."""
 
 _Monomial: TypeAlias = tuple[int, tuple[tuple[str, int], ...]]
 """A product of sizes: the coefficient, and each symbol with its power, sorted."""
 
 
 def monomial(dims: Sequence[Dim]) -> _Monomial | None:
-    """The product of sizes, symbols such as ``64*batch`` taken apart; None if one of them is unknown."""
+    """The product of sizes, with symbols such as ``64*batch`` split; None if a size is unknown."""
     coefficient, powers = 1, Counter[str]()
     for dim in dims:
         if dim is None:
@@ -28,7 +35,7 @@ def monomial(dims: Sequence[Dim]) -> _Monomial | None:
 
 
 def quotient(whole: _Monomial, part: _Monomial) -> Dim:
-    """The one size that is left when a product is divided by another; None if there is no such size."""
+    """A product divided by another, as one size; None if it does not divide."""
     powers = Counter(dict(whole[1]))
     powers.subtract(dict(part[1]))
     if part[0] == 0 or whole[0] % part[0] or any(power < 0 for power in powers.values()):
@@ -41,10 +48,10 @@ def quotient(whole: _Monomial, part: _Monomial) -> Dim:
 
 
 def aligned_groups(source: Sequence[Dim], target: Sequence[Dim]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Pair off the axes of two shapes of a tensor: the finest groups with equal products, axes of size 1 left out.
+    """Pair the axes of two shapes of a tensor: the finest groups with equal products, without axes of size 1.
 
-    ``(2, 6, 5)`` and ``(2, 3, 2, 5)`` give ``[((0,), (0,)), ((1,), (1, 2)), ((2,), (3,))]``. What follows the first
-    unknown size, or cannot be matched, is in no group.
+    ``(2, 6, 5)`` and ``(2, 3, 2, 5)`` give ``[((0,), (0,)), ((1,), (1, 2)), ((2,), (3,))]``. Axes that follow the first
+    unknown size, or do not match, are in no group.
     """
     groups = []
     left = _prefixes(source)
@@ -62,7 +69,7 @@ def aligned_groups(source: Sequence[Dim], target: Sequence[Dim]) -> list[tuple[t
 
 
 def _prefixes(dims: Sequence[Dim]) -> list[tuple[_Monomial, int]]:
-    """For each axis up to the first unknown one, without those of size 1: the product of all sizes up to it, and it."""
+    """For each axis before the first unknown size, except size 1: the product of all sizes up to it, and the axis."""
     result = []
     for axis, dim in enumerate(dims):
         product = monomial(dims[: axis + 1])
@@ -74,9 +81,9 @@ def _prefixes(dims: Sequence[Dim]) -> list[tuple[_Monomial, int]]:
 
 
 def constant_target(source: Sequence[Dim], wanted: Sequence[Dim]) -> tuple[int, ...] | None:
-    """A constant Reshape target (``allowzero`` unset): 0 keeps an axis, at most one -1 takes what is left.
+    """A constant Reshape target (``allowzero`` unset): 0 keeps an axis, at most one -1 takes the rest.
 
-    None if there is none: two sizes unknown in place, or a size that is zero.
+    None if there is none: two unknown sizes that are not kept in place, or a size that is zero.
     """
     result = []
     for axis, dim in enumerate(wanted):
@@ -87,3 +94,13 @@ def constant_target(source: Sequence[Dim], wanted: Sequence[Dim]) -> tuple[int, 
         else:
             result.append(-1)
     return None if result.count(-1) > 1 or 0 in wanted else tuple(result)
+
+
+def turn_into_reshape(node: ir.Node, source: ir.Value | None, target: Sequence[int], names: Names) -> None:
+    """Make a node, in place, the Reshape of ``source`` to a constant target."""
+    shape = int64_initializer(node, f"{node.name}_target", target, names)
+    node.op_type = "Reshape"
+    node.attributes.clear()
+    node.resize_inputs(2)
+    node.replace_input_with(0, source)
+    node.replace_input_with(1, shape)

@@ -1,8 +1,8 @@
-"""Cutting a model into segments that onnxruntime runs one after another.
+"""Cut a model into segments that onnxruntime runs one after another.
 
-Given nodes at which to stop, a value's *level* is the largest number of such nodes on any path to it. A segment is all
-nodes of one level; what later segments read crosses the boundary. Running segments in order runs
-every node once, however many stops there are.
+For given stop nodes, the *level* of a value is the largest number of stops on any path to it. A segment is all nodes of
+one level; values that later segments read cross its boundary. The segments together run every node once, for any number
+of stops.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import onnx_ir as ir
 
 @dataclass(frozen=True)
 class Segment:
-    """Nodes of one level, the names of what they read from earlier levels, and of what others need from them."""
+    """Nodes of one level, the names of values that they read from earlier levels, and of those that others read."""
 
     level: int
     nodes: tuple[ir.Node, ...]
@@ -25,7 +25,7 @@ class Segment:
 
 
 def read_names(node: ir.Node) -> Iterator[str]:
-    """Names of all values that a node reads, those inside its subgraphs included."""
+    """Names of all values that a node and its subgraphs read."""
     for value in node.inputs:
         if value is not None and value.name:
             yield value.name
@@ -43,7 +43,7 @@ def read_names(node: ir.Node) -> Iterator[str]:
 def levels_of(model: ir.Model, stops: Collection[str], at_least: Mapping[str, int] | None = None) -> dict[str, int]:
     """Node name -> level of its outputs; a stop is one level above what it reads.
 
-    ``at_least``: value name -> level below which it must not be, because it is not in another network.
+    ``at_least``: value name -> lowest level that it may have, because it has that level in another network.
     """
     at_least = at_least or {}
     level_of_value: dict[str, int] = {}
@@ -58,9 +58,9 @@ def levels_of(model: ir.Model, stops: Collection[str], at_least: Mapping[str, in
 
 
 def aligned_levels(models: Sequence[ir.Model], stops: Collection[str], values: Collection[str]) -> dict[str, int]:
-    """The level of each of these values in networks that were cut at the same nodes, where it is the same in all.
+    """Levels that are the same in all networks, for the values and stops given: value name -> lowest level.
 
-    What stands in for a dropped branch reads another value than the branch did, so that its level alone may differ.
+    The replacement of a dropped branch reads another value than the branch, so its own level may be another.
     """
     found: dict[str, int] = {}
     while True:
@@ -79,13 +79,13 @@ def cut_into_segments(
     watched: Collection[str] = (),
     at_least: Mapping[str, int] | None = None,
 ) -> list[Segment]:
-    """The model's segments, from level 0 up; every level has one, if without nodes.
+    """The model's segments, from level 0 up; every level has one, possibly without nodes.
 
     Args:
         model: the model.
         stops: names of the nodes to stop at.
-        watched: names of values that must cross the boundary whoever reads them.
-        at_least: value name -> level below which it must not be.
+        watched: names of values that always cross the boundary.
+        at_least: value name -> lowest level that it may have.
     """
     levels = levels_of(model, stops, at_least)
     initializers = set(model.graph.initializers)
@@ -112,7 +112,7 @@ def cut_into_segments(
 
 
 def segment_bytes(model: ir.Model, segment: Segment, outputs: Collection[str]) -> bytes:
-    """The segment as a model of its own that gives ``outputs``, with the weights it reads."""
+    """The segment as a separate model with these outputs and the weights that it reads."""
     values = {str(v.name): v for v in model.graph.inputs}
     values |= {str(o.name): o for node in model.graph for o in node.outputs}
     graph = onnx.GraphProto(name=f"segment_{segment.level}")
@@ -131,11 +131,11 @@ def segment_bytes(model: ir.Model, segment: Segment, outputs: Collection[str]) -
             field.append(info)
     proto = onnx.ModelProto(ir_version=model.ir_version, graph=graph)
     for domain, version in model.opset_imports.items():
-        proto.opset_import.append(onnx.OperatorSetIdProto(domain=domain, version=version))
+        proto.opset_import.add(domain=domain, version=version)
     proto.functions.extend(ir.to_proto(function) for function in model.functions.values())
     return bytes(proto.SerializeToString())
 
 
 def _is_outer(name: str, made_at: dict[str, int], model: ir.Model) -> bool:
-    """Whether a name is a value of the main graph (and not of a subgraph inside the node)."""
+    """Whether a name is a value of the main graph, not of a subgraph inside the node."""
     return name in made_at or any(value.name == name for value in model.graph.inputs)

@@ -1,4 +1,4 @@
-"""Give a linear layer new weights and a new bias, in place, without touching what other layers read."""
+"""Weight and bias of a linear layer: read them, or set them in place without changing what other layers read."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from edgeprune.graph.linear_layers import Linear
 
 
 def has_bias(layer: Linear) -> bool:
-    """Whether the layer has a bias or can get one without another node; a MatMul that no Add follows can't."""
+    """Whether the layer has a bias or can get one without a new node; a MatMul without an Add behind it cannot."""
     return bool(layer.bias.value) or layer.op != "MatMul"
 
 
 def layer_matrix(model: ir.Model, layer: Linear) -> NDArray[Any]:
-    """W of a layer as the model holds it, float64, shape (groups, outputs, features)."""
+    """W of a layer, float64, shape (groups, outputs, features)."""
     return layer.matrix(_array(model.graph.initializers[layer.weight])).astype(np.float64)
 
 
 def layer_bias(model: ir.Model, layer: Linear) -> NDArray[Any]:
-    """What the layer's own node adds, float64, shape (groups, outputs): zeros without a bias, or if an Add adds it."""
+    """The bias in the layer's own node, float64, shape (groups, outputs): zeros if there is none or an Add adds it."""
     if not layer.bias.value or layer.op == "MatMul":
         return np.zeros((layer.groups, layer.outputs))
     bias = layer.bias.scale * _array(model.graph.initializers[layer.bias.value]).astype(np.float64)
@@ -32,9 +32,9 @@ def layer_bias(model: ir.Model, layer: Linear) -> NDArray[Any]:
 
 
 def set_weights(model: ir.Model, layer: Linear, matrix: NDArray[Any], offset: NDArray[Any]) -> None:
-    """Set W, shape (groups, outputs, features), and what the layer's node adds to it, shape (groups, outputs).
+    """Set W, shape (groups, outputs, features), and the bias of the layer's node, shape (groups, outputs).
 
-    Where the bias is added by a later Add, the offset is added to that bias; otherwise it is the bias.
+    If a later Add adds the bias, ``offset`` is added to that bias; else it is the bias.
 
     Raises:
         PassError: the new values are not finite in the weight's type.
@@ -67,7 +67,7 @@ def set_weights(model: ir.Model, layer: Linear, matrix: NDArray[Any], offset: ND
 
 
 def shift_outputs(model: ir.Model, layer: Linear, offset: NDArray[Any]) -> None:
-    """Add to what a layer of float weights gives, in place: shape (groups * outputs,)."""
+    """Add an offset, shape (groups * outputs,), to the outputs of a layer with float weights, in place."""
     bias = layer_bias(model, layer) + offset.reshape(layer.groups, -1)
     set_weights(model, layer, layer_matrix(model, layer), bias)
 

@@ -1,4 +1,4 @@
-"""Shape inference by ONNX's own C++ code, on a copy of the model without its weights."""
+"""Shape inference by ONNX's C++ code, on a copy of the model without its weights."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from collections.abc import Iterable, Iterator
 import onnx
 import onnx_ir as ir
 
-from edgeprune.graph.shape_refinement import ONNX_DOMAINS, named, refine
-
-_SMALL_TENSOR_BYTES = 4096
-"""Tensors up to this size are shown with their values: reshape targets, axes, scales."""
+from edgeprune.graph.edit import ONNX_DOMAINS, has_subgraph, static_shape
+from edgeprune.graph.shape_refinement import SMALL_TENSOR_BYTES, named, refine
 
 
 def lite_proto(model: ir.Model, *, declared: frozenset[ir.Value] | None = None) -> onnx.ModelProto:
@@ -19,11 +17,9 @@ def lite_proto(model: ir.Model, *, declared: frozenset[ir.Value] | None = None) 
 
     Args:
         model: not changed.
-        declared: computed values whose type and shape are stated; by default all that are known.
+        declared: computed values that keep their type and shape; by default all that have them.
     """
-    proto = onnx.ModelProto(ir_version=max(model.ir_version or 4, 4))
-    for domain, version in model.opset_imports.items():
-        proto.opset_import.add(domain=domain, version=version)
+    proto = _empty_proto(model)
     for function in model.functions.values():
         ir.serde.serialize_function_into(proto.functions.add(), function)
     graph, source = proto.graph, model.graph
@@ -33,14 +29,11 @@ def lite_proto(model: ir.Model, *, declared: frozenset[ir.Value] | None = None) 
     inputs = {value.name for value in source.inputs}
     for value in source.initializers.values():
         tensor = value.const_value
-        if tensor is not None and (tensor.nbytes <= _SMALL_TENSOR_BYTES or value.name not in inputs):
+        if tensor is not None and (tensor.nbytes <= SMALL_TENSOR_BYTES or value.name not in inputs):
             _add_constant(graph, value.name or "", tensor)
     for node in source:
-        large = _large_constant(node)
-        if large is not None:
-            _add_input(graph, node.outputs[0].name or "", large)
+        if not _add_node(graph, node):
             continue
-        ir.serde.serialize_node_into(graph.node.add(), node)
         for value in node.outputs:
             if value.is_graph_output() or not value.name or (value.type is None and value.shape is None):
                 continue
@@ -54,6 +47,23 @@ def lite_proto(model: ir.Model, *, declared: frozenset[ir.Value] | None = None) 
     return proto
 
 
+def _empty_proto(model: ir.Model) -> onnx.ModelProto:
+    proto = onnx.ModelProto(ir_version=max(model.ir_version or 4, 4))
+    for domain, version in model.opset_imports.items():
+        proto.opset_import.add(domain=domain, version=version)
+    return proto
+
+
+def _add_node(graph: onnx.GraphProto, node: ir.Node) -> bool:
+    """Add a node, or for a large Constant an input of its type and shape; returns whether it was the node."""
+    large = _large_constant(node)
+    if large is not None:
+        _add_input(graph, node.outputs[0].name or "", large)
+        return False
+    ir.serde.serialize_node_into(graph.node.add(), node)
+    return True
+
+
 def _add_input(graph: onnx.GraphProto, name: str, tensor: ir.TensorProtocol) -> None:
     info = graph.input.add(name=name)
     info.type.tensor_type.elem_type = tensor.dtype.value
@@ -63,12 +73,12 @@ def _add_input(graph: onnx.GraphProto, name: str, tensor: ir.TensorProtocol) -> 
 
 
 def _large_constant(node: ir.Node) -> ir.TensorProtocol | None:
-    """The tensor of a Constant node that is too large to be shown, unless it is an output of the graph."""
+    """The tensor of a Constant node that is too large to be copied, unless it is an output of the graph."""
     value = node.attributes.get("value") if node.op_type == "Constant" and node.domain in ONNX_DOMAINS else None
     if value is None or value.is_ref() or node.outputs[0].is_graph_output():
         return None
     tensor: ir.TensorProtocol = value.value
-    return tensor if tensor.nbytes > _SMALL_TENSOR_BYTES else None
+    return tensor if tensor.nbytes > SMALL_TENSOR_BYTES else None
 
 
 def infer(model: ir.Model, *, keep: bool) -> None:
@@ -83,7 +93,7 @@ def infer(model: ir.Model, *, keep: bool) -> None:
     unresolved = _infer_once(model, custom)
     seeds = frozenset(value for value in unresolved if keep and _knows_more(before[value], value.shape))
     if seeds:
-        # What a model declares about values that cannot be derived helps to derive those after them.
+        # Declared shapes of values that cannot be derived help to derive the values after them.
         for value in seeds:
             value.shape = before[value]
         unresolved = _infer_once(model, custom | seeds)
@@ -92,17 +102,17 @@ def infer(model: ir.Model, *, keep: bool) -> None:
 
 
 def complete(model: ir.Model) -> None:
-    """Derive the shapes that are not known, from those that are; see :func:`edgeprune.graph.complete_shapes`.
+    """Derive unknown shapes from known ones; see :func:`edgeprune.graph.complete_shapes`.
 
-    Only the nodes in question are shown to ONNX, and the arithmetic on lengths before them, whose values it follows.
+    ONNX gets only the nodes with unknown shapes, and the arithmetic on lengths before them, whose values it propagates.
     """
     wanted = [node for node in model.graph if not all(_complete(value) for value in node.outputs if value.name)]
-    if any(attribute.type in _BODIES for node in wanted for attribute in node.attributes.values()):
+    if any(has_subgraph(node) for node in wanted):
         infer(model, keep=True)
         return
     if wanted:
-        asked = set(wanted)
-        shown = [node for node in model.graph if node in asked or _is_length_arithmetic(node)]
+        incomplete = set(wanted)
+        shown = [node for node in model.graph if node in incomplete or _is_length_arithmetic(node)]
         inferred = onnx.shape_inference.infer_shapes(_excerpt(model, shown), check_type=False, data_prop=True)
         types = {info.name: info.type for info in inferred.graph.value_info}
         for value in (value for node in wanted for value in node.outputs if value.name):
@@ -114,7 +124,7 @@ def complete(model: ir.Model) -> None:
 
 
 def _merged(old: ir.Shape | None, new: ir.Shape | None) -> ir.Shape | None:
-    """What was derived, or else what was known before; names that an inference made up mean nothing to the next."""
+    """The derived sizes, else the old ones; names that inference made up are dropped."""
     if new is None:
         return None if old is None else ir.Shape([d if _named(d) else None for d in old])
     if old is None or len(old) != len(new):
@@ -122,33 +132,29 @@ def _merged(old: ir.Shape | None, new: ir.Shape | None) -> ir.Shape | None:
     return ir.Shape([b if _named(b) or not _named(a) else a for a, b in zip(old, new, strict=True)])
 
 
-_BODIES = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
 _MOST_LENGTHS = 64
-"""Longer vectors of integers are no lengths."""
+"""A longer vector of integers does not consist of lengths."""
 
 
 def _complete(value: ir.Value) -> bool:
-    return value.type is not None and value.shape is not None and all(isinstance(d, int) for d in value.shape)
+    return value.type is not None and static_shape(value) is not None
 
 
 def _is_length_arithmetic(node: ir.Node) -> bool:
-    """Whether all that a node computes is a short vector of integers, or one."""
+    """Whether all outputs of a node are integers or short vectors of integers."""
     return all(
-        _complete(value)
-        and value.dtype in (ir.DataType.INT64, ir.DataType.INT32)
-        and value.shape is not None
-        and len(value.shape) <= 1
-        and math.prod(value.shape.numpy()) <= _MOST_LENGTHS
+        value.dtype in (ir.DataType.INT64, ir.DataType.INT32)
+        and (shape := static_shape(value)) is not None
+        and len(shape) <= 1
+        and math.prod(shape) <= _MOST_LENGTHS
         for value in node.outputs
         if value.name
     )
 
 
 def _excerpt(model: ir.Model, nodes: list[ir.Node]) -> onnx.ModelProto:
-    """A model of some nodes in their order; what they read from others is its input, with the shape that is known."""
-    proto = onnx.ModelProto(ir_version=max(model.ir_version or 4, 4))
-    for domain, version in model.opset_imports.items():
-        proto.opset_import.add(domain=domain, version=version)
+    """A model of some nodes in their order; its inputs are what they read from other nodes, with known shapes."""
+    proto = _empty_proto(model)
     graph = proto.graph
     graph.name = "excerpt"
     made: set[ir.Value] = set()
@@ -162,18 +168,14 @@ def _excerpt(model: ir.Model, nodes: list[ir.Node]) -> onnx.ModelProto:
                 ir.serde.serialize_value_into(graph.input.add(), value)
             else:
                 _add_constant(graph, value.name or "", tensor)
-        large = _large_constant(node)
-        if large is not None:
-            _add_input(graph, node.outputs[0].name or "", large)
-        else:
-            ir.serde.serialize_node_into(graph.node.add(), node)
+        _add_node(graph, node)
         made.update(node.outputs)
     return proto
 
 
 def _add_constant(graph: onnx.GraphProto, name: str, tensor: ir.TensorProtocol) -> None:
-    """A tensor with its values if it is small, or else an input of its type and shape."""
-    if tensor.nbytes > _SMALL_TENSOR_BYTES:
+    """A tensor with its values if it is small, else an input of its type and shape."""
+    if tensor.nbytes > SMALL_TENSOR_BYTES:
         _add_input(graph, name, tensor)
         return
     plain = ir.Tensor(tensor.numpy(), dtype=tensor.dtype) if isinstance(tensor, ir.ExternalTensor) else tensor
@@ -204,7 +206,7 @@ def _named(dim: int | ir.SymbolicDim) -> bool:
 
 
 def _infer_once(model: ir.Model, declared: frozenset[ir.Value]) -> list[ir.Value]:
-    """Infer, write the results back, and return the values of the main graph that are not fully known."""
+    """Infer, write the results back, and return the values of the main graph whose shapes are not fully known."""
     inferred = onnx.shape_inference.infer_shapes(
         lite_proto(model, declared=declared), check_type=False, strict_mode=False, data_prop=True
     )

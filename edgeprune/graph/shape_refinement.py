@@ -1,7 +1,7 @@
-"""Shapes that ONNX's inference gives up on: a sweep from where it lost a symbol, or has no rule for an operator.
+"""Shapes that ONNX's inference cannot derive: symbolic sizes that it loses, and operators without a rule.
 
-ONNX's code multiplies sizes only where they are numbers: a Resize by 1 along a symbolic batch, or a Reshape that
-merges it with other axes, yields an unknown size, and all that follows is unknown too.
+ONNX multiplies sizes only if they are numbers. A Resize by 1 along a symbolic batch, or a Reshape that merges it with
+other axes, gives an unknown size, and then all later sizes are unknown too.
 """
 
 from __future__ import annotations
@@ -12,14 +12,17 @@ import onnx
 import onnx_ir as ir
 from onnx import shape_inference
 
+from edgeprune.graph.edit import ONNX_DOMAINS, dim_keys, input_at, static_shape
 from edgeprune.graph.reshape_axes import Dim, monomial, quotient
 
-ONNX_DOMAINS = frozenset({"", "ai.onnx"})
-_REFUSALS = (RuntimeError, ValueError, TypeError, shape_inference.InferenceError)
+SMALL_TENSOR_BYTES = 4096
+"""ONNX's inference gets the values of tensors up to this size: reshape targets, axes, scales."""
+
+_REFUSALS = (RuntimeError, ValueError, TypeError, shape_inference.InferenceError, onnx.defs.SchemaError)
 
 
 def refine(model: ir.Model) -> None:
-    """Fill in what can be told of shapes that are not fully known, in place, in one sweep in topological order."""
+    """Derive unknown sizes of shapes, in place, in one sweep in topological order."""
     improved: set[ir.Value] = set()
     imports = [onnx.OperatorSetIdProto(domain=d, version=v) for d, v in model.opset_imports.items()]
     version = model.opset_imports.get("", 1)
@@ -45,19 +48,13 @@ def _known(value: ir.Value) -> bool:
 
 
 def named(dim: Dim) -> bool:
-    """Whether a dimension is a number or bears a name that someone gave it, rather than one that inference made up."""
+    """Whether a dimension is a number or has a name that inference did not make up."""
     return isinstance(dim, int) or (dim is not None and not dim.startswith("unk__"))
 
 
-def _dims(value: ir.Value | None) -> tuple[Dim, ...] | None:
-    if value is None or value.shape is None:
-        return None
-    return tuple(d if isinstance(d, int) else d.value for d in value.shape)
-
-
 def _improve(value: ir.Value, dims: tuple[Dim, ...], improved: set[ir.Value]) -> None:
-    """Fill unknown sizes of a value; never contradict known ones."""
-    old = _dims(value) or (None,) * len(dims)
+    """Fill in unknown sizes of a value; known ones are kept."""
+    old = dim_keys(value) or (None,) * len(dims)
     if len(old) != len(dims):
         return
     merged = [a if named(a) or not named(b) else b for a, b in zip(old, dims, strict=True)]
@@ -67,7 +64,7 @@ def _improve(value: ir.Value, dims: tuple[Dim, ...], improved: set[ir.Value]) ->
 
 
 def _infer_node(node: ir.Node, version: int, imports: list[onnx.OperatorSetIdProto]) -> dict[ir.Value, tuple[Dim, ...]]:
-    """Ask ONNX again about one node whose inputs are better known than before."""
+    """Infer one node again, whose inputs are better known than before."""
     proto = ir.serde.serialize_node(node)
     types, data = {}, {}
     for value in node.inputs:
@@ -75,14 +72,14 @@ def _infer_node(node: ir.Node, version: int, imports: list[onnx.OperatorSetIdPro
             continue
         info = ir.serde.serialize_value(value).type
         types[value.name] = info
-        if value.const_value is not None and value.const_value.nbytes <= 4096:
+        if value.const_value is not None and value.const_value.nbytes <= SMALL_TENSOR_BYTES:
             data[value.name] = ir.serde.serialize_tensor(value.const_value)
     try:
         schema = onnx.defs.get_schema(node.op_type, version)
         found = shape_inference.infer_node_outputs(schema, proto, types, data, opset_imports=imports, ir_version=8)
-    except (*_REFUSALS, onnx.defs.SchemaError):
+    except _REFUSALS:
         return {}
-    shapes = {}
+    shapes: dict[ir.Value, tuple[Dim, ...]] = {}
     for value in node.outputs:
         shape = ir.serde.deserialize_type_proto_for_shape(found[value.name]) if value.name in found else None
         if shape is not None:
@@ -97,16 +94,16 @@ def _constants(value: ir.Value | None) -> list[float] | None:
 
 
 def _reshape(node: ir.Node) -> tuple[Dim, ...] | None:
-    """A target that is not known still tells the rank."""
-    source, target = _dims(node.inputs[0]), _constants(node.inputs[1] if len(node.inputs) > 1 else None)
+    """An unknown target still gives the rank."""
+    source, target = dim_keys(node.inputs[0]), _constants(input_at(node, 1))
     if target is None and len(node.inputs) > 1:
-        length = _dims(node.inputs[1]) or ()
+        length = dim_keys(node.inputs[1]) or ()
         return (None,) * length[0] if len(length) == 1 and isinstance(length[0], int) else None
-    if source is None or target is None or ("allowzero" in node.attributes and node.attributes["allowzero"].as_int()):
+    if source is None or target is None or node.attributes.get_int("allowzero"):
         return None
     dims: list[Dim] = [source[i] if d == 0 and i < len(source) else int(d) for i, d in enumerate(target)]
     if -1 in dims:
-        # Axes that are kept cancel, known or not.
+        # Kept axes cancel, whether known or not.
         kept = [i for i, d in enumerate(target) if d == 0]
         whole = monomial([d for i, d in enumerate(source) if i not in kept])
         others = monomial([d for i, d in enumerate(dims) if i not in kept and d != -1])
@@ -115,10 +112,10 @@ def _reshape(node: ir.Node) -> tuple[Dim, ...] | None:
 
 
 def _flatten(node: ir.Node) -> tuple[Dim, ...] | None:
-    source = _dims(node.inputs[0])
+    source = dim_keys(node.inputs[0])
     if source is None:
         return None
-    axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 1
+    axis = node.attributes.get_int("axis", 1)
     halves = monomial(source[:axis]), monomial(source[axis:])
     one = (1, ())
     return tuple(None if half is None else quotient(half, one) for half in halves)
@@ -126,12 +123,12 @@ def _flatten(node: ir.Node) -> tuple[Dim, ...] | None:
 
 def _same(node: ir.Node) -> tuple[Dim, ...] | None:
     """ONNX has no inference for some normalizations."""
-    return _dims(node.inputs[0])
+    return dim_keys(node.inputs[0])
 
 
 def _resize(node: ir.Node) -> tuple[Dim, ...] | None:
-    """Axes that are scaled by 1 keep their symbol; others that are not numbers stay unknown."""
-    source = _dims(node.inputs[0])
+    """An axis that is scaled by 1 keeps its symbol; another symbolic axis stays unknown."""
+    source = dim_keys(node.inputs[0])
     scales = _constants(node.inputs[-1]) if len(node.inputs) in (2, 3) else None
     if source is None or scales is None or len(scales) != len(source):
         return None
@@ -141,16 +138,16 @@ def _resize(node: ir.Node) -> tuple[Dim, ...] | None:
 
 
 def _loop_states(node: ir.Node) -> dict[ir.Value, tuple[Dim, ...]]:
-    """What a Loop carries from turn to turn leaves it as it came, where its body says that the shape stays the same."""
+    """Shapes of a Loop's outputs: those of its loop-carried inputs, if the body keeps the shape."""
     if node.op_type != "Loop" or "body" not in node.attributes or node.attributes["body"].is_ref():
         return {}
     body = node.attributes["body"].as_graph()
-    shapes = {}
+    shapes: dict[ir.Value, tuple[Dim, ...]] = {}
     for value, first, taken, given in zip(
         node.outputs, node.inputs[2:], body.inputs[2:], body.outputs[1:], strict=False
     ):
-        dims = _dims(first)
-        if dims is not None and all(isinstance(d, int) for d in dims) and dims == _dims(taken) == _dims(given):
+        dims = static_shape(first)
+        if dims is not None and dims == dim_keys(taken) == dim_keys(given):
             shapes[value] = dims
     return shapes
 

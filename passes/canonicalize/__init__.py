@@ -1,4 +1,4 @@
-"""Bring a model into the one form that analysis, search and the other passes work on.
+"""Canonicalization: one form of every model for the analysis, the search and the other passes.
 
 In: a model as exported.
 Out: the canonical model: opset 13 or newer, constants folded, BatchNormalization folded, one form of each idiom.

@@ -1,4 +1,4 @@
-"""Follow the output channels of a projection through views and transposes, as a product of factors."""
+"""The position of a projection's output channels in the tensors after it, as a product of factors."""
 
 from __future__ import annotations
 
@@ -10,19 +10,27 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgeprune.graph import Dim, aligned_groups, constant, dim_keys, input_at, int_attribute, ints_attribute, is_op
+from edgeprune.graph import (
+    VIEWS,
+    Dim,
+    aligned_groups,
+    constant,
+    constant_tensor,
+    dim_keys,
+    input_at,
+    ints_attribute,
+    is_op,
+)
 
-VIEWS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 WITH_CONSTANT = ("Add", "Sub", "Mul", "Div")
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the channels lie in a tensor.
+    """The axes of a tensor that are channels.
 
-    ``dims`` is its shape; ``labels`` gives for each axis the index of the factor that it is, or -1 if it is no part of
-    the channels; ``sizes`` are the sizes of the factors, outermost first: channel = index over the factors in
-    row-major order.
+    ``dims`` is its shape. ``labels`` gives for each axis the index of its factor, or -1 if the axis is not part of the
+    channels. ``sizes`` are the sizes of the factors, outermost first: the channel is the row-major index over them.
     """
 
     dims: tuple[Dim, ...]
@@ -31,27 +39,26 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """Some indices of one factor of a finest layout."""
+class Selection:
+    """Some indices of one factor of the finest layout."""
 
     sizes: tuple[int, ...]
     factor: int
     indices: tuple[int, ...]
 
     def along(self, layout: Layout, label: int) -> NDArray[np.int64]:
-        """The chosen indices along a factor of a coarser layout, whose factors are products of runs of the finest."""
+        """The selected indices along a factor of a coarser layout, which is a product of adjacent finest factors."""
         before = math.prod(layout.sizes[:label])
-        first = next(i for i in range(len(self.sizes) + 1) if math.prod(self.sizes[:i]) == before)
-        last = next(
-            i for i in range(first, len(self.sizes) + 1) if math.prod(self.sizes[first:i]) == layout.sizes[label]
-        )
+        ends = range(len(self.sizes) + 1)
+        first = next(i for i in ends if math.prod(self.sizes[:i]) == before)
+        last = next(i for i in ends[first:] if math.prod(self.sizes[first:i]) == layout.sizes[label])
         positions = np.arange(layout.sizes[label]).reshape(self.sizes[first:last])
         if first <= self.factor < last:
             positions = positions.take(self.indices, axis=self.factor - first)
         return positions.reshape(-1)
 
     def dims(self, layout: Layout) -> tuple[Dim, ...]:
-        """The shape of what is left of a tensor."""
+        """The shape of a tensor of which only the selection is kept."""
         return tuple(
             d if label < 0 else len(self.along(layout, label))
             for d, label in zip(layout.dims, layout.labels, strict=True)
@@ -59,13 +66,13 @@ class Candidate:
 
 
 def projection_layout(node: ir.Node) -> Layout | None:
-    """The layout of the output of a MatMul, Gemm or ungrouped Conv with constant weights; None for anything else."""
+    """The layout of the output of a MatMul, Gemm or ungrouped Conv with constant weights; None for other nodes."""
     if not is_op(node, "MatMul", "Gemm", "Conv"):
         return None
     weight, dims = constant_rank(input_at(node, 1)), dim_keys(node.outputs[0])
     if weight is None or dims is None or (input_at(node, 2) is not None and constant_rank(input_at(node, 2)) is None):
         return None
-    if (is_op(node, "MatMul") and weight != 2) or (is_op(node, "Conv") and int_attribute(node, "group", 1) != 1):
+    if (is_op(node, "MatMul") and weight != 2) or (is_op(node, "Conv") and node.attributes.get_int("group", 1) != 1):
         return None
     axis = channel_axis(node, len(dims))
     size = dims[axis]
@@ -76,23 +83,22 @@ def projection_layout(node: ir.Node) -> Layout | None:
 
 def constant_rank(value: ir.Value | None) -> int | None:
     """The rank of a constant initializer, or None."""
-    if value is None or value.const_value is None or not value.is_initializer() or value.is_graph_input():
-        return None
-    return len(value.const_value.shape)
+    tensor = constant_tensor(value)
+    return None if tensor is None else len(tensor.shape)
 
 
 def channel_axis(node: ir.Node, rank: int) -> int:
-    """The axis of a projection's output that holds its channels."""
+    """The channel axis of a projection's output."""
     return 1 if is_op(node, "Conv", "Gemm") else rank - 1
 
 
 def follow(node: ir.Node, index: int, layout: Layout) -> Layout | None:
-    """The layout after a node that only moves elements or combines them with constants; None if it does more.
+    """The layout after a node that only moves elements or combines them with constants; None for other nodes.
 
     Args:
         node: a reader of the tensor.
-        index: the input by which it reads it.
-        layout: of the tensor.
+        index: the node's input that is the tensor.
+        layout: the tensor's layout.
     """
     after = dim_keys(node.outputs[0]) if len(node.outputs) == 1 else None
     if after is None or node.outputs[0].is_graph_output():
@@ -108,11 +114,11 @@ def follow(node: ir.Node, index: int, layout: Layout) -> Layout | None:
 
 
 def _after_view(node: ir.Node, after: tuple[Dim, ...], layout: Layout) -> Layout | None:
-    """Each factor may become several; two may not become one, nor may one be mixed with other axes."""
+    """Each factor may become several factors; it must not be merged with another factor or axis."""
     if any(constant(value) is None for value in node.inputs[1:]):
         return None
     if is_op(node, "Squeeze") and len(node.inputs) < 2 and "axes" not in node.attributes:
-        return None  # it would drop an axis of which a part keeps one element
+        return None  # it would also drop an axis of which a part keeps one element
     groups = [g for g in aligned_groups(layout.dims, after) if any(layout.labels[a] >= 0 for a in g[0])]
     if sum(layout.labels[a] >= 0 for source, _ in groups for a in source) != len(layout.sizes):
         return None
@@ -132,7 +138,7 @@ def _after_view(node: ir.Node, after: tuple[Dim, ...], layout: Layout) -> Layout
 
 
 def take(array: NDArray[Any], indices: NDArray[np.int64], axis: int) -> NDArray[Any]:
-    """Indices along an axis: a view if they are a run, so that a mapped weight is not copied."""
+    """Indices along an axis: a view if they are consecutive, so that a mapped weight is not copied."""
     if len(indices) and (np.diff(indices) == 1).all():
         run = slice(int(indices[0]), int(indices[-1]) + 1)
         return array[(slice(None),) * axis + (run,)]

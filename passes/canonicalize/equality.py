@@ -1,4 +1,4 @@
-"""Run two models on the same random inputs and hold their outputs against each other."""
+"""Run two models on the same random inputs and compare their outputs."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _RELATIVE_TOLERANCE = {
-    # Rewrites round differently once per folded layer; what is left of the type's precision after some hundred layers.
+    # Each folded layer adds one rounding error; these are the type's precision after some hundred layers.
     ir.DataType.DOUBLE: 1e-9,
     ir.DataType.FLOAT: 1e-4,
     ir.DataType.FLOAT16: 2e-2,
     ir.DataType.BFLOAT16: 1e-1,
 }
 _QUANTIZED_TOLERANCE = 2e-2
-"""A value on the edge between two steps of an 8-bit scale may fall to the other side: a step is 1/127 of the range."""
+"""A value between two INT8 steps may be rounded to the other step: a step is 1/127 of the range."""
 _QUANTIZERS = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul"})
 _SELECTING = frozenset({"ArgMax", "ArgMin", "NonMaxSuppression", "NonZero", "TopK", "Unique", "Round", "Floor", "Ceil"})
-"""Operators that turn a difference in the last bit into another choice: agreement on one of the draws is enough."""
+"""Operators that turn a difference in the last bit into another result: agreement on one random input is enough."""
 _DRAWS = 3
 _DRAWN_MACS = 4e10
-"""A model that agrees on fewer draws needs no more if they would take more multiply-accumulates, a second or so."""
+"""Multiply-accumulates, about a second of work; a model that agrees on this much is not run on more random inputs."""
 _UNSTEADY_FACTOR = 8
-"""How much further than by a nudge of its input a model may move by its rewriting: the rewriting nudges many places."""
+"""The rewriting may change an output this many times as much as a tiny change of the input: it acts in many places."""
 _LARGEST_TOLERANCE = 5e-2
 _SIZES = (64, 224, 32, 16, 8, 7, 4, 1)
-"""Tried in turn for symbolic dimensions other than the batch, until the original runs."""
+"""Sizes for symbolic dimensions other than the batch, tried in turn until the original runs."""
 
 Feeds = dict[str, NDArray[Any]]
 
@@ -50,10 +50,10 @@ def verify_equal(reference: ir.Model, candidate: ir.Model) -> bool:
     """Compare two models in onnxruntime on random inputs.
 
     Returns:
-        Whether they were compared: onnxruntime cannot run models with unknown custom operators.
+        Whether they were compared; onnxruntime cannot run models with unknown custom operators.
 
     Raises:
-        ModelError: if an output differs in shape, type, or by more than its type's tolerance, relative to its largest
+        ModelError: if an output differs in shape or type, or by more than its type's tolerance relative to its largest
             value.
     """
     macs = sum(graphs.count_macs(candidate).values())
@@ -67,7 +67,7 @@ def verify_equal(reference: ir.Model, candidate: ir.Model) -> bool:
 
 
 def _verify(reference: ir.Model, candidate: ir.Model, draws: int) -> bool:
-    """As :func:`verify_equal`, on a number of draws."""
+    """As :func:`verify_equal`, on ``draws`` random inputs."""
     try:
         first = session(reference)
     except ModelError as error:
@@ -82,27 +82,27 @@ def _verify(reference: ir.Model, candidate: ir.Model, draws: int) -> bool:
     tolerance = _tolerance(reference)
     del first  # one set of weights in memory at a time
     second = session(candidate)
-    complaints = [_difference(names, expected, _run(second, names, feeds), tolerance) for feeds, expected in runs]
+    found = [_difference(names, expected, _run(second, names, feeds), tolerance) for feeds, expected in runs]
     del second
-    if all(complaint is None for complaint in complaints) or (selecting and None in complaints):
+    if all(difference is None for difference in found) or (selecting and None in found):
         return True
-    # The model may itself amplify the last bit of its input more than that, on some inputs more than on others: then
-    # agreement on one of the draws is enough, or that it is held as close as it holds itself.
+    # The model itself may amplify the last bit of its input by more than the tolerance, on some inputs more than on
+    # others. Then agreement on one random input is enough, or a difference that is as small as that amplification.
     first = session(reference)
     unsteadiness = 0.0
     for feeds, expected in runs:
         nudged = _run(first, names, _nudged(feeds))
         unsteadiness = max([unsteadiness, *(_error(a, b) for a, b in zip(expected, nudged or expected, strict=True))])
-    if unsteadiness > tolerance and None in complaints:
+    if unsteadiness > tolerance and None in found:
         return True
-    for complaint in complaints:
-        if complaint is not None and complaint.error > min(_UNSTEADY_FACTOR * unsteadiness, _LARGEST_TOLERANCE):
-            raise ModelError(f"the rewritten model differs from the original: {complaint.text}")
+    for difference in found:
+        if difference is not None and difference.error > min(_UNSTEADY_FACTOR * unsteadiness, _LARGEST_TOLERANCE):
+            raise ModelError(f"the rewritten model differs from the original: {difference.text}")
     return True
 
 
 def session(model: ir.Model) -> onnxruntime.InferenceSession:
-    """An onnxruntime session that executes the model as it is written, without its optimizer.
+    """An onnxruntime session that runs the model as it is, without graph optimization.
 
     Raises:
         ModelError: if onnxruntime does not accept the model.
@@ -124,7 +124,7 @@ def session(model: ir.Model) -> onnxruntime.InferenceSession:
     try:
         if graphs.weight_bytes(model) <= graphs.EXTERNAL_DATA_BYTES:
             return ort.InferenceSession(graphs.to_bytes(model), options, providers=["CPUExecutionProvider"])
-        # Weights are mapped, once: not copied to another file, and not to memory in another order.
+        # Map the weights once: no copy in another file, and no prepacked copy in memory.
         options.add_session_config_entry("session.disable_prepacking", "1")
         with contextlib.suppress(ModelError):
             data, weights = graphs.to_references(model)
@@ -151,7 +151,7 @@ def _run(run_session: onnxruntime.InferenceSession, names: list[str], feeds: Fee
 def _runs(
     model: ir.Model, run_session: onnxruntime.InferenceSession, names: list[str], draws: int
 ) -> list[tuple[Feeds, list[Any]]] | None:
-    """Random inputs of the first sizes on which the model runs, and its outputs; None if there are none."""
+    """Random inputs of the first sizes with which the model runs, and its outputs; None if it never runs."""
     for batch, size in [(2, size) for size in _SIZES] + [(1, size) for size in _SIZES]:
         feeds = random_feeds(model, batch=batch, size=size, seed=0)
         if feeds is None:
@@ -174,10 +174,10 @@ def random_feeds(model: ir.Model, *, batch: int, size: int, seed: int) -> Feeds 
     """Random inputs: normal for floats, 0 or 1 for integers; None if an input is not a tensor of numbers.
 
     Args:
-        model: whose inputs to fill.
+        model: the model with these inputs.
         batch: size of a symbolic first axis. Equal symbols get equal sizes.
         size: size of all other symbolic axes.
-        seed: of the generator.
+        seed: seed of the generator.
     """
     generator = np.random.default_rng(seed)
     bindings: dict[str, int] = {}
@@ -215,7 +215,7 @@ def _all_dtypes(model: ir.Model) -> Iterator[ir.DataType]:
 
 
 def _tolerance(model: ir.Model) -> float:
-    """Relative tolerance of a model: that of the coarsest type it computes in."""
+    """Relative tolerance of a model: that of the least precise type it computes in."""
     found = {dtype for dtype in _all_dtypes(model) if dtype in _RELATIVE_TOLERANCE} or {ir.DataType.FLOAT}
     tolerance = max(_RELATIVE_TOLERANCE[dtype] for dtype in found)
     quantized = any(node.op_type in _QUANTIZERS for node in model.graph.all_nodes())
@@ -223,33 +223,31 @@ def _tolerance(model: ir.Model) -> float:
 
 
 @dataclass(frozen=True)
-class _Complaint:
-    """What is wrong with a model's outputs, and by how much relative to the largest value."""
+class _Difference:
+    """A difference of a model's outputs as text, and its size relative to the largest value."""
 
     text: str
     error: float
 
 
-def _difference(names: list[str], expected: list[Any], found: list[Any] | None, tolerance: float) -> _Complaint | None:
-    """The worst difference of a model's outputs; None if all are within the tolerance."""
+def _difference(names: list[str], expected: list[Any], found: list[Any] | None, tolerance: float) -> _Difference | None:
+    """The largest difference of a model's outputs; None if all are within the tolerance."""
     if found is None:
-        return _Complaint("it cannot be run", float("inf"))
-    worst = _Complaint("", tolerance)
+        return _Difference("it cannot be run", float("inf"))
+    worst = _Difference("", tolerance)
     for name, a, b in zip(names, expected, found, strict=True):
         error = _error(a, b)
         if isinstance(a, np.ndarray) and (a.shape != b.shape or a.dtype != b.dtype):
-            return _Complaint(
-                f"output {name!r} is {a.dtype}{list(a.shape)} in the original and {b.dtype}{list(b.shape)} after",
-                float("inf"),
-            )
+            kinds = f"{a.dtype}{list(a.shape)} in the original and {b.dtype}{list(b.shape)} after"
+            return _Difference(f"output {name!r} is {kinds}", float("inf"))
         if error > worst.error:
             text = f"output {name!r} is off by {error:.1e} of its largest value (tolerance {tolerance:g})"
-            worst = _Complaint(text, error)
+            worst = _Difference(text, error)
     return worst if worst.text else None
 
 
 def _error(a: Any, b: Any) -> float:
-    """The relative error of an output that is a tensor; sequences and optionals are compared element by element."""
+    """The relative error of a tensor; sequences and optionals are compared element by element."""
     if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
         return relative_error(a, b) if a.shape == b.shape and a.dtype == b.dtype else float("inf")
     if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
@@ -258,7 +256,7 @@ def _error(a: Any, b: Any) -> float:
 
 
 def _nudged(feeds: Feeds) -> Feeds:
-    """The same inputs, floats changed by a few units in the last place, up and down in turn."""
+    """The same inputs with floats changed by a few units in the last place, up and down in turn."""
     nudged = {}
     for name, array in feeds.items():
         if array.dtype.kind == "f":
@@ -270,7 +268,7 @@ def _nudged(feeds: Feeds) -> Feeds:
 
 
 def relative_error(expected: NDArray[Any], found: NDArray[Any]) -> float:
-    """Largest difference over largest finite magnitude; infinite where anything but finite floats differs."""
+    """Largest difference over largest finite magnitude; infinite if values other than finite floats differ."""
     if expected.dtype.kind not in "fV":
         return 0.0 if np.array_equal(expected, found) else float("inf")
     a, b = expected.astype(np.float64), found.astype(np.float64)

@@ -1,8 +1,8 @@
 """Fold arithmetic with constants per channel into the linear layer before it.
 
-Some exporters write a convolution's bias as an Add. Transformers and ConvNeXts scale what a residual branch adds by a
-learned factor per channel ("layer scale", Touvron et al. 2021, "Going deeper with image transformers", eq. 4), behind
-a layer on tokens and often a Transpose: as part of the weights it costs nothing, and integers need no product for it.
+Some exporters write a convolution's bias as an Add. Transformers and ConvNeXts scale the output of a residual branch by
+a learned factor per channel ("layer scale", Touvron et al. 2021, "Going deeper with image transformers", eq. 4), behind
+a layer on tokens and often a Transpose. As part of the weights it costs nothing, and needs no Mul in INT8.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeprune.graph import Names, constant, dim_keys, input_at, ints_attribute, is_op, only_use, replace_value
-from edgeprune.passes.canonicalize.layer_outputs import has_constant_weights, is_plain, scale_outputs, scale_product
+from edgeprune.passes.canonicalize.layer_outputs import has_constant_weights, is_plain, scale_matmul, scale_outputs
 
 Array = NDArray[Any]
 
 
 def fold_arithmetic(node: ir.Node, names: Names) -> bool:
-    """Let the layer before an Add, Sub, Mul or Div by constants per channel do it, if it can.
+    """Fold an Add, Sub, Mul or Div with constants per channel into the layer before it, if possible.
 
-    What reads the node then reads its operand; the node itself is left to the caller. Returns whether it was done.
+    Readers of the node then read its operand; the caller removes the node. Returns whether it was folded.
     """
     if not is_op(node, "Add", "Sub", "Mul", "Div"):
         return False
@@ -37,7 +37,7 @@ def fold_arithmetic(node: ir.Node, names: Names) -> bool:
 
 
 def _affine(node: ir.Node, array: Array) -> tuple[Array | None, Array | None] | None:
-    """What is multiplied by and what is added, flat and float64."""
+    """The factor and the summand of a node, flat and float64."""
     vector = array.astype(np.float64).reshape(-1)
     if is_op(node, "Add", "Sub"):
         return None, vector if is_op(node, "Add") else -vector
@@ -49,7 +49,7 @@ def _affine(node: ir.Node, array: Array) -> tuple[Array | None, Array | None] | 
 def _into_layer(
     value: ir.Value, shape: tuple[int, ...], scale: Array | None, shift: Array | None, names: Names
 ) -> bool:
-    """Scale or shift the layer that computes ``value``, by constants that broadcast over it from this shape."""
+    """Scale or shift the layer that computes ``value``, by constants of this shape, which broadcast over it."""
     dims = dim_keys(value)
     if dims is None or len(shape) > len(dims):
         return False
@@ -58,11 +58,11 @@ def _into_layer(
     if layer is None or layer.graph is not next(iter(value.uses())).node.graph:
         return False
     if not is_op(layer, "Conv", "ConvTranspose"):
-        # A sum behind a product is its bias as it stands, and one factor for all costs little where it is.
+        # A sum behind a MatMul already is its bias, and a single factor costs little where it is.
         if scale is None or not long or dims[long[0]] != scale.size:
             return False
         if is_op(layer, "MatMul", "Add"):
-            return scale_product(layer, scale, None, names)
+            return scale_matmul(layer, scale, None, names)
     channels = (dim_keys(layer.outputs[0]) or (None, None))[1]
     if not isinstance(channels, int) or (long and dims[long[0]] != channels) or not has_constant_weights(layer):
         return False
@@ -72,9 +72,10 @@ def _into_layer(
 
 
 def _layer(value: ir.Value, axis: int | None) -> ir.Node | None:
-    """The layer whose outputs run along an axis of a value which nothing else reads, past transposes and reshapes.
+    """The layer before transposes and reshapes whose output channels are this axis of the value; None if there is none.
 
-    Without an axis, one that computes the value itself. A MatMul's may be the Add behind it.
+    Nothing else may read the values between. Without an axis, the layer that computes the value itself. For a MatMul
+    with a bias it is the Add.
     """
     while only_use(value) is not None and (node := value.producer()) is not None:
         rank = len(value.shape or ())
@@ -85,13 +86,13 @@ def _layer(value: ir.Value, axis: int | None) -> ir.Node | None:
         if is_op(node, "MatMul", "Add"):
             return node if axis == rank - 1 else None
         source = input_at(node, 0)
-        dims, prefetch = dim_keys(value), dim_keys(source)
-        if source is None or axis is None or not dims or not prefetch:
+        dims, earlier = dim_keys(value), dim_keys(source)
+        if source is None or axis is None or not dims or not earlier:
             return None
         if is_op(node, "Transpose"):
             axis = (ints_attribute(node, "perm") or tuple(reversed(range(rank))))[axis]
-        elif is_op(node, "Reshape") and axis == rank - 1 and isinstance(dims[-1], int) and prefetch[-1] == dims[-1]:
-            axis = len(prefetch) - 1
+        elif is_op(node, "Reshape") and axis == rank - 1 and isinstance(dims[-1], int) and earlier[-1] == dims[-1]:
+            axis = len(earlier) - 1
         else:
             return None
         value = source

@@ -1,9 +1,9 @@
-"""Fold BatchNormalization into the linear layer before it, or, where no padding interferes, after it.
+"""Fold BatchNormalization into the linear layer before it, or, if that has no padding, into the one after it.
 
 With scale g, shift b, mean m, variance v and epsilon e per channel, the node computes ``a x + c`` with ``a = g /
 sqrt(v + e)`` and ``c = b - a m`` (Ioffe & Szegedy 2015, section 3.1). Computed in float64, stored in the weight's
-type. Arithmetic with constants per channel behind a layer is folded in the same sweep, since it may stand between a
-layer and its normalization: see :mod:`edgeprune.passes.canonicalize.fold_arithmetic`.
+type. Arithmetic with constants per channel behind a layer is folded in the same sweep, since it may be between a layer
+and its normalization: see :mod:`edgeprune.passes.canonicalize.fold_arithmetic`.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgeprune.graph import Names, constant, dim_keys, input_at, int_attribute, is_op, only_use, replace_value
+from edgeprune.graph import Names, constant, dim_keys, input_at, is_op, only_use, replace_value
 from edgeprune.passes.canonicalize.fold_arithmetic import fold_arithmetic
 from edgeprune.passes.canonicalize.layer_outputs import (
     LAYERS,
     has_constant_weights,
     is_plain,
+    scale_matmul,
     scale_outputs,
-    scale_product,
     set_arrays,
 )
 
 Array = NDArray[Any]
 
 FOLDED_SCALE = "folded_scale"
-"""Under this name a layer's ``meta`` keeps the scale of a BatchNormalization folded into it: shape (channels,)."""
+"""Key in a layer's ``meta`` for the scale of a BatchNormalization that was folded into it: shape (channels,)."""
 
 
 def fold_batchnorm(model: ir.Model) -> int:
-    """Fold every BatchNormalization that can be, in place; returns how many."""
+    """Fold every BatchNormalization that can be folded, in place; returns how many."""
     names, folded = Names(model), 0
     for node in list(model.graph):
         affine = _affine(node)
@@ -41,26 +41,23 @@ def fold_batchnorm(model: ir.Model) -> int:
         else:
             done = fold_arithmetic(node, names)
         if done:
-            model.graph.remove(node, safe=True)  # at once, so that the next one finds the layer with a single reader
+            model.graph.remove(node, safe=True)  # now, so that the layer has a single reader for the next node
             folded += 1
     return folded
 
 
 def _affine(node: ir.Node) -> tuple[Array, Array] | None:
     """Scale and shift per channel, float64, of a BatchNormalization in inference mode with constant statistics."""
-    if not is_op(node, "BatchNormalization") or int_attribute(node, "training_mode", 0):
+    if not is_op(node, "BatchNormalization") or node.attributes.get_int("training_mode"):
         return None
-    if (
-        any(value.uses() or value.is_graph_output() for value in node.outputs[1:])
-        or int_attribute(node, "spatial", 1) != 1
-    ):
+    statistics_read = any(value.uses() or value.is_graph_output() for value in node.outputs[1:])
+    if statistics_read or node.attributes.get_int("spatial", 1) != 1:
         return None
     constants = [constant(value) for value in node.inputs[1:5]]
     if len(constants) < 4 or any(c is None or c.ndim != 1 for c in constants):
         return None
     gamma, beta, mean, variance = (c.astype(np.float64) for c in constants if c is not None)
-    epsilon = node.attributes.get("epsilon")
-    scale = gamma / np.sqrt(variance + (1e-5 if epsilon is None else epsilon.as_float()))
+    scale = gamma / np.sqrt(variance + node.attributes.get_float("epsilon", 1e-5))
     shift = beta - scale * mean
     return (scale, shift) if np.isfinite(scale).all() and np.isfinite(shift).all() else None
 
@@ -71,10 +68,8 @@ def _into_producer(node: ir.Node, scale: Array, shift: Array, names: Names) -> b
     if source is None or found is None or found.graph is not node.graph:
         return False
     if is_op(found, "MatMul", "Add"):
-        return scale_product(found, scale, shift, names) and replace_value(node.outputs[0], source)
-    if not is_plain(found):
-        return False
-    if not has_constant_weights(found):
+        return scale_matmul(found, scale, shift, names) and replace_value(node.outputs[0], source)
+    if not (is_plain(found) and has_constant_weights(found)):
         return False
     scale_outputs(found, scale, shift, names)
     found.meta[FOLDED_SCALE] = constant(node.inputs[1])
@@ -82,9 +77,10 @@ def _into_producer(node: ir.Node, scale: Array, shift: Array, names: Names) -> b
 
 
 def _producer(value: ir.Value, channels: int) -> ir.Node | None:
-    """The linear node that computes a value which nothing else reads, past reshapes that leave the last axis alone.
+    """The linear node before a value and before reshapes that keep the last axis; None if there is none.
 
-    A linear layer on tokens is normalized as ``MatMul, Flatten to (tokens, channels), BatchNormalization``.
+    Nothing else may read the values between. A linear layer on tokens is normalized as ``MatMul, Flatten to (tokens,
+    channels), BatchNormalization``.
     """
     passed = False
     while only_use(value) is not None and (node := value.producer()) is not None:
@@ -98,13 +94,13 @@ def _producer(value: ir.Value, channels: int) -> ir.Node | None:
         if not is_op(node, "Reshape", "Flatten") or source is None or (dim_keys(source) or (None,))[-1] != channels:
             return None
         if not passed and len(value.shape or ()) != 2:
-            return None  # the axis that is normalized is not the last
+            return None  # the normalized axis is not the last
         value, passed = source, True
     return None
 
 
 def _into_consumer(node: ir.Node, scale: Array, shift: Array, names: Names) -> bool:
-    """Exact only without padding: a padded zero would have to become the normalization of zero."""
+    """Fold into the layer after; exact only without padding, since a padded zero is not normalized."""
     use = only_use(node.outputs[0])
     if use is None or use[1] != 0 or not is_op(use[0], "Conv", "Gemm") or use[0].graph is not node.graph:
         return False
@@ -113,18 +109,15 @@ def _into_consumer(node: ir.Node, scale: Array, shift: Array, names: Names) -> b
     if weight is None or (input_at(consumer, 2) is not None and bias is None) or node.inputs[0] is None:
         return False
     if is_op(consumer, "Conv"):
-        pads, auto = consumer.attributes.get("pads"), consumer.attributes.get("auto_pad")
-        if (pads is not None and any(pads.as_ints())) or (
-            auto is not None and auto.as_string() not in ("NOTSET", "VALID")
-        ):
-            return False
-        if int_attribute(consumer, "group", 1) != 1:
+        attributes = consumer.attributes
+        padded = any(attributes.get_ints("pads", ())) or attributes.get_string("auto_pad", "NOTSET").startswith("SAME")
+        if padded or attributes.get_int("group", 1) != 1:
             return False
         spatial = tuple(range(2, weight.ndim))
         factor = scale.reshape(1, -1, *(1,) * len(spatial))
         added = weight.astype(np.float64).sum(axis=spatial) @ shift
     else:
-        transposed = int_attribute(consumer, "transB", 0)
+        transposed = consumer.attributes.get_int("transB", 0)
         if not is_plain(consumer) or (weight.shape[1 if transposed else 0] != scale.size):
             return False
         factor = scale.reshape(1, -1) if transposed else scale.reshape(-1, 1)

@@ -1,4 +1,4 @@
-"""Compute every node whose inputs are all constants, once and for all."""
+"""Compute the outputs of nodes whose inputs are all constants."""
 
 from __future__ import annotations
 
@@ -17,29 +17,19 @@ if TYPE_CHECKING:
     import onnx
 
 GROWTH_LIMIT_BYTES = 4 << 20
-"""A constant larger than its inputs together is stored only up to this size: an Expand to a huge tensor stays."""
+"""A constant larger than all its inputs is stored only up to this size: an Expand to a huge tensor stays."""
 
 _NEVER = frozenset(
-    {
-        "Bernoulli",
-        "Dropout",
-        "DequantizeLinear",
-        "DynamicQuantizeLinear",
-        "Multinomial",
-        "QuantizeLinear",
-        "RandomNormal",
-        "RandomNormalLike",
-        "RandomUniform",
-        "RandomUniformLike",
-    }
+    {"Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
+    | {"DequantizeLinear", "DynamicQuantizeLinear", "QuantizeLinear"}
 )
-"""Random, or carrying quantization that must stay visible."""
+"""Random operators, and quantization, which must stay visible."""
 
 Array = NDArray[Any]
 
 
 def fold_node(node: ir.Node, opset: int) -> list[Array] | None:
-    """The outputs of a node whose inputs are all constants; None if it is not one, or must not or cannot be computed.
+    """The outputs of a node whose inputs are all constants; None for other nodes, or if it cannot or must not be run.
 
     Args:
         node: a node of any domain.
@@ -70,7 +60,7 @@ def fold_node(node: ir.Node, opset: int) -> list[Array] | None:
 
 
 def _small(node: ir.Node, input_bytes: int, tensors: list[ir.TensorProtocol | None]) -> bool:
-    """Whether the results are known or likely not to exceed the limit, before anything is computed."""
+    """Whether the results are certain or likely to stay within the limit, before they are computed."""
     if node.op_type in ("Shape", "Size"):
         return True
     shapes = [static_shape(value) for value in node.outputs if value.name]
@@ -87,23 +77,14 @@ def _small(node: ir.Node, input_bytes: int, tensors: list[ir.TensorProtocol | No
 
 
 _MOVES = frozenset({"Compress", "GatherElements", "GatherND", "Pad", "ScatterElements", "ScatterND", "Tile", "Trilu"})
-"""Operators that compute nothing, so that ONNX's reference gives the same bits as any runtime."""
+"""Operators that only move elements, for which ONNX's reference gives the same bits as any runtime."""
 
-_REFUSALS = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    NotImplementedError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
-"""What the evaluators raise for operators, versions or types that they do not know; such a node simply stays."""
+_REFUSALS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""Exceptions of the evaluators for operators, versions or types that they do not know; such a node stays."""
 
 
 def _evaluate(node: ir.Node, arrays: list[Array | None], opset: int) -> list[Array] | None:
-    """Run a node alone in onnxruntime, to round as it will, or else in ONNX's reference; None if neither can."""
+    """Run a node alone in onnxruntime, for its rounding, else in ONNX's reference; None if neither can run it."""
     import onnx
 
     names = [f"i{k}" if array is not None else "" for k, array in enumerate(arrays)]
@@ -159,6 +140,6 @@ def _in_reference(model: onnx.ModelProto, feeds: dict[str, Array]) -> list[Array
 
 
 def _arrays(results: Sequence[object]) -> list[Array] | None:
-    """Results as arrays; None if one is a sequence, an optional or text."""
+    """The results as arrays; None if one is a sequence, an optional or text."""
     found = [np.asarray(r) for r in results if isinstance(r, np.ndarray | np.generic)]
     return found if len(found) == len(results) and all(r.dtype.kind in "biufcV" for r in found) else None

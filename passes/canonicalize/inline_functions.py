@@ -12,7 +12,7 @@ def inline_functions(model: ir.Model) -> bool:
     """Inline all model-local functions, in place; returns whether there were any.
 
     Raises:
-        PassError: if functions call each other in a circle, or need another opset than the model's.
+        PassError: if functions call each other in a cycle, or need another opset than the model's.
     """
     if not model.functions:
         return False

@@ -1,7 +1,7 @@
-"""Put the branch that an If of a known condition takes in the place of the If.
+"""Replace an If with a constant condition by its branch.
 
-Exporters leave such an If behind for every squeeze whose axis they could not see to be of length one; once shapes are
-inferred, its condition is a constant.
+Exporters write such an If for every squeeze of an axis whose length they do not know; after shape inference its
+condition is a constant.
 """
 
 from __future__ import annotations
@@ -35,9 +35,7 @@ def inline_if(node: ir.Node, names: Names) -> int:
     branch.outputs.clear()
     for old, new in zip(node.outputs, results, strict=True):
         if not replace_value(old, new):
-            same = add_node(node, "Identity", [new], names, name=f"{node.name}_same").outputs[0]
-            same.type, same.shape = new.type, new.shape
-            replace_value(old, same)
+            replace_value(old, add_node(node, "Identity", [new], names, name=f"{node.name}_same", like=new))
     detach(node)
     graph.remove(node, safe=True)
     return 1

@@ -1,7 +1,6 @@
-"""Scale and shift the outputs of a linear layer by changing its weights and bias: what folding into it comes down to.
+"""Scale and shift the outputs of a linear layer by changing its weights and bias, as every folding does.
 
-Computed in float64, stored in the weight's type. Weights that something else reads too are left as they are: the layer
-gets its own.
+Computed in float64, stored in the weight's type. If another node also reads the weights, the layer gets its own copy.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgeprune.graph import Names, add_initializer, add_node, constant, input_at, int_attribute, is_op, only_use
+from edgeprune.graph import Names, add_initializer, add_node, constant, input_at, is_op, only_use
 
 Array = NDArray[Any]
 LAYERS = ("Conv", "ConvTranspose", "Gemm")
@@ -31,19 +30,19 @@ def is_plain(node: ir.Node) -> bool:
     if not is_op(node, "Gemm"):
         return True
     factors = [node.attributes[name].as_float() for name in ("alpha", "beta") if name in node.attributes]
-    return all(f == 1 for f in factors) and not int_attribute(node, "transA", 0)
+    return all(f == 1 for f in factors) and not node.attributes.get_int("transA", 0)
 
 
 def scale_outputs(found: ir.Node, scale: Array, shift: Array | None, names: Names) -> None:
     """Scale and shift the output channels of a convolution or plain Gemm by changing its weight and bias.
 
-    Without a ``shift`` no bias is made where there was none.
+    Without a ``shift``, a layer without a bias gets none.
     """
     weight, bias = constant(input_at(found, 1)), constant(input_at(found, 2))
     assert weight is not None
-    axis = _output_axis(found)
-    if axis is None:  # ConvTranspose: (in, out/group, ...), the groups laid along the input axis
-        groups = int_attribute(found, "group", 1)
+    axis = output_axis(found)
+    if axis is None:  # ConvTranspose: (in, out/group, ...), with the groups along the input axis
+        groups = found.attributes.get_int("group", 1)
         rows = np.repeat(scale.reshape(groups, 1, -1), weight.shape[0] // groups, axis=1).reshape(weight.shape[0], -1)
         factor: Array = rows.reshape(*rows.shape, *(1,) * (weight.ndim - 2))
     else:
@@ -53,10 +52,10 @@ def scale_outputs(found: ir.Node, scale: Array, shift: Array | None, names: Name
     set_arrays(found, weight * factor, old * scale + more if added else None, weight.dtype, names)
 
 
-def scale_product(node: ir.Node, scale: Array, shift: Array | None, names: Names) -> bool:
-    """The same for a MatMul with a constant right operand, or the Add of a constant vector behind one.
+def scale_matmul(node: ir.Node, scale: Array, shift: Array | None, names: Names) -> bool:
+    """The same for a MatMul with a constant right operand, or for the Add of a constant vector behind one.
 
-    Returns whether it is one.
+    Returns whether the node is one of these.
     """
     matmul, added = node, None
     if is_op(node, "Add"):
@@ -84,22 +83,21 @@ def scale_product(node: ir.Node, scale: Array, shift: Array | None, names: Names
         return True
     output = matmul.outputs[0]
     uses = list(output.uses())
-    addition = add_node(uses[0].node, "Add", [output, vector], names, name=f"{matmul.name}_bias")
-    addition.outputs[0].shape, addition.outputs[0].type = output.shape, output.type
+    shifted = add_node(uses[0].node, "Add", [output, vector], names, name=f"{matmul.name}_bias", like=output)
     for use in uses:
-        use.node.replace_input_with(use.idx, addition.outputs[0])
+        use.node.replace_input_with(use.idx, shifted)
     return True
 
 
-def _output_axis(node: ir.Node) -> int | None:
-    """The axis of the weight that is the node's output channel; None for ConvTranspose, where groups interleave."""
+def output_axis(node: ir.Node) -> int | None:
+    """The output channel axis of a layer's weight; None for ConvTranspose, where the groups interleave."""
     if is_op(node, "ConvTranspose"):
         return None
-    return 0 if is_op(node, "Conv") or int_attribute(node, "transB", 0) else 1
+    return 0 if is_op(node, "Conv") or node.attributes.get_int("transB") else 1
 
 
 def set_arrays(node: ir.Node, weight: Array, bias: Array | None, dtype: np.dtype[Any], names: Names) -> None:
-    """Give a node new weights, under the old names where nothing else uses the old ones."""
+    """Give a node new weights, under the old names if nothing else reads the old ones."""
     for index, array in ((1, weight), (2, bias)):
         if array is None:
             continue

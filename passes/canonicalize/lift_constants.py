@@ -1,20 +1,18 @@
-"""Turn ``Constant`` nodes into initializers, and take initializers off the list of inputs."""
+"""Turn ``Constant`` nodes into initializers, and remove initializers from the list of inputs."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
-from edgeprune.graph import is_op, subgraphs
+from edgeprune.graph import add_initializer, is_op, subgraphs
 
 
 def lift_constants(model: ir.Model) -> None:
-    """Make every constant tensor an initializer of the graph it is in, in place.
+    """Make every constant tensor an initializer of its graph, in place.
 
-    An initializer that is listed as an input too (every one was before IR version 4) becomes a constant: callers who
-    would override a weight cannot do so in a compiled model.
+    An initializer that is also an input (before IR version 4 all were) is no longer an input: the weights of a
+    compiled model cannot be overridden.
     """
     model.ir_version = max(model.ir_version or 4, 4)
     kept = [value for value in model.graph.inputs if not value.is_initializer()]
@@ -36,11 +34,8 @@ def _lift(graph: ir.Graph) -> None:
         name = output.name
         assert name is not None
         output.name = f"{name}__lifted"
-        shape = ir.Shape(tensor.shape.numpy())
-        value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=shape, const_value=tensor)
-        output.replace_all_uses_with(value)
+        output.replace_all_uses_with(add_initializer(graph, name, tensor))
         graph.remove(node, safe=True)
-        graph.register_initializer(value)
 
 
 def _tensor(node: ir.Node) -> ir.TensorProtocol | None:
@@ -49,14 +44,8 @@ def _tensor(node: ir.Node) -> ir.TensorProtocol | None:
     if attribute.is_ref():
         return None
     if name == "value":
-        tensor: ir.TensorProtocol = (
-            attribute.value
-        )  # as_tensor() checks a protocol, which takes longer than all the rest
+        tensor: ir.TensorProtocol = attribute.value  # as_tensor() checks a protocol, which is very slow
         return None if tensor.dtype is ir.DataType.STRING else tensor
-    dtypes: dict[str, Any] = {
-        "value_float": np.float32,
-        "value_floats": np.float32,
-        "value_int": np.int64,
-        "value_ints": np.int64,
-    }
-    return ir.Tensor(np.asarray(attribute.value, dtypes[name])) if name in dtypes else None
+    dtypes = {"value_float": np.float32, "value_int": np.int64}
+    dtype = dtypes.get(name.removesuffix("s"))
+    return None if dtype is None else ir.Tensor(np.asarray(attribute.value, dtype))

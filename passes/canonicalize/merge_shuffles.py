@@ -1,8 +1,8 @@
 """Turn channel shuffles (Reshape, Transpose, Reshape) into one Gather.
 
 A shuffle of ``(g c)`` to ``(c g)`` is a permutation of the channels. As a reshape it can only lose channels in whole
-rows of the grid, which ties the channels of all blocks that follow to one another; as a Gather, any channel can go by
-itself. It moves the same bytes.
+rows of the grid, which ties the channels of all later blocks together; as a Gather it can lose any single channel. It
+moves the same bytes.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from edgeprune.graph import Names, add_initializer, is_op, replace_value
+from edgeprune.graph import Names, add_initializer, ints_attribute, is_op, only_use, replace_value
 
 
 def merge_shuffles(model: ir.Model) -> int:
-    """Replace, in place, every shuffle of one axis by a Gather; returns how many. Dead nodes are left."""
+    """Replace, in place, every shuffle of one axis by a Gather; returns how many. Dead nodes stay."""
     names, count = Names(model), 0
     for last in list(model.graph):
         found = _shuffle(last) if is_op(last, "Reshape") else None
@@ -39,7 +39,7 @@ def _shuffle(last: ir.Node) -> tuple[ir.Value, int, np.ndarray] | None:
     source, middle, result = first.inputs[0], first.outputs[0], last.outputs[0]
     if source.shape is None or middle.shape is None or source.shape != result.shape or result.is_graph_output():
         return None
-    perm = transpose.attributes["perm"].as_ints() if "perm" in transpose.attributes else ()
+    perm = ints_attribute(transpose, "perm") or ()
     extra = len(middle.shape) - len(source.shape)
     if extra < 1 or len(perm) != len(middle.shape):
         return None
@@ -60,8 +60,6 @@ def _shuffle(last: ir.Node) -> tuple[ir.Value, int, np.ndarray] | None:
 
 
 def _only_producer(value: ir.Value | None, op: str) -> ir.Node | None:
-    """The node that makes a value for one reader, if it is of the given operator."""
-    node = value.producer() if value is not None else None
-    if node is None or value is None or not is_op(node, op) or len(value.uses()) != 1 or value.is_graph_output():
-        return None
-    return node
+    """The producer of a value with a single reader, if it is of the given operator."""
+    node = value.producer() if value is not None and only_use(value) is not None else None
+    return node if is_op(node, op) else None

@@ -1,6 +1,6 @@
-"""Bring a model of an old opset to opset 13, so that the other passes and the rules know one form of each operator.
+"""Convert a model of an old opset to opset 13, so that other passes and rules need one form of each operator.
 
-ONNX's version converter does it, and a few operators whose meaning changed without its noticing are put right here.
+ONNX's version converter does most of it; a few operators whose meaning it does not convert are corrected here.
 """
 
 from __future__ import annotations
@@ -19,18 +19,17 @@ from edgeprune.graph import (
     dim_keys,
     has_subgraph,
     input_at,
-    int_attribute,
     is_op,
 )
 
 logger = logging.getLogger(__name__)
 
 OLDEST_OPSET = 13
-"""The first with per-axis quantization, and with axes as inputs of Squeeze, Unsqueeze, Split and ReduceSum."""
+"""The first opset with per-axis quantization, and with axes as inputs of Squeeze, Unsqueeze, Split and ReduceSum."""
 
 
 def is_old(model: ir.Model) -> bool:
-    """Whether a model is of an opset before 13."""
+    """Whether a model's opset is older than 13."""
     return model.opset_imports.get("", OLDEST_OPSET) < OLDEST_OPSET
 
 
@@ -58,18 +57,17 @@ def modernize(model: ir.Model) -> ir.Model:
     if present < 11:
         for node in converted.graph:
             if is_op(node, "Resize"):
-                # Opset 10 sampled at corners; opset 11 made pixel centres the default.
-                node.attributes["coordinate_transformation_mode"] = ir.AttrString(
-                    "coordinate_transformation_mode", "asymmetric"
-                )
-                node.attributes["nearest_mode"] = ir.AttrString("nearest_mode", nearest.get(node.name) or "floor")
+                # Opset 10 sampled at corners; in opset 11 pixel centres became the default.
+                modes = {"coordinate_transformation_mode": "asymmetric"}
+                modes["nearest_mode"] = nearest.get(node.name) or "floor"
+                node.attributes.update({name: ir.AttrString(name, mode) for name, mode in modes.items()})
     return converted
 
 
 def restore_softmax(node: ir.Node) -> int:
-    """Undo what the converter does to a Softmax whose rank it cannot see: flatten, normalize, reshape back.
+    """Undo the converter's form of a Softmax of unknown rank: flatten, normalize, reshape back.
 
-    Where all axes but the last are flattened into one, that is a Softmax along the last axis. Returns the number of
+    If all axes but the last are flattened into one, that is a Softmax along the last axis. Returns the number of
     changes.
     """
     softmax = node.inputs[0].producer() if is_op(node, "Reshape") and node.inputs[0] is not None else None
@@ -80,7 +78,7 @@ def restore_softmax(node: ir.Node) -> int:
     source = flatten.inputs[0]
     if not is_op(flatten, "Flatten") or not is_op(shape, "Shape") or source is None or shape.inputs[0] is not source:
         return 0
-    if source.shape is None or int_attribute(flatten, "axis", 1) != len(source.shape) - 1:
+    if source.shape is None or flatten.attributes.get_int("axis", 1) != len(source.shape) - 1:
         return 0
     node.op_type = softmax.op_type
     node.resize_inputs(1)
@@ -91,12 +89,12 @@ def restore_softmax(node: ir.Node) -> int:
 
 
 def _obstacle(model: ir.Model, opset: int) -> str | None:
-    """Why the converter would get a model wrong; None if it would not."""
+    """Why the converter would convert a model wrongly; None if it would not."""
     for node in model.graph:
         if has_subgraph(node):
             return f"node {node.name!r} has a body, which the converter does not convert"
         rank = len(node.inputs[0].shape) if node.inputs and node.inputs[0] and node.inputs[0].shape is not None else 0
-        if is_op(node, "Hardmax") and (not rank or int_attribute(node, "axis", 1) % rank != rank - 1):
+        if is_op(node, "Hardmax") and (not rank or node.attributes.get_int("axis", 1) % rank != rank - 1):
             return f"Hardmax {node.name!r} works on several axes at once"
         if is_op(node, "Resize", "Upsample") and opset < 11 and _nearest_mode(node) is None:
             return f"{node.op_type} {node.name!r} has scales that are unknown, or enlarge one axis and shrink another"
@@ -106,7 +104,7 @@ def _obstacle(model: ir.Model, opset: int) -> str | None:
 
 
 def _nearest_mode(node: ir.Node) -> str | None:
-    """How opset 10 rounded: down where an axis grows, up where it shrinks; None if that cannot be said in one word."""
+    """How opset 10 rounds: down if all axes grow, up if all shrink; None if neither."""
     attribute = node.attributes.get("scales")
     scales = np.asarray(attribute.as_floats()) if attribute is not None else constant(input_at(node, 1))
     if scales is None:
@@ -117,7 +115,7 @@ def _nearest_mode(node: ir.Node) -> str | None:
 
 
 def _align_slopes(model: ir.Model) -> None:
-    """Before opset 7 a PRelu's vector of slopes ran along the channels; since then it broadcasts from the right."""
+    """Before opset 7 the slopes of a PRelu were along the channels; since then they broadcast from the right."""
     names = Names(model)
     for node in model.graph:
         slope, dims = constant(input_at(node, 1)), dim_keys(node.inputs[0]) if node.inputs else None

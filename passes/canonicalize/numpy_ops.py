@@ -1,7 +1,7 @@
-"""Exact numpy versions of the operators that shape arithmetic is made of, and of those that only move elements.
+"""Exact NumPy versions of the operators of shape arithmetic, and of operators that only move elements.
 
-Graphs hold thousands of them. Only operators whose result is defined to the last bit are here, for numpy rounds
-transcendental functions otherwise than the runtimes do.
+Graphs have thousands of them. Here are only operators whose result is exact in every bit: NumPy rounds transcendental
+functions differently from the runtimes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgeprune.graph import int_attribute, ints_attribute
+from edgeprune.graph import ints_attribute
 
 Array: TypeAlias = NDArray[Any]
 Inputs: TypeAlias = "list[Array | None]"
@@ -22,14 +22,8 @@ Evaluator: TypeAlias = "Callable[[ir.Node, Inputs, int], list[Array] | None]"
 
 def _axes(node: ir.Node, inputs: Inputs, rank: int) -> tuple[int, ...] | None:
     """Axes of Squeeze and Unsqueeze: an input from opset 13, an attribute before."""
-    if len(inputs) > 1 and inputs[1] is not None:
-        axes = tuple(int(a) for a in inputs[1].reshape(-1))
-    else:
-        given = ints_attribute(node, "axes")
-        if given is None:
-            return None
-        axes = given
-    return tuple(a % rank for a in axes)
+    given = inputs[1].reshape(-1) if len(inputs) > 1 and inputs[1] is not None else ints_attribute(node, "axes")
+    return None if given is None else tuple(int(a) % rank for a in given)
 
 
 def _squeeze(node: ir.Node, inputs: Inputs, opset: int) -> list[Array] | None:
@@ -49,7 +43,7 @@ def _unsqueeze(node: ir.Node, inputs: Inputs, opset: int) -> list[Array] | None:
 
 def _transpose(node: ir.Node, inputs: Inputs, opset: int) -> list[Array] | None:
     assert inputs[0] is not None
-    return [inputs[0].transpose(ints_attribute(node, "perm"))]  # a view: nothing is copied until it is written out
+    return [inputs[0].transpose(ints_attribute(node, "perm"))]  # a view: nothing is copied before it is written
 
 
 def _reshape(node: ir.Node, inputs: Inputs, opset: int) -> list[Array] | None:
@@ -57,7 +51,7 @@ def _reshape(node: ir.Node, inputs: Inputs, opset: int) -> list[Array] | None:
     if x is None or opset < 5 or len(inputs) < 2 or inputs[1] is None:
         return None
     target = [int(d) for d in inputs[1]]
-    if not int_attribute(node, "allowzero", 0):
+    if not node.attributes.get_int("allowzero", 0):
         target = [x.shape[i] if d == 0 else d for i, d in enumerate(target)]
     return [x.reshape(target)]
 
@@ -66,11 +60,11 @@ def _gather(node: ir.Node, inputs: Inputs, opset: int) -> list[Array] | None:
     x, index = inputs
     assert x is not None
     assert index is not None
-    return [np.asarray(np.take(x, index, axis=int_attribute(node, "axis", 0)))]
+    return [np.asarray(np.take(x, index, axis=node.attributes.get_int("axis", 0)))]
 
 
 def _concat(node: ir.Node, inputs: Inputs, opset: int) -> list[Array] | None:
-    return [np.concatenate([x for x in inputs if x is not None], axis=int_attribute(node, "axis", 0))]
+    return [np.concatenate([x for x in inputs if x is not None], axis=node.attributes.get_int("axis", 0))]
 
 
 def _slice(node: ir.Node, inputs: Inputs, opset: int) -> list[Array] | None:
@@ -84,7 +78,7 @@ def _slice(node: ir.Node, inputs: Inputs, opset: int) -> list[Array] | None:
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         size = x.shape[axis]
         if step < 0 and end < -size:
-            end = None  # numpy would count from the end
+            end = None  # NumPy would count from the end
         index[axis] = slice(start, end, step)
     return [x[tuple(index)]]
 
@@ -92,8 +86,7 @@ def _slice(node: ir.Node, inputs: Inputs, opset: int) -> list[Array] | None:
 def _cast(node: ir.Node, inputs: Inputs, opset: int) -> list[Array] | None:
     x, target = inputs[0], ir.DataType(node.attributes["to"].as_int())
     assert x is not None
-    plain = (np.bool_, np.integer, np.floating)
-    if target is ir.DataType.STRING or not any(np.issubdtype(d, k) for k in plain for d in (x.dtype,)):
+    if target is ir.DataType.STRING or x.dtype.kind not in "biuf":
         return None
     if np.issubdtype(x.dtype, np.floating) and np.issubdtype(target.numpy(), np.integer) and not np.isfinite(x).all():
         return None
@@ -117,7 +110,7 @@ def _expand(node: ir.Node, inputs: Inputs, opset: int) -> list[Array] | None:
 
 def _mod(node: ir.Node, inputs: Inputs, opset: int) -> list[Array] | None:
     a, b = inputs
-    if a is None or b is None or a.dtype.kind not in "iu" or int_attribute(node, "fmod", 0) or not b.all():
+    if a is None or b is None or a.dtype.kind not in "iu" or node.attributes.get_int("fmod") or not b.all():
         return None
     return [np.asarray(np.mod(a, b))]
 
@@ -130,9 +123,9 @@ def _range(node: ir.Node, inputs: Inputs, opset: int) -> list[Array] | None:
 
 
 def _shape(node: ir.Node, inputs: Inputs, opset: int) -> list[Array] | None:
-    x, end = inputs[0], node.attributes.get("end")
-    assert x is not None
-    return [np.array(x.shape[int_attribute(node, "start", 0) : None if end is None else end.as_int()], np.int64)]
+    assert inputs[0] is not None
+    start, end = node.attributes.get_int("start", 0), node.attributes.get_int("end")
+    return [np.array(inputs[0].shape[start:end], np.int64)]
 
 
 def _sqrt(node: ir.Node, inputs: Inputs, opset: int) -> list[Array] | None:
@@ -145,9 +138,7 @@ def _where(node: ir.Node, inputs: Inputs, opset: int) -> list[Array] | None:
     return None if condition is None or x is None or y is None else [np.where(condition, x, y)]
 
 
-def _binary(
-    operation: Callable[[Array, Array], Array],
-) -> Callable[[ir.Node, Inputs, int], list[Array] | None]:
+def _binary(operation: Callable[[Array, Array], Array]) -> Evaluator:
     def evaluate(node: ir.Node, inputs: Inputs, opset: int) -> list[Array] | None:
         a, b = inputs
         if a is None or b is None or opset < 7:
@@ -158,14 +149,14 @@ def _binary(
 
 
 def _divide(a: Array, b: Array) -> Array:
-    """ONNX divides integers toward zero, numpy toward minus infinity."""
+    """ONNX divides integers toward zero, NumPy toward minus infinity."""
     if not np.issubdtype(a.dtype, np.integer):
         return np.asarray(a / b)
     quotient, remainder = np.divmod(a, b)
     return np.asarray(quotient + ((remainder != 0) & ((a < 0) != (b < 0))))
 
 
-NUMPY: dict[str, Callable[[ir.Node, Inputs, int], list[Array] | None]] = {
+NUMPY: dict[str, Evaluator] = {
     "Add": _binary(np.add),
     "And": _binary(np.logical_and),
     "Cast": _cast,
@@ -190,4 +181,4 @@ NUMPY: dict[str, Callable[[ir.Node, Inputs, int], list[Array] | None]] = {
     "Unsqueeze": _unsqueeze,
     "Where": _where,
 }
-"""Operator -> (node, input arrays, opset) -> output arrays, or None where it does not cover the case."""
+"""Operator -> (node, input arrays, opset) -> output arrays, or None for a case that it does not support."""

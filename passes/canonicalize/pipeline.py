@@ -1,29 +1,28 @@
-"""Bring a model into the one form that the axis-relation solver, the planner and the other passes work on.
+"""The canonical form of a model, on which the axis-relation solver, the planner and the other passes work.
 
 A canonical model guarantees:
 
-* no functions and no ``Constant`` nodes: constants are initializers, and no initializer is a graph input;
-* every node has a unique, non-empty name, every value a unique name; the names, order and types of inputs and outputs
-  are the user's;
-* shapes are inferred: ``value.shape`` is complete wherever it can be derived, symbolic where the input is;
-* what is constant is folded (shape arithmetic on static shapes, transposed or reshaped weights, position tables), up
-  to a size limit; a Reshape whose target depends on a symbolic dimension has a constant target with 0 (axis kept) and
-  at most one -1 where provable;
-* a model of an opset before 13 is in opset 13, unless it has control flow or an operator that cannot be converted;
-* a Gather by a table of constant indices picks by a list, which a Reshape lays out;
-* a fused query/key/value projection, whose channels are a product, is three projections; an Expand names only the axes
-  that it repeats, a Resize to computed lengths those that are known;
-* a ScatterND that overwrites a box of positions is Slices and Concats, a mean over all spatial axes a
-  GlobalAveragePool;
-* BatchNormalization is folded into the neighbouring Conv, ConvTranspose or Gemm where that is exact, and left standing
-  where not; a factor for every channel behind a linear layer is part of its weights;
-* nodes that do nothing are gone (Identity, Dropout, casts, reshapes, slices without effect, pairs that undo each
-  other), and dead nodes;
-* quantization stays visible: QuantizeLinear and DequantizeLinear are never folded; an asymmetric weight has a scale for
-  every output channel. Control flow, but for an If of a known condition, and custom operators are untouched;
-* initializers are not merged: two layers that hold equal weights hold two tensors, which can be cut independently.
+* No functions and no ``Constant`` nodes: constants are initializers, and no initializer is a graph input.
+* Every node and every value has a unique name. The names, order and types of inputs and outputs are the user's.
+* Shapes are inferred: ``value.shape`` is complete if it can be derived, and symbolic where the input is.
+* Constants are folded (shape arithmetic on static shapes, transposed or reshaped weights, position tables), up to a
+  size limit. If it can be proved, a Reshape whose target depends on a symbolic dimension has a constant target with 0
+  (axis kept) and at most one -1.
+* The opset is 13 or newer, unless an older model has control flow or an operator that cannot be converted.
+* A Gather with a table of constant indices has a list of indices, and a Reshape after it.
+* A fused query/key/value projection, whose channels are a product, is three projections. An Expand names only the axes
+  that it repeats; a Resize to computed lengths has the known lengths as constants.
+* A ScatterND that overwrites a box of positions is Slices and Concats; a mean over all spatial axes is a
+  GlobalAveragePool.
+* BatchNormalization is folded into the neighbouring Conv, ConvTranspose or Gemm if that is exact, else it stays. A
+  factor for every channel behind a linear layer is part of its weights.
+* Nodes without effect (Identity, Dropout, casts, reshapes, slices, pairs that undo each other) and dead nodes are
+  removed.
+* Quantization stays visible: QuantizeLinear and DequantizeLinear are never folded. An asymmetric weight has a scale for
+  every output channel. Custom operators and control flow, except an If with a constant condition, are unchanged.
+* Initializers are not merged: two layers with equal weights have two tensors, which can be cut independently.
 
-Unless told not to, the result is run against the original, and a difference is an error, never a model.
+By default the result is compared with the original in onnxruntime; a difference is an error.
 """
 
 from __future__ import annotations
@@ -32,7 +31,17 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeprune import graph as graphs
-from edgeprune.graph import Names, add_initializer, dim_keys, input_at, is_op, remove_dead, replace_value, subgraphs
+from edgeprune.graph import (
+    Names,
+    add_initializer,
+    dim_keys,
+    input_at,
+    int64_initializer,
+    is_op,
+    remove_dead,
+    replace_value,
+    subgraphs,
+)
 from edgeprune.passes.canonicalize.flatten_gather import flatten_gather
 from edgeprune.passes.canonicalize.fold_batchnorm import fold_batchnorm
 from edgeprune.passes.canonicalize.fold_constants import fold_node
@@ -53,7 +62,7 @@ from edgeprune.passes.canonicalize.unscatter import unscatter
 from edgeprune.passes.canonicalize.unshare_vectors import unshare_vectors
 
 _MAX_ROUNDS = 6
-"""Real exports need two or three; a model that needs more stays a little less simple."""
+"""Real exports need two or three rounds; a model that needs more stays slightly less simple."""
 
 
 def canonicalize(model: ir.Model, *, verify: bool = True) -> ir.Model:
@@ -64,7 +73,7 @@ def canonicalize(model: ir.Model, *, verify: bool = True) -> ir.Model:
         verify: whether to run both in onnxruntime and compare.
 
     Raises:
-        ModelError: if the model cannot be brought into canonical form, or the result differs from the original.
+        ModelError: if the model has no canonical form, or the result differs from the original.
     """
     result = graphs.clone(model)
     inline_functions(result)
@@ -73,7 +82,7 @@ def canonicalize(model: ir.Model, *, verify: bool = True) -> ir.Model:
     graphs.infer_shapes(result)
     _settle(result)
     if is_old(result):
-        # Only now, for the conversion of some operators depends on ranks that had to be derived first.
+        # Only now: the conversion of some operators needs ranks, which had to be derived first.
         result = modernize(result)
         _settle(result)
     changed = fold_batchnorm(result)
@@ -97,12 +106,12 @@ def canonicalize(model: ir.Model, *, verify: bool = True) -> ir.Model:
 
 
 def _settle(model: ir.Model) -> None:
-    """Simplify until nothing changes: a round may need shapes that the one before it made derivable."""
+    """Simplify until nothing changes: a round may need shapes that only the round before made derivable."""
     for _ in range(_MAX_ROUNDS):
         if not _simplify(model):
             break
         remove_dead(model.graph)
-        graphs.complete_shapes(model)  # a rewrite changes no value's shape: what is known stays
+        graphs.complete_shapes(model)  # no rewrite changes the shape of a value, so known shapes stay
 
 
 def _simplify(model: ir.Model) -> int:
@@ -158,17 +167,14 @@ def _store(node: ir.Node, arrays: list[np.ndarray], names: Names) -> int:
 
 
 def _constant_target(node: ir.Node, facts: Facts, names: Names) -> int:
-    """Give a Reshape a constant target where its symbolic one allows."""
+    """Give a Reshape a constant target if its computed one allows it."""
     target = input_at(node, 1)
     if not is_op(node, "Reshape") or target is None or target.is_initializer():
         return 0
     dims = reshape_target(node, facts)
     if dims is None:
         return 0
-    assert node.graph is not None
-    node.replace_input_with(
-        1, add_initializer(node.graph, names.fresh(f"{node.name}_target"), np.array(dims, np.int64))
-    )
+    node.replace_input_with(1, int64_initializer(node, f"{node.name}_target", dims, names))
     return 1
 
 

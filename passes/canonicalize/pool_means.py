@@ -1,18 +1,19 @@
-"""A mean over all spatial axes is a GlobalAveragePool, which runtimes know much better than a ReduceMean.
+"""Turn a mean over all spatial axes into a GlobalAveragePool, which runtimes run much faster than a ReduceMean.
 
 Exporters write ``x.mean((2, 3))``, the squeeze of squeeze-and-excitation and the head of many classifiers, as a
-ReduceMean. onnxruntime has neither an integer kernel for it nor one in the blocked layout of its convolutions, so each
-costs a conversion of the whole activation besides.
+ReduceMean. onnxruntime has no INT8 kernel for it, and none in the blocked layout of its convolutions, so every
+ReduceMean also costs a conversion of the whole activation.
 
-Two spatial axes or more: over the last of three axes, a mean is as likely one over features. And not the mean or the
-variance of a normalization, which the rules know by its ReduceMeans. Requires inferred shapes.
+There must be two or more spatial axes: with three axes, a mean over the last may be over features. Means and variances
+of normalizations are left alone, because the rules recognise a normalization by its ReduceMeans. Requires inferred
+shapes.
 """
 
 from __future__ import annotations
 
 import onnx_ir as ir
 
-from edgeprune.graph import constant, input_at, int_attribute, ints_attribute, is_op, naming, new_node, replace_value
+from edgeprune.graph import constant, input_at, ints_attribute, is_op, naming, new_node, replace_value
 
 _FEWEST_AXES = 4
 _MOMENT_READERS = ("Add", "Sqrt", "Sub")
@@ -48,7 +49,7 @@ def _replace(graph: ir.Graph, node: ir.Node) -> None:
     pool = new_node(graph, "GlobalAveragePool", [x], f"{name}_pool", x.dtype)
     pool.outputs[0].shape = ir.Shape([*shape[:2], *(1 for _ in shape[2:])])
     new = [pool]
-    if not int_attribute(node, "keepdims", 1):
+    if not node.attributes.get_int("keepdims", 1):
         flat = new_node(graph, "Flatten", [pool.outputs[0]], f"{name}_flat", x.dtype, {"axis": 1})
         flat.outputs[0].shape = ir.Shape(shape[:2])
         new.append(flat)

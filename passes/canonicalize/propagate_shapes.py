@@ -1,8 +1,8 @@
-"""What is known about integer tensors that carry shapes, and the rewrites that follow from it.
+"""Known elements of integer tensors that contain shapes, and the shapes and targets that follow from them.
 
-An exporter writes ``Reshape(x, Concat(Gather(Shape(x), 0), 196, 3, 6, 64))``. Where all dimensions are static such a
-subgraph is a constant; where some are symbolic, the reshape's target can still be written as ``[0, 196, 3, 6, 64]``: a
-constant that says *keep this axis* (0) or *whatever is left* (-1). A pass that changes sizes can then repair it.
+An exporter writes ``Reshape(x, Concat(Gather(Shape(x), 0), 196, 3, 6, 64))``. If all dimensions are static, this is a
+constant. If some are symbolic, the target can still be the constant ``[0, 196, 3, 6, 64]``, where 0 means *keep this
+axis* and -1 means *the rest*. A pass that changes sizes can then repair it.
 """
 
 from __future__ import annotations
@@ -13,42 +13,34 @@ from typing import TypeAlias
 import numpy as np
 import onnx_ir as ir
 
-from edgeprune.graph import (
-    constant,
-    constant_target,
-    constant_tensor,
-    dim_keys,
-    input_at,
-    int_attribute,
-    ints_attribute,
-)
+from edgeprune.graph import Dim, constant, constant_target, constant_tensor, dim_keys, input_at, ints_attribute
 
-Element: TypeAlias = int | str | None
-"""A known integer, the symbol of a dimension, or nothing known."""
+Elements: TypeAlias = tuple[Dim, ...]
+"""Elements of an integer tensor: a known integer, the symbol of a dimension, or None if unknown."""
 
-Facts: TypeAlias = dict[ir.Value, tuple[Element, ...]]
-"""For integer tensors of rank 0 or 1: what is known of each element."""
+Facts: TypeAlias = dict[ir.Value, Elements]
+"""The elements of integer tensors of rank 0 or 1."""
+
+_Rule: TypeAlias = Callable[[ir.Node, Facts], Elements | None]
 
 _MAX_ELEMENTS = 64
 _TYPES = frozenset({ir.DataType.INT64, ir.DataType.INT32, ir.DataType.BOOL})
 
 
-def facts_of(value: ir.Value | None, facts: Mapping[ir.Value, tuple[Element, ...]]) -> tuple[Element, ...] | None:
+def facts_of(value: ir.Value | None, facts: Mapping[ir.Value, Elements]) -> Elements | None:
     """The elements of a small integer tensor, constant or derived; None if nothing is known."""
     if value is None:
         return None
     if value in facts:
         return facts[value]
     tensor = constant_tensor(value)
-    if tensor is None or tensor.size > _MAX_ELEMENTS or len(tensor.shape) > 1:
-        return None
-    if tensor.dtype not in _TYPES:
+    if tensor is None or tensor.size > _MAX_ELEMENTS or len(tensor.shape) > 1 or tensor.dtype not in _TYPES:
         return None
     return tuple(int(x) for x in tensor.numpy().reshape(-1))
 
 
-def derive(node: ir.Node, facts: Facts) -> tuple[Element, ...] | None:
-    """What is known about the output of a node of shape arithmetic; None if it is none or nothing is known."""
+def derive(node: ir.Node, facts: Facts) -> Elements | None:
+    """The output elements of a node of shape arithmetic; None for other nodes, or if nothing is known."""
     rule = _RULES.get(node.op_type)
     if rule is None or len(node.outputs) != 1:
         return None
@@ -56,24 +48,21 @@ def derive(node: ir.Node, facts: Facts) -> tuple[Element, ...] | None:
     return found if found is not None and len(found) <= _MAX_ELEMENTS else None
 
 
-def _shape(node: ir.Node, facts: Facts) -> tuple[Element, ...] | None:
+def _shape(node: ir.Node, facts: Facts) -> Elements | None:
     dims = dim_keys(node.inputs[0])
-    if dims is None:
-        return None
-    end = node.attributes.get("end")
-    return dims[int_attribute(node, "start", 0) : None if end is None else end.as_int()]
+    return None if dims is None else dims[node.attributes.get_int("start", 0) : node.attributes.get_int("end")]
 
 
-def _gather(node: ir.Node, facts: Facts) -> tuple[Element, ...] | None:
+def _gather(node: ir.Node, facts: Facts) -> Elements | None:
     data, index = facts_of(node.inputs[0], facts), constant(node.inputs[1])
     if data is None or index is None or index.ndim > 1:
         return None
     return tuple(data[int(i)] for i in index.reshape(-1) if -len(data) <= int(i) < len(data))
 
 
-def _concat(node: ir.Node, facts: Facts) -> tuple[Element, ...] | None:
-    """Unknown parts of known length count as unknown elements: one dynamic dimension does not hide the others."""
-    result: list[Element] = []
+def _concat(node: ir.Node, facts: Facts) -> Elements | None:
+    """An unknown part of known length becomes unknown elements: one dynamic dimension does not hide the others."""
+    result: list[Dim] = []
     for value in node.inputs:
         part = facts_of(value, facts)
         if part is None:
@@ -85,7 +74,7 @@ def _concat(node: ir.Node, facts: Facts) -> tuple[Element, ...] | None:
     return tuple(result)
 
 
-def _slice(node: ir.Node, facts: Facts) -> tuple[Element, ...] | None:
+def _slice(node: ir.Node, facts: Facts) -> Elements | None:
     data = facts_of(node.inputs[0], facts)
     if data is None:
         return None
@@ -104,8 +93,8 @@ def _slice(node: ir.Node, facts: Facts) -> tuple[Element, ...] | None:
     return data[starts[0] : ends[0] : step]
 
 
-def _same(node: ir.Node, facts: Facts) -> tuple[Element, ...] | None:
-    """Cast, Identity, Squeeze, Unsqueeze, Reshape: the same elements, as long as the result has rank 0 or 1."""
+def _same(node: ir.Node, facts: Facts) -> Elements | None:
+    """Cast, Identity, Squeeze, Unsqueeze, Reshape: the same elements, if the result has rank 0 or 1."""
     data = facts_of(node.inputs[0], facts)
     shape = node.outputs[0].shape
     if shape is None or len(shape) > 1 or node.outputs[0].dtype not in _TYPES:
@@ -113,50 +102,35 @@ def _same(node: ir.Node, facts: Facts) -> tuple[Element, ...] | None:
     return data
 
 
-def _arithmetic(
-    exact: Callable[[int, int], int | None], neutral: int
-) -> Callable[[ir.Node, Facts], tuple[Element, ...] | None]:
-    """Elementwise integer arithmetic, in which a symbol survives only beside the neutral element."""
-
-    def rule(node: ir.Node, facts: Facts) -> tuple[Element, ...] | None:
-        left, right = (facts_of(value, facts) for value in node.inputs)
+def _elementwise(combined: Callable[[Dim, Dim], Dim]) -> _Rule:
+    def rule(node: ir.Node, facts: Facts) -> Elements | None:
         if node.outputs[0].dtype not in _TYPES:
             return None
-        pairs = _paired(left, right)
-        if pairs is None:
-            return None
-        commutes = node.op_type in ("Add", "Mul")
-        return tuple(
-            exact(a, b)
-            if isinstance(a, int) and isinstance(b, int)
-            else a
-            if b == neutral
-            else b
-            if commutes and a == neutral
-            else None
-            for a, b in pairs
-        )
+        pairs = _paired(*(facts_of(value, facts) for value in node.inputs))
+        return None if pairs is None else tuple(combined(a, b) for a, b in pairs)
 
     return rule
 
 
-def _equal(node: ir.Node, facts: Facts) -> tuple[Element, ...] | None:
-    """1, 0, or None where it cannot be told; a dimension is never negative."""
-    left, right = (facts_of(value, facts) for value in node.inputs)
-    pairs = _paired(left, right)
-    if pairs is None:
-        return None
-    return tuple(
-        int(a == b)
-        if isinstance(a, int) and isinstance(b, int)
-        else 0
-        if any(isinstance(e, int) and e < 0 for e in (a, b)) and None not in (a, b)
-        else None
-        for a, b in pairs
-    )
+def _arithmetic(exact: Callable[[int, int], int | None], neutral: int, *, commutes: bool = False) -> _Rule:
+    """Elementwise integer arithmetic; a symbol survives only with the neutral element."""
+
+    def combined(a: Dim, b: Dim) -> Dim:
+        if isinstance(a, int) and isinstance(b, int):
+            return exact(a, b)
+        return a if b == neutral else b if commutes and a == neutral else None
+
+    return _elementwise(combined)
 
 
-def _where(node: ir.Node, facts: Facts) -> tuple[Element, ...] | None:
+def _equal(a: Dim, b: Dim) -> Dim:
+    """1, 0, or None if unknown; a dimension is never negative."""
+    if isinstance(a, int) and isinstance(b, int):
+        return int(a == b)
+    return 0 if any(isinstance(e, int) and e < 0 for e in (a, b)) and None not in (a, b) else None
+
+
+def _where(node: ir.Node, facts: Facts) -> Elements | None:
     condition, yes, no = (facts_of(value, facts) for value in node.inputs)
     pairs = _paired(yes, no)
     if pairs is None or condition is None or len(condition) not in (1, len(pairs)):
@@ -167,10 +141,8 @@ def _where(node: ir.Node, facts: Facts) -> tuple[Element, ...] | None:
     )
 
 
-def _paired(
-    left: tuple[Element, ...] | None, right: tuple[Element, ...] | None
-) -> list[tuple[Element, Element]] | None:
-    """The elements of two vectors side by side, one of length 1 repeated; None if they do not fit."""
+def _paired(left: Elements | None, right: Elements | None) -> list[tuple[Dim, Dim]] | None:
+    """The elements of two vectors in pairs, one of length 1 repeated; None if the lengths do not match."""
     if not left or not right or (len(left) != len(right) and 1 not in (len(left), len(right))):
         return None
     length = max(len(left), len(right))
@@ -183,15 +155,15 @@ def _quotient(a: int, b: int) -> int | None:
     return abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1)
 
 
-_RULES: dict[str, Callable[[ir.Node, Facts], tuple[Element, ...] | None]] = {
-    "Add": _arithmetic(lambda a, b: a + b, 0),
+_RULES: dict[str, _Rule] = {
+    "Add": _arithmetic(lambda a, b: a + b, 0, commutes=True),
     "Cast": _same,
     "Concat": _concat,
     "Div": _arithmetic(_quotient, 1),
-    "Equal": _equal,
+    "Equal": _elementwise(_equal),
     "Gather": _gather,
     "Identity": _same,
-    "Mul": _arithmetic(lambda a, b: a * b, 1),
+    "Mul": _arithmetic(lambda a, b: a * b, 1, commutes=True),
     "Reshape": _same,
     "Shape": _shape,
     "Slice": _slice,
@@ -203,22 +175,22 @@ _RULES: dict[str, Callable[[ir.Node, Facts], tuple[Element, ...] | None]] = {
 
 
 def reshape_target(node: ir.Node, facts: Facts) -> tuple[int, ...] | None:
-    """A constant for a Reshape's computed target: 0 where an axis is kept, at most one -1; None if there is none."""
+    """A constant for a Reshape's computed target: 0 for an axis that is kept, at most one -1; None if there is none."""
     target = facts_of(input_at(node, 1), facts)
-    if target is None or int_attribute(node, "allowzero", 0):
+    if target is None or node.attributes.get_int("allowzero"):
         return None
     source = dim_keys(node.inputs[0]) or ()
     if 0 not in target:
         return constant_target(source, target)
-    # A 0 that is there already means the same in the new target.
+    # A 0 in the old target means the same in the new one.
     written = constant_target(source, tuple(1 if element == 0 else element for element in target))
     if written is None:
         return None
     return tuple(0 if element == 0 else size for element, size in zip(target, written, strict=True))
 
 
-def shape_from_facts(node: ir.Node, facts: Facts) -> tuple[Element, ...] | None:
-    """The shape of the output of an Expand, ConstantOfShape or Resize, from what is known of its target."""
+def shape_from_facts(node: ir.Node, facts: Facts) -> Elements | None:
+    """The output shape of an Expand, ConstantOfShape or Resize, from the known elements of its target."""
     if node.op_type == "ConstantOfShape":
         return facts_of(node.inputs[0], facts)
     if node.op_type == "Resize" and len(node.inputs) == 4 and "axes" not in node.attributes:

@@ -1,7 +1,7 @@
-"""Let a Resize to lengths computed at run time name those that are known as constants.
+"""Write the known lengths of a Resize as constants if it computes its lengths at run time.
 
 ``Resize(x, Concat(Shape(x)[:2], size))`` reads the number of channels from the tensor at run time, although it is
-known; written as a constant it binds nothing, and a cut of the channels rewrites it.
+known. As a constant it ties no axes together, and a cut of the channels rewrites it.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ def relax_resize(node: ir.Node, facts: Facts, names: Names) -> int:
     if not is_op(node, "Resize") or sizes is None or sizes.is_initializer():
         return 0
     known = facts_of(sizes, facts)
-    if known is None or _named(sizes) >= sum(isinstance(element, int) for element in known):
+    if known is None or _constants(sizes) >= sum(isinstance(element, int) for element in known):
         return 0
     node.replace_input_with(3, lengths(node, list(known), sizes, f"{node.name}_sizes", names))
     return 1
 
 
-def _named(sizes: ir.Value) -> int:
-    """How many elements are constants already."""
+def _constants(sizes: ir.Value) -> int:
+    """Number of elements that already are constants."""
     producer = sizes.producer()
     if not is_op(producer, "Concat") or producer is None:
         return 0

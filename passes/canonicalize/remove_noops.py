@@ -1,4 +1,4 @@
-"""Find nodes that return one of their inputs unchanged."""
+"""The input that a node, or a pair of nodes, returns unchanged."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 
-from edgeprune.graph import ONNX_DOMAINS, constant, dim_keys, input_at, int_attribute, ints_attribute, is_op
+from edgeprune.graph import ONNX_DOMAINS, VIEWS, constant, dim_keys, input_at, ints_attribute, is_op
 
 
 def passed_through(node: ir.Node) -> ir.Value | None:
-    """The input that a node returns unchanged, in value, type and shape; None if it does not, or it is not certain."""
+    """The input that a node returns unchanged in value, type and shape; None if there is none, or it is not certain."""
     rule = _RULES.get(node.op_type)
     if rule is None or node.domain not in ONNX_DOMAINS or not node.inputs or node.inputs[0] is None:
         return None
@@ -19,7 +19,7 @@ def passed_through(node: ir.Node) -> ir.Value | None:
 
 
 def _same_shape(a: ir.Value, b: ir.Value, free: int = 0) -> bool:
-    """Whether two shapes are provably equal, but for at most ``free`` axes of which nothing is known."""
+    """Whether two shapes are provably equal, except for at most ``free`` unknown axes."""
     left, right = dim_keys(a), dim_keys(b)
     if left is None or right is None or len(left) != len(right):
         return False
@@ -45,21 +45,18 @@ def _dropout(node: ir.Node) -> ir.Value | None:
     mask = len(node.outputs) > 1 and bool(node.outputs[1].uses() or node.outputs[1].is_graph_output())
     training = input_at(node, 2)
     off = training is None or ((flag := constant(training)) is not None and not flag.any())
-    legacy = "is_test" in node.attributes and not int_attribute(node, "is_test", 0)
+    legacy = node.attributes.get_int("is_test", 1) == 0
     return node.inputs[0] if off and not mask and not legacy else None
 
 
 def _cast(node: ir.Node) -> ir.Value | None:
     value = node.inputs[0]
-    return (
-        value
-        if value is not None and value.dtype is not None and value.dtype.value == int_attribute(node, "to", 0)
-        else None
-    )
+    same = value is not None and value.dtype is not None and value.dtype.value == node.attributes.get_int("to", 0)
+    return value if same else None
 
 
 def _reshape(node: ir.Node) -> ir.Value | None:
-    """Equal but for one axis is equal: the number of elements is the same."""
+    """Shapes that are equal except for one axis are equal: the number of elements is the same."""
     value = node.inputs[0]
     return value if value is not None and _same_shape(value, node.outputs[0], free=1) and _never_empty(value) else None
 
@@ -87,7 +84,8 @@ def _slice(node: ir.Node) -> ir.Value | None:
 
 
 def _pad(node: ir.Node) -> ir.Value | None:
-    pads = np.asarray(ints_attribute(node, "pads") or ()) if "pads" in node.attributes else constant(input_at(node, 1))
+    given = ints_attribute(node, "pads")
+    pads = constant(input_at(node, 1)) if given is None else np.asarray(given)
     return node.inputs[0] if pads is not None and pads.size and not pads.any() else None
 
 
@@ -97,7 +95,7 @@ def _tile(node: ir.Node) -> ir.Value | None:
 
 
 def _neutral(element: int, *, commutes: bool) -> Callable[[ir.Node], ir.Value | None]:
-    """X + 0, x - 0, x * 1, x / 1, where the constant does not widen the shape."""
+    """The input of x + 0, x - 0, x * 1, x / 1, if the constant does not enlarge the shape."""
 
     def rule(node: ir.Node) -> ir.Value | None:
         sides = [(0, 1), (1, 0)] if commutes else [(0, 1)]
@@ -139,7 +137,7 @@ _RULES: dict[str, Callable[[ir.Node], ir.Value | None]] = {
 
 
 def inverse_pair(node: ir.Node) -> ir.Value | None:
-    """The value two nodes before, if this node undoes the one before it: a transpose or reshape there and back."""
+    """The value two nodes before, if this node undoes the one before it: two inverse transposes or reshapes."""
     before = node.inputs[0].producer() if node.inputs and node.inputs[0] is not None else None
     if before is None or not before.inputs or before.inputs[0] is None:
         return None
@@ -148,12 +146,5 @@ def inverse_pair(node: ir.Node) -> ir.Value | None:
         first, second = ints_attribute(before, "perm"), ints_attribute(node, "perm")
         if first is not None and second is not None and all(first[p] == i for i, p in enumerate(second)):
             return source
-    views = ("Reshape", "Squeeze", "Unsqueeze", "Flatten")
-    if (
-        is_op(node, *views)
-        and is_op(before, *views)
-        and _same_shape(source, node.outputs[0], free=1)
-        and _never_empty(source)
-    ):
-        return source
-    return None
+    there_and_back = is_op(node, *VIEWS) and is_op(before, *VIEWS) and _same_shape(source, node.outputs[0], free=1)
+    return source if there_and_back and _never_empty(source) else None

@@ -1,30 +1,29 @@
-"""Write a run of reshapes, squeezes and flattens as one Reshape, and transposes as one Transpose."""
+"""Write a sequence of reshapes, squeezes and flattens as one Reshape, and transposes as one Transpose."""
 
 from __future__ import annotations
 
-import numpy as np
 import onnx_ir as ir
 
 from edgeprune.graph import (
+    VIEWS,
     Names,
-    add_initializer,
     add_node,
     aligned_groups,
     constant,
     constant_target,
     dim_keys,
     input_at,
+    int64_initializer,
     ints_attribute,
     is_op,
     only_use,
     replace_value,
+    turn_into_reshape,
 )
-
-_VIEWS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 
 
 def simplify_view(node: ir.Node, names: Names) -> int:
-    """Simplify what ends in ``node``, in place; returns the number of changes, 0 or 1."""
+    """Simplify the views that end in ``node``, in place; returns the number of changes, 0 or 1."""
     if is_op(node, "Transpose") and _merge_transposes(node):
         return 1
     if is_op(node, "Squeeze") and _squeeze_before_transpose(node, names):
@@ -33,10 +32,10 @@ def simplify_view(node: ir.Node, names: Names) -> int:
 
 
 def _is_view(node: ir.Node | None) -> bool:
-    """Whether a node leaves all elements in their order: a reshape, or a transpose that moves axes of size 1 only."""
+    """Whether a node keeps the order of all elements: a reshape, or a transpose that moves only axes of size 1."""
     if node is None or not node.inputs:
         return False
-    if is_op(node, *_VIEWS):
+    if is_op(node, *VIEWS):
         return all(constant(value) is not None for value in node.inputs[1:])
     dims, perm = dim_keys(node.inputs[0]), ints_attribute(node, "perm")
     if not is_op(node, "Transpose") or dims is None or perm is None:
@@ -46,10 +45,10 @@ def _is_view(node: ir.Node | None) -> bool:
 
 
 def _collapse(node: ir.Node, names: Names) -> bool:
-    """Replace the run of views that ends here by one Reshape, if it splits or merges each axis, not both at once."""
+    """Replace the sequence of views that ends here by one Reshape, if no axis is both split and merged."""
     use = only_use(node.outputs[0])
     if use is not None and use[1] == 0 and _is_view(use[0]):
-        return False  # the run goes on
+        return False  # the sequence continues
     first, length = node, 1
     while (
         (source := first.inputs[0]) is not None
@@ -69,13 +68,7 @@ def _collapse(node: ir.Node, names: Names) -> bool:
     target = constant_target(dims, wanted)
     if target is None or any(len(own) > 1 and len(others) > 1 for own, others in groups):
         return False
-    assert node.graph is not None
-    shape = add_initializer(node.graph, names.fresh(f"{node.name}_target"), np.asarray(target, np.int64))
-    node.op_type = "Reshape"
-    node.attributes.clear()
-    node.resize_inputs(2)
-    node.replace_input_with(0, source)
-    node.replace_input_with(1, shape)
+    turn_into_reshape(node, source, target, names)
     return True
 
 
@@ -93,7 +86,7 @@ def _merge_transposes(node: ir.Node) -> bool:
 
 
 def _squeeze_before_transpose(node: ir.Node, names: Names) -> bool:
-    """``Squeeze(Transpose(x))`` is ``Transpose(Squeeze(x))``; the squeeze can then merge with the reshape before."""
+    """Write ``Squeeze(Transpose(x))`` as ``Transpose(Squeeze(x))``, so that the squeeze can merge with a reshape."""
     source, axes = node.inputs[0], constant(input_at(node, 1))
     before = source.producer() if source is not None else None
     if before is None or axes is None or not is_op(before, "Transpose") or before.graph is not node.graph:
@@ -104,16 +97,12 @@ def _squeeze_before_transpose(node: ir.Node, names: Names) -> bool:
     gone = {perm[int(axis) % len(perm)] for axis in axes.reshape(-1)}
     left = [p for p in perm if p not in gone]
     renumbered = {p: index for index, p in enumerate(sorted(left))}
-    assert node.graph is not None
-    where = add_initializer(node.graph, names.fresh(f"{node.name}_axes"), np.asarray(sorted(gone), np.int64))
+    where = int64_initializer(node, f"{node.name}_axes", sorted(gone), names)
     squeezed = add_node(node, "Squeeze", [before.inputs[0], where], names, name=f"{node.name}_moved")
-    permutation = ir.AttrInt64s("perm", [renumbered[p] for p in left])
-    turned = add_node(
-        node, "Transpose", [squeezed.outputs[0]], names, attributes=[permutation], name=f"{before.name}_squeezed"
-    )
-    for value in (squeezed.outputs[0], turned.outputs[0]):
-        value.type = node.outputs[0].type
     dims = before.inputs[0].shape
-    squeezed.outputs[0].shape = None if dims is None else ir.Shape([d for a, d in enumerate(dims) if a not in gone])
-    turned.outputs[0].shape = node.outputs[0].shape
-    return replace_value(node.outputs[0], turned.outputs[0])
+    squeezed.type = node.outputs[0].type
+    squeezed.shape = None if dims is None else ir.Shape([d for a, d in enumerate(dims) if a not in gone])
+    perms = [ir.AttrInt64s("perm", [renumbered[p] for p in left])]
+    name = f"{before.name}_squeezed"
+    turned = add_node(node, "Transpose", [squeezed], names, attributes=perms, name=name, like=node.outputs[0])
+    return replace_value(node.outputs[0], turned)

@@ -1,8 +1,7 @@
-"""Give asymmetric weights with one scale a scale for every output channel, all of them equal.
+"""Give an asymmetric weight with a single scale one scale for every output channel, all equal.
 
-The stored zero of such a weight is not zero: what makes a channel of it zero is its scale. With a scale of its own a
-channel can be taken out of the network that pruning refers to; with one for all it could not. The values stay the same
-bit for bit.
+The zero point of such a weight is not 0, so only a scale of 0 makes a channel zero. The dense network with masked
+channels, to which pruning is compared, therefore needs a scale for every channel. The values stay the same bit for bit.
 """
 
 from __future__ import annotations
@@ -10,12 +9,13 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from edgeprune.graph import Names, add_initializer, constant, input_at, int_attribute, is_op, static_shape
+from edgeprune.graph import Names, add_initializer, constant, input_at, is_op, static_shape
+from edgeprune.passes.canonicalize.layer_outputs import output_axis
 
 
 def spread_scales(model: ir.Model) -> int:
     """Rewrite, in place, every DequantizeLinear of such a weight; returns how many."""
-    if model.opset_imports.get("", 1) < 13:  # the first with a scale for every channel
+    if model.opset_imports.get("", 1) < 13:  # the first opset with a scale for every channel
         return 0
     names, count = Names(model), 0
     for node in model.graph:
@@ -38,20 +38,18 @@ def spread_scales(model: ir.Model) -> int:
 
 
 def _channels(node: ir.Node) -> int | None:
-    """The axis of a weight's output channels; None if its readers do not agree or do not multiply with it."""
-    axes = {_output_axis(use.node, use.idx) for use in node.outputs[0].uses()}
+    """The output channel axis of a weight; None if its readers disagree or do not multiply with it."""
+    axes = {_channel_axis(use.node, use.idx) for use in node.outputs[0].uses()}
     return axes.pop() if len(axes) == 1 and not node.outputs[0].is_graph_output() else None
 
 
-def _output_axis(reader: ir.Node, operand: int) -> int | None:
+def _channel_axis(reader: ir.Node, operand: int) -> int | None:
     weight = reader.inputs[operand]
     rank = len(weight.shape) if weight is not None and weight.shape is not None else 0
     if operand != 1 or rank < 2:
         return None
-    if is_op(reader, "Conv"):
-        return 0
-    if is_op(reader, "ConvTranspose") and int_attribute(reader, "group", 1) == 1:
+    if is_op(reader, "Conv", "Gemm"):
+        return output_axis(reader)
+    if is_op(reader, "ConvTranspose") and reader.attributes.get_int("group", 1) == 1:
         return 1
-    if is_op(reader, "Gemm"):
-        return 0 if int_attribute(reader, "transB", 0) else 1
     return rank - 1 if is_op(reader, "MatMul") else None

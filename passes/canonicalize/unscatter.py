@@ -1,9 +1,9 @@
 """Turn a ScatterND that overwrites a box of positions into Slice and Concat.
 
-Exporters write ``x[:, :, 1:, 1:] = y`` as a ScatterND with one index tuple for every element that is written. What is
-written where is then known to no rule, and every axis of ``x`` is frozen, though the axes that the box spans whole (the
-heads of an attention map, say) merely pass. As a concatenation of what stays and what is written they do, and the index
-tensor, often larger than a layer's weights, is gone.
+Exporters write ``x[:, :, 1:, 1:] = y`` as a ScatterND with one index tuple for every element that is written. No rule
+knows which positions these are, so every axis of ``x`` is frozen, even an axis that the box covers completely, such as
+the heads of an attention map. In a Concat of the old and the new parts such an axis passes unchanged, and the index
+tensor, often larger than a layer's weights, is removed.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from edgeprune.graph import Names, add_initializer, add_node, constant, is_op, replace_value, static_shape
+from edgeprune.graph import Names, add_node, constant, int64_initializer, is_op, replace_value, static_shape
 
 _Box = tuple[tuple[int, int], ...]
-"""First and one past the last position that is written, of every indexed axis."""
+"""The first written position of every indexed axis, and one past the last."""
 
 
 def unscatter(model: ir.Model) -> int:
-    """Replace, in place, every ScatterND of a box; returns how many. Dead nodes are left."""
+    """Replace, in place, every ScatterND of a box; returns how many. Dead nodes stay."""
     if model.opset_imports.get("", 0) < 13:
-        return 0  # the bounds of a Slice are inputs since 10; canonical models are of 13 or later
+        return 0  # the bounds of a Slice are inputs since opset 10; canonical models have opset 13 or newer
     names, count = Names(model), 0
     for node in list(model.graph):
         plain = is_op(node, "ScatterND") and node.attributes.get_string("reduction", "none") == "none"
@@ -52,7 +52,7 @@ def _box(node: ir.Node) -> _Box | None:
 
 
 def _paste(node: ir.Node, data: ir.Value, update: ir.Value, box: _Box, axis: int, names: Names) -> ir.Value:
-    """``data`` with ``update`` in the box, of which the axes before ``axis`` are already cut out."""
+    """``data`` with ``update`` in the box; ``data`` is already cut to the box on the axes before ``axis``."""
     shape = static_shape(data)
     assert shape is not None
     while axis < len(box) and box[axis] == (0, shape[axis]):
@@ -66,27 +66,17 @@ def _paste(node: ir.Node, data: ir.Value, update: ir.Value, box: _Box, axis: int
     parts.append(_paste(node, middle, update, box, axis + 1, names) if rest else update)
     if stop < shape[axis]:
         parts.append(_cut(node, data, axis, stop, shape[axis], names))
-    return _typed(
-        add_node(node, "Concat", parts, names, attributes=[ir.AttrInt64("axis", axis)], name=f"{node.name}_joined"),
-        data,
-        shape,
-    )
+    along = [ir.AttrInt64("axis", axis)]
+    return add_node(node, "Concat", parts, names, attributes=along, name=f"{node.name}_joined", like=data)
 
 
 def _cut(node: ir.Node, data: ir.Value, axis: int, start: int, stop: int, names: Names) -> ir.Value:
-    """Some positions of one axis."""
+    """The positions of one axis from ``start`` up to ``stop``."""
     shape = static_shape(data)
     assert shape is not None
-    assert node.graph is not None
     bounds = [
-        add_initializer(node.graph, names.fresh(f"{node.name}_{what}"), np.array([at], np.int64))
+        int64_initializer(node, f"{node.name}_{what}", [at], names)
         for what, at in (("start", start), ("stop", stop), ("axis", axis))
     ]
-    cut = add_node(node, "Slice", [data, *bounds], names, name=f"{node.name}_cut")
-    return _typed(cut, data, (*shape[:axis], stop - start, *shape[axis + 1 :]))
-
-
-def _typed(node: ir.Node, like: ir.Value, shape: tuple[int, ...]) -> ir.Value:
-    value = node.outputs[0]
-    value.type, value.shape = like.type, ir.Shape(shape)
-    return value
+    kept = (*shape[:axis], stop - start, *shape[axis + 1 :])
+    return add_node(node, "Slice", [data, *bounds], names, name=f"{node.name}_cut", like=data, shape=kept)

@@ -1,7 +1,7 @@
-"""Give every use of a small shared weight a tensor of its own.
+"""Give every reader of a small shared weight its own tensor.
 
-Exporters store equal vectors (biases of zeros, scales of ones) once for all layers. Kept so, a channel could only be
-removed from all these layers together. Large shared weights are left alone: sharing them is the model's own choice.
+Exporters store equal vectors (biases of zeros, scales of ones) once for all layers. Then a channel can only be removed
+from all these layers together. Large shared weights stay shared: that is a decision of the model.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import onnx_ir as ir
 from edgeprune.graph import Names, add_initializer
 
 MAX_BYTES = 65_536
-"""Larger tensors stay shared. Biases, scales and relative-position tables of one head are below this."""
+"""Larger tensors stay shared. Biases, scales and relative-position tables of one head are smaller."""
 
 
 def unshare_vectors(model: ir.Model) -> int:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgeprune.graph import model_io as graphs
+from edgeprune import graph as graphs
 from tests.passes.models import parse, random
 
 

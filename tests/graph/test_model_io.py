@@ -108,7 +108,7 @@ def test_weights_from_a_file_go_to_a_file(
 
 
 def test_references_leave_the_weights_where_they_are(proto: onnx.ModelProto, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="do not lie in one folder"):
+    with pytest.raises(ModelError, match="are not in one folder"):
         graphs.to_references(graphs.load(write(proto, tmp_path / "b.onnx")))
     data, folder = graphs.to_references(graphs.load(write_external(proto, tmp_path / "a.onnx")))
     assert folder == tmp_path
@@ -168,7 +168,7 @@ def test_external_data_by_a_link_out(proto: onnx.ModelProto, tmp_path: Path) -> 
     folder.mkdir()
     (tmp_path / "secret.bin").write_bytes(bytes(432))
     (folder / "link.bin").symlink_to(tmp_path / "secret.bin")
-    with pytest.raises(ModelError, match="link out of the model's folder"):
+    with pytest.raises(ModelError, match="link to outside the model's folder"):
         graphs.load(write_external(proto, folder / "m.onnx", location="link.bin"))
 
 
@@ -186,7 +186,7 @@ def test_external_data_too_short(fields: dict[str, Any], proto: onnx.ModelProto,
 
 
 @pytest.mark.parametrize("external", [False, True])
-@pytest.mark.parametrize(("value", "message"), [(np.nan, "'w' holds NaN"), (-np.inf, "'w' holds infinities")])
+@pytest.mark.parametrize(("value", "message"), [(np.nan, "'w' contains NaN"), (-np.inf, "'w' contains infinities")])
 def test_weights_that_are_no_numbers(
     value: float, message: str, external: bool, proto: onnx.ModelProto, tmp_path: Path
 ) -> None:

@@ -139,7 +139,7 @@ def test_errors_name_the_value():
         insert_qdq(model_with_weight(), "nowhere", 0.1)
     with pytest.raises(PassError, match="'z'"):
         insert_qdq(model_with_weight(), "z", 0.0)
-    with pytest.raises(PassError, match="'z' is no initializer"):
+    with pytest.raises(PassError, match="'z' is not an initializer"):
         dequantized_weight(model_with_weight(), "z", 0)
 
 

@@ -55,7 +55,7 @@ def test_symbols_are_kept_and_can_be_fixed(model: ir.Model) -> None:
     ("shapes", "message"),
     [
         ({"z": (1, 3, 8, 8)}, "names 'z', but the model's inputs are 'x'"),
-        ({"x": (1, 3, 8)}, "3 dimensions, the model gives it 4"),
+        ({"x": (1, 3, 8)}, "3 dimensions, but it has 4"),
         ({"x": (1, 4, 8, 8)}, "axis 1 of input 'x' the size 4, but it must be 3"),
     ],
 )

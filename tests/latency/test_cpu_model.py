@@ -7,10 +7,10 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+from edgeprune import graph
 from edgeprune.backends.block_trace import Trace, trace
 from edgeprune.dependency.opened_model import fix_shapes
 from edgeprune.dependency.solve import analyse
-from edgeprune.graph import model_io as graph
 from edgeprune.latency import cpu_model as cpumodel
 from edgeprune.latency.block_latency import LatencyModel
 from edgeprune.latency.block_network import Network, network
