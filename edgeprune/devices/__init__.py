@@ -1,8 +1,8 @@
-"""Targets by name: device profiles, their schema, and the operating point of one power mode.
+"""Targets by name: device profiles, their schema, and the rates of a device in one power mode.
 
 In: a target's name.
 Out: its profile, and the rates that the cost model computes with.
-May import: support and below, and the data in hwprofiles/.
+May import: support and below; it reads the data files in hwprofiles/.
 """
 
 from edgeprune.devices.operating_point import Device, Precision

@@ -1,4 +1,4 @@
-"""The device as the cost model sees it: a profile in one power mode, in units of microseconds."""
+"""The rates of a device in one power mode, as the cost model uses them, in units of microseconds."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ Precision = Literal["fp32", "fp16", "int8"]
 class Device:
     """Rates of one device in one power mode, and the fitted parameters of its family.
 
-    ``matrix_fma``: multiply-adds per clock and streaming multiprocessor of dense products, by precision; a precision
-    that is missing is not supported. ``vector_fma``: the same of ordinary FP32 arithmetic. ``padding``: channels are
-    padded to multiples of this, by precision. ``tiles``: output tiles (rows, columns) that product kernels come in.
-    ``fused_tails``: fraction of complex pointwise tails that run inside the product. ``concat_copies``: fraction of
-    concatenated operands that are copied instead of written in place. The fitted parameters: ``efficiency`` (fraction
-    of the peak that the largest tile reaches, by precision), ``tile_latency`` (rows or columns of a tile at which
-    fetching its operands costs as much as its arithmetic), ``wave_cycles`` (fill and drain of a wave),
-    ``launch_cycles`` and ``launch_fixed_us`` (of a launch), ``call_us`` (of an inference), ``dram_efficiency``,
-    ``l2_bytes_per_cycle`` (per streaming multiprocessor) ``depthwise_efficiency`` and
-    ``winograd_gain`` (1 where products run on tensor cores, whose kernels do not use the transform).
+    ``matrix_fma``: multiply-adds of dense convolutions and MatMuls per clock and streaming multiprocessor, by
+    precision; a missing precision is not supported. ``vector_fma``: the same for ordinary FP32 arithmetic.
+    ``padding``: channels are padded to multiples of this, by precision. ``tiles``: output tiles (rows, columns) of the
+    kernels for convolutions and MatMuls. ``fused_tails``: fraction of complex pointwise operators that are fused into
+    the kernel before them. ``concat_copies``: fraction of the operands of a Concat that are copied instead of written
+    in place. The fitted parameters: ``efficiency`` (fraction of the peak with the largest tile, by precision),
+    ``tile_latency`` (rows or columns of a tile at which fetching its operands costs as much as its arithmetic),
+    ``wave_cycles`` (fill and drain of a wave), ``launch_cycles`` and ``launch_fixed_us`` (overhead of a kernel launch),
+    ``call_us`` (overhead of an inference), ``dram_efficiency``, ``l2_bytes_per_cycle`` (per streaming multiprocessor),
+    ``depthwise_efficiency`` and ``winograd_gain`` (1 on tensor cores, whose kernels do not use the transform).
     """
 
     name: str
@@ -51,7 +51,7 @@ class Device:
 
     @property
     def launch_us(self) -> float:
-        """Fixed time of a launch."""
+        """Launch overhead of a kernel."""
         return self.launch_fixed_us + self.launch_cycles / self.clock_mhz
 
     @property
@@ -61,12 +61,12 @@ class Device:
 
     @property
     def dram_bytes_per_us(self) -> float:
-        """What DRAM delivers."""
+        """DRAM bandwidth."""
         return self.dram_gb_per_s * 1e3 * self.dram_efficiency
 
     @property
     def l2_bytes_per_us(self) -> float:
-        """What the L2 cache delivers."""
+        """L2 cache bandwidth."""
         return self.l2_bytes_per_cycle * self.sms * self.clock_mhz
 
     @property
@@ -76,18 +76,18 @@ class Device:
 
     @property
     def vector_fma_per_us(self) -> float:
-        """Multiply-adds of ordinary arithmetic, the whole device."""
+        """Multiply-adds of ordinary arithmetic on the whole device."""
         return self.vector_fma * self.sms * self.clock_mhz
 
     def matrix_fma_per_sm_us(self, precision: Precision) -> float:
-        """Multiply-adds of dense products that one streaming multiprocessor sustains with the largest tile."""
+        """Multiply-adds of dense convolutions and MatMuls on one streaming multiprocessor with the largest tile."""
         return self.matrix_fma[precision] * self.clock_mhz * self.efficiency[precision]
 
     def supported(self, precision: Precision) -> Precision:
-        """The precision itself, or the next wider one the device has."""
+        """The precision itself, or the next wider one that the device has."""
         order: tuple[Precision, ...] = ("int8", "fp16", "fp32")
         return next(p for p in order[order.index(precision) :] if p in self.matrix_fma)
 
     def sparse_gain(self, precision: Precision) -> float:
-        """Measured ratio of dense to 2:4 time of a product; 1 where nothing was measured."""
+        """Measured ratio of dense to 2:4 time of a convolution or MatMul; 1 if nothing was measured."""
         return self.sparse_gains.get(precision, 1.0)

@@ -1,4 +1,4 @@
-"""Validation of profiles against ``schema.json``, for the keywords of JSON Schema that it uses."""
+"""Validation of profiles against ``schema.json``, for the keywords of JSON Schema that this file uses."""
 
 from __future__ import annotations
 
@@ -28,19 +28,8 @@ _LIMITS: Mapping[str, tuple[Callable[[Any, Any], bool], str]] = {
 }
 
 _OTHERS = frozenset(
-    [
-        "type",
-        "enum",
-        "pattern",
-        "required",
-        "properties",
-        "additionalProperties",
-        "items",
-        "$ref",
-        "$schema",
-        "title",
-        "$defs",
-    ]
+    {"type", "enum", "pattern", "required", "properties", "additionalProperties", "items"}
+    | {"$ref", "$schema", "title", "$defs"}
 )
 
 
@@ -54,11 +43,11 @@ def validate(document: object, where: str) -> None:
     """Check a profile.
 
     Args:
-        document: what was read from the file.
+        document: the content of the file.
         where: the file's name, for the message.
 
     Raises:
-        ProfileError: naming the file, the field and what is wrong with it.
+        ProfileError: a field is not valid; the text names the file and the field.
     """
     root = schema()
     for problem in _problems(document, root, root, ""):
@@ -95,7 +84,7 @@ def _object_problems(
 ) -> Iterator[str]:
     for key in rule.get("required", ()):
         if key not in value:
-            yield f"{path or 'the document'} lacks {key!r}"
+            yield f"{path or 'the document'} has no {key!r}"
     properties = rule.get("properties", {})
     extra = rule.get("additionalProperties", True)
     for key, item in value.items():

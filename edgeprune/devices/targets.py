@@ -16,19 +16,14 @@ from edgeprune.errors import ProfileError, TargetError
 
 _NOT_PROFILES = frozenset({"schema.json"})
 _NEEDED_TO_COMPUTE = (
-    "family",
-    "l2_mb",
-    "matrix_fma_per_clock_per_sm",
-    "vector_fma_per_clock_per_sm",
-    "power_modes",
-    "default_power_mode",
-    "cost_model",
+    *("family", "l2_mb", "matrix_fma_per_clock_per_sm", "vector_fma_per_clock_per_sm"),
+    *("power_modes", "default_power_mode", "cost_model"),
 )
 
 
 @dataclass(frozen=True)
 class PowerMode:
-    """A power mode under NVIDIA's name, with the clocks it allows."""
+    """A power mode by NVIDIA's name, with its clocks."""
 
     name: str
     sms: int
@@ -39,7 +34,7 @@ class PowerMode:
 
 @dataclass(frozen=True)
 class ErrorEstimate:
-    """Quantiles of the absolute relative error against published figures, as fractions."""
+    """Quantiles of the absolute relative error against published latencies, as fractions."""
 
     method: str
     rows: int
@@ -51,10 +46,10 @@ class ErrorEstimate:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What the parameters were fitted on: outside of it a prediction is an extrapolation.
+    """The range on which the parameters were fitted; a prediction outside of it is an extrapolation.
 
-    ``gmacs`` is the range of model sizes, billions of multiply-adds; ``kinds`` the largest share of its time that any
-    fitted model spends in launches of a kind.
+    ``gmacs`` is the range of model sizes, in billions of multiply-adds. ``kinds`` is the largest share of its time that
+    a fitted model spends in kernels of each kind.
     """
 
     devices: tuple[str, ...]
@@ -90,29 +85,29 @@ class Profile:
 
     @property
     def precisions(self) -> tuple[str, ...]:
-        """Precisions the device computes products in."""
+        """Precisions of the device's convolutions and MatMuls."""
         return tuple(self.document["precisions"])
 
     @property
     def tensorrt(self) -> tuple[str, ...]:
-        """TensorRT versions that its system software brings, oldest first."""
+        """TensorRT versions of its system software, oldest first."""
         return tuple(self.document.get("tensorrt", ()))
 
     def channel_step(self, precision: str, sparsity: str = "dense") -> int:
-        """Multiple that channel counts should be pruned to."""
+        """Multiple to which channel counts should be pruned."""
         steps = self.document["channel_step"]
         return int(steps.get(precision if sparsity == "dense" else f"{precision} {sparsity}", steps["fp32"]))
 
     @property
     def has_sparse_products(self) -> bool:
-        """Whether its tensor cores gain by 2:4 weights."""
+        """Whether its tensor cores are faster with 2:4 weights."""
         return bool(self.document.get("sparsity", {}).get("2:4", False))
 
     def power_mode(self, name: str | None = None) -> PowerMode:
         """A power mode by name; by default the fastest.
 
         Raises:
-            TargetError: if the device has none of that name; the text lists those it has.
+            TargetError: if the device has no power mode of that name; the text lists its power modes.
         """
         if not self.power_modes:
             raise TargetError(f"target {self.name} has no power modes: it is {self.source}")
@@ -124,10 +119,10 @@ class Profile:
         raise TargetError(f"target {self.name} has no power mode {wanted!r}; it has {known}")
 
     def device(self, power_mode: str | None = None) -> Device:
-        """The device in one power mode, as the cost model sees it.
+        """The device's rates in one power mode, for the cost model.
 
         Raises:
-            ProfileError: if the profile is measured, so that there is nothing to compute from.
+            ProfileError: if the profile is not analytic.
             TargetError: if there is no such power mode.
         """
         document = self.document
@@ -154,7 +149,7 @@ def load_profile(name: str) -> Profile:
     """Find a target by name or alias.
 
     Raises:
-        TargetError: if it is unknown; the text lists names that are near, or all.
+        TargetError: if it is unknown; the text lists similar names, or all.
         ProfileError: if its file is not valid.
     """
     wanted = name.strip().lower().replace("_", "-").replace(" ", "-")
@@ -197,7 +192,7 @@ def parse_profile(document: Mapping[str, Any], where: str) -> Profile:
     """Validate a profile and give its parts types.
 
     Raises:
-        ProfileError: naming ``where``, the field and what is wrong.
+        ProfileError: a field is not valid; the text names ``where`` and the field.
     """
     validate(document, where)
     if document["source"] == "analytic":

@@ -1,19 +1,16 @@
-"""Gradients of convolutions: to the input by the transposed convolution, to the kernel by a product of patches.
+"""Gradients of convolutions: of the input by the transposed convolution, of the kernel by a MatMul of patches.
 
-Dumoulin & Visin 2016, "A guide to convolution arithmetic", section 4, for the former.
+For the former see Dumoulin & Visin 2016, "A guide to convolution arithmetic", section 4.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
-from edgeprune.gradients.tape import Call, Shape, Tape, Unsupported, gradient
-
-Given = Sequence["ir.Value | None"]
+from edgeprune.gradients.tape import Call, InputGradients, Shape, Tape, Unsupported, gradient
 
 
 @dataclass(frozen=True)
@@ -31,7 +28,7 @@ class Geometry:
 
     @property
     def attributes(self) -> dict[str, object]:
-        """As attributes of a Conv or ConvTranspose."""
+        """The attributes of a Conv or ConvTranspose."""
         return {
             "group": self.groups,
             "strides": list(self.stride),
@@ -41,12 +38,12 @@ class Geometry:
 
     @property
     def is_pointwise(self) -> bool:
-        """Whether it is one matrix product at every position."""
+        """Whether it is one matrix multiplication at every position."""
         return self.groups == 1 == max(*self.kernel, *self.stride) and not any((*self.before, *self.after))
 
     @property
     def padded(self) -> Shape:
-        """Sizes of the wide tensor with its padding."""
+        """Spatial sizes of the wide tensor with its padding."""
         return tuple(w + b + a for w, b, a in zip(self.wide, self.before, self.after, strict=True))
 
     @property
@@ -61,7 +58,7 @@ class Geometry:
 
 
 def geometry_of(call: Call, kernel: Shape, wide: Shape, narrow: Shape) -> Geometry:
-    """The geometry that a convolution's or pooling's attributes give. Raises Unsupported where they don't."""
+    """The geometry by the attributes of a convolution or pooling. Raises Unsupported if they do not give it."""
     rank, attributes = len(kernel), call.node.attributes
     ones = (1,) * rank
     stride = tuple(attributes.get_ints("strides", ones))
@@ -84,90 +81,69 @@ def geometry_of(call: Call, kernel: Shape, wide: Shape, narrow: Shape) -> Geomet
 
 
 @gradient("Conv")
-def _conv(call: Call) -> Given:
+def _conv(call: Call) -> InputGradients:
     tape, dy, w = call.tape, call.first_dy, call.x(1)
     geometry = geometry_of(call, call.shape(w)[2:], call.shape(call.x(0))[2:], call.shape(call.y)[2:])
-    given: list[ir.Value | None] = [None] * len(call.node.inputs)
-    if call.wanted[0]:
-        if geometry.is_pointwise:
-            given[0] = tape.op("Conv", dy, tape.transposed(w, [1, 0, *range(2, 2 + len(geometry.kernel))]))
-        else:
-            given[0] = tape.op("ConvTranspose", dy, w, **geometry.attributes, output_padding=geometry.left_over)
-    if call.wanted[1]:
-        given[1] = _kernel_gradient(tape, geometry, call.x(0), call.shape(call.x(0)), dy, call.shape(call.y))
-    if len(given) > 2 and call.wanted[2]:
-        given[2] = _bias_gradient(call)
-    return given
+    dx = dw = None
+    if call.wants(0) and geometry.is_pointwise:
+        dx = tape.op("Conv", dy, tape.transposed(w, [1, 0, *range(2, 2 + len(geometry.kernel))]))
+    elif call.wants(0):
+        dx = tape.op("ConvTranspose", dy, w, **geometry.attributes, output_padding=geometry.left_over)
+    if call.wants(1):
+        dw = _kernel_gradient(tape, geometry, call.x(0), call.shape(call.x(0)), dy, call.shape(call.y))
+    return dx, dw, _bias_gradient(call)
 
 
 @gradient("ConvTranspose")
-def _conv_transpose(call: Call) -> Given:
+def _conv_transpose(call: Call) -> InputGradients:
     tape, dy, w = call.tape, call.first_dy, call.x(1)
     geometry = geometry_of(call, call.shape(w)[2:], call.shape(call.y)[2:], call.shape(call.x(0))[2:])
-    given: list[ir.Value | None] = [None] * len(call.node.inputs)
-    if call.wanted[0]:
+    dx = dw = None
+    if call.wants(0):
+        rank = len(geometry.narrow)
         whole = tape.op("Conv", dy, w, **geometry.attributes)
-        given[0] = tape.op(
-            "Slice",
-            whole,
-            tape.constant([0] * len(geometry.narrow)),
-            tape.constant(list(geometry.narrow)),
-            tape.constant([axis + 2 for axis in range(len(geometry.narrow))]),
-        )
-    if call.wanted[1]:
-        given[1] = _kernel_gradient(tape, geometry, dy, call.shape(call.y), call.x(0), call.shape(call.x(0)))
-    if len(given) > 2 and call.wanted[2]:
-        given[2] = _bias_gradient(call)
-    return given
+        dx = tape.sliced(whole, [0] * rank, geometry.narrow, range(2, 2 + rank))
+    if call.wants(1):
+        dw = _kernel_gradient(tape, geometry, dy, call.shape(call.y), call.x(0), call.shape(call.x(0)))
+    return dx, dw, _bias_gradient(call)
 
 
-def _bias_gradient(call: Call) -> ir.Value:
-    return call.tape.summed(call.first_dy, [a for a in range(len(call.shape(call.y))) if a != 1])
+def _bias_gradient(call: Call) -> ir.Value | None:
+    others = [axis for axis in range(len(call.shape(call.y))) if axis != 1]
+    return call.tape.summed(call.first_dy, others) if call.wants(2) else None
 
 
 def _kernel_gradient(
     tape: Tape, geometry: Geometry, wide: ir.Value, wide_shape: Shape, narrow: ir.Value, narrow_shape: Shape
 ) -> ir.Value:
-    """Sum over positions of narrow times the patch of wide there: shape (narrow channels, wide per group, *kernel)."""
+    """Sum over positions of narrow times the patch of wide: shape (narrow channels, wide channels a group, *kernel)."""
     batch, groups = wide_shape[0], geometry.groups
     per_group, outputs = wide_shape[1] // groups, narrow_shape[1]
     if groups == 1 or per_group * outputs // groups >= 64:
-        return _by_products(tape, geometry, wide, wide_shape, narrow, narrow_shape)
-    # Few channels a group: one convolution whose kernel is the narrow tensor, batch and channels in each other's place.
+        return _by_matmul(tape, geometry, wide, wide_shape, narrow, narrow_shape)
+    # Few channels a group: one convolution whose kernel is the narrow tensor, with batch and channels exchanged.
     split = tape.reshaped(wide, (batch, groups, per_group, *geometry.wide))
     rank = len(geometry.kernel)
     turned = tape.transposed(split, [2, 1, 0, *range(3, 3 + rank)])
     turned = tape.reshaped(turned, (per_group, groups * batch, *geometry.wide))
     kernel = tape.transposed(narrow, [1, 0, *range(2, 2 + rank)])
     after = [a - over for a, over in zip(geometry.after, geometry.left_over, strict=True)]
-    if min(after) < 0:  # what no patch reaches is cut off instead of padded
+    if min(after) < 0:  # positions that no patch reaches are cut off instead of padded
         ends = [w + min(0, a) for w, a in zip(geometry.wide, after, strict=True)]
-        turned = tape.op(
-            "Slice",
-            turned,
-            tape.constant([0] * rank),
-            tape.constant(ends),
-            tape.constant([axis + 2 for axis in range(rank)]),
-        )
-    product = tape.op(
-        "Conv",
-        turned,
-        kernel,
-        group=groups,
-        strides=list(geometry.dilation),
-        dilations=list(geometry.stride),
-        pads=[*geometry.before, *(max(0, a) for a in after)],
-    )
+        turned = tape.sliced(turned, [0] * rank, ends, range(2, 2 + rank))
+    pads = [*geometry.before, *(max(0, a) for a in after)]
+    steps = {"strides": list(geometry.dilation), "dilations": list(geometry.stride)}
+    product = tape.op("Conv", turned, kernel, group=groups, **steps, pads=pads)
     return tape.transposed(product, [1, 0, *range(2, 2 + rank)])
 
 
-def _by_products(
+def _by_matmul(
     tape: Tape, geometry: Geometry, wide: ir.Value, wide_shape: Shape, narrow: ir.Value, narrow_shape: Shape
 ) -> ir.Value:
-    """The same as one matrix product over all samples and positions: narrow channels by patches of the wide tensor.
+    """The same as one MatMul over all samples and positions: narrow channels by patches of the wide tensor.
 
-    Where the kernel steps by one along its first axis, what it sees of the wide tensor at one row is what it sees at
-    the next, moved: then the narrow tensor is moved against it instead, which copies less.
+    If the kernel has stride 1 along its first axis, the rows of the wide tensor that it reads overlap. Then the narrow
+    tensor is shifted instead of the wide one if that copies less.
     """
     batch, groups, rank = wide_shape[0], geometry.groups, len(geometry.kernel)
     per_group, outputs = wide_shape[1] // groups, narrow_shape[1] // groups
@@ -180,7 +156,7 @@ def _by_products(
         over = height - geometry.narrow[0]
         moved = [tape.op("Pad", narrow, tape.constant([0, 0, b, *rest, 0, 0, over - b, *rest])) for b in before]
     offsets = np.ndindex(*((1, *geometry.kernel[1:]) if rows > 1 else geometry.kernel))
-    seen = [_seen(tape, geometry, wide, offset, whole_rows=rows > 1) for offset in offsets]
+    seen = [_patches_at(tape, geometry, wide, offset, whole_rows=rows > 1) for offset in offsets]
     positions = batch * height * int(np.prod(geometry.narrow[1:]))
 
     def channels_first(values: list[ir.Value], channels: int) -> ir.Value:
@@ -190,7 +166,7 @@ def _by_products(
 
     left, right = channels_first(moved, outputs), channels_first(seen, per_group)
     product = tape.op("MatMul", left, tape.transposed(right, [0, 2, 1]))
-    if rows > 1:  # one axis moves at a time: the runtime copies whole stretches then
+    if rows > 1:  # transpose one axis at a time: the runtime then copies contiguous blocks
         product = tape.transposed(tape.reshaped(product, (groups, rows, outputs, len(seen) * per_group)), [0, 2, 1, 3])
     if rows * len(seen) > 1:
         split = tape.reshaped(product, (groups * outputs, rows * len(seen), per_group))
@@ -199,14 +175,14 @@ def _by_products(
 
 
 def _moves_rows(geometry: Geometry, per_group: int, outputs: int) -> bool:
-    """Whether moving the narrow tensor along the first axis copies less than moving the wide one."""
+    """Whether shifting the narrow tensor along the first axis copies less than shifting the wide one."""
     rows = geometry.kernel[0]
     columns = int(np.prod(geometry.kernel[1:]))
     return geometry.stride[0] == 1 < rows and rows * outputs + columns * per_group < rows * columns * per_group
 
 
-def _seen(tape: Tape, geometry: Geometry, padded: ir.Value, offset: Shape, *, whole_rows: bool) -> ir.Value:
-    """What one kernel position sees of the padded wide tensor, at all narrow positions or in all rows."""
+def _patches_at(tape: Tape, geometry: Geometry, padded: ir.Value, offset: Shape, *, whole_rows: bool) -> ir.Value:
+    """The values of the padded wide tensor that one kernel position reads, at all narrow positions or in all rows."""
     starts = [o * d for o, d in zip(offset, geometry.dilation, strict=True)]
     reach = [(n - 1) * s + 1 for n, s in zip(geometry.narrow, geometry.stride, strict=True)]
     steps = list(geometry.stride)
@@ -215,5 +191,4 @@ def _seen(tape: Tape, geometry: Geometry, padded: ir.Value, offset: Shape, *, wh
     if list(geometry.padded) == reach and all(s == 1 for s in steps):
         return padded
     ends = [start + r for start, r in zip(starts, reach, strict=True)]
-    axes = [axis + 2 for axis in range(len(reach))]
-    return tape.op("Slice", padded, *(tape.constant(v) for v in (starts, ends, axes, steps)))
+    return tape.sliced(padded, starts, ends, range(2, 2 + len(reach)), steps)

@@ -1,38 +1,36 @@
-"""Gradients of operators that work element by element, and of their broadcasting."""
+"""Gradients of elementwise operators and of their broadcasting."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import onnx_ir as ir
 
-from edgeprune.gradients.tape import Call, Tape, Unsupported, gradient
-
-Given = Sequence["ir.Value | None"]
+from edgeprune.gradients.tape import Call, InputGradients, Tape, Unsupported, gradient
 
 
 def _back(call: Call, index: int, dx: ir.Value) -> ir.Value:
-    """A gradient of the output's shape, summed to an input's."""
+    """A gradient of the output's shape, summed to an input's shape."""
     return call.tape.summed_to(dx, call.shape(call.y), call.shape(call.x(index)))
 
 
 @gradient("Add", "Sum")
-def _add(call: Call) -> Given:
+def _add(call: Call) -> InputGradients:
     return [_back(call, i, call.first_dy) if want else None for i, want in enumerate(call.wanted)]
 
 
 @gradient("Sub")
-def _sub(call: Call) -> Given:
+def _sub(call: Call) -> InputGradients:
     left = _back(call, 0, call.first_dy) if call.wanted[0] else None
     return left, _back(call, 1, call.tape.op("Neg", call.first_dy)) if call.wanted[1] else None
 
 
 @gradient("Mul")
-def _mul(call: Call) -> Given:
+def _mul(call: Call) -> InputGradients:
     dy, op = call.first_dy, call.tape.op
-    if (gate := _gate(call)) is not None:  # SiLU as exporters write it: its slope in one, s + y - s y
+    if (gate := _gate(call)) is not None:  # SiLU as exporters write it; its slope is s + y - s y
         x, s = call.x(1 - gate), call.x(gate)
         slope = op("Mul", s, op("Add", op("Sub", x, call.y), call.tape.constant(1.0)))
         return [op("Mul", dy, slope) if i != gate else None for i in range(2)]
@@ -40,7 +38,7 @@ def _mul(call: Call) -> Given:
 
 
 def _gate(call: Call) -> int | None:
-    """Which input is the sigmoid of the other, if one is."""
+    """The input that is the sigmoid of the other; None if neither is."""
     for i in range(2):
         made = call.x(i).producer()
         if made is not None and made.op_type == "Sigmoid" and made.inputs[0] is call.x(1 - i) and all(call.wanted):
@@ -49,7 +47,7 @@ def _gate(call: Call) -> int | None:
 
 
 @gradient("Div")
-def _div(call: Call) -> Given:
+def _div(call: Call) -> InputGradients:
     dy, op = call.first_dy, call.tape.op
     left = _back(call, 0, op("Div", dy, call.x(1))) if call.wanted[0] else None
     if not call.wanted[1]:
@@ -58,17 +56,17 @@ def _div(call: Call) -> Given:
 
 
 @gradient("Pow")
-def _pow(call: Call) -> Given:
+def _pow(call: Call) -> InputGradients:
     exponent = call.constant(1)
     if exponent is None or exponent.size != 1 or call.wanted[1]:
-        raise Unsupported("Pow with an exponent that is no constant number")
+        raise Unsupported("Pow with an exponent that is not a constant number")
     power, op, tape = float(exponent.ravel()[0]), call.tape.op, call.tape
     slope = call.x(0) if power == 2 else op("Pow", call.x(0), tape.constant(power - 1))
-    return _back(call, 0, op("Mul", call.first_dy, tape.scaled(slope, power))), None
+    return [_back(call, 0, op("Mul", call.first_dy, tape.scaled(slope, power)))]
 
 
 @gradient("Max", "Min")
-def _extreme(call: Call) -> Given:
+def _extreme(call: Call) -> InputGradients:
     op = call.tape.op
     given: list[ir.Value | None] = []
     for i, want in enumerate(call.wanted):
@@ -78,33 +76,29 @@ def _extreme(call: Call) -> Given:
 
 
 @gradient("Where")
-def _where(call: Call) -> Given:
+def _where(call: Call) -> InputGradients:
     zero, op, dy = call.tape.constant(0.0), call.tape.op, call.first_dy
     yes = _back(call, 1, op("Where", call.x(0), dy, zero)) if call.wanted[1] else None
     return None, yes, _back(call, 2, op("Where", call.x(0), zero, dy)) if call.wanted[2] else None
 
 
 @gradient("Clip")
-def _clip(call: Call) -> Given:
+def _clip(call: Call) -> InputGradients:
     low, high = call.constant(1), call.constant(2)
-    return (
-        _between(call, -math.inf if low is None else float(low), math.inf if high is None else float(high)),
-        None,
-        None,
-    )
+    return [_between(call, -math.inf if low is None else float(low), math.inf if high is None else float(high))]
 
 
 @gradient("Relu")
-def _relu(call: Call) -> Given:
+def _relu(call: Call) -> InputGradients:
     return [_between(call, 0.0, math.inf)]
 
 
 @gradient("HardSigmoid")
-def _hard_sigmoid(call: Call) -> Given:
+def _hard_sigmoid(call: Call) -> InputGradients:
     alpha = call.node.attributes.get_float("alpha", 0.2)
     beta = call.node.attributes.get_float("beta", 0.5)
     if alpha <= 0:
-        raise Unsupported("HardSigmoid that does not rise")
+        raise Unsupported("HardSigmoid that does not increase")
     return [call.tape.scaled(_between(call, -beta / alpha, (1 - beta) / alpha), alpha)]
 
 
@@ -120,7 +114,7 @@ def _between(call: Call, low: float, high: float) -> ir.Value:
 
 
 @gradient("PRelu")
-def _prelu(call: Call) -> Given:
+def _prelu(call: Call) -> InputGradients:
     op, tape, dy, x = call.tape.op, call.tape, call.first_dy, call.x(0)
     positive = op("Greater", x, tape.constant(0.0))
     left = op("Where", positive, dy, op("Mul", dy, call.x(1))) if call.wanted[0] else None
@@ -130,16 +124,16 @@ def _prelu(call: Call) -> Given:
 
 
 @gradient("Identity", "Dropout", "Cast")
-def _same(call: Call) -> Given:
+def _same(call: Call) -> InputGradients:
     if call.node.op_type == "Cast" and call.x(0).dtype != call.y.dtype:
         raise Unsupported("Cast to another type")
-    return [call.first_dy, *[None] * (len(call.node.inputs) - 1)]
+    return [call.first_dy]
 
 
 def _unary(op_type: str, slope: Callable[[Tape, Call, ir.Value, ir.Value], ir.Value]) -> None:
     """Register ``dx = dy * slope(x, y)``."""
 
-    def rule(call: Call) -> Given:
+    def rule(call: Call) -> InputGradients:
         return [call.tape.op("Mul", call.first_dy, slope(call.tape, call, call.x(0), call.y))]
 
     gradient(op_type)(rule)
@@ -201,7 +195,7 @@ _unary("Gelu", _gelu)
 
 
 @gradient("Softmax")
-def _softmax(call: Call) -> Given:
+def _softmax(call: Call) -> InputGradients:
     op, y = call.tape.op, call.y
     axis = call.axis("axis", -1, len(call.shape(y)))
     weighted = op("Mul", call.first_dy, y)
@@ -209,7 +203,7 @@ def _softmax(call: Call) -> Given:
 
 
 @gradient("LogSoftmax")
-def _log_softmax(call: Call) -> Given:
+def _log_softmax(call: Call) -> InputGradients:
     op, y = call.tape.op, call.y
     axis = call.axis("axis", -1, len(call.shape(y)))
     total = call.tape.summed(call.first_dy, [axis], keep=True)
@@ -217,14 +211,13 @@ def _log_softmax(call: Call) -> Given:
 
 
 @gradient("Expand")
-def _expand(call: Call) -> Given:
-    return _back(call, 0, call.first_dy), None
+def _expand(call: Call) -> InputGradients:
+    return [_back(call, 0, call.first_dy)]
 
 
 @gradient("Tile")
-def _tile(call: Call) -> Given:
+def _tile(call: Call) -> InputGradients:
     repeats, shape = call.constant(1), call.shape(call.x(0))
     assert repeats is not None
     split = np.stack([repeats.astype(np.int64), np.array(shape, np.int64)], axis=1).ravel().tolist()
-    total = call.tape.summed(call.tape.reshaped(call.first_dy, split), list(range(0, 2 * len(shape), 2)))
-    return total, None
+    return [call.tape.summed(call.tape.reshaped(call.first_dy, split), list(range(0, 2 * len(shape), 2)))]

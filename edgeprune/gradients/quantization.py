@@ -1,28 +1,24 @@
 """Gradients through quantization, by the straight-through estimator (Bengio et al. 2013).
 
-A pair of QuantizeLinear and DequantizeLinear counts as the identity inside its range and as a constant outside. The
-"gradient of an integer" is that of the real number it stands for.
+A Q/DQ pair counts as the identity inside its range and as a constant outside. The gradient of a quantized value is that
+of the real number that it represents.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import onnx_ir as ir
 
-from edgeprune.gradients.tape import Call, Unsupported, gradient
-
-Given = Sequence["ir.Value | None"]
+from edgeprune.gradients.tape import Call, InputGradients, Unsupported, gradient
 
 
 @gradient("DequantizeLinear")
-def _dequantize(call: Call) -> Given:
-    return [call.first_dy, *[None] * (len(call.node.inputs) - 1)]
+def _dequantize(call: Call) -> InputGradients:
+    return [call.first_dy]
 
 
 @gradient("QuantizeLinear")
-def _quantize(call: Call) -> Given:
+def _quantize(call: Call) -> InputGradients:
     scale, zero = call.constant(1), call.constant(2)
     if scale is None or zero is None or call.y.dtype not in (ir.DataType.INT8, ir.DataType.UINT8):
         raise Unsupported("QuantizeLinear with a computed scale, or not to 8 bits")
@@ -34,4 +30,4 @@ def _quantize(call: Call) -> Given:
     step, offset = scale.astype(np.float64).reshape(column), zero.astype(np.float64).reshape(column)
     low, high = (tape.constant((edge - offset) * step) for edge in (limits.min - 0.5, limits.max + 0.5))
     inside = op("And", op("Greater", x, low), op("Less", x, high))
-    return [op("Where", inside, call.first_dy, tape.constant(0.0)), *[None] * (len(call.node.inputs) - 1)]
+    return [op("Where", inside, call.first_dy, tape.constant(0.0))]

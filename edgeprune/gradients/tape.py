@@ -1,4 +1,4 @@
-"""What gradient rules are written with: a few operators to build with, and the registry that they are kept in."""
+"""The tape on which gradient rules append their nodes, and the registry of the rules."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgeprune.graph import fresh_name
+from edgeprune.graph import add_initializer, fresh_name, input_at, static_shape
 
 Shape: TypeAlias = "tuple[int, ...]"
-
+InputGradients: TypeAlias = "Sequence[ir.Value | None]"
+"""One gradient for each input of a node, or None; Nones at the end may be omitted."""
 
 PREFIX = "gradient"
-"""Names of what a tape appends begin with this, or with the first free name derived from it."""
+"""Prefix of the names that a tape gives, followed by a number if the prefix is used."""
 
 
-class Unsupported(Exception):  # noqa: N818 - it is caught where gradients stop, never shown as an error
-    """A rule does not cover this use of its operator; the text says why."""
+class Unsupported(Exception):  # noqa: N818 - caught where gradients stop, never shown as an error
+    """A rule does not support this use of its operator; the text says why."""
 
 
 class Tape:
@@ -60,17 +61,11 @@ class Tape:
         values = np.ascontiguousarray(values.astype(dtype)).reshape(values.shape)
         key = (values.tobytes(), values.shape, values.dtype.str)
         if key not in self._constants:
-            name = self._name()
-            tensor = ir.Tensor(values, name=name)
-            value = ir.Value(
-                name=name, shape=ir.Shape(values.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
-            )
-            self.graph.register_initializer(value)
-            self._constants[key] = value
+            self._constants[key] = add_initializer(self.graph, self._name(), values)
         return self._constants[key]
 
     def zeros(self, shape: Sequence[int]) -> ir.Value:
-        """A tensor of zeros, made when it is needed."""
+        """A tensor of zeros, computed at run time."""
         return self.op("ConstantOfShape", self.constant([int(s) for s in shape]))
 
     def scaled(self, x: ir.Value, factor: float) -> ir.Value:
@@ -85,12 +80,30 @@ class Tape:
         """X with its axes in another order."""
         return self.op("Transpose", x, perm=[int(axis) for axis in order])
 
+    def sliced(
+        self,
+        x: ir.Value,
+        starts: Sequence[int],
+        ends: Sequence[int],
+        axes: Sequence[int],
+        steps: Sequence[int] | None = None,
+    ) -> ir.Value:
+        """X cut along axes."""
+        bounds = (starts, ends, axes, *([] if steps is None else [steps]))
+        return self.op("Slice", x, *(self.constant(list(values)) for values in bounds))
+
+    def scattered(self, x: ir.Value, flat: ir.Value, shape: Shape) -> ir.Value:
+        """A tensor of this shape with the values of x at flat positions; values for one position are added."""
+        zeros = self.zeros([int(np.prod(shape))])
+        given = self.reshaped(x, (-1,))
+        return self.reshaped(self.op("ScatterElements", zeros, flat, given, axis=0, reduction="add"), shape)
+
     def summed(self, x: ir.Value, axes: Sequence[int], *, keep: bool = False) -> ir.Value:
-        """X summed over axes; none leaves it as it is."""
+        """X summed over axes; x itself if there are none."""
         return self.op("ReduceSum", x, self.constant(list(axes)), keepdims=int(keep)) if axes else x
 
     def mean(self, x: ir.Value, axes: Sequence[int]) -> ir.Value:
-        """X averaged over axes, which stay with size 1."""
+        """The mean of x over axes, which stay with size 1."""
         if self.graph.opset_imports.get("", 0) >= 18:
             return self.op("ReduceMean", x, self.constant(list(axes)), keepdims=1)
         return self.op("ReduceMean", x, axes=list(axes), keepdims=1)
@@ -107,12 +120,12 @@ class Tape:
 
 @dataclass(frozen=True)
 class Call:
-    """One node whose gradient is asked for.
+    """One node whose gradient is needed.
 
     Attributes:
-        tape: what to build with.
-        node: of the forward network.
-        dy: gradient of each output, None where there is none; at least one is given.
+        tape: appends the nodes of the gradient.
+        node: a node of the forward network.
+        dy: gradient of each output, or None; at least one is given.
         wanted: for each input, whether its gradient is needed.
     """
 
@@ -122,10 +135,14 @@ class Call:
     wanted: tuple[bool, ...]
 
     def x(self, index: int) -> ir.Value:
-        """An input that must be there."""
+        """An input that must be present."""
         value = self.node.inputs[index]
         assert value is not None, self.node.name
         return value
+
+    def wants(self, index: int) -> bool:
+        """Whether the gradient of an input is needed, which may be absent."""
+        return index < len(self.wanted) and self.wanted[index]
 
     @property
     def y(self) -> ir.Value:
@@ -134,20 +151,20 @@ class Call:
 
     @property
     def first_dy(self) -> ir.Value:
-        """The first output's gradient. Raises Unsupported if another output's is given."""
+        """The first output's gradient. Raises Unsupported if another output has one."""
         if self.dy[0] is None or any(d is not None for d in self.dy[1:]):
-            raise Unsupported(f"{self.node.op_type} has more outputs than one that count")
+            raise Unsupported(f"{self.node.op_type} has several outputs with a gradient")
         return self.dy[0]
 
     def shape(self, value: ir.Value) -> Shape:
         """The static shape of a value. Raises Unsupported if it has none."""
-        if value.shape is None or not all(isinstance(d, int) for d in value.shape):
+        if (shape := static_shape(value)) is None:
             raise Unsupported(f"the shape of {value.name!r} is not known")
-        return tuple(int(str(d)) for d in value.shape)
+        return shape
 
     def constant(self, index: int) -> NDArray[Any] | None:
-        """The array of a constant input, None if it is absent. Raises Unsupported if it is computed."""
-        value = self.node.inputs[index] if index < len(self.node.inputs) else None
+        """The array of a constant input; None if the input is absent. Raises Unsupported if it is computed."""
+        value = input_at(self.node, index)
         if value is None:
             return None
         if value.const_value is None:
@@ -159,13 +176,13 @@ class Call:
         return self.node.attributes.get_int(name, default) % max(1, rank)
 
 
-Rule = Callable[[Call], Sequence["ir.Value | None"]]
+Rule = Callable[[Call], InputGradients]
 RULES: dict[str, Rule] = {}
-"""Operator of the default domain -> its gradient: from a call to one gradient (or None) for each input."""
+"""Operator of the default domain -> its gradient rule."""
 
 
 def gradient(*op_types: str) -> Callable[[Rule], Rule]:
-    """Register the rule of these operators."""
+    """Register a rule for these operators."""
 
     def register(rule: Rule) -> Rule:
         for op_type in op_types:
