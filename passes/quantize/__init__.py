@@ -1,7 +1,7 @@
-"""Passes on weights that INT8 needs on every target: equalization and rounding.
+"""Passes that prepare weights for INT8 on every target: channel equalization and rounding.
 
 In: a float model and calibration data.
-Out: the same function with weights that quantize better.
+Out: a float model with the same function, whose weights and activations lose less in INT8; affine ops.
 May import: importance and below.
 """
 

@@ -1,10 +1,11 @@
-"""Pointwise nodes that do no more than shift, stretch and clip: ``y = min(max(slope * x + shift, low), high)``.
+"""Affine ops: pointwise nodes that only shift, scale and clip, ``y = min(max(slope * x + shift, low), high)``.
 
-On integers such a node costs next to nothing: its output *is* the integers of its input, read with another scale and
-zero point, and clipped where it clips. A hard swish, spelled out as ``x * clip(x + 3, 0, 6) / 6`` or not, so becomes
-one clipping and one product of integers.
+In INT8 an affine op costs almost nothing: its output has the quantized values of its input, clipped where the op clips,
+and read with another scale and zero point. So a hard swish, also when written as ``x * clip(x + 3, 0, 6) / 6``, becomes
+one Clip and one INT8 Mul.
 
-It also shows what part of a value's range is seen at all: what a Relu or a Clip cuts off need not be told apart.
+Affine ops also show which part of a value's range its readers use: INT8 does not have to represent what a Relu or a
+Clip cuts off.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _SHIFTS = ("Add", "Div", "Mul", "Sub")
 
 @dataclass(frozen=True)
 class AffineOp:
-    """What a node does to the value ``source``; ``slope`` is positive."""
+    """The function that a node computes of the value ``source``; ``slope`` is positive."""
 
     source: ir.Value
     slope: float = 1.0
@@ -34,18 +35,18 @@ class AffineOp:
         """The output for an input."""
         return min(max(self.slope * x + self.shift, self.low), self.high)
 
-    def behind(self, other: AffineOp) -> AffineOp:
-        """This ramp of another's output, as one ramp of that other's source."""
+    def after(self, other: AffineOp) -> AffineOp:
+        """The composition: this affine op of the output of another one, as one affine op of the other's source."""
         ends = (min(max(self.slope * end + self.shift, self.low), self.high) for end in (other.low, other.high))
         return AffineOp(other.source, self.slope * other.slope, self.slope * other.shift + self.shift, *ends)
 
     def before(self, y: float) -> float:
-        """The input that gives an output which is not clipped."""
+        """The input for an output that is not clipped."""
         return (y - self.shift) / self.slope
 
 
 def affine_op_of(node: ir.Node) -> AffineOp | None:
-    """The ramp that a node is, or None."""
+    """The node as an affine op, or None if it is none."""
     source = input_at(node, 0)
     if is_op(node, *_SHIFTS):
         return _shift(node)
@@ -64,13 +65,13 @@ def affine_op_of(node: ir.Node) -> AffineOp | None:
 
 
 def seen_range(value: ir.Value) -> tuple[float, float]:
-    """The interval outside of which the readers of a value do not tell its elements apart; (inf, -inf) if unread."""
+    """The interval of a value that its readers distinguish; (inf, -inf) if nothing reads it."""
     if value.is_graph_output():
         return INFINITE
     low, high = math.inf, -math.inf
     for node in set(value.consumers()):
-        its_low, its_high = _seen_by(node, value)
-        low, high = min(low, its_low), max(high, its_high)
+        node_low, node_high = _seen_by(node, value)
+        low, high = min(low, node_low), max(high, node_high)
     return low, high
 
 
@@ -82,14 +83,14 @@ def _seen_by(node: ir.Node, value: ir.Value) -> tuple[float, float]:
         return affine_op.before(low), affine_op.before(high)
     if is_op(node, "HardSwish"):
         return -3.0, math.inf
-    if is_op(node, "Mul"):  # a product with a ramp of the value itself, which is 0 up to some point
+    if is_op(node, "Mul"):  # the other factor may be an affine op of the value itself that is 0 up to some point
         others = [v for v in node.inputs if v is not None and v is not value]
         return (_zero_up_to(others[0], value) if len(others) == 1 else -math.inf), math.inf
     return INFINITE
 
 
 def _zero_up_to(factor: ir.Value, value: ir.Value) -> float:
-    """Where a chain of ramps from ``value`` to ``factor`` leaves 0; -inf if there is none, or it is not 0 before."""
+    """The largest ``value`` up to which a chain of affine ops gives 0 as ``factor``; -inf if there is none."""
     chain: list[AffineOp] = []
     while factor is not value:
         producer = factor.producer()
@@ -107,14 +108,14 @@ def _zero_up_to(factor: ir.Value, value: ir.Value) -> float:
 
 
 def _before(chain: list[AffineOp], y: float) -> float:
-    """The input of a chain of ramps, last first, that gives this output."""
+    """The input of a chain of affine ops, last first, that gives this output."""
     for affine_op in chain:
         y = affine_op.before(y)
     return y
 
 
 def _shift(node: ir.Node) -> AffineOp | None:
-    """Addition of a scalar, multiplication by a positive one, and their inverses."""
+    """Addition of a scalar, multiplication by a positive scalar, and their inverses."""
     left, right = node.inputs[0], node.inputs[1]
     if left is None or right is None or node.outputs[0].dtype != ir.DataType.FLOAT:
         return None
@@ -135,7 +136,7 @@ def _shift(node: ir.Node) -> AffineOp | None:
 
 
 def _limit(node: ir.Node, index: int, default: float) -> float | None:
-    """A bound of a Clip; None if it is computed."""
+    """A bound of a Clip; None if the graph computes it."""
     value = input_at(node, index)
     if value is None:
         return default

@@ -1,49 +1,44 @@
-"""Equalize channels before quantization: a channel that takes more of the range than it is worth hands it over.
+"""Equalize channels before quantization, so that large channels do not take most of the INT8 range.
 
-A tensor has one scale, so its largest channel sets the step of all. Where the scale of channels is free
+A tensor has one scale, so its largest channel sets the step of all channels. If the scale of channels is free
 (`edgeprune.quantization.channel_scaling`), dividing channel j by s_j and multiplying the weights that read it by s_j
-moves the difficulty from the activation to the weights. This one rule is SmoothQuant (Xiao et al. 2022, eq. 4) where a
-LayerNormalization comes before, and cross-layer equalization (Nagel et al. 2019) where a layer does, for weights
-quantized per output channel:
+moves the difficulty from the activation to the weights. The rule is SmoothQuant (Xiao et al. 2022, eq. 4) behind a
+LayerNormalization, and cross-layer equalization (Nagel et al. 2019) behind a layer, for weights quantized per output
+channel:
 
     s_j = max|x_j|^a / max|W_:,j|^(1 - a)
 
-The strength a is chosen for every tensor such that the noise expected at the outputs of its readers is least: of the
-activation's rounding, and of the weights'. Where that is no scaling at all, nothing changes.
+The strength a is chosen for every tensor. It gives the least expected rounding noise at the outputs of the readers, of
+activation and weights together. If no scaling has the least noise, nothing changes.
 
-Requires a canonical float model. Ensures that it computes what it did (to float rounding), with the same names.
+Requires a canonical float model. Ensures that the model computes the same (up to float rounding), with the same names.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from edgeprune import graph as graphs
 from edgeprune.calibration import Calibration
-from edgeprune.graph import Linear, layer_bias, layer_matrix, set_weights
+from edgeprune.graph import Floats, Linear, layer_bias, layer_matrix, set_weights
 from edgeprune.quantization import ChannelRange, Scaling, channel_peaks, channel_ranges, feature_scale, find_scalings
-
-Floats = NDArray[Any]
 
 STRENGTHS = (0.25, 0.5, 0.75, 1.0)
 WORTHWHILE = 0.9
-"""A scaling is done when the expected noise falls below this share of what it was."""
+"""Channels are scaled if that reduces the expected noise below this share."""
 _LARGEST = 1e3
-"""Channels are scaled by at most this factor against each other, so that no weight leaves the range of float16."""
+"""Largest factor of a channel, and its inverse the smallest, so that no weight leaves the range of float16."""
 
 
 def equalize(model: ir.Model, calibration: Calibration, *, symmetric: bool = False, threads: int = 1) -> ir.Model:
-    """A copy of the model that quantizes better and computes the same.
+    """A copy of the model that computes the same and loses less in INT8.
 
     Args:
         model: canonical, float.
-        calibration: samples to take the ranges of channels from.
-        symmetric: whether activations will be quantized with zero point 0, as TensorRT wants.
-        threads: of onnxruntime.
+        calibration: samples for the ranges of channels.
+        symmetric: whether activations will be quantized with zero point 0, as TensorRT needs.
+        threads: threads of onnxruntime.
 
     Raises:
         CalibrationError: an activation is not finite on the data.
@@ -59,7 +54,7 @@ def equalize(model: ir.Model, calibration: Calibration, *, symmetric: bool = Fal
 
 
 def choose_scale(model: ir.Model, scaling: Scaling, seen: ChannelRange, symmetric: bool) -> Floats | None:
-    """The scale of every channel, shape (channels,), or None where no scaling is worth it."""
+    """The scale of every channel, shape (channels,), or None if scaling gains too little."""
     peak = np.maximum(np.abs(seen.low), np.abs(seen.high)).astype(np.float64)
     weights = _weight_peaks(model, scaling)
     alive = (peak > 0) & (weights > 0)
@@ -78,9 +73,9 @@ def choose_scale(model: ir.Model, scaling: Scaling, seen: ChannelRange, symmetri
 
 
 def expected_noise(model: ir.Model, scaling: Scaling, seen: ChannelRange, scale: Floats, symmetric: bool) -> float:
-    """Squared error at the outputs of the readers, each relative to its outputs' energy, summed over the readers.
+    """Squared error at the outputs of the readers, relative to the energy of each reader's outputs, summed.
 
-    Rounding errors are taken for independent and uniform, step^2 / 12, as is usual for 8 bits and more.
+    Rounding errors are assumed independent and uniform, step^2 / 12, as is usual for 8 bits and more.
     """
     low, high = float((seen.low / scale).min()), float((seen.high / scale).max())
     width = 2 * max(abs(low), abs(high)) if symmetric else max(high, 0.0) - min(low, 0.0)
@@ -119,11 +114,11 @@ def apply_scale(model: ir.Model, scaling: Scaling, scale: Floats) -> None:
 
 def _scale_inputs(model: ir.Model, layer: Linear, scale: Floats) -> None:
     matrix = layer_matrix(model, layer) * feature_scale(layer, scale)[:, None, :]
-    # An Add behind a MatMul adds its bias already: what is set is what the layer itself adds.
+    # If an Add behind a MatMul adds the bias, the bias stays: layer_bias is what the node itself adds.
     set_weights(model, layer, matrix, layer_bias(model, layer))
 
 
 def _weight_peaks(model: ir.Model, scaling: Scaling) -> Floats:
-    """Largest weight that reads each channel, over all readers: shape (channels,)."""
+    """Largest weight of each input channel over all readers: shape (channels,)."""
     peaks = [channel_peaks(model, layer).max(axis=1).reshape(-1) for layer in scaling.readers]
     return np.asarray(np.max(peaks, axis=0), dtype=np.float64)

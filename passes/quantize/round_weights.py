@@ -1,29 +1,28 @@
-"""Round weights to int8 such that the layers' outputs change least, and let biases take up the change of the mean.
+"""Round weights to INT8 so that the layers' outputs change least, and correct the biases for the change of the mean.
 
-To the nearest integer is not the best a layer can do: errors of correlated inputs can cancel (Nagel et al. 2020,
-"AdaRound"). What AdaRound learns by gradient is found here on the inputs' second moment, by GPTQ's sweep and by
-coordinate descent (`edgeprune.quantization.column_updates`): no output's error grows. Inputs are seen as they will be
-quantized.
+Rounding to the nearest integer is not the best for a layer: errors of correlated inputs can cancel (Nagel et al. 2020,
+"AdaRound"). AdaRound learns the rounding by gradient. Here it follows from the inputs' second moment, by GPTQ's sweep
+and by coordinate descent (`edgeprune.quantization.column_updates`): no output's error grows. The second moment is that
+of the inputs as they will be quantized.
 
-The bias then takes up what rounding of weights *and* activations did to the mean of each output (Nagel et al. 2019,
+The bias then takes up the change of each output's mean by rounding weights *and* activations (Nagel et al. 2019,
 section 4.2): b + W E[x] - W_q E[x_q].
 
-Requires a canonical float model. Ensures that weights stay float and lie on the grid that `qdq.quantize_weight` finds
-for them, so that quantizing them changes nothing more.
+Requires a canonical float model. Ensures that weights stay float and lie on the grid of `qdq.quantize_weight`, so that
+quantizing them changes nothing more.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from edgeprune import graph as graphs
 from edgeprune.calibration import Calibration
 from edgeprune.graph import (
+    Floats,
     Linear,
     find_linears,
     has_bias,
@@ -46,8 +45,6 @@ from edgeprune.quantization import (
     row_losses,
 )
 
-Floats = NDArray[Any]
-
 
 def round_weights(
     model: ir.Model,
@@ -59,16 +56,17 @@ def round_weights(
     search: bool = True,
     threads: int = 1,
 ) -> ir.Model:
-    """A copy of the model with the weights of the named nodes on their int8 grids, and biases to match.
+    """A copy of the model with the weights of the named nodes on their INT8 grids, and corrected biases.
 
     Args:
         model: canonical, float.
-        int8: names of nodes that will run on integers; those that are no linear layer stay as they are.
+        int8: names of nodes that will run in INT8; nodes that are no linear layers stay as they are.
         calibration: samples.
-        quantizers: value name -> what rounding will do to it (see `fake_quantizer`).
-        weight_bits: of the grid.
-        search: whether rounding is searched; otherwise weights go to the nearest integers, and only biases are fitted.
-        threads: of onnxruntime.
+        quantizers: value name -> what quantization will do to it (see `fake_quantizer`).
+        weight_bits: bits of the grid.
+        search: whether the best rounding is searched; otherwise weights are rounded to nearest, and only biases are
+            fitted.
+        threads: threads of onnxruntime.
 
     Raises:
         CalibrationError: an activation is not finite on the data.
@@ -105,7 +103,7 @@ def fake_quantizer(scale: float, zero: int, low: int, high: int) -> Quantizer:
 def _with_affine_ops(
     model: ir.Model, int8: Collection[str], quantizers: Mapping[str, Quantizer]
 ) -> dict[str, Quantizer]:
-    """The quantizers, and those of integer ramps' outputs, which have the integers of their inputs."""
+    """The quantizers, and those of the outputs of INT8 affine ops, which have the quantized values of their inputs."""
     found, affine_ops = dict(quantizers), dict[str, AffineOp]()
     for node in model.graph:
         affine_op = affine_op_of(node) if node.name in int8 else None
@@ -113,20 +111,22 @@ def _with_affine_ops(
         if affine_op is None or out in found:
             continue
         if (before := affine_ops.get(str(affine_op.source.name))) is not None:
-            affine_op = affine_op.behind(before)
+            affine_op = affine_op.after(before)
         if (quantizer := quantizers.get(str(affine_op.source.name))) is not None:
-            affine_ops[out], found[out] = affine_op, _behind(affine_op, quantizer)
+            affine_ops[out], found[out] = affine_op, _quantizer_after(affine_op, quantizer)
     return found
 
 
-def _behind(affine_op: AffineOp, quantizer: Quantizer) -> Quantizer:
+def _quantizer_after(affine_op: AffineOp, quantizer: Quantizer) -> Quantizer:
+    """What quantizing an affine op's input does to its output."""
+
     def rounded(y: Floats) -> Floats:
         kind = y.dtype.type
         x = quantizer((y - kind(affine_op.shift)) / kind(affine_op.slope))
         seen = kind(affine_op.slope) * x + kind(affine_op.shift)
         if np.isfinite([affine_op.low, affine_op.high]).any():
             seen = np.clip(seen, affine_op.low, affine_op.high)
-        return np.asarray(seen * (y != 0))  # the zero of padding is exact
+        return np.asarray(seen * (y != 0))  # zeros from padding are exact
 
     return rounded
 
@@ -149,9 +149,9 @@ def _round_layer(model: ir.Model, layer: Linear, seen: InputMoments, bits: int, 
 
 
 def _keeping_scale(matrix: Floats, rounded: Floats, gram: Floats, grid: Grid) -> Floats:
-    """The rounded rows with the largest weight of each at the end of the grid, so that the grid can be read off them.
+    """The rounded rows, with the largest weight of each at the end of the grid, so that quantizing finds the same grid.
 
-    A row that loses more than by rounding to the nearest is rounded to the nearest.
+    A row that loses more than by rounding to nearest is rounded to nearest.
     """
     nearest = grid.snap(matrix)
     fixed = rounded.copy()

@@ -1,6 +1,6 @@
-"""Lowering to onnxruntime on x86: U8S8 Q/DQ, shared grids, and forms that its kernels run faster.
+"""Lowering to onnxruntime on x86: Q/DQ with U8S8 types, and forms that its kernels run faster.
 
-In: a float model, INT8 nodes, and activation ranges.
+In: a float model, the names of its INT8 nodes, and activation ranges.
 Out: a graph that onnxruntime fuses into INT8 kernels.
 May import: passes.quantize and below.
 """

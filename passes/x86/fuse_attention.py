@@ -1,13 +1,13 @@
-"""Scaled dot-product attention as the one operator that it is since opset 23.
+"""Fuse scaled dot-product attention into the Attention operator of opset 23.
 
-onnxruntime's kernel for it reads queries, keys and values as the projections wrote them: the transpositions and four
-launches go, which makes it 1.2 to 1.7 times as fast as the nodes that exporters write,
+onnxruntime's Attention kernel reads queries, keys and values as the projections wrote them. The transpositions and four
+kernels go. It is 1.2 to 1.7 times as fast as the nodes that exporters write:
 
     Transpose(Reshape(q)), Transpose(Reshape(k))ᵀ -> MatMul -> [scale] -> [Add mask] -> Softmax
     -> MatMul with Transpose(Reshape(v)) -> Transpose -> Reshape
 
-wherever the scale stands. Probabilities stay float on integers anyway (`edgeprune.passes.x86.int8_nodes`), so nothing
-is lost there.
+The scale may stand anywhere before the Softmax. INT8 loses nothing: probabilities stay float in INT8 models as well
+(`edgeprune.passes.x86.int8_nodes`).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from edgeprune.graph import (
 OPSET = 23
 
 FIRST_ONNXRUNTIME = (1, 24)
-"""The first that takes whole models of opset 23: 1.23 knows attention, but no QuantizeLinear of that opset."""
+"""The first version that runs opset 23: 1.23 has Attention, but no QuantizeLinear of that opset."""
 
 _TO_HEADS = (0, 2, 1, 3)
 _TO_HEADS_TRANSPOSED = (0, 2, 3, 1)
@@ -48,13 +48,13 @@ class Attention:
     """The nodes of one attention.
 
     Attributes:
-        nodes: all that the operator replaces.
-        softmax: one of them, whose name the operator gets.
+        nodes: the nodes that the operator replaces.
+        softmax: the Softmax among them, whose name the operator gets.
         query, key, value: shape (batch, positions, heads * dims).
-        mask: what is added to the scores, or None; shape (1 or batch, 1 or heads, positions, positions).
+        mask: mask that is added to the scores, or None; shape (1 or batch, 1 or heads, positions, positions).
         result: shape (batch, positions, heads * dims).
         heads: number of heads.
-        scale: of the scores.
+        scale: factor of the scores.
     """
 
     nodes: tuple[ir.Node, ...]
@@ -69,11 +69,11 @@ class Attention:
 
 
 def fuse_attention(model: ir.Model, int8: Collection[str] = ()) -> ir.Model:
-    """The model with every attention as one operator; itself, if there is none or opset 23 cannot be had.
+    """The model with every attention as one operator; the model itself if there is none or opset 23 is not possible.
 
     Args:
         model: canonical, of opset 13 or later.
-        int8: names of nodes that are to run on integers; an attention with one of these stays as it is.
+        int8: names of nodes that will run in INT8; an attention with one of these stays as it is.
     """
     if not _to_fuse(model.graph, int8):
         return model
@@ -91,7 +91,7 @@ def fuse_attention(model: ir.Model, int8: Collection[str] = ()) -> ir.Model:
 
 @functools.cache
 def known_here() -> bool:
-    """Whether the onnxruntime that is installed, where the result will run, takes the operator."""
+    """Whether the installed onnxruntime has the operator."""
     import onnxruntime
 
     major, minor = onnxruntime.__version__.split(".")[:2]
@@ -99,7 +99,7 @@ def known_here() -> bool:
 
 
 def attentions(graph: ir.Graph) -> Iterator[Attention]:
-    """Every attention of a graph that one operator can compute; none where onnxruntime is too old."""
+    """Every attention of a graph that one operator can compute; none if onnxruntime is too old."""
     for node in graph if known_here() else ():
         if is_op(node, "Softmax"):
             found = _around(node)
@@ -129,14 +129,14 @@ def _fuse(graph: ir.Graph, attention: Attention) -> None:
 
 
 class _Path:
-    """Walks a chain of nodes none of which anything else reads; where it breaks, the walk is over (None)."""
+    """Walks along a chain of nodes, each with one reader; gives None where the chain ends."""
 
     def __init__(self) -> None:
         self.nodes: list[ir.Node] = []
         self.scale = 1.0
 
     def up(self, value: ir.Value | None, *op_types: str) -> ir.Node | None:
-        """The node that gives a value, if it is one of these operators and has one reader."""
+        """The node that computes a value, if it is one of these operators and has one reader."""
         node = None if value is None else value.producer()
         if node is None or not is_op(node, *op_types) or len(node.outputs) != 1 or only_use(node.outputs[0]) is None:
             return None
@@ -144,7 +144,7 @@ class _Path:
         return node
 
     def unscaled(self, value: ir.Value | None) -> ir.Value | None:
-        """The value before it was multiplied or divided by numbers, which go into ``scale``."""
+        """The value before it is multiplied or divided by numbers; ``scale`` takes up the numbers."""
         while value is not None:
             node = value.producer()
             if not is_op(node, "Div", "Mul") or node is None or only_use(value) is None:
@@ -162,7 +162,7 @@ class _Path:
         return None
 
     def packed(self, value: ir.Value | None, perm: tuple[int, ...]) -> tuple[ir.Value, int] | None:
-        """(packed, heads) of a value split into heads and transposed so; None if it is anything else."""
+        """(packed value, heads) of a value that is split into heads and transposed by ``perm``; None otherwise."""
         value = self.unscaled(value)
         node = self.up(value, "Transpose")
         if node is not None and perm == _TO_HEADS_TRANSPOSED and ints_attribute(node, "perm") == _LAST_TWO:
@@ -178,7 +178,7 @@ class _Path:
 
 
 def _heads(packed: ir.Value, split: ir.Value) -> int | None:
-    """The number of heads if a Reshape between these makes (batch, positions, heads, dims) of the last axis."""
+    """The number of heads if a Reshape splits (batch, positions, width) into (batch, positions, heads, dims)."""
     flat, four = dim_keys(packed), dim_keys(split)
     if flat is None or four is None or len(flat) != 3 or len(four) != 4 or packed.dtype != ir.DataType.FLOAT:
         return None
@@ -189,7 +189,7 @@ def _heads(packed: ir.Value, split: ir.Value) -> int | None:
 
 
 def _around(softmax: ir.Node) -> Attention | None:
-    """The attention whose probabilities a Softmax gives, or None."""
+    """The attention whose probabilities a Softmax computes, or None."""
     shape = dim_keys(softmax.outputs[0])
     if shape is None or len(shape) != 4 or softmax.attributes.get_int("axis", -1) not in (-1, 3):
         return None
@@ -197,7 +197,7 @@ def _around(softmax: ir.Node) -> Attention | None:
     behind = _behind(softmax, path)
     if behind is None:
         return None
-    product, result = behind
+    second, result = behind
     scores, mask = softmax.inputs[0], None
     added = None if scores is None else scores.producer()
     if is_op(added, "Add") and added is not None and only_use(added.outputs[0]) is not None:
@@ -213,7 +213,7 @@ def _around(softmax: ir.Node) -> Attention | None:
     query = path.packed(first.inputs[0], _TO_HEADS)
     key = path.packed(first.inputs[1], _TO_HEADS_TRANSPOSED)
     scale = path.scale
-    value = path.packed(product.inputs[1], _TO_HEADS)
+    value = path.packed(second.inputs[1], _TO_HEADS)
     if query is None or key is None or value is None or path.scale != scale:
         return None
     heads = {query[1], key[1], value[1]}
@@ -225,12 +225,12 @@ def _around(softmax: ir.Node) -> Attention | None:
 
 
 def _behind(softmax: ir.Node, path: _Path) -> tuple[ir.Node, ir.Value] | None:
-    """The product with the values, and what its heads are packed into again."""
+    """The MatMul with the values, and the value into which its heads are packed again."""
     use = only_use(softmax.outputs[0])
     if use is None or not is_op(use[0], "MatMul") or use[1] != 0:
         return None
-    product = use[0]
-    use = only_use(product.outputs[0])
+    matmul = use[0]
+    use = only_use(matmul.outputs[0])
     if use is None or not is_op(use[0], "Transpose") or ints_attribute(use[0], "perm") != _TO_HEADS:
         return None
     transposed = use[0]
@@ -240,12 +240,12 @@ def _behind(softmax: ir.Node, path: _Path) -> tuple[ir.Node, ir.Value] | None:
     packed = use[0].outputs[0]
     if _heads(packed, transposed.outputs[0]) is None:
         return None
-    path.nodes += [product, transposed, use[0]]
-    return product, packed
+    path.nodes += [matmul, transposed, use[0]]
+    return matmul, packed
 
 
 def _is_mask(value: ir.Value | None, scores: tuple[int | str | None, ...]) -> bool:
-    """Whether a value is a constant that every sample's scores add, by head or for all heads alike."""
+    """Whether a value is a constant that is added to the scores of every sample, per head or for all heads."""
     array = constant(value)
     if array is None or array.ndim not in (2, 3, 4):
         return False

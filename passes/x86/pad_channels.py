@@ -1,10 +1,10 @@
-"""Channels of zeros beside those of convolutions on integers, up to what their kernels take.
+"""Pad the channels of INT8 convolutions with zeros, up to the number that their kernels take.
 
-onnxruntime's kernel for depthwise convolutions of integers takes 16 channels at a time; those that are left over go one
-by one, and 184 channels take 2.5 times as long as 192. Its kernel for others makes 16 output channels or more, by four;
-with 12, every patch is copied, which takes 1.9 times as long as 16. So where nothing but layers that can be widened,
-pointwise nodes and concatenations touches the channels, they are widened: rows of zeros where channels are made,
-columns of zeros where they are read. What the new channels hold is read by nobody.
+onnxruntime's INT8 kernel for depthwise convolutions takes 16 channels at a time and the remaining ones one by one: 184
+channels take 2.5 times as long as 192. Its kernel for other convolutions computes at least 16 output channels, in steps
+of four. With 12 it copies every patch, which takes 1.9 times as long as with 16. So channels are padded if only
+convolutions that can be widened, pointwise nodes and Concats touch them: with rows of zeros in the weights that produce
+the channels, and columns of zeros in the weights that read them. Nothing reads the new channels.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgeprune.graph import constant, dim_keys, input_at, int_attribute, is_op, new_initializer
+from edgeprune.graph import constant, dim_keys, input_at, is_op, new_initializer
 from edgeprune.passes.x86.ungroup import LEAST_OUT, LEAST_PATCHES, OUT_STEP, patches
 
 TOGETHER = 16
 """Channels that the depthwise kernel takes at a time."""
 
 _MOST_WIDENING = 4 / 3
-"""The other nodes become slower by as much."""
+"""Largest growth of the channels: the other nodes become slower by the same factor."""
 
 _POINTWISE = (
     "Add", "Clip", "Div", "HardSigmoid", "HardSwish", "LeakyRelu", "Mul", "Relu", "Sigmoid", "Sub",
     "AveragePool", "GlobalAveragePool", "MaxPool",
 )  # fmt: skip
-"""Nodes that treat all channels alike, pools among them."""
+"""Nodes that treat all channels alike, including pools."""
 
 _Placed = tuple[ir.Value, int]
 
 
 @dataclass(eq=False)
 class _Region:
-    """Values that hold the same channels, and the convolutions that make, keep and read them.
+    """Values with the same channels, and the convolutions that make, keep (depthwise) and read them.
 
-    Each value with the channel before which the new ones are put: behind a Concat others may follow.
+    Each value has the position at which new channels are inserted: behind a Concat other channels may follow.
     """
 
     values: dict[ir.Value, int] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class _Region:
 
 
 def pad_channels(graph: ir.Graph, nodes: Collection[str]) -> None:
-    """Widen the channels of the named convolutions, in place, where that can be done."""
+    """Pad the channels of the named convolutions, in place, where possible."""
     done: set[ir.Value] = set()
     for node in [n for n in graph if n.name in nodes and is_op(n, "Conv")]:
         wanted = _wanted(node)
@@ -64,14 +64,14 @@ def pad_channels(graph: ir.Graph, nodes: Collection[str]) -> None:
 
 
 def _wanted(node: ir.Node) -> tuple[ir.Value, int, int] | None:
-    """A value whose channels its convolution would like to be more: how many there are, and how many it likes."""
+    """The value to pad for a convolution: the value, its number of channels, and the number that the kernel takes."""
     weight, source = constant(input_at(node, 1)), node.inputs[0]
     if weight is None or source is None:
         return None
     channels = weight.shape[0]
     if _is_depthwise(node):
         return source, channels, -(-channels // TOGETHER) * TOGETHER
-    if int_attribute(node, "group", 1) != 1 or patches(node, weight.shape[2:]) < LEAST_PATCHES:
+    if node.attributes.get_int("group", 1) != 1 or patches(node, weight.shape[2:]) < LEAST_PATCHES:
         return None
     return node.outputs[0], channels, max(LEAST_OUT, -(-channels // OUT_STEP) * OUT_STEP)
 
@@ -81,12 +81,12 @@ def _is_depthwise(node: ir.Node) -> bool:
     return (
         is_op(node, "Conv")
         and weight is not None
-        and weight.shape[1] == 1 < weight.shape[0] == int_attribute(node, "group", 1)
+        and weight.shape[1] == 1 < weight.shape[0] == node.attributes.get_int("group", 1)
     )
 
 
 def _region(start: ir.Value, channels: int) -> _Region | None:
-    """All that has to be widened with a value; None where something in the way cannot be."""
+    """Everything that has to be widened together with a value; None if something cannot be widened."""
     region, todo = _Region(), [(start, channels)]
     while todo:
         value, place = todo.pop()
@@ -109,7 +109,7 @@ def _region(start: ir.Value, channels: int) -> _Region | None:
 
 
 def _join(region: _Region, node: ir.Node, value: ir.Value, place: int) -> Iterable[_Placed] | None:
-    """Values that a node ties to one of the region; None if it cannot be widened."""
+    """Values that a node ties to a value of the region; None if the node cannot be widened."""
     if is_op(node, *_POINTWISE):
         numbers = [constant(v) for v in node.inputs if v is not None and v.const_value is not None]
         if any(number is None or number.size > 1 for number in numbers):
@@ -126,18 +126,18 @@ def _join(region: _Region, node: ir.Node, value: ir.Value, place: int) -> Iterab
         assert node.inputs[0] is not None
         return [(node.inputs[0], place), (node.outputs[0], place)]
     made = value is node.outputs[0]
-    if int_attribute(node, "group", 1) != 1 or weight.shape[0 if made else 1] != channels:
-        return None  # of a ConvTranspose that will shuffle pixels, the weight has rows for each pixel of a tile
+    if node.attributes.get_int("group", 1) != 1 or weight.shape[0 if made else 1] != channels:
+        return None  # the weight of a pixel-shuffled ConvTranspose has rows for each pixel of a tile
     (region.makers if made else region.readers)[node] = None
     return []
 
 
 def _joined_by_concat(region: _Region, node: ir.Node, value: ir.Value, place: int) -> Iterable[_Placed] | None:
-    """The Concat's result, in which the channels of the region begin behind those of the operands before them."""
+    """The Concat's result, where the channels of the region follow those of the earlier operands."""
     if value is node.outputs[0]:
         return [] if any(v in region.values for v in node.inputs) else None
     sizes = [(dim_keys(v) or (None, None))[1] for v in node.inputs]
-    axis = int_attribute(node, "axis", 0)
+    axis = node.attributes.get_int("axis", 0)
     if axis not in (1, -3) or list(node.inputs).count(value) != 1:
         return None
     before = [d for d in sizes[: list(node.inputs).index(value)] if isinstance(d, int)]
@@ -151,7 +151,7 @@ def _widen(graph: ir.Graph, region: _Region, more: int) -> None:
         for index in range(1, len(node.inputs)):
             _lengthen(graph, node, index, 0, region.values[node.outputs[0]], more)
     for node in region.keepers:
-        node.attributes.add(ir.AttrInt64("group", int_attribute(node, "group", 1) + more))
+        node.attributes.add(ir.AttrInt64("group", node.attributes.get_int("group", 1) + more))
     for node in region.readers:
         assert node.inputs[0] is not None
         _lengthen(graph, node, 1, 1, region.values[node.inputs[0]], more)

@@ -1,19 +1,20 @@
-"""INT8 for x86 through onnxruntime: unsigned asymmetric activations, signed per-channel weights, int32 biases.
+"""INT8 Q/DQ for onnxruntime on x86: unsigned asymmetric activations, signed per-channel weights, INT32 biases.
 
-onnxruntime fuses ``DequantizeLinear -> op -> QuantizeLinear`` into an integer kernel. On a CPU with VNNI its fast
-kernels take unsigned activations and signed weights; signed activations can be slower than float32. So activations
-are uint8 with a zero point, weights int8 with zero point 0.
+onnxruntime fuses ``DequantizeLinear -> op -> QuantizeLinear`` into an INT8 kernel. On a CPU with VNNI its fast kernels
+take unsigned activations and signed weights; signed activations can be slower than float32. So activations are uint8
+with a zero point, and weights are int8 with zero point 0.
 
-Precision is chosen node by node. Three kinds of integer nodes differ in what happens to their output:
+The precision is chosen node by node. The kinds of INT8 nodes differ in how their output is quantized:
 
-    convolution, addition, product, sigmoid, pooling ...   quantized
-    MatMul, Gemm                                           quantized only if an integer node reads it: there are
-                                                           kernels that take integers and give floats
-    MaxPool, Reshape, Split, nearest Resize ...            in and out share one scale: the integers are only moved
-    Add, Mul, ... with a scalar, HardSigmoid, Clip ...     the integers of the input, read with another scale and zero
+    Conv, Add, Mul, Sigmoid, pooling ...                   quantized
+    MatMul, Gemm                                           quantized only if an INT8 node reads it: there are kernels
+                                                           with INT8 inputs and a float output
+    MaxPool, Reshape, Split, nearest Resize ...            input and output share one scale: values are only moved
+    Add, Mul ... with a scalar, HardSigmoid, Clip ...      affine ops: the quantized values of the input, read with
+                                                           another scale and zero point
 
-A Relu or Clip after an integer node costs nothing: the value in between stays unquantized, and the range of the
-output does the clipping.
+A Relu or Clip after an INT8 node costs nothing: the value in between is not quantized, and the range of the output does
+the clipping.
 """
 
 from __future__ import annotations
@@ -40,8 +41,10 @@ from edgeprune.graph import (
     require_int8,
 )
 from edgeprune.passes.quantize import AffineOp, affine_op_of
-from edgeprune.passes.x86.biased_products import flatten_rows, keep_apart, merge_biases
-from edgeprune.passes.x86.deepen_inputs import deepen_images, deepen_weights
+from edgeprune.passes.x86.activation_scales import ActivationScale, activation_scales
+from edgeprune.passes.x86.convolve_batchnorm import convolve_batchnorm
+from edgeprune.passes.x86.drop_reshapes import drop_reshapes
+from edgeprune.passes.x86.edits import take_place
 from edgeprune.passes.x86.int8_nodes import (
     CARRY_OPS,
     CLIP_OPS,
@@ -50,26 +53,25 @@ from edgeprune.passes.x86.int8_nodes import (
     int8_eligible,
     output_axis,
 )
+from edgeprune.passes.x86.matmul_bias import flatten_rows, merge_biases, separate_readers
 from edgeprune.passes.x86.pad_channels import pad_channels
+from edgeprune.passes.x86.pad_images import pad_image_weights, pad_images
 from edgeprune.passes.x86.repeat_pixels import repeat_pixels
-from edgeprune.passes.x86.scale_channels import scale_channels
-from edgeprune.passes.x86.shared_grids import Grid, grids
 from edgeprune.passes.x86.shuffle_pixels import as_convolution, shuffle_pixels, tile_of
-from edgeprune.passes.x86.stay_flat import stay_flat
 from edgeprune.passes.x86.ungroup import ungroup
 
 _BIAS_LIMIT = 2.0**30
 
 
 def values_to_quantize(model: ir.Model, int8: Collection[str]) -> list[str]:
-    """Names of the activations that get a scale when the named nodes run on integers; ranges are needed for these."""
+    """Names of the activations that are quantized if the named nodes run in INT8; each of them needs a range."""
     return [str(v.name) for v in _quantized(model.graph, set(int8))]
 
 
 def quantize_x86(
     model: ir.Model, int8: Collection[str], ranges: Mapping[str, tuple[float, float]], *, weight_bits: int = 8
 ) -> ir.Model:
-    """A copy of the model in which the named nodes run on integers.
+    """A copy of the model in which the named nodes run in INT8.
 
     Args:
         model: canonical, float32, opset 13 or later.
@@ -78,47 +80,47 @@ def quantize_x86(
         weight_bits: 8, or 7 on CPUs without VNNI, whose uint8 x int8 sums saturate at 16 bits.
 
     Raises:
-        PassError: if a node is unknown or not eligible, a range is missing, or the opset is older than 13.
+        PassError: a node is unknown or not eligible, a range is missing, or the opset is older than 13.
     """
     require_int8("quantize", model, int8, int8_eligible(model))
     copy = graphs.clone(model)
     graph, chosen = copy.graph, set(int8)
     with naming(graph):
-        chosen |= _spell_out(graph, chosen)
-        scale_channels(graph, chosen)
+        chosen |= _expand_hard_swish(graph, chosen)
+        convolve_batchnorm(graph, chosen)
         tiled = [as_convolution(graph, n) for n in list(graph) if n.name in chosen and tile_of(n) is not None]
         pad_channels(graph, chosen)
         ungroup(graph, chosen, vnni=weight_bits > 7)
-        deepened = deepen_weights(graph, chosen)
-        products = merge_biases(graph, chosen)
+        padded = pad_image_weights(graph, chosen)
+        gemms = merge_biases(graph, chosen)
         values = _quantized(graph, chosen)
         if missing := [v.name for v in values if v.name not in ranges]:
             raise PassError(f"quantize: no range is given for {missing[0]!r}")
         affine_ops = _affine_ops(graph, chosen)
-        laid, apart = grids(graph, chosen, values, affine_ops, ranges, _limits(graph, chosen))
+        scales, apart = activation_scales(graph, chosen, values, affine_ops, ranges, _limits(graph, chosen))
         shared = {node: affine_op for node, affine_op in affine_ops.items() if node.outputs[0] not in apart}
         for node in list(graph):
             if node.name in chosen and node not in shared:
-                _quantize_constants(graph, node, laid, weight_bits)
+                _quantize_constants(graph, node, scales, weight_bits)
         for v in (*values, *apart):
-            _insert(copy, v, chosen, laid[v])
+            _insert_qdq(copy, v, chosen, scales[v])
         for convolution in tiled:
             shuffle_pixels(graph, convolution)
         for node, affine_op in shared.items():
-            _read_again(graph, node, affine_op, laid[node.outputs[0]])
-        deepen_images(graph, deepened)
-        flatten_rows(graph, products)
-        stay_flat(graph, products)
-        keep_apart(graph, chosen)
+            _replace_affine_op(graph, node, affine_op, scales[node.outputs[0]])
+        pad_images(graph, padded)
+        flatten_rows(graph, gemms)
+        drop_reshapes(graph, gemms)
+        separate_readers(graph, chosen)
         repeat_pixels(graph, chosen)
     remove_dead(graph)  # the float weights
     return copy
 
 
 def _quantized(graph: ir.Graph, int8: set[str]) -> list[ir.Value]:
-    """Activations with integers of their own: what integer nodes read, and what they write unless a float follows.
+    """Activations to quantize: inputs of INT8 nodes, and their outputs if the kernel gives no float.
 
-    What a clip absorbs has none, nor has a ramp's output.
+    The input of a clip that its producer absorbs is not quantized, and the output of an affine op is not either.
     """
     found: dict[ir.Value, None] = {}
     derived = {node.outputs[0] for node in _affine_ops(graph, int8)}
@@ -137,7 +139,7 @@ def _quantized(graph: ir.Graph, int8: set[str]) -> list[ir.Value]:
 
 
 def _affine_ops(graph: ir.Graph, int8: set[str]) -> dict[ir.Node, AffineOp]:
-    """Integer nodes that only shift, stretch and clip, in order, but for the clips that their producer absorbs."""
+    """INT8 nodes that are affine ops, in order, except for the clips that their producer absorbs."""
     found = {}
     for node in graph:
         affine_op = affine_op_of(node) if node.name in int8 else None
@@ -147,20 +149,18 @@ def _affine_ops(graph: ir.Graph, int8: set[str]) -> dict[ir.Node, AffineOp]:
 
 
 def _limits(graph: ir.Graph, int8: set[str]) -> dict[ir.Value, tuple[float, float]]:
-    """What a node on integers gives that absorbs a clip -> where it clips.
+    """Output of a clip that its INT8 producer absorbs -> where it clips.
 
-    onnxruntime only leaves the clip to the integers if none of them means more than it lets through. If one does, it
-    restores the weights in every inference and runs the node in float.
+    onnxruntime absorbs a clip only if no quantized value lies outside its limits. Otherwise it dequantizes the weights
+    in every inference and runs the node in float.
     """
     absorbed = [n for n in graph if n.name in int8 and n.inputs and n.inputs[0] is not None
                 and _clipped_by(n.inputs[0], n, int8)]  # fmt: skip
-    return {
-        n.outputs[0]: (affine_op.low, affine_op.high) for n in absorbed if (affine_op := affine_op_of(n)) is not None
-    }
+    return {n.outputs[0]: (clip.low, clip.high) for n in absorbed if (clip := affine_op_of(n)) is not None}
 
 
 def _clipped_by(value: ir.Value, node: ir.Node, int8: set[str]) -> bool:
-    """Whether ``value`` goes from an integer node to this integer Relu or Clip alone, and so needs no scale."""
+    """Whether ``value`` needs no scale, because an INT8 node computes it and only this INT8 Relu or Clip reads it."""
     producer = value.producer()
     return (
         node.op_type in CLIP_OPS
@@ -174,53 +174,52 @@ def _clipped_by(value: ir.Value, node: ir.Node, int8: set[str]) -> bool:
     )
 
 
-def _spell_out(graph: ir.Graph, int8: Collection[str]) -> set[str]:
-    """Write each HardSwish on integers as the product that it is, under its name; returns the names of its factors."""
+def _expand_hard_swish(graph: ir.Graph, int8: Collection[str]) -> set[str]:
+    """Write each INT8 HardSwish as HardSigmoid and Mul, with the Mul under its name; names of the HardSigmoids."""
     added = set()
     for node in [n for n in graph if n.op_type == "HardSwish" and n.name in int8]:
-        x, name, out = node.inputs[0], str(node.name), str(node.outputs[0].name)
+        x, name = node.inputs[0], str(node.name)
         assert x is not None
         sixth = {"alpha": 1 / 6, "beta": 0.5}
         factor = new_node(graph, "HardSigmoid", [x], f"{name}_factor", ir.DataType.FLOAT, sixth)
-        product = new_node(graph, "Mul", [x, factor.outputs[0]], f"{name}_product", ir.DataType.FLOAT)
-        graph.insert_before(node, [factor, product])
-        replace_value(node.outputs[0], product.outputs[0])
-        graph.remove(node, safe=True)
-        product.name, product.outputs[0].name = name, out
+        mul = new_node(graph, "Mul", [x, factor.outputs[0]], f"{name}_product", ir.DataType.FLOAT)
+        graph.insert_before(node, factor)
+        take_place(graph, node, mul)
         added.add(str(factor.name))
     return added
 
 
-def _read_again(graph: ir.Graph, node: ir.Node, affine_op: AffineOp, grid: Grid) -> None:
-    """Put in the place of a ramp another reading of its input's integers, clipped where it clips."""
+def _replace_affine_op(graph: ir.Graph, node: ir.Node, affine_op: AffineOp, params: ActivationScale) -> None:
+    """Replace an affine op by a second DequantizeLinear of its quantized input, behind a Clip if it clips."""
     read = next(p for v in node.inputs if v is not None and (p := v.producer()) is not None)
-    integers = read.inputs[0]
+    quantized = read.inputs[0]
     assert read.op_type == "DequantizeLinear"
-    assert integers is not None
+    assert quantized is not None
     name = str(node.outputs[0].name)
-    low, high = (grid.nearest(limit) for limit in (affine_op.low, affine_op.high))
+    low, high = (params.nearest(limit) for limit in (affine_op.low, affine_op.high))
     if (low, high) != (0, 255):
         limits = [
             new_initializer(graph, f"{name}_{what}", np.asarray(limit, np.uint8))
             for what, limit in (("lowest", low), ("highest", high))
         ]
-        clip = new_node(graph, "Clip", [integers, *limits], f"{name}_clip", ir.DataType.UINT8)
+        clip = new_node(graph, "Clip", [quantized, *limits], f"{name}_clip", ir.DataType.UINT8)
         graph.insert_before(node, clip)
-        integers = clip.outputs[0]
-    scale = new_initializer(graph, f"{name}_scale", grid.scale)
-    zero = new_initializer(graph, f"{name}_zero_point", grid.zero)
-    restored = new_node(graph, "DequantizeLinear", [integers, scale, zero], f"{name}_dequantize", ir.DataType.FLOAT)
+        quantized = clip.outputs[0]
+    scale = new_initializer(graph, f"{name}_scale", params.scale)
+    zero = new_initializer(graph, f"{name}_zero_point", params.zero)
+    restored = new_node(graph, "DequantizeLinear", [quantized, scale, zero], f"{name}_dequantize", ir.DataType.FLOAT)
     graph.insert_before(node, restored)
     replace_value(node.outputs[0], restored.outputs[0])
     graph.remove(node, safe=True)
 
 
-def _insert(model: ir.Model, value: ir.Value, int8: set[str], grid: Grid) -> None:
+def _insert_qdq(model: ir.Model, value: ir.Value, int8: set[str], scale: ActivationScale) -> None:
+    """Quantize and dequantize a value for its INT8 readers, or for all readers if an INT8 kernel writes it."""
     producer = value.producer()
-    written_as_integer = producer is not None and producer.name in int8 and producer.op_type not in FLOAT_OUTPUT_OPS
-    readers = None if written_as_integer else [c for c in value.consumers() if c.name in int8]
-    restored = insert_qdq(model, value, grid.scale, grid.zero, ir.DataType.UINT8, readers)
-    if written_as_integer and value.is_graph_output():
+    written_in_int8 = producer is not None and producer.name in int8 and producer.op_type not in FLOAT_OUTPUT_OPS
+    readers = None if written_in_int8 else [c for c in value.consumers() if c.name in int8]
+    restored = insert_qdq(model, value, scale.scale, scale.zero, ir.DataType.UINT8, readers)
+    if written_in_int8 and value.is_graph_output():
         name = value.name
         for i, output in enumerate(model.graph.outputs):
             if output is value:
@@ -228,8 +227,10 @@ def _insert(model: ir.Model, value: ir.Value, int8: set[str], grid: Grid) -> Non
         value.name, restored.name = f"{name}_exact", name
 
 
-def _quantize_constants(graph: ir.Graph, node: ir.Node, laid: Mapping[ir.Value, Grid], weight_bits: int) -> None:
-    """Integer weight and bias of a convolution or product; the scalar of an elementwise node."""
+def _quantize_constants(
+    graph: ir.Graph, node: ir.Node, scales: Mapping[ir.Value, ActivationScale], weight_bits: int
+) -> None:
+    """Quantize the weight and the bias of a Conv, Gemm or MatMul, or the scalar of an elementwise node."""
     if node.op_type in ("Add", "Mul", "Concat"):
         for i, v in enumerate(node.inputs):
             if v is not None and v.const_value is not None:
@@ -249,10 +250,10 @@ def _quantize_constants(graph: ir.Graph, node: ir.Node, laid: Mapping[ir.Value, 
     bias = node.inputs[2] if len(node.inputs) > 2 else None
     if bias is not None and bias.const_value is not None and axis is not None:
         bias_array = np.broadcast_to(bias.const_value.numpy().astype(np.float64).ravel(), scale.shape)
-        input_scale = float(laid[data].scale)
+        input_scale = float(scales[data].scale)
         sums = array.astype(np.float64).sum(axis=tuple(a for a in range(array.ndim) if a != axis))
-        bias_array = bias_array + laid[data].offset * sums
-        # A channel of near-zero weights has a scale so small that its bias would overflow 32 bits.
+        bias_array = bias_array + scales[data].offset * sums
+        # The scale of a channel with weights near zero is so small that its bias would overflow 32 bits.
         needed = np.abs(bias_array) / (input_scale * _BIAS_LIMIT)
         scale = np.maximum(scale, needed.astype(np.float32))
         top = 2 ** (weight_bits - 1) - 1
@@ -274,18 +275,11 @@ def _dequantized(
     zero: NDArray[Any],
     axis: int | None,
 ) -> ir.Value:
-    stored = new_initializer(graph, f"{source.name}_quantized", integers)
-    scale_value = new_initializer(graph, f"{source.name}_scale", scale)
-    zero_value = new_initializer(graph, f"{source.name}_zero_point", zero)
+    """The result of a DequantizeLinear of new initializers, in front of a node."""
+    parts = {"quantized": integers, "scale": scale, "zero_point": zero}
+    inputs = [new_initializer(graph, f"{source.name}_{what}", array) for what, array in parts.items()]
     attributes = {} if axis is None else {"axis": axis}
-    restore = new_node(
-        graph,
-        "DequantizeLinear",
-        [stored, scale_value, zero_value],
-        f"{source.name}_dequantize",
-        ir.DataType.FLOAT,
-        attributes,
-    )
+    restore = new_node(graph, "DequantizeLinear", inputs, f"{source.name}_dequantize", ir.DataType.FLOAT, attributes)
     graph.insert_before(node, [restore])
     restored: ir.Value = restore.outputs[0]
     return restored

@@ -1,9 +1,8 @@
-"""Nearest-neighbour upsampling of integers by whole factors, as copies of whole runs of memory.
+"""Write nearest-neighbour upsampling by integer factors in INT8 as Concats, which copy contiguous memory.
 
-onnxruntime computes a Resize of integers element by element. With channels last, a pixel repeated beside itself is two
-tensors side by side, and so is a row repeated below itself: two Concats of a tensor with itself, which are copied in
-runs, ten times as fast. The layout changes around them meet those that onnxruntime puts around its integer
-convolutions, and vanish with them.
+onnxruntime computes an INT8 Resize element by element. With channels last, repeating every pixel of a row is a Concat
+of the tensor with itself, and so is repeating every row. These two Concats copy contiguous memory and are ten times as
+fast. onnxruntime's optimizer cancels the transpositions around them with those around its INT8 convolutions.
 """
 
 from __future__ import annotations
@@ -13,7 +12,8 @@ from collections.abc import Collection
 import numpy as np
 import onnx_ir as ir
 
-from edgeprune.graph import constant, input_at, is_op, new_initializer, new_node, replace_value, static_shape
+from edgeprune.graph import constant, input_at, is_op, new_initializer, replace_value, static_shape
+from edgeprune.passes.x86.edits import insert
 
 _CHANNELS_LAST, _CHANNELS_FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
 _ROUNDING = {
@@ -23,11 +23,11 @@ _ROUNDING = {
     ("pytorch_half_pixel", "round_prefer_floor"),
     ("pytorch_half_pixel", "round_prefer_ceil"),
 }
-"""Coordinates and roundings by which every pixel is repeated as often as the others, for all whole factors."""
+"""Coordinate and rounding modes that repeat all pixels equally often, for all integer factors."""
 
 
 def repeat_pixels(graph: ir.Graph, int8: Collection[str]) -> None:
-    """Replace, in place, each named Resize between integers that only repeats pixels."""
+    """Replace, in place, each named INT8 Resize that only repeats pixels."""
     for node in [n for n in graph if n.name in int8 and is_op(n, "Resize")]:
         factors = repetitions(node)
         if factors is not None:
@@ -35,7 +35,7 @@ def repeat_pixels(graph: ir.Graph, int8: Collection[str]) -> None:
 
 
 def repetitions(node: ir.Node) -> tuple[int, int] | None:
-    """How often a Resize repeats every row and every column; None if it does anything else."""
+    """How often a Resize repeats every row and every column; None if it computes something else."""
     text, source = node.attributes.get_string, node.inputs[0]
     coordinates = text("coordinate_transformation_mode", "half_pixel")
     if text("mode", "nearest") != "nearest" or "axes" in node.attributes:
@@ -60,24 +60,16 @@ def _replace(graph: ir.Graph, node: ir.Node, rows: int, columns: int) -> None:
     assert node.inputs[0] is not None
     read = node.inputs[0].producer()
     assert read is not None
-    integers = read.inputs[0]
-    assert integers is not None
-    assert integers.dtype is not None
-    name, kind = str(node.name), integers.dtype
+    quantized, name = read.inputs[0], str(node.name)
+    assert quantized is not None
 
-    def add(
-        op: str, inputs: list[ir.Value], what: str, attributes: dict[str, object], dtype: ir.DataType = kind
-    ) -> ir.Value:
-        made = new_node(graph, op, inputs, f"{name}_{what}", dtype, attributes)
-        made.outputs[0].shape = None
-        graph.insert_before(node, made)
-        value: ir.Value = made.outputs[0]
-        return value
+    def add(op: str, inputs: list[ir.Value], what: str, attributes: dict[str, object]) -> ir.Value:
+        return insert(graph, node, op, inputs, f"{name}_{what}", attributes)
 
-    source = add("Transpose", [integers], "channels_last", {"perm": _CHANNELS_LAST})
+    source = add("Transpose", [quantized], "channels_last", {"perm": _CHANNELS_LAST})
     factors = new_initializer(graph, f"{name}_factors", np.array([1, rows, columns, 1], np.int64))
-    lengths = add("Shape", [source], "lengths", {}, ir.DataType.INT64)
-    wanted = add("Mul", [lengths, factors], "wanted", {}, ir.DataType.INT64)
+    lengths = add("Shape", [source], "lengths", {})
+    wanted = add("Mul", [lengths, factors], "wanted", {})
     beside = add("Concat", [source] * columns, "columns", {"axis": 3}) if columns > 1 else source
     below = add("Concat", [beside] * rows, "rows", {"axis": 2}) if rows > 1 else beside
     shaped = add("Reshape", [below, wanted], "repeated", {})

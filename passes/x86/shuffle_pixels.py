@@ -1,7 +1,8 @@
-"""A ConvTranspose whose kernel is as long as its stride: every input pixel makes a tile of its own.
+"""Write a ConvTranspose whose kernel is as long as its stride as a 1x1 convolution and a pixel shuffle.
 
-So it is a 1x1 convolution to one channel for each output channel and place in the tile, which has an integer kernel,
-and a move of pixels. With channels last, what is moved are runs of whole rows of a tile.
+Every input pixel gives a tile of output pixels, and tiles do not overlap. So the node is a 1x1 convolution with one
+channel for each output channel and position in the tile, for which there is an INT8 kernel, and a pixel shuffle. With
+channels last, the shuffle copies whole rows of a tile.
 """
 
 from __future__ import annotations
@@ -14,21 +15,20 @@ import onnx_ir as ir
 from edgeprune.graph import (
     constant,
     input_at,
-    int_attribute,
     ints_attribute,
     is_op,
     new_initializer,
     new_node,
-    replace_value,
 )
+from edgeprune.passes.x86.edits import insert, take_place
 
 _CHANNELS_LAST, _CHANNELS_FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
 _ROW_OF_TILE_FIRST = [0, 1, 3, 2, 4]
 
 
 def tile_of(node: ir.Node) -> tuple[int, int] | None:
-    """Rows and columns of the tile that a ConvTranspose makes of a pixel; None if tiles overlap, or it does more."""
-    if not is_op(node, "ConvTranspose") or int_attribute(node, "group", 1) != 1:
+    """Rows and columns of the tile that a ConvTranspose makes of a pixel; None if tiles overlap or have gaps."""
+    if not is_op(node, "ConvTranspose") or node.attributes.get_int("group", 1) != 1:
         return None
     weight, bias = constant(input_at(node, 1)), input_at(node, 2)
     if weight is None or weight.ndim != 4 or (bias is not None and constant(bias) is None):
@@ -53,50 +53,42 @@ class Tiled:
 
 
 def as_convolution(graph: ir.Graph, node: ir.Node) -> Tiled:
-    """Put a 1x1 Conv in the place, and under the name, of a ConvTranspose with tiles; its pixels are to be shuffled."""
+    """Replace a ConvTranspose with tiles by a 1x1 Conv of the same name, whose pixels have to be shuffled."""
     source, weight, bias = node.inputs[0], constant(input_at(node, 1)), constant(input_at(node, 2))
     assert source is not None
     assert weight is not None
-    name, out = str(node.name), str(node.outputs[0].name)
+    name = str(node.name)
     inputs, outputs, rows, columns = weight.shape
-    # Channels are ordered row of the tile, column, output.
+    # Channels are ordered by row of the tile, column, output.
     matrix = np.ascontiguousarray(weight.transpose(2, 3, 1, 0)).reshape(-1, inputs, 1, 1)
     values = [source, new_initializer(graph, f"{name}_tile_weight", matrix)]
     if bias is not None:
         values.append(new_initializer(graph, f"{name}_tile_bias", np.tile(bias, rows * columns)))
     convolution = new_node(graph, "Conv", values, f"{name}_tiles", ir.DataType.FLOAT, {"kernel_shape": [1, 1]})
-    # The shape that the result has once its pixels are shuffled: what dequantizes it takes it over.
+    # The shape after the shuffle: the DequantizeLinear behind takes it over.
     convolution.outputs[0].shape = node.outputs[0].shape
-    graph.insert_before(node, convolution)
-    replace_value(node.outputs[0], convolution.outputs[0])
-    graph.remove(node, safe=True)
-    convolution.name, convolution.outputs[0].name = name, out
+    take_place(graph, node, convolution)
     return Tiled(convolution, rows, columns, outputs)
 
 
 def shuffle_pixels(graph: ir.Graph, tiled: Tiled) -> None:
-    """Move the pixels to their places once they are integers; what lies before is pointwise and does not mind."""
+    """Shuffle the pixels behind the QuantizeLinear; all nodes between it and the convolution are pointwise."""
     quantize = tiled.convolution
     while quantize.op_type != "QuantizeLinear":
         quantize.outputs[0].shape = None
         (quantize,) = quantize.outputs[0].consumers()
-    integers, name = quantize.outputs[0], tiled.convolution.name
-    readers = tuple(integers.uses())
+    quantized, name = quantize.outputs[0], tiled.convolution.name
+    readers = tuple(quantized.uses())
     rows, columns, outputs = tiled.rows, tiled.columns, tiled.outputs
 
     def numbers(what: str, *values: int) -> ir.Value:
         return new_initializer(graph, f"{name}_{what}", np.array(values, np.int64))
 
     def add(op: str, inputs: list[ir.Value], what: str, perm: list[int] | None = None) -> ir.Value:
-        kind = ir.DataType.INT64 if op == "Shape" else inputs[0].dtype or ir.DataType.UINT8
-        made = new_node(graph, op, inputs, f"{name}_{what}", kind, None if perm is None else {"perm": perm})
-        made.outputs[0].shape = None
-        graph.insert_before(readers[0].node, made)
-        value: ir.Value = made.outputs[0]
-        return value
+        return insert(graph, readers[0].node, op, inputs, f"{name}_{what}", None if perm is None else {"perm": perm})
 
-    integers.shape = None
-    last = add("Transpose", [integers], "channels_last", _CHANNELS_LAST)
+    quantized.shape = None
+    last = add("Transpose", [quantized], "channels_last", _CHANNELS_LAST)
     grown = add("Mul", [add("Shape", [last], "lengths"), numbers("factors", 1, rows, columns, 0)], "grown")
     wanted = add("Add", [grown, numbers("channels", 0, 0, 0, outputs)], "wanted")
     split = add("Reshape", [last, numbers("tiles", 0, 0, 0, rows, columns * outputs)], "split")

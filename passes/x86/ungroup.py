@@ -1,9 +1,9 @@
-"""Write grouped convolutions of few channels as plain ones, whose weights between the groups are zeros.
+"""Write grouped convolutions with few channels as ungrouped ones, whose weights between the groups are zeros.
 
-onnxruntime's fast integer kernel for convolutions knows no groups (but for depthwise ones, which have a kernel of their
-own): with groups it copies every patch and multiplies matrices group by group, some 40 ns a group and output position
-before the first multiplication. The plain kernel does about 340 multiply-accumulates per nanosecond on a processor with
-AVX512-VNNI, a quarter of that without VNNI: while a group is small, all its zeros cost less than its being a group.
+onnxruntime's fast INT8 kernel for convolutions has no groups (depthwise convolutions have their own kernel). With
+groups it copies every patch and multiplies matrices group by group, which costs about 40 ns per group and output
+position before the first multiplication. The ungrouped kernel does about 340 multiply-accumulates per nanosecond on a
+processor with AVX512-VNNI, and a quarter of that without VNNI. So for small groups the zeros cost less than the groups.
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import onnx_ir as ir
 
-from edgeprune.graph import constant, dim_keys, input_at, int_attribute, is_op, new_initializer
+from edgeprune.graph import constant, dim_keys, input_at, is_op, new_initializer
 
 MOST_MACS = 8192
-"""Multiply-accumulates of the plain convolution, per output position and group, up to which it is the faster one."""
+"""Up to this many multiply-accumulates per output position and group the ungrouped convolution is faster."""
 SLOWER_WITHOUT_VNNI = 4
 
 IN_STEP, OUT_STEP, LEAST_OUT = 4, 4, 16
-"""Channels that the plain kernel takes: input and output channels in these steps, and no fewer outputs."""
+"""Steps of input and output channels that the ungrouped kernel takes, and its fewest output channels."""
 LEAST_PATCHES = 4096
-"""Output positions times positions of the kernel, up to which copying patches costs no more than avoiding it does."""
+"""With fewer output positions times positions of the kernel, copying the patches does not cost more."""
 
 
 def patches(node: ir.Node, kernel: Sequence[int]) -> int:
-    """Output positions of one sample times positions of the kernel; 0 for what needs no patches, or is not known."""
+    """Output positions of one sample times positions of the kernel; 0 for 1x1 kernels and unknown sizes."""
     dims = dim_keys(node.outputs[0]) or ()
     space = [d for d in dims[2:] if isinstance(d, int)]
     return math.prod((*space, *kernel)) if len(space) == len(kernel) and math.prod(kernel) > 1 else 0
 
 
 def ungroup(graph: ir.Graph, nodes: Collection[str], *, vnni: bool = True) -> None:
-    """Ungroup those of the named convolutions that are faster so on integers, in place."""
+    """Ungroup the named convolutions that are faster without groups in INT8, in place."""
     for node in [n for n in graph if n.name in nodes and is_op(n, "Conv")]:
-        groups, weight = int_attribute(node, "group", 1), constant(input_at(node, 1))
+        groups, weight = node.attributes.get_int("group", 1), constant(input_at(node, 1))
         if groups == 1 or weight is None or (weight.shape[0] == groups and weight.shape[1] == 1):
             continue
         outputs, inputs = weight.shape[0], groups * weight.shape[1]

@@ -4,7 +4,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from edgeprune.graph.model_io import count_macs
+from edgeprune.graph import count_macs
 from edgeprune.passes.x86 import fuse_attention as module
 from edgeprune.passes.x86.fuse_attention import attentions, fuse_attention, known_here
 from edgeprune.passes.x86.int8_nodes import int8_eligible

@@ -1,8 +1,8 @@
-"""Do what lies pointwise between two products on rows, instead of laying the rows out and flattening them again.
+"""Drop the Reshapes between two Gemms that have only pointwise nodes between them.
 
-`edgeprune.passes.x86.biased_products` puts a Reshape behind each product and one before the next. Where nothing but
-pointwise functions and a quantization are between them, as in the feed-forward part of a transformer's block, neither
-is needed: each costs a kernel call, which is a good part of what a small product takes.
+`edgeprune.passes.x86.matmul_bias` puts a Reshape behind each Gemm and one before the next. If only pointwise nodes and
+Q/DQ lie between them, as in the feed-forward part of a transformer block, neither is needed. Each costs a kernel call,
+which is a large part of the latency of a small Gemm.
 """
 
 from __future__ import annotations
@@ -19,36 +19,36 @@ _POINTWISE = (
 )  # fmt: skip
 
 
-def stay_flat(graph: ir.Graph, products: Iterable[ir.Node]) -> None:
-    """Take the Reshapes out between the results of these products, of two axes, and those that read them so, in place.
+def drop_reshapes(graph: ir.Graph, gemms: Iterable[ir.Node]) -> None:
+    """Drop the Reshapes between these Gemms and the Gemms that read their results, in place.
 
-    Ensures that the model computes the same; a value in between has the two axes of the products from then on.
+    Ensures that the model computes the same. A value between two Gemms has two axes from then on.
     """
-    remove_dead(graph)  # quantized values that were read only before their rows were flattened
-    for product in products:
-        readers = product.outputs[0].consumers()
-        if len(readers) != 1 or not is_op(readers[0], "Reshape") or product.outputs[0].is_graph_output():
+    remove_dead(graph)  # quantized values whose readers all read the flattened rows now
+    for gemm in gemms:
+        readers = gemm.outputs[0].consumers()
+        if len(readers) != 1 or not is_op(readers[0], "Reshape") or gemm.outputs[0].is_graph_output():
             continue
         view = readers[0]
         found = _between(view)
         if found is None:
             continue
         inside, flattening = found
-        view.outputs[0].replace_all_uses_with(product.outputs[0])
+        view.outputs[0].replace_all_uses_with(gemm.outputs[0])
         for reshape in flattening:
             source = reshape.inputs[0]
             assert source is not None
             reshape.outputs[0].replace_all_uses_with(source)
         for node in inside:
             for value in node.outputs:
-                value.shape = product.outputs[0].shape
+                value.shape = gemm.outputs[0].shape
         graph.remove([view, *flattening], safe=True)
 
 
 def _between(view: ir.Node) -> tuple[list[ir.Node], list[ir.Node]] | None:
-    """The nodes behind a Reshape of rows, and the Reshapes that flatten what they give; None if there is anything else.
+    """The pointwise nodes behind a Reshape, and the Reshapes that flatten their results; None if there are other nodes.
 
-    Nodes are in no particular order.
+    The nodes are in no particular order.
     """
     depth = (dim_keys(view.outputs[0]) or (None,))[-1]
     inside: dict[ir.Node, None] = {}
@@ -74,12 +74,12 @@ def _between(view: ir.Node) -> tuple[list[ir.Node], list[ir.Node]] | None:
 
 
 def _flattens(node: ir.Node, depth: int | str | None) -> bool:
-    """Whether a node gives rows of the same length as the product that is looked at."""
+    """Whether a node is a Reshape to rows of this length."""
     target = constant(node.inputs[1]) if is_op(node, "Reshape") and not node.outputs[0].is_graph_output() else None
     return target is not None and target.tolist() == [-1, depth]
 
 
 def _broadcasts(value: ir.Value) -> bool:
-    """A constant that means the same for rows of any layout: one number, or one for every column."""
+    """Whether a value is a constant that broadcasts to rows of any layout: one number, or one number per column."""
     array = constant(value)
     return array is not None and array.ndim <= 1

@@ -1,9 +1,10 @@
-"""Which values share their integers' grid, and the scale and zero point of each.
+"""The scale and zero point of every activation, and which activations share their quantized values.
 
-A value that is a ramp of another (`edgeprune.passes.quantize.affine_ops`) has the integers of that other, read in its
-own scale and zero point; values that are only moved share all three. So values form families, all multiples of one
-*root* plus something, and one grid is laid for a family: over the range of all of them, with the zero of each on a step
-wherever the zeros are some steps apart, for padding needs zeros and zero points are integers.
+The output of an affine op (`edgeprune.passes.quantize.affine_ops`) has the quantized values of its input, read with its
+own scale and zero point. Values that are only moved share scale and zero point too. So values form families: each
+member is a multiple of one *root* plus a constant. A family gets one step, from the range of all its members. The zero
+of each member lies on a step if the zeros are some steps apart, because padding needs zeros and zero points are
+integers.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from edgeprune.passes.quantize import INFINITE, AffineOp, seen_range
 from edgeprune.passes.x86.int8_nodes import CARRY_OPS, data_inputs
 
 SHARED_RANGE_RATIO = 2.0
-"""Operands of a Concat share a scale when their ranges differ by at most this factor: moving integers is faster than
-rescaling them. A ramp's output has integers of its own where sharing would stretch a range further than that."""
+"""Operands of a Concat share a scale if their ranges differ by at most this factor: moving quantized values is faster
+than rescaling them. The output of an affine op is quantized separately if sharing would stretch a range further."""
 
 _STEPS_BETWEEN_ZEROS = 4
-"""Two zeros so many steps apart are both put on a step, by making steps longer."""
+"""Two zeros that are at least this many steps apart both lie on a step; for that the steps are made longer."""
 
 _TOP = 255
 
@@ -33,10 +34,10 @@ Bounds = tuple[float, float]
 
 
 @dataclass(frozen=True, eq=False)
-class Grid:
-    """What the integers of a value mean: ``scale * (integer - zero) + offset``.
+class ActivationScale:
+    """The meaning of a quantized value q: ``scale * (q - zero) + offset``.
 
-    The offset, less than a step, is what a zero that lies between two steps is off.
+    The offset is less than a step. It is not 0 if the value's zero lies between two steps.
     """
 
     scale: NDArray[Any]
@@ -44,32 +45,33 @@ class Grid:
     offset: float = 0.0
 
     def nearest(self, x: float) -> int:
-        """The integer that means ``x``, in 0..255."""
+        """The quantized value nearest to ``x``, in 0..255."""
         return int(np.clip(np.rint((x - self.offset) / float(self.scale)) + float(self.zero), 0, _TOP))
 
 
-def grids(
+def activation_scales(
     graph: ir.Graph,
     int8: Collection[str],
-    own: Collection[ir.Value],
+    quantized: Collection[ir.Value],
     affine_ops: Mapping[ir.Node, AffineOp],
     ranges: Mapping[str, Bounds],
     limits: Mapping[ir.Value, Bounds],
-) -> tuple[dict[ir.Value, Grid], dict[ir.Value, Bounds]]:
-    """The grid of every quantized value, and those ramps' outputs that need integers of their own.
+) -> tuple[dict[ir.Value, ActivationScale], dict[ir.Value, Bounds]]:
+    """The scale of every activation, and the outputs of affine ops that have to be quantized separately.
 
     Args:
         graph: sorted.
-        int8: names of nodes on integers.
-        own: values with integers of their own.
-        affine_ops: integer nodes whose outputs are their inputs' integers, if that stretches no range too far.
-        ranges: value name -> (low, high), for all of ``own``.
-        limits: values that a clip gives which their integers have to do -> where it clips; no integer means more.
+        int8: names of INT8 nodes.
+        quantized: values that are quantized.
+        affine_ops: INT8 nodes whose outputs share the quantized values of their inputs, if that stretches no range too
+            far.
+        ranges: value name -> (low, high), for all of ``quantized``.
+        limits: outputs of clips that quantization has to do -> where they clip. No quantized value may lie outside.
 
     Returns:
-        The grids, and value -> range of ramps' outputs that do not share.
+        The scales, and value -> range of the affine ops' outputs that do not share.
     """
-    families = _Families({v: _seen(v, ranges[str(v.name)]) for v in own}, limits)
+    families = _Families({v: _seen(v, ranges[str(v.name)]) for v in quantized}, limits)
     apart: dict[ir.Value, Bounds] = {}
     for node in graph:
         if node in affine_ops:
@@ -86,11 +88,11 @@ def grids(
                 continue
             for v in moved[1:]:
                 families.unite(moved[0], v, at_any_cost=not concat)
-    return families.grids(), apart
+    return families.scales(), apart
 
 
 def _seen(value: ir.Value, bounds: Bounds) -> Bounds:
-    """The part of a range that a reader tells apart."""
+    """The part of a range that the value's readers distinguish."""
     low, high = seen_range(value)
     if low > high:
         return bounds
@@ -111,7 +113,7 @@ class _Line:
         return -self.shift / self.slope
 
     def before(self, interval: Bounds) -> Bounds:
-        """What the root is where the value is in an interval."""
+        """The interval of the root that corresponds to an interval of the value."""
         return (interval[0] - self.shift) / self.slope, (interval[1] - self.shift) / self.slope
 
 
@@ -120,33 +122,33 @@ def _within(inner: Bounds, outer: Bounds) -> bool:
 
 
 class _Families:
-    """Values as multiples of roots; every root with its family's range and the zeros of the members, in its unit."""
+    """Values as multiples of roots. Every root has the range and the limits of its family, in the root's unit."""
 
-    def __init__(self, own: Mapping[ir.Value, Bounds], limits: Mapping[ir.Value, Bounds]) -> None:
+    def __init__(self, ranges: Mapping[ir.Value, Bounds], limits: Mapping[ir.Value, Bounds]) -> None:
         self._lines: dict[ir.Value, _Line] = {}
         self._bounds: dict[ir.Value, Bounds] = {}
         self._limits: dict[ir.Value, Bounds] = {}
-        for value, bounds in own.items():
+        for value, bounds in ranges.items():
             self.add(value, bounds, limits.get(value, INFINITE))
 
     def __contains__(self, value: ir.Value) -> bool:
         return value in self._lines
 
     def add(self, value: ir.Value, bounds: Bounds, limits: Bounds = INFINITE) -> None:
-        """A family of one; its range holds 0, whatever the limits."""
+        """Add a family with one member; its range always includes 0."""
         self._lines[value] = _Line(value, 1.0, 0.0)
         low, high = (float(np.clip(end, *limits)) for end in bounds)
         self._bounds[value] = low, high = min(0.0, low), max(0.0, high)
         self._limits[value] = min(low, limits[0]), max(high, limits[1])
 
     def range_of(self, value: ir.Value) -> Bounds:
-        """The range of a value's whole family, in the value's unit."""
+        """The range of the value's family, in the value's unit."""
         line = self._line(value)
         low, high = self._bounds[line.root]
         return line.slope * low + line.shift, line.slope * high + line.shift
 
     def join(self, out: ir.Value, affine_op: AffineOp) -> bool:
-        """Take a ramp's output into the family of its source, unless its zero lies too far outside of the range."""
+        """Add an affine op's output to the family of its source, unless its zero lies too far outside the range."""
         line = self._line(affine_op.source)
         joined = _Line(line.root, affine_op.slope * line.slope, affine_op.slope * line.shift + affine_op.shift)
         low, high = self._bounds[line.root]
@@ -157,11 +159,11 @@ class _Families:
         return True
 
     def unite(self, a: ir.Value, b: ir.Value, *, at_any_cost: bool) -> None:
-        """One family of two whose integers are moved from one to the other, if no limit of either is overstepped."""
+        """Merge the families of two values between which quantized values are moved, if no limit is exceeded."""
         mine, other = self._line(a), self._line(b)
         if mine.root is other.root:
             return
-        # slope * root + shift is the same of both, and so the other root a line over mine.
+        # Both values are equal: slope * root + shift. So the other root is a line over mine.
         line = _Line(mine.root, mine.slope / other.slope, (mine.shift - other.shift) / other.slope)
         low, high = line.before(self._bounds[other.root])
         least, most = line.before(self._limits[other.root])
@@ -180,18 +182,18 @@ class _Families:
             line = _Line(above.root, line.slope * above.slope, line.slope * above.shift + line.shift)
         return line
 
-    def grids(self) -> dict[ir.Value, Grid]:
-        """The grid of every value."""
+    def scales(self) -> dict[ir.Value, ActivationScale]:
+        """The scale of every value."""
         lines = {value: self._line(value) for value in self._lines}
         zeros: dict[ir.Value, list[float]] = {}
         for line in lines.values():
             zeros.setdefault(line.root, []).append(line.zero)
         steps = {root: _steps(*self._bounds[root], places) for root, places in zeros.items()}
-        return {value: _grid(line, *steps[line.root]) for value, line in lines.items()}
+        return {value: _scale(line, *steps[line.root]) for value, line in lines.items()}
 
 
 def _steps(low: float, high: float, zeros: list[float]) -> tuple[float, int]:
-    """(step, the root's zero point) of a grid over a range in which all the zeros lie, the root's own at 0."""
+    """(step, zero point of the root) for a range that includes all zeros; the root's own zero is 0."""
     farthest = max(map(abs, zeros))
     scale, zero = asymmetric_scale(low, high)
     between = np.floor(farthest / float(scale))
@@ -201,10 +203,10 @@ def _steps(low: float, high: float, zeros: list[float]) -> tuple[float, int]:
     return step, int(np.clip(np.rint(-low / step), 0, _TOP))
 
 
-def _grid(line: _Line, step: float, root_zero: int) -> Grid:
-    # Rounded to the root's zero point, which its own quantization has: what others are off is their offset.
+def _scale(line: _Line, step: float, root_zero: int) -> ActivationScale:
+    # The root's zero lies on a step; the distance of another zero from the nearest step is its offset.
     place = root_zero + line.zero / step
     integer = int(np.clip(np.rint(place), 0, _TOP))
     scale = representable_scale(line.slope * step)
     offset = float(scale) * (integer - place)
-    return Grid(scale, np.asarray(integer, np.uint8), 0.0 if abs(offset) < 1e-3 * float(scale) else offset)
+    return ActivationScale(scale, np.asarray(integer, np.uint8), 0.0 if abs(offset) < 1e-3 * float(scale) else offset)
