@@ -1,6 +1,6 @@
-"""Lowering to TensorRT: explicit INT8 Q/DQ, FP16 casts, and the rules for which node may take which.
+"""Lowering to TensorRT: explicit INT8 Q/DQ, FP16 casts, and the rules for which node may use which precision.
 
-In: a float model, precisions by node, and activation ranges.
+In: a float model, a precision per node, and activation ranges.
 Out: one ONNX graph that every TensorRT version of the target builds as planned.
 May import: graph and below.
 """

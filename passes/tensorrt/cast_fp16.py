@@ -1,7 +1,7 @@
-"""Give chosen nodes float16 types: casts in between, constants converted, the model's inputs and outputs as they were.
+"""Give chosen nodes float16 types: insert casts and convert constants; the model's inputs and outputs stay.
 
-A strongly typed builder computes in the types that the graph states, so this states them. Which nodes may be chosen
-says `edgeprune.passes.tensorrt.fp16_rules`.
+A strongly typed builder computes in the types that the graph states, and this pass states them.
+`edgeprune.passes.tensorrt.fp16_rules` says which nodes may be chosen.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ FLOAT, FLOAT16 = ir.DataType.FLOAT, ir.DataType.FLOAT16
 
 
 def cast_fp16(model: ir.Model, nodes: Collection[str]) -> ir.Model:
-    """A copy in which the named nodes of the main graph compute in float16.
+    """A copy of the model in which the named nodes of the main graph compute in float16.
 
-    Every float32 input and output of theirs becomes float16 where their operator allows it; a slot that it fixes to
+    Their float32 inputs and outputs become float16 if the operator allows it; an input that the operator fixes to
     float32 (the scales of Resize) stays. Graph inputs and outputs keep their names and types. All other nodes keep
-    their types, too.
+    their types.
 
     Args:
         model: canonical, with types inferred.
-        nodes: names of nodes; see `edgeprune.passes.tensorrt.fp16_rules.fp16_eligible` for which are wise.
+        nodes: names of nodes; `edgeprune.passes.tensorrt.fp16_rules.fp16_eligible` tells which are safe.
 
     Raises:
-        PassError: a node is unknown, has no float16 form, or a constant of it exceeds what float16 holds.
+        PassError: a node is unknown, it has no float16 form, or one of its constants exceeds the range of float16.
     """
     copy = graphs.clone(model)
     graph = copy.graph
@@ -84,7 +84,7 @@ def _halved_slots(node: ir.Node, opset: int) -> tuple[frozenset[int], frozenset[
 
 
 def _restate_type(node: ir.Node) -> None:
-    """Attributes that name the type of an output follow it."""
+    """Update attributes that state the type of an output."""
     if node.outputs[0].dtype != FLOAT16:
         return
     if node.op_type == "Cast":
@@ -104,7 +104,7 @@ class _Rewiring:
         self.twins: dict[ir.Value, ir.Value] = {}
 
     def read_as(self, node: ir.Node, index: int, dtype: ir.DataType) -> None:
-        """Let ``node`` read its input in another type."""
+        """Make ``node`` read its input in another type."""
         value = node.inputs[index]
         if value is not None and value.dtype != dtype:
             constant = value.is_initializer() and not value.is_graph_input()
@@ -126,7 +126,7 @@ class _Rewiring:
         return self.casts[value, dtype]
 
     def keep_output(self, value: ir.Value) -> None:
-        """A graph output that became float16 keeps its name and type through a Cast behind it."""
+        """Keep the name and type of a graph output that became float16, by a Cast behind it."""
         name = str(value.name)
         value.name = fresh_name(self.graph, f"{name}_fp16")
         output = self._cast(value, FLOAT)
@@ -136,7 +136,7 @@ class _Rewiring:
                 self.graph.outputs[index] = output
 
     def drop_unread(self) -> None:
-        """Float32 constants whose readers all took the float16 twin go, and the twins take their names."""
+        """Remove float32 constants that only the float16 twin replaces now, and give their names to the twins."""
         for value, twin in self.twins.items():
             if not value.uses() and not value.is_graph_output():
                 name = str(value.name)
@@ -148,5 +148,5 @@ def _to_half(array: NDArray[Any], what: str) -> NDArray[np.float16]:
     with np.errstate(over="ignore"):
         half = array.astype(np.float16)
     if np.isinf(half).sum() != np.isinf(array).sum():
-        raise PassError(f"cast_fp16: {what} holds {np.abs(array).max():.3g}, more than float16 can")
+        raise PassError(f"cast_fp16: {what} contains {np.abs(array).max():.3g}, which exceeds the range of float16")
     return half

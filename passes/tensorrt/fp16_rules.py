@@ -1,8 +1,8 @@
-"""Which nodes may compute in float16, whose largest number is 65504 and whose precision is 2^-11.
+"""Which nodes may compute in float16: its largest number is 65504, and its precision is 2^-11.
 
-Observed ranges decide where there are any. Where there are none, products and activations count as safe, as everyone
-runs them, and what squares, sums or exponentiates does not: that is where LayerNorm and Softmax overflow (ViT-B falls
-to 19% top-1 in plain float16 from the square in its LayerNorm).
+Observed ranges decide if they are known. Otherwise convolutions, MatMuls and activation functions count as safe, and
+nodes that square, sum or exponentiate do not: there LayerNorm and Softmax overflow (ViT-B falls to 19% top-1 in plain
+float16 because of the square in its LayerNorm).
 """
 
 from __future__ import annotations
@@ -19,27 +19,20 @@ from edgeprune.graph import Refused
 
 LARGEST = 65504.0
 HEADROOM = 2.0
-"""Calibration sees a sample: values may be this many times as large as observed."""
+"""Calibration data is only a sample: values may be this many times as large as observed."""
 
 _CONSTANT_ERROR = 0.01
-"""A constant that float16 holds less exactly than this (an epsilon of 1e-6 or 1e-12) keeps its node in float32."""
+"""A constant with a larger relative error in float16 (an epsilon of 1e-6 or 1e-12) keeps its node in float32."""
 
 FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
 _SUMS = frozenset({"CumSum", "ReduceL1", "ReduceMean", "ReduceSum"})
-_SQUARES = frozenset(
-    {
-        "GroupNormalization",
-        "InstanceNormalization",
-        "LRN",
-        "LpNormalization",
-        "MeanVarianceNormalization",
-        "RMSNormalization",
-    }
-    | {"LpPool", "GlobalLpPool", "ReduceL2", "ReduceSumSquare"}
-)
+_SQUARES = frozenset({
+    "GlobalLpPool", "GroupNormalization", "InstanceNormalization", "LRN", "LpNormalization", "LpPool",
+    "MeanVarianceNormalization", "RMSNormalization", "ReduceL2", "ReduceSumSquare",
+})  # fmt: skip
 _EXPONENTIALS = frozenset({"Exp", "LogSoftmax", "ReduceLogSum", "ReduceLogSumExp", "Softmax", "Softplus", "Mish"})
 _STATISTICS = frozenset({"Add", "Clip", "Div", "Expand", "Max", "Reciprocal", "Sqrt", "Sub"})
-"""What turns a sum of squares into a normalized value, up to the division."""
+"""Operators that turn a sum of squares into a normalized value, up to the division."""
 
 _NEVER = frozenset({"If", "Loop", "NonMaxSuppression", "Range", "Scan"})
 _TYPE_ATTRIBUTES = ("dtype", "output_datatype", "output_dtype")
@@ -52,7 +45,7 @@ def fp16_eligible(
 
     Args:
         model: canonical, with types inferred.
-        ranges: value name -> observed (low, high), as far as known; they decide for the values they name.
+        ranges: value name -> observed (low, high), as far as known; they decide for these values.
     """
     limits = {name: max(abs(low), abs(high)) for name, (low, high) in (ranges or {}).items()}
     opset = model.graph.opset_imports.get("", 1)
@@ -70,7 +63,7 @@ def fp16_eligible(
 
 @cache
 def half_variables(op: str, domain: str, opset: int) -> frozenset[str]:
-    """The type variables of an operator that may be float16; none if ONNX does not define it."""
+    """The type variables of an operator that may be float16; none if ONNX does not define the operator."""
     try:
         schema = onnx.defs.get_schema(op, opset, "" if domain == "ai.onnx" else domain)
     except onnx.defs.SchemaError:
@@ -87,7 +80,7 @@ def _allowed(node: ir.Node, opset: int) -> bool | Refused:
         return Refused(f"{node.op_type} has no float16 form in opset {opset}")
     source, result = node.inputs[0] if node.inputs else None, node.outputs[0]
     if node.op_type == "Cast" and result.dtype in FLOATS and (source is None or source.dtype not in FLOATS):
-        return Refused("it turns integers into floats, and float16 counts only to 2048")
+        return Refused("it converts integers to float, and float16 is exact only up to 2048")
     return True
 
 
@@ -120,7 +113,7 @@ def _values_fit(node: ir.Node, limits: Mapping[str, float]) -> bool | Refused:
 
 
 def _intermediate(node: ir.Node, limits: Mapping[str, float]) -> float | None:
-    """The largest magnitude inside the node, headroom included: inf if unknown, None if the operator is harmless."""
+    """The largest magnitude inside the node, including headroom: inf if unknown, None if the operator is safe."""
     source = node.inputs[0] if node.inputs else None
     if source is None or source.dtype not in FLOATS:
         return None
@@ -139,8 +132,7 @@ def _intermediate(node: ir.Node, limits: Mapping[str, float]) -> float | None:
     if node.op_type in _SQUARES:
         return reach**2
     if node.op_type == "LayerNormalization":
-        # Every TensorRT and onnxruntime compute its statistics in float32 when the model says so (stash_type 1, the
-        # default).
+        # TensorRT and onnxruntime compute its statistics in float32 if the model says so (stash_type 1, the default).
         stash = node.attributes.get("stash_type")
         return reach if stash is None or stash.as_int() == 1 else reach**2
     if node.op_type in ("Softmax", "LogSoftmax"):
@@ -151,7 +143,7 @@ def _intermediate(node: ir.Node, limits: Mapping[str, float]) -> float | None:
 
 
 def _summands(node: ir.Node) -> float:
-    """How many elements enter one sum; infinite if the shapes do not tell."""
+    """How many elements enter one sum; infinite if the shapes are unknown."""
     before, after = node.inputs[0], node.outputs[0]
     sizes = [_elements(value) for value in (before, after)]
     if node.op_type == "CumSum" or sizes[0] is None or not sizes[1]:
@@ -167,7 +159,7 @@ def _elements(value: ir.Value | None) -> int | None:
 
 
 def _normalizes(node: ir.Node, statistics: Mapping[ir.Value, str]) -> str | None:
-    """The float32 statistic that the node goes on computing with, up to the division that ends the normalization."""
+    """The float32 node whose statistic this node computes with, up to the division that ends the normalization."""
     if node.op_type not in _STATISTICS:
         return None
     read = [statistics[value] for value in node.inputs if value is not None and value in statistics]

@@ -1,8 +1,8 @@
-"""Which nodes TensorRT can run in INT8 to advantage, and what of them is quantized.
+"""Which nodes TensorRT runs faster in INT8, and which of their inputs are quantized.
 
-From NVIDIA's documentation of explicit quantization and the maintainers' answers: the inputs of convolutions, matrix
-products and average pools are quantized, never their outputs; everything else has no INT8 form of its own, since
-TensorRT moves Q and DQ through it (pools, reshapes, activations) or fuses it.
+From NVIDIA's documentation of explicit quantization and the maintainers' answers: the inputs of convolutions, MatMuls
+and average pools are quantized, never their outputs. Other nodes have no INT8 form of their own: TensorRT moves Q and
+DQ through them (pools, reshapes, activations) or fuses them.
 """
 
 from __future__ import annotations
@@ -11,11 +11,10 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from edgeprune.graph import Refused
+from edgeprune.graph import Refused, is_op
 
 MIN_CHANNELS = 16
-"""Fewer input or output channels leave most of an INT8 tile empty; the 3 or 4 channels of an image are packed
-instead."""
+"""With fewer input or output channels most of an INT8 tile is empty. The 3 or 4 channels of an image are packed."""
 
 _IMAGE_CHANNELS = 4
 _MATRIX_OPS = frozenset({"Gemm", "MatMul"})
@@ -27,19 +26,22 @@ _PREPROCESSING = frozenset({"Add", "Cast", "Div", "Mul", "Sub", "Transpose"})
 
 @dataclass(frozen=True)
 class Operands:
-    """What to quantize of a node: activations per tensor, weights per channel."""
+    """The inputs of a node to quantize: activations per tensor, weights per channel (value, axis)."""
 
     activations: tuple[ir.Value, ...]
     weights: tuple[tuple[ir.Value, int], ...]
 
 
 def int8_eligible(model: ir.Model) -> dict[str, bool | Refused]:
-    """For every node of the main graph, whether it may be INT8 on TensorRT, or why not; static shapes tell most."""
+    """For every node of the main graph, whether it may be INT8 on TensorRT, or why not.
+
+    Open dimensions leave more nodes undecided, and these are refused.
+    """
     return {str(node.name): _eligible(node) for node in model.graph}
 
 
 def operands(node: ir.Node) -> Operands:
-    """What to quantize of an eligible node: activations, and (weight, channel axis) pairs."""
+    """The inputs of an eligible node to quantize."""
     data = [value for value in node.inputs[: 1 if node.op_type in _POOLS else 2] if value is not None]
     weights = [(value, weight_axis(node)) for value in data if value.const_value is not None]
     return Operands(tuple(v for v in data if v.const_value is None), tuple(weights))
@@ -52,12 +54,12 @@ def weight_axis(node: ir.Node) -> int:
     if node.op_type == "ConvTranspose":
         return 1
     if node.op_type == "Gemm":
-        return 0 if _integer(node, "transB", 0) else 1
+        return 0 if node.attributes.get_int("transB", 0) else 1
     return _rank(node.inputs[1]) - 1
 
 
 def _eligible(node: ir.Node) -> bool | Refused:
-    if node.domain not in ("", "ai.onnx") or node.op_type not in COMPUTE_OPS:
+    if not is_op(node, *COMPUTE_OPS):
         return Refused(f"{node.op_type} has no INT8 form of its own in TensorRT")
     data = operands(node)
     for value in (*data.activations, *(weight for weight, _ in data.weights)):
@@ -72,14 +74,14 @@ def _eligible(node: ir.Node) -> bool | Refused:
         return _enough("channels", _size(data.activations[0], 1))
     if node.op_type in _CONVOLUTIONS:
         return _convolution(node)
-    return _matrix_product(node)
+    return _matmul(node)
 
 
 def _convolution(node: ir.Node) -> bool | Refused:
     activation, weight = node.inputs[0], node.inputs[1]
     if weight is None or weight.const_value is None or activation is None:
         return Refused("its weight is computed, not stored")
-    group, shape = _integer(node, "group", 1), [int(d) for d in weight.const_value.shape.numpy()]
+    group, shape = node.attributes.get_int("group", 1), [int(d) for d in weight.const_value.shape.numpy()]
     if node.op_type == "ConvTranspose":
         if group != 1:
             return Refused("TensorRT has no grouped INT8 ConvTranspose")
@@ -96,14 +98,15 @@ def _convolution(node: ir.Node) -> bool | Refused:
     return _enough("input channels", inputs) and _enough("output channels", outputs)
 
 
-def _matrix_product(node: ir.Node) -> bool | Refused:
+def _matmul(node: ir.Node) -> bool | Refused:
     a, b = node.inputs[0], node.inputs[1]
     if a is None or b is None or _rank(a) < 2 or _rank(b) < 2:
         return Refused("the shapes of its operands are unknown or have less than two axes")
     if a.const_value is not None:
         return Refused("its left operand is constant")
     if node.op_type == "Gemm":
-        if _integer(node, "transA", 0) or any(_number(node, name, 1.0) != 1.0 for name in ("alpha", "beta")):
+        scaled = any(node.attributes.get_float(name, 1.0) != 1 for name in ("alpha", "beta"))
+        if node.attributes.get_int("transA", 0) or scaled:
             return Refused("its transA, alpha or beta is not the default")
         if b.const_value is None:
             return Refused("its weight is computed, not stored")
@@ -111,24 +114,24 @@ def _matrix_product(node: ir.Node) -> bool | Refused:
         return Refused("its weight has a batch axis, so its channels are not along one axis")
     if b.const_value is None and (blocker := _float_attention(node)) is not None:
         return blocker
-    transposed = node.op_type == "Gemm" and _integer(node, "transB", 0)
+    transposed = node.op_type == "Gemm" and bool(node.attributes.get_int("transB", 0))
     k, n = _size(a, -1), _size(b, -2 if transposed else -1)
     rows = [_size(a, axis) for axis in range(_rank(a) - 1)] if b.const_value is not None else [_size(a, -2)]
     m = 1
     for size in rows:
-        m *= size or 1  # an open size is a batch, and at the edge that is 1
+        m *= size or 1  # an open size is a batch, which is 1 on edge devices
     if m == 1 or n == 1:
         return Refused("it multiplies a vector, which is bound by memory, not by arithmetic")
     return _enough("inputs (K)", k) and _enough("outputs (N)", n)
 
 
 def _float_attention(node: ir.Node) -> Refused | None:
-    """Refuse attention cores (Q·K or P·V) whose Softmax follows an Add of something computed."""
+    """Refuse the MatMuls of an attention (Q·K and P·V) if an Add of a computed value precedes the Softmax."""
     softmax = _softmax_below(node) or _softmax_above(node)
     value = softmax.inputs[0] if softmax is not None else None
     while value is not None and (producer := value.producer()) is not None:
         if producer.op_type == "Add" and all(v is not None and v.const_value is None for v in producer.inputs):
-            return Refused("it is part of an attention core that adds a computed mask before its Softmax")
+            return Refused("it is part of an attention that adds a computed mask before its Softmax")
         if producer.op_type not in ("Add", "Mul", "Div", "Reshape", "Cast"):
             break
         value = next((v for v in producer.inputs if v is not None and v.const_value is None), None)
@@ -166,7 +169,7 @@ def _enough(what: str, size: int | None) -> bool | Refused:
 
 
 def _is_graph_input(value: ir.Value) -> bool:
-    """Whether the value is an input of the model, or elementwise preprocessing of one."""
+    """Whether the value is an input of the model, or the result of elementwise preprocessing of one."""
     producer = value.producer()
     if producer is None:
         return value.is_graph_input()
@@ -183,13 +186,3 @@ def _size(value: ir.Value, axis: int) -> int | None:
         return None
     size = value.shape[axis]
     return size if isinstance(size, int) else None
-
-
-def _integer(node: ir.Node, name: str, default: int) -> int:
-    attribute = node.attributes.get(name)
-    return default if attribute is None else attribute.as_int()
-
-
-def _number(node: ir.Node, name: str, default: float) -> float:
-    attribute = node.attributes.get(name)
-    return default if attribute is None else attribute.as_float()

@@ -1,20 +1,20 @@
-"""Lower a planned model to one ONNX graph that every TensorRT of the target builds as planned.
+"""Lower a planned model to one ONNX graph that every TensorRT version of the target builds as planned.
 
-TensorRT 11 and TensorRT for RTX are strongly typed: precision is what the graph says. So it says all of it: INT8 as
-symmetric Q/DQ pairs, FP16 as float16 tensors with casts, everything else float32. TensorRT 8.6 and 10 build the same
-graph weakly typed with ``--fp16 --int8``.
+TensorRT 11 and TensorRT for RTX are strongly typed: the graph states the precision. So the graph states every
+precision: INT8 as symmetric Q/DQ pairs, FP16 as float16 tensors with casts, everything else float32. TensorRT 8.6 and
+10 build the same graph weakly typed with ``--fp16 --int8``.
 
-An INT8 node whose result is only read as integers again computes in float32 between: TensorRT never writes that
-result as a float, so it costs nothing; and onnxruntime, which quantizes the bias of such a node, would do so with a
-scale that float16 does not hold.
+If the result of an INT8 node is only read quantized again, the float type between is float32. TensorRT never writes
+that result as a float, so this costs nothing. And onnxruntime quantizes the bias of such a node with a scale that
+float16 cannot hold.
 
-What depends on the target's versions:
+These depend on the target's versions:
 
-    opset            19 where INT8 meets FP16 and all of them are 10 or newer, since from there on QuantizeLinear knows
+    opset            19 where INT8 meets FP16 and all versions are 10 or newer: from this opset on QuantizeLinear takes
                      float16. At most 17 for 8.x; there the values around INT8 nodes are float32.
-    stored weights   int8 constants with a DequantizeLinear where all are 10 or newer. The importer of 8.x refuses int8
-                     constants ("invalid weights type of Int8"), so there float weights with Q and DQ are left to it,
-                     a form that every version takes, at four times the size.
+    stored weights   int8 constants with a DequantizeLinear if all versions are 10 or newer. The importer of 8.x refuses
+                     int8 constants ("invalid weights type of Int8"). For 8.x the weights are float with Q and DQ, which
+                     every version takes, at four times the size.
 """
 
 from __future__ import annotations
@@ -31,9 +31,7 @@ from edgeprune.graph import convert_opset
 from edgeprune.passes.tensorrt.cast_fp16 import cast_fp16
 from edgeprune.passes.tensorrt.fp16_rules import fp16_eligible
 from edgeprune.passes.tensorrt.int8_nodes import COMPUTE_OPS
-from edgeprune.passes.tensorrt.int8_nodes import int8_eligible as int8_eligible
-from edgeprune.passes.tensorrt.quantize_tensorrt import quantize_tensorrt, read_as_integers
-from edgeprune.passes.tensorrt.quantize_tensorrt import values_to_quantize as values_to_quantize
+from edgeprune.passes.tensorrt.quantize_tensorrt import quantize_tensorrt, read_only_quantized
 
 MAX_OPSET = {(8, 5): 17, (8, 6): 17, (9, 0): 19, (10, 0): 20, (10, 8): 22, (10, 15): 24, (11, 0): 24}
 """Newest opset of the ONNX parser, by the TensorRT version that brought it (onnx-tensorrt, docs/operators.md)."""
@@ -55,19 +53,19 @@ def lower_tensorrt(
 
     Args:
         model: canonical, float32.
-        precision: node name -> "fp32", "fp16" or "int8"; nodes that are not named are fp32. "int8" on an operator that
-            has no INT8 form of its own (Relu, MaxPool, Concat) means that it lies between INT8 nodes: it takes
-            ``int8_float``, and TensorRT moves the Q/DQ pairs through it. "fp16" on a node that would overflow or lose
-            its constants is not followed: see `edgeprune.passes.tensorrt.fp16_rules.fp16_eligible`.
-        ranges: value name -> observed (low, high). Needed for all of `values_to_quantize`; the others that are given
-            decide where float16 would overflow.
-        target_versions: TensorRT versions that shall build the graph, such as ("10.3", "11.0").
+        precision: node name -> "fp32", "fp16" or "int8"; nodes that are not named are fp32. "int8" for an operator
+            without an INT8 form of its own (Relu, MaxPool, Concat) means that it lies between INT8 nodes: it gets the
+            type ``int8_float``, and TensorRT moves the Q/DQ pairs through it. A node with "fp16" that would overflow or
+            lose its constants stays fp32: see `edgeprune.passes.tensorrt.fp16_rules.fp16_eligible`.
+        ranges: value name -> observed (low, high). Needed for all of `values_to_quantize`; others decide where float16
+            would overflow.
+        target_versions: TensorRT versions that have to build the graph, such as ("10.3", "11.0").
         int8_float: the type of biases, outputs and scales of INT8 nodes; by default fp16 if any node is fp16. Always
         fp32 for 8.x.
 
     Raises:
-        PassError: a node is unknown, cannot be INT8, or lacks a range; or an operator does not exist in the opset that
-        the target needs.
+        PassError: a node is unknown, cannot be INT8, or has no range; or an operator does not exist in the opset that
+            the target needs.
     """
     versions = [_version(text) for text in target_versions]
     if not versions:
@@ -82,7 +80,7 @@ def lower_tensorrt(
     converted = convert_opset(model, _target_opset(model, lowest, versions))
     allowed = fp16_eligible(converted, ranges)
     half = {name for name, kind in precision.items() if kind in kinds and allowed[name]}
-    half -= read_as_integers(converted, int8)
+    half -= read_only_quantized(converted, int8)
     quantized = quantize_tensorrt(converted, int8, ranges, half=half if modern else (), stored=modern)
     lowered = cast_fp16(quantized, half | (_half_pairs(quantized, half) if modern else set()))
     try:
@@ -93,7 +91,7 @@ def lower_tensorrt(
 
 
 def _target_opset(model: ir.Model, lowest: int, versions: Iterable[tuple[int, int]]) -> int:
-    """The model's own opset, raised to ``lowest`` and lowered to what the oldest parser takes."""
+    """The model's own opset, at least ``lowest``, and at most the newest that all parsers take."""
     parsers = [max((v for v in MAX_OPSET if v <= version), default=None) for version in versions]
     if None in parsers:
         raise PassError("lower_tensorrt: TensorRT before 8.5 is not supported")
@@ -102,7 +100,7 @@ def _target_opset(model: ir.Model, lowest: int, versions: Iterable[tuple[int, in
 
 
 def _half_pairs(model: ir.Model, half: set[str]) -> set[str]:
-    """The Q and DQ nodes that take or give float16: a pair may turn one float type into the other at no cost."""
+    """The Q and DQ nodes with a float16 input or output: a pair can convert between the float types at no cost."""
     found = set()
     for node in model.graph:
         if node.op_type == "QuantizeLinear" and node.inputs[0] is not None:
@@ -127,7 +125,7 @@ def _check_precision(model: ir.Model, precision: Mapping[str, str]) -> None:
 
 
 def _check_present_pairs(model: ir.Model) -> None:
-    """A model that arrives quantized must be so in TensorRT's way already."""
+    """Refuse a quantized model unless its Q/DQ pairs are as TensorRT needs them."""
     for node in model.graph:
         if node.op_type in _FOREIGN:
             raise PassError(

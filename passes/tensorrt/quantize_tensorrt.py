@@ -1,10 +1,10 @@
-"""Explicit INT8 for TensorRT: symmetric Q/DQ pairs on a float32 graph, where its builder wants them.
+"""Explicit INT8 quantization for TensorRT: symmetric Q/DQ pairs on a float32 graph, placed as its builder needs them.
 
-Activations per tensor and weights per channel, int8 with zero point 0; biases stay float. Which nodes may be INT8 says
-`edgeprune.passes.tensorrt.int8_nodes`; here the pairs are placed around those that a plan chose, by three rules. The
-inputs of a node are quantized, its output never. Where a convolution's result is added to a residual, the residual is
-quantized so that one kernel does both. The quantized values that meet in a Concat share one scale, so that nothing is
-requantized.
+Activations are int8 per tensor and weights int8 per channel, with zero point 0; biases stay float.
+`edgeprune.passes.tensorrt.int8_nodes` tells which nodes may be INT8. Here the pairs are placed around the nodes that a
+plan chose, by three rules. The inputs of a node are quantized, never its output. If a convolution's result is added to
+a residual, the residual is quantized too, so that one kernel does both. Quantized values that meet in a Concat share
+one scale, so that nothing is requantized.
 """
 
 from __future__ import annotations
@@ -22,21 +22,20 @@ from edgeprune.passes.tensorrt.int8_nodes import int8_eligible, operands
 _COMMUTING_OPS = frozenset(
     {"MaxPool", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Split", "Identity", "DepthToSpace"}
 )
-"""Quantizing before or after these gives the same numbers; of these a Concat may read and share its scale through."""
-
+"""Quantizing before or after these gives the same numbers, so values on both sides can share a scale."""
 
 _CLIPS = frozenset({"Clip", "Relu"})
 
 
 def values_to_quantize(model: ir.Model, int8: Collection[str]) -> list[str]:
-    """Names of the activations that get a scale when the named nodes are INT8; a range is needed for each."""
+    """Names of the activations that are quantized if the named nodes are INT8; each of them needs a range."""
     return [str(value.name) for value in _readers(model, int8)]
 
 
-def read_as_integers(model: ir.Model, int8: Collection[str]) -> set[str]:
-    """Names of those of the named nodes whose result nothing reads as it is, only quantized.
+def read_only_quantized(model: ir.Model, int8: Collection[str]) -> set[str]:
+    """Names of the INT8 nodes whose result is only read quantized.
 
-    A Relu, a Clip and the addition of a quantized residual are named with them: one kernel does it all.
+    A Relu, a Clip or the addition of a quantized residual behind such a node is included: one kernel computes all.
     """
     readers = _readers(model, int8)
     nodes = [node for node in model.graph if node.name in int8]
@@ -64,15 +63,15 @@ def quantize_tensorrt(
     half: Collection[str] = (),
     stored: bool = True,
 ) -> ir.Model:
-    """A copy of the model with Q/DQ pairs for the named nodes, still of float32 throughout.
+    """A copy of the model with Q/DQ pairs for the named nodes; all float types are still float32.
 
     Args:
         model: canonical, float32, opset 13 or newer.
         int8: names of eligible nodes.
         ranges: activation name -> observed (low, high), for all of `values_to_quantize`.
-        half: nodes that will compute in float16: scales of what they read and give are chosen so that float16 holds
-            them exactly, and they share no pair with the rest.
-        stored: whether weights are stored as integers; see `edgeprune.graph.qdq.dequantized_weight`.
+        half: nodes that will compute in float16. The scales of their inputs and outputs are exact in float16, and they
+            share no pair with other nodes.
+        stored: whether weights are stored as int8; see `edgeprune.graph.qdq.dequantized_weight`.
 
     Raises:
         PassError: a node is unknown or not eligible, a range is missing or not finite, or the opset is older than 13.
@@ -92,7 +91,7 @@ def quantize_tensorrt(
         for value, nodes in readers.items():
             for group, rounded in (
                 ([n for n in nodes if n in halves], np.float16),
-                # Of a float16 value the Q has a float16 scale, which the DQ must repeat exactly.
+                # The Q of a float16 value has a float16 scale, and the DQ must have exactly the same.
                 ([n for n in nodes if n not in halves], np.float16 if value.producer() in halves else np.float32),
             ):
                 if group:
@@ -102,7 +101,7 @@ def quantize_tensorrt(
 
 
 def _readers(model: ir.Model, int8: Collection[str]) -> dict[ir.Value, list[ir.Node]]:
-    """Activations to quantize, in graph order -> the nodes that shall read them quantized."""
+    """Activations to quantize, in graph order -> the nodes that read them quantized."""
     nodes = [node for node in model.graph if node.name in int8]
     found: dict[ir.Value, list[ir.Node]] = {}
     for node in nodes:
@@ -117,7 +116,7 @@ def _readers(model: ir.Model, int8: Collection[str]) -> dict[ir.Value, list[ir.N
 def _limits(
     graph: ir.Graph, quantized: Collection[ir.Value], ranges: Mapping[str, tuple[float, float]]
 ) -> dict[ir.Value, float]:
-    """The largest magnitude that each value must represent, after sharing among those that a Concat joins."""
+    """The largest magnitude that INT8 has to represent for each value; values that a Concat joins share it."""
     limits: dict[ir.Value, float] = {}
     for value in quantized:
         if str(value.name) not in ranges:
@@ -133,11 +132,11 @@ def _limits(
 
 
 def residual_inputs(nodes: Collection[ir.Node]) -> Iterator[tuple[ir.Node, ir.Value]]:
-    """(Add node, its residual input) for every Add that fuses with an INT8 convolution.
+    """(Add node, its residual input) for every Add that TensorRT fuses with an INT8 convolution.
 
-    TensorRT computes ``Conv + residual`` in one kernel when the residual arrives quantized; the branch that the kernel
-    itself computes must not be. Where both branches end in a convolution, the later one is fused. Adds after matrix
-    products are left alone: the residual stream of a transformer has outliers that a shared scale cannot hold.
+    TensorRT computes ``Conv + residual`` in one kernel if the residual is quantized and the branch that the kernel
+    computes is not. If both branches end in a convolution, the later one is fused. Adds behind MatMuls are left out:
+    the residual stream of a transformer has outliers that one scale cannot represent.
     """
     position = {node: index for index, node in enumerate(nodes)}
     chosen = set(position)
@@ -165,10 +164,10 @@ def residual_inputs(nodes: Collection[ir.Node]) -> Iterator[tuple[ir.Node, ir.Va
 
 
 def shared_scales(graph: ir.Graph, quantized: Collection[ir.Value]) -> list[set[ir.Value]]:
-    """Sets of quantized values that must share one scale: a Concat's quantized output, and its quantized inputs.
+    """Sets of quantized values that must share one scale: a Concat's quantized output and its quantized inputs.
 
-    An input counts as quantized, too, when it is so on the other side of operators that commute with quantization (a
-    MaxPool). With different scales TensorRT would have to requantize every branch.
+    An input also counts as quantized if it is quantized before operators that commute with quantization (a MaxPool).
+    With different scales TensorRT would have to requantize every branch.
     """
     parent = {value: value for value in quantized}
 
@@ -188,7 +187,7 @@ def shared_scales(graph: ir.Graph, quantized: Collection[ir.Value]) -> list[set[
 
 
 def _is_private_conv(value: ir.Value, chosen: Collection[ir.Node]) -> bool:
-    """Whether an INT8 convolution computes the value for one reader alone."""
+    """Whether an INT8 convolution computes the value and exactly one node reads it."""
     producer = value.producer()
     return (
         producer is not None
@@ -200,7 +199,7 @@ def _is_private_conv(value: ir.Value, chosen: Collection[ir.Node]) -> bool:
 
 
 def _quantized_before(value: ir.Value, quantized: Collection[ir.Value]) -> Iterator[ir.Value]:
-    """The value if it is quantized, otherwise the quantized values that reach it through commuting operators."""
+    """The value if it is quantized, otherwise the quantized values before commuting operators."""
     if value in quantized:
         yield value
         return

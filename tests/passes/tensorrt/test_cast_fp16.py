@@ -81,7 +81,7 @@ def test_an_output_that_is_read_inside_too_keeps_its_name():
         assert (a.tolist(), b.tolist()) == ([1.5, 0.0], [-1.5, 0.0])
 
 
-def test_subgraphs_read_what_they_did():
+def test_subgraphs_read_the_same_types():
     model = build("""
     <ir_version: 8, opset_import: ["" : 17]>
     agraph (float[2] x, bool c) => (float[2] y)
@@ -95,9 +95,9 @@ def test_subgraphs_read_what_they_did():
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("nobody", "no node 'nobody'"), ("n", "has no float16 form"), ("y", "'k' holds 1e\\+06")]
+    ("name", "message"), [("nobody", "no node 'nobody'"), ("n", "has no float16 form"), ("y", "'k' contains 1e\\+06")]
 )
-def test_what_cannot_be_is_refused(name: str, message: str):
+def test_impossible_casts_are_refused(name: str, message: str):
     model = build(
         """
     <ir_version: 8, opset_import: ["" : 17]>

@@ -76,7 +76,7 @@ def test_transposed_convolutions_have_their_channels_on_axis_1():
         ("64, 32", "32, 64", "Gemm<alpha = 0.5>", "not the default"),
     ],
 )
-def test_matrix_products(a: str, b: str, op: str, message: str | None):
+def test_matmuls(a: str, b: str, op: str, message: str | None):
     rank = "p, q, r" if op == "MatMul" else "p, q"
     found = verdict(f"y = {op}(x, w)", f"float[{b}] w", f"float[{a}] x", f"float[{rank}] y")
     assert found is True if message is None else message in str(found)
@@ -106,7 +106,7 @@ def test_attention_with_a_computed_mask_stays_float():
     assert "no INT8 form of its own" in str(constant["p"])
 
 
-def test_what_arrives_quantized_or_in_another_type_is_refused():
+def test_quantized_inputs_and_other_types_are_refused():
     pair = "q = QuantizeLinear(x, s, z)  d = DequantizeLinear(q, s, z)  y = Conv(d, w)"
     values = "float s = {0.1}, int8 z = {0}, float[32, 32, 1, 1] w"
     ports = ("float[1, 32, 8, 8] x", "float[1, 32, 8, 8] y")

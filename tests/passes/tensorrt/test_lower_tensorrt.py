@@ -8,7 +8,9 @@ import pytest
 
 from edgeprune.backends.simulation import load
 from edgeprune.errors import PassError
-from edgeprune.passes.tensorrt.lower_tensorrt import int8_eligible, lower_tensorrt, values_to_quantize
+from edgeprune.passes.tensorrt.int8_nodes import int8_eligible
+from edgeprune.passes.tensorrt.lower_tensorrt import lower_tensorrt
+from edgeprune.passes.tensorrt.quantize_tensorrt import values_to_quantize
 from tests.passes.graphs import RESIDUAL, TRANSFORMER, build, feeds_for, observed, run
 from tests.passes.simulation import roundings_of_onnxruntime, simulate, strict_float16
 
@@ -195,7 +197,7 @@ def test_a_layer_norm_that_would_overflow_does_not():
     np.testing.assert_allclose(actual, expected, rtol=0, atol=2e-3 * np.abs(expected).max())
 
 
-def test_int8_matrix_products_are_quantized_along_their_last_axis():
+def test_int8_matmuls_are_quantized_along_their_last_axis():
     model = build(TRANSFORMER)
     ranges = observed(model)
     lowered = lower_tensorrt(model, everything(model, "fp32"), ranges, target_versions=["10.3"])
