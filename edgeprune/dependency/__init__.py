@@ -1,7 +1,7 @@
 """Dependency analysis: which channels, heads and groups can be removed together.
 
 In: a canonical model.
-Out: groups of units; every frozen axis with its reason; the repairs that pruning needs; the pictures of `inspect`.
+Out: groups of units; every frozen axis with its reason; the repairs that pruning needs; the drawings of `inspect`.
 May import: passes.canonicalize, report and below.
 """
 

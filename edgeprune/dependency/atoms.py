@@ -1,8 +1,8 @@
-"""Position-by-position closure: every position of every live axis becomes an atom, and atoms are tied by arrays.
+"""Closure position by position: every position of every live axis becomes an atom, and array operations tie atoms.
 
-Atom 0 stands for everything frozen; freezing an atom is tying it to 0. An atom is *compound* if it is a position of a
-product: then it goes when any of its leaves goes. Wherever two accounts of one position differ, either leaves are tied
-until they agree or they are frozen, so that the answer is consistent whatever the relations say.
+Atom 0 represents everything frozen; to freeze an atom is to tie it to 0. An atom is *compound* if it is a position of a
+product: it is removed when any of its leaves is removed. If two products give different leaves for one position, the
+leaves are tied until they agree, or frozen, so the result is consistent for any relations.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from edgeprune.dependency.closure import Classes, components
 Ints = NDArray[np.int64]
 
 _MAX_LEAVES = 12
-"""A position with more leaves than this is frozen: no real graph needs it, and it bounds the work."""
+"""A position with more leaves than this is frozen: no real graph has one, and it bounds the work."""
 
 
 @dataclass
 class Atoms:
-    """The solution: what each position of each live class stands or falls with.
+    """The solution: the leaves with which each position of each live class is removed.
 
     Attributes:
-        live: representative classes that have an atom a position, in order.
+        live: representative classes with one atom for each position, in order.
         start: first atom of each live class, shape (len(live) + 1,).
         leaves: the leaves of each atom, shape (atoms, width), padded with -1; an empty row is a frozen position.
     """
@@ -68,7 +68,7 @@ class AtomSolver:
     def _tie_parts(self) -> None:
         for whole, parts in self.classes.concats:
             known = [c for c in (whole, *parts) if self.classes.sizes[self.classes.find(c)] >= 0]
-            if len(known) <= len(parts):  # an open length is frozen, and so is all that it is made of or part of
+            if len(known) <= len(parts):  # a dynamic length is frozen, and so are its parts and its whole
                 for c in known:
                     self.freeze_class(c)
                 continue
@@ -77,7 +77,7 @@ class AtomSolver:
             self.tie(self.atoms(whole)[index], self.atoms(part))
 
     def _lay_out_products(self) -> None:
-        # A product that is frozen has frozen factors only: nothing to settle, and it may be a million pixels long.
+        # A frozen product has only frozen factors, so there is nothing to solve; it may have a million positions.
         products = [(w, f) for w, f in self.classes.products if not self.classes.frozen[self.classes.find(w)]]
         width = max((len(f) for _, f in products), default=1)
         wholes, rows = [np.zeros(0, dtype=np.int64)], [np.zeros((0, width), dtype=np.int64)]
@@ -102,7 +102,7 @@ class AtomSolver:
         return label
 
     def solve(self) -> Atoms:
-        """Tie and freeze until nothing changes; then read off the leaves."""
+        """Tie and freeze until nothing changes, then return the leaves."""
         while True:
             label = self.label()
             table = self._settle(label)
@@ -122,9 +122,7 @@ class AtomSolver:
             self.tie(self.rows[loose], 0)
         top = rows.max(axis=1, initial=0)
         single = ~frozen & ((rows == 0) | (rows == top[:, None])).all(axis=1) & (whole != top)
-        if (
-            single.any()
-        ):  # all other factors are frozen: the position is its one free leaf (frozen itself if there is none)
+        if single.any():  # all other factors are frozen: the position is its one free leaf, or frozen without one
             at = rows[single].argmax(axis=1)
             leaf = np.where(top[single] > 0, self.rows[single][np.arange(len(at)), at], 0)
             self.tie(self.whole[single], leaf)
@@ -135,12 +133,12 @@ class AtomSolver:
         return self._expand(whole[compound], rows[compound], label)
 
     def _expand(self, whole: Ints, rows: Ints, label: Ints) -> Ints | None:
-        """Replace compound leaves by their own, and compare all accounts of one position."""
+        """Replace compound leaves by their own leaves, and compare all rows of one position."""
         count = int(label.max()) + 1
         order = np.argsort(whole, kind="stable")
         whole, rows = whole[order], rows[order]
         account = np.full(count, -1, dtype=np.int64)
-        account[whole[::-1]] = np.arange(len(whole))[::-1]  # the first row that tells of each component
+        account[whole[::-1]] = np.arange(len(whole))[::-1]  # the first row of each component
         stuck = np.zeros(len(whole), dtype=np.bool_)
         for _ in range(_MAX_LEAVES):
             nested = (account[rows] >= 0) & (rows != 0)
@@ -155,7 +153,7 @@ class AtomSolver:
         known = len(self.edges)
         witness = np.zeros(count, dtype=np.int64)
         witness[label[::-1]] = np.arange(self.count)[::-1]
-        if stuck.any():  # a position that is, in the end, a factor of itself
+        if stuck.any():  # a position that is a factor of itself
             self.tie(witness[whole[stuck]], 0)
             return None
         base = account[whole]
@@ -175,7 +173,7 @@ class AtomSolver:
         return table
 
     def _covering(self, leaves: Ints) -> bool:
-        """Freeze leaves that make up a whole axis alone, since an axis may not become empty; True if there were any."""
+        """Freeze leaves that alone cover a whole axis, since an axis must not become empty; True if there were any."""
         owner = np.repeat(np.arange(len(self.live)), np.diff(self.start))
         rows = leaves[1:]
         real = np.array([self.classes.real[c] for c in self.live], dtype=np.bool_)
@@ -184,7 +182,7 @@ class AtomSolver:
         if not len(pairs):
             return False
         key = pairs[:, 0] * (int(leaves.max()) + 1) + pairs[:, 1]
-        unique, first, counts = np.unique(key, return_index=True, return_counts=True)
+        _, first, counts = np.unique(key, return_index=True, return_counts=True)
         whole = counts == np.diff(self.start)[pairs[first, 0]]
         if not whole.any():
             return False
@@ -192,18 +190,16 @@ class AtomSolver:
         witness = np.zeros(int(label.max()) + 1, dtype=np.int64)
         witness[label[::-1]] = np.arange(self.count)[::-1]
         self.tie(witness[pairs[first[whole], 1]], 0)
-        del unique
         return True
 
 
 def rows_of(account: Ints, rows: Ints, nested: NDArray[np.bool_]) -> Ints:
-    """The rows that account for nested leaves, shape (rows, width, width); others are arbitrary."""
+    """The rows of nested leaves, shape (rows, width, width); the other rows are arbitrary."""
     return rows[np.where(nested, account[rows], 0)]
 
 
 def compress(rows: Ints) -> Ints:
-    """Move each row's entries to the left in order, without zeros and repetitions, and cut the empty columns."""
-    n, width = rows.shape
+    """Move each row's entries to the left in order, without zeros and repetitions, and cut off empty columns."""
     order = np.argsort(rows, axis=1, kind="stable")
     ordered = np.take_along_axis(rows, order, axis=1)
     repeat = np.zeros_like(ordered, dtype=np.bool_)
@@ -213,6 +209,4 @@ def compress(rows: Ints) -> Ints:
     rows = np.where(drop, 0, rows)
     left = np.argsort(rows == 0, axis=1, kind="stable")
     rows = np.take_along_axis(rows, left, axis=1)
-    used = int((rows != 0).sum(axis=1).max(initial=1))
-    del n, width
-    return rows[:, :used]
+    return rows[:, : int((rows != 0).sum(axis=1).max(initial=1))]

@@ -1,4 +1,4 @@
-"""One node's relation bound to its tensors: names become factors, and sizes are held against the axes."""
+"""Binds one node's relation to its tensors: names become factors, and sizes are checked against the axes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 import onnx_ir as ir
 
-from edgeprune.dependency.dims import Grammar, Rel, Term
+from edgeprune.dependency.dims import Rel, Term
 from edgeprune.dependency.groups import Freeze
 from edgeprune.dependency.relations import UNKNOWN, Contraction, Relations
 from edgeprune.errors import RuleError
@@ -21,9 +21,10 @@ class Binder:
         self.broadcast: list[int] = []
         self.late: list[tuple[int, str, tuple[str, ...], str]] = []
         self.places: dict[str, list[tuple[int, int]]] = {}
+        self.why = Freeze(rel.why or f"{node.op_type} works along this axis", node.name)
 
     def bind(self) -> None:
-        """Add the node's relation to the graph's. Raises RuleError if it does not fit: the caller freezes the node."""
+        """Add the node's relation to the graph's. Raises RuleError if it does not fit; the caller freezes the node."""
         grammar = self.rel.grammar
         node = self.node
         if len(node.inputs) > len(grammar.inputs) or len(node.outputs) > len(grammar.outputs):
@@ -36,18 +37,18 @@ class Binder:
         for k, (term, given) in enumerate(zip(grammar.inputs, node.inputs, strict=False)):
             if given is not None:
                 self.term(term, given, k)
-        self.structure(grammar)
-        why = Freeze(self.rel.why or f"{node.op_type} works along this axis", node.name)
+        self.structure()
         for name in grammar.frozen:
             if name in self.factor:
-                self.rels.freeze(self.factor[name], why)
+                self.rels.freeze(self.factor[name], self.why)
         for name in grammar.statistic:
             if name in self.factor:
                 self.rels.statistics.append((self.factor[name], self.index))
         for name in grammar.contracted:
             if name in self.factor and self.places.get(name):
                 self.rels.contractions.append(Contraction(self.index, self.factor[name], tuple(self.places[name])))
-        self.rels.picks += [(self.factor[a], self.factor[b], self.index) for a, b in self.rel.picks]
+        reads = [(self.factor[a], self.factor[b], self.index) for a, b in self.rel.normalized_reads]
+        self.rels.normalized_reads += reads
         for name, operand, axis in self.rel.sums:
             self.rels.contractions.append(Contraction(self.index, self.factor[name], ((operand, axis),)))
 
@@ -66,9 +67,8 @@ class Binder:
         at = 0
         for axis in term:
             if axis.kind == "rest":
-                why = Freeze(self.rel.why or f"{self.node.op_type} works along this axis", self.node.name)
                 for f in axes[at : at + spread]:
-                    self.rels.freezes.setdefault(f, why)
+                    self.rels.freeze(f, self.why)
                 at += spread
                 continue
             if axis.kind == "broadcast":
@@ -80,9 +80,7 @@ class Binder:
                 self.same(axis.factors[0], f)
                 self.places.setdefault(axis.factors[0], []).append((operand, at))
             elif axis.kind == "frozen":
-                self.rels.freeze(
-                    f, Freeze(self.rel.why or f"{self.node.op_type} works along this axis", self.node.name)
-                )
+                self.rels.freeze(f, self.why)
             elif axis.kind == "one":
                 if self.rels.sizes[f] not in (1, UNKNOWN):
                     raise RuleError(f"axis {at} of {value.name} has length {self.rels.sizes[f]}, not 1")
@@ -94,7 +92,7 @@ class Binder:
             at += 1
 
     def same(self, name: str, f: int) -> None:
-        """Tie an axis to the others of its name."""
+        """Tie an axis to the other axes of its name."""
         first = self.factor.setdefault(name, f)
         if first == f:
             return
@@ -119,8 +117,8 @@ class Binder:
             elif sizes[f] != 1:
                 raise RuleError(f"lengths {sizes[first]} and {sizes[f]} cannot be broadcast")
 
-    def structure(self, grammar: Grammar) -> None:
-        """Products, concatenations and takes, once every factor that stands alone has its length."""
+    def structure(self) -> None:
+        """Add products, concatenations and takes, now that every factor that is an axis alone has its length."""
         sizes = dict(self.rel.sizes)
         for name, f in self.factor.items():
             if sizes.setdefault(name, self.rels.sizes[f]) != self.rels.sizes[f]:
@@ -165,7 +163,7 @@ class Binder:
                 self.rels.takes.append((ids[0], positions, f, self.index))
 
     def _last_size(self, sizes: dict[str, int], factors: tuple[str, ...], whole: int, kind: str) -> None:
-        """Fill in the one length of a product or concatenation that is not given."""
+        """Derive the one missing length of a product or concatenation."""
         missing = [n for n in factors if n not in sizes]
         if not missing:
             return

@@ -1,9 +1,9 @@
-"""Whole-axis closure of the relations: which factors are one, and which are frozen throughout.
+"""Closure of the relations for whole axes: which factors are equal, and which are frozen completely.
 
-Works on factors, not on atoms, and so settles nearly everything at the cost of one union per axis: equalities,
-products by congruence (the same axis factored the same way has the same factors, and the other way round), refinement
-of factorisations that nest, concatenations likewise, and freezing. What remains (a factor of which only some positions
-are tied or frozen) is left to :mod:`edgeprune.dependency.atoms`.
+It works on factors, not on atoms, so it solves nearly everything with one union for each axis: equalities, products by
+congruence (the same axis factored the same way has the same factors, and the reverse), refinement of factorisations
+that nest, concatenations in the same way, and freezing. Factors of which only some positions are tied or frozen are
+left to :mod:`edgeprune.dependency.atoms`.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ Ints = NDArray[np.int64]
 def components(a: Ints, b: Ints, count: int) -> Ints:
     """Label of each of ``count`` items after tying ``a[k]`` with ``b[k]``: 0, 1, ... in order of first item.
 
-    Every round hooks the larger root of an edge onto the smaller and halves all paths: a few rounds of array
-    operations, without the import of a graph library, which would cost more than the whole analysis of a small model.
+    Every round hooks the larger root of an edge onto the smaller one and halves all paths. This takes a few rounds of
+    array operations; the import of a graph library would take longer than the whole analysis of a small model.
     """
     parent = np.arange(count, dtype=np.int64)
     while len(a):
@@ -47,8 +47,8 @@ class Classes:
     Attributes:
         label: factor -> class, before ``parent`` is followed; use :meth:`of`.
         sizes: length of each class.
-        frozen: classes frozen throughout (axes of length one and of dynamic length included).
-        real: classes that some value has an axis of; the others are factors and parts that stand alone nowhere.
+        frozen: completely frozen classes (axes of length one and of dynamic length included).
+        real: classes that are an axis of a value; the others are only factors of products or parts of concatenations.
         products: (class, factors) with at least two factors.
         concats: (class, parts).
         takes: (class, positions, class).
@@ -76,7 +76,7 @@ class Classes:
         return self.find(int(self.label[factor]))
 
     def union(self, a: int, b: int) -> bool:
-        """Join two classes of one length; True if they were two."""
+        """Join two classes of equal length; True if they were different."""
         a, b = self.find(a), self.find(b)
         if a == b or self.sizes[a] != self.sizes[b]:
             return False
@@ -87,13 +87,13 @@ class Classes:
         return True
 
     def freeze(self, c: int) -> bool:
-        """Freeze a class; True if it was not."""
+        """Freeze a class; True if it was not frozen."""
         c = self.find(c)
         was, self.frozen[c] = self.frozen[c], True
         return not was
 
     def new(self, size: int) -> int:
-        """A class without an axis of its own."""
+        """A new class that is no axis."""
         self.parent.append(len(self.parent))
         self.sizes.append(size)
         self.frozen.append(size == 1)
@@ -124,7 +124,7 @@ def close(rels: Relations, *, allow_statistic: bool) -> Classes:
 
 
 def _add_product(classes: Classes, whole: int, factors: tuple[int, ...]) -> bool:
-    """Note a product; factors of length one are left out, and a single factor is the axis itself."""
+    """Add a product; factors of length one are left out, and a single factor equals the axis."""
     long = tuple(f for f in factors if classes.sizes[f] != 1)
     if len(long) > 1:
         classes.products.append((whole, long))
@@ -166,7 +166,7 @@ def _products(classes: Classes) -> bool:
 
 
 def _refine(classes: Classes, axis: int, ways: list[tuple[int, ...]]) -> list[tuple[int, tuple[int, ...]]] | None:
-    """Factor an axis so finely that every given factorisation is a coarsening; None if they do not nest.
+    """The common refinement of an axis's factorisations; None if they do not nest.
 
     ``(32 4)`` and ``(8 16)`` become ``(8 4 4)``, with ``32 = (8 4)`` and ``16 = (4 4)``.
     """

@@ -1,4 +1,4 @@
-"""Every node that sums over removed positions must find zeros there: from which weights; else they are frozen."""
+"""Weights that make removed positions zero for every node that sums over them; without such weights, freeze them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Contractions:
         self._held: dict[int, frozenset[int]] = {}
 
     def zeroed(self, solver: AtomSolver) -> set[Place] | None:
-        """The initializer axes whose zeros stand for removal; None if something had to be frozen for want of one."""
+        """The initializer axes whose zeros represent removal; None if something was frozen because it had none."""
         consumers: set[Place] = set()
         failed = False
         for contraction in self.rels.contractions:
@@ -46,7 +46,7 @@ class Contractions:
         return None if failed else consumers
 
     def _direct(self, contraction: Contraction) -> frozenset[Place] | None:
-        """Where the factor stands in a weight that the node itself reads."""
+        """The factor's axis in a weight that the node itself reads; None if there is none."""
         node = self.rels.nodes[contraction.node]
         for operand, axis in contraction.places:
             value = node.inputs[operand]
@@ -55,7 +55,7 @@ class Contractions:
         return None
 
     def _planned(self, contraction: Contraction, c: int) -> frozenset[Place] | None:
-        """Zeros from further up, for each set of units by itself."""
+        """Weights further up the graph, searched for each set of units separately; None if one set has none."""
         node = self.rels.nodes[contraction.node]
         found: set[Place] = set()
         for units in self._units_of(c):
@@ -83,16 +83,13 @@ class Contractions:
         return self.planners[units]
 
     def _units_of(self, c: int) -> frozenset[int]:
-        """The numbers of the groups whose units a class holds."""
+        """The numbers of the groups that have units in a class."""
         if c not in self._held:
             if self._units is None:
                 self._units = unit_classes(self.classes, self.atoms)
             leaves, group_of = self._units
             k = self.slots.get(c)
-            rows = (
-                self.atoms.leaves[self.atoms.start[k] : self.atoms.start[k + 1]].reshape(-1)
-                if k is not None
-                else leaves[:0]
-            )
+            start = self.atoms.start
+            rows = leaves[:0] if k is None else self.atoms.leaves[start[k] : start[k + 1]].reshape(-1)
             self._held[c] = frozenset(group_of[np.searchsorted(leaves, rows[rows >= 0])].tolist())
         return self._held[c]

@@ -1,27 +1,27 @@
-"""Axis relations: what an operator says about the axes of its operands, as one line of a small language.
+"""Axis relations: how an operator relates the axes of its operands and results, as one line of a small language.
 
-A relation reads like an einsum, one term an operand and one axis expression an axis::
+A relation is written like an einsum, with one term for each operand and one axis expression for each axis::
 
     n (g i) ., (g o) i ., (g o) -> n (g o) .        a grouped convolution
-    ... m k, ... k n -> ... m n                      a matrix product
+    ... m k, ... k n -> ... m n                      a MatMul
     n a ., n b . -> n [a|b] .                        a concatenation
 
 ===========  ==========================================================================================================
 ``c``        a *factor*: axes with the same factor are the same axis, position by position
-``(h d)``    a product of factors, the last one running fastest
+``(h d)``    a product of factors, the last one varies fastest
 ``[a|b]``    a concatenation of factors
 ``c@i``      positions ``i`` of factor ``c``, in that order; ``i`` is an index array given beside the text
 ``1``        an axis of length one
-``.``        a frozen axis; as the last of a term: all the axes that remain, also none
-``...``      axes broadcast as in numpy: right-aligned, and axes of length one are not tied; once a term
-``~c``       a factor over which the operator takes a statistic: removing a position changes what is left
+``.``        a frozen axis; as the last of a term: all remaining axes, possibly none
+``...``      axes broadcast as in NumPy: right-aligned, and axes of length one are not tied; at most once in a term
+``~c``       a factor over which the operator computes a statistic: removing a position changes the other positions
 ``!c``       a frozen factor
-``+c``       a factor that the operator makes itself, as Pad does; any other factor of a result is in an operand
+``+c``       a factor that the operator itself makes, as Pad does; every other factor of a result is in an operand
 ===========  ==========================================================================================================
 
-A factor that no output holds, and that is no statistic, is *contracted*: the operator sums products over it, so that a
-position may go where one of the operands is zero. A factor that only stands inside ``[...]`` or before ``@`` of the
-inputs is merely dropped. An operand that a node leaves out is passed over.
+A factor that is in no output, and is not a statistic, is *contracted*: the operator sums over it, so a position may be
+removed if one of the operands is zero there. A factor that is only inside ``[...]`` or before ``@`` of the inputs is
+dropped. An operand that a node does not have is skipped.
 """
 
 from __future__ import annotations
@@ -39,9 +39,10 @@ from edgeprune.dependency.grammar import Grammar as Grammar
 from edgeprune.dependency.grammar import Term as Term
 from edgeprune.dependency.grammar import parse as parse
 from edgeprune.errors import RuleError
+from edgeprune.graph import ONNX_DOMAINS, dim_keys
 
 Zeros = tuple[tuple[int, ...], ...]
-"""When an output is zero: in *each* inner tuple at *least one* of those operands is. ``((0, 1), (2,))`` is x·w + b."""
+"""An output is zero if of *each* inner tuple *at least one* operand is zero. ``((0, 1), (2,))`` is x·w + b."""
 
 LINEAR: Zeros = ((0,),)
 PRODUCT: Zeros = ((0, 1),)
@@ -50,18 +51,19 @@ AFFINE: Zeros = ((0, 1), (2,))
 
 @dataclass(frozen=True)
 class Rel:
-    """What a rule returns for a node: the relation, and what its text cannot say.
+    """The result of a rule for a node: the relation, and what its text cannot express.
 
     Attributes:
         text: the relation, in the language of this module.
-        sizes: lengths of factors that no axis alone shows (convolution groups, block sizes).
+        sizes: lengths of factors that are not an axis alone (convolution groups, block sizes).
         indices: index arrays, shape (length of the axis,), for ``c@i``.
-        zeros: when an output is zero, see :data:`Zeros`; ``None`` if nothing can be said.
-        why: the reason kept with the axes that the relation freezes by ``.`` or ``!``.
-        sums: (factor, operand, axis) that is summed over though a result holds the factor, as in a recurrence.
-        picks: (factor of an operand, factor of a result) of one axis of which the result may lose positions that the
-            operand keeps; the repair picks them. They are one axis where nothing is gained by that.
-        shape_inputs: operands that hold sizes, which a repair rewrites; sizes they were computed from do not bind.
+        zeros: when an output is zero, see :data:`Zeros`; ``None`` if it is unknown.
+        why: the reason for axes that the relation freezes by ``.`` or ``!``.
+        sums: (factor, operand, axis) that is summed over although a result has the factor, as in a recurrence.
+        normalized_reads: (factor of an operand, factor of a result) of one axis of which the result may lose positions
+            that the operand keeps; the repair gathers the others. They are tied if separating them saves nothing.
+        shape_inputs: operands that are sizes, which a repair rewrites; the lengths that they were computed from stay
+            free.
     """
 
     text: str
@@ -71,7 +73,7 @@ class Rel:
     why: str = ""
     shape_inputs: tuple[int, ...] = ()
     sums: tuple[tuple[str, int, int], ...] = ()
-    picks: tuple[tuple[str, str], ...] = ()
+    normalized_reads: tuple[tuple[str, str], ...] = ()
 
     @property
     def grammar(self) -> Grammar:
@@ -80,7 +82,7 @@ class Rel:
 
 
 class NodeView:
-    """What a rule may ask of a node: operator, attributes, shapes, constants."""
+    """A node as rules see it: operator, attributes, shapes, constants."""
 
     __slots__ = ("node", "opset")
 
@@ -95,7 +97,7 @@ class NodeView:
 
     @property
     def inputs(self) -> int:
-        """The number of operands, left-out ones included."""
+        """The number of operands, absent ones included."""
         return len(self.node.inputs)
 
     @property
@@ -152,9 +154,9 @@ class NodeView:
 
 def shape_of(value: ir.Value | None) -> tuple[int | str | None, ...]:
     """A value's lengths: numbers, symbols' names, or None. Raises RuleError if its rank is unknown."""
-    if value is None or value.shape is None:
+    if (dims := dim_keys(value)) is None:
         raise RuleError(f"the shape of {value.name if value is not None else 'an operand'} is unknown")
-    return tuple(d if isinstance(d, int) else d.value for d in value.shape.dims)
+    return dims
 
 
 RuleFunction = Callable[[NodeView], Rel]
@@ -176,9 +178,9 @@ def rule(*ops: str, domain: str = "") -> Callable[[RuleFunction], RuleFunction]:
 
 def rule_of(domain: str, op: str) -> RuleFunction | None:
     """The rule of an operator, if it has one. Importing `edgeprune.dependency.rules` registers the built-in ones."""
-    return _RULES.get(("" if domain == "ai.onnx" else domain, op))
+    return _RULES.get(("" if domain in ONNX_DOMAINS else domain, op))
 
 
 def names(prefix: str, count: int) -> list[str]:
-    """``prefix0 prefix1 ...``: factors for axes that a rule only counts."""
+    """Numbered factors ``prefix0 prefix1 ...``."""
     return [f"{prefix}{k}" for k in range(count)]

@@ -1,4 +1,4 @@
-"""The graph with its groups drawn over it, as one web page that needs nothing else."""
+"""The graph with its groups drawn over it, as one self-contained web page."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from edgeprune.report import Section, colour, graph_view, number, page, table
 
 
 def drawing_html(inspection: Inspection) -> str:
-    """A page with the graph, its nodes coloured by group; every group's tensors; and what is frozen, by cause.
+    """A page with the graph, its nodes coloured by group; the tensors of every group; and frozen axes by cause.
 
-    Pointing at a node tells its groups, or why its result is frozen; a click marks all that its groups cut.
+    The mouse pointer shows a node's groups, or why its result is frozen; a click marks all nodes of its groups.
     """
     i = inspection
     units = sum(g.size for g in i.groups)
     lead = (
         f"{i.nodes:,} nodes, {i.parameters:,} parameters, {i.macs:,} MACs; {len(i.groups)} groups, {units:,} units "
-        "that can be removed. A node has the colour of the group that cuts its result, grey where none does."
+        "that can be removed. A node has the colour of the group that cuts its result, or grey if none does."
     )
     top = f'<h1>{escape(i.file)}</h1>\n<p class="lead">{lead}</p>'
     sections = [Section("Graph", graph_view(picture(i.analysis))), _groups(i), _frozen(i)]

@@ -10,7 +10,7 @@ from edgeprune.dependency.relations import Relations
 
 
 def explain(rels: Relations, is_frozen: Callable[[int], bool], factor: int) -> list[Freeze]:
-    """The shortest way from a frozen factor to one frozen for a reason of its own, which is the last entry."""
+    """The shortest path from a frozen factor to one with its own reason, which is the last entry."""
     if factor in rels.freezes:
         return [rels.freezes[factor]]
     statistic = dict(rels.statistics)
@@ -20,12 +20,10 @@ def explain(rels: Relations, is_frozen: Callable[[int], bool], factor: int) -> l
     while queue:
         f = queue.popleft()
         if f in rels.freezes or f in statistic:
-            node = rels.nodes[statistic[f]] if f in statistic and f not in rels.freezes else None
-            last = (
-                rels.freezes[f]
-                if node is None
-                else Freeze(f"{node.op_type} takes a statistic over this axis", node.name)
-            )
+            last = rels.freezes.get(f)
+            if last is None:
+                node = rels.nodes[statistic[f]]
+                last = Freeze(f"{node.op_type} takes a statistic over this axis", node.name)
             return [*_steps(rels, came, factor, f), last]
         for g, node_index in edges.get(f, ()):
             if g not in seen and (g in rels.freezes or is_frozen(g)):
@@ -38,7 +36,7 @@ def explain(rels: Relations, is_frozen: Callable[[int], bool], factor: int) -> l
 
 
 def _steps(rels: Relations, came: dict[int, tuple[int, int]], start: int, end: int) -> list[Freeze]:
-    """One entry for each node on the way, without repetitions, from the start."""
+    """One entry for each node on the path from the start, without repetitions."""
     names: list[str] = []
     while end != start:
         end, node = came[end]

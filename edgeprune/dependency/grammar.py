@@ -14,7 +14,7 @@ from edgeprune.errors import RuleError
 class Axis:
     """One axis of a term.
 
-    ``factors`` are its names, without their marks; ``index`` names the index array of a ``take``.
+    ``factors`` are its names without marks; ``index`` is the name of the index array of a ``take``.
     """
 
     kind: Literal["factor", "product", "concat", "take", "frozen", "rest", "one", "broadcast"]
@@ -27,7 +27,7 @@ Term = tuple[Axis, ...]
 
 @dataclass(frozen=True)
 class Grammar:
-    """A parsed relation: a term an operand, a term a result, and what its factors are."""
+    """A parsed relation: a term for each operand and each result, and the kinds of its factors."""
 
     text: str
     inputs: tuple[Term, ...]
@@ -140,8 +140,8 @@ def parse(text: str) -> Grammar:
     """Parse a relation.
 
     Raises:
-        RuleError: naming the column, if the text is malformed; if a result's factor is in no operand and not marked
-            ``+``; if a factor stands twice in one product.
+        RuleError: the text is malformed, and the error names the column; a result's factor is in no operand and not
+            marked ``+``; or a factor is twice in one product.
     """
     p = _Parser(text)
     inputs = p.side()

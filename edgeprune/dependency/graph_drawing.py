@@ -1,4 +1,4 @@
-"""The graph with its groups drawn over it: as data for a page, and as Graphviz text (``dot -Tsvg`` draws it)."""
+"""The graph with its groups drawn over it: as data for a web page, and as Graphviz text (``dot -Tsvg`` draws it)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edgeprune.report import MOST_DRAWN, Box, Picture, fills
 
 
 def picture(analysis: Analysis) -> Picture:
-    """One box a node of the graph, in its order: a node stands after its sources."""
+    """One box for each node of the graph, in its order: a node comes after its sources."""
     cut_by: dict[str, list[int]] = {}
     for g, group in enumerate(analysis.groups):
         for member in group.members:
@@ -37,10 +37,10 @@ def picture(analysis: Analysis) -> Picture:
 
 
 def picture_of(folder: Path) -> Picture | None:
-    """The dense graph of an output folder; None where it has none, or one too large to be drawn.
+    """The dense graph of an output folder; None if it has none, or one that is too large to draw.
 
     Raises:
-        ModelError: its dense.onnx is no valid model.
+        ModelError: its dense.onnx is not a valid model.
     """
     from edgeprune import graph
 
@@ -52,9 +52,9 @@ def picture_of(folder: Path) -> Picture | None:
 
 
 def to_dot(analysis: Analysis) -> str:
-    """One box a node, coloured by the group that cuts its result; nodes that no group touches are grey.
+    """One box for each node, coloured by the group that cuts its result; other nodes are grey.
 
-    The box's tooltip names the groups, or says why the node's result is frozen.
+    The box's tooltip has the groups, or the reason why the node's result is frozen.
     """
     drawn = picture(analysis).boxes
     lines = ["digraph groups {", '  node [shape=box, style=filled, fontname="sans-serif"];']

@@ -1,4 +1,4 @@
-"""From atoms to groups: leaves that touch the same axes, the same number of times, are interchangeable units."""
+"""Groups from atoms: leaves that touch the same axes the same number of times are interchangeable units."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Ints = NDArray[np.int64]
 def build_groups(
     rels: Relations, classes: Classes, atoms: Atoms, roles: dict[tuple[str, int], Role], model: ir.Model
 ) -> tuple[Group, ...]:
-    """All groups, in the order of the first value that each touches."""
+    """All groups, in the order of the first value of each."""
     owner, position, leaf = _incidence(atoms)
     if not len(leaf):
         return ()
@@ -30,7 +30,7 @@ def build_groups(
     number = np.zeros(len(leaves), dtype=np.int32)
     for g in range(int(group_of.max()) + 1):
         rows = order[bounds[g] : bounds[g + 1]]
-        runs = np.split(rows, np.flatnonzero(np.diff(owner[rows])) + 1)  # rows, and so owners, are in order
+        runs = np.split(rows, np.flatnonzero(np.diff(owner[rows])) + 1)  # rows, and therefore owners, are in order
         touched = {int(owner[run[0]]): run for run in runs}
         members = sorted((at, c) for c in touched for at in places.get(c, ()))
         if not members:
@@ -38,7 +38,7 @@ def build_groups(
         first = touched[members[0][1]]
         _, seen = np.unique(leaf[first], return_index=True)
         ordered = leaf[first][np.sort(seen)]
-        number[ordered] = np.arange(len(ordered))  # units are numbered by where they first stand
+        number[ordered] = np.arange(len(ordered))  # units are numbered by their first position
         maps = {}
         for c, mine in touched.items():
             unit = np.full(atoms.start[c + 1] - atoms.start[c], -1, dtype=np.int32)
@@ -52,7 +52,7 @@ def build_groups(
 
 
 def unit_classes(classes: Classes, atoms: Atoms) -> tuple[Ints, Ints]:
-    """Leaves, and for each the number of its group: leaves of one group touch the same axes."""
+    """The leaves, and the number of each leaf's group: leaves of one group touch the same axes."""
     owner, _, leaf = _incidence(atoms)
     if not len(leaf):
         return leaf, leaf
@@ -63,8 +63,8 @@ def unit_classes(classes: Classes, atoms: Atoms) -> tuple[Ints, Ints]:
 def _classify(classes: Classes, atoms: Atoms, owner: Ints, leaf: Ints) -> tuple[Ints, Ints, Ints, Ints]:
     """Distinct leaves, the index of each incidence's leaf among them, and each leaf's group and own class.
 
-    Counted are axes of values, and factors of products (the two factors of an axis may touch the same axes otherwise).
-    Parts that a Slice drops are no axes, and do not keep apart what is dropped before from what is dropped after.
+    Axes of values and factors of products count (without the factors, the two factors of an axis could touch the same
+    axes). Parts that a Slice drops are not axes; parts dropped before and after are not distinguished.
     """
     leaves, leaf = np.unique(leaf, return_inverse=True)
     factors = {classes.find(f) for _, several in classes.products for f in several}
@@ -88,7 +88,7 @@ def _incidence(atoms: Atoms) -> tuple[Ints, Ints, Ints]:
 
 
 def _signatures(owner: Ints, leaf: Ints, leaves: int, counted: NDArray[np.bool_]) -> NDArray[np.uint64]:
-    """A hash of the multiset of classes that each leaf touches (a sum of random words: any order)."""
+    """A hash of the multiset of classes that each leaf touches: a sum of random words, so the order does not matter."""
     word = np.random.default_rng(0).integers(0, 2**64, len(counted), dtype=np.uint64) * counted
     out = np.zeros(leaves, dtype=np.uint64)
     np.add.at(out, leaf, word[owner])
@@ -96,7 +96,7 @@ def _signatures(owner: Ints, leaf: Ints, leaves: int, counted: NDArray[np.bool_]
 
 
 def _direct_class(atoms: Atoms, leaves: Ints, counted: NDArray[np.bool_]) -> Ints:
-    """The first counted class in which each leaf is itself a position, not a factor of one."""
+    """The first counted class in which each leaf is a position itself, not a factor of one."""
     owner = np.repeat(np.arange(len(atoms.live)), np.diff(atoms.start))
     rows = atoms.leaves[1:]
     alone = ((rows >= 0).sum(axis=1) == 1) & counted[owner]
@@ -107,7 +107,7 @@ def _direct_class(atoms: Atoms, leaves: Ints, counted: NDArray[np.bool_]) -> Int
 
 
 def _kinds(rels: Relations, classes: Classes, atoms: Atoms) -> dict[int, str]:
-    """Live class -> what its units are called, where they are factors of a product."""
+    """Live class -> the kind of its units, for factors of a product."""
     slots = {c: k for k, c in enumerate(atoms.live)}
     out: dict[int, str] = {}
     for _, factors, node in rels.products:
@@ -123,7 +123,7 @@ def _kinds(rels: Relations, classes: Classes, atoms: Atoms) -> dict[int, str]:
 
 
 def _places(rels: Relations, classes: Classes, atoms: Atoms) -> dict[int, list[tuple[int, str, int]]]:
-    """Live class -> the (order in the graph, value, axis) that are of it."""
+    """Live class -> its axes: (order in the graph, value, axis)."""
     slots = {c: k for k, c in enumerate(atoms.live)}
     out: dict[int, list[tuple[int, str, int]]] = {}
     for at, (name, axes) in enumerate(rels.axes.items()):
@@ -135,7 +135,7 @@ def _places(rels: Relations, classes: Classes, atoms: Atoms) -> dict[int, list[t
 
 
 def _named(drafts: list, roles: dict[tuple[str, int], Role], model: ir.Model) -> tuple[Group, ...]:  # type: ignore[type-arg]
-    """Groups, each named after the first weight that makes its units, or else after its first value."""
+    """Groups, each named after the first weight that makes its units, else after its first value."""
     initializers = model.graph.initializers
     used: dict[str, int] = {}
     out = []

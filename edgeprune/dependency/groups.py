@@ -1,8 +1,8 @@
-"""What the solver finds: groups of units that can be removed, and what is frozen, with the reason.
+"""Results of the solver: groups of units that can be removed, and the reasons for frozen axes.
 
-A *unit* is the smallest thing that can be removed on its own: one channel, one attention head, one query/key
-dimension. A *group* is a set of interchangeable units that touch the same axes of the same tensors. An axis that is a
-product, such as ``(head dim)``, belongs to several groups: a position of it goes when a unit of any of them goes.
+A *unit* is the smallest part that can be removed alone: one channel, one attention head, one query/key dimension. A
+*group* is a set of interchangeable units that touch the same axes of the same tensors. An axis that is a product, such
+as ``(head dim)``, belongs to several groups: a position is removed when a unit of any of them is removed.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 Role: TypeAlias = Literal["producer", "consumer", "pointwise", "statistic", "activation"]
 
 Cut: TypeAlias = "dict[str, NDArray[np.int64]]"
-"""Group id -> indices of the units that stay, sorted; a group that is not named stays whole."""
+"""Group id -> sorted indices of the units that are kept; a group without an entry stays whole."""
 
 
 @dataclass(frozen=True)
 class Freeze:
-    """Why an axis may not be cut, and the node, input or output that says so."""
+    """Why an axis must not be cut, and the node, input or output that is the cause."""
 
     reason: str
     node: str | None = None
@@ -34,8 +34,8 @@ class Freeze:
 class Member:
     """One axis of one tensor that a group touches.
 
-    ``unit`` has the axis's length and gives at each position the index of the group's unit that it belongs to, or -1.
-    ``role`` is ``activation`` for computed tensors and one of the others for initializers.
+    ``unit`` has the axis's length: the index of the group's unit at each position, or -1. ``role`` is ``activation``
+    for computed tensors and one of the others for initializers.
     """
 
     value: str
@@ -56,10 +56,10 @@ class Group:
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """In which order a group's units are best removed, and what that is predicted to cost.
+    """The best order in which to remove a group's units, and the predicted loss.
 
     Attributes:
-        order: units, the first to go first, shape (size,).
+        order: units, the first to remove first, shape (size,).
         loss: predicted loss after removing the first k units, shape (size + 1,), from 0 on, in the criterion's unit.
     """
 

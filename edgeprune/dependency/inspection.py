@@ -1,4 +1,4 @@
-"""What ``edgeprune inspect`` shows: the groups of a model, what is frozen and by which node, parameters and MACs."""
+"""The result of ``edgeprune inspect``: groups, frozen axes with the node that froze them, parameters and MACs."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from edgeprune.dependency.inspection_tables import frozen_table, group_table, he
 from edgeprune.dependency.solve import Analysis, analyse
 from edgeprune.graph import count_macs, count_parameters
 from edgeprune.passes.canonicalize import canonicalize
+from edgeprune.support import plural
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -23,16 +24,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Inspection:
-    """A model seen through its groups.
+    """The groups and frozen axes of a model.
 
     Attributes:
         file: the model's name.
-        nodes: of its canonical form.
-        parameters: in all initializers.
+        nodes: number of nodes of its canonical form.
+        parameters: number of parameters in all initializers.
         macs: multiply-accumulates of one inference.
         groups: what can be removed, in graph order.
-        frozen: axes of weights that cannot be cut, length one left out.
-        analysis: what this was read from.
+        frozen: axes of weights that cannot be cut, without those of length one.
+        analysis: the analysis of the model.
     """
 
     file: str
@@ -56,7 +57,7 @@ class Inspection:
         }
 
     def why(self, tensor: str) -> list[str]:
-        """One line an axis of a tensor: the groups that cut it, or the chain back to what froze it.
+        """One line for each axis of a tensor: the groups that cut it, or the chain back to what froze it.
 
         Raises:
             ModelError: if the model has no such tensor.
@@ -74,7 +75,7 @@ class Inspection:
         return lines
 
     def render(self, limit: int = 40) -> list[RenderableType]:
-        """Tables for a terminal: at most ``limit`` groups, the largest first, and what is frozen, gathered by cause."""
+        """Tables for a terminal: at most ``limit`` groups, the largest first, and the causes of frozen axes."""
         head = headline(self.file, self.nodes, self.parameters, self.macs, self.groups)
         return [head, group_table(self.groups, limit), frozen_table(self.frozen, limit)]
 
@@ -89,8 +90,8 @@ def inspect_model(
 
     Args:
         model: the ONNX file, or a canonical model in memory.
-        shapes: input name -> dimensions, for inputs that leave some open.
-        allow_statistic: also cut axes that a normalisation takes its statistics over.
+        shapes: input name -> dimensions, for inputs with open dimensions.
+        allow_statistic: also cut axes over which a normalization computes its statistics.
 
     Raises:
         ModelError: if the file is not a valid model.
@@ -107,7 +108,7 @@ def inspect_model(
 
 
 def inspection_of(model: ir.Model, analysis: Analysis, name: str) -> Inspection:
-    """What there is to show of a canonical model and its analysis."""
+    """The inspection of a canonical model and its analysis."""
     macs = count_macs(model)
     readers = _readers(model, macs)
     sizes = {
@@ -137,11 +138,11 @@ def spell_chain(chain: list[Freeze] | tuple[Freeze, ...]) -> str:
 
 
 def _spoken(group: Group) -> str:
-    return f"{group.id} ({group.size} {group.kind}{'s' if group.size != 1 else ''})"
+    return f"{group.id} ({plural(group.size, group.kind)})"
 
 
 def _readers(model: ir.Model, macs: Mapping[str, int]) -> dict[str, list[str]]:
-    """Value -> nodes that multiply with it or make it."""
+    """Value -> contractions that read or compute it."""
     out: dict[str, list[str]] = {}
     for node in model.graph:
         if node.name in macs:

@@ -12,9 +12,9 @@ from edgeprune.dependency.groups import Freeze
 
 @dataclass(frozen=True)
 class GroupRow:
-    """One group: how many units it has, and what hangs on them.
+    """One group: its units, and the parameters and MACs that depend on them.
 
-    ``parameters`` and ``macs`` are those that would go if all its units went, other groups staying whole.
+    ``parameters`` and ``macs`` are removed if all its units are removed and all other groups stay whole.
     """
 
     id: str
@@ -27,14 +27,8 @@ class GroupRow:
     def to_dict(self) -> dict[str, Any]:
         """As JSON data."""
         tensors = [{"name": n, "axis": a, "role": r} for n, a, r in self.tensors]
-        return {
-            "id": self.id,
-            "unit": self.kind,
-            "size": self.size,
-            "parameters": self.parameters,
-            "macs": self.macs,
-            "tensors": tensors,
-        }
+        counts = {"size": self.size, "parameters": self.parameters, "macs": self.macs}
+        return {"id": self.id, "unit": self.kind, **counts, "tensors": tensors}
 
 
 @dataclass(frozen=True)
@@ -47,19 +41,12 @@ class FrozenRow:
     chain: tuple[Freeze, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON data; ``via`` names the nodes that tie the axis to where it was frozen."""
+        """As JSON data; ``via`` lists the nodes between the axis and the node that froze it."""
         last = self.chain[-1]
-        via = [step.node for step in self.chain[:-1]]
-        return {
-            "tensor": self.tensor,
-            "axis": self.axis,
-            "length": self.length,
-            "reason": last.reason,
-            "node": last.node,
-            "via": via,
-        }
+        place = {"tensor": self.tensor, "axis": self.axis, "length": self.length}
+        return {**place, "reason": last.reason, "node": last.node, "via": [step.node for step in self.chain[:-1]]}
 
 
 def causes(rows: Sequence[FrozenRow]) -> list[tuple[Freeze, int]]:
-    """What froze the axes, and how many each froze, the commonest first."""
+    """The causes of frozen axes, and the number of axes of each, the most common first."""
     return Counter(row.chain[-1] for row in rows).most_common()

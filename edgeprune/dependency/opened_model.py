@@ -1,4 +1,4 @@
-"""What every command that rewrites a model starts from: the file, its canonical form, and what can be cut."""
+"""An opened model: the user's file, its canonical form, and the analysis of what can be cut."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ Shapes = Mapping[str, Sequence[int]]
 
 @dataclass(frozen=True, eq=False)
 class OpenedModel:
-    """A model that is being worked on.
+    """A model as every command that rewrites it starts from.
 
     Attributes:
         path: the user's file.
-        sha256: of that file, hexadecimal.
-        original: as loaded.
-        dense: canonical; every decision refers to it. Open dimensions stay open.
-        fixed: ``dense`` with all input dimensions fixed, for measuring.
-        analysis: of ``dense``.
+        sha256: SHA-256 of that file, hexadecimal.
+        original: the model as loaded.
+        dense: its canonical form, to which every decision refers. Open dimensions stay open.
+        fixed: ``dense`` with all input dimensions fixed, for measurements.
+        analysis: the analysis of ``dense``.
     """
 
     path: Path
@@ -43,7 +43,7 @@ def open_model(path: Path, shapes: Shapes, progress: Progress, *, allow_statisti
     """Load, canonicalize and analyse a model.
 
     Raises:
-        ModelError: if it is no valid model or cannot be worked on.
+        ModelError: if it is not a valid model or cannot be canonicalized.
         UsageError: if ``shapes`` does not fit its inputs.
     """
     with progress.step("reading the model"):
@@ -60,25 +60,25 @@ def check_shapes(model: ir.Model, shapes: Shapes) -> None:
     """Refuse shapes of inputs that the model does not have.
 
     Raises:
-        UsageError: naming the input.
+        UsageError: the text names the input.
     """
     names = [str(v.name) for v in model.graph.inputs]
     for name in shapes:
         if name not in names:
-            raise UsageError(f"--shape names {name!r}, which is no input; the model's inputs are {', '.join(names)}")
+            raise UsageError(f"--shape names {name!r}, which is not an input; the inputs are {', '.join(names)}")
 
 
 def fix_shapes(model: ir.Model, shapes: Shapes) -> ir.Model:
-    """A copy with every input dimension fixed: by ``shapes``, and an open batch to 1."""
+    """A copy with every input dimension fixed by ``shapes``; an open batch becomes 1."""
     wanted = {str(v.name): fixed_dims(v, shapes.get(str(v.name))) for v in _data_inputs(model)}
     return graph.infer_shapes(graph.clone(model), wanted)
 
 
 def fixed_dims(value: ir.Value, given: Sequence[int] | None) -> tuple[int, ...]:
-    """Dimensions of an input for measuring.
+    """Dimensions of an input for measurements.
 
     Raises:
-        UsageError: if one is open and not given.
+        UsageError: if a dimension is open and not given.
     """
     if given is not None:
         return tuple(given)

@@ -1,7 +1,7 @@
-"""Rules applied to a graph: every axis becomes a factor, and every node says how its factors relate.
+"""The relations of a graph: every axis becomes a factor, and the rule of every node relates its factors.
 
-Whatever cannot be related is frozen here, with its reason: no rule, an unknown shape, control flow, the graph's own
-inputs and outputs.
+Axes that cannot be related are frozen here, with the reason: no rule, an unknown shape, control flow, or an input or
+output of the graph.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from edgeprune.dependency.groups import Freeze
 from edgeprune.dependency.relations import Relations
 from edgeprune.dependency.shape_flow import ShapeFlow
 from edgeprune.errors import RuleError
+from edgeprune.graph import has_subgraph, is_op, subgraphs
 
 
 def relate(model: ir.Model) -> Relations:
-    """Apply every node's rule. Never raises: what does not fit is frozen."""
+    """Apply the rule of every node. It never raises: the axes of a node that does not fit are frozen."""
     graph = model.graph
     rels = Relations(nodes=list(graph))
     for value in (*graph.inputs, *graph.initializers.values()):
@@ -32,10 +33,10 @@ def relate(model: ir.Model) -> Relations:
     flow = ShapeFlow(rels)
     opset = graph.opset_imports.get("", 1)
     for index, node in enumerate(rels.nodes):
-        if not flow.visit(index, node):
+        if not flow.visit(node):
             _relate_node(rels, index, node, opset)
             flow.consume(index, node)
-        if has_body(node):
+        if has_subgraph(node):
             for value in captured(node):
                 flow.read(value, Freeze("its length is used by control flow", node.name))
     for value in graph.outputs:
@@ -43,42 +44,24 @@ def relate(model: ir.Model) -> Relations:
     return rels
 
 
-def has_body(node: ir.Node) -> bool:
-    """Whether a node is control flow."""
-    return any(a.type in _GRAPHS for a in node.attributes.values())
-
-
 def captured(node: ir.Node) -> list[ir.Value]:
     """Values of the outer graphs that the bodies of a node (If, Loop, Scan) read."""
     found: dict[int, ir.Value] = {}
-    for attribute in node.attributes.values():
-        if attribute.type == ir.AttributeType.GRAPH:
-            bodies = [attribute.as_graph()]
-        elif attribute.type == ir.AttributeType.GRAPHS:
-            bodies = list(attribute.as_graphs())
-        else:
-            continue
-        for body in bodies:
-            inner = list(ir.traversal.RecursiveGraphIterator(body))
-            own = {id(v) for n in inner for v in n.outputs} | {
-                id(v) for v in (*body.inputs, *body.initializers.values())
-            }
-            for n in inner:
-                for v in n.inputs:
-                    if v is not None and id(v) not in own:
-                        found[id(v)] = v
-            for v in body.outputs:
-                if id(v) not in own:
-                    found[id(v)] = v
+    for body in subgraphs(node):
+        inner = list(ir.traversal.RecursiveGraphIterator(body))
+        own = {id(v) for n in inner for v in n.outputs} | {id(v) for v in (*body.inputs, *body.initializers.values())}
+        for v in (*(v for n in inner for v in n.inputs), *body.outputs):
+            if v is not None and id(v) not in own:
+                found[id(v)] = v
     return list(found.values())
 
 
 def _relate_node(rels: Relations, index: int, node: ir.Node, opset: int) -> None:
-    if node.op_type == "Constant" and node.domain in ("", "ai.onnx"):
+    if is_op(node, "Constant"):
         for v in node.outputs:
             rels.freeze_value(v, Freeze("constant that was not lifted to an initializer", node.name))
         return
-    if has_body(node):
+    if has_subgraph(node):
         _freeze_node(rels, node, Freeze("control flow", node.name), captured(node))
         return
     function = rule_of(node.domain, node.op_type)
@@ -92,9 +75,6 @@ def _relate_node(rels: Relations, index: int, node: ir.Node, opset: int) -> None
         rels.rels[index] = rel
     except RuleError as error:
         _freeze_node(rels, node, Freeze(f"{node.op_type}: {error}", node.name), ())
-
-
-_GRAPHS = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
 
 
 def _freeze_node(rels: Relations, node: ir.Node, why: Freeze, outer: list[ir.Value] | tuple[()]) -> None:

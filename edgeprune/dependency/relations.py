@@ -1,4 +1,4 @@
-"""What all rules together say about one graph, as plain data, which :mod:`edgeprune.dependency.closure` solves."""
+"""The relations of one graph from all rules, as plain data, which :mod:`edgeprune.dependency.closure` solves."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NOT_ZERO = {"Div": 1, "Mod": 1, "Reciprocal": 0, "Log": 0, "LpNormalization": 0
 
 @dataclass(frozen=True)
 class Contraction:
-    """A factor summed over by a node, and where it stands: (operand, axis) pairs."""
+    """A factor that a node sums over, and its places: (operand, axis) pairs."""
 
     node: int
     factor: int
@@ -29,7 +29,7 @@ class Contraction:
 
 @dataclass
 class Relations:
-    """All that the rules say about one graph. Factors are numbers; ``node`` fields index ``nodes``.
+    """All relations of one graph. Factors are numbers; ``node`` fields index ``nodes``.
 
     Attributes:
         nodes: the graph's nodes, in order.
@@ -38,11 +38,11 @@ class Relations:
         equal: (factor, factor, node).
         products: (factor, its factors in order, node).
         concats: (factor, its parts in order, node).
-        takes: (factor, positions, the factor that holds just these, node).
+        takes: (factor, positions, the factor of only these positions, node).
         freezes: factor -> why it is frozen.
-        statistics: (factor, node) of factors that a node takes a statistic over.
+        statistics: (factor, node) of factors over which a node computes a statistic.
         contractions: every factor that a node sums over.
-        picks: (factor, factor of a result that may hold fewer of its positions, node).
+        normalized_reads: (factor, factor of a result that may have fewer of its positions, node).
         rels: node -> its relation, for nodes that have one.
     """
 
@@ -56,14 +56,14 @@ class Relations:
     freezes: dict[int, Freeze] = field(default_factory=dict)
     statistics: list[tuple[int, int]] = field(default_factory=list)
     contractions: list[Contraction] = field(default_factory=list)
-    picks: list[tuple[int, int, int]] = field(default_factory=list)
+    normalized_reads: list[tuple[int, int, int]] = field(default_factory=list)
     rels: dict[int, Rel] = field(default_factory=dict)
     _neighbours: dict[int, list[tuple[int, int]]] | None = None
     _index: dict[int, int] | None = None
     _risky: list[tuple[ir.Node, int]] | None = None
 
     def neighbours(self) -> dict[int, list[tuple[int, int]]]:
-        """Factor -> (related factor, node that relates them), over all kinds of relations; built on first use."""
+        """Factor -> (related factor, node that relates them), for all kinds of relations; computed once."""
         if self._neighbours is None:
             out: dict[int, list[tuple[int, int]]] = defaultdict(list)
             ties = [(a, b, node) for a, b, node in self.equal]
@@ -87,7 +87,7 @@ class Relations:
         return self.rels.get(self._index.get(id(node), -1))
 
     def risky(self) -> list[tuple[ir.Node, int]]:
-        """Nodes and operands that must not be zero: divisors, and what a logarithm or an inverse is taken of."""
+        """Nodes and operands that must not be zero: divisors, and operands of logarithms and inverses."""
         if self._risky is None:
             self._risky = [(n, _NOT_ZERO[n.op_type]) for n in self.nodes if n.op_type in _NOT_ZERO]
         return self._risky
@@ -98,7 +98,7 @@ class Relations:
         return len(self.sizes) - 1
 
     def freeze(self, factor: int, why: Freeze) -> None:
-        """Freeze a factor; the first reason stays."""
+        """Freeze a factor; the first reason is kept."""
         self.freezes.setdefault(factor, why)
 
     def add_value(self, value: ir.Value) -> None:
@@ -117,4 +117,4 @@ class Relations:
         """Freeze every axis of a value."""
         if value is not None and value.name is not None:
             for f in self.axes.get(value.name, ()):
-                self.freezes.setdefault(f, why)
+                self.freeze(f, why)

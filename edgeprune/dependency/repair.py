@@ -1,7 +1,7 @@
-"""Repairs: what a node itself must change when axes of its tensors lose positions.
+"""Repairs: the changes of a node itself when axes of its tensors lose positions.
 
-Slicing weights is generic; only operators that carry a length, bound or index in an attribute or a constant need a
-repair, and it stands beside their rule.
+Slicing weights is generic. Only operators with a length, bound or index in an attribute or a constant need a repair,
+which is beside their rule.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from edgeprune.dependency.dims import NodeView
 from edgeprune.errors import PassError
+from edgeprune.graph import ONNX_DOMAINS, add_initializer
 
 Kept = Mapping[tuple[str, int], NDArray[np.int64]]
 RepairFunction = Callable[["Repair"], None]
@@ -26,7 +27,7 @@ def repair(*ops: str, always: bool = False) -> Callable[[RepairFunction], Repair
 
     Args:
         ops: the operators.
-        always: run it on every such node, not only where an axis changes (a length may be computed from one that does).
+        always: run it on every such node, even if none of its axes changes (a length may be computed from another).
     """
 
     def register(function: RepairFunction) -> RepairFunction:
@@ -39,12 +40,12 @@ def repair(*ops: str, always: bool = False) -> Callable[[RepairFunction], Repair
 
 def repair_of(node: ir.Node, *, changed: bool) -> RepairFunction | None:
     """The repair to run on a node, if any."""
-    function, always = _REPAIRS.get(node.op_type, (None, False)) if node.domain in ("", "ai.onnx") else (None, False)
-    return function if changed or always else None
+    function, always = _REPAIRS.get(node.op_type, (None, False))
+    return function if node.domain in ONNX_DOMAINS and (changed or always) else None
 
 
 class Repair:
-    """One node of the model being pruned, and what its axes keep. Shapes and constants are still the dense model's."""
+    """One node of the model to prune, and what its axes keep. Shapes and constants are those of the dense model."""
 
     def __init__(self, node: ir.Node, graph: ir.Graph, kept: Kept) -> None:
         self.node = node
@@ -53,12 +54,12 @@ class Repair:
         self._kept = kept
 
     def kept(self, operand: int, axis: int) -> NDArray[np.int64] | None:
-        """Positions that stay of an operand's axis; None if all do."""
+        """Positions of an operand's axis that are kept; None if all are."""
         value = self.node.inputs[operand]
         return None if value is None else self._kept.get((value.name or "", axis))
 
     def out_kept(self, result: int, axis: int) -> NDArray[np.int64] | None:
-        """Positions that stay of a result's axis; None if all do."""
+        """Positions of a result's axis that are kept; None if all are."""
         return self._kept.get((self.node.outputs[result].name or "", axis))
 
     def old_length(self, operand: int, axis: int) -> int:
@@ -89,11 +90,11 @@ class Repair:
         self.node.attributes[name] = ir.convenience.convert_attribute(name, value)
 
     def drop_attr(self, name: str) -> None:
-        """Remove an attribute if it is there."""
+        """Remove an attribute if the node has it."""
         self.node.attributes.pop(name, None)
 
     def set_input(self, operand: int, array: NDArray[Any]) -> None:
-        """Give an operand a constant of this node's own."""
+        """Replace an operand by a new constant."""
         if operand >= len(self.node.inputs):
             self.node.resize_inputs(operand + 1)
         self.node.replace_input_with(operand, self.constant(array))
@@ -104,15 +105,10 @@ class Repair:
         while name in self.graph.initializers:
             k += 1
             name = f"{self.node.name}.repaired.{k}"
-        tensor = ir.Tensor(np.asarray(array, order="C"), name=name)
-        value = ir.Value(
-            name=name, shape=ir.Shape(tensor.shape.numpy()), type=ir.TensorType(tensor.dtype), const_value=tensor
-        )
-        self.graph.register_initializer(value)
-        return value
+        return add_initializer(self.graph, name, np.asarray(array, order="C"))
 
     def replace_elements(self, operand: int, new: Mapping[int, int]) -> None:
-        """Let the node read a computed vector of lengths with some elements replaced by constants."""
+        """Replace some elements of a computed vector of lengths, which the node reads, by constants."""
         source = self.node.inputs[operand]
         if not new or source is None or source.shape is None:
             return
@@ -122,35 +118,31 @@ class Repair:
                 pieces.append(self.constant(np.asarray([new[k]], dtype=np.int64)))
                 continue
             name = f"{self.node.name}.length{k}"
-            pick = ir.node("Gather", [source, self.constant(np.asarray([k], dtype=np.int64))], name=name)
-            pieces.append(self._insert(pick, source.type, (1,)))
+            gather = ir.node("Gather", [source, self.constant(np.asarray([k], dtype=np.int64))], name=name)
+            pieces.append(self._insert(gather, source.type, ir.Shape((1,))))
         joined = ir.node("Concat", pieces, attributes={"axis": 0}, name=f"{self.node.name}.lengths")
-        self.node.replace_input_with(operand, self._insert(joined, source.type, (len(pieces),)))
+        self.node.replace_input_with(operand, self._insert(joined, source.type, ir.Shape((len(pieces),))))
 
-    def _insert(self, node: ir.Node, kind: ir.TypeProtocol | None, shape: tuple[int, ...]) -> ir.Value:
-        """Put a node before this one; its result."""
+    def _insert(self, node: ir.Node, kind: ir.TypeProtocol | None, shape: ir.Shape | None) -> ir.Value:
+        """Insert a node before this one; returns its result."""
         out = node.outputs[0]
-        out.name, out.type, out.shape = f"{node.name}.out", kind, ir.Shape(shape)
+        out.name, out.type, out.shape = f"{node.name}.out", kind, shape
         self.graph.insert_before(self.node, node)
         return out
 
     def gather_before(self, axis: int, positions: NDArray[np.int64]) -> None:
-        """Let the first operand pass through a Gather of these positions."""
+        """Insert a Gather of these positions before the first operand."""
         source = self.node.inputs[0]
         assert source is not None
-        name = f"{self.node.name}.pick{axis}"
-        gather = ir.node("Gather", [source, self.constant(positions)], attributes={"axis": axis}, name=name)
-        out = gather.outputs[0]
-        out.name, out.type, out.shape = f"{name}.out", source.type, source.shape
-        self.graph.insert_before(self.node, gather)
-        self.node.replace_input_with(0, out)
+        self.node.replace_input_with(0, self._insert(self._gather(source, axis, positions), source.type, source.shape))
 
     def gather_after(self, axis: int, positions: NDArray[np.int64]) -> None:
-        """Let the first result pass through a Gather of these positions."""
-        out = self.node.outputs[0]
-        name = f"{self.node.name}.pick{axis}"
-        gather = ir.node("Gather", [out, self.constant(positions)], attributes={"axis": axis}, name=name)
-        self._replace_result(gather, "whole")
+        """Insert a Gather of these positions after the first result."""
+        self._replace_result(self._gather(self.node.outputs[0], axis, positions), "whole")
+
+    def _gather(self, value: ir.Value, axis: int, positions: NDArray[np.int64]) -> ir.Node:
+        inputs, name = [value, self.constant(positions)], f"{self.node.name}.pick{axis}"
+        return ir.node("Gather", inputs, attributes={"axis": axis}, name=name)
 
     def scale_result(self, factor: float) -> None:
         """Multiply the node's first result by a number."""
@@ -160,7 +152,7 @@ class Repair:
         self._replace_result(ir.node("Mul", [out, constant], name=f"{self.node.name}.scale"), "unscaled")
 
     def _replace_result(self, after: ir.Node, suffix: str) -> None:
-        """Let a node that reads the first result make it, under its name; what it reads is named with the suffix."""
+        """Insert a node after the first result. It takes over the result's name; the old result gets the suffix."""
         out, made = self.node.outputs[0], after.outputs[0]
         name = out.name or ""
         made.type, made.shape = out.type, out.shape
@@ -172,10 +164,10 @@ class Repair:
     def repositioned(
         self, positions: NDArray[np.int64], operand: tuple[int, int], result: tuple[int, int] | None
     ) -> NDArray[np.int64]:
-        """Where picked positions of an operand's axis lie after pruning, for those that the result keeps.
+        """The new positions of selected positions of an operand's axis, for those that the result keeps.
 
         Raises:
-            PassError: if a picked position that the result keeps has gone.
+            PassError: if a selected position that the result keeps was removed.
         """
         stay = self.out_kept(*result) if result is not None else None
         chosen = positions if stay is None else positions[stay]

@@ -1,9 +1,9 @@
-"""Groups inside residual branches: what a sum bypasses can be dropped.
+"""Groups inside residual branches, which a skip connection bypasses: such a branch can be dropped.
 
-A residual branch whose inner width shrinks to a single step is nearly left out: what is left of it is a narrow map that
-is fitted to what the block did, beside the connection that goes around it. Anywhere else so narrow a layer would be a
-bottleneck for all that the network knows. Where nothing is left of the inner width at all, the branch gives a constant
-and goes with all of its layers (`edgeprune.passes.prune.drop_branches`).
+If the inner width of a residual branch shrinks to a single step, a narrow map remains, which is fitted to the block's
+old output, beside the skip connection. In other places so narrow a layer would be a bottleneck for the whole network.
+If no inner channel remains, the branch is a constant and is removed with all its layers
+(`edgeprune.passes.prune.drop_branches`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from edgeprune.graph import Linear, find_linears, read_names
 
 @dataclass(frozen=True)
 class Branch:
-    """A residual branch: names of the convolution at its end, of the sum behind it, and of the value that goes past."""
+    """A residual branch: names of the convolution at its end, of the Add behind it, and of the skip connection."""
 
     end: str
     sum: str
@@ -27,7 +27,7 @@ class Branch:
 
 
 def bypassed(model: ir.Model, groups: Sequence[Group]) -> frozenset[str]:
-    """Ids of the groups all of whose readers end in a sum with what does not come from the group."""
+    """Ids of the groups whose readers all end in an Add with a value that does not come from the group."""
     readers: dict[str, list[ir.Value]] = {}
     outputs = {str(o.name): o for node in model.graph for o in node.outputs}
     for linear in find_linears(model).values():
@@ -45,10 +45,10 @@ def bypassed(model: ir.Model, groups: Sequence[Group]) -> frozenset[str]:
 
 
 def droppable(model: ir.Model, groups: Sequence[Group]) -> Mapping[str, Branch]:
-    """Group id -> the branch that gives a constant without the group: all that it does passes through the group.
+    """Group id -> the branch that is a constant without the group.
 
-    One convolution, of one group, reads nothing but the group's channels, and its output is added to a value of the
-    same shape.
+    A single convolution with one group reads only the group's channels, and its output is added to a value of the same
+    shape.
     """
     linears = find_linears(model)
     nodes = {str(n.name): n for n in model.graph}
@@ -72,7 +72,7 @@ def droppable(model: ir.Model, groups: Sequence[Group]) -> Mapping[str, Branch]:
 
 
 def _end_of(weight: str, axis: int, linears: Mapping[str, Linear]) -> Linear | None:
-    """The convolution of one group that alone reads this weight's axis as its input channels."""
+    """The only reader of a weight, if it is a convolution with one group and the axis is its input channels."""
     readers = [x for x in linears.values() if x.weight == weight]
     if len(readers) != 1 or readers[0].channel_axis != axis:
         return None
@@ -80,7 +80,7 @@ def _end_of(weight: str, axis: int, linears: Mapping[str, Linear]) -> Linear | N
 
 
 def _read_without(model: ir.Model, total: ir.Node, end: ir.Node) -> set[str]:
-    """Names of all values that the outputs depend on if the sum does not read the branch's end."""
+    """Names of all values that the outputs depend on if the Add does not read the branch's end."""
     makers = {str(o.name): node for node in model.graph for o in node.outputs}
     waiting = [str(o.name) for o in model.graph.outputs]
     seen: set[str] = set()
@@ -96,7 +96,7 @@ def _read_without(model: ir.Model, total: ir.Node, end: ir.Node) -> set[str]:
 
 
 def _is_summed(end: ir.Value, inside: set[str]) -> bool:
-    """Whether all that reads a value is a sum with a computed value that the group does not touch."""
+    """Whether the only reader of a value is an Add with a computed value that the group does not touch."""
     uses = tuple(end.uses())
     if len(uses) != 1 or uses[0].node.op_type != "Add" or end.is_graph_output():
         return False

@@ -1,7 +1,7 @@
-"""Which lengths the graph reads at run time, by ``Shape``, and where they end up.
+"""Lengths that the graph reads at run time with ``Shape``, and the operands that use them.
 
-A length that only ends in an operand that a repair rewrites (a Reshape target) binds nothing. One that ends in a
-value, such as the square root of a head's width, would change with pruning: the axis it was read from is frozen.
+A length that is only used by an operand that a repair rewrites (a Reshape target) ties nothing. A length that becomes a
+value, such as the square root of a head's width, would change with pruning: its axis is frozen.
 """
 
 from __future__ import annotations
@@ -13,53 +13,30 @@ from edgeprune.dependency.dims import NodeView
 from edgeprune.dependency.groups import Freeze
 from edgeprune.dependency.relations import Relations
 from edgeprune.errors import RuleError
+from edgeprune.graph import ONNX_DOMAINS, static_shape
 
 Source = frozenset[int]
 """The factors that one element of a small integer tensor was computed from."""
 
 _NOTHING: Source = frozenset()
 _ELEMENTWISE = frozenset(
-    [
-        "Add",
-        "Sub",
-        "Mul",
-        "Div",
-        "Min",
-        "Max",
-        "Mod",
-        "Neg",
-        "Abs",
-        "Floor",
-        "Ceil",
-        "Round",
-        "Identity",
-        "Cast",
-        "Where",
-        "Equal",
-        "Greater",
-        "Less",
-        "GreaterOrEqual",
-        "LessOrEqual",
-        "Not",
-        "And",
-        "Or",
-    ]
+    {"Add", "Sub", "Mul", "Div", "Min", "Max", "Mod", "Neg", "Abs", "Floor", "Ceil", "Round", "Identity", "Cast"}
+    | {"Where", "Equal", "Greater", "Less", "GreaterOrEqual", "LessOrEqual", "Not", "And", "Or"}
 )
 _LIMIT = 64
-"""Longer tensors are no shapes."""
+"""Longer tensors are not shapes."""
 
 
 class ShapeFlow:
-    """Follows run-time lengths, element by element, through shape arithmetic."""
+    """Follows run-time lengths element by element through shape arithmetic."""
 
     def __init__(self, rels: Relations) -> None:
         self.rels = rels
         self.sources: dict[str, np.ndarray] = {}
 
-    def visit(self, index: int, node: ir.Node) -> bool:
-        """Handle a node of pure shape arithmetic; False if it is none."""
-        del index
-        if node.domain not in ("", "ai.onnx"):
+    def visit(self, node: ir.Node) -> bool:
+        """Follow a node of pure shape arithmetic; False for other nodes."""
+        if node.domain not in ONNX_DOMAINS:
             return False
         try:
             found = self._shape(node) if node.op_type in ("Shape", "Size") else self._arithmetic(node)
@@ -76,7 +53,7 @@ class ShapeFlow:
         return True
 
     def consume(self, index: int, node: ir.Node) -> None:
-        """Freeze what the lengths that a node reads were taken from, but for operands that its repair rewrites."""
+        """Freeze the axes of the lengths that a node reads, except in operands that its repair rewrites."""
         rel = self.rels.rels.get(index)
         rewritten = rel.shape_inputs if rel is not None else ()
         for k, value in enumerate(node.inputs):
@@ -84,7 +61,7 @@ class ShapeFlow:
                 self.read(value, Freeze(f"its length is used by {node.op_type}", node.name))
 
     def read(self, value: ir.Value | None, why: Freeze) -> None:
-        """Freeze what the lengths in a value were taken from."""
+        """Freeze the axes of the lengths in a value."""
         if value is not None and value.name in self.sources:
             for source in self.sources[value.name].reshape(-1):
                 for factor in source:
@@ -114,9 +91,8 @@ class ShapeFlow:
             return out
         data = self._of(node.inputs[0])
         if node.op_type == "Concat":
-            joined: np.ndarray = np.concatenate(
-                [self._of(v) for v in node.inputs if v is not None], axis=view.attr("axis", 0)
-            )
+            parts = [self._of(v) for v in node.inputs if v is not None]
+            joined: np.ndarray = np.concatenate(parts, axis=view.attr("axis", 0))
             return joined
         if node.op_type == "Gather":
             index = view.const(1)
@@ -124,26 +100,18 @@ class ShapeFlow:
         if node.op_type == "Slice":
             starts, ends = view.attr("starts") or view.ints(1), view.attr("ends") or view.ints(2)
             step = view.ints(4) if view.has(4) else [1]
-            return (
-                np.asarray(data[starts[0] : ends[0] : step[0]], dtype=object)
-                if len(starts) == 1 and data.ndim == 1
-                else None
-            )
-        if node.op_type in ("Squeeze", "Unsqueeze", "Reshape"):
-            shape = node.outputs[0].shape
-            return None if shape is None or not shape.is_static() else data.reshape([int(d) for d in shape.dims])  # type: ignore[arg-type]
-        if node.op_type in ("ReduceProd", "ReduceSum", "ReduceMax", "ReduceMin"):
-            shape = node.outputs[0].shape
+            single = len(starts) == 1 and data.ndim == 1
+            return np.asarray(data[starts[0] : ends[0] : step[0]], dtype=object) if single else None
+        shape = static_shape(node.outputs[0])
+        if shape is not None and node.op_type in ("Squeeze", "Unsqueeze", "Reshape"):
+            return data.reshape(shape)
+        if shape is not None and node.op_type in ("ReduceProd", "ReduceSum", "ReduceMax", "ReduceMin"):
             every = frozenset().union(*data.reshape(-1))
-            return (
-                None
-                if shape is None or not shape.is_static()
-                else _array([every] * int(np.prod(shape.numpy())), shape.numpy())
-            )
+            return _array([every] * int(np.prod(shape)), shape)
         return None
 
     def _of(self, value: ir.Value | None) -> np.ndarray:
-        """The sources of a value's elements; nothing, for constants. Raises RuleError if it is neither."""
+        """The sources of a value's elements; none for constants. Raises RuleError if it is neither."""
         if value is None:
             raise RuleError("left-out operand")
         if value.name in self.sources:

@@ -1,4 +1,4 @@
-"""From a graph to its groups: apply the rules, close the relations, read off what can be removed.
+"""The analysis of a graph: apply the rules, close the relations, build the groups that can be removed.
 
 relations (bind) -> classes (closure) -> atoms (atoms) <-> zeroing -> groups
 """
@@ -29,7 +29,7 @@ Ints = NDArray[np.int64]
 
 
 class FrozenAxes(Mapping[tuple[str, int], Freeze]):
-    """(value, axis) -> why it is frozen, where no position can go. Reasons are looked up when asked for."""
+    """(value, axis) -> why it is frozen, for axes without a removable position. Reasons are found on access."""
 
     def __init__(self, analysis: Analysis) -> None:
         self._analysis = analysis
@@ -52,14 +52,14 @@ class FrozenAxes(Mapping[tuple[str, int], Freeze]):
 
 @dataclass(frozen=True, eq=False)
 class Analysis:
-    """What can be removed from a model, and what may not be, and why.
+    """What can be removed from a model, what cannot, and why.
 
     Attributes:
-        groups: in graph order.
-        roles: (initializer, axis) -> what the axis is to the nodes that use it.
-        relations: what the rules said.
-        classes: which axes are one.
-        atoms: what each position of an axis stands or falls with.
+        groups: the groups in graph order.
+        roles: (initializer, axis) -> the role of the axis for the nodes that read it.
+        relations: the relations from the rules.
+        classes: axes that are equal.
+        atoms: the units with which each position of an axis is removed.
     """
 
     groups: tuple[Group, ...]
@@ -78,7 +78,7 @@ class Analysis:
 
     @cached_property
     def frozen(self) -> Mapping[tuple[str, int], Freeze]:
-        """(value, axis) -> why no position of it can go."""
+        """(value, axis) -> why no position of it can be removed."""
         return FrozenAxes(self)
 
     def group(self, group_id: str) -> Group:
@@ -88,7 +88,7 @@ class Analysis:
         return self._by_id[group_id]
 
     def is_frozen(self, factor: int) -> bool:
-        """Whether no position of a factor can go."""
+        """Whether no position of a factor can be removed."""
         slot = self._slot.get(self.classes.of(factor))
         if slot is None:
             return True
@@ -111,13 +111,13 @@ class Analysis:
         return []
 
     def kept(self, cut: Cut) -> dict[tuple[str, int], Ints]:
-        """(value, axis) -> positions that stay, for every initializer and activation axis that loses any.
+        """(value, axis) -> positions that are kept, for every initializer and activation axis that loses positions.
 
-        A group of which no unit stays, by an empty array, leaves axes empty: those of the branch that goes with it.
+        An empty array removes all units of a group. Its axes become empty: those of the branch that is removed with it.
 
         Raises:
-            ModelError: if a group is unknown, its kept units are not sorted, unique and in range, or an axis would be
-                left empty by groups of which some stays.
+            ModelError: if a group is unknown, its kept units are not sorted, unique and in range, or an axis would
+                become empty although its groups keep units.
         """
         removed: dict[tuple[str, int], NDArray[np.bool_]] = {}
         shared: dict[tuple[str, int], NDArray[np.bool_]] = {}
@@ -155,7 +155,7 @@ def analyse(model: ir.Model, *, allow_statistic: bool = False) -> Analysis:
 
     Args:
         model: shapes inferred, values and nodes named uniquely; it is not changed.
-        allow_statistic: also cut axes that a normalisation takes its statistics over.
+        allow_statistic: also cut axes over which a normalization computes its statistics.
     """
     rels = relate(model)
     settle_normalized_reads(rels, together=allow_statistic)
@@ -170,7 +170,7 @@ def analyse(model: ir.Model, *, allow_statistic: bool = False) -> Analysis:
 
 
 def _roles(rels: Relations, model: ir.Model, consumers: set[Place]) -> dict[tuple[str, int], Role]:
-    """What each initializer axis is to the nodes that read it; consumer above producer above the others."""
+    """The role of each initializer axis for the nodes that read it; consumer takes precedence over producer."""
     roles: dict[tuple[str, int], Role] = {}
     rank = {"consumer": 3, "statistic": 2, "producer": 1, "pointwise": 0}
     contracting = {c.node for c in rels.contractions}

@@ -1,8 +1,8 @@
-"""Length of every axis as a function of group widths, without touching the graph.
+"""The length of every axis as a function of group widths, without the graph.
 
-An axis of a tensor is a disjoint union of segments, each the product of the groups that cut it: a channel axis has
-one segment of one group, a concatenation one segment per operand, a ``(head dim)`` axis one segment of two groups. So
-its length is
+An axis of a tensor is a disjoint union of segments, each the product of the groups that cut it. A channel axis has one
+segment of one group, a concatenation has one segment for each operand, and a ``(head dim)`` axis has one segment of two
+groups. So its length is
 
     L(w) = sum over segments s of  n_s * prod over groups g in s of  w_g / size_g
 
@@ -28,7 +28,7 @@ Widths = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Segment:
-    """``length`` positions in the dense model, cut by every group in ``groups``, given by index."""
+    """``length`` positions in the dense model, which all groups with these indices cut."""
 
     length: int
     groups: tuple[int, ...]
@@ -36,7 +36,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Dim:
-    """One dimension of a tensor: of fixed size, or cut by groups."""
+    """One dimension of a tensor: fixed, or cut by groups."""
 
     size: int
     segments: tuple[Segment, ...] | None = None
@@ -56,13 +56,13 @@ class Dim:
 
 @dataclass(frozen=True)
 class AxisLengths:
-    """Segments of every axis that some group cuts, and the number of units of every group, shape (groups,)."""
+    """Segments of every axis that a group cuts, and the number of units of every group, shape (groups,)."""
 
     segments: Mapping[Axis, tuple[Segment, ...]]
     sizes: Widths
 
     def dim(self, value: str, axis: int, size: int) -> Dim:
-        """The dimension ``axis`` of the value, ``size`` long in the dense model."""
+        """The dimension ``axis`` of a value, with length ``size`` in the dense model."""
         return Dim(size, self.segments.get((value, axis)))
 
 

@@ -1,29 +1,31 @@
-"""Which weights, zeroed, make the dense model equal to the pruned one.
+"""The weights whose zeros make the dense model equal to the pruned one.
 
-Where a node sums over a removed position, one of its operands must be zero there. Often that operand is a weight.
-Where it is computed (the query in a product of query and key) the zero must come from further up, and every node on
-the way must keep it: ``q = (x W) · scale`` is zero where a column of W is. Where no weight can bring it about, the
-axis must not be cut.
+If a node sums over a removed position, one of its operands must be zero there. Often that operand is a weight. If it is
+computed (the query in the MatMul of query and key), the zero must come from a weight further up, and every node between
+must keep it: ``q = (x W) · scale`` is zero where a column of W is. If no weight can make it zero, the axis must not be
+cut.
 
-The way is looked for separately for each set of units that touch the same axes, so that a place either holds all of
-them or none.
+The search is separate for each set of units that touch the same axes, so an axis has either all of them or none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from edgeprune.dependency.dims import Term
 from edgeprune.dependency.relations import Relations
+from edgeprune.graph import input_at
 
 Place = tuple[str, int]
 """A value's name and an axis."""
 
 _DEPTH = 300
-"""Longer ways from a weight are not looked for."""
+"""Longest path from a weight that is searched."""
 
 
 def term_names(term: Term, rank: int) -> list[frozenset[str]]:
@@ -41,7 +43,7 @@ def term_names(term: Term, rank: int) -> list[frozenset[str]]:
 
 
 class Zeroing:
-    """Looks for weights to zero. ``touches`` tells whether a place holds the units in question."""
+    """Searches weights to set to zero. ``touches`` says whether an axis has the units in question."""
 
     def __init__(self, rels: Relations, touches: Callable[[str, int], bool]) -> None:
         self.rels = rels
@@ -49,24 +51,20 @@ class Zeroing:
         self.memo: dict[Place, frozenset[Place] | None] = {}
 
     def plan(self, value: ir.Value, axis: int, depth: int = 0) -> frozenset[Place] | None:
-        """Weights and axes which, zeroed at the units in question, make a value zero there; None if there are none."""
+        """Weights and axes whose zeros at the units in question make a value zero there; None if there are none."""
         place = (value.name or "", axis)
         if place not in self.memo:
-            self.memo[place] = None  # on the way: a value is not zero because of itself
+            self.memo[place] = None  # during the search: a value is not zero because of itself
             self.memo[place] = self._plan(value, axis, depth)
         return self.memo[place]
 
     def safe(self) -> bool:
-        """Whether no node would divide by one of the zeros, or take its logarithm."""
+        """Whether no node would divide by one of the zeros, or compute its logarithm."""
         for node, operand in self.rels.risky():
             value = node.inputs[operand]
-            if (
-                value is None
-                or value.shape is None
-                or not any(self.touches(value.name or "", a) for a in range(len(value.shape)))
-            ):
-                continue
-            if not positive(value):
+            rank = 0 if value is None or value.shape is None else len(value.shape)
+            touched = value is not None and any(self.touches(value.name or "", axis) for axis in range(rank))
+            if touched and not positive(value):
                 return False
         return True
 
@@ -81,13 +79,13 @@ class Zeroing:
             return None
         term = rel.grammar.outputs[node.outputs.index(value)]
         wanted = term_names(term, len(value.shape))[axis]
-        wanted |= {a for a, b in rel.picks if b in wanted}
+        wanted |= {a for a, b in rel.normalized_reads if b in wanted}
         joined = any(a.kind == "concat" and wanted & set(a.factors) for a in term)
         found: set[Place] = set()
         for either in rel.zeros:
             given = [k for k in either if k < len(node.inputs) and node.inputs[k] is not None]
             if not given:
-                continue  # an operand that is left out adds nothing
+                continue  # an absent operand adds nothing
             given.sort(key=lambda k: not node.inputs[k].is_initializer())  # type: ignore[union-attr]
             plans = (self._operand(node, k, rel.grammar.inputs[k], wanted, joined, depth) for k in given)
             plan = next((p for p in plans if p is not None), None)
@@ -99,7 +97,7 @@ class Zeroing:
     def _operand(
         self, node: ir.Node, k: int, term: Term, wanted: frozenset[str], joined: bool, depth: int
     ) -> frozenset[Place] | None:
-        """What makes an operand zero. One without the units is another part of what is joined, or not zero."""
+        """Weights that make an operand zero. One without the units is another part of a concatenation, or not zero."""
         value = node.inputs[k]
         if value is None or value.shape is None:
             return None
@@ -120,33 +118,15 @@ class Zeroing:
 
 _POSITIVE = frozenset(["Exp", "Sigmoid", "Softplus", "Softmax", "Cosh"])
 _SAME_SIGN = frozenset(
-    [
-        "Sqrt",
-        "Expand",
-        "Reshape",
-        "Transpose",
-        "Unsqueeze",
-        "Squeeze",
-        "Cast",
-        "Identity",
-        "Flatten",
-        "Slice",
-        "Gather",
-        "Tile",
-        "ReduceMean",
-        "ReduceMax",
-        "ReduceMin",
-        "AveragePool",
-        "GlobalAveragePool",
-        "MaxPool",
-        "GlobalMaxPool",
-    ]
+    {"Sqrt", "Expand", "Reshape", "Transpose", "Unsqueeze", "Squeeze", "Cast", "Identity", "Flatten", "Slice"}
+    | {"Gather", "Tile", "ReduceMean", "ReduceMax", "ReduceMin"}
+    | {"AveragePool", "GlobalAveragePool", "MaxPool", "GlobalMaxPool"}
 )
 _NOT_NEGATIVE = frozenset(["Relu", "Abs", "ReduceL1", "ReduceL2", "ReduceSumSquare", "Sqrt"])
 
 
 def positive(value: ir.Value | None, depth: int = 0) -> bool:
-    """Whether a value is above zero whatever the inputs are. False if that is not evident."""
+    """Whether a value is above zero for all inputs. False if that is not evident."""
     if value is None or depth > _SIGN_DEPTH:
         return False
     if value.const_value is not None:
@@ -159,8 +139,8 @@ def positive(value: ir.Value | None, depth: int = 0) -> bool:
     if node.op_type in _SAME_SIGN:
         return positive(node.inputs[0], depth + 1)
     if node.op_type == "Clip":
-        low = node.inputs[1] if len(node.inputs) > 1 else None
-        return low is not None and low.const_value is not None and bool(np.all(low.const_value.numpy() > 0))
+        low = _constant(node, 1)
+        return low is not None and bool(np.all(low > 0))
     if node.op_type in ("Max", "Mul", "Div", "Add"):
         signs = [positive(v, depth + 1) for v in node.inputs]
         if node.op_type == "Add":
@@ -170,7 +150,7 @@ def positive(value: ir.Value | None, depth: int = 0) -> bool:
 
 
 def not_negative(value: ir.Value | None, depth: int = 0) -> bool:
-    """Whether a value is zero or above whatever the inputs are. False if that is not evident."""
+    """Whether a value is zero or above for all inputs. False if that is not evident."""
     node = value.producer() if value is not None else None
     if node is None or depth > _SIGN_DEPTH:
         return positive(value, depth)
@@ -184,10 +164,15 @@ def not_negative(value: ir.Value | None, depth: int = 0) -> bool:
         signs = (not_negative(v, depth + 1) for v in node.inputs)
         return any(signs) if node.op_type == "Max" else all(signs)
     if node.op_type == "Clip":
-        low = node.inputs[1].const_value if len(node.inputs) > 1 and node.inputs[1] is not None else None
-        return low is not None and bool(np.all(low.numpy() >= 0))
-    exponent = node.inputs[1].const_value if node.op_type == "Pow" and node.inputs[1] is not None else None
-    return exponent is not None and bool(np.all(exponent.numpy() % 2 == 0))
+        low = _constant(node, 1)
+        return low is not None and bool(np.all(low >= 0))
+    exponent = _constant(node, 1) if node.op_type == "Pow" else None
+    return exponent is not None and bool(np.all(exponent % 2 == 0))
+
+
+def _constant(node: ir.Node, index: int) -> NDArray[Any] | None:
+    value = input_at(node, index)
+    return None if value is None or value.const_value is None else value.const_value.numpy()
 
 
 _SIGN_DEPTH = 12

@@ -7,6 +7,7 @@ May import: timing and below; nothing here reads a model.
 
 from edgeprune.report.baselines import find_baseline, keep_baseline
 from edgeprune.report.comparison import comparison_html, comparison_markdown, print_comparison
+from edgeprune.report.figures import count
 from edgeprune.report.gate import DEFAULT_REGRESSION, gate
 from edgeprune.report.github import report_to_job
 from edgeprune.report.graph_view import MOST_DRAWN, colour, fills, graph_view

@@ -1,7 +1,7 @@
-"""Axis-relation rules, one file an operator family; importing this package registers them all.
+"""Axis-relation rules, one file for each operator family; importing this package registers them all.
 
-A rule is one function that returns a :class:`edgeprune.dependency.dims.Rel` for a node. Operators that carry a length
-in an attribute or a constant also have a repair, beside their rule.
+A rule is a function that returns a :class:`edgeprune.dependency.dims.Rel` for a node. Operators with a length in an
+attribute or a constant also have a repair, beside their rule.
 """
 
 from edgeprune.dependency.dims import rule_of

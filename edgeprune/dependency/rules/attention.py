@@ -1,4 +1,4 @@
-"""Scaled dot-product attention and rotary embeddings as single operators (opset 23 on)."""
+"""Scaled dot-product attention and rotary embeddings as single operators (from opset 23)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _heads(n: NodeView) -> tuple[int, int]:
 
 @rule("Attention")
 def attention(n: NodeView) -> Rel:
-    """``g`` key/value heads, each read by ``r`` query heads; ``d`` query/key and ``v`` value dimensions of a head."""
+    """``g`` key/value heads, ``r`` query heads for each; ``d`` query/key and ``v`` value dimensions of a head."""
     queries, keys = _heads(n)
     packed = n.rank(0) == 3
     cached = n.inputs > 4 or n.outputs > 1
@@ -43,7 +43,7 @@ def attention(n: NodeView) -> Rel:
 
 @repair("Attention")
 def attention_heads(fix: Repair) -> None:
-    """The numbers of heads that are left; the scale stays that of the whole head."""
+    """Set the numbers of remaining heads; the scale stays that of the whole head."""
     queries, keys = _heads(fix.view)
     packed = fix.view.rank(0) == 3
     width = fix.old_length(0, 2) // queries if packed else fix.old_length(0, 3)
@@ -60,7 +60,7 @@ def attention_heads(fix: Repair) -> None:
 
 @rule("RotaryEmbedding")
 def rotary(n: NodeView) -> Rel:
-    """Pairs of positions of a head are turned by an angle of their own: a pair ``e`` can go, ``w`` counts its two."""
+    """Each pair of positions of a head is rotated by its own angle: a pair ``e`` can be removed, ``w`` is its two."""
     packed, ids = n.rank(0) == 3, n.has(3)
     heads = n.attr("num_heads", 0) if packed else n.size(0, 1)
     width = n.size(0, 2) // heads if packed and heads else n.size(0, n.rank(0) - 1)
@@ -77,7 +77,7 @@ def rotary(n: NodeView) -> Rel:
 
 @repair("RotaryEmbedding")
 def rotary_heads(fix: Repair) -> None:
-    """The number of heads that are left."""
+    """Set the number of remaining heads."""
     view = fix.view
     partial = view.attr("rotary_embedding_dim", 0)
     if view.rank(0) == 4:

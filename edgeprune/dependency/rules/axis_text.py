@@ -1,4 +1,4 @@
-"""Helpers that spell relations for operators of any rank."""
+"""Text of relations for operators of any rank."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Convolutions, plain, grouped, depthwise and transposed."""
+"""Convolutions: plain, grouped, depthwise and transposed."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def conv(n: NodeView) -> Rel:
 
 @rule("ConvTranspose")
 def conv_transpose(n: NodeView) -> Rel:
-    """As Conv, with the weight's first axis running over inputs."""
+    """As Conv, but the weight's first axis is the inputs."""
     return Rel("n (g i) ., (g i) o ., (g o) -> n (g o) .", {"g": n.attr("group", 1)}, zeros=AFFINE, why=_WHY)
 
 
 @rule("DeformConv")
 def deform_conv(n: NodeView) -> Rel:
-    """As Conv; every channel is read at the same shifted places, unless these differ by groups of channels."""
+    """As Conv; all channels are read at the same offsets, unless these differ between groups of channels."""
     if n.attr("offset_group", 1) > 1:
         raise RuleError("its offsets differ from channel to channel")
     text = "n (g i) ., (g o) i ., n ., (g o), n . -> n (g o) ."
@@ -32,7 +32,7 @@ def deform_conv(n: NodeView) -> Rel:
 
 @repair("Conv", "ConvTranspose", "DeformConv")
 def conv_group(fix: Repair) -> None:
-    """The number of groups that are left."""
+    """Set the number of remaining groups."""
     if fix.view.attr("group", 1) > 1:
         side = fix.out_length(0, 1) if fix.view.op == "ConvTranspose" else fix.length(0, 1)
         fix.set_attr("group", side // fix.length(1, 1))

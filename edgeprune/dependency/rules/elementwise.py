@@ -1,4 +1,4 @@
-"""Operators that work position by position: activations, arithmetic, comparisons, casts."""
+"""Elementwise operators: activations, arithmetic, comparisons, casts."""
 
 from __future__ import annotations
 
@@ -7,53 +7,13 @@ import numpy as np
 from edgeprune.dependency.dims import LINEAR, PRODUCT, NodeView, Rel, Zeros, rule
 
 _ZERO_TO_ZERO = [
-    "Abs",
-    "Asin",
-    "Asinh",
-    "Atan",
-    "Atanh",
-    "Bernoulli",
-    "Cast",
-    "Ceil",
-    "Celu",
-    "Elu",
-    "Erf",
-    "Floor",
-    "Gelu",
-    "HardSwish",
-    "Identity",
-    "LeakyRelu",
-    "Mish",
-    "Neg",
-    "Relu",
-    "Round",
-    "Selu",
-    "Shrink",
-    "Sign",
-    "Sin",
-    "Sinh",
-    "Softsign",
-    "Sqrt",
-    "Swish",
-    "Tan",
-    "Tanh",
-    "ThresholdedRelu",
+    *("Abs", "Asin", "Asinh", "Atan", "Atanh", "Bernoulli", "Cast", "Ceil", "Celu", "Elu", "Erf", "Floor", "Gelu"),
+    *("HardSwish", "Identity", "LeakyRelu", "Mish", "Neg", "Relu", "Round", "Selu", "Shrink", "Sign", "Sin", "Sinh"),
+    *("Softsign", "Sqrt", "Swish", "Tan", "Tanh", "ThresholdedRelu"),
 ]
 _OTHER_UNARY = [
-    "Acos",
-    "Acosh",
-    "BitwiseNot",
-    "Cos",
-    "Cosh",
-    "Exp",
-    "HardSigmoid",
-    "IsInf",
-    "IsNaN",
-    "Log",
-    "Not",
-    "Reciprocal",
-    "Sigmoid",
-    "Softplus",
+    *("Acos", "Acosh", "BitwiseNot", "Cos", "Cosh", "Exp", "HardSigmoid", "IsInf", "IsNaN", "Log", "Not"),
+    *("Reciprocal", "Sigmoid", "Softplus"),
 ]
 _ALL_ZERO = ["Add", "Sub", "Sum", "Max", "Min", "Mean", "Or", "Xor", "BitwiseOr", "BitwiseXor"]
 _ANY_ZERO = ["Mul", "And", "BitwiseAnd"]
@@ -75,19 +35,19 @@ def unary(n: NodeView) -> Rel:
 
 @rule("CastLike")
 def cast_like(n: NodeView) -> Rel:
-    """Only the second operand's type matters."""
+    """Only the type of the second operand matters."""
     return Rel("..., . -> ...", zeros=LINEAR)
 
 
 @rule("Dropout")
 def dropout(n: NodeView) -> Rel:
-    """At inference the identity; ratio and mode are scalars."""
+    """The identity at inference; ratio and mode are scalars."""
     return Rel("..., ., . -> ..., ...", zeros=LINEAR)
 
 
 @rule("Clip")
 def clip(n: NodeView) -> Rel:
-    """Maps 0 to 0 if the bounds hold it."""
+    """Maps 0 to 0 if 0 is within the bounds."""
     low = n.attr("min", -np.inf) if n.opset < 11 else (n.const(1) if n.has(1) else -np.inf)
     high = n.attr("max", np.inf) if n.opset < 11 else (n.const(2) if n.has(2) else np.inf)
     keeps = low is not None and high is not None and np.all(np.asarray(low) <= 0) and np.all(np.asarray(high) >= 0)
@@ -100,36 +60,36 @@ def _together(n: NodeView, zeros: Zeros | None) -> Rel:
 
 @rule(*_ALL_ZERO)
 def all_zero(n: NodeView) -> Rel:
-    """Zero where every operand is."""
+    """Zero where all operands are zero."""
     return _together(n, tuple((k,) for k in range(n.inputs)))
 
 
 @rule(*_ANY_ZERO)
 def any_zero(n: NodeView) -> Rel:
-    """Zero where either operand is."""
+    """Zero where either operand is zero."""
     return _together(n, PRODUCT)
 
 
 @rule(*_FIRST_ZERO)
 def first_zero(n: NodeView) -> Rel:
-    """Zero where the first operand is."""
+    """Zero where the first operand is zero."""
     return _together(n, LINEAR)
 
 
 @rule(*_NEVER_ZERO)
 def never_zero(n: NodeView) -> Rel:
-    """Comparisons: nothing is known of zeros."""
+    """Comparisons: zeros are not known."""
     return _together(n, None)
 
 
 @rule("Pow")
 def power(n: NodeView) -> Rel:
-    """Zero where the base is, for a positive exponent."""
+    """Zero where the base is zero, for a positive exponent."""
     exponent = n.const(1)
     return _together(n, LINEAR if exponent is not None and bool(np.all(np.asarray(exponent) > 0)) else None)
 
 
 @rule("Where")
 def where(n: NodeView) -> Rel:
-    """Zero where both choices are."""
+    """Zero where both branches are zero."""
     return _together(n, ((1,), (2,)))

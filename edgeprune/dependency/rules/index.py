@@ -1,6 +1,8 @@
-"""Operators that pick, join and pad positions: Concat, Split, Slice, Pad, Gather, Scatter."""
+"""Operators that select, concatenate and pad positions: Concat, Split, Slice, Pad, Gather, Scatter."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,15 +14,23 @@ from edgeprune.dependency.rules.axis_text import axes
 
 @rule("Concat")
 def concat(n: NodeView) -> Rel:
-    """Operands one after another along one axis."""
+    """The operands one after another along one axis."""
     rank = len(n.out_shape())
     k = n.axis(n.attr("axis", 1), rank)
     parts = names("c", n.inputs)
     terms = [axes(rank, {k: p}) for p in parts]
-    return Rel(
-        f"{', '.join(terms)} -> {axes(rank, {k: '[' + '|'.join(parts) + ']'})}",
-        zeros=tuple((j,) for j in range(n.inputs)),
-    )
+    zeros = tuple((j,) for j in range(n.inputs))
+    return Rel(f"{', '.join(terms)} -> {axes(rank, {k: _joined(parts)})}", zeros=zeros)
+
+
+def _joined(parts: Sequence[str]) -> str:
+    return f"[{'|'.join(parts)}]"
+
+
+def _between(k: int, before: int, after: int, mark: str = "") -> tuple[str, dict[str, int]]:
+    """Axis ``k`` between parts ``p`` and ``q`` of these lengths, and the lengths; parts of length 0 are left out."""
+    parts = [*([f"{mark}p{k}"] if before else []), f"a{k}", *([f"{mark}q{k}"] if after else [])]
+    return _joined(parts), {name: size for name, size in ((f"p{k}", before), (f"q{k}", after)) if size}
 
 
 @rule("Split")
@@ -32,12 +42,12 @@ def split(n: NodeView) -> Rel:
     terms = [axes(rank, {k: p}) for p in parts]
     if n.outputs == 1:
         return Rel(f"{axes(rank, {k: 'c0'})}, . -> {terms[0]}", zeros=LINEAR)
-    return Rel(f"{axes(rank, {k: '[' + '|'.join(parts) + ']'})}, . -> {', '.join(terms)}", zeros=LINEAR)
+    return Rel(f"{axes(rank, {k: _joined(parts)})}, . -> {', '.join(terms)}", zeros=LINEAR)
 
 
 @repair("Split")
 def split_lengths(fix: Repair) -> None:
-    """The lengths of the parts that are left."""
+    """Set the lengths of the remaining parts."""
     k = fix.view.axis(fix.view.attr("axis", 0), fix.view.rank(0))
     if fix.kept(0, k) is None:
         return
@@ -49,13 +59,8 @@ def split_lengths(fix: Repair) -> None:
         fix.drop_attr("num_outputs")
 
 
-def slices(n: NodeView) -> dict[int, NDArray[np.int64]] | None:
-    """Axis -> the positions that a Slice picks, for axes of fixed length; None in place of a dynamic one is left out.
-
-    Raises:
-        RuleError: if the bounds are not constant.
-    """
-    rank = n.rank(0)
+def slice_bounds(n: NodeView) -> tuple[list[int], list[int], list[int], list[int]]:
+    """Axes, starts, ends and steps of a Slice. Raises RuleError if they are not constant."""
     if n.opset < 10:
         starts, ends = list(n.attr("starts")), list(n.attr("ends"))
         over, steps = n.attr("axes"), None
@@ -63,10 +68,18 @@ def slices(n: NodeView) -> dict[int, NDArray[np.int64]] | None:
         starts, ends = n.ints(1), n.ints(2)
         over = n.ints(3) if n.has(3) else None
         steps = n.ints(4) if n.has(4) else None
-    over = [n.axis(int(k), rank) for k in (over if over is not None else range(len(starts)))]
-    steps = steps or [1] * len(starts)
+    over = [n.axis(int(k), n.rank(0)) for k in (over if over is not None else range(len(starts)))]
+    return over, starts, ends, steps or [1] * len(starts)
+
+
+def slices(n: NodeView) -> dict[int, NDArray[np.int64]]:
+    """Axis -> the positions that a Slice selects, for axes of fixed length.
+
+    Raises:
+        RuleError: if the bounds are not constant.
+    """
     out = {}
-    for k, start, end, step in zip(over, starts, ends, steps, strict=False):
+    for k, start, end, step in zip(*slice_bounds(n), strict=False):
         size = n.shape(0)[k]
         if isinstance(size, int):
             low = max(start, -size) if step > 0 else start
@@ -77,22 +90,19 @@ def slices(n: NodeView) -> dict[int, NDArray[np.int64]] | None:
 
 @rule("Slice")
 def slice_(n: NodeView) -> Rel:
-    """``[p|c|q] -> c`` for steps of one, picked positions otherwise."""
+    """``[p|c|q] -> c`` for steps of one, else selected positions."""
     rank = n.rank(0)
-    picked = slices(n) or {}
     data: dict[int, str] = {}
     result: dict[int, str] = {}
     sizes: dict[str, int] = {}
     indices: dict[str, NDArray[np.int64]] = {}
-    for k, positions in picked.items():
+    for k, positions in slices(n).items():
         size = n.size(0, k)
         if len(positions) == size and (size < 2 or positions[0] == 0):
             continue
         if len(positions) and (np.diff(positions) == 1).all():
-            before, after = int(positions[0]), size - 1 - int(positions[-1])
-            sizes |= {f"p{k}": before} if before else {}
-            sizes |= {f"q{k}": after} if after else {}
-            data[k] = "[" + "|".join(([f"p{k}"] if before else []) + [f"a{k}"] + ([f"q{k}"] if after else [])) + "]"
+            data[k], parts = _between(k, int(positions[0]), size - 1 - int(positions[-1]))
+            sizes |= parts
         else:
             indices[f"i{k}"] = positions
             result[k] = f"a{k}@i{k}"
@@ -104,11 +114,10 @@ def slice_(n: NodeView) -> Rel:
 
 
 @repair("Slice")
-def slice_bounds(fix: Repair) -> None:
-    """Bounds of the positions that are left; where they are not contiguous, a Gather takes the place of the Slice."""
-    picked = slices(fix.view) or {}
+def new_slice_bounds(fix: Repair) -> None:
+    """Set the bounds of the remaining positions; if these are not contiguous, a Gather selects them instead."""
     changed = {
-        k: fix.repositioned(positions, (0, k), (0, k)) for k, positions in picked.items() if fix.kept(0, k) is not None
+        k: fix.repositioned(p, (0, k), (0, k)) for k, p in slices(fix.view).items() if fix.kept(0, k) is not None
     }
     if not changed:
         return
@@ -116,11 +125,7 @@ def slice_bounds(fix: Repair) -> None:
     for k in sorted(set(changed) - set(plain)):
         fix.gather_before(k, changed[k])
     n = fix.view
-    rank = n.rank(0)
-    starts, ends = (list(n.attr("starts")), list(n.attr("ends"))) if n.opset < 10 else (n.ints(1), n.ints(2))
-    over = n.attr("axes") if n.opset < 10 else (n.ints(3) if n.has(3) else None)
-    over = [n.axis(int(k), rank) for k in (over if over is not None else range(len(starts)))]
-    steps = n.ints(4) if n.opset >= 10 and n.has(4) else [1] * len(starts)
+    over, starts, ends, steps = slice_bounds(n)
     for j, k in enumerate(over):
         if k in plain:
             starts[j], ends[j], steps[j] = int(plain[k][0]), int(plain[k][-1]) + 1, 1
@@ -136,7 +141,7 @@ def slice_bounds(fix: Repair) -> None:
 
 
 def pads(n: NodeView) -> dict[int, tuple[int, int]]:
-    """Axis -> positions padded before and after. Raises RuleError if they are not constant."""
+    """Axis -> numbers of positions padded before and after. Raises RuleError if they are not constant."""
     rank = n.rank(0)
     given = list(n.attr("pads") or n.attr("paddings")) if n.opset < 11 else n.ints(1)
     over = [n.axis(k, rank) for k in n.ints(3)] if n.opset >= 11 and n.has(3) else list(range(rank))
@@ -146,7 +151,7 @@ def pads(n: NodeView) -> dict[int, tuple[int, int]]:
 
 @rule("Pad")
 def pad(n: NodeView) -> Rel:
-    """``c -> [p|c|q]``; in modes other than constant the padding repeats positions, and the axis is frozen."""
+    """``c -> [p|c|q]``; in modes other than constant, padding repeats positions and the axis is frozen."""
     rank = n.rank(0)
     constant = n.attr("mode", "constant") == "constant"
     filler = n.attr("value", 0.0) if n.opset < 11 else (n.const(2) if n.has(2) else 0.0)
@@ -159,24 +164,17 @@ def pad(n: NodeView) -> Rel:
         if not constant or before < 0 or after < 0 or not isinstance(n.shape(0)[k], int):
             data[k], result[k] = f"!x{k}", f"!y{k}"
             continue
-        sizes |= {f"p{k}": before} if before else {}
-        sizes |= {f"q{k}": after} if after else {}
-        result[k] = "[" + "|".join(([f"+p{k}"] if before else []) + [f"a{k}"] + ([f"+q{k}"] if after else [])) + "]"
-    terms = [axes(rank, data)] + ["."] * (n.inputs - 1)
+        result[k], parts = _between(k, before, after, "+")
+        sizes |= parts
+    text = f"{', '.join([axes(rank, data)] + ['.'] * (n.inputs - 1))} -> {axes(rank, result)}"
     zero = filler is not None and not np.any(np.asarray(filler))
-    return Rel(
-        f"{', '.join(terms)} -> {axes(rank, result)}",
-        sizes,
-        zeros=LINEAR if zero else None,
-        why="padded by its own positions",
-    )
+    return Rel(text, sizes, zeros=LINEAR if zero else None, why="padded by its own positions")
 
 
 @repair("Pad")
 def pad_amounts(fix: Repair) -> None:
-    """The padded positions that are left."""
+    """Set the numbers of remaining padded positions."""
     n = fix.view
-    rank = n.rank(0)
     amounts = pads(n)
     for k, (before, after) in amounts.items():
         kept = fix.out_kept(0, k)
@@ -185,8 +183,7 @@ def pad_amounts(fix: Repair) -> None:
             amounts[k] = int((kept < before).sum()), int((kept >= size).sum())
     if amounts == pads(n):
         return
-    over = [n.axis(k, rank) for k in n.ints(3)] if n.opset >= 11 and n.has(3) else list(range(rank))
-    values = [amounts[k][0] for k in over] + [amounts[k][1] for k in over]
+    values = [before for before, _ in amounts.values()] + [after for _, after in amounts.values()]
     if n.opset < 11:
         fix.set_attr("pads", values)
     else:
@@ -195,7 +192,7 @@ def pad_amounts(fix: Repair) -> None:
 
 @rule("Gather")
 def gather(n: NodeView) -> Rel:
-    """Constant positions are picked; run-time indices freeze the axis they count along."""
+    """Constant positions are selected; run-time indices freeze their axis."""
     rank = n.rank(0)
     k = n.axis(n.attr("axis", 0), rank)
     index = n.const(1)
@@ -204,10 +201,11 @@ def gather(n: NodeView) -> Rel:
     why = "indexed by position at run time" if index is None else "indexed by position"
     rest = axes(rank)
     left, right = rest.split()[:k], rest.split()[k + 1 :]
+    fixed = index is not None and inner <= 1 and isinstance(size, int)
     if (
         index is None
-        or inner > 1
         or not isinstance(size, int)
+        or not fixed
         or (index.size and not (-size <= index.min() and index.max() < size))
     ):
         result = " ".join([*left, *(f"!g{j}" for j in range(inner)), *right])
@@ -218,17 +216,12 @@ def gather(n: NodeView) -> Rel:
     before, after = int(positions), size - 1 - int(positions)
     parts = [p for p, length in (("p", before), ("!c", 1), ("q", after)) if length]
     sizes = {"c": 1} | ({"p": before} if before else {}) | ({"q": after} if after else {})
-    return Rel(
-        f"{axes(rank, {k: '[' + '|'.join(parts) + ']'})}, . -> {' '.join([*left, *right])}",
-        sizes,
-        zeros=LINEAR,
-        why=why,
-    )
+    return Rel(f"{axes(rank, {k: _joined(parts)})}, . -> {' '.join([*left, *right])}", sizes, zeros=LINEAR, why=why)
 
 
 @repair("Gather")
 def gather_indices(fix: Repair) -> None:
-    """Where the picked positions are now."""
+    """Set the new indices of the selected positions."""
     n = fix.view
     k = n.axis(n.attr("axis", 0), n.rank(0))
     index = n.const(1)
@@ -241,19 +234,16 @@ def gather_indices(fix: Repair) -> None:
 
 @rule("GatherElements")
 def gather_elements(n: NodeView) -> Rel:
-    """Indices count along one axis; the others pass where the shapes agree."""
+    """Indices select along one axis; the other axes pass if the shapes agree."""
     rank = n.rank(0)
     k = n.axis(n.attr("axis", 0), rank)
-    return Rel(
-        f"{axes(rank, {k: '!x'})}, {axes(rank, {k: '!y'})} -> {axes(rank, {k: '!y'})}",
-        zeros=LINEAR,
-        why="indexed at run time",
-    )
+    inner = axes(rank, {k: "!y"})
+    return Rel(f"{axes(rank, {k: '!x'})}, {inner} -> {inner}", zeros=LINEAR, why="indexed at run time")
 
 
 @rule("GatherND")
 def gather_nd(n: NodeView) -> Rel:
-    """Trailing axes that no index counts along pass."""
+    """Trailing axes without an index pass."""
     rank, batch, indices = n.rank(0), n.attr("batch_dims", 0), n.rank(1)
     last = n.size(1, indices - 1)
     tail = rank - batch - last
@@ -265,7 +255,7 @@ def gather_nd(n: NodeView) -> Rel:
 
 @rule("ScatterND")
 def scatter_nd(n: NodeView) -> Rel:
-    """Trailing axes that no index counts along pass, in the data and in what is written."""
+    """Trailing axes without an index pass, in the data and in the update."""
     rank, indices = n.rank(0), n.rank(1)
     tail = rank - n.size(1, indices - 1)
     passed = [f"t{k}" for k in range(tail)]
@@ -276,12 +266,8 @@ def scatter_nd(n: NodeView) -> Rel:
 
 @rule("ScatterElements", "Scatter")
 def scatter_elements(n: NodeView) -> Rel:
-    """Indices count along one axis; the others pass where the shapes agree."""
+    """Indices select along one axis; the other axes pass if the shapes agree."""
     rank = n.rank(0)
     k = n.axis(n.attr("axis", 0), rank)
-    inner = axes(rank, {k: "!y"})
-    return Rel(
-        f"{axes(rank, {k: '!x'})}, {inner}, {inner} -> {axes(rank, {k: '!x'})}",
-        zeros=((0,), (2,)),
-        why="written at run time",
-    )
+    data, inner = axes(rank, {k: "!x"}), axes(rank, {k: "!y"})
+    return Rel(f"{data}, {inner}, {inner} -> {data}", zeros=((0,), (2,)), why="written at run time")

@@ -1,4 +1,4 @@
-"""Matrix products: MatMul, Gemm, Einsum."""
+"""Matrix multiplications: MatMul, Gemm, Einsum."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def matmul(n: NodeView) -> Rel:
 
 @rule("Gemm")
 def gemm(n: NodeView) -> Rel:
-    """A (m, k) times B (k, n), each perhaps transposed, plus a broadcast C."""
+    """A (m, k) times B (k, n), each possibly transposed, plus a broadcast C."""
     a = "k m" if n.attr("transA", 0) else "m k"
     b = "n k" if n.attr("transB", 0) else "k n"
     c = ""
@@ -32,7 +32,7 @@ def gemm(n: NodeView) -> Rel:
 
 @rule("Einsum")
 def einsum(n: NodeView) -> Rel:
-    """The equation's letters are the factors; a letter that stands twice in one operand is not handled."""
+    """The equation's letters are the factors; a letter twice in one operand is not supported."""
     equation: str = n.attr("equation").replace(" ", "")
     left, arrow, right = equation.partition("->")
     operands = left.split(",")

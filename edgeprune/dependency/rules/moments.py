@@ -1,9 +1,9 @@
-"""A LayerNormalization that an exporter spelled out: which means in it are statistics of a normalization.
+"""ReduceMeans that are statistics of a LayerNormalization that an exporter wrote as single operators.
 
     m = ReduceMean(x)       c = Sub(x, m)       v = ReduceMean(c²)      y = c / Sqrt(v + e)
 
-The mean of the remaining positions is then what a norm over them takes, as for LayerNormalization itself. The mean of
-squares alone, as in RMSNorm, needs none of this: a position that is zero adds nothing to it, and it is a plain mean.
+After pruning, such a mean is over the remaining positions, as in LayerNormalization. The mean of squares alone, as in
+RMSNorm, is a plain mean: a position that is zero adds nothing to it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeprune.dependency.dims import NodeView
+from edgeprune.graph import ONNX_DOMAINS
 
 _VIEWS = frozenset({"Cast", "Expand", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
 _DEPTH = 3
@@ -31,9 +32,9 @@ def reduced_axes(n: NodeView) -> list[int]:
 
 
 def is_moment(n: NodeView, over: list[int]) -> bool:
-    """Whether a ReduceMean takes the mean or the variance of a normalization over these axes.
+    """Whether a ReduceMean is the mean or the variance of a normalization over these axes.
 
-    A variance that is multiplied by a constant (Bessel's correction holds the number of positions) is none.
+    A variance that is multiplied by a constant is not: Bessel's correction depends on the number of positions.
     """
     node, source, result = n.node, n.node.inputs[0], n.node.outputs[0]
     if source is None:
@@ -51,7 +52,7 @@ def is_moment(n: NodeView, over: list[int]) -> bool:
 
 
 def _centred(value: ir.Value, over: list[int], opset: int) -> bool:
-    """Whether a value is the difference from its mean over these axes, or that difference is taken beside it."""
+    """Whether a value is the difference from its mean over these axes, or that difference is also computed."""
     node = value.producer()
     if node is not None and node.op_type == "Sub" and (source := node.inputs[0]) is not None:
         return any(_mean_of(mean, over, opset) and value in _differences(source, mean) for mean in _uses(source))
@@ -63,14 +64,14 @@ def _mean_of(node: ir.Node, over: list[int], opset: int) -> bool:
 
 
 def _differences(value: ir.Value, mean: ir.Node) -> list[ir.Value]:
-    """``value - mean``, wherever it is computed."""
+    """All values ``value - mean``."""
     return [use.outputs[0] for use in _readers(mean.outputs[0]) if use.op_type == "Sub" and use.inputs[0] is value]
 
 
 def _squared(value: ir.Value) -> ir.Value | None:
-    """What a value is the square of; None if it is no square."""
+    """The value that this value is the square of; None if it is not a square."""
     node = value.producer()
-    if node is None or node.domain not in ("", "ai.onnx"):
+    if node is None or node.domain not in ONNX_DOMAINS:
         return None
     first, second = (*node.inputs, None, None)[:2]
     if node.op_type == "Mul" and first is second:
@@ -88,11 +89,11 @@ def _rescales(node: ir.Node) -> bool:
 
 
 def _uses(value: ir.Value) -> Iterator[ir.Node]:
-    return (use.node for use in value.uses() if use.node.domain in ("", "ai.onnx"))
+    return (use.node for use in value.uses() if use.node.domain in ONNX_DOMAINS)
 
 
 def _readers(value: ir.Value, depth: int = 0) -> Iterator[ir.Node]:
-    """Nodes that read a value, also through a change of its layout or type."""
+    """Nodes that read a value, directly or through a change of its layout or type."""
     for node in _uses(value):
         if node.op_type in _VIEWS and depth < _DEPTH:
             yield from _readers(node.outputs[0], depth + 1)

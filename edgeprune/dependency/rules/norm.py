@@ -1,4 +1,4 @@
-"""Normalisations and softmax. What is normalised over is a statistic axis: removing a position changes the rest."""
+"""Normalizations and softmax. A normalized axis is a statistic axis: removing a position changes the others."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from edgeprune.dependency.rules.axis_text import axes
 from edgeprune.errors import RuleError
 
 _SCALED = ((1,), (2,))
+_WHY = "a normalisation's batch or spatial axis"
 
 
 @rule("BatchNormalization")
 def batch_norm(n: NodeView) -> Rel:
-    """Channel by channel, with stored statistics; in training mode it is not handled."""
+    """Channel by channel, with stored statistics; training mode is not supported."""
     if n.attr("training_mode", 0) or n.outputs > 1:
         raise RuleError("training mode is not supported")
-    return Rel("n c ., c, c, c, c -> n c .", zeros=_SCALED, why="a normalisation's batch or spatial axis")
+    return Rel("n c ., c, c, c, c -> n c .", zeros=_SCALED, why=_WHY)
 
 
 @rule("InstanceNormalization")
@@ -30,21 +31,16 @@ def instance_norm(n: NodeView) -> Rel:
 
 @rule("GroupNormalization")
 def group_norm(n: NodeView) -> Rel:
-    """Statistics over the channels of a group: whole groups can go."""
+    """Statistics over the channels of a group: whole groups can be removed."""
     groups = n.attr("num_groups")
     whole = "n (g ~x) ."
     scale = "(g ~x)" if n.opset >= 21 else "g"
-    return Rel(
-        f"{whole}, {scale}, {scale} -> {whole}",
-        {"g": groups},
-        zeros=_SCALED,
-        why="a normalisation's batch or spatial axis",
-    )
+    return Rel(f"{whole}, {scale}, {scale} -> {whole}", {"g": groups}, zeros=_SCALED, why=_WHY)
 
 
 @repair("GroupNormalization")
 def group_norm_groups(fix: Repair) -> None:
-    """The number of groups that are left, each of them whole or cut as far as the others."""
+    """Set the number of remaining groups; all of them must keep the same number of channels."""
     groups = fix.view.attr("num_groups")
     kept = fix.kept(0, 1)
     if kept is None:
@@ -67,7 +63,7 @@ def _last_axes(n: NodeView, operands: int) -> Rel:
     zeros = tuple((k,) for k in range(1, operands))
     if first == rank - 1:
         result = axes(rank, {first: "+d"})
-        return Rel(f"{', '.join(terms)} -> {result}, ., .", zeros=zeros, picks=((f"c{first}", "d"),))
+        return Rel(f"{', '.join(terms)} -> {result}, ., .", zeros=zeros, normalized_reads=((f"c{first}", "d"),))
     return Rel(f"{', '.join(terms)} -> {whole}, ., .", zeros=zeros)
 
 
@@ -84,8 +80,8 @@ def rms_norm(n: NodeView) -> Rel:
 
 
 @repair("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization")
-def pick_normalised(fix: Repair) -> None:
-    """Where the result alone loses positions, they are normalised over all the same, and picked from afterwards."""
+def read_normalized(fix: Repair) -> None:
+    """If only the result loses positions, normalize over all positions and gather the remaining ones after it."""
     last = fix.view.rank(0) - 1
     kept = fix.out_kept(0, last)
     if kept is not None and fix.kept(0, last) is None:
@@ -117,7 +113,7 @@ def local_response_norm(n: NodeView) -> Rel:
 
 @rule("Softmax", "LogSoftmax", "Hardmax")
 def softmax(n: NodeView) -> Rel:
-    """Normalised along one axis; before opset 13 along all axes from the given one."""
+    """Normalized along one axis; before opset 13 along all axes from the given one."""
     rank = n.rank(0)
     over = {n.axis(n.attr("axis", -1), rank)} if n.opset >= 13 else set(range(n.axis(n.attr("axis", 1), rank), rank))
     whole = axes(rank, {k: f"!c{k}" for k in over})

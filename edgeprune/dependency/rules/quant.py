@@ -1,4 +1,4 @@
-"""Models that arrive quantized: QuantizeLinear and DequantizeLinear pass; scales and zero points follow the axis."""
+"""Q/DQ nodes of models that are already quantized: axes pass; scales and zero points follow their axis."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _relation(n: NodeView, zeros: Zeros | None) -> Rel:
 
 
 def _blocked(n: NodeView, zeros: Zeros | None) -> Rel:
-    """One scale for every ``z`` positions of an axis: whole blocks can go, if all are whole."""
+    """One scale for every ``z`` positions of an axis: whole blocks can be removed, if all blocks are whole."""
     rank, block = n.rank(0), n.attr("block_size")
     k = n.axis(n.attr("axis", 1), rank)
     whole = n.size(1, k) * block == n.size(0, k)
@@ -37,13 +37,13 @@ def _blocked(n: NodeView, zeros: Zeros | None) -> Rel:
 
 @rule("QuantizeLinear")
 def quantize(n: NodeView) -> Rel:
-    """Zero becomes the zero point, which DequantizeLinear reads back as zero."""
+    """Zero becomes the zero point, which DequantizeLinear turns back into zero."""
     return _relation(n, LINEAR)
 
 
 @rule("DequantizeLinear")
 def dequantize(n: NodeView) -> Rel:
-    """Zero where a symmetric operand is, or where the QuantizeLinear before it (same zero point) was given zero."""
+    """Zero where a symmetric operand is zero, or the input of a QuantizeLinear before it with the same zero point."""
     zero_point = n.const(2) if n.has(2) else np.zeros(1)
     if zero_point is not None and not np.any(zero_point.astype(np.float64)):
         return _relation(n, LINEAR)

@@ -28,5 +28,5 @@ def recurrent(n: NodeView) -> Rel:
 
 @repair("LSTM", "GRU", "RNN")
 def hidden_size(fix: Repair) -> None:
-    """The number of hidden units that are left."""
+    """Set the number of remaining hidden units."""
     fix.set_attr("hidden_size", fix.length(2, 2))

@@ -22,13 +22,13 @@ def _reduce(n: NodeView, mark: str, **settings: object) -> Rel:
 
 @rule("ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare")
 def reduce_sum(n: NodeView) -> Rel:
-    """A position that is zero adds nothing, and may go."""
+    """A position that is zero adds nothing, and can be removed."""
     return _reduce(n, "", zeros=LINEAR)
 
 
 @rule("ReduceMean")
 def reduce_mean(n: NodeView) -> Rel:
-    """As a sum: the repair makes up for the smaller number of positions. In a norm that is spelled out, a statistic."""
+    """As a sum, whose repair corrects for fewer positions; a statistic in a normalization of single operators."""
     if is_moment(n, reduced_axes(n)):
         return _reduce(n, "~")
     return _reduce(n, "", zeros=LINEAR)
@@ -36,7 +36,7 @@ def reduce_mean(n: NodeView) -> Rel:
 
 @repair("ReduceMean")
 def mean_of_fewer(fix: Repair) -> None:
-    """The mean over all positions, removed ones counting as zeros."""
+    """Scale to the mean over all positions; removed ones count as zeros."""
     over = reduced_axes(fix.view)
     factor = 1.0
     for k in [] if is_moment(fix.view, over) else over:
@@ -48,7 +48,7 @@ def mean_of_fewer(fix: Repair) -> None:
 
 @rule("ReduceMax")
 def reduce_max(n: NodeView) -> Rel:
-    """What is never negative may lose positions that are zero: they decide nothing while others are left."""
+    """A value that is never negative can lose positions that are zero: the others determine the maximum."""
     if not_negative(n.node.inputs[0]):
         return _reduce(n, "", zeros=LINEAR)
     return reduce_other(n)
@@ -56,10 +56,9 @@ def reduce_max(n: NodeView) -> Rel:
 
 @rule("ReduceMin", "ReduceProd", "ReduceLogSum", "ReduceLogSumExp")
 def reduce_other(n: NodeView) -> Rel:
-    """A position may decide the result."""
-    return _reduce(
-        n, "!", zeros=LINEAR if n.op in ("ReduceMax", "ReduceMin", "ReduceProd") else None, why=f"{n.op} over this axis"
-    )
+    """Any position may determine the result."""
+    zeros = LINEAR if n.op in ("ReduceMax", "ReduceMin", "ReduceProd") else None
+    return _reduce(n, "!", zeros=zeros, why=f"{n.op} over this axis")
 
 
 @rule("ArgMax", "ArgMin")
@@ -82,7 +81,7 @@ def top_k(n: NodeView) -> Rel:
 
 @rule("CumSum")
 def cumulative_sum(n: NodeView) -> Rel:
-    """Later positions hold earlier ones."""
+    """Later positions contain earlier ones."""
     rank = n.rank(0)
     whole = axes(rank, {n.axis(n.ints(1)[0], rank): "!c"})
     return Rel(f"{whole}, . -> {whole}", zeros=LINEAR, why="CumSum runs along this axis")

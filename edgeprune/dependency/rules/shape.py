@@ -1,4 +1,4 @@
-"""Operators that only lay axes out anew: Reshape and its kin, Transpose, Expand, Tile."""
+"""Operators that only change the layout of axes: Reshape, Flatten, Squeeze, Unsqueeze, Transpose, Expand, Tile."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ from edgeprune.dependency.dims import LINEAR, NodeView, Rel, rule
 from edgeprune.dependency.repair import Repair, repair
 from edgeprune.dependency.rules.axis_text import axes
 from edgeprune.errors import RuleError
-
-Dim = int | str | None
+from edgeprune.graph import Dim, constant_target
 
 
 def factorings(before: Sequence[Dim], after: Sequence[Dim]) -> tuple[list[str], list[str], dict[str, int]]:
-    """How the axes before and after a reshape are products of common factors.
+    """The axes before and after a reshape as products of common factors.
 
-    Both sides are cut where their trailing products agree. Within such a block the axes are products of common factors
-    if all trailing products, of both sides together, divide one another; otherwise (and where lengths are dynamic)
-    they are frozen.
+    Both sides are divided into blocks where their trailing products agree. Within a block, the axes are products of
+    common factors if all trailing products of both sides divide one another; else, and if lengths are dynamic, they are
+    frozen.
 
     Returns:
         An axis expression for each axis before and after, and the factors' lengths.
@@ -31,11 +30,8 @@ def factorings(before: Sequence[Dim], after: Sequence[Dim]) -> tuple[list[str], 
     while low < min(stop_left, stop_right) and before[low] is not None and before[low] == after[low]:
         left[low] = right[low] = f"p{low}"
         low += 1
-    while (
-        min(stop_left, stop_right) - high > low
-        and before[-1 - high] is not None
-        and before[-1 - high] == after[-1 - high]
-    ):
+    shorter = min(stop_left, stop_right)
+    while shorter - high > low and before[-1 - high] is not None and before[-1 - high] == after[-1 - high]:
         left[-1 - high] = right[-1 - high] = f"s{high}"
         high += 1
     for block, (xs, ys) in enumerate(_blocks(before, after, low, stop_left - high, stop_right - high)):
@@ -70,7 +66,7 @@ def _cuts(lengths: Sequence[Dim]) -> list[int]:
 def _blocks(
     before: Sequence[Dim], after: Sequence[Dim], low: int, i_end: int, j_end: int
 ) -> list[tuple[list[int], list[int]]]:
-    """Smallest runs of axes, from the end, whose products agree; one run for everything if a length is dynamic."""
+    """Smallest blocks of axes, from the end, whose products agree; a single block if a length is dynamic."""
     if not _known((list(before[low:i_end]), list(after[low:j_end]))):
         return [(list(range(low, i_end)), list(range(low, j_end)))]
     blocks: list[tuple[list[int], list[int]]] = []
@@ -94,45 +90,30 @@ def _blocks(
     return blocks
 
 
-def target(n: NodeView) -> list[int] | None:
-    """What a Reshape target would be as a constant, 0 copying and -1 left open; None if it cannot be written so."""
-    before, out, open_at = n.shape(0), [], 0
-    for k, d in enumerate(n.out_shape()):
-        if isinstance(d, int):
-            out.append(d)
-        elif k < len(before) and d is not None and before[k] == d:
-            out.append(0)
-        else:
-            open_at += 1
-            out.append(-1)
-    return None if open_at > 1 or 0 in n.out_shape() else out
-
-
 def _reshape(n: NodeView, operands: int, shape_inputs: tuple[int, ...] = ()) -> Rel:
     left, right, sizes = factorings(n.shape(0), n.out_shape())
     text = f"{' '.join(left)}{', .' * (operands - 1)} -> {' '.join(right)}"
-    return Rel(
-        text, sizes, zeros=LINEAR, why="lengths before and after have no common factors", shape_inputs=shape_inputs
-    )
+    why = "lengths before and after have no common factors"
+    return Rel(text, sizes, zeros=LINEAR, why=why, shape_inputs=shape_inputs)
 
 
 @rule("Reshape")
 def reshape(n: NodeView) -> Rel:
     """Common factors of the shapes before and after."""
-    if n.inputs > 1 and target(n) is None:
+    if n.inputs > 1 and constant_target(n.shape(0), n.out_shape()) is None:
         raise RuleError("its target has several dynamic lengths")
     return _reshape(n, 2, (1,))
 
 
 @repair("Reshape", always=True)
 def reshape_target(fix: Repair) -> None:
-    """The lengths that are left; dynamic ones are copied or left open."""
+    """Set the remaining lengths; dynamic ones are copied or left open."""
     given = fix.view.const(1)
-    old = target(fix.view)
+    old = constant_target(fix.view.shape(0), fix.view.out_shape())
     if old is None:
         return
     new = [int(fix.out_length(0, k)) if d > 0 else d for k, d in enumerate(old)]
-    if new == old and (given is not None or not fix.has_input(1)):
+    if new == list(old) and (given is not None or not fix.has_input(1)):
         return
     if fix.has_input(1):
         fix.set_input(1, np.asarray(new, dtype=np.int64))
@@ -149,14 +130,14 @@ def relayout(n: NodeView) -> Rel:
 
 @rule("Transpose")
 def transpose(n: NodeView) -> Rel:
-    """The axes permuted; by default reversed."""
+    """A permutation of the axes; by default reversed."""
     rank = n.rank(0)
     perm = n.attr("perm", list(range(rank))[::-1])
     return Rel(f"{axes(rank)} -> {' '.join(f'a{k}' for k in perm)}", zeros=LINEAR)
 
 
 def expand_target(n: NodeView) -> list[int] | None:
-    """What an Expand target would be as a constant, 1 where a dynamic length stays; None if it cannot be written so."""
+    """An Expand's target as a constant, with 1 for a dynamic length that stays; None if it cannot be constant."""
     before, after = n.shape(0), n.out_shape()
     shift = len(after) - len(before)
     out = []
@@ -172,7 +153,7 @@ def expand_target(n: NodeView) -> list[int] | None:
 
 @rule("Expand")
 def expand(n: NodeView) -> Rel:
-    """Axes of length one are repeated: a new factor. Others stay."""
+    """Axes of length one are repeated and become a new factor; the others stay."""
     before, after = n.shape(0), n.out_shape()
     if n.const(1) is None and expand_target(n) is None:
         raise RuleError("its target has dynamic lengths")
@@ -184,7 +165,7 @@ def expand(n: NodeView) -> Rel:
 
 @repair("Expand", always=True)
 def expand_lengths(fix: Repair) -> None:
-    """The lengths that are left."""
+    """Set the remaining lengths."""
     old = expand_target(fix.view)
     if old is None:
         return

@@ -20,7 +20,7 @@ def pool(n: NodeView) -> Rel:
 
 @rule("MaxPool")
 def max_pool(n: NodeView) -> Rel:
-    """Channel by channel; the optional indices count through all channels."""
+    """Channel by channel; the optional indices number all channels."""
     if n.outputs > 1 and n.node.outputs[1].uses():
         raise RuleError("its indices count through the channels")
     return Rel("n c . -> n c ., .", zeros=LINEAR, why=_WHY)
@@ -34,11 +34,7 @@ def resize(n: NodeView) -> Rel:
     before, after = n.shape(0), n.out_shape()
     scales = n.attr("scales") if n.op == "Upsample" and not n.has(1) else n.const(1 if n.opset < 11 else 2)
     chosen = [n.axis(k, len(before)) for k in n.attr("axes", range(len(before)))]
-    factor = (
-        dict(zip(chosen, np.asarray(scales).reshape(-1), strict=False))
-        if scales is not None and np.size(scales)
-        else {}
-    )
+    factor = {} if scales is None else dict(zip(chosen, np.asarray(scales).reshape(-1), strict=False))
     same = {
         k
         for k in range(len(before))
@@ -52,16 +48,15 @@ def resize(n: NodeView) -> Rel:
 
 @repair("Resize")
 def resize_sizes(fix: Repair) -> None:
-    """The lengths that are left, where lengths are given."""
+    """Set the remaining lengths, if the node has lengths."""
     sizes = fix.view.const(3)
     if not fix.has_input(3) or (sizes is not None and not np.size(sizes)):
         return
     rank = fix.view.rank(0)
     chosen = [fix.view.axis(k, rank) for k in fix.view.attr("axes", range(rank))]
     if sizes is None:
-        fix.replace_elements(
-            3, {at: int(fix.out_length(0, k)) for at, k in enumerate(chosen) if fix.kept(0, k) is not None}
-        )
+        new_lengths = {at: int(fix.out_length(0, k)) for at, k in enumerate(chosen) if fix.kept(0, k) is not None}
+        fix.replace_elements(3, new_lengths)
         return
     new = [int(fix.out_length(0, k)) for k in chosen]
     if new != [int(x) for x in sizes]:
@@ -85,7 +80,7 @@ def space_to_depth(n: NodeView) -> Rel:
 
 @rule("Col2Im")
 def col_to_im(n: NodeView) -> Rel:
-    """Channels ``(c k)``, ``k`` a block's positions, are summed into images of ``c`` channels."""
+    """Channels ``(c k)``, with ``k`` the positions of a block, are summed into images of ``c`` channels."""
     block = int(np.prod(n.ints(2)))
     spatial = " ".join(["."] * (len(n.out_shape()) - 2))
     return Rel(f"n (c !k) ., ., . -> n c {spatial}", {"k": block}, zeros=LINEAR, why="a block's position")
@@ -93,12 +88,12 @@ def col_to_im(n: NodeView) -> Rel:
 
 @rule("GridSample")
 def grid_sample(n: NodeView) -> Rel:
-    """Channel by channel, at positions given by the grid."""
+    """Channel by channel, at the positions of the grid."""
     return Rel("n c ., n . -> n c .", zeros=LINEAR if n.attr("padding_mode", "zeros") == "zeros" else None, why=_WHY)
 
 
 @rule("RoiAlign", "MaxRoiPool")
 def roi(n: NodeView) -> Rel:
-    """Channel by channel, in regions given by the other operands."""
+    """Channel by channel, in the regions of the other operands."""
     terms = ", ".join([". c ."] + ["."] * (n.inputs - 1))
     return Rel(f"{terms} -> . c .", why="a region's axis")
