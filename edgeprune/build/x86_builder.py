@@ -15,7 +15,7 @@ from edgeprune.graph import asymmetric_scale
 from edgeprune.latency import FLOAT, INT8, Format, Network
 from edgeprune.passes.prune import prune_channels
 from edgeprune.passes.quantize import fake_quantizer, round_weights
-from edgeprune.passes.recover import Settings, compensate, reconstruct, split_for_learning
+from edgeprune.passes.recover import ReconstructSettings, compensate, reconstruct, split_for_learning
 from edgeprune.passes.x86 import lower_x86, quantize_x86, values_to_quantize
 from edgeprune.quantization import Quantizer, Range, best_ranges, histograms, range_by
 from edgeprune.support import Progress, available_cores
@@ -103,7 +103,7 @@ class Builder:
             return False
         key = np.asarray(widths, dtype=np.int64).tobytes()
         before, built = self.float_model(widths), self.build(widths, formats)
-        settings = Settings(threads=available_cores())
+        settings = ReconstructSettings(threads=available_cores())
         fit, held_out = split_for_learning(self.dense, self.data, settings)
         shown = self.simulated(built)
         if held_out.error(before) < LEARNABLE_SHARE * held_out.error(shown):

@@ -1,7 +1,7 @@
-"""Passes that remove: channels, branches, and two of four weights.
+"""Passes that remove channels, residual branches, and two of four weights (2:4 sparsity).
 
-In: a model, its analysis, and what to keep.
-Out: the smaller or 2:4 model, every shape checked.
+In: a model, its analysis, and the units to keep.
+Out: the smaller or 2:4 sparse model, with every shape checked.
 May import: passes.x86 and below.
 """
 

@@ -1,12 +1,12 @@
-"""Take a residual branch out: the sum behind it becomes a scale and a shift of the value that goes past.
+"""Drop a residual branch: a scale and a shift per channel of the skip connection replace the Add.
 
-What is left of ``y = x + branch(x)`` when no channel inside the branch stays is ``y = x + b``, b the bias of the
-branch's last convolution. It is written as a convolution of one factor and one bias per channel, under the name of that
-last convolution, so that refitting finds it: with the scale and shift fitted, it is the best map of its kind for what
-the block did. It costs as much as the sum that it replaces.
+If no channel inside the branch stays, ``y = x + branch(x)`` becomes ``y = x + b``, where b is the bias of the branch's
+last convolution. It is written as a depthwise 1x1 convolution with one factor and one bias per channel, under the name
+of that last convolution. So compensation refits it: scale and shift then approximate the whole block as well as
+possible. It costs as much as the Add that it replaces.
 
-Requires branches of `edgeprune.dependency.residual_branches.droppable`. Ensures that the sum's value keeps its name,
-shape and type.
+Requires branches of `edgeprune.dependency.residual_branches.droppable`. Ensures that the sum keeps its name, shape and
+type.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from edgeprune.graph import constant, find_value, new_initializer, remove_dead
 
 
 def drop_branches(graph: ir.Graph, branches: Iterable[Branch]) -> None:
-    """Drop branches in place, with all nodes and initializers that nothing else reads."""
+    """Drop branches, in place, with all nodes and initializers that nothing else reads."""
     nodes = {str(node.name): node for node in graph}
     for branch in branches:
         _drop(graph, nodes[branch.end], nodes[branch.sum], find_value(graph, branch.skip))

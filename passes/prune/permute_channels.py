@@ -1,16 +1,15 @@
-"""Reorder channels so that 2:4 sparsity keeps more; nothing is left of it at inference.
+"""Reorder channels so that 2:4 sparsity loses less. The new order costs nothing at inference.
 
-A group of channels (`edgeprune.dependency.groups`) is reordered in every tensor that it touches: what writes them, what
-reads them, and vectors in between. Only groups are taken whose channels each stand exactly once on every axis of
-theirs, so none that passes a Concat, a Split in part or a grouped convolution.
+A group of channels (`edgeprune.dependency.groups`) is reordered in all its tensors: the weights that produce the
+channels, the weights that read them, and vectors in between. Only groups are used in which every channel occurs exactly
+once on every axis. This excludes groups that pass a Concat, a partial Split or a grouped convolution.
 
-Requires a canonical model and its analysis. Ensures the same outputs (to float rounding; it is checked), names, shapes.
+Requires a canonical model and its analysis. Ensures the same outputs (checked, up to float rounding), names and shapes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -18,15 +17,14 @@ from numpy.typing import NDArray
 
 from edgeprune import graph as graphs
 from edgeprune.dependency import Group
-from edgeprune.graph import Linear, find_linears, layer_matrix
+from edgeprune.graph import Floats, Linear, find_linears, layer_matrix
 from edgeprune.passes.canonicalize import verify_equal
 from edgeprune.quantization import InputMoments, best_order
 
-Floats = NDArray[Any]
 Ints = NDArray[np.int64]
 
 MOST_ROWS = 512
-"""Outputs and kernel positions of all readers that an order is judged by; evenly spread ones of more."""
+"""Most outputs and kernel positions of all readers by which an order is scored; evenly spread if there are more."""
 
 
 def permute_channels(
@@ -35,13 +33,13 @@ def permute_channels(
     nodes: Collection[str],
     moments: Mapping[str, InputMoments] | None = None,
 ) -> ir.Model:
-    """A copy of the model with channels in an order in which 2:4 keeps more of the named layers.
+    """A copy of the model with channels reordered so that 2:4 sparsity of the named layers loses less.
 
     Args:
         model: canonical.
-        groups: of its analysis.
-        nodes: names of the layers that will be 2:4.
-        moments: node -> moments of its inputs, to weigh weights by; without, their magnitude counts.
+        groups: groups of its analysis.
+        nodes: names of the layers that will be 2:4 sparse.
+        moments: node -> moments of its inputs, by which weights are scored; without them the magnitude counts.
 
     Raises:
         ModelError: the result does not compute the same.
@@ -67,7 +65,7 @@ def _stands_once(unit: NDArray[np.int32], size: int) -> bool:
 
 
 def _scores(model: ir.Model, readers: list[Linear], group: Group, moments: Mapping[str, InputMoments]) -> Floats:
-    """What every weight that reads a channel is worth: shape (units, rows)."""
+    """Score of every weight that reads a channel: shape (units, rows)."""
     found = []
     for layer in readers:
         matrix = np.abs(layer_matrix(model, layer)[0])
@@ -83,7 +81,7 @@ def _scores(model: ir.Model, readers: list[Linear], group: Group, moments: Mappi
 
 
 def _reorder(model: ir.Model, group: Group, order: Ints) -> None:
-    """Put old channel ``order[k]`` where channel k was, in every initializer of the group."""
+    """Move channel ``order[k]`` to the place of channel k, in every initializer of the group."""
     for member in group.members:
         value = model.graph.initializers.get(member.value)
         if value is None or value.const_value is None:

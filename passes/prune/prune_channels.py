@@ -1,9 +1,9 @@
-"""Remove units from a model: slice every weight, repair every node that carries a length, and check all shapes.
+"""Remove units from a model: slice every weight, repair every node that states a length, and check all shapes.
 
-A group of which no unit stays takes the residual branch that it is inside of with it.
+If no unit of a group stays, the residual branch around the group is dropped.
 
-Requires a canonical model and its analysis. Ensures that every axis of every computed value has the length that the
-analysis says, by inferring all shapes anew.
+Requires a canonical model and its analysis. Ensures, by inferring all shapes again, that every axis of every computed
+value has the length that the analysis predicts.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ def prune_channels(model: ir.Model, analysis: Analysis, cut: Cut) -> ir.Model:
         cut: group id -> units that stay; a group that is not named stays whole.
 
     Raises:
-        ModelError: if the cut does not fit the analysis, or leaves nothing where there is no branch to drop.
-        PassError: naming the node, if a node does not come out with the expected shape. No model is returned then.
+        ModelError: the cut does not fit the analysis, or it removes a whole group that is no residual branch.
+        PassError: a node does not get the expected shape; the message names the node. No model is returned then.
     """
     branches = _branches(model, analysis, cut)
-    # What goes altogether keeps a unit until then: no operator takes an axis without any.
+    # A group that is removed altogether keeps one unit for now: no operator takes an axis of length 0.
     kept = analysis.kept({g: units if g not in branches else np.zeros(1, np.int64) for g, units in cut.items()})
     pruned = graphs.clone(model)
     if not kept:
@@ -51,17 +51,17 @@ def prune_channels(model: ir.Model, analysis: Analysis, cut: Cut) -> ir.Model:
     if branches:
         drop_branches(pruned.graph, branches.values())
     _infer(model, pruned, expected)
-    remove_dead(pruned.graph)  # what the repairs replaced
+    remove_dead(pruned.graph)  # nodes that the repairs replaced
     return pruned
 
 
 def _branches(model: ir.Model, analysis: Analysis, cut: Cut) -> Mapping[str, Branch]:
-    """The branch that goes with each group of which nothing stays."""
+    """The branch to drop for each group without any unit left."""
     emptied = [g for g, units in cut.items() if not len(units)]
     branches = droppable(model, [analysis.group(g) for g in emptied]) if emptied else {}
     for group in emptied:
         if group not in branches:
-            raise ModelError(f"nothing would be left of {group!r}, which is not all that a residual branch consists of")
+            raise ModelError(f"no unit of {group!r} would be left, and the group is no whole residual branch")
     return branches
 
 
@@ -73,7 +73,7 @@ def _run(function: RepairFunction, fix: Repair) -> None:
 
 
 def _expected_shapes(model: ir.Model, kept: dict[tuple[str, int], NDArray[np.int64]]) -> dict[str, list[int | None]]:
-    """Computed value -> lengths after the cut; None where they are dynamic."""
+    """Computed value -> lengths after the cut; None for dynamic lengths."""
     out: dict[str, list[int | None]] = {}
     for node in model.graph:
         for value in node.outputs:
@@ -86,7 +86,7 @@ def _expected_shapes(model: ir.Model, kept: dict[tuple[str, int], NDArray[np.int
 
 
 def _slice_initializers(graph: ir.Graph, kept: dict[tuple[str, int], NDArray[np.int64]]) -> None:
-    """Give every initializer that loses positions a smaller tensor; the dense one, shared with other models, stays."""
+    """Give every initializer that loses positions a smaller tensor; the dense tensor, which models share, stays."""
     axes: dict[str, dict[int, NDArray[np.int64]]] = {}
     for (name, axis), positions in kept.items():
         if name in graph.initializers:
@@ -97,7 +97,7 @@ def _slice_initializers(graph: ir.Graph, kept: dict[tuple[str, int], NDArray[np.
         assert tensor is not None
         lengths = [len(cuts[axis]) if axis in cuts else int(n) for axis, n in enumerate(tensor.shape.numpy())]
         value.shape = ir.Shape(lengths)
-        if isinstance(tensor, ir.ExternalTensor):  # what lies in a file is cut when it is written to another
+        if isinstance(tensor, ir.ExternalTensor):  # a tensor in a file is cut when the model is saved
             value.const_value = ir.LazyTensor(
                 partial(_sliced, tensor, cuts, name), dtype=tensor.dtype, shape=ir.Shape(lengths), name=name
             )
@@ -113,8 +113,8 @@ def _sliced(tensor: ir.TensorProtocol, cuts: Mapping[int, NDArray[np.int64]], na
 
 
 def _infer(dense: ir.Model, pruned: ir.Model, expected: dict[str, list[int | None]]) -> None:
-    """Infer all shapes from the weights and inputs alone, and compare."""
-    _infer_anew(pruned)
+    """Infer all shapes from the weights and inputs alone, and compare them with the expected ones."""
+    _infer_again(pruned)
     unknown: dict[str, ir.Node] = {}
     for node in pruned.graph:
         for value in node.outputs:
@@ -128,17 +128,17 @@ def _infer(dense: ir.Model, pruned: ir.Model, expected: dict[str, list[int | Non
             have = [d if isinstance(d, int) else None for d in value.shape.dims]
             if len(have) != len(want) or any(a != b for a, b in zip(have, want, strict=True) if None not in (a, b)):
                 raise _wrong(node, f"would give {value.name} the shape {have}, not {want}")
-    if unknown:  # no shape where the dense model's can be inferred means that the node does not fit its operands
+    if unknown:  # if the shape is inferred in the dense model, but not here, the node does not fit its operands
         reference = graphs.clone(dense)
-        _infer_anew(reference)
+        _infer_again(reference)
         known = {v.name for node in reference.graph for v in node.outputs if v.shape is not None}
         for name, node in unknown.items():
             if name in known:
                 raise _wrong(node, f"does not fit its operands any more: {name} has no shape")
 
 
-def _infer_anew(model: ir.Model) -> None:
-    """Forget the shapes of computed values, but for those of custom operators and control flow, and infer them."""
+def _infer_again(model: ir.Model) -> None:
+    """Drop the shapes of computed values, except those of custom operators and control flow, and infer them again."""
     for node in model.graph:
         body = any(a.type == ir.AttributeType.GRAPH for a in node.attributes.values())
         for value in node.outputs:

@@ -1,18 +1,19 @@
-"""2:4 sparsity along input channels, as the sparse tensor cores of NVIDIA's Ampere and later take it.
+"""2:4 sparsity along input channels, for the sparse tensor cores of NVIDIA's Ampere and later.
 
-At most two of every four consecutive *input channels* are non-zero, for each output channel and kernel position.
-Channels of a convolution come in the order of its weight; rows of a matrix product's weight are its input channels.
-What stays is refitted to the layer's own outputs on calibration data, the bias takes up what is left of their mean.
+At most two of every four consecutive *input channels* are non-zero, for each output channel and kernel position. The
+channels of a convolution are in the order of its weight; the rows of a MatMul's weight are its input channels. The
+weights that stay are refitted to the layer's own outputs on calibration data, and the bias corrects their mean.
 
-Where the order of channels is free, one that loses less comes first (`edgeprune.passes.prune.permute_channels`).
+If the order of channels is free, they are reordered first so that less is lost
+(`edgeprune.passes.prune.permute_channels`).
 
-Requires a canonical float model. Ensures that the named layers, and they alone, have 2:4 weights, that zeros outlive
-rounding to int8 (a zero is a zero on every symmetric grid), and that all names and shapes stay.
+Requires a canonical float model. Ensures that the named layers, and only they, have 2:4 weights, that zeros stay zeros
+in INT8 (symmetric scales represent zero exactly), and that all names and shapes stay.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -21,7 +22,6 @@ from edgeprune.calibration import Calibration
 from edgeprune.dependency import Group
 from edgeprune.errors import PassError
 from edgeprune.graph import (
-    Floats,
     Linear,
     Refused,
     find_linears,
@@ -38,7 +38,7 @@ from edgeprune.support import shared_cores
 
 
 def sparsity_eligible(model: ir.Model) -> dict[str, bool | Refused]:
-    """For every node, whether its weights can be made 2:4, or why not."""
+    """For every node, whether its weights can be 2:4 sparse, or why not."""
     linears = find_linears(model)
     single = weights_read_once(model, linears.values())
     return {str(n.name): _eligible(n, linears.get(str(n.name)), single) for n in model.graph}
@@ -46,19 +46,15 @@ def sparsity_eligible(model: ir.Model) -> dict[str, bool | Refused]:
 
 def _eligible(node: ir.Node, layer: Linear | None, single: set[str]) -> bool | Refused:
     if layer is None or layer.op == "ConvTranspose":
-        return Refused(f"{node.op_type} has no constant weight that multiplies input channels one by one")
+        return Refused(f"{node.op_type} has no constant weight for each input channel")
     if layer.groups > 1:
         return Refused("it is a grouped convolution")
     if layer.weight not in single:
         return Refused(f"its weight {layer.weight!r} is shared with another node")
-    if channels(layer) % 4:
-        return Refused(f"its {channels(layer)} input channels are no multiple of 4")
+    channels = layer.features // layer.taps
+    if channels % 4:
+        return Refused(f"its {channels} input channels are no multiple of 4")
     return True
-
-
-def channels(layer: Linear) -> int:
-    """Input channels of one group."""
-    return layer.features // layer.taps
 
 
 @shared_cores()
@@ -77,11 +73,11 @@ def sparsify(
     Args:
         model: canonical, float.
         nodes: names of eligible nodes.
-        calibration: samples; only ``magnitude`` does without.
+        calibration: samples; only ``magnitude`` needs none.
         method: how zeros are chosen; see `edgeprune.quantization.two_four`.
-        int8: nodes whose weights are rounded to the int8 grid of each output channel in the same pass.
+        int8: nodes whose weights are rounded to the INT8 grid of each output channel in the same pass.
         groups: groups of the model's analysis whose channels may be reordered first, so that less is lost.
-        threads: of onnxruntime.
+        threads: threads of onnxruntime.
 
     Raises:
         PassError: a node is unknown or not eligible, the method is unknown, or it needs data and there is none.
@@ -90,7 +86,7 @@ def sparsify(
     if method not in METHODS:
         raise PassError(f"sparsify: there is no method {method!r}, only {', '.join(METHODS)}")
     if calibration is None and method != "magnitude":
-        raise PassError(f"sparsify: the method {method!r} needs calibration data; only 'magnitude' does without")
+        raise PassError(f"sparsify: the method {method!r} needs calibration data; only 'magnitude' needs none")
     eligible = sparsity_eligible(model)
     for name in nodes:
         if name not in eligible:
@@ -106,15 +102,15 @@ def sparsify(
 
 
 def check_two_of_four(model: ir.Model, nodes: Sequence[str]) -> None:
-    """Make sure that the float weights of these nodes are 2:4, as stored and on the int8 grid.
+    """Check that the float weights of these nodes are 2:4 sparse, as stored and on the INT8 grid.
 
     Raises:
-        PassError: naming the node whose weights are not.
+        PassError: the weights of a node are not 2:4; the message names the node.
     """
     linears = find_linears(model)
     for name in nodes:
         if name not in linears:
-            raise PassError(f"sparsify: node {name!r} has no float weight to be 2:4")
+            raise PassError(f"sparsify: node {name!r} has no float weight that could be 2:4")
         matrix = layer_matrix(model, linears[name])[0]
         integers, _, _ = quantize_weight(matrix, 0)
         if not (is_two_of_four(matrix) and is_two_of_four(integers)):
@@ -133,10 +129,10 @@ def _variances(
 def _with_moments(
     model: ir.Model, layers: Sequence[Linear], calibration: Calibration | None, threads: int
 ) -> Iterator[tuple[Linear, InputMoments | None]]:
-    # Moments are of the model as it was: a wave of layers is measured before any of them changes.
     if calibration is None:
         yield from ((layer, None) for layer in layers)
         return
+    # All moments are of the model before any layer changes.
     yield from list(input_moments(model, layers, calibration, threads=threads))
 
 
@@ -150,13 +146,3 @@ def _sparsify_layer(model: ir.Model, layer: Linear, moments: InputMoments | None
     if moments is not None and centred:
         bias = bias + ((matrix - sparse) @ moments.mean[0])[None]
     set_weights(model, layer, sparse[None], bias)
-
-
-def density(model: ir.Model, nodes: Sequence[str]) -> Mapping[str, float]:
-    """Share of non-zeros in the weights of these nodes."""
-    linears = find_linears(model)
-    return {n: float(np.mean(_nonzero(layer_matrix(model, linears[n])))) for n in nodes}
-
-
-def _nonzero(matrix: Floats) -> Floats:
-    return np.asarray(matrix != 0)

@@ -1,19 +1,18 @@
-"""Attention logits when query and key dimensions go: those that stay are mixed so that they give the logits best.
+"""Compensate attention logits for removed query and key dimensions, by mixing the dimensions that stay.
 
-A head's logits are Q K'. With kept dimensions S and removed ones P, the mix I + M of the queries that stays closest is
+A head's logits are Q K'. With kept dimensions S and removed dimensions P, the best mix I + M of the kept queries is
 
     min over M of  sum over samples |Q_S M K_S' - Q_P K_P'|^2
     normal equations:  sum (Q_S'Q_S) M (K_S'K_S) = sum Q_S'Q_P K_P'K_S
 
-(the closed form of CORP), solved exactly for small heads; for large ones M = A B', where A and B predict the removed
-queries and keys from the kept ones. The mix is put into the projection that makes the queries.
+(the closed form of CORP). It is solved exactly for small heads. For large heads M = A B', where A and B predict the
+removed queries and keys from the kept ones. The mix goes into the weights of the query projection.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -22,35 +21,35 @@ from numpy.typing import NDArray
 from edgeprune import graph
 from edgeprune.calibration import Calibration, IntermediateOutputs
 from edgeprune.graph import (
+    Floats,
     Linear,
     constant,
     find_linears,
     has_bias,
+    layer_matrix,
     only_use,
     set_weights,
     static_shape,
     weights_read_once,
 )
-from edgeprune.passes.recover.refit_targets import Kept
-
-Floats = NDArray[Any]
+from edgeprune.recovery import Kept
 
 DAMPING = 1e-3
-"""Of the normal equations, as a fraction of their mean diagonal."""
+"""Damping of the normal equations, as a fraction of their mean diagonal."""
 EXACT_DIMENSIONS = 40
-"""Up to so many kept dimensions the equations of all entries of M are solved together."""
+"""Up to this many kept dimensions the equations of all entries of M are solved together."""
 SAMPLES = 64
 
 
 @dataclass(frozen=True, eq=False)
-class _Product:
-    """A product of queries and keys that lost dimensions.
+class _Logits:
+    """A MatMul of queries and keys that lost dimensions.
 
     Attributes:
         left, right: names of its operands, the same in both networks.
         kept: positions of the contracted axis that stay.
-        layer: the projection that makes the queries, in the pruned network.
-        channel: shape (heads, kept dimensions), the projection's output channel at each place.
+        layer: the query projection in the pruned network.
+        channel: shape (heads, kept dimensions), the projection's output channel of each dimension.
     """
 
     left: str
@@ -66,43 +65,42 @@ def match_logits(
     """Mix the queries of ``pruned``, in place, wherever query and key dimensions were removed.
 
     Returns:
-        Node name of a projection -> its mix, shape (outputs, outputs): its outputs should be the dense network's kept
-        ones times this.
+        Node name of a projection -> its mix, shape (outputs, outputs). The target of the projection's outputs is the
+        dense network's kept outputs times the mix.
     """
     shapes = {name: x.shape for name, x in next(iter(calibration.batches(1))).items()}
-    products = list(_products(graph.infer_shapes(graph.clone(pruned), shapes), kept))
-    if not products:
+    found = list(_cut_logits(graph.infer_shapes(graph.clone(pruned), shapes), kept))
+    if not found:
         return {}
-    solvers = {product.layer.node: _Equations(product) for product in products}
-    intermediate = IntermediateOutputs(
-        dense, {name for product in products for name in (product.left, product.right)}, threads
-    )
+    equations = {logits.layer.node: _Equations(logits) for logits in found}
+    names = {name for logits in found for name in (logits.left, logits.right)}
+    intermediate = IntermediateOutputs(dense, names, threads)
     for feeds in calibration.subset(SAMPLES).batches(1):
         values = intermediate.run(feeds)
-        for product in products:
-            queries = _heads(values[product.left], product.left, kept, drop=-1)
-            keys = _heads(values[product.right], product.right, kept, drop=-2)
-            solvers[product.layer.node].add(queries, keys.swapaxes(-1, -2))
+        for logits in found:
+            queries = _heads(values[logits.left], logits.left, kept, drop=-1)
+            keys = _heads(values[logits.right], logits.right, kept, drop=-2)
+            equations[logits.layer.node].add(queries, keys.swapaxes(-1, -2))
     mixes = {}
-    for product in products:
-        mixes[product.layer.node] = _mix(product, solvers[product.layer.node].solve())
-        _apply(pruned, product.layer, mixes[product.layer.node])
+    for logits in found:
+        mixes[logits.layer.node] = _mix(logits, equations[logits.layer.node].solve())
+        _apply(pruned, logits.layer, mixes[logits.layer.node])
     return mixes
 
 
 class _Equations:
-    """The normal equations of one product, for each head."""
+    """The normal equations of one MatMul of queries and keys, for each head."""
 
-    def __init__(self, product: _Product) -> None:
-        heads, size = product.channel.shape
-        self._kept, self._exact = product.kept, size <= EXACT_DIMENSIONS
+    def __init__(self, logits: _Logits) -> None:
+        heads, size = logits.channel.shape
+        self._kept, self._exact = logits.kept, size <= EXACT_DIMENSIONS
         self._left = np.zeros((heads, size * size, size * size) if self._exact else (2, heads, size, size))
         self._right: Floats = np.zeros(())
 
     def add(self, queries: Floats, keys: Floats) -> None:
-        """Add one sample: shapes (heads, positions, dimensions), of the dense network."""
+        """Add one sample of the dense network: shapes (heads, positions, dimensions)."""
         gone = np.setdiff1d(np.arange(queries.shape[-1]), self._kept)
-        # What all keys have in common adds the same to all logits of a query, which softmax does not see.
+        # The mean of the keys adds the same number to all logits of a query, which the softmax ignores.
         centred = keys.astype(np.float64) - keys.mean(axis=-2, keepdims=True, dtype=np.float64)
         grams = [x.swapaxes(-1, -2) @ x for x in (queries.astype(np.float64), centred)]
         rows = [np.take(gram, self._kept, axis=1) for gram in grams]
@@ -126,14 +124,14 @@ class _Equations:
 
 
 def _ridge(matrices: Floats) -> Floats:
-    """What damps each of the matrices, shape (..., size, size)."""
+    """Damping of each of the matrices, shape (..., size, size)."""
     size = matrices.shape[-1]
     level = DAMPING * np.trace(matrices, axis1=-2, axis2=-1) / size + np.finfo(np.float64).tiny
     return np.asarray(level[..., None, None] * np.eye(size))
 
 
-def _products(model: ir.Model, kept: Kept) -> Iterator[_Product]:
-    """Products of activations whose contracted axis lost positions, where the queries' projection can be mixed."""
+def _cut_logits(model: ir.Model, kept: Kept) -> Iterator[_Logits]:
+    """MatMuls of two activations whose contracted axis lost positions, if the query projection can be mixed."""
     linears = {layer.output: layer for layer in find_linears(model).values()}
     single = weights_read_once(model, linears.values())
     for node in model.graph:
@@ -148,11 +146,11 @@ def _products(model: ir.Model, kept: Kept) -> Iterator[_Product]:
             continue
         found = _projection(left, linears)
         if found is not None and found[0].weight in single and has_bias(found[0]) and found[0].groups == 1:
-            yield _Product(str(left.name), str(right.name), here, *found)
+            yield _Logits(str(left.name), str(right.name), here, *found)
 
 
 def _projection(value: ir.Value, linears: Mapping[str, Linear]) -> tuple[Linear, NDArray[np.int64]] | None:
-    """The layer behind views and scalar factors that makes a value, and its channel at each (head, dimension)."""
+    """The layer that computes a value, before views and scalar factors, and its channel of each (head, dimension)."""
     views: list[ir.Node] = []
     while str(value.name) not in linears:
         node = value.producer()
@@ -187,27 +185,24 @@ def _projection(value: ir.Value, linears: Mapping[str, Linear]) -> tuple[Linear,
 
 
 def _heads(value: Floats, name: str, kept: Kept, *, drop: int) -> Floats:
-    """Shape (heads that stay, ...), of one sample; the axis ``drop`` keeps all its positions."""
+    """The value of one sample, shape (heads that stay, ...); the axis ``drop`` keeps all its positions."""
     for axis in range(value.ndim):
         if (name, axis) in kept and axis != value.ndim + drop:
             value = value.take(kept[name, axis], axis=axis)
     return value.reshape(-1, *value.shape[-2:])
 
 
-def _mix(product: _Product, added: Floats) -> Floats:
+def _mix(logits: _Logits, added: Floats) -> Floats:
     """I + M of every head at the projection's channels: shape (outputs, outputs)."""
-    mix = np.eye(product.layer.outputs)
-    for channels, matrix in zip(product.channel, added, strict=True):
+    mix = np.eye(logits.layer.outputs)
+    for channels, matrix in zip(logits.channel, added, strict=True):
         mix[np.ix_(channels, channels)] += matrix
     return mix
 
 
 def _apply(model: ir.Model, layer: Linear, mix: Floats) -> None:
-    initializers = model.graph.initializers
-    weight = constant(initializers[layer.weight])
-    assert weight is not None, layer.weight
-    matrix = np.einsum("oi,op->pi", layer.matrix(weight.astype(np.float64))[0], mix)[None]
-    old = constant(initializers[layer.bias.value]) if layer.bias.value else None
+    matrix = np.einsum("oi,op->pi", layer_matrix(model, layer)[0], mix)[None]
+    old = constant(model.graph.initializers[layer.bias.value]) if layer.bias.value else None
     bias = np.zeros(layer.outputs) if old is None else layer.bias.scale * old.astype(np.float64).reshape(-1)
     mixed = bias @ mix
     set_weights(model, layer, matrix, (mixed - bias if layer.op == "MatMul" else mixed)[None])

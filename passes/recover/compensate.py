@@ -1,24 +1,24 @@
-"""Compensation: what the kept channels can say of the removed ones is put into the weights that read them.
+"""Compensation: refit the weights that read a cut so that the kept channels replace the removed ones.
 
-Every linear layer whose input changed is refitted by ridge regression, in graph order: inputs come from the network as
-compressed and compensated so far, targets from the dense network, so that each layer also takes up the error that
-earlier ones left. With the dense network's own inputs this is CORP's formula and that of "Optimal Brain Compression"
-(Frantar & Alistarh 2022); with the compressed prefix's it is K-prune's and "Greedy Output Approximation"'s. A layer
-that ends a residual branch is fitted to the dense sum: what the skip connection lacks is added to its target. Where
-patches are few, a blend of both networks' inputs is tried as well: it follows their noise less. Blend and damping are
-chosen on samples held out from the fit.
+Every linear layer whose input changed is refitted by ridge regression, in graph order. Its inputs come from the
+compressed network as compensated so far, and its targets from the dense network. So each layer also corrects the error
+that earlier layers left. With the dense network's inputs this is the formula of CORP and of "Optimal Brain Compression"
+(Frantar & Alistarh 2022); with the compressed network's inputs it is that of K-prune and of "Greedy Output
+Approximation". A layer that ends a residual branch is fitted to the dense sum: the error of the skip connection is
+added to its target. If there are few rows, a blend of both networks' inputs is tried too, which follows their noise
+less. Blend and damping are chosen on held-out samples.
 
-Requires that the pruned model keeps the dense one's node and value names. Ensures that only values of weights and
-biases change (a layer without bias gets one where that costs nothing), and that the result is closer to the dense
-network than the pruned one was, on further samples that nothing was fitted to or chosen by: otherwise the pruned model
-comes back as it is.
+Requires that the pruned model keeps the dense model's node and value names. Ensures that only values of weights and
+biases change (a layer without a bias gets one if that costs nothing). Ensures that the result is closer to the dense
+network than the pruned model is, on further samples that were used neither for fitting nor for choosing; otherwise the
+pruned model is returned.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -27,33 +27,33 @@ from numpy.typing import NDArray
 from edgeprune import graph
 from edgeprune.backends import OnnxRuntime
 from edgeprune.calibration import Calibration, Fidelity, Spool, StagedNetwork, boundary_bytes, largest_activation_bytes
-from edgeprune.dependency import Cut
+from edgeprune.dependency import Analysis, Cut
 from edgeprune.errors import EvaluationError
-from edgeprune.graph import aligned_levels, cut_into_segments, has_bias, read_names, set_weights
+from edgeprune.graph import aligned_levels, cut_into_segments, has_bias, layer_matrix, read_names, set_weights
 from edgeprune.passes.recover.attention_logits import match_logits
-from edgeprune.passes.recover.refit_targets import Kept, Target, find_targets
-from edgeprune.recovery import ACTIVATION_BYTES, DAMPINGS, Fit, Moments, Sampling, refit, require_finite
+from edgeprune.passes.recover.refit_targets import Target, find_targets
+from edgeprune.recovery import ACTIVATION_BYTES, DAMPINGS, Kept, Moments, Sampling, refit, require_finite
 from edgeprune.support import Progress, Step, shared_cores
 
 Rows = tuple[NDArray[Any], NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What the fits are made from.
+class CompensateSettings:
+    """Settings of the fits.
 
     Attributes:
-        sampling: how many patches are gathered for a layer.
-        holdout_fraction: share of the samples on which damping and blend are chosen, and again of those that judge the
-            result, which nothing is fitted to.
-        blends: shares of the compressed network's inputs, the rest the dense network's, that a layer of few patches may
-            be fitted to; 1, its real inputs, is always a choice.
-        blended_rows: fewer patches per feature than this are few.
-        dampings: what to choose from, as fractions of the mean diagonal of the covariance.
-        most_features: a wider layer gets a new bias only: its covariance would take too much memory.
-        uncut_features: a wider layer whose own input lost nothing gets a new bias only: a refit gains too little there.
-        spool_bytes: activations on disk at a time; with more samples than fit, evenly spread ones are used.
-        seed: of the choice of patches and of held-out samples.
+        sampling: how many rows are gathered for a layer.
+        holdout_fraction: share of the samples on which damping and blend are chosen, and share of the samples on which
+            the result is scored.
+        blends: shares of the compressed network's inputs, the rest being the dense network's, to which a layer with few
+            rows may be fitted; 1, its real inputs, is always a candidate.
+        blended_rows: fewer rows per feature than this are few.
+        dampings: candidates, as fractions of the mean diagonal of the covariance.
+        most_features: a wider layer gets only a new bias: its covariance would take too much memory.
+        uncut_features: a wider layer whose input lost no channels gets only a new bias: a refit gains too little.
+        spool_bytes: activations on disk at a time; if more samples do not fit, evenly spread ones are used.
+        seed: seed of the random rows and of the held-out samples.
         threads: threads of onnxruntime.
     """
 
@@ -69,50 +69,44 @@ class Settings:
     threads: int = 1
 
 
-class Kepts(Protocol):
-    """The part of an analysis that this pass needs."""
-
-    def kept(self, cut: Cut) -> Kept:
-        """(value name, axis) -> positions that stay, of every axis that loses any."""
-
-
 @shared_cores()
 def compensate(
     dense: ir.Model,
     pruned: ir.Model,
-    analysis: Kepts,
+    analysis: Analysis,
     cut: Cut,
     calibration: Calibration,
     *,
-    settings: Settings | None = None,
+    settings: CompensateSettings | None = None,
     progress: Progress | None = None,
 ) -> ir.Model:
     """Return a copy of the pruned model with refitted weights.
 
     Args:
         dense: the canonical dense model.
-        pruned: the same without the units that the cut does not keep.
-        analysis: of the dense model.
-        cut: what was kept.
+        pruned: the same model without the units that the cut does not keep.
+        analysis: analysis of the dense model.
+        cut: units that were kept.
         calibration: at least two samples; memory does not grow with their number.
         settings: sampling, damping, limits.
-        progress: told how far this is.
+        progress: shows how far the pass is.
 
     Raises:
-        CalibrationError: fewer than two samples, NaN or infinite activations (the text names the tensor), a full disk.
+        CalibrationError: fewer than two samples, a full disk, or a NaN or infinite activation (the message names it).
     """
-    settings = settings or Settings()
+    settings = settings or CompensateSettings()
     kept = analysis.kept(cut)
     model = graph.clone(pruned)
     mixes = match_logits(dense, model, kept, calibration, settings.threads)
-    targets = [replace(t, mix=mixes.get(t.layer.node)) for t in find_targets(dense, model, kept, settings)]
+    found = find_targets(dense, model, kept, settings.most_features, settings.uncut_features)
+    targets = [replace(t, mix=mixes.get(t.layer.node)) for t in found]
     if not targets and not mixes:
         return model
     with Spool() as spool, (progress or Progress()).step("compensating", total=len(targets)) as step:
-        rest, judges = _samples(dense, model, targets, calibration, settings)
-        parts = rest.split(settings.holdout_fraction, settings.seed + 1) if rest.items > 1 else (rest, judges)
+        rest, scored = _samples(dense, model, targets, calibration, settings)
+        parts = rest.split(settings.holdout_fraction, settings.seed + 1) if rest.items > 1 else (rest, scored)
         _run(dense, model, targets, kept, parts, settings, spool, step)
-    return model if _is_closer(model, pruned, dense, judges, settings.threads) else graph.clone(pruned)
+    return model if _is_closer(model, pruned, dense, scored, settings.threads) else graph.clone(pruned)
 
 
 def _run(
@@ -121,7 +115,7 @@ def _run(
     targets: Sequence[Target],
     kept: Kept,
     samples: tuple[Calibration, Calibration],
-    settings: Settings,
+    settings: CompensateSettings,
     spool: Spool,
     step: Step,
 ) -> None:
@@ -164,14 +158,14 @@ def _run(
 
 
 class _Evidence:
-    """What a layer is refitted from: statistics for every blend of inputs, and held-out rows of its real inputs."""
+    """The data of a layer's refit: statistics for every blend of inputs, and held-out rows of its real inputs."""
 
     def __init__(self) -> None:
         self.moments: dict[float, Moments] = {}
         self.held_out: list[Rows] = []
 
     def add(self, rows: Mapping[float, Rows], target: Target, *, held_out: bool) -> None:
-        """Add one batch: blend -> inputs and wanted outputs."""
+        """Add one batch: blend -> inputs and target outputs."""
         if held_out:
             self.held_out.append(rows[1.0])
             return
@@ -186,10 +180,10 @@ def _rows(
     batch: int,
     kept: Kept,
     rng: np.random.Generator,
-    settings: Settings,
+    settings: CompensateSettings,
     share: float,
 ) -> dict[float, Rows]:
-    """Rows of one batch by blend: inputs, of the compressed network for 1, and outputs wanted by the dense one."""
+    """Rows of one batch by blend: inputs (for 1 the compressed network's), and target outputs of the dense network."""
     layer = target.layer
     wanted = values[layer.output]
     if target.kept_outputs is not None:
@@ -214,46 +208,42 @@ def _rows(
 
 
 def _cut(value: NDArray[Any], name: str, kept: Kept) -> NDArray[Any]:
-    """The positions of a dense activation that the compressed network has."""
+    """A dense activation with only the positions that the compressed network has."""
     for axis in range(value.ndim):
         if (name, axis) in kept:
             value = value.take(kept[name, axis], axis=axis)
     return value
 
 
-def _refit(model: ir.Model, target: Target, evidence: _Evidence, settings: Settings) -> Fit:
+def _refit(model: ir.Model, target: Target, evidence: _Evidence, settings: CompensateSettings) -> None:
     layer = target.layer
-    tensor = model.graph.initializers[layer.weight].const_value
-    assert tensor is not None, layer.weight
     dampings = settings.dampings if target.full else ()
-    start, intercept = layer.matrix(tensor.numpy()), has_bias(layer)
+    start, intercept = layer_matrix(model, layer), has_bias(layer)
     fits = [
         refit(moments, evidence.held_out, start, intercept=intercept, dampings=dampings)
         for moments in evidence.moments.values()
     ]
     fit = min(fits, key=lambda found: found.error_after)
     set_weights(model, layer, fit.matrix, fit.offset)
-    return fit
 
 
 def _samples(
-    dense: ir.Model, pruned: ir.Model, targets: Sequence[Target], calibration: Calibration, settings: Settings
+    dense: ir.Model, pruned: ir.Model, targets: Sequence[Target], calibration: Calibration, settings: CompensateSettings
 ) -> tuple[Calibration, Calibration]:
-    """Samples to fit on and to judge by, as many as there is room for on disk."""
+    """Samples to fit on and samples to score on, as many as fit on disk."""
     stops = {target.layer.node for target in targets}
     each = sum(boundary_bytes(cut_into_segments(m, stops), m) for m in (dense, pruned))
-    return calibration.subset(max(2, settings.spool_bytes // max(1, each))).split(
-        settings.holdout_fraction, settings.seed
-    )
+    most = max(2, settings.spool_bytes // max(1, each))
+    return calibration.subset(most).split(settings.holdout_fraction, settings.seed)
 
 
 def _is_closer(model: ir.Model, pruned: ir.Model, dense: ir.Model, held_out: Calibration, threads: int) -> bool:
-    """Whether the model's outputs are closer to the dense network's on held-out samples than the pruned one's."""
+    """Whether the model's outputs on held-out samples are closer to the dense network's than the pruned model's."""
     runtime = OnnxRuntime(threads)
     evaluator = Fidelity(runtime.load(dense).run, held_out, classifies=False)
     try:
         return evaluator.score(runtime.load(model).run) > evaluator.score(runtime.load(pruned).run)
-    except EvaluationError:  # outputs whose number depends on the data can't be compared
+    except EvaluationError:  # outputs whose number depends on the data cannot be compared
         return True
 
 

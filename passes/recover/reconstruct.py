@@ -1,68 +1,62 @@
-"""Reconstruction: weights, biases and norm parameters learned against the dense network, without labels.
+"""Reconstruction: learn weights, biases and normalization parameters from the dense network, without labels.
 
-Where compensation solves each layer once and alone, this pass moves all of them together: gradients of the distance to
-the dense network, at its outputs and behind every linear layer, flow back through the compressed network as it stands,
-so that a layer makes up for what others lost (blockwise reconstruction as in BRECQ, Li et al. 2021, with the whole
-network as the last block; the outputs' part is the distillation loss of Hinton et al. 2015). onnxruntime computes the
-gradients (``edgeprune.gradients``); Adam with steps relative to each tensor's size moves them (Kingma & Ba 2015; You et
+Compensation solves each layer once and alone. This pass changes all layers together. It follows the gradient of the
+distance to the dense network, at the outputs and behind linear layers, through the compressed network. So a layer can
+correct what other layers lost (blockwise reconstruction as in BRECQ, Li et al. 2021, with the whole network as the last
+block; at the outputs it is the distillation loss of Hinton et al. 2015). onnxruntime computes the gradients
+(``edgeprune.gradients``); Adam with steps relative to each tensor's size updates the weights (Kingma & Ba 2015; You et
 al. 2020, "LAMB").
 
-Requires that the compressed model keeps the dense one's value names. Ensures that only values of float initializers
-change, and that samples that were not learned from do not show the result's outputs to be farther from the dense
-network's, beyond the standard error that so few samples leave: otherwise nothing comes back.
+Requires that the compressed model keeps the dense model's value names. Ensures that only values of float initializers
+change. Ensures that on held-out samples the outputs are not farther from the dense network's than before, beyond the
+standard error of so few samples; otherwise no model is returned.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from edgeprune import graph
 from edgeprune.calibration import Calibration, IntermediateOutputs, Spool
 from edgeprune.errors import BackendError, ModelError
 from edgeprune.graph import static_shape
-from edgeprune.recovery import Adam, Probe, Student, StudentBatches, find_distillation_spec, trainable
+from edgeprune.recovery import Adam, Arrays, Kept, Probe, Student, StudentBatches, find_distillation_spec, trainable
 from edgeprune.support import Progress, Step
 
-Arrays = dict[str, NDArray[Any]]
-Kept = Mapping[tuple[str, int], NDArray[np.int64]]
+MACS_PER_UPDATE = 350
+"""Cost of updating one weight, in multiply-accumulates."""
 
-
-MACS_PER_MOVE = 350
-"""What moving one weight costs."""
-
-JUDGED_BYTES = 256 << 20
-"""Outputs held to judge by."""
+SCORED_BYTES = 256 << 20
+"""Most bytes of held-out outputs that are kept for scoring."""
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How long and how fast is learned.
+class ReconstructSettings:
+    """How long and how fast to learn.
 
     Attributes:
         learning_rate: largest step of a weight, as a fraction of the root mean square of its tensor, for an output
-            error of 1. An error goes with the square of what weights are off by, so steps go with its root: larger ones
-            stir up more than there is to learn.
-        most_learning_rate: however large the error is.
-        work_macs: multiply-accumulates spent, forward and backward; the same on every machine. A network that could see
-            fewer than ``least_samples`` in it is left as it is.
-        most_epochs: passes over the samples at the most.
-        least_samples: see above.
-        least_batch, most_batch: samples between two steps; the more, the more weights there are beside the work.
-        activation_bytes: activations held at a time; it bounds the samples that go through the network at once.
-        inner_share: weight of all inner layers together, beside the outputs' 1.
-        holdout_fraction: share of the samples that decides.
-        statistics_samples: variances are taken from so many samples.
-        judged_samples: held-out samples that are looked at, fewer where outputs are large.
-        seed: of the order of samples.
-        threads: how many run at a time.
+            error of 1. The error grows with the square of the weights' deviation, so the step grows with the root of
+            the error.
+        most_learning_rate: largest step for any error.
+        work_macs: multiply-accumulates spent, forward and backward; the same on every machine. A network that would see
+            fewer than ``least_samples`` samples within it is not trained.
+        most_epochs: most passes over the samples.
+        least_samples: see ``work_macs``.
+        least_batch, most_batch: samples between two steps; more if updating the weights is much of the work.
+        activation_bytes: activations held at a time; this bounds the samples that go through the network at once.
+        inner_share: total weight of the inner layers; the outputs have a total weight of 1.
+        holdout_fraction: share of the samples on which the result is scored.
+        statistics_samples: samples from which variances are computed.
+        scored_samples: most held-out samples on which the result is scored; fewer if outputs are large.
+        seed: seed of the order of samples.
+        threads: threads in total.
     """
 
     learning_rate: float = 0.015
@@ -76,25 +70,25 @@ class Settings:
     inner_share: float = 1.0
     holdout_fraction: float = 0.125
     statistics_samples: int = 64
-    judged_samples: int = 256
+    scored_samples: int = 256
     seed: int = 0
     threads: int = 1
 
 
 def split_for_learning(
-    dense: ir.Model, calibration: Calibration, settings: Settings | None = None
+    dense: ir.Model, calibration: Calibration, settings: ReconstructSettings | None = None
 ) -> tuple[Calibration, Probe]:
-    """Samples to learn from, and what judges by the others: as many as settings say, fewer where outputs are large.
+    """Samples to learn from, and a probe with the other samples.
 
     Raises:
-        CalibrationError: fewer than two samples, or data that can't be read.
+        CalibrationError: fewer than two samples, or data that cannot be read.
     """
-    settings = settings or Settings()
+    settings = settings or ReconstructSettings()
     fit, held_out = calibration.split(settings.holdout_fraction, settings.seed)
     shapes = {name: array.shape for name, array in next(iter(held_out.batches(1))).items()}
     fixed = graph.infer_shapes(graph.clone(dense), shapes)
     output_bytes = 4 * sum(int(np.prod(static_shape(o) or (1,))) for o in fixed.graph.outputs)
-    items = int(np.clip(JUDGED_BYTES // max(1, output_bytes), 1, settings.judged_samples))
+    items = int(np.clip(SCORED_BYTES // max(1, output_bytes), 1, settings.scored_samples))
     return fit, Probe(dense, held_out, items, settings.threads)
 
 
@@ -105,39 +99,38 @@ def reconstruct(
     held_out: Probe,
     *,
     kept: Kept | None = None,
-    settings: Settings | None = None,
+    settings: ReconstructSettings | None = None,
     progress: Progress | None = None,
 ) -> ir.Model | None:
-    """Return a copy of the compressed model with learned weights; None where none are, or they are shown to be worse.
+    """Return a copy of the compressed model with learned weights; None if none are learned, or if they are worse.
 
     Args:
         dense: the canonical dense model, float32.
-        compressed: the same with channels cut and weights changed; its batch may be open.
+        compressed: the same model with channels cut and weights changed; its batch may be open.
         fit: samples to learn from; memory does not grow with their number.
         held_out: the dense network's outputs on other samples, see `split_for_learning`.
-        kept: (value name, axis) -> positions that stay, of the axes that lost any, as the analysis gives them.
-        settings: how long and how fast.
-        progress: told how far this is.
+        kept: positions of each cut axis that stay, from the analysis.
+        settings: how long and how fast to learn.
+        progress: shows how far the pass is.
 
     Raises:
-        CalibrationError: data that can't be read, or a full disk.
+        CalibrationError: data that cannot be read, or a full disk.
     """
-    settings, progress = settings or Settings(), progress or Progress()
+    settings, progress = settings or ReconstructSettings(), progress or Progress()
     shapes = {name: array.shape for name, array in next(iter(fit.batches(1))).items()}
     single = graph.infer_shapes(graph.clone(compressed), shapes)
     macs = sum(graph.count_macs(single).values())
     batch = _samples_per_step(macs, graph.count_parameters(single), settings)
     size = _batch_size(single, fit, batch, settings)
-    # Forward and twice that for the gradients, and the teacher.
+    # One forward pass, twice its work for the gradients, and the teacher.
     seen = int(min(settings.work_macs / max(1, 4 * macs), settings.most_epochs * fit.items))
     if seen < min(settings.least_samples, settings.most_epochs * fit.items):
         return None
     shapes = {name: (size, *shape[1:]) if fit.batchable else shape for name, shape in shapes.items()}
     fixed = graph.infer_shapes(graph.clone(compressed), shapes)
     names = trainable(fixed)
-    spec = find_distillation_spec(
-        dense, fixed, kept or {}, fit.subset(settings.statistics_samples), settings.inner_share
-    )
+    statistics = fit.subset(settings.statistics_samples)
+    spec = find_distillation_spec(dense, fixed, kept or {}, statistics, settings.inner_share)
     if not spec.compared or not names:
         return None
     model = graph.clone(compressed)
@@ -157,7 +150,7 @@ def reconstruct(
             optimizer = Adam(_weights(model, student.trained), rate, seen // batch)
             _learn(student, optimizer, batches.endless(np.random.default_rng(settings.seed)), pool, step)
     except (BackendError, ModelError) as error:
-        # Learning is an extra: gradients that onnxruntime does not take or can't compute are no reason to fail.
+        # Learning is optional: gradients that onnxruntime cannot compute are no reason to fail.
         progress.note(f"weights are not learned: {error}")
         return None
     for name, array in optimizer.weights.items():
@@ -166,13 +159,9 @@ def reconstruct(
 
 
 def _learn(
-    student: Student,
-    optimizer: Adam,
-    steps: Iterator[list[Arrays]],
-    pool: ThreadPoolExecutor,
-    step: Step,
+    student: Student, optimizer: Adam, steps: Iterator[list[Arrays]], pool: ThreadPoolExecutor, step: Step
 ) -> None:
-    """Move the optimizer's weights until its steps are done; the gradients of a few batches count together."""
+    """Update the optimizer's weights until its steps are done; each step adds the gradients of a few batches."""
     for done in range(optimizer.steps):
         total: Arrays = {}
         for gradients in pool.map(lambda feeds: student.gradients(feeds, optimizer.weights), next(steps)):
@@ -182,24 +171,24 @@ def _learn(
         step.fraction((done + 1) / optimizer.steps)
 
 
-def _samples_per_step(macs: int, parameters: int, settings: Settings) -> int:
-    """The fewest samples whose gradients are at least as much work as moving the weights.
+def _samples_per_step(macs: int, parameters: int, settings: ReconstructSettings) -> int:
+    """The fewest samples whose gradients are at least as much work as updating the weights.
 
-    At equal work many small steps lead farther than few large ones.
+    With the same work many small steps gain more than few large ones.
     """
     batch = settings.least_batch
-    while batch < settings.most_batch and 3 * batch * macs < MACS_PER_MOVE * parameters:
+    while batch < settings.most_batch and 3 * batch * macs < MACS_PER_UPDATE * parameters:
         batch *= 2
     return min(batch, settings.most_batch)
 
 
-def _batch_size(single: ir.Model, fit: Calibration, batch: int, settings: Settings) -> int:
-    """Samples that go through the network at once; those of one step are shared among the threads."""
+def _batch_size(single: ir.Model, fit: Calibration, batch: int, settings: ReconstructSettings) -> int:
+    """Samples that go through the network at once; the threads share the samples of one step."""
     if not fit.batchable:
         return 1
     values = [o for node in single.graph for o in node.outputs]
     each = 4 * sum(int(np.prod(static_shape(value) or (1,))) for value in values)
-    # A value and its gradient, both kept until they have been used.
+    # A value and its gradient are both kept until they have been used.
     most = min(max(1, batch // settings.threads), fit.items, settings.activation_bytes // max(1, 2 * each))
     return int(2 ** np.floor(np.log2(max(1, most))))
 

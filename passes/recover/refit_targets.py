@@ -1,37 +1,27 @@
-"""Which layers are refitted after a cut, and to what: the part of compensation that looks at graphs alone."""
+"""The layers to refit after a cut, and their targets: the part of compensation that needs only the graphs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeprune.graph import Linear, find_linears, has_bias, read_names, weights_read_once
-
-Kept = Mapping[tuple[str, int], NDArray[np.int64]]
-
-
-class Limits(Protocol):
-    """Features up to which a layer's weights are refitted, where its input lost channels and where it did not."""
-
-    @property
-    def most_features(self) -> int:
-        """Where its own input lost channels."""
-
-    @property
-    def uncut_features(self) -> int:
-        """Where only values changed."""
+from edgeprune.recovery import Kept
 
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """A layer to refit: its views in both networks, and the skip connection its output is added to, if any.
+    """A layer to refit.
 
-    ``mix``, shape (outputs, outputs), is what the wanted outputs are multiplied by.
+    Attributes:
+        layer: the layer in the pruned network.
+        kept_outputs: output channels that stay; None if all stay.
+        full: whether the weights are refitted, not only the bias.
+        skip: name of the skip connection that is added to the layer's output, if any.
+        mix: shape (outputs, outputs), what the target outputs are multiplied by, if anything.
     """
 
     layer: Linear
@@ -41,10 +31,19 @@ class Target:
     mix: NDArray[np.float64] | None = None
 
 
-def find_targets(dense: ir.Model, pruned: ir.Model, kept: Kept, limits: Limits) -> list[Target]:
+def find_targets(
+    dense: ir.Model, pruned: ir.Model, kept: Kept, most_features: int, uncut_features: int
+) -> list[Target]:
     """The layers to refit, in graph order: their input changed, and no other layer shares their weights.
 
-    What stands in for a branch that was dropped bears the name of the branch's last layer, and reads another value.
+    A layer that replaces a dropped branch has the name of the branch's last layer and reads another value.
+
+    Args:
+        dense: the dense network.
+        pruned: the pruned network.
+        kept: positions of each axis that stay.
+        most_features: most features of a layer whose weights are refitted if its input lost channels.
+        uncut_features: the same if only the values of its input changed.
     """
     linears, originals = find_linears(pruned), find_linears(dense)
     single = weights_read_once(pruned, linears.values())
@@ -59,7 +58,7 @@ def find_targets(dense: ir.Model, pruned: ir.Model, kept: Kept, limits: Limits) 
         if layer.input not in changed and layer.input == originals[name].input:
             continue
         is_cut = any(value == layer.input for value, _ in kept)
-        full = layer.features <= (limits.most_features if is_cut else limits.uncut_features)
+        full = layer.features <= (most_features if is_cut else uncut_features)
         if not full and not has_bias(layer):
             continue
         rank = _rank_of(originals[name], dense)
@@ -76,7 +75,7 @@ def _rank_of(layer: Linear, model: ir.Model) -> int:
 
 
 def _skip_of(model: ir.Model, layer: Linear) -> str | None:
-    """The value that is added to the layer's output, bias included, by an Add that alone reads it."""
+    """The value that an Add, the only reader of the layer's output with bias, adds to the output."""
     ends = {layer.node, layer.bias.node}
     outputs = [node.outputs[0] for node in model.graph if node.name in ends]
     end = outputs[-1]

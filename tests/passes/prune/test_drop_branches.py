@@ -53,7 +53,7 @@ def test_a_dropped_branch_equals_a_masked_one() -> None:
     assert error(model, analysis, cut) < 1e-5
 
 
-def test_together_with_the_channels_that_go_past() -> None:
+def test_together_with_channels_of_the_skip_connection() -> None:
     model = net()
     analysis = analyse(model)
     past = next(g.id for g in analysis.groups if g.size == 16)
@@ -106,7 +106,7 @@ g (float[n, 6, 8, 8] x) => (float[n, 5, 8, 8] y) {
 """
 
 
-def test_what_stands_in_is_refitted_behind_a_refitted_layer() -> None:
+def test_the_replacement_is_refitted_behind_a_refitted_layer() -> None:
     """The stand-in reads what the other branch was refitted to, one level later than the sum that it replaces."""
     model = canonicalize(
         build(
@@ -137,15 +137,18 @@ def test_what_stands_in_is_refitted_behind_a_refitted_layer() -> None:
     [
         (NET.replace("a = Add(k, s)", "a = Mul(k, s)"), "no sum"),
         (NET.replace("y = Conv(t, w3)", "z = Conv(t, w3)\n  e = Conv(r, w4)\n  y = Mul(z, e)"), "read outside"),
-        (NET.replace("a = Add(k, s)", "p = GlobalAveragePool(s)\n  a = Add(k, p)"), "another shape goes past"),
+        (
+            NET.replace("a = Add(k, s)", "p = GlobalAveragePool(s)\n  a = Add(k, p)"),
+            "another shape in the skip",
+        ),
     ],
 )
-def test_what_is_no_branch_of_its_own_is_not_dropped(text: str, why: str) -> None:
+def test_a_group_that_is_no_whole_branch_is_not_dropped(text: str, why: str) -> None:
     weights = {"w0": normal(16, 6, 1, 1), "b0": normal(16), "w1": normal(24, 16, 3, 3), "b1": normal(24)}
     weights |= {"w2": normal(16, 24, 1, 1), "b2": normal(16), "w3": normal(5, 16, 1, 1)}
     weights |= {"w4": normal(5, 24, 1, 1)} if "w4" in text else {}
     model = canonicalize(build(text, **weights))
     analysis = analyse(model)
     assert not droppable(model, analysis.groups), why
-    with pytest.raises(ModelError, match="is not all that a residual branch consists of"):
+    with pytest.raises(ModelError, match="the group is no whole residual branch"):
         prune_channels(model, analysis, {inner(analysis): NOTHING})

@@ -72,7 +72,7 @@ def test_a_cut_that_does_not_fit_is_refused() -> None:
         prune_channels(model, analyse(model), {"nope": np.array([0])})
 
 
-def test_a_node_that_comes_out_wrong_is_named_and_nothing_returned(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_node_with_a_wrong_shape_is_named_and_no_model_returned(monkeypatch: pytest.MonkeyPatch) -> None:
     text = """g (float[1,3,4,4] x) => (float[1,4,4,4] y) <int64[2] s = {2, 4}> {
         h = Conv(x, w1)
         a, b = Split<axis=1>(h, s)

@@ -8,7 +8,7 @@ from edgeprune.backends.onnxruntime import OnnxRuntime
 from edgeprune.dependency.solve import analyse
 from edgeprune.graph import model_io as graph
 from edgeprune.passes.prune.prune_channels import prune_channels
-from edgeprune.passes.recover import attention_logits as logits
+from edgeprune.passes.recover import attention_logits
 from edgeprune.passes.recover.compensate import compensate
 from tests.small_models import build, calibration, normal
 
@@ -63,9 +63,9 @@ def dependent(seed: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("exact", [True, False])
-def test_dependent_dimensions_go_without_a_trace(exact: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logits, "DAMPING", 1e-9)
-    monkeypatch.setattr(logits, "EXACT_DIMENSIONS", 40 if exact else 0)
+def test_dependent_dimensions_are_removed_without_loss(exact: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention_logits, "DAMPING", 1e-9)
+    monkeypatch.setattr(attention_logits, "EXACT_DIMENSIONS", 40 if exact else 0)
     dense = attention(3 * dependent(1), dependent(2))
     for name in ("bq", "bk"):
         dense.graph.initializers[name].const_value = ir.tensor(np.zeros(16, np.float32), name=name)
@@ -76,7 +76,7 @@ def test_dependent_dimensions_go_without_a_trace(exact: bool, monkeypatch: pytes
     np.testing.assert_allclose(run(result, x), run(dense, x), rtol=0, atol=2e-4)
 
 
-def test_dimensions_that_nothing_replaces_lose_a_little_less() -> None:
+def test_independent_dimensions_lose_a_little_less() -> None:
     dense = attention(3 * normal(12, 16, seed=1), normal(12, 16, seed=2))
     analysis, cut, pruned = cut_half(dense)
     result = compensate(dense, pruned, analysis, cut, calibration(x=tokens(128)))
@@ -87,4 +87,4 @@ def test_dimensions_that_nothing_replaces_lose_a_little_less() -> None:
 
 def test_a_network_without_attention_is_not_touched() -> None:
     model = build("g (float[n,4] x) => (float[n,3] y) { y = MatMul(x, w) }", w=normal(4, 3))
-    assert logits.match_logits(model, model, {}, calibration(x=np.ones((2, 4), np.float32))) == {}
+    assert attention_logits.match_logits(model, model, {}, calibration(x=np.ones((2, 4), np.float32))) == {}

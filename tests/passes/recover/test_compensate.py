@@ -8,7 +8,8 @@ from edgeprune.dependency.solve import analyse
 from edgeprune.errors import CalibrationError
 from edgeprune.graph import model_io as graph
 from edgeprune.passes.prune.prune_channels import prune_channels
-from edgeprune.passes.recover.compensate import Settings, compensate, find_targets
+from edgeprune.passes.recover.compensate import CompensateSettings, compensate
+from edgeprune.passes.recover.refit_targets import find_targets
 from edgeprune.recovery.layer_rows import Sampling
 from tests.small_models import build, calibration, normal, two_convolutions
 
@@ -31,7 +32,7 @@ def relative_error(wanted: np.ndarray, got: np.ndarray) -> float:
     return float(((wanted - got) ** 2).mean() / wanted.var())
 
 
-def test_linearly_dependent_channels_go_without_a_trace() -> None:
+def test_linearly_dependent_channels_are_removed_without_loss() -> None:
     first = normal(8, 3, 3, 3)
     first[4:] = np.array([0.5, 2.0, 1.0, 3.0], np.float32)[:, None, None, None] * first[:4]
     dense = two_convolutions(first, normal(5, 8, 3, 3))
@@ -77,7 +78,7 @@ def test_the_pruned_model_and_the_dense_one_are_not_changed() -> None:
     assert [graph.to_bytes(m) for m in (dense, pruned)] == before
 
 
-def test_later_layers_take_up_what_earlier_ones_left() -> None:
+def test_later_layers_correct_the_error_of_earlier_ones() -> None:
     weights = {
         "w1": normal(3, 12),
         "w2": normal(12, 12, seed=1),
@@ -103,7 +104,7 @@ def test_later_layers_take_up_what_earlier_ones_left() -> None:
     cut = {analysis.groups[0].id: np.arange(4)}
     pruned = prune_channels(dense, analysis, cut)
     x = np.random.default_rng(0).standard_normal((2000, 3)).astype(np.float32)
-    only_cut = compensate(dense, pruned, analysis, cut, calibration(x=x), settings=Settings(uncut_features=0))
+    only_cut = compensate(dense, pruned, analysis, cut, calibration(x=x), settings=CompensateSettings(uncut_features=0))
     everything = compensate(dense, pruned, analysis, cut, calibration(x=x))
     new = np.random.default_rng(9).standard_normal((2000, 3)).astype(np.float32)
     errors = [relative_error(run(dense, x=new), run(m, x=new)) for m in (pruned, only_cut, everything)]
@@ -131,7 +132,8 @@ def test_a_residual_branch_is_fitted_to_the_sum() -> None:
     analysis = analyse(dense)
     cut = {group.id: np.arange(8) for group in analysis.groups}
     pruned = prune_channels(dense, analysis, cut)
-    targets = find_targets(dense, pruned, analysis.kept(cut), Settings())
+    settings = CompensateSettings()
+    targets = find_targets(dense, pruned, analysis.kept(cut), settings.most_features, settings.uncut_features)
     assert [(t.layer.node, t.skip) for t in targets] == [("second", None), ("up", None), ("down", "s")]
     x, new = (np.random.default_rng(s).standard_normal((500, 6)).astype(np.float32) for s in (0, 1))
     result = compensate(dense, pruned, analysis, cut, calibration(x=x))
@@ -209,7 +211,7 @@ def test_nothing_cut_is_nothing_changed() -> None:
 def test_a_small_disk_takes_fewer_samples() -> None:
     dense = two_convolutions(normal(8, 3, 3, 3), normal(5, 8, 3, 3))
     analysis, cut, pruned = prune_first(dense, np.arange(4))
-    settings = Settings(spool_bytes=30_000)
+    settings = CompensateSettings(spool_bytes=30_000)
     result = compensate(dense, pruned, analysis, cut, calibration(x=images()), settings=settings)
     assert relative_error(run(dense, x=images()), run(result, x=images())) < 1.0
 
@@ -222,7 +224,7 @@ def test_memory_does_not_grow_with_the_samples() -> None:
     peaks = []
     for count in (256, 2048):
         data = calibration(x=images(count))
-        settings = Settings(sampling=Sampling(macs=0.0, least_rows=1000))
+        settings = CompensateSettings(sampling=Sampling(macs=0.0, least_rows=1000))
         tracemalloc.start()
         compensate(dense, pruned, analysis, cut, data, settings=settings)
         peaks.append(tracemalloc.get_traced_memory()[1])
@@ -230,7 +232,7 @@ def test_memory_does_not_grow_with_the_samples() -> None:
     assert peaks[1] < peaks[0] + 100_000, "the samples themselves grow by 1.4 MB, their activations by much more"
 
 
-def test_few_samples_choose_between_blends_of_inputs() -> None:
+def test_few_samples_try_blends_of_inputs() -> None:
     """With a blend to choose from, the held-out choice is never far behind the real inputs alone."""
     dense = two_convolutions(normal(24, 3, 3, 3), normal(6, 24, 3, 3))
     analysis, cut, pruned = prune_first(dense, np.arange(0, 24, 2))
@@ -238,7 +240,7 @@ def test_few_samples_choose_between_blends_of_inputs() -> None:
     wanted = run(dense, x=x)
     errors = [
         relative_error(wanted, run(compensate(dense, pruned, analysis, cut, data, settings=settings), x=x))
-        for settings in (Settings(blends=()), Settings())
+        for settings in (CompensateSettings(blends=()), CompensateSettings())
     ]
     assert errors[1] < 1.05 * errors[0]
     assert max(errors) < 0.9 * relative_error(wanted, run(pruned, x=x))

@@ -11,16 +11,16 @@ from edgeprune.dependency.solve import analyse
 from edgeprune.graph import model_io as graph
 from edgeprune.passes.prune.prune_channels import prune_channels
 from edgeprune.passes.recover.compensate import compensate
-from edgeprune.passes.recover.reconstruct import Kept, Settings, reconstruct, split_for_learning
-from edgeprune.recovery.distillation import find_distillation_spec, trainable
+from edgeprune.passes.recover.reconstruct import ReconstructSettings, reconstruct, split_for_learning
+from edgeprune.recovery.distillation import Kept, find_distillation_spec, trainable
 from edgeprune.recovery.output_error import Probe
 from tests.small_models import build, calibration, classifier, images, normal
 
-QUICK = Settings(most_epochs=12, learning_rate=1.0, most_learning_rate=5e-3, inner_share=0.1)
+QUICK = ReconstructSettings(most_epochs=12, learning_rate=1.0, most_learning_rate=5e-3, inner_share=0.1)
 
 
 def learned(
-    dense: ir.Model, compressed: ir.Model, data: Calibration, kept: Kept, settings: Settings = QUICK
+    dense: ir.Model, compressed: ir.Model, data: Calibration, kept: Kept, settings: ReconstructSettings = QUICK
 ) -> ir.Model | None:
     fit, evaluator = split_for_learning(dense, data, settings)
     return reconstruct(dense, compressed, fit, evaluator, kept=kept, settings=settings)
@@ -56,7 +56,7 @@ def test_only_values_of_weights_change() -> None:
 def test_a_step_that_does_not_help_is_undone() -> None:
     dense = classifier()
     analysis, cut, pruned = cut_in_half(dense)
-    wild = Settings(learning_rate=1e6, most_learning_rate=1e3, most_epochs=1)
+    wild = ReconstructSettings(learning_rate=1e6, most_learning_rate=1e3, most_epochs=1)
     result = learned(dense, pruned, calibration(x=images()), analysis.kept(cut), wild)
     assert result is None
 
@@ -65,7 +65,7 @@ def test_the_same_seed_gives_the_same_weights() -> None:
     dense = classifier()
     analysis, cut, pruned = cut_in_half(dense)
     data = calibration(x=images(32))
-    short = Settings(most_epochs=2)
+    short = ReconstructSettings(most_epochs=2)
     twice = [learned(dense, pruned, data, analysis.kept(cut), short) for _ in range(2)]
     assert graph.to_bytes(twice[0]) == graph.to_bytes(twice[1])
 
@@ -102,7 +102,7 @@ def test_small_batches_and_threads_add_up_to_a_large_one() -> None:
     assert abs(errors[2] / errors[1] - 1) < 0.02
 
 
-def test_what_is_learned_and_compared() -> None:
+def test_learned_weights_and_compared_values() -> None:
     dense = classifier()
     analysis, cut, pruned = cut_in_half(dense)
     assert trainable(pruned) == ["w1", "b1", "w2", "b2", "w3", "b3"]
@@ -121,7 +121,7 @@ def test_deep_networks_are_compared_behind_a_few_layers_spread_over_them() -> No
     assert [t.name for t in spec.compared] == ["y", *(f"a{i}" for i in range(2, 40, 3))]
 
 
-def test_a_value_whose_shape_is_not_explained_is_passed_over() -> None:
+def test_a_value_whose_shape_is_not_explained_is_left_out() -> None:
     dense = classifier()
     _, _, pruned = cut_in_half(dense)
     fixed = graph.infer_shapes(graph.clone(pruned), {"x": (8, 3, 8, 8)})
