@@ -1,7 +1,7 @@
-"""The pipeline of each command that writes a result: compile, prune, profile, bench.
+"""The pipelines of the commands that produce a result: compile, prune, profile, bench.
 
 In: a request: model, target, budget, data.
-Out: a folder with model, plan and report, whole or not at all.
+Out: a folder with model, plan and report, either complete or not written at all.
 May import: search and below.
 """
 

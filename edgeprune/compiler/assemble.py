@@ -1,4 +1,4 @@
-"""What a run decided and measured, put into the forms that plan.json and report.json have."""
+"""Convert the decisions and measurements of a run to the forms of plan.json and report.json."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def plan_of(
 
 
 def float_layers(model: ir.Model) -> list[LayerPlan]:
-    """Every node in the type it has."""
+    """Every node, with the float type that it has."""
     return [LayerPlan(str(n.name), n.op_type, _float_type(n)) for n in model.graph]
 
 
@@ -55,13 +55,13 @@ def layers_of(
     lowered: ir.Model,
     block_us: Mapping[str, float],
 ) -> list[LayerPlan]:
-    """Every node's precision, as the lowered model states it, and whether its weights are 2:4.
+    """The precision of every node as in the lowered model, and whether its weights are 2:4.
 
     Args:
         builder: built the model.
         candidate: its widths and formats.
         lowered: the model as it was built.
-        block_us: leading node -> predicted microseconds of its block, which stand at that node.
+        block_us: leading node -> predicted microseconds of its block; the layer of that node gets them.
     """
     model = builder.float_model(candidate.widths)
     int8 = builder.int8_nodes(model, candidate.formats)
@@ -80,14 +80,14 @@ def layers_of(
 
 
 def sizes_of(opened: OpenedModel, result: ir.Model, file: Path) -> Sizes:
-    """Bytes, parameters and multiply-accumulates at the job's fixed shapes, before and after; scales count too.
+    """Bytes, parameters (with scales) and multiply-accumulates at the fixed input shapes, before and after.
 
     Args:
-        opened: the model as it came in.
-        result: what came out.
+        opened: the original model.
+        result: the resulting model.
         file: where it was saved.
     """
-    if result is opened.original:  # not canonical: its nodes may bear no names to count by
+    if result is opened.original:  # not canonical: its nodes may have no names, and MACs are counted by name
         result = opened.dense
     fixed = {str(v.name): tuple(int(str(d)) for d in v.shape or ()) for v in opened.fixed.graph.inputs}
     after = graph.infer_shapes(graph.clone(result), fixed)
@@ -95,7 +95,7 @@ def sizes_of(opened: OpenedModel, result: ir.Model, file: Path) -> Sizes:
 
 
 def refusals_of(analysis: Analysis) -> tuple[Refusal, ...]:
-    """Why axes were left whole, most frequent reason first."""
+    """Why axes are frozen, the most frequent reason first."""
     axes: Counter[str] = Counter()
     nodes: dict[str, dict[str, None]] = defaultdict(dict)
     for freeze in analysis.frozen.values():
@@ -109,7 +109,7 @@ def refusals_of(analysis: Analysis) -> tuple[Refusal, ...]:
 
 
 def describe_formats(formats: Sequence[Format]) -> str:
-    """How many blocks run in which format, in words."""
+    """How many blocks run in each format, in words."""
     counts = Counter("int8" if f == CORE else f for f in formats)
     return ", ".join(f"{n} in {f}" for f, n in counts.most_common()) if set(counts) != {FLOAT} else f"all in {FLOAT}"
 

@@ -1,4 +1,4 @@
-"""Model files against each other on a target, or on a device: what ``edgeprune bench`` does."""
+"""``edgeprune bench``: time model files against each other, on this machine or on a device."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ TURNS = 3
 
 @dataclass(frozen=True)
 class BenchResult:
-    """What was measured.
+    """The measurements.
 
     Attributes:
         device: The processor or board, in words.
         runtime: Name and version of the runtime.
         threads: Threads of the runtime.
         measurements: Model file -> its latency.
-        speedup: How many times as fast as the first model the second is; None where there is no second.
+        speedup: How many times as fast as the first model the second is; None if there is only one.
     """
 
     device: str
@@ -36,7 +36,7 @@ class BenchResult:
     speedup: Ratio | None
 
     def to_json(self) -> dict[str, object]:
-        """What ``--json`` prints."""
+        """The output of ``--json``."""
         return dataclasses.asdict(self)
 
 
@@ -55,23 +55,23 @@ def bench_models(
         files: One model, or several to be compared with the first.
         target: Where to measure.
         threads: Threads of the runtime.
-        shapes: Input name -> shape, for inputs that leave sizes open; it may name inputs that not all models have.
-        max_seconds: Stop although the intervals are still wide.
-        progress: Told how far it is.
+        shapes: Input name -> shape, for inputs with dynamic dimensions; some models may not have all of these inputs.
+        max_seconds: Time limit, even if the intervals are still wide.
+        progress: Is told how far it is.
 
     Raises:
-        ModelError: A file is no valid model, or the runtime does not accept it.
-        UsageError: An input's sizes are open and ``shapes`` does not fix them.
+        ModelError: A file is not a valid model, or the runtime does not accept it.
+        UsageError: An input has dynamic dimensions and ``shapes`` does not fix them.
         TargetError: The target is not known.
-        BackendError: Nothing here can run on the target.
+        BackendError: No runtime here can measure on the target.
     """
     if load_profile(target).name != "cpu":
-        raise BackendError(f"no runtime on this machine can measure on {target!r}; what can be measured here is 'cpu'")
+        raise BackendError(f"no runtime on this machine can measure on {target!r}; only 'cpu' can be measured here")
     backend = OnnxRuntime(threads)
     progress = progress or Progress()
     candidates: dict[str, Callable[[], object]] = {}
     for file in files:
-        load(file)  # says in one sentence what is wrong with a file, which the runtime does not
+        load(file)  # its errors are one sentence, unlike those of the runtime
         runner = backend.load(file)
         names = {port.name for port in runner.inputs}
         own_shapes = {name: shape for name, shape in (shapes or {}).items() if len(files) == 1 or name in names}
@@ -105,26 +105,26 @@ def bench_on_device(
     Args:
         files: One model, or several to be compared with the first; no file twice.
         device: ``local``, or ``ssh://user@host[:port]``.
-        target: What the device is: ``cpu`` runs onnxruntime, everything else ``trtexec``.
+        target: Name of the device: ``cpu`` uses onnxruntime, every other target ``trtexec``.
         threads: Threads of the runtime, on a CPU.
-        shapes: Input name -> shape, for inputs that leave sizes open.
-        max_seconds: Time to measure for, all models together; ``trtexec`` takes three turns of a second at the least.
-        progress: Told how far it is.
+        shapes: Input name -> shape, for inputs with dynamic dimensions.
+        max_seconds: Measuring time for all models together; ``trtexec`` needs at least three turns of a second.
+        progress: Is told how far it is.
 
     Raises:
-        ModelError: A file is no valid model.
-        UsageError: ``device`` names no device, or a file is given twice.
-        BackendError: The device cannot be reached, has no runtime, or does not take a model.
+        ModelError: A file is not a valid model.
+        UsageError: ``device`` is not the address of a device, or a file is given twice.
+        BackendError: The device cannot be reached, has no runtime, or does not accept a model.
     """
     on_cpu = load_profile(target).name == "cpu"
     names = [str(file) for file in files]
     if len(set(names)) < len(names):
-        raise UsageError(f"{names[0]!r} is given twice: on a device every model is built once")
+        raise UsageError(f"{names[0]!r} is given twice: on a device every model is built only once")
     board = open_device(device, "onnxruntime" if on_cpu else "tensorrt", threads=threads)
     models = {name: load(file) for name, file in zip(names, files, strict=True)}
     progress = progress or Progress()
     fixed = {name: tuple(int(d) for d in shape) for name, shape in (shapes or {}).items()}
-    # trtexec is told how long one of its three turns takes, onnxruntime how long all of it does.
+    # trtexec gets the length of one of its three turns, onnxruntime the length of the whole measurement.
     seconds = max_seconds if on_cpu else max_seconds / (TURNS * len(files))
     with progress.step(f"building and measuring on {device}"):
         results = board.measure(models, seconds=seconds, shapes=fixed)
@@ -139,5 +139,5 @@ def bench_on_device(
 
 
 def _label(file: Path, taken: Mapping[str, object]) -> str:
-    """The file as the user wrote it; a model that is measured against itself gets a number."""
+    """The file as the user wrote it, with a number if the model is measured against itself."""
     return str(file) if str(file) not in taken else f"{file} ({len(taken) + 1})"

@@ -1,4 +1,4 @@
-"""``edgeprune compile``, top to bottom: check, open, search and build, deliver."""
+"""``edgeprune compile``: check the request, open a session, search and build, deliver."""
 
 from __future__ import annotations
 
@@ -48,28 +48,29 @@ def compile_model(
         target: device name.
         latency_ms: budget in milliseconds.
         speedup: budget as a multiple of the original's speed.
-        max_drop: the fastest that loses at most so many points of accuracy, or percent of fidelity.
-        calibration: samples to choose by, refit and quantize with.
-        evaluation: what ``--eval`` names; fidelity to the original stands in where there is none.
+        max_drop: the goal is the fastest model that loses at most this many points of accuracy, or percent of fidelity.
+        calibration: samples for the search, the refit and the quantization.
+        evaluation: the value of ``--eval``; without one, fidelity to the original is computed instead of accuracy.
         out: folder to write; ``<model>.<target>`` beside the model by default.
         precision: ``auto``, ``fp32``, ``fp16`` or ``int8``.
         sparsity: ``auto``, ``none`` or ``2:4``.
-        power_mode: of a target that has some; the fastest by default.
-        device: where the target is: ``local``, or ``ssh://user@host[:port]``; without it a GPU's times are predicted.
-        profile_file: what the device measured of the model; by default what is kept of it, if anything is.
-        surgery: what is done to the lowered graph before its engine is built; see `edgeprune.build.surgery`.
+        power_mode: of the target, if it has power modes; the fastest by default.
+        device: address of the target: ``local``, or ``ssh://user@host[:port]``; without it a GPU's latency is
+            predicted.
+        profile_file: the device's measurements of the model; by default the stored ones, if there are any.
+        surgery: changes the lowered graph before its engine is built; see `edgeprune.build.surgery`.
         threads: of the runtime, on a CPU.
-        shapes: input name -> dimensions, for inputs that leave some open.
+        shapes: input name -> dimensions, for inputs with dynamic dimensions.
         force: replace the folder if it exists.
-        seed: of everything random.
-        progress: told how far it is.
-        recipe: the flags that this comes from, to be kept with the result.
+        seed: of all random numbers.
+        progress: is told how far it is.
+        recipe: the flags of this run, to be stored with the result.
 
     Raises:
-        UsageError: a flag does not fit, or the folder exists.
-        CalibrationError, EvaluationError: data is missing or does not fit.
-        ModelError: the model is invalid or cannot be worked on.
-        BudgetError: the budget can't be met; the text says what can.
+        UsageError: flags contradict each other or the target, or the folder exists.
+        CalibrationError, EvaluationError: data is missing or does not fit the model.
+        ModelError: the model is invalid or not supported.
+        BudgetError: the budget can't be met; the text gives the lowest latency that was found.
         BackendError: TensorRT does not build the result.
     """
     progress = progress or Progress()
@@ -99,7 +100,7 @@ def compile_model(
 
 
 def keep_recipe(recipe: Recipe | None, report: Report, folder: Path) -> Report:
-    """Write the recipe into the folder and its report, so that the result can be had again."""
+    """Write the recipe into the folder and its report, so that the result can be reproduced."""
     if recipe is None:
         return report
     report = dataclasses.replace(report, recipe=recipe.values, reproduce=recipe.command())

@@ -1,4 +1,4 @@
-"""A compile session for a CPU: blocks are profiled there, and every candidate is measured."""
+"""A compile session for a CPU: it profiles blocks there, and measures every candidate."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ from edgeprune.search import (
 from edgeprune.support import int8_weight_bits
 
 TRIAL_SAMPLE_MACS, TRIAL_SAMPLES = 24e9, (24, 256)
-"""Whole candidates are tried on as many samples as this much work allows, within these bounds: on more than single
-changes are, since there are fewer of them."""
+"""A whole candidate is tried on as many samples as this many multiply-accumulates allow, within these bounds. There are
+fewer trials of whole candidates than of single changes, so each can use more samples."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -47,9 +47,9 @@ class CpuSession(CompileSession):
     """What is known of a model on a CPU.
 
     Attributes:
-        harness: where models are timed.
-        data: what weights are refitted on.
-        ranges: of activations, for the INT8 of proxy models.
+        harness: times models.
+        data: the samples for refitting weights.
+        ranges: of activations, for INT8 in proxy models.
         shared: covariances that were gathered so far, by node.
     """
 
@@ -76,26 +76,26 @@ class CpuSession(CompileSession):
         )
 
     def run_of(self, model: ir.Model) -> Run:
-        """Runs a built model in onnxruntime, here."""
+        """Runs a built model in onnxruntime, on this machine."""
         return self.harness.runtime.load(model).run
 
     def predicted_baseline_us(self, latency: Latency) -> float:
-        """Of the dense network in float, by the latency model."""
+        """Predicted latency of the dense network in float, microseconds."""
         return latency.total_us(latency.sizes, (self.floating,) * len(self.network.blocks))
 
     def proxy(self, candidate: Candidate) -> ir.Model:
-        """A model of these widths and formats whose weights only serve timing."""
+        """A model with these widths and formats whose weights are only meant for timing."""
         return lowered(self.network, candidate.widths, candidate.formats, self.ranges)
 
     def variant_model(self, candidate: Candidate) -> ir.Model:
-        """The model of an unpruned variant; one in INT8 is kept for the next compile."""
+        """The model of an unpruned variant; one in INT8 is cached for the next compile."""
         if set(candidate.formats) == {self.floating}:
             return self.builder.build(candidate.widths, candidate.formats)
         return self.scores.model(candidate)
 
     @property
     def open_trial(self) -> Callable[[], JointTrial]:
-        """Makes what tries whole candidates."""
+        """Prepares trials of whole candidates when it is called."""
         return lambda: self._trial
 
     @cached_property
@@ -118,27 +118,27 @@ class CpuSession(CompileSession):
 
 
 def open_cpu_session(opening: Opening, may: Goal, harness: TimingHarness) -> CpuSession:
-    """Profile the blocks of a model on a CPU, price its formats and let whole networks race.
+    """Profile the blocks of a model on a CPU, price its formats, and race whole networks.
 
     Args:
         opening: the model and its data.
-        may: whether the model may be pruned and quantized; its budget does not count.
-        harness: where models are timed.
+        may: whether the model may be pruned and quantized; its budget is not used.
+        harness: times models.
     """
-    opened, data, known, progress = opening.opened, opening.fit, opening.known, opening.progress
+    opened, data, cache, progress = opening.opened, opening.fit, opening.cache, opening.progress
     threads, seed = opening.conditions.threads, opening.conditions.seed
     net = network(opened.dense, opened.analysis, opened.fixed)
     latency = measured_latency(net, harness, quantizable=may.quantize, seed=seed, progress=progress)
-    rankings = LateRankings(opened, data, known, seed, progress)
+    rankings = LateRankings(opened, data, cache, seed, progress)
     builder = Builder(opened.dense, net, rankings, data, int8_weight_bits(harness.features), threads)
-    pricer = Pricer(opened.dense, net, rankings, data, builder, threads, progress, known, rankings.shared)
+    pricer = Pricer(opened.dense, net, rankings, data, builder, threads, progress, cache, rankings.shared)
     levels, losses = levels_of(net), pricer.formats(latency)
     problem, ranges = uncut(levels, losses, latency), dict[str, tuple[float, float]]()
     raced: tuple[Raced, ...] = ()
     if may.quantize:
-        ranges = typical_ranges(opened.dense, net, data, builder, known)
+        ranges = typical_ranges(opened.dense, net, data, builder, cache)
         with progress.step("racing formats"):
-            problem, raced = race_formats(problem, latency, race_of(net, ranges, harness, known))
+            problem, raced = race_formats(problem, latency, race_of(net, ranges, harness, cache))
     return CpuSession(
         opened=opened,
         target="cpu",
@@ -151,8 +151,8 @@ def open_cpu_session(opening: Opening, may: Goal, harness: TimingHarness) -> Cpu
             lambda: pricer.widths(levels) if may.prune else no_widths(levels),
         ),
         evaluator=opening.evaluator,
-        scores=ScoreCache(known, builder, opening.evaluator, lambda model: harness.runtime.load(model).run),
-        known=known,
+        scores=ScoreCache(cache, builder, opening.evaluator, lambda model: harness.runtime.load(model).run),
+        cache=cache,
         conditions=opening.conditions,
         progress=progress,
         raced=raced,

@@ -1,4 +1,4 @@
-"""Measures candidates on a CPU: by proxy models, beside the original and the unpruned variants."""
+"""Measures candidates on a CPU by proxy models, beside the original and the unpruned variants."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from edgeprune.timing import Measurement, ratio
 
 @dataclass(eq=False)
 class CpuTimer:
-    """Times candidates for one goal, here or on a CPU at the end of an SSH connection.
+    """Times candidates for one goal, on this machine or on a CPU over SSH.
 
-    A proxy model has the kernels and sizes of a candidate, and weights that only serve timing. Where a multiple of the
-    original's speed is wanted, a candidate takes what it would if the machine still were as fast as it was at first.
+    A proxy model has the kernels and sizes of a candidate, and weights that are only meant for timing. If the goal is a
+    speed-up, all latencies are scaled to the speed that the machine had in the first measurement.
 
     Attributes:
-        goal: what candidates are to meet.
-        harness: where they are timed.
-        proxy: makes a candidate's proxy model.
-        deliver: makes a candidate's own model, with recovered weights.
+        goal: that the candidates must meet.
+        harness: times models.
+        proxy: builds a candidate's proxy model.
+        deliver: builds a candidate's own model, with recovered weights.
         variants: the unpruned variants, by name.
-        variant_model: makes the model of one of these.
+        variant_model: builds the model of one of these.
         latency: the latency model, before it is corrected.
-        progress: told how far it is.
+        progress: is told how far it is.
     """
 
     source: ClassVar[Literal["measured", "analytic"]] = "measured"
@@ -55,45 +55,45 @@ class CpuTimer:
         return {name: self.variant_model(candidate) for name, candidate in self.variants.items()}
 
     def timing(self, candidate: Candidate) -> Timing:
-        """By a measurement of a few seconds, beside the same others as in the final one."""
+        """The latency by a measurement of a few seconds, beside the same other models as in the final one."""
         anchors = {name: model for name, model in self._variant_models.items() if name != FLOAT}
         return self._paced(self.harness.quick({RESULT: self.proxy(candidate), **anchors}))
 
     def timing_in_final(self, candidate: Candidate) -> Timing:
-        """By the final measurement, which is not made again when the candidate is taken."""
+        """The latency by the final measurement, which is reused if the candidate becomes the result."""
         timed = self._measured[candidate.key] = self._final(candidate, self.proxy(candidate))
         return self._paced(timed.measured or {})
 
     def loop(self, problem: Problem, start: StartingPoint) -> ClosedLoop:
-        """Finds candidates by measurements, the longer ones where they decide."""
+        """Finds candidates by measurements, with longer ones for the result."""
         return ClosedLoop(problem, self.goal.needed_us, self.timing, self.timing_in_final, start)
 
     def uncut(self, problem: Problem, start: StartingPoint) -> Candidate:
-        """The starting point itself: its model is built and scored already."""
+        """The starting point itself: its model was built and scored before."""
         return start.candidate
 
     def final(self, feasible: FeasibleCandidate, search: Search | None = None) -> Timed:
-        """What a candidate takes, by its proxy model."""
+        """The final latency of a candidate, by its proxy model."""
         candidate = feasible.candidate
         timed = self._measured.pop(candidate.key, None) or self._final(candidate, self.proxy(candidate))
         return replace(timed, candidate=candidate, latency=feasible.problem.latency, search=search)
 
     def confirmed(self, timed: Timed) -> Timed | None:
-        """The same with the candidate's own model, if that has the kernels and sizes of what was timed."""
+        """The same with the candidate's own model, if it has the kernels and sizes of the proxy model."""
         model = self.deliver(timed.candidate)
         if not same_work(model, timed.models[RESULT]):
             return None
         return replace(timed, models={**timed.models, RESULT: model})
 
     def final_of_model(self, feasible: FeasibleCandidate, search: Search | None = None) -> Timed:
-        """What the candidate's own model takes."""
+        """The final latency of the candidate's own model."""
         key = feasible.candidate.key
         known = next((m for n, m in self._variant_models.items() if self.variants[n].key == key), None)
         timed = self._final(feasible.candidate, known or self.deliver(feasible.candidate))
         return replace(timed, latency=feasible.problem.latency, search=search)
 
     def report(self, timed: Timed, returned: str) -> Measured | None:
-        """The latencies, and where they were measured."""
+        """The latencies, and the device and runtime that they were measured with."""
         if timed.measured is None:
             return None
         original, result = timed.measured[ORIGINAL], timed.measured[returned]
@@ -102,7 +102,7 @@ class CpuTimer:
         return Measured(h.device, h.runtime_version, h.threads, original, result, ratio(original, result), others)
 
     def _final(self, candidate: Candidate, model: ir.Model) -> Timed:
-        """The longest measurement; a variant that is the candidate itself is not measured beside it."""
+        """The final measurement; a variant that is equal to the candidate is not measured beside it."""
         others = {n: m for n, m in self._variant_models.items() if self.variants[n].key != candidate.key}
 
         def undecided(found: Mapping[str, Measurement]) -> bool:
@@ -114,7 +114,7 @@ class CpuTimer:
         return Timed(candidate, self.latency, self.variants, models, measured)
 
     def _paced(self, found: Mapping[str, Measurement]) -> Timing:
-        """What a measurement says of the result; for a speed-up, at the pace of the first measurement."""
+        """The timing of the result in a measurement; for a speed-up, at the machine's speed in the first one."""
         relative = self.goal.speedup is not None
         timed = concluded(found, relative=relative)
         if self._baseline_us is None:
@@ -123,7 +123,7 @@ class CpuTimer:
 
 
 def concluded(found: Mapping[str, Measurement], *, relative: bool) -> Timing:
-    """What a measurement of the original, the result and perhaps the unpruned INT8 variant says of the result."""
+    """The timing of the result in a measurement of the original, the result and, as anchor, the INT8 variant."""
     mine, anchor = found[RESULT], found.get(INT8)
     measured_us, speedup = mine.median_ms * 1e3, ratio(found[ORIGINAL], mine)
     baseline_us = measured_us * speedup.value

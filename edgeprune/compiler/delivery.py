@@ -1,4 +1,4 @@
-"""What a compile hands over: the model, its plan and its report, and for a device what belongs to the model there."""
+"""The output of a compile: the model, its plan and its report, and for a device an engine or a script."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from edgeprune.search import Goal
 
 ENGINE = "model.engine"
 OFF_PREDICTION = 0.10
+"""The report warns if the prediction is off by more than this share."""
 
 
 def deliver(session: CompileSession, goal: Goal, reached: Reached, folder: Path) -> Report:
-    """Fill the output folder with what was reached, and return its report.
+    """Write the result into the output folder, and return its report.
 
     Raises:
         BackendError: a builder that is installed here builds the original, but not the model.

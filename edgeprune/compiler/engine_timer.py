@@ -1,4 +1,4 @@
-"""Measures candidates on an attached device: their engines are built and timed there."""
+"""Measures candidates on an attached device, which builds and times their engines."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from edgeprune.timing import ratio
 
 QUICK_SECONDS = 1.0
 FINAL_SECONDS = 3.0
-"""How long each of a device's turns takes; building an engine takes much longer anyway."""
+"""Length of one turn on a device; building an engine needs much more time."""
 
 
 @dataclass(eq=False)
@@ -29,16 +29,16 @@ class EngineTimer:
     """Builds and times candidates on a device for one goal.
 
     Attributes:
-        goal: what candidates are to meet.
+        goal: that the candidates must meet.
         device: this machine or one over SSH, with TensorRT.
-        original: the model as it came in.
-        shapes: input name -> shape, of inputs that leave sizes open.
+        original: the model as it was given.
+        shapes: input name -> shape, of inputs with dynamic dimensions.
         builder: builds candidates.
-        deliver: makes a candidate's own model, with recovered weights and after surgery.
-        finish: what surgery does to a built model.
+        deliver: builds a candidate's own model, with recovered weights and after surgery.
+        finish: applies surgery to a built model.
         variants: the unpruned variants, by name.
-        source: where the times of the latency model come from.
-        progress: told how far it is.
+        source: of the latencies of the latency model.
+        progress: is told how far it is.
     """
 
     margin: ClassVar[float] = 1.0
@@ -57,11 +57,11 @@ class EngineTimer:
 
     @cached_property
     def _proxies(self) -> TensorRtBuilder:
-        """Builds networks with weights and ranges that only serve timing."""
+        """Builds proxy models, with weights and ranges that are only meant for timing."""
         return self.builder.for_timing(self.builder.data.subset(EXTREMES_ITEMS))
 
     def timing(self, candidate: Candidate) -> Timing:
-        """By the engine of a proxy model; the original's is built and timed once, since the clocks stay."""
+        """The latency by the engine of a proxy model; the original is timed once, because the clocks are steady."""
         models = {RESULT: self.finish(self._proxies.build(candidate.widths, candidate.formats))}
         if self._original_us is None:
             models[ORIGINAL] = self.original
@@ -79,11 +79,11 @@ class EngineTimer:
         """The candidate of least loss that cuts nothing and measures within the budget."""
         try:
             return self.loop(problem, start).meet().candidate
-        except BudgetError:  # measurements differ: the starting point was within the budget
+        except BudgetError:  # measurements vary: the starting point was within the budget before
             return start.candidate
 
     def final(self, feasible: FeasibleCandidate, search: Search | None = None) -> Timed:
-        """What the engine of a candidate takes, and those of the original and the variants, in turns."""
+        """The final latencies of the engines of the candidate, the original and the variants, timed in turns."""
         candidate = feasible.candidate
         models = {RESULT: self.deliver(candidate)} | {
             name: self.finish(self.builder.build(v.widths, v.formats))
@@ -95,7 +95,7 @@ class EngineTimer:
         return Timed(candidate, feasible.problem.latency, self.variants, models, measured, results, search)
 
     def confirmed(self, timed: Timed) -> Timed | None:
-        """The same: the engine of the model itself was timed."""
+        """The same: the engine of the delivered model was timed."""
         return timed
 
     def final_of_model(self, feasible: FeasibleCandidate, search: Search | None = None) -> Timed:
@@ -103,7 +103,7 @@ class EngineTimer:
         return self.final(feasible, search)
 
     def report(self, timed: Timed, returned: str) -> Measured | None:
-        """The latencies, and on which device with which versions they were measured."""
+        """The latencies, and the device and versions that they were measured with."""
         original, result = timed.results[ORIGINAL], timed.results[returned]
         versions = ", ".join(f"{name} {version}" for name, version in result.versions.items())
         others = {name: r.latency for name, r in timed.results.items() if name not in (ORIGINAL, RESULT)}

@@ -1,4 +1,4 @@
-"""The kernels of a model on a target, what they take, and which of them may be 2:4."""
+"""The kernels of a model on a target, their latencies, and which of them may be 2:4."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ from edgeprune.passes.canonicalize import canonicalize
 from edgeprune.search import FormatLosses, sparse_losses
 
 SPARSE_PAYS = 1.03
-"""Without being told, a kernel is only made 2:4 where that was measured so many times as fast as dense."""
+"""With ``--sparsity auto``, a kernel is made 2:4 only if it was measured at least this many times as fast as dense."""
 
 _WITHOUT_ERROR = 1.0
 
-_SCALED = "the analytic times were scaled by what this device measured of the built-in network"
+_SCALED = "the analytic latencies were scaled by this device's measurements of the built-in network"
 
 
 @dataclass(frozen=True, eq=False)
 class KernelTimes:
-    """The kernels of a network and what they take.
+    """The kernels of a network and their latencies.
 
     Attributes:
-        kernels: in all formats, 2:4 among them where it may be chosen.
-        dense_kernels: in all formats but 2:4.
+        kernels: in all formats, including 2:4 where it is allowed.
+        dense_kernels: in all formats except 2:4.
         latency: of the kernels.
-        dense_latency: of the dense ones.
-        sparse: whether some node may become 2:4.
-        source: where the times come from.
-        baseline_us: of the original in float32.
+        dense_latency: of the dense kernels.
+        sparse: whether any node may become 2:4.
+        source: of the latencies.
+        baseline_us: latency of the original in float32, microseconds.
         notes: sentences for the report.
     """
 
@@ -62,7 +62,7 @@ class KernelTimes:
 
 
 def kernel_times(opening: Opening, profile: Profile, options: Options) -> KernelTimes:
-    """The kernels of a model with the times that its device measured, or those of the target's analytic model."""
+    """The kernels of a model with the latencies that its device measured, or those of the target's analytic model."""
     opened, formats, mode = opening.opened, formats_of(options.precision, profile), options.power_mode
     fixed = canonicalize(opened.fixed, verify=False)
     measured = known_profile(opened, profile.name, mode, options.profile)
@@ -90,7 +90,7 @@ def kernel_times(opening: Opening, profile: Profile, options: Options) -> Kernel
 def _sparse_nodes(
     model: ir.Model, profile: Profile, options: Options, measured: DeviceProfile | None
 ) -> frozenset[str]:
-    """Nodes that may become 2:4: asked for, or measured on the device."""
+    """Nodes that may become 2:4: all that fit, if 2:4 was asked for or measured on the device."""
     was_measured = measured is not None and any(is_sparse(n.format) for n in measured.networks)
     if options.sparsity == "2:4" or (options.sparsity == "auto" and profile.has_sparse_products and was_measured):
         return sparse_fits(model, min(SPARSE_STEPS.values()))
@@ -98,7 +98,7 @@ def _sparse_nodes(
 
 
 def all_sparse(losses: FormatLosses, latency: Latency) -> FormatLosses:
-    """Format losses where what can be 2:4 must be: what 2:4 itself costs is the same for all candidates."""
+    """The losses of formats if every block that can be 2:4 must be: the loss of 2:4 is the same for all candidates."""
     found = []
     for b, of in enumerate(losses):
         available = latency.formats(b)
@@ -110,7 +110,7 @@ def all_sparse(losses: FormatLosses, latency: Latency) -> FormatLosses:
 def with_sparse(
     losses: FormatLosses, kernels: GpuNetwork, builder: TensorRtBuilder, data: Calibration, latency: Latency
 ) -> FormatLosses:
-    """The losses of formats, with 2:4 where the device measured that it pays."""
+    """The losses of formats, with 2:4 where the device measured that it is faster."""
     sizes = latency.sizes
     paying = [
         [

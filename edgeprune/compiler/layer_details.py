@@ -1,4 +1,4 @@
-"""What every layer of a result takes and costs, for the report."""
+"""Latency and loss of every layer of a result, for the report."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TRACE_SECONDS = 0.5
 
 
 def layers_of_result(net: Network, latency: Latency, problem: Problem, candidate: Candidate) -> tuple[Layer, ...]:
-    """Predicted time and loss of every block under a choice."""
+    """Predicted latency and loss of every block of a candidate."""
     losses = layer_losses(net, problem, candidate)
     return tuple(
         Layer(
@@ -39,13 +39,13 @@ def with_times(
     result: ir.Model,
     tracer: Tracer,
 ) -> tuple[Layer, ...]:
-    """The layers with what the runtime's profiler says of them, in the dense network and in the result.
+    """The layers with their latencies in the dense network and in the result, by the profiler of the runtime.
 
     Args:
-        layers: one a block.
-        blocks: of the network; their nodes are named in both models.
+        layers: one for each block.
+        blocks: of the network; their nodes have the same names in both models.
         dense: the original network in canonical form.
-        result: what came out.
+        result: the resulting network.
         tracer: times blocks on the device.
     """
     block_of = {name: b for b, block in enumerate(blocks) for name in block.nodes}
@@ -66,19 +66,19 @@ def with_times(
 
 
 def layer_losses(net: Network, problem: Problem, candidate: Candidate) -> NDArray[np.float64]:
-    """Predicted loss of every block, shape (blocks,): of its format, and of the groups that it is the first to make.
+    """Predicted loss of every block, shape (blocks,): of its format, and of the groups that it produces first.
 
-    They add up to the predicted loss of the choice.
+    The sum is the predicted loss of the candidate.
     """
     losses = np.array([form.get(f, 0.0) for form, f in zip(problem.format_loss, candidate.formats, strict=True)])
-    makers = group_makers(net)
+    producers = first_producers(net)
     for g, (widths, values) in enumerate(zip(problem.levels, problem.width_loss, strict=True)):
-        losses[makers[g]] += np.interp(candidate.widths[g], widths, values)
+        losses[producers[g]] += np.interp(candidate.widths[g], widths, values)
     return losses
 
 
-def group_makers(net: Network) -> list[int]:
-    """For every group the first block that has one of its tensors: a weight it slices, or what it computes."""
+def first_producers(net: Network) -> list[int]:
+    """For every group the first block that has a tensor of its producers: a weight or an output."""
     first: dict[str, int] = {}
     block_of = {name: b for b, block in enumerate(net.blocks) for name in block.nodes}
     for node in net.model.graph:

@@ -1,4 +1,4 @@
-"""Open the compile session of a request, for its target."""
+"""Open the compile session for a request and its target."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from edgeprune.support import Progress
 
 
 def open_session(request: Request, may: Goal, progress: Progress) -> CompileSession:
-    """Read the model and its data, and describe or profile it for the target.
+    """Read the model and its data, and profile or predict it for the target.
 
     Args:
-        request: checked.
-        may: whether the model may be pruned and quantized; its budget does not count.
-        progress: told how far it is.
+        request: a checked request.
+        may: whether the model may be pruned and quantized; its budget is not used.
+        progress: is told how far it is.
 
     Raises:
-        CalibrationError, EvaluationError: data is missing or does not fit.
-        ModelError: the model is invalid or cannot be worked on.
+        CalibrationError, EvaluationError: data is missing or does not fit the model.
+        ModelError: the model is invalid or not supported.
         BackendError: the device cannot be reached, or has no runtime.
     """
     profile, surgery = request.profile, surgeon(request.surgery)
@@ -39,7 +39,7 @@ def open_session(request: Request, may: Goal, progress: Progress) -> CompileSess
     quantizes = may.quantize if request.is_for_cpu else INT8 in formats_of(request.precision, profile)
 
     def equalized(opened: OpenedModel, fit: Calibration) -> ir.Model | None:
-        if not quantizes or (fit.is_random and not request.is_for_cpu):  # noise says nothing of what channels reach
+        if not quantizes or (fit.is_random and not request.is_for_cpu):  # random data has no real channel ranges
             return None
         with progress.step("equalizing channels"):
             return equalize(opened.dense, fit, symmetric=not request.is_for_cpu, threads=request.threads)

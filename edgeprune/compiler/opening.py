@@ -1,4 +1,4 @@
-"""What every compile begins with: the model, its calibration data, and what scores the result."""
+"""The first steps of every compile: open the model, its calibration data, and the evaluator."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ HOLDOUT_FRACTION = 0.125
 
 @dataclass(frozen=True, eq=False)
 class Opening:
-    """A model with its data, before anything is known of a target.
+    """A model with its data, independent of the target.
 
     Attributes:
-        opened: the model; its channels are equalized where it may be quantized.
+        opened: the model; its channels are equalized if it may be quantized.
         data: all calibration data.
-        fit: the part of it to choose, refit and quantize by.
-        evaluator: scores models, by the user's evaluation or on the part that is held out.
-        known: statistics that outlive the process.
+        fit: the part of it for the search, the refit and the quantization.
+        evaluator: scores models, by the user's evaluation or on the held-out part of the data.
+        cache: statistics that outlive the process.
         conditions: threads, seed and data, for the report.
-        progress: told how far it is.
+        progress: is told how far it is.
     """
 
     opened: OpenedModel
     data: Calibration
     fit: Calibration
     evaluator: Evaluator
-    known: ArrayCache
+    cache: ArrayCache
     conditions: Conditions
     progress: Progress
 
 
 def open_data(calibration: CalibrationSpec, opened: OpenedModel, shapes: Shapes) -> Calibration:
-    """Calibration data for a model; random samples have the sizes that ``shapes`` fix.
+    """Calibration data for a model; random samples have the sizes that ``shapes`` fixes.
 
     Raises:
         CalibrationError: the data does not fit the model.
@@ -71,16 +71,16 @@ def open_compile(
     Args:
         model: the ONNX file.
         calibration: samples.
-        evaluation: what ``--eval`` names; fidelity to the original where there is none.
-        shapes: input name -> dimensions, for inputs that leave some open.
+        evaluation: the value of ``--eval``; without one the evaluator computes fidelity to the original.
+        shapes: input name -> dimensions, for inputs with dynamic dimensions.
         threads: of onnxruntime.
-        seed: of everything random.
-        progress: told how far it is.
-        equalized: gives the model with its channels equalized for the target's INT8; None where that is not wanted.
+        seed: of all random numbers.
+        progress: is told how far it is.
+        equalized: gives the model with its channels equalized for the target's INT8, or None to leave it unchanged.
 
     Raises:
-        ModelError: the model is invalid or cannot be worked on.
-        CalibrationError, EvaluationError: data does not fit.
+        ModelError: the model is invalid or not supported.
+        CalibrationError, EvaluationError: data does not fit the model.
     """
     opened = open_model(model, shapes, progress)
     data = open_data(calibration, opened, shapes)
@@ -91,12 +91,12 @@ def open_compile(
     with progress.step("scoring the original"):
         evaluator = open_evaluator(evaluation, opened, runtime.load(model).run, held_out)
     with progress.step("looking up what is known"):
-        known = ArrayCache(identity_of(opened, fit, f"{runtime.device}, {threads} threads"))
-    return Opening(opened, data, fit, evaluator, known, Conditions(threads, seed, data.describe()), progress)
+        cache = ArrayCache(identity_of(opened, fit, f"{runtime.device}, {threads} threads"))
+    return Opening(opened, data, fit, evaluator, cache, Conditions(threads, seed, data.describe()), progress)
 
 
 def open_shapes(opened: OpenedModel) -> dict[str, tuple[int, ...]]:
-    """Sizes of the inputs that leave some open, as the model was planned for."""
+    """Fixed shapes of the inputs with dynamic dimensions, as used for this compile."""
     fixed = {str(v.name): v.shape for v in opened.fixed.graph.inputs}
     return {
         str(v.name): tuple(int(str(d)) for d in fixed[str(v.name)] or ())

@@ -1,4 +1,4 @@
-"""Which model is returned: the result, unless something that cuts nothing is as fast."""
+"""Which model is returned: the result, unless the original or an unpruned variant is as fast."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from edgeprune.report import Outcome
 from edgeprune.search import Candidate, Goal
 
 NEVER_SLOWER = 1.02
-"""A result must be so many times as fast as the best unpruned variant, or that variant is returned."""
+"""A result must be at least this many times as fast as the best unpruned variant, or that variant is returned."""
 
 
 def decide(session: CompileSession, goal: Goal, timed: Timed, margin: float) -> tuple[str, Outcome]:
-    """Name of what is returned (``result``, ``original`` or a variant), and what it is and why.
+    """Which model is returned (``result``, ``original`` or the name of a variant), and the outcome for the report.
 
     Args:
         session: of the model.
-        goal: what was asked for.
+        goal: of the compile.
         timed: the result beside the original and the unpruned variants.
-        margin: what the budget was divided by.
+        margin: the budget was divided by it.
     """
     best = timed.best_other()
     gain, cut = timed.gain_over(best), session.is_cut(timed.candidate)
-    called = "the original" if best == ORIGINAL else f"the unpruned {best} variant"
+    best_name = "the original" if best == ORIGINAL else f"the unpruned {best} variant"
     formats = f"{session.block_name} {describe_formats(timed.candidate.formats)}"
     predicted = timed.measured is None
-    compared = f"{'predicted ' if predicted else ''}{gain:.2f}x as fast as {called}"
+    compared = f"{'predicted ' if predicted else ''}{gain:.2f}x as fast as {best_name}"
     kind = "compressed" if cut else f"unpruned-{_format(timed.candidate, session)}"
     if not cut and (predicted or (session.as_asked and best != ORIGINAL and not goal.prune)):
         reason = _with_margin(f"Nothing was cut: {formats}.", session, goal, margin)
@@ -37,8 +37,9 @@ def decide(session: CompileSession, goal: Goal, timed: Timed, margin: float) -> 
         what = "Widths and precision were chosen together" if cut else "Nothing had to be cut"
         reason = f"{what}: {formats}; {compared}."
         return RESULT, Outcome(kind, gain >= NEVER_SLOWER, _with_margin(reason, session, goal, margin))
-    what = "Pruning does not pay here: the pruned network" if cut else "Nothing pays here: the network that was chosen"
-    reason = f"{what} is {compared}, which is returned."
+    reason = f"The network that was found is {compared}, which is returned."
+    if cut:
+        reason = f"Pruning does not pay here: the pruned network is {compared}, which is returned."
     return best, Outcome(ORIGINAL if best == ORIGINAL else f"unpruned-{best}", False, reason)
 
 
@@ -51,6 +52,6 @@ def _with_margin(reason: str, session: CompileSession, goal: Goal, margin: float
         return reason
     budget_ms = goal.needed_us(session.predicted_baseline_us(session.latency)) / 1e3
     return (
-        f"{reason} By the prediction, with the profile's error of {margin - 1:.0%} as margin, it keeps the budget of "
-        f"{budget_ms:.4g} ms; only the device can tell."
+        f"{reason} It is predicted to meet the budget of {budget_ms:.4g} ms, with the profile's error of "
+        f"{margin - 1:.0%} as margin; only a measurement on the device can confirm this."
     )

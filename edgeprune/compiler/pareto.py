@@ -1,4 +1,4 @@
-"""``edgeprune compile --pareto``: the curve of speed against accuracy, every statistic computed once for all points."""
+"""``edgeprune compile --pareto``: the curve of speed against accuracy; all points share the same statistics."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def compile_pareto(
     progress: Progress | None = None,
     recipe: Recipe | None = None,
 ) -> Curve:
-    """Compress a model for several speed-ups, and write a folder with a folder for each and their curve.
+    """Compress a model for several speed-ups, and write a folder with their curve and a subfolder for each.
 
     Points are measured on a CPU or an attached device, and predicted for other targets.
 
@@ -47,23 +47,23 @@ def compile_pareto(
         speedups: multiples of the original's speed.
         out: folder to write; ``<model>.<target>`` beside the model by default.
         force: replace the folder if it exists.
-        progress: told how far it is.
-        recipe: the flags that this comes from, as they read from ``out``, to be kept with the result.
+        progress: is told how far it is.
+        recipe: the flags of this run, with paths relative to ``out``, to be stored with the result.
 
     Raises:
-        UsageError: a flag does not fit, or the folder exists.
-        CalibrationError, EvaluationError: data is missing or does not fit.
-        ModelError: the model is invalid or cannot be worked on.
-        BudgetError: none of the speed-ups can be met; the text says what can.
-        BackendError: a device cannot be reached, or does not take a model.
+        UsageError: flags contradict each other or the target, or the folder exists.
+        CalibrationError, EvaluationError: data is missing or does not fit the model.
+        ModelError: the model is invalid or not supported.
+        BudgetError: none of the speed-ups can be met; the text gives the lowest latency that was found.
+        BackendError: a device cannot be reached, or does not accept a model.
     """
     progress = progress or Progress()
     out = out or request.model.with_name(f"{request.model.stem}.{request.target}")
     asked = sorted(set(speedups))
     if not asked or asked[0] <= 0:
-        raise UsageError("--pareto takes speed-ups above 0 with commas between, such as 1.5,2,3")
+        raise UsageError("--pareto takes speed-ups above 0, separated by commas, such as 1.5,2,3")
     if request.precision == "int8":
-        raise UsageError(f"--pareto chooses precision by budget: --precision {request.precision} leaves it nothing")
+        raise UsageError("--pareto chooses the precision for each speed-up: leave out --precision int8")
     check_output(out, force=force)
     request.check()
     session = open_session(request, request.goal(None, asked[0], None), progress)
@@ -99,9 +99,9 @@ def _point(
     recipe: Recipe | None,
     common: Mapping[str, float],
 ) -> tuple[Point, Report | None]:
-    """One speed-up; where it cannot be met the curve goes on without it.
+    """One speed-up; if it cannot be met, the point says why and has no report.
 
-    ``common`` are the seconds of the steps that all points share; each point's report has these and its own.
+    ``common`` has the seconds of the steps that all points share; each point's report has these and its own.
     """
     goal, progress = request.goal(None, asked, None), session.progress
     progress.seconds = dict(common)
@@ -117,7 +117,7 @@ def _point(
 
 
 def _of_point(recipe: Recipe | None, asked: float) -> Recipe | None:
-    """The recipe of one point alone, as it reads from the point's folder."""
+    """The recipe of a single point, with paths relative to the point's folder."""
     if recipe is None:
         return None
     values = {name: value for name, value in recipe.values.items() if name != "pareto"} | {"speedup": asked}

@@ -1,7 +1,7 @@
-"""The way from a goal to a network: search, time, recover and build. The same for every target.
+"""The pipeline from a goal to a network: search, time, recover and build. It is the same for every target.
 
-What differs between targets is behind two interfaces: a `CompileSession` knows the model, and a `Timer` measures
-candidates on this CPU or on a device, or predicts them where no device is attached.
+Two interfaces hide the differences between targets. A `CompileSession` knows the model. A `Timer` measures candidates
+on this CPU or on a device, or predicts them if no device is attached.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from edgeprune.search import (
 
 @dataclass(frozen=True, eq=False)
 class Reached:
-    """What a compile returns.
+    """The result of a compile.
 
     Attributes:
         model: as it is delivered.
         candidate: its widths and formats, with its predicted latency.
         returned: ``result``, ``original``, or the name of an unpruned variant.
-        outcome: what it is and why.
-        timed: it and what it was compared with.
-        timer: what measured or predicted it.
+        outcome: which kind of model it is, and why it is returned.
+        timed: the latencies of the result and of the models that it was compared with.
+        timer: that measured or predicted them.
     """
 
     model: ir.Model
@@ -52,8 +52,8 @@ def reach(session: CompileSession, goal: Goal) -> Reached:
     """Find, build and time the best network for a goal.
 
     Raises:
-        BudgetError: the goal can't be met; the text says what can.
-        BackendError: a device cannot be reached, or does not take a model.
+        BudgetError: the goal can't be met; the text gives the lowest latency that was found.
+        BackendError: a device cannot be reached, or does not accept a model.
     """
     timer = session.timer(goal)
     variants = session.variants(goal.drop_limit)
@@ -76,14 +76,14 @@ def _delivered(session: CompileSession, candidate: Candidate) -> ir.Model:
 
 
 def _starting_point(session: CompileSession, timer: Timer, variants: dict[str, Candidate]) -> StartingPoint:
-    """The fastest network that cuts nothing and loses little enough, and what it takes."""
+    """The fastest unpruned network within the limit of accuracy, and its latency."""
     fastest = min(variants.values(), key=lambda c: c.latency_us)
     with session.progress.step("searching and measuring"):
         return StartingPoint(fastest, timer.timing(fastest))
 
 
 def _uncut_within_budget(session: CompileSession, goal: Goal, timer: Timer, start: StartingPoint) -> Timed | None:
-    """A network that cuts nothing, where one is fast enough: a budget that is met is no reason to lose more for."""
+    """A network that cuts nothing, if it meets the budget; then there is no reason to lose more accuracy."""
     budget_us = goal.needed_us(start.timing.baseline_us)
     if timer.margin * start.timing.measured_us > budget_us:
         return None
@@ -93,7 +93,7 @@ def _uncut_within_budget(session: CompileSession, goal: Goal, timer: Timer, star
 
 
 def _within_budget(session: CompileSession, goal: Goal, timer: Timer, start: StartingPoint) -> Timed:
-    """The candidate of least loss that keeps the budget in the final measurement, or by the prediction."""
+    """The candidate of least loss that meets the budget in the final measurement, or by the prediction."""
     search = open_search(session, goal, timer, start)
     with session.progress.step("searching and measuring"):
         feasible = search.loop.meet(search.first)
@@ -103,10 +103,10 @@ def _within_budget(session: CompileSession, goal: Goal, timer: Timer, start: Sta
 
 
 def _confirmed(goal: Goal, timer: Timer, feasible: FeasibleCandidate, loop: SearchLoop, how: Search | None) -> Timed:
-    """The candidate, or one near it, that keeps its budget in the final measurement, with the model as delivered.
+    """The candidate, or one near it, that meets the budget in the final measurement, with the delivered model.
 
-    A proxy is measured first, so that nothing is built in vain. Where the model turns out to be other work than the
-    proxy, the model is measured too.
+    A proxy model is measured first, so that no model is recovered in vain. If the delivered model has other kernels or
+    sizes than the proxy, it is measured too.
     """
     timed = build_within(goal, feasible, loop.adjusted, lambda f: timer.final(f, how))
     if (confirmed := timer.confirmed(timed)) is not None:

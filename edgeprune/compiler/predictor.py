@@ -1,4 +1,4 @@
-"""Predicts candidates by the latency model, where no device is attached: the model's error is kept back as margin."""
+"""Predicts candidates by the latency model if no device is attached, with the error of the model as margin."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Predictor:
     """Predicts candidates for one goal.
 
     Attributes:
-        goal: what candidates are to meet.
-        latency: of any candidate.
+        goal: that the candidates must meet.
+        latency: the latency model.
         baseline_us: predicted latency of the original, microseconds.
         variants: the unpruned variants, by name.
-        source: where the times of the latency model come from.
+        source: of the latencies of the latency model.
     """
 
     goal: Goal
@@ -33,7 +33,7 @@ class Predictor:
 
     @property
     def margin(self) -> float:
-        """One and the typical error of the latency model, where there is a budget to keep."""
+        """1 plus the typical error of the latency model if there is a budget; else 1."""
         return 1 + self.latency.error if self.goal.has_budget else 1.0
 
     @property
@@ -41,19 +41,19 @@ class Predictor:
         return self.goal.needed_us(self.baseline_us) / self.margin
 
     def timing(self, candidate: Candidate) -> Timing:
-        """What the latency model says."""
+        """The predicted latency."""
         return Timing(self.baseline_us, candidate.latency_us)
 
     def loop(self, problem: Problem, start: StartingPoint) -> OpenLoop:
-        """Finds candidates that are predicted to be fast enough even if the prediction is off."""
+        """Finds candidates whose predicted latency meets the budget with the margin."""
         return OpenLoop(problem, self._allowed_us, self.baseline_us)
 
     def uncut(self, problem: Problem, start: StartingPoint) -> Candidate:
-        """The candidate of least loss that cuts nothing and is predicted within the budget."""
+        """The candidate of least loss that cuts nothing and is predicted to meet the budget."""
         return search(problem, self._allowed_us)
 
     def final(self, feasible: FeasibleCandidate, search: Search | None = None) -> Timed:
-        """What the latency model says; nothing is built for it."""
+        """The predicted latency; nothing is built for it."""
         return Timed(feasible.candidate, feasible.problem.latency, self.variants, search=search)
 
     def confirmed(self, timed: Timed) -> Timed | None:

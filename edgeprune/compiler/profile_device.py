@@ -1,8 +1,8 @@
-"""``edgeprune profile --device``: build and time a few networks of a model on a device, and keep what was measured.
+"""``edgeprune profile --device``: build and time a few networks of a model on a device, and store the measurements.
 
-The networks: the model as it came in, then in every format the dense one, the 2:4 one where the device has sparse
-products, and two of random aligned widths. Each is kept as soon as it is measured; a run that was interrupted, or that
-came to its time limit, goes on where it stood.
+The networks are the original model, and then in every format the dense one, a 2:4 one if the device supports 2:4
+sparsity, and two with random aligned widths. Each measurement is stored at once. A run that was interrupted, or that
+reached its time limit, continues where it stopped.
 """
 
 from __future__ import annotations
@@ -43,19 +43,19 @@ from edgeprune.passes.canonicalize import canonicalize
 from edgeprune.support import Progress, write_text
 
 RANDOM_WIDTHS = 2
-"""Networks of random aligned widths in every format: what is measured there, the fit holds against the stairs."""
+"""Number of networks with random aligned widths in every format; they fit the heights of the stairs."""
 
 NARROWEST = 0.25
 SECONDS = 2.0
 MINUTES = 30.0
-"""No further network is begun after so many minutes."""
+"""After this many minutes no other network is started."""
 
 SAMPLES = 2
 
 
 @dataclass(frozen=True, eq=False)
 class _Variant:
-    """A network to be measured: widths of shape (groups,), and a format."""
+    """A network to measure: widths of shape (groups,), and a format."""
 
     widths: Widths
     format: str
@@ -72,26 +72,26 @@ def profile_on_device(
     progress: Progress | None = None,
     device: Device | None = None,
 ) -> DeviceProfile:
-    """Measure a model on a device that has TensorRT, as far as that was not done before.
+    """Measure a model on a device with TensorRT; earlier measurements are not repeated.
 
     Args:
-        model: the ONNX file; without one the built-in network, whose levels then hold for all models.
-        target: what the device is.
-        address: where it is: ``local``, or ``ssh://user@host[:port]``.
-        shapes: input name -> dimensions, for inputs that leave some open.
-        minutes: no further network is begun after so long.
-        seed: of the random widths; another one adds networks.
-        progress: told how far it is.
-        device: the board device, instead of the one at the address.
+        model: the ONNX file; without one, the built-in network, whose measurements scale the predictions of all models.
+        target: name of the device.
+        address: ``local``, or ``ssh://user@host[:port]``.
+        shapes: input name -> dimensions, for inputs with dynamic dimensions.
+        minutes: time limit; no other network is started after it.
+        seed: of the random widths; another seed adds networks.
+        progress: is told how far it is.
+        device: an opened device, instead of the one at the address.
 
     Returns:
-        What has been measured so far; it is complete unless the time limit came first.
+        All measurements so far; they are complete unless the time limit was reached.
 
     Raises:
-        UsageError: the address names no device, or an input has open dimensions.
+        UsageError: the address is not valid, or an input has dynamic dimensions.
         TargetError: the target's TensorRT is too old.
         ModelError: the model is invalid or cannot be lowered.
-        BackendError: the device cannot be reached, or does not take a network.
+        BackendError: the device cannot be reached, or does not accept a network.
     """
     progress = progress or Progress()
     profile = load_profile(target)
@@ -108,7 +108,7 @@ def profile_on_device(
         if _has(found, gpu, variant):
             continue
         if time.monotonic() - began > 60 * minutes:
-            progress.note(f"{number} of {len(variants)} networks are measured; run it again to go on")
+            progress.note(f"{number} of {len(variants)} networks are measured; run the command again for the others")
             return found
         with progress.step(f"measuring network {number + 1} of {len(variants)}"):
             result = _measure(opened, gpu, builder, variant, board)
@@ -120,7 +120,7 @@ def profile_on_device(
 
 
 def _probe_model(progress: Progress) -> OpenedModel:
-    """The built-in network, as if it had come in a file."""
+    """The built-in network, opened from a file."""
     with tempfile.TemporaryDirectory(prefix="edgeprune-") as folder:
         file = Path(folder) / f"{NAME}.onnx"
         save(probe_network(), file)
@@ -163,11 +163,11 @@ def _random_widths(gpu: GpuNetwork, random: np.random.Generator) -> Widths:
 
 
 def _start(opened: OpenedModel, profile: Profile, file: Path) -> DeviceProfile:
-    """What is kept of the model on the target, or an empty profile."""
+    """The stored profile of the model on the target, or an empty one."""
     if file.is_file():
         try:
             return DeviceProfile.load(file)
-        except UsageError:  # of another version of this program: it is measured anew
+        except UsageError:  # it was written by another version: measure again
             pass
     return DeviceProfile(
         target=profile.name,
@@ -189,7 +189,7 @@ def _measure(
 
 
 def _with(found: DeviceProfile, gpu: GpuNetwork, variant: _Variant, result: DeviceResult) -> DeviceProfile:
-    """The profile with one more network; measurements of another device or runtime do not stay beside it."""
+    """The profile with one more network; measurements of another device or runtime are dropped."""
     same = (found.device, found.versions) == (result.device, dict(result.versions))
     networks = found.networks if same else ()
     entry = MeasuredNetwork(
@@ -212,7 +212,7 @@ def _with(found: DeviceProfile, gpu: GpuNetwork, variant: _Variant, result: Devi
 
 
 def _ratios(gpu: GpuNetwork, networks: Sequence[MeasuredNetwork]) -> dict[str, float]:
-    """Measured over analytic time of all launches of a kind and format together."""
+    """Measured over analytic time of all kernels of one kind and format together."""
     ids = [g.id for g in gpu.network.analysis.groups]
     sums: dict[str, list[float]] = {}
     for n in networks:

@@ -1,4 +1,4 @@
-"""``edgeprune prune``: remove a share of every group, whatever the latency."""
+"""``edgeprune prune``: remove a share of every group, without regard to latency."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from edgeprune.report import Accuracy, ModelFile, Outcome, Report, installed_ver
 from edgeprune.support import Progress, check_output, output_folder
 
 COMMON_STEP = 8
-"""Channels that go together where no target is named: there is none that likes fewer."""
+"""Widths are multiples of this if no target is given: no target has a smaller step."""
 
 
 def prune_model(
@@ -44,21 +44,21 @@ def prune_model(
     Args:
         model: the ONNX file.
         ratio: share of every group's units to remove, 0 to 1.
-        criterion: how units are ranked; ``obs`` with calibration data, else ``l2``.
-        calibration: needed by most criteria and to compensate.
-        compensate: refit what stays to make up for what goes.
+        criterion: that ranks units; by default ``obs`` with calibration data, else ``l2``.
+        calibration: needed by most criteria and by ``compensate``.
+        compensate: refit the remaining weights to make up for the removed units.
         out: folder to write; ``<model>.pruned`` beside the model by default.
         target: align widths to this device's steps.
-        shapes: input name -> dimensions, for inputs that leave some open.
-        allow_statistic: also cut axes that a normalization takes its statistics over.
+        shapes: input name -> dimensions, for inputs with dynamic dimensions.
+        allow_statistic: also cut axes over which a normalization computes its statistics.
         force: replace the folder if it exists.
-        seed: of everything random.
-        progress: told how far it is.
+        seed: of all random numbers.
+        progress: is told how far it is.
 
     Raises:
-        CalibrationError: data is needed and not given, or does not fit.
+        CalibrationError: data is missing or does not fit the model.
         ModelError: the model is invalid, or nothing in it can be cut.
-        UsageError: the folder exists, or a flag does not fit.
+        UsageError: the folder exists, or flags contradict each other.
     """
     progress = progress or Progress()
     model = Path(model)
@@ -103,7 +103,7 @@ def prune_model(
 def _open_data(
     opened: OpenedModel, calibration: CalibrationSpec | None, shapes: Shapes, seed: int
 ) -> tuple[Calibration | None, Calibration | None]:
-    """Calibration data, and the part of it that is held out; one sample is too few for that."""
+    """Calibration data, and the held-out part of it; a single sample cannot be divided."""
     if calibration is None:
         return None, None
     data = open_data(calibration, opened, shapes)

@@ -1,8 +1,8 @@
-"""Recipes: every flag of ``edgeprune compile`` in one file, so that a result can be had again with one command.
+"""Recipes: all flags of ``edgeprune compile`` in one file, so that one command reproduces a result.
 
-A recipe is TOML with one key a flag, named as on the command line without its dashes (``latency-ms = 4``), and
-``model`` for the model; values are what the command line takes. Paths in it are relative to the folder it lies in. A
-``report.json`` holds the recipe it was made by, and stands for it.
+A recipe is a TOML file with one key for each flag, named as on the command line without its dashes (``latency-ms =
+4``), and ``model`` for the model. Values are as on the command line. Paths are relative to the folder of the recipe. A
+``report.json`` has the recipe of its run, and can be used instead.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from edgeprune.errors import UsageError
 
 Value = str | int | float | bool | list[str]
 Mover = Callable[[str, Value, Callable[[str], str]], Value]
-"""Of a flag's name and value, and what to do to a path: the value with that done to the paths in it."""
+"""(Name of a flag, its value, a function of paths) -> the value with the function applied to the paths in it."""
 
 RECIPE = "recipe.toml"
 MODEL = "model"
@@ -33,8 +33,8 @@ class Recipe:
 
     Attributes:
         values: flag without dashes, or ``model`` -> value.
-        folder: what the paths in it are relative to.
-        mover: knows which values hold paths.
+        folder: the paths are relative to it.
+        mover: knows which values have paths.
     """
 
     values: Mapping[str, Value]
@@ -42,7 +42,7 @@ class Recipe:
     mover: Mover = field(compare=False)
 
     def moved_to(self, folder: Path) -> Recipe:
-        """The same recipe, as it reads from another folder."""
+        """The same recipe with paths relative to another folder."""
 
         def place(path: str) -> str:
             return path if os.path.isabs(path) else os.path.relpath(self.folder / path, folder)
@@ -50,7 +50,7 @@ class Recipe:
         return self._with_paths(place, folder)
 
     def from_here(self) -> Recipe:
-        """The same recipe, as it reads from the working folder; a recipe that lies there is as it was written."""
+        """The same recipe with paths relative to the working folder; unchanged if it is in that folder."""
         here = Path.cwd()
         return self if self.folder.resolve() == here else self.moved_to(here)
 
@@ -58,7 +58,7 @@ class Recipe:
         return Recipe({k: self.mover(k, v, place) for k, v in self.values.items()}, folder, self.mover)
 
     def command(self) -> str:
-        """The command line of this recipe, quoted for a shell, to run in its folder."""
+        """The command line of this recipe, quoted for a shell, to be run in its folder."""
         words = ["edgeprune", "compile"]
         if MODEL in self.values:
             words.append(str(self.values[MODEL]))
@@ -70,22 +70,22 @@ class Recipe:
         return shlex.join(words)
 
     def to_toml(self, notes: Mapping[str, str] | None = None) -> str:
-        """The recipe as a file, with a comment behind some lines."""
+        """The recipe as TOML, with comments after some lines."""
         lines = [f"{name} = {_toml(value)}" for name, value in self.values.items()]
         marks = [(notes or {}).get(name, "") for name in self.values]
         return "".join(f"{line}  # {mark}\n" if mark else f"{line}\n" for line, mark in zip(lines, marks, strict=True))
 
 
 def read_recipe(file: Path, known: Collection[str], mover: Mover) -> Recipe:
-    """A recipe file, or that of a report.json or of the folder that holds one.
+    """The recipe in a recipe file, in a report.json, or in a folder with a report.json.
 
     Args:
         file: TOML, JSON, or a folder.
-        known: flags there are, and ``model``.
-        mover: knows which values hold paths.
+        known: the names of all flags, and ``model``.
+        mover: knows which values have paths.
 
     Raises:
-        UsageError: it cannot be read, or holds what is no flag.
+        UsageError: it cannot be read, or has a key that is not a flag.
     """
     if file.is_dir():
         file = file / "report.json"
@@ -140,5 +140,5 @@ def _value(value: object, file: Path, key: str) -> Value:
 
 
 def _toml(value: Value) -> str:
-    # JSON's strings, numbers, booleans and lists of them are TOML's, once DEL is escaped too.
+    # Strings, numbers, booleans and lists are the same in JSON and TOML, except that TOML escapes DEL too.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,4 +1,4 @@
-"""Losses made better by trying whole candidates, or taken from the last search of the same model."""
+"""Losses that are refined by trying whole candidates, or by the results of the last search for the same model."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from edgeprune.search import (
     StartingPoint,
     load_history,
     refine,
+    reweighted,
     save_history,
     solve_around,
-    weighed,
 )
 
 TRIAL_MACS, TRIALS = 1e12, (8, 32)
-"""As many whole candidates are tried as this much work allows, within these bounds."""
+"""As many whole candidates are tried as this many multiply-accumulates allow, within these bounds."""
 
 
 @dataclass(frozen=True, eq=False)
 class OpenedSearch:
-    """A search that is ready to begin.
+    """A search that is ready to start.
 
     Attributes:
         loop: finds candidates.
-        first: the candidate to look at first, if there is one.
-        how: how its losses were found.
-        keep: leaves what was found to the next search.
+        first: the candidate to try first, if there is one.
+        how: how the losses were refined, for the report.
+        keep: stores the results for the next search.
     """
 
     loop: SearchLoop
@@ -49,10 +49,10 @@ class OpenedSearch:
 
 
 def open_search(session: CompileSession, goal: Goal, timer: Timer, start: StartingPoint) -> OpenedSearch:
-    """The search for a goal; its losses are refined where whole candidates can be tried.
+    """The search for a goal; its losses are refined if the target has trials of whole candidates.
 
     Raises:
-        BudgetError: the goal can't be met; the text says what can.
+        BudgetError: the goal can't be met; the text gives the lowest latency that was found.
     """
     problem = session.prices.all
     loop = timer.loop(problem, start)
@@ -61,16 +61,18 @@ def open_search(session: CompileSession, goal: Goal, timer: Timer, start: Starti
         return OpenedSearch(loop)
     asked = start.timing.baseline_us / goal.needed_us(start.timing.baseline_us)
     settings = {"quantize": goal.quantize, "prune": goal.prune, "builder": session.builder.describe()}
-    past = load_history(session.known, settings)
+    past = load_history(session.cache, settings)
     if past is not None and past.serves(problem, asked):
-        return OpenedSearch(loop.starting_from(start.scaled(past.slowdown)).weighing(weighed(problem, past.factors)))
+        return OpenedSearch(
+            loop.starting_from(start.scaled(past.slowdown)).reweighted(reweighted(problem, past.factors))
+        )
     refined, how = _refined(session, loop, open_trial)
-    loop = loop.weighing(refined.problem)
+    loop = loop.reweighted(refined.problem)
 
     def keep(feasible: FeasibleCandidate) -> None:
-        timed = replace(start, timing=loop.taken(start.candidate))
+        timed = replace(start, timing=loop.expected_timing(start.candidate))
         slowdown = feasible.slowdown(timed, problem)
-        save_history(session.known, settings, SearchHistory(asked, refined.factors, slowdown))
+        save_history(session.cache, settings, SearchHistory(asked, refined.factors, slowdown))
 
     return OpenedSearch(loop, refined.candidate, how, keep)
 
@@ -80,7 +82,7 @@ def _refined(
 ) -> tuple[Refined, Search | None]:
     """Factors for the losses, and a candidate within the budget, by trying whole candidates.
 
-    Nothing is tried where nothing is lost.
+    If the first candidate has no loss, nothing is tried.
     """
     progress = session.progress
     with progress.step("searching and measuring"):

@@ -1,4 +1,4 @@
-"""What is asked of a compile, checked before any work is done."""
+"""The request for a compile, which is checked before any work is done."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CPU = "cpu"
 
 @dataclass(frozen=True)
 class Request:
-    """A model, a target, and how the one may be compiled for the other; the arguments of `compile_model`."""
+    """A model, a target, and how the model may be compiled for it; see the arguments of `compile_model`."""
 
     model: Path
     target: str
@@ -35,7 +35,7 @@ class Request:
 
     @property
     def profile(self) -> Profile:
-        """Of the target.
+        """The profile of the target.
 
         Raises:
             TargetError: there is no such target.
@@ -57,20 +57,20 @@ class Request:
         """The calibration data.
 
         Raises:
-            CalibrationError: there is none.
+            CalibrationError: none was given.
         """
         if self.calibration is None:
-            raise CalibrationError("compile needs calibration data to choose, refit and quantize by: give --calib")
+            raise CalibrationError("compile needs calibration data to search, refit and quantize: give --calib")
         return self.calibration
 
     def goal(self, latency_ms: float | None, speedup: float | None, max_drop: float | None) -> Goal:
-        """What the flags ask for.
+        """The goal that the flags give.
 
         Raises:
             UsageError: they contradict each other.
         """
         if sum(limit is not None for limit in (latency_ms, speedup, max_drop)) > 1:
-            raise UsageError("--latency-ms, --speedup and --max-drop are three ways to say the budget: give one")
+            raise UsageError("--latency-ms, --speedup and --max-drop are all budgets: give one of them")
         only_lowered = self.precision != "auto" and latency_ms is speedup is max_drop is None
         return Goal(latency_ms, speedup, max_drop, prune=not only_lowered, quantize=self.precision != "fp32")
 
@@ -86,7 +86,7 @@ class Request:
             raise UsageError(f"--precision {self.precision!r}: expected auto, fp32, fp16 or int8")
         if self.precision != "auto" and self.precision not in profile.precisions:
             has = ", ".join(profile.precisions)
-            raise UsageError(f"target {profile.name} has no {self.precision}; it computes in {has}")
+            raise UsageError(f"target {profile.name} has no {self.precision}; it has {has}")
         if self.sparsity not in ("auto", "none", "2:4"):
             raise UsageError(f"--sparsity {self.sparsity!r}: expected auto, none or 2:4")
         if self.is_for_cpu:

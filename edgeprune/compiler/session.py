@@ -1,4 +1,4 @@
-"""A compile session: what is known of a model on a target and does not depend on the budget."""
+"""A compile session: everything about a model on a target that does not depend on the budget."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ from edgeprune.search import (
 from edgeprune.support import Progress
 
 LEARNABLE = 3.0
-"""Learning may make up for a drop beyond the limit, up to so many times the limit."""
+"""Learned weights are tried if the drop exceeds the limit by at most this factor."""
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """How a session was opened, for the report: threads of onnxruntime, the seed, and the calibration data."""
+    """The settings of a session, for the report: threads of onnxruntime, the seed, and the calibration data."""
 
     threads: int
     seed: int
@@ -47,13 +47,13 @@ class Conditions:
 
 
 class Prices:
-    """What there is to choose from; units are ranked, and formats and widths priced, when they are first needed.
+    """The search problem with its losses, which are computed when they are first needed.
 
     Args:
-        latency: the latency of any candidate.
-        levels: per group, the widths that it may take.
-        formats: gives the losses of all formats but 2:4, and those of all formats that may be chosen.
-        widths: gives the losses of the levels.
+        latency: predicts the latency of any candidate.
+        levels: per group, its possible widths.
+        formats: computes the losses of all formats except 2:4, and those of all formats that may be chosen.
+        widths: ranks units, and computes the losses of the levels.
     """
 
     def __init__(
@@ -68,46 +68,46 @@ class Prices:
 
     @property
     def dense(self) -> Problem:
-        """Dense widths in every format but 2:4: what the unpruned variants are chosen from."""
+        """Dense widths in all formats except 2:4, for the unpruned variants."""
         return uncut(self._levels, self._formats()[0], self.latency)
 
     @property
     def uncut(self) -> Problem:
-        """Dense widths in every format."""
+        """Dense widths in all formats."""
         return replace(self.dense, format_loss=self._formats()[1])
 
     @property
     def all(self) -> Problem:
-        """All widths in every format."""
+        """All widths in all formats."""
         levels, losses = self._widths()
         return replace(self.uncut, levels=levels, width_loss=losses)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class CompileSession(ABC):
-    """What is known of a model on a target, ready for any number of budgets.
+    """What is known of a model on a target, for any number of budgets.
 
     Attributes:
         opened: the model.
         target: name of the target.
         network: its blocks, on a GPU its kernels.
-        builder: turns candidates into models.
-        prices: what there is to choose from.
+        builder: builds the models of candidates.
+        prices: the search problem.
         evaluator: scores models.
         scores: scores candidates, each once.
-        known: statistics that outlive the process.
+        cache: statistics that outlive the process.
         conditions: for the report.
-        progress: told how far it is.
+        progress: is told how far it is.
         notes: sentences for the report.
         raced: unpruned candidates whose latency was measured, the fastest first.
     """
 
     block_name: ClassVar[str]
-    """What a block of the network is called in messages."""
+    """The word for blocks of the network in messages."""
     learns_to_accept: ClassVar[bool]
-    """Whether a candidate is refitted by learning before it is refused for its drop."""
+    """Whether weights are learned before a candidate is refused for its drop."""
     as_asked: ClassVar[bool]
-    """Whether a precision that was asked for without a budget is returned even where another one is faster."""
+    """Whether a precision that was asked for without a budget is returned even if another one is faster."""
 
     opened: OpenedModel
     target: str
@@ -116,7 +116,7 @@ class CompileSession(ABC):
     prices: Prices
     evaluator: Evaluator
     scores: ScoreCache
-    known: ArrayCache
+    cache: ArrayCache
     conditions: Conditions
     progress: Progress
     notes: tuple[str, ...] = ()
@@ -135,10 +135,10 @@ class CompileSession(ABC):
 
     @abstractmethod
     def timer(self, goal: Goal) -> Timer:
-        """What measures or predicts candidates for a goal.
+        """Measures or predicts candidates for a goal.
 
         Raises:
-            BudgetError: nothing can meet the goal, whatever its loss; the text says what can be met.
+            BudgetError: no candidate can meet the goal, regardless of its loss; the text gives the lowest latency.
         """
 
     @abstractmethod
@@ -151,19 +151,19 @@ class CompileSession(ABC):
 
     @property
     def open_trial(self) -> Callable[[], JointTrial] | None:
-        """Makes what tries whole candidates; None where that is not done."""
+        """Prepares trials of whole candidates when it is called; None if the target has none."""
         return None
 
     def finish(self, model: ir.Model) -> ir.Model:
-        """A built model as it is delivered: after surgery, if the user asked for some."""
+        """A built model as it is delivered: after surgery, if the user asked for it."""
         return model
 
     def only_lowered(self, best: Candidate, goal: Goal) -> Candidate:
-        """What is returned where nothing may be cut: the best unpruned variant, unless one format was asked for."""
+        """The result if nothing may be cut: the best unpruned variant, unless one format was asked for."""
         return best
 
     def variants(self, limit: float) -> dict[str, Candidate]:
-        """The unpruned network in float, and in INT8 where that costs at most ``limit`` points."""
+        """The unpruned network in float, and in INT8 if that loses at most ``limit`` points."""
         if limit not in self._variants:
             sizes, names = self.latency.sizes, (self.floating,) * len(self.network.blocks)
             found = {self.floating: Candidate(sizes, names, self.latency.total_us(sizes, names), 0.0)}
@@ -178,11 +178,11 @@ class CompileSession(ABC):
         return bool((candidate.widths < self.latency.sizes).any())
 
     def losses_of(self, candidate: Candidate) -> Problem:
-        """The problem that holds a candidate's losses; widths are not priced for one that cuts nothing."""
+        """The problem with the losses of a candidate; widths are not priced for one that cuts nothing."""
         return self.prices.all if self.is_cut(candidate) else self.prices.uncut
 
     def is_acceptable(self, candidate: Candidate, limit: float) -> bool:
-        """Whether a candidate loses at most ``limit`` points, with learned weights where these may help it to."""
+        """Whether a candidate loses at most ``limit`` points, with learned weights if these may be enough."""
         drop = self.scores.drop(candidate)
         if drop <= limit or drop > LEARNABLE * limit or not self.learns_to_accept:
             return drop <= limit
@@ -192,7 +192,7 @@ class CompileSession(ABC):
         return self.evaluator.drop(self.run_of(learned)) <= limit
 
     def recovered(self, candidate: Candidate) -> ir.Model:
-        """The model of a candidate; a cut one with weights learned from the dense network, where that helps."""
+        """The model of a candidate; if it is cut, with weights learned from the dense network if they are better."""
         if self.is_cut(candidate):
             with self.progress.step("recovering accuracy"):
                 if self.builder.recover(candidate.widths, candidate.formats, self.progress):
@@ -205,7 +205,7 @@ class CompileSession(ABC):
         return model
 
     def proof(self, model: ir.Model) -> list[str]:
-        """What a builder for the target that is installed here says of the delivered model.
+        """Notes from building the delivered model with a builder on this machine, if there is one for the target.
 
         Raises:
             BackendError: it builds the original, but not the model.
@@ -213,17 +213,17 @@ class CompileSession(ABC):
         return []
 
     def write_commands(self, model: ir.Model, predicted_ms: float, folder: Path) -> list[str]:
-        """Write into the output folder what measures the model on its device, and say how to use it."""
+        """Write a script that measures the model on its device into the output folder; returns notes on its use."""
         return []
 
     def warnings(self, candidate: Candidate, accuracy: Accuracy, goal: Goal) -> list[str]:
-        """What to know of a delivered candidate on this target."""
+        """Warnings about a delivered candidate on this target."""
         return []
 
     def device_notes(self, candidate: Candidate, result: DeviceResult | None) -> list[str]:
-        """What to know of the measurement on a device."""
+        """Notes about the measurement on a device."""
         return []
 
     def measured_layers(self, layers: tuple[Layer, ...], model: ir.Model) -> tuple[Layer, ...]:
-        """The layers of a delivered model, with what a profiler measured of them if the target has one."""
+        """The layers of a delivered model, with measured latencies if the target has a profiler."""
         return layers

@@ -1,4 +1,4 @@
-"""A compile session for TensorRT: kernels are predicted, or were profiled on the device; models are scored here."""
+"""A compile session for TensorRT: kernels are predicted or profiled on the device, models are scored here."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ from edgeprune.search import (
     Problem,
     ScoreCache,
     fastest,
-    mildest_unpruned,
+    most_accurate_unpruned,
     no_widths,
     stays_float,
 )
@@ -59,13 +59,13 @@ class TensorRtSession(CompileSession):
     """What is known of a model on a device with TensorRT.
 
     Attributes:
-        builder: turns candidates into lowered models.
+        builder: builds the lowered models of candidates.
         profile: of the target.
         options: how the model may be compiled.
         kernels: of the network.
-        source: where the times of its latency model come from.
-        baseline_us: latency of the model as it came in, in float32; predicted, unless the device measured it.
-        surgery: what is done to a lowered model before its engine is built.
+        source: of the latencies of the latency model.
+        baseline_us: latency of the original model in float32, microseconds; predicted, unless the device measured it.
+        surgery: changes a lowered model before its engine is built.
         device: the attached device, if there is one.
     """
 
@@ -83,10 +83,10 @@ class TensorRtSession(CompileSession):
     device: Device | None
 
     def timer(self, goal: Goal) -> EngineTimer | Predictor:
-        """Measures candidates on the device, or predicts them where none is attached.
+        """Measures candidates on the device, or predicts them if none is attached.
 
         Raises:
-            BudgetError: nothing can be predicted to meet the goal; the text says what can be met.
+            BudgetError: no candidate is predicted to meet the goal; the text names a budget that can be met.
         """
         if self.device is None:
             self._check_reachable(goal)
@@ -105,11 +105,11 @@ class TensorRtSession(CompileSession):
         )
 
     def run_of(self, model: ir.Model) -> Run:
-        """Runs a lowered model in onnxruntime, with the roundings that its types state."""
+        """Runs a lowered model in onnxruntime, with the rounding of its types."""
         return simulation.load(model, self.conditions.threads).run
 
     def predicted_baseline_us(self, latency: Latency) -> float:
-        """The same by every latency model: the original is not among the candidates."""
+        """Latency of the original; the same for every latency model, because it is not one of the candidates."""
         return self.baseline_us
 
     def finish(self, model: ir.Model) -> ir.Model:
@@ -117,25 +117,25 @@ class TensorRtSession(CompileSession):
         return self.surgery(model)
 
     def only_lowered(self, best: Candidate, goal: Goal) -> Candidate:
-        """In INT8 where that was asked for, even if it costs more than the limit; with 2:4 where that was asked for."""
+        """The candidate in INT8 if that was asked for, even beyond the limit; with 2:4 if that was asked for."""
         dense = self.prices.dense
         wants_int8 = goal.quantize and goal.max_drop is None and self.options.precision == INT8
         if wants_int8 and INT8 not in self.variants(goal.drop_limit):
-            best = mildest_unpruned(dense, self.scores.drop) or best
+            best = most_accurate_unpruned(dense, self.scores.drop) or best
         losses = self.prices.uncut.format_loss
         formats = tuple(f if f in of else f"{f}{SPARSE}" for f, of in zip(best.formats, losses, strict=True))
         return replace(best, formats=formats, latency_us=self.latency.total_us(best.widths, formats))
 
     def lowered(self, candidate: Candidate, model: ir.Model) -> ir.Model:
-        """As it was built; surgery may have added plugins, which nothing runs here."""
+        """The model as it was built: surgery may have added plugins, which cannot run on this machine."""
         return self.builder.build(candidate.widths, candidate.formats)
 
     def proof(self, model: ir.Model) -> list[str]:
-        """What TensorRT for RTX says of the model, where no device is attached."""
+        """Notes from a build with TensorRT for RTX, if no device is attached."""
         return [] if self.device is not None else _rtx_proof(self.opened, model, self.progress)
 
     def write_commands(self, model: ir.Model, predicted_ms: float, folder: Path) -> list[str]:
-        """A script that builds and times the model on its device, where none is attached."""
+        """Write a script that builds and times the model on its device, if none is attached."""
         if self.device is not None:
             return []
         shapes = open_shapes(self.opened)
@@ -144,28 +144,28 @@ class TensorRtSession(CompileSession):
         return [f"to measure it, on the device: {command}", f"or from here: {bench}"]
 
     def warnings(self, candidate: Candidate, accuracy: Accuracy, goal: Goal) -> list[str]:
-        """Why kernels stay in float although INT8 was asked for, and what a precision costs that was asked for."""
+        """Why kernels stay in float although INT8 was asked for, and the loss of a precision that was asked for."""
         found = []
         why = stays_float(candidate, self.latency, self.kernels.latency, self.source)
         if self.options.precision == INT8 and why:
             found.append(why)
         if not goal.prune and goal.max_drop is None and accuracy.drop > DEFAULT_MAX_DROP:
-            found.append(f"this precision costs {accuracy.drop:.2f} points; --max-drop limits that")
+            found.append(f"this precision loses {accuracy.drop:.2f} points; --max-drop limits the loss")
         return found
 
     def device_notes(self, candidate: Candidate, result: DeviceResult | None) -> list[str]:
-        """Whether the device's clocks moved while it measured, and who chose 2:4 kernels."""
+        """Whether the device's clocks were locked, and who chose 2:4 kernels."""
         if result is None:
             return []
         found = []
         if result.clocks and result.clocks != "locked":
-            found.append(f"the device's clocks were not locked while it measured: {result.clocks}")
+            found.append(f"the device's clocks were not locked during the measurement: {result.clocks}")
         if any(is_sparse(f) for f in candidate.formats):
-            found.append("engines were built with 2:4 kernels allowed; the builder took them where they were faster")
+            found.append("engines were built with 2:4 kernels allowed; the builder chose them where they were faster")
         return found
 
     def _check_reachable(self, goal: Goal) -> None:
-        """Refuse a budget that nothing is predicted to meet, before any work is done for it."""
+        """Refuse a budget that no candidate is predicted to meet, before any work is done."""
         if not goal.has_budget:
             return
         levels, latency = self.kernels.levels, self.latency
@@ -175,15 +175,15 @@ class TensorRtSession(CompileSession):
         least_us, most_us = fastest(free).latency_us, goal.needed_us(self.baseline_us) / margin
         if least_us > most_us:
             raise BudgetError(
-                f"the budget of {most_us * margin / 1e3:.3f} ms can't be met: with the profile's error as margin "
-                f"{most_us / 1e3:.3f} ms may be predicted, and the fastest network is predicted to take "
+                f"the budget of {most_us * margin / 1e3:.3f} ms can't be met: with the profile's error as margin, the "
+                f"predicted latency must be at most {most_us / 1e3:.3f} ms, but the fastest network is predicted at "
                 f"{least_us / 1e3:.3f} ms, {self.baseline_us / least_us:.2f}x as fast as the original "
                 f"({self.baseline_us / 1e3:.3f} ms); --latency-ms {np.ceil(least_us * margin) / 1e3:.3f} can be met"
             )
 
 
 def _rtx_proof(opened: OpenedModel, model: ir.Model, progress: Progress) -> list[str]:
-    """What TensorRT for RTX says of a lowered model; nothing where it is not installed.
+    """Notes from building a lowered model with TensorRT for RTX; none if it is not installed.
 
     Raises:
         BackendError: it builds the original, but not the lowered model.
@@ -201,7 +201,7 @@ def _rtx_proof(opened: OpenedModel, model: ir.Model, progress: Progress) -> list
             try:
                 tensorrt_rtx.build(opened.dense, shapes=shapes)
             except BackendError:
-                return [f"not even the original can be built here, which proves nothing of the device: {refused}"]
+                return [f"TensorRT for RTX cannot build the original either, so this proves nothing: {refused}"]
             raise BackendError(f"the original can be built, but not the lowered model: {refused}") from error
     return [
         f"TensorRT for RTX {engine.version} built the lowered graph here ({engine.layers} layers): that "
@@ -217,27 +217,27 @@ def open_tensorrt_session(
     surgery: Callable[[ir.Model], ir.Model],
     device: Device | None,
 ) -> TensorRtSession:
-    """Describe the kernels of a model; its formats and widths are priced when they are needed.
+    """Predict the kernels of a model; its formats and widths are priced when they are needed.
 
     Args:
         opening: the model and its data.
-        may: whether the model may be pruned and quantized; its budget does not count.
+        may: whether the model may be pruned and quantized; its budget is not used.
         profile: of the target.
         options: how the model may be compiled.
-        surgery: what is done to a lowered model before its engine is built.
+        surgery: changes a lowered model before its engine is built.
         device: the attached device, if there is one.
 
     Raises:
         TargetError: the device is too old, or has no such power mode.
-        ModelError: the model cannot be described or lowered.
-        ProfileError: what was measured does not belong to it.
+        ModelError: the latency of the model cannot be predicted, or the model cannot be lowered.
+        ProfileError: the stored measurements do not belong to the model or the target.
     """
-    opened, data, known, progress = opening.opened, opening.fit, opening.known, opening.progress
+    opened, data, cache, progress = opening.opened, opening.fit, opening.cache, opening.progress
     threads, seed = opening.conditions.threads, opening.conditions.seed
     formats = formats_of(options.precision, profile)
     with progress.step("predicting kernels"):
         times = kernel_times(opening, profile, options)
-    rankings = LateRankings(opened, data, known, seed, progress)
+    rankings = LateRankings(opened, data, cache, seed, progress)
     builder = TensorRtBuilder(
         opened.dense,
         times.kernels.network,
@@ -248,7 +248,7 @@ def open_tensorrt_session(
         versions=versions_of(profile),
     )
     dense = times.dense_kernels.network
-    pricer = Pricer(opened.dense, dense, rankings, data, builder, threads, progress, known, rankings.shared)
+    pricer = Pricer(opened.dense, dense, rankings, data, builder, threads, progress, cache, rankings.shared)
 
     def price_formats() -> tuple[FormatLosses, FormatLosses]:
         losses = pricer.formats(times.dense_latency)
@@ -269,8 +269,8 @@ def open_tensorrt_session(
             times.latency, levels, price_formats, lambda: pricer.widths(levels) if may.prune else no_widths(levels)
         ),
         evaluator=opening.evaluator,
-        scores=ScoreCache(known, builder, opening.evaluator, lambda model: simulation.load(model, threads).run),
-        known=known,
+        scores=ScoreCache(cache, builder, opening.evaluator, lambda model: simulation.load(model, threads).run),
+        cache=cache,
         conditions=opening.conditions,
         progress=progress,
         notes=times.notes,

@@ -1,4 +1,4 @@
-"""What a candidate takes: the interface of everything that measures or predicts latency for the pipeline."""
+"""The latency of a candidate: the interface of everything that measures or predicts it for the pipeline."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ ORIGINAL, RESULT = "original", "result"
 
 @dataclass(frozen=True, eq=False)
 class Timed:
-    """What a candidate takes in the end, beside what it has to beat.
+    """The final latency of a candidate, beside the models that it must beat.
 
     Attributes:
-        candidate: widths and formats; ``latency_us`` was predicted before anything of it was measured.
-        latency: the latency model that this was predicted by.
+        candidate: widths and formats; ``latency_us`` is the prediction before any measurement of it.
+        latency: the latency model of this prediction.
         variants: the unpruned variants, by name.
-        models: what was timed, by name of a variant or ``result``; that one may be a proxy until it is confirmed.
-        measured: the original, the result and the variants, from one run; None where the latency is predicted.
-        results: what a device said beside the latencies: engines, versions, clocks.
-        search: how the candidate was found.
+        models: the models that were timed, by name of a variant or ``result``, which may be a proxy model at first.
+        measured: the original, the result and the variants, from one run; None if the latency is predicted.
+        results: engines, versions and clocks from the device, if there is one.
+        search: how the candidate was found, for the report.
     """
 
     candidate: Candidate
@@ -41,17 +41,17 @@ class Timed:
     search: Search | None = None
 
     def is_met(self, goal: Goal) -> bool:
-        """Whether it keeps the budget: as measured, or by the prediction that it was searched with."""
+        """Whether it meets the budget: as measured, or by the prediction of the search."""
         return self.measured is None or goal.is_met(self.measured[ORIGINAL], self.measured[RESULT])
 
     def is_met_by(self, name: str, goal: Goal, predicted_us: float) -> bool:
-        """Whether the original or a variant keeps the budget too; ``predicted_us`` may be predicted at most."""
+        """Whether the original or a variant meets the budget; ``predicted_us`` is the largest allowed prediction."""
         if self.measured is not None:
             return goal.is_met(self.measured[ORIGINAL], self.measured[name])
         return self.variants[name].latency_us <= predicted_us
 
     def best_other(self) -> str:
-        """The fastest of the unpruned variants and, where it was measured, the original."""
+        """The fastest of the unpruned variants and, if it was measured, the original."""
         if self.measured is None:
             return min(self.variants, key=lambda name: self.variants[name].latency_us)
         others = {name: m.median_ms for name, m in self.measured.items() if name != RESULT}
@@ -64,12 +64,12 @@ class Timed:
         return ratio(self.measured[name], self.measured[RESULT]).value
 
     def as_variant(self, name: str, floating: str) -> Candidate:
-        """The candidate that a variant is, with its prediction; the original counts as the float one."""
+        """The candidate of a variant, with its prediction; the original counts as the float variant."""
         variant = self.variants.get(name, self.variants[floating])
         return replace(variant, latency_us=self.latency.total_us(variant.widths, variant.formats), loss=0.0)
 
     def at_pace_of(self, timing: Timing) -> Timed:
-        """With predictions for the speed that the machine had in the final measurement, not for that of ``timing``."""
+        """The same with predictions scaled from the machine's speed in ``timing`` to that in the final measurement."""
         if self.measured is None:
             return self
         pace = self.measured[ORIGINAL].median_ms * 1e3 / timing.baseline_us
@@ -82,29 +82,29 @@ class Timer(Protocol):
 
     @property
     def source(self) -> Literal["measured", "analytic"]:
-        """Where the times of its latency model come from."""
+        """The source of the latencies of its latency model."""
 
     @property
     def margin(self) -> float:
-        """What a budget is divided by to give the latency that may be predicted; 1 where it is measured."""
+        """The largest allowed prediction is the budget divided by this; 1 if the latency is measured."""
 
     def timing(self, candidate: Candidate) -> Timing:
-        """What a candidate takes beside the original, quickly."""
+        """The latency of a candidate and of the original, by a quick measurement."""
 
     def loop(self, problem: Problem, start: StartingPoint) -> SearchLoop:
         """Finds the candidate of least loss within the goal's budget."""
 
     def uncut(self, problem: Problem, start: StartingPoint) -> Candidate:
-        """A candidate that cuts nothing, where the starting point is within the budget."""
+        """A candidate that cuts nothing, if the starting point is within the budget."""
 
     def final(self, feasible: FeasibleCandidate, search: Search | None = None) -> Timed:
-        """What a candidate takes, by the longest measurement there is; its model may be a proxy."""
+        """The latency of a candidate by the final measurement, perhaps of a proxy model."""
 
     def confirmed(self, timed: Timed) -> Timed | None:
-        """The same with the model that is delivered; None where that is other work than what was timed."""
+        """The same with the delivered model; None if that has other kernels or sizes than the model that was timed."""
 
     def final_of_model(self, feasible: FeasibleCandidate, search: Search | None = None) -> Timed:
-        """As `final`, of the model that is delivered."""
+        """As `final`, for the delivered model."""
 
     def report(self, timed: Timed, returned: str) -> Measured | None:
-        """What the report says of the latency; None where nothing was measured."""
+        """The latency for the report; None if nothing was measured."""

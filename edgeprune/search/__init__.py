@@ -1,7 +1,7 @@
-"""The joint choice of widths, 2:4 sparsity and precision within a budget.
+"""The joint search for widths, 2:4 sparsity and precisions within a budget.
 
-In: a budget, a latency model, and losses by unit and format.
-Out: a candidate, its predicted time and loss.
+In: a budget, a latency model, and the losses of all widths and formats.
+Out: a candidate with its predicted latency and loss.
 May import: build and below.
 """
 
@@ -12,7 +12,7 @@ from edgeprune.search.format_race import Raced, race_formats, race_of
 from edgeprune.search.goal import DEFAULT_MAX_DROP, Goal
 from edgeprune.search.joint_trial import JointTrial, open_joint_trial
 from edgeprune.search.least_latency import least_latency
-from edgeprune.search.loss_scales import Refined, refine, weighed
+from edgeprune.search.loss_scales import Refined, refine, reweighted
 from edgeprune.search.milp import solve_around
 from edgeprune.search.open_loop import OpenLoop, SearchLoop
 from edgeprune.search.pricing import (
@@ -31,4 +31,4 @@ from edgeprune.search.search_history import SearchHistory, load_history, save_hi
 from edgeprune.search.solver import fastest, search
 from edgeprune.search.sparse_losses import sparse_losses
 from edgeprune.search.timings import FeasibleCandidate, StartingPoint, Timing, noise
-from edgeprune.search.unpruned import best_unpruned, mildest_unpruned
+from edgeprune.search.unpruned import best_unpruned, most_accurate_unpruned

@@ -1,9 +1,9 @@
-"""Measure for good, and choose again where the final measurement says otherwise than those on the way.
+"""The final measurement, and another attempt if it contradicts the measurements of the search.
 
-A result that has missed its budget is made again a little faster. One that is much faster than it had to be is made
-again once a little slower, since what it gave up for that is accuracy. The final measurement is the longest there is,
-and two choices of nearly the same time are told apart by the latency model, so nothing is measured on the way to
-another attempt.
+A result that misses its budget is replaced by a slightly faster candidate. A result that is much faster than necessary
+is replaced once by a slightly slower candidate, because it has lost accuracy for its speed. The final measurement is
+the longest one, and the latency model can compare two candidates of nearly the same latency. So the next attempt needs
+no other measurement.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from edgeprune.timing import Measurement, ratio
 
 ATTEMPTS = 3
 MOST_TIGHTENING = 0.97
-"""A disturbed measurement must not make the next attempt give up much more than was missing."""
+"""Lowest factor between attempts: a disturbed measurement must not make the next candidate much faster than needed."""
 SPARE = 0.985
-"""Share of the budget that what was missed is made again for."""
+"""Share of the budget that the next attempt aims at after a miss."""
 EXCESS = 1.05
-"""A result that is surely so many times as fast as asked for has given up accuracy for nothing."""
-KEPT_BACK = 1.02
-"""When a result is made slower: how many times as fast as asked for it is still aimed at."""
+"""A result that is at least this many times as fast as asked for has lost accuracy for nothing."""
+RESERVE = 1.02
+"""How many times as fast as asked for the next attempt is still meant to be if it is made slower."""
 
 
 class Built(Protocol):
-    """What comes out of a build."""
+    """The result of a build."""
 
     @property
     def candidate(self) -> Candidate:
-        """Widths, formats, and the loss that they were priced at."""
+        """Widths, formats and their predicted loss."""
 
     @property
     def measured(self) -> Mapping[str, Measurement] | None:
-        """The original, the result and others, measured in one run; None where they are predicted."""
+        """The original, the result and others, measured in one run; None if they are predicted."""
 
 
 T = TypeVar("T", bound=Built)
@@ -50,16 +50,17 @@ def build_within(
     adjusted: Callable[[FeasibleCandidate, float], FeasibleCandidate],
     build: Callable[[FeasibleCandidate], T],
 ) -> T:
-    """The result of least loss that meets its budget in the final measurement.
+    """The result of least loss that meets the budget in the final measurement.
 
     Args:
         goal: with a budget.
-        feasible: a choice that met it on the way.
-        adjusted: of a choice, with what it took in the end, and a factor: one that takes so many times as long.
-        build: makes a choice and measures it for good.
+        feasible: a candidate that met it during the search.
+        adjusted: takes a candidate with its final latency, and a factor; gives a candidate with that multiple of the
+            latency.
+        build: builds a candidate and makes the final measurement.
 
     Raises:
-        BudgetError: every attempt missed the budget; the text says by how much the last did.
+        BudgetError: every attempt missed the budget; the text names the latency of the last one.
     """
     kept: T | None = None
     factor = 1.0
@@ -73,7 +74,7 @@ def build_within(
                 return kept
         result = build(feasible)
         if result.measured is None:
-            return result  # what is predicted cannot miss its budget: the search kept within it
+            return result  # a prediction cannot miss the budget: the search kept within it
         pair = result.measured["original"], result.measured["result"]
         fulfilled = goal.fulfilled(*pair)
         if kept is not None:
@@ -82,7 +83,7 @@ def build_within(
         if fulfilled >= 1:
             if goal.surely_fulfilled(*pair) < EXCESS or result.candidate.loss <= 0:
                 return result
-            kept, factor = result, fulfilled / KEPT_BACK
+            kept, factor = result, fulfilled / RESERVE
         else:
             factor = SPARE * max(fulfilled, MOST_TIGHTENING)
         feasible = _as_measured(feasible, *pair)
@@ -91,12 +92,12 @@ def build_within(
     original, mine = pair
     budget_ms = (goal.budget_us(original.median_ms * 1e3) or 0.0) / 1e3
     raise BudgetError(
-        f"the budget of {budget_ms:.3f} ms was not met in {ATTEMPTS} tries: the last took {mine.median_ms:.3f} ms, "
-        f"{ratio(original, mine).value:.2f}x as fast as the original"
+        f"the budget of {budget_ms:.3f} ms was not met in {ATTEMPTS} attempts: the last network runs in "
+        f"{mine.median_ms:.3f} ms, {ratio(original, mine).value:.2f}x as fast as the original"
     )
 
 
 def _as_measured(feasible: FeasibleCandidate, original: Measurement, mine: Measurement) -> FeasibleCandidate:
-    """The choice with what it took in the end."""
+    """The candidate with its latency in the final measurement."""
     baseline_us = feasible.timing.baseline_us
     return replace(feasible, timing=Timing(baseline_us, baseline_us / ratio(original, mine).value))

@@ -1,11 +1,11 @@
-"""Closing the loop: search, measure, correct the latency model, search again.
+"""The closed loop: search, measure, correct the latency model, search again.
 
-What a device does is what counts; a latency model only proposes. Timing needs neither refitted weights nor exact
-ranges, so the loop runs on networks of the chosen widths and formats before anything expensive is done for them. They
-are timed beside the same other networks as the result will be, so that the caches are as they will be then.
+The device decides; a latency model only proposes candidates. Timing needs neither refitted weights nor exact ranges.
+So the loop times proxy models with the widths and formats of a candidate, before any expensive step. They are timed
+beside the same other networks as in the final measurement, so that the caches are in the same state.
 
-Measurements have noise, and on a shared machine much of it. None of them is the truth, so none replaces another:
-`edgeprune.search.budget_use` weighs them all.
+Measurements have noise, and much of it on a shared machine. No measurement replaces another one:
+`edgeprune.search.latency_correction` weights all of them.
 """
 
 from __future__ import annotations
@@ -15,54 +15,55 @@ from copy import copy
 from dataclasses import dataclass, replace
 
 from edgeprune.errors import BudgetError
-from edgeprune.search.budget_use import BudgetUse, Use
+from edgeprune.search.latency_correction import Estimate, LatencyCorrection
 from edgeprune.search.problem import Candidate, Problem
 from edgeprune.search.solver import Searcher
 from edgeprune.search.timings import FeasibleCandidate, StartingPoint, Timing
 
 ROUNDS = 5
 MARGIN = 0.03
-"""Share of the budget kept back in a search, so that the result still meets it when it is measured again; half as much
-again every round."""
-SURE_MARGIN = 0.015
-"""Share of the budget that a choice has to leave, where longer measurements decide."""
+"""Share of the budget that a search keeps in reserve, so that the result still meets it in the next measurement; half
+as much again every round."""
+LONG_MARGIN = 0.015
+"""Share of the budget that a candidate must leave unused, where longer measurements decide."""
 SETTLED = 0.025
-"""Noise of what is known of a choice, as a standard deviation of the logarithm, that a longer measurement is not for:
-the final one is about as uncertain on such a machine."""
+"""A candidate with less uncertainty (standard deviation of the logarithm) is not measured for longer.
+
+The final measurement is about as uncertain on such a machine."""
 APPROACHES = 2
 NEAR = 0.1
-"""How far off, as a share, a choice may be predicted whose factors are good enough for others."""
+"""Largest relative error of a prediction that is good enough to predict other candidates."""
 CAUTION = 0.5
-"""Standard deviations of what is known of a choice that are kept back as well."""
+"""The reserve also has this many standard deviations of a candidate's latency."""
 CLOSE = 0.04
-"""A choice that leaves no more than this share of the budget unused is good enough, and what is uncertain of it more;
-half as much again every round: where measurements do not settle, more of them bring nothing closer."""
+"""A candidate is good enough if it leaves at most this share of the budget, and its uncertainty, unused; half as much
+again every round, because more measurements do not help where they stay noisy."""
 
 
 @dataclass(frozen=True, eq=False)
-class _Seen:
-    """A choice that was measured.
+class _Measured:
+    """A candidate that was measured.
 
     Attributes:
-        candidate: with what it is predicted to take, uncorrected.
-        expected_us: what it was expected to take before it was measured, corrected.
-        surely: whether it was measured for longer.
+        candidate: with its predicted latency, uncorrected.
+        expected_us: its corrected prediction before it was measured, microseconds.
+        was_long: whether there was a longer measurement.
     """
 
     candidate: Candidate
     expected_us: float
-    surely: bool
+    was_long: bool
 
 
 class ClosedLoop:
-    """Finds choices that measure within a budget; every measurement serves all that is looked for afterwards.
+    """Finds candidates that meet a budget when measured; later searches use every earlier measurement.
 
     Args:
-        problem: with a latency model as good as there is.
-        budget_of: the budget, given what the original takes in the same measurement, microseconds.
+        problem: with the best latency model that is available.
+        budget_of: the budget, given the latency of the original in the same measurement, microseconds.
         timing: builds a network of these widths and formats and times it.
-        sure: a longer measurement, which a choice that is good enough by the short one has to pass as well.
-        starting_point: what corrects the model at first; the fastest uncut choice, which is then measured, by default.
+        long_timing: a longer measurement, which a candidate that is good enough by the short one has to pass too.
+        starting_point: the first correction of the model; by default the fastest uncut candidate, which is measured.
     """
 
     def __init__(
@@ -70,36 +71,36 @@ class ClosedLoop:
         problem: Problem,
         budget_of: Callable[[float], float],
         timing: Callable[[Candidate], Timing],
-        sure: Callable[[Candidate], Timing] | None = None,
+        long_timing: Callable[[Candidate], Timing] | None = None,
         starting_point: StartingPoint | None = None,
     ):
         self.problem, self.searcher = problem, Searcher(problem)
-        self._budget_of, self._timing, self._sure = budget_of, timing, sure
+        self._budget_of, self._timing, self._long_timing = budget_of, timing, long_timing
         self._start(starting_point)
 
     def _start(self, at: StartingPoint | None) -> None:
-        """Know nothing but what the starting point took."""
-        self._use, self._seen, self._baseline_us = BudgetUse(), dict[Hashable, _Seen](), 0.0
+        """Forget all measurements but that of the starting point."""
+        self._correction, self._measured, self._baseline_us = LatencyCorrection(), dict[Hashable, _Measured](), 0.0
         if at is not None:
             self._learn(at.candidate, at.candidate.latency_us, at.timing)
 
     def starting_from(self, starting_point: StartingPoint) -> ClosedLoop:
-        """A loop of the same problem that begins elsewhere."""
+        """A loop of the same problem with another starting point."""
         other = copy(self)
         other._start(starting_point)
         return other
 
-    def weighing(self, problem: Problem) -> ClosedLoop:
-        """A loop of the same choices and times with other losses, which has learned what this one has."""
+    def reweighted(self, problem: Problem) -> ClosedLoop:
+        """A loop with the same candidates and latencies and other losses; it keeps the correction of this one."""
         other = copy(self)
-        other.problem, other.searcher, other._seen = problem, self.searcher.weighing(problem), {}
+        other.problem, other.searcher, other._measured = problem, self.searcher.reweighted(problem), {}
         return other
 
     def approach(self) -> tuple[Candidate, float]:
         """Correct the latency model near the budget, by one or two measurements.
 
         Returns:
-            The choice of least loss, and the predicted time, uncorrected, that this one and others may have.
+            The candidate of least loss, and the uncorrected prediction that it and others may have, microseconds.
 
         Raises:
             BudgetError: as `meet`.
@@ -119,13 +120,13 @@ class ClosedLoop:
         return candidate, max(candidate.latency_us, self._limit_us())
 
     def meet(self, first: Candidate | None = None) -> FeasibleCandidate:
-        """Find the choice of least loss that *measures* within the budget, with little of it unused.
+        """Find the candidate of least loss that meets the budget when *measured*, with little of it unused.
 
         Args:
-            first: the choice that is looked at first; good enough if it fits and leaves little unused.
+            first: the candidate to measure first; it is good enough if it fits and leaves little unused.
 
         Raises:
-            BudgetError: if none was found; the text says what the fastest one takes.
+            BudgetError: none was found; the text names the latency of the fastest one.
         """
         candidate = None if first is None else self._as_predicted(first)
         if candidate is None:
@@ -135,7 +136,7 @@ class ClosedLoop:
             candidate = candidate or self._found(self._bracket(), halved=halved, done=done)
             if candidate is None:
                 candidate = self.searcher.fastest()
-                if self._best() is not None or candidate.key in self._seen:
+                if self._best() is not None or candidate.key in self._measured:
                     break
                 self._measure(candidate)
                 if not self._fits(candidate):
@@ -145,31 +146,31 @@ class ClosedLoop:
                     break  # there is nothing nearer
                 halved = True
             else:
-                self._look_at(candidate)
+                self._evaluate(candidate)
                 if self._leaves_little(candidate, CLOSE * (1 + done / 2)):
                     break
             candidate = None
         while (best := self._best()) is not None and not self._is_settled(best):
             self._measure(best)
-        best = best or self._fastest_seen()
+        best = best or self._fastest_measured()
         if best is None:
             raise BudgetError(self._shortfall())
         return self._feasible(best)
 
-    def _fastest_seen(self) -> Candidate | None:
-        """The fastest choice of all that was measured, or of all there are, if it is expected to be fast enough."""
-        fastest = min((s.candidate for s in self._seen.values()), key=lambda c: self._expected(c).share)
+    def _fastest_measured(self) -> Candidate | None:
+        """The fastest candidate that was measured, or else the fastest of all, if it is expected to be fast enough."""
+        fastest = min((m.candidate for m in self._measured.values()), key=lambda c: self._expected(c).share)
         if self._expected(fastest).share > 1:
             fastest = self.searcher.fastest()
-            if fastest.key not in self._seen:
+            if fastest.key not in self._measured:
                 self._measure(fastest)
         return fastest if self._expected(fastest).share <= 1 else None
 
     def adjusted(self, feasible: FeasibleCandidate, by: float) -> FeasibleCandidate:
-        """The choice of least loss that takes so many times as long as one that was built, by what that took.
+        """The candidate of least loss with ``by`` times the latency of one that was built, by its measured latency.
 
         Raises:
-            BudgetError: nothing is predicted to be as fast as that.
+            BudgetError: nothing is predicted to be that fast.
         """
         known = self._as_predicted(feasible.candidate)
         try:
@@ -183,27 +184,27 @@ class ClosedLoop:
             replace(found, latency_us=timing.measured_us), timing, replace(self.problem, latency=latency)
         )
 
-    def taken(self, candidate: Candidate) -> Timing:
-        """What a choice takes by all measurements."""
-        use = self._expected(self._as_predicted(candidate))
-        return Timing(self._baseline_us, use.share * self._budget_of(self._baseline_us), use.noise)
+    def expected_timing(self, candidate: Candidate) -> Timing:
+        """The latency of a candidate by all measurements."""
+        found = self._expected(self._as_predicted(candidate))
+        return Timing(self._baseline_us, found.share * self._budget_of(self._baseline_us), found.noise)
 
     def _limit_us(self, done: int = 0) -> float:
-        """What a choice may be predicted to take, uncorrected, after so many rounds."""
-        kept_back = MARGIN * (1 + done / 2) + CAUTION * self._use.least_noise
-        return self._use.predicted_us(1 - kept_back, is_cut=True)
+        """The uncorrected prediction that a candidate may have after this many rounds, microseconds."""
+        reserve = MARGIN * (1 + done / 2) + CAUTION * self._correction.least_noise
+        return self._correction.predicted_us(1 - reserve, is_cut=True)
 
     def _begin(self) -> None:
-        """Measure something, where nothing was."""
-        if self._use.is_empty:
+        """Measure the fastest uncut candidate if nothing was measured yet."""
+        if self._correction.is_empty:
             self._measure(self.searcher.fastest_unpruned())
 
     def _found(
         self, bracket: tuple[float, float] | None = None, *, halved: bool = False, done: int = 0
     ) -> Candidate | None:
-        """What the search leads to for the budget; inside a bracket of predicted times, if there is one.
+        """The result of the search for the budget, inside a bracket of predicted latencies if there is one.
 
-        Where no model describes both sides, what is wanted is predicted to take something between them.
+        If no correction describes both ends of the bracket, the search aims at its middle.
         """
         limit_us = self._limit_us(done)
         if bracket is not None and (halved or not bracket[0] < limit_us < bracket[1]):
@@ -214,83 +215,85 @@ class ClosedLoop:
             return None
 
     def _bracket(self) -> tuple[float, float] | None:
-        """Predicted times of the slowest choice that fits and of the fastest that does not, if they are in order."""
+        """Predicted latencies of the slowest candidate that fits and of the fastest that does not, if in order."""
         us = {True: [0.0], False: [float("inf")]}
-        for seen in self._seen.values():
-            us[self._fits(seen.candidate)].append(seen.candidate.latency_us)
+        for measured in self._measured.values():
+            us[self._fits(measured.candidate)].append(measured.candidate.latency_us)
         low, high = max(us[True]), min(us[False])
         return (low, high) if 0 < low < high < float("inf") else None
 
-    def _look_at(self, candidate: Candidate) -> None:
-        """Measure a choice, for longer where that decides whether it is taken."""
+    def _evaluate(self, candidate: Candidate) -> None:
+        """Measure a candidate, and measure it for longer if that decides whether it is the result."""
         if not self._is_settled(candidate):
             self._measure(candidate)
         if self._leaves_little(candidate, CLOSE) and not self._is_settled(candidate):
             self._measure(candidate)
 
     def _measure(self, candidate: Candidate) -> None:
-        """Time a choice; for longer if it was timed before."""
+        """Time a candidate; for longer if it was timed before."""
         key = candidate.key
-        known = self._seen.get(key)
-        timed = (self._timing if known is None or self._sure is None else self._sure)(candidate)
+        known = self._measured.get(key)
+        timed = (self._timing if known is None or self._long_timing is None else self._long_timing)(candidate)
         expected_us = known.expected_us if known else self._expected_us(candidate, timed.baseline_us)
-        self._seen[key] = _Seen(candidate, expected_us, known is not None)
+        self._measured[key] = _Measured(candidate, expected_us, known is not None)
         self._learn(candidate, candidate.latency_us, timed)
 
     def _learn(self, candidate: Candidate, predicted_us: float, timed: Timing) -> None:
         self._baseline_us = timed.baseline_us
         budget_us = self._budget_of(timed.baseline_us)
         anchor = None if timed.anchor_us is None else timed.anchor_us / budget_us
-        use, is_cut = Use(timed.measured_us / budget_us, timed.noise), self._is_cut(candidate)
-        self._use.add(candidate.key, predicted_us, use, is_cut=is_cut, anchor=anchor)
+        measured, is_cut = Estimate(timed.measured_us / budget_us, timed.noise), self._is_cut(candidate)
+        self._correction.add(candidate.key, predicted_us, measured, is_cut=is_cut, anchor=anchor)
 
     def _is_settled(self, candidate: Candidate) -> bool:
-        """Whether another measurement of a choice would tell little that is new."""
-        seen = self._seen.get(candidate.key)
-        return seen is not None and (self._sure is None or seen.surely or self._expected(candidate).noise <= SETTLED)
+        """Whether another measurement of a candidate would tell little more."""
+        known = self._measured.get(candidate.key)
+        if known is None:
+            return False
+        return self._long_timing is None or known.was_long or self._expected(candidate).noise <= SETTLED
 
-    def _expected(self, candidate: Candidate) -> Use:
-        return self._use.expected(candidate.latency_us, candidate.key, is_cut=self._is_cut(candidate))
+    def _expected(self, candidate: Candidate) -> Estimate:
+        return self._correction.expected(candidate.latency_us, candidate.key, is_cut=self._is_cut(candidate))
 
     def _is_cut(self, candidate: Candidate) -> bool:
         return bool((candidate.widths < self.problem.latency.sizes).any())
 
     def _expected_us(self, candidate: Candidate, baseline_us: float) -> float:
-        if self._use.is_empty:
+        if self._correction.is_empty:
             return candidate.latency_us
         return self._expected(candidate).share * self._budget_of(baseline_us)
 
     def _fits(self, candidate: Candidate) -> bool:
-        use, seen = self._expected(candidate), self._seen.get(candidate.key)
-        if seen is not None and seen.surely:
-            return use.share <= 1 - SURE_MARGIN
-        kept_back = 0.0 if self._sure is None else SURE_MARGIN
-        return use.share <= 1 - kept_back - CAUTION * use.noise
+        found, known = self._expected(candidate), self._measured.get(candidate.key)
+        if known is not None and known.was_long:
+            return found.share <= 1 - LONG_MARGIN
+        reserve = 0.0 if self._long_timing is None else LONG_MARGIN
+        return found.share <= 1 - reserve - CAUTION * found.noise
 
     def _leaves_little(self, candidate: Candidate, close: float) -> bool:
-        use = self._expected(candidate)
-        return self._fits(candidate) and use.share >= 1 - close - (1 + CAUTION) * use.noise
+        found = self._expected(candidate)
+        return self._fits(candidate) and found.share >= 1 - close - (1 + CAUTION) * found.noise
 
     def _best(self) -> Candidate | None:
-        """Of all that was measured and fits, what loses least."""
-        fit = [seen.candidate for seen in self._seen.values() if self._fits(seen.candidate)]
+        """The candidate of least loss among all that were measured and fit."""
+        fit = [m.candidate for m in self._measured.values() if self._fits(m.candidate)]
         return min(fit, key=lambda candidate: candidate.loss, default=None)
 
     def _as_predicted(self, candidate: Candidate) -> Candidate:
-        """A choice with what the problem's model, uncorrected, predicts of it."""
+        """A candidate with its latency as the problem's uncorrected model predicts it."""
         return replace(candidate, latency_us=self.problem.latency.total_us(candidate.widths, candidate.formats))
 
     def _feasible(self, candidate: Candidate) -> FeasibleCandidate:
-        timing = self.taken(candidate)
+        timing = self.expected_timing(candidate)
         latency = self.problem.latency.corrected(timing.measured_us / candidate.latency_us)
-        expected = replace(candidate, latency_us=self._seen[candidate.key].expected_us)
+        expected = replace(candidate, latency_us=self._measured[candidate.key].expected_us)
         return FeasibleCandidate(expected, timing, replace(self.problem, latency=latency))
 
     def _shortfall(self) -> str:
         budget_us = self._budget_of(self._baseline_us)
-        fastest_us = min(self._expected(seen.candidate).share for seen in self._seen.values()) * budget_us
+        fastest_us = min(self._expected(m.candidate).share for m in self._measured.values()) * budget_us
         return (
             f"the budget of {budget_us / 1e3:.3f} ms can't be met: the fastest network that was measured "
-            f"takes {fastest_us / 1e3:.3f} ms, {self._baseline_us / fastest_us:.2f}x as fast as the original "
+            f"runs in {fastest_us / 1e3:.3f} ms, {self._baseline_us / fastest_us:.2f}x as fast as the original "
             f"({self._baseline_us / 1e3:.3f} ms)"
         )

@@ -1,4 +1,4 @@
-"""Why launches of a network that was to run in INT8 stay in float: one sentence for the one who asked for it."""
+"""Why kernels stay in float although the user asked for INT8: one sentence for the report."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from edgeprune.latency import INT8, AnalyticModel, Latency, dense_format, is_int
 from edgeprune.search.solver import Candidate
 
 
-def stays_float(candidate: Candidate, latency: Latency, launches: AnalyticModel, source: str) -> str | None:
-    """The sentence, or None where everything runs in INT8.
+def stays_float(candidate: Candidate, latency: Latency, kernels: AnalyticModel, source: str) -> str | None:
+    """The sentence, or None if all kernels run in INT8.
 
     Args:
-        candidate: widths and formats that were chosen.
-        latency: what they were chosen by.
-        launches: of the network.
-        source: of the times, ``measured`` or ``analytic``.
+        candidate: the widths and formats.
+        latency: the latency model that they were chosen by.
+        kernels: the kernels of the network.
+        source: of the latencies, ``measured`` or ``analytic``.
     """
     left = [b for b, f in enumerate(candidate.formats) if not is_int8(f)]
     if not left:
@@ -26,27 +26,27 @@ def stays_float(candidate: Candidate, latency: Latency, launches: AnalyticModel,
     formless = len(left) - len(possible)
     reasons = [f"{formless} {'has' if formless == 1 else 'have'} no INT8 form"] if formless else []
     if slower:
-        reasons.append(_slower(candidate, latency, launches, slower, source))
+        reasons.append(_slower(candidate, latency, kernels, slower, source))
     if len(possible) > len(slower):
         reasons.append(f"{len(possible) - len(slower)} would cost accuracy")
-    stay = f"{len(left)} {'stays' if len(left) == 1 else 'stay'} in {dense_format(candidate.formats[left[0]])}"
-    return f"INT8 was asked for, and of {len(candidate.formats)} launches {stay}: {'; '.join(reasons)}"
+    stay = f"{'stays' if len(left) == 1 else 'stay'} in {dense_format(candidate.formats[left[0]])}"
+    return f"INT8 was asked for, but {len(left)} of {len(candidate.formats)} kernels {stay}: {'; '.join(reasons)}"
 
 
 def _slower(
-    candidate: Candidate, latency: Latency, launches: AnalyticModel, blocks: Collection[int], source: str
+    candidate: Candidate, latency: Latency, kernels: AnalyticModel, blocks: Collection[int], source: str
 ) -> str:
     float_us = sum(latency.block_us(b, candidate.formats[b], candidate.widths) for b in blocks)
     ratio = sum(latency.block_us(b, INT8, candidate.widths) for b in blocks) / float_us
-    word = f"{'is' if len(blocks) == 1 else 'are'} {'measured' if source == 'measured' else 'predicted'}"
+    start = f"{len(blocks)} {'is' if len(blocks) == 1 else 'are'} {'measured' if source == 'measured' else 'predicted'}"
     if ratio < 1:
-        return f"{len(blocks)} {word} to gain less than converting what they share with others costs"
-    text = f"{len(blocks)} {word} to take {ratio:.2f}x as long in INT8"
-    if source == "measured" or not any(launches.kernel(b, candidate.widths).kind == "matmul" for b in blocks):
+        return f"{start} to gain less in INT8 than the added conversions cost"
+    text = f"{start} to need {ratio:.2f}x the time in INT8"
+    if source == "measured" or not any(kernels.kernel(b, candidate.widths).kind == "matmul" for b in blocks):
         return text
     return (
-        f"{text}, since what a transformer computes between its products is float and each operand takes a launch to "
-        "quantize; edgeprune profile --device lets the device decide that"
+        f"{text}, because a transformer computes in float between its MatMuls, and each operand needs a kernel to "
+        "quantize it; edgeprune profile --device measures this on the device"
     )
 
 

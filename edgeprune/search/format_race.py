@@ -1,8 +1,8 @@
-"""Formats of the whole network raced against each other, and the latency model put right by what that shows.
+"""A race between formats of the whole network, which corrects the latency model.
 
-A block's time is read from a profile, with other work around it and on another day of the machine than its neighbour's;
-in a network of many small blocks the sum of such differences decides which formats look fastest. A few whole networks,
-timed in turns, say how much the blocks of each format really take together.
+The latency of a block comes from a profile. It was measured with other work around it, and perhaps on another day than
+that of the next block. In a network of many small blocks the sum of such errors decides which formats seem fastest. A
+few whole networks, timed in turns, show the true latency of all blocks of a format together.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from edgeprune.timing import ratio
 
 ROUNDS = 2
 TRUST = 0.05
-"""Weight of a format's own prices against one race, where a race does not say which format is to blame."""
+"""Weight of the model against one race: it decides where a race does not tell which format is predicted wrongly."""
 MOST = 2.0
-"""A format becomes at most so much dearer or cheaper than the model's other prices."""
+"""The latencies of a format are multiplied or divided by at most this factor against the rest of the model."""
 
 
 @dataclass(frozen=True, eq=False)
 class Raced:
-    """A choice of formats at dense widths and the microseconds that it takes."""
+    """A candidate with dense widths, and its measured latency in microseconds."""
 
     candidate: Candidate
     us: float
@@ -36,15 +36,15 @@ class Raced:
 def race_formats(
     problem: Problem, latency: LatencyModel, time_us: Callable[[Sequence[Candidate]], Sequence[float]]
 ) -> tuple[Problem, tuple[Raced, ...]]:
-    """Time the network in each format throughout and in the fastest formats by the model; correct the model by it.
+    """Time the network in each single format and in the fastest mix by the model, and correct the model.
 
     Args:
         problem: with this latency model.
         latency: fitted to blocks.
-        time_us: microseconds of choices, timed in turns.
+        time_us: gives the latencies of candidates, timed in turns, in microseconds.
 
     Returns:
-        The problem with the corrected model, and what was raced, the fastest first.
+        The problem with the corrected model, and the raced candidates, the fastest first.
     """
     raced: dict[tuple[Format, ...], Raced] = {}
     entrants = [*_uniform(problem, latency), fastest_unpruned(problem)]
@@ -52,7 +52,7 @@ def race_formats(
         fresh = list({c.formats: c for c in entrants if c.formats not in raced}.values())
         if not fresh or len(fresh) + len(raced) < 2:
             break
-        # One that is known races again, so that this race is as fast as the one before.
+        # The best candidate so far races again: it tells how fast the machine is now against the last race.
         best = min(raced.values(), key=lambda r: r.us, default=None)
         times = list(time_us([*fresh, *([best.candidate] if best else [])]))
         pace = 1.0 if best is None else best.us / times[-1]
@@ -63,7 +63,7 @@ def race_formats(
 
 
 def balanced(latency: LatencyModel, raced: Sequence[Raced]) -> LatencyModel:
-    """The model with the prices of every format, and of changes between them, multiplied so that it fits the races."""
+    """The model with a factor for the latencies of each format, and for conversions, so that it fits the races."""
     formats = tuple(latency.theta)
     shares = np.array([_shares(latency, r.candidate, formats) for r in raced])
     times = np.array([r.us for r in raced])
@@ -75,7 +75,7 @@ def balanced(latency: LatencyModel, raced: Sequence[Raced]) -> LatencyModel:
 
 
 def _fit(shares: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Factors near 1 with which each row sums to 1: ridge regression towards 1."""
+    """Factors near 1 that make each row sum to 1: ridge regression towards 1."""
     count = shares.shape[1]
     shortfall = 1 - shares.sum(axis=1)
     change = np.linalg.solve(shares.T @ shares + TRUST * np.eye(count), shares.T @ shortfall)
@@ -83,7 +83,7 @@ def _fit(shares: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _shares(latency: LatencyModel, candidate: Candidate, formats: Sequence[Format]) -> list[float]:
-    """Predicted microseconds of the blocks in each format, and of the changes between formats."""
+    """Predicted microseconds of the blocks in each format, and of the conversions between formats."""
     blocks = dict.fromkeys(formats, 0.0)
     for block, fmt in enumerate(candidate.formats):
         blocks[fmt] += latency.block_us(block, fmt, candidate.widths)
@@ -95,7 +95,7 @@ def _shares(latency: LatencyModel, candidate: Candidate, formats: Sequence[Forma
 
 
 def _uniform(problem: Problem, latency: LatencyModel) -> list[Candidate]:
-    """Dense widths, every block in one format; in the nearest where it has not that one: integers, or else float."""
+    """Dense widths with every block in one format; a block without it runs in INT8, or else in float."""
     found = []
     for wanted in latency.theta:
         near = (FLOAT,) if wanted == FLOAT else (wanted, INT8, FLOAT)
@@ -106,9 +106,9 @@ def _uniform(problem: Problem, latency: LatencyModel) -> list[Candidate]:
 
 
 def race_of(
-    net: Network, ranges: Mapping[str, tuple[float, float]], harness: TimingHarness, known: ArrayCache
+    net: Network, ranges: Mapping[str, tuple[float, float]], harness: TimingHarness, cache: ArrayCache
 ) -> Callable[[Sequence[Candidate]], list[float]]:
-    """Times choices in turns, each set of them once."""
+    """Times candidates in turns; each set of them is timed once and then cached."""
 
     def time_us(candidates: Sequence[Candidate]) -> list[float]:
         def compute() -> Arrays:
@@ -118,6 +118,6 @@ def race_of(
             return {"us": np.array([original.median_ms * 1e3 / ratio(original, found[i]).value for i in models])}
 
         settings = {"device": harness.device, "form": FORM, "formats": [list(c.formats) for c in candidates]}
-        return [float(us) for us in known.arrays("race", settings, compute)["us"]]
+        return [float(us) for us in cache.arrays("race", settings, compute)["us"]]
 
     return time_us

@@ -1,4 +1,4 @@
-"""What is asked of a compile: a latency, a speed-up, or the accuracy that may be lost."""
+"""The goal of a compile: a latency, a speed-up, or a limit on the loss of accuracy."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from edgeprune.timing import Measurement, Ratio, ratio
 
 DEFAULT_MAX_DROP = 1.0
 CHANCE = 0.25
-"""Of the way from what was measured to the bound of its interval, as far as a miss is put down to chance: beyond that,
-another attempt costs less than the measurement that would most likely confirm the miss."""
+"""A miss counts as chance up to this fraction of the way from the measured value to the bound of its interval. Beyond
+that, another attempt costs less than a longer measurement, which would most likely confirm the miss."""
 
 
 @dataclass(frozen=True)
 class Goal:
-    """What was asked for: at most one of a latency, a speed-up and the accuracy that may be lost."""
+    """The goal: at most one of a latency, a speed-up and a limit on the loss of accuracy."""
 
     latency_ms: float | None = None
     speedup: float | None = None
@@ -25,22 +25,22 @@ class Goal:
 
     @property
     def has_budget(self) -> bool:
-        """Whether a latency was asked for."""
+        """Whether there is a limit on the latency."""
         return self.latency_ms is not None or self.speedup is not None
 
     @property
     def drop_limit(self) -> float:
-        """Points of accuracy that may be lost where accuracy is the limit."""
+        """Points of accuracy that may be lost if accuracy is the limit."""
         return DEFAULT_MAX_DROP if self.max_drop is None else self.max_drop
 
     def budget_us(self, baseline_us: float) -> float | None:
-        """Microseconds that the result may take; None where accuracy is the limit."""
+        """Largest latency of the result in microseconds; None if accuracy is the limit."""
         if self.latency_ms is not None:
             return self.latency_ms * 1e3
         return None if self.speedup is None else baseline_us / self.speedup
 
     def needed_us(self, baseline_us: float) -> float:
-        """The same where there is a budget.
+        """As `budget_us`, if there is a budget.
 
         Raises:
             ValueError: accuracy is the limit.
@@ -50,15 +50,15 @@ class Goal:
         return budget_us
 
     def fulfilled(self, original: Measurement, result: Measurement) -> float:
-        """How many times as fast as asked for a measured result is; a speed-up is judged by paired blocks."""
+        """How many times as fast as asked for a measured result is; a speed-up is computed from paired blocks."""
         return self._fulfilled(original, result).value
 
     def surely_fulfilled(self, original: Measurement, result: Measurement) -> float:
-        """The same at the least, by the measurement's interval."""
+        """The lower bound of `fulfilled`, by the interval of the measurement."""
         return self._fulfilled(original, result).ci_low
 
     def is_missed_by_chance(self, original: Measurement, result: Measurement) -> bool:
-        """Whether a result is not fast enough by so little that measuring on may well show that it is."""
+        """Whether a result misses the goal by so little that a longer measurement may show that it meets it."""
         found = self._fulfilled(original, result)
         return found.value < 1 <= found.value * math.pow(found.ci_high / found.value, CHANCE)
 

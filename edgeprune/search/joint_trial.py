@@ -1,12 +1,12 @@
-"""Whole choices tried quickly: all groups cut at once, all layers refitted, blocks on integers, and the output's error.
+"""Quick trials of whole candidates: cut all groups, refit all layers, quantize blocks to INT8, get the output error.
 
-Single choices are priced alone, and losses do not add up. So whole choices are tried as well. To be quick the refit is
-the closed form from the dense network's own inputs (CORP, OBC),
+Each width and format is priced alone, but losses do not simply add up. So whole candidates are tried as well. To be
+quick, the refit is the closed form from the inputs of the dense network (CORP, OBC),
 
     W_S <- W C_:S (C_SS + r I)^-1      b <- b + W m - W_S m_S
 
-with covariances that are gathered once for all trials; what a layer's kept inputs make of it is remembered. The real
-compensation, which also takes up what earlier layers have lost, runs once, for the choice that won.
+with covariances that are gathered once for all trials. The refitted weights of a layer are cached by its kept inputs.
+The full compensation also corrects the errors of earlier layers. It runs only once, for the best candidate.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ from edgeprune.search.problem import Candidate
 Floats = NDArray[Any]
 
 COVARIANCE_BYTES = 1 << 30
-"""Covariances kept for the trials; layers of a network that needs more are not refitted, the widest first."""
+"""Memory for covariances; if a network needs more, its widest layers are not refitted."""
 
-REMEMBERED_BYTES = 256 << 20
+CACHED_BYTES = 256 << 20
+"""Memory for refitted weights."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,15 +49,15 @@ class _Layer:
 
 @dataclass(eq=False)
 class JointTrial:
-    """Tries choices of one network.
+    """Tries candidates of one network.
 
     Attributes:
         dense: the canonical model.
         analysis: of this model.
         builder: cuts and quantizes.
-        probe: scores.
+        probe: computes output errors.
         ranges: of the dense network's activations.
-        layers: node name -> what its refit is made from.
+        layers: node name -> the data for its refit.
     """
 
     dense: ir.Model
@@ -66,10 +67,10 @@ class JointTrial:
     ranges: Mapping[str, tuple[float, float]]
     layers: Mapping[str, _Layer]
     _refits: dict[tuple[str, bytes], tuple[Floats, Floats]] = field(default_factory=dict)
-    _held_bytes: int = 0
+    _cached_bytes: int = 0
 
     def error(self, candidate: Candidate) -> float:
-        """Error at the output of the network with these widths and formats."""
+        """Output error of the network with these widths and formats, unitless."""
         model = self._cut(self.builder.cut(candidate.widths))
         int8 = self.builder.int8_nodes(model, candidate.formats)
         return self.probe.error(self.builder.quantized(model, int8, self.ranges) if int8 else model)
@@ -88,7 +89,7 @@ class JointTrial:
             stays = np.zeros(dense.weight_shape[dense.channel_axis], np.bool_)
             stays[channels] = True
             outputs = kept.get((dense.weight, _output_axis(dense)), slice(None))
-            if not len(channels):  # the branch that the layer ends is dropped: its mean is left
+            if not len(channels):  # the residual branch of this layer is dropped: its mean stays
                 shift_outputs(model, linears[name], (layer.matrix @ layer.mean)[outputs])
                 continue
             matrix, bias = self._refit(layer, dense.feature_values(stays)[0])
@@ -106,10 +107,10 @@ class JointTrial:
             step = cho_solve(cho_factor(c_ss, lower=True, overwrite_a=True, check_finite=False), crossed)
             matrix = layer.matrix[:, stays] + step.T
             found = matrix, layer.bias + layer.matrix @ layer.mean - matrix @ layer.mean[stays]
-            self._held_bytes += matrix.nbytes
-            if self._held_bytes > REMEMBERED_BYTES:
+            self._cached_bytes += matrix.nbytes
+            if self._cached_bytes > CACHED_BYTES:
                 self._refits.clear()
-                self._held_bytes = matrix.nbytes
+                self._cached_bytes = matrix.nbytes
             self._refits[key] = found
         return self._refits[key]
 
@@ -117,19 +118,19 @@ class JointTrial:
 def open_joint_trial(
     context: Context, analysis: Analysis, builder: Builder, probe: Probe, ranges: Mapping[str, tuple[float, float]]
 ) -> JointTrial:
-    """Gather the covariances of all layers that read what can be cut: one pass over the data."""
-    wanted = {c.linear.node: c.linear for g in context.groups for c in context.consumers(g)}
-    fits = [x for x in wanted.values() if x.groups == 1 and x.features <= MOST_FEATURES]
-    taken: list[Linear] = []
+    """Gather the covariances of all layers that read cuttable channels, in one pass over the data."""
+    consumers = {c.linear.node: c.linear for g in context.groups for c in context.consumers(g)}
+    refittable = [x for x in consumers.values() if x.groups == 1 and x.features <= MOST_FEATURES]
+    chosen: list[Linear] = []
     total = 0
-    for linear in sorted(fits, key=lambda x: x.features):
+    for linear in sorted(refittable, key=lambda x: x.features):
         total += 4 * linear.features**2
         if total > COVARIANCE_BYTES:
             break
-        taken.append(linear)
-    moments = gather_moments(context, taken) if taken else {}
+        chosen.append(linear)
+    moments = gather_moments(context, chosen) if chosen else {}
     layers = {}
-    for linear in taken:
+    for linear in chosen:
         found = moments.pop(linear.node)
         covariance, mean = found.covariances()[0][0], found.means()[0][0]
         layers[linear.node] = _Layer(
@@ -143,7 +144,7 @@ def open_joint_trial(
 
 
 def _bias(context: Context, linear: Linear) -> Floats:
-    """What the layer's node adds to each output; nothing for a MatMul, whose bias a later node adds."""
+    """The bias of the layer's own node; zero for a MatMul, whose bias is added by a later node."""
     if not linear.bias.value or linear.op == "MatMul":
         return np.zeros(linear.outputs, np.float32)
     return (context.weight(linear.bias.value).reshape(-1) * linear.bias.scale).astype(np.float32)

@@ -1,6 +1,6 @@
 """Multiple-choice knapsack: one item of every class, least loss within a budget (Sinha & Zoltners 1979).
 
-Solved by dynamic programming over time buckets, times rounded *up*, so a solution never exceeds the budget.
+Solved by dynamic programming over buckets of time. Times are rounded *up*, so a solution never exceeds the budget.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ BUCKETS = 10_000
 def solve_knapsack(
     times: Sequence[NDArray[np.float64]], losses: Sequence[NDArray[np.float64]], budget: float, buckets: int = BUCKETS
 ) -> list[int] | None:
-    """Index of the chosen item of every class, or None if no choice fits.
+    """Index of the chosen item of every class, or None if no combination fits.
 
     Args:
-        times: per class, shape (items,): cost of each item; may be negative.
-        losses: per class, shape (items,).
-        budget: bound on the summed times, same unit.
-        buckets: resolution: the solution may waste up to ``classes / buckets`` of the spread of the times.
+        times: per class, shape (items,): time of each item; may be negative.
+        losses: per class, shape (items,): loss of each item.
+        budget: bound on the sum of the times, in the same unit.
+        buckets: resolution: the solution may leave up to ``classes / buckets`` of the spread of the times unused.
     """
     floor = [float(t.min()) for t in times]
     room = budget - sum(floor)
@@ -30,7 +30,7 @@ def solve_knapsack(
         return None
     spread = sum(float(t.max()) for t in times) - sum(floor)
     unit = max(min(room, spread), 1e-12) / buckets
-    # Items beyond the budget all weigh the same: with a tiny unit their true weight would not fit an integer.
+    # All items beyond the budget get the same weight: with a tiny unit their true weight would overflow an integer.
     weights = [
         np.minimum(np.ceil((t - f) / unit - 1e-9), buckets + 1.0).astype(np.int64)
         for t, f in zip(times, floor, strict=True)
@@ -43,14 +43,14 @@ def solve_knapsack(
         for i, w in enumerate(weight):
             if w <= capacity:
                 table[i, w:] = best[: capacity + 1 - w] + loss[i]
-        pick = table.argmin(axis=0)
-        chosen.append(pick.astype(np.int16))
-        best = np.take_along_axis(table, pick[None], axis=0)[0]
+        argmin = table.argmin(axis=0)
+        chosen.append(argmin.astype(np.int16))
+        best = np.take_along_axis(table, argmin[None], axis=0)[0]
     if not np.isfinite(best[capacity]):
         return None
-    picks, left = [], capacity
-    for weight, pick in zip(reversed(weights), reversed(chosen), strict=True):
-        i = int(pick[left])
-        picks.append(i)
+    items, left = [], capacity
+    for weight, argmin in zip(reversed(weights), reversed(chosen), strict=True):
+        i = int(argmin[left])
+        items.append(i)
         left -= int(weight[i])
-    return picks[::-1]
+    return items[::-1]

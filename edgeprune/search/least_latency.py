@@ -1,4 +1,4 @@
-"""The fastest choice that is still good enough, where accuracy is the limit and not time."""
+"""The fastest candidate that is still good enough, if accuracy is the limit and not latency."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ CLOSE_ENOUGH = 1.02
 def least_latency(
     problem: Problem, start: Candidate, acceptable: Callable[[Candidate], bool], progress: Progress
 ) -> Candidate:
-    """The fastest acceptable choice found by bisection on the budget; ``start`` where none is faster.
+    """The fastest acceptable candidate that bisection on the budget finds; ``start`` if none is faster.
 
     Args:
-        problem: what there is to choose from.
-        start: an acceptable choice, with its time by the problem's latency model.
-        acceptable: builds a choice and tells whether it loses little enough.
-        progress: told of every try.
+        problem: the widths and formats to search.
+        start: an acceptable candidate, with its latency by the problem's latency model.
+        acceptable: builds a candidate and tells whether its loss is low enough.
+        progress: is told of every trial.
     """
     searcher = Searcher(problem)
     best, slow_us, fast_us = start, start.latency_us, searcher.fastest().latency_us

@@ -1,10 +1,10 @@
-"""One group cut and its consumers refitted from the dense network's own inputs: the quick form of compensation.
+"""Cut one group and refit its consumers from the inputs of the dense network: the quick form of compensation.
 
-Closed form from covariances that are gathered once for all widths (the formula of CORP and OBC):
+The refit is a closed form from covariances that are gathered once for all widths (the formula of CORP and OBC):
 
     W_S <- W_S + W_P B      b <- b + W_P (m_P - B m_S)      B = C_PS (C_SS + r I)^-1
 
-The real compensation works through the compressed network layer by layer; this one serves to price single choices.
+The full compensation works through the compressed network layer by layer. This one only prices single widths.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Floats = NDArray[Any]
 
 
 def waves(context: Context) -> Iterator[tuple[Sequence[Group], Mapping[str, Moments]]]:
-    """Groups with the covariances of the layers that read them, as many at a time as memory allows."""
+    """Groups with the covariances of the layers that read them, as many at once as memory allows."""
     consumers = {g.id: context.consumers(g) for g in context.groups}
     todo = list(context.groups)
     while todo:
@@ -42,11 +42,11 @@ def cut_and_refit(
     pruned = prune_channels(context.model, analysis, {group.id: kept})
     linears = find_linears(pruned)
     stays = np.zeros(group.size + 1, dtype=bool)
-    stays[kept] = stays[-1] = True  # position -1 is what belongs to no unit
+    stays[kept] = stays[-1] = True  # position -1 stands for channels that belong to no unit
     for consumer in context.consumers(group):
         linear = linears.get(consumer.linear.node)
         fitted = moments.get(consumer.linear.node)
-        if linear is not None and fitted is not None and not len(kept):  # it stands in for a branch: its mean is left
+        if linear is not None and fitted is not None and not len(kept):  # the branch is dropped: its mean stays
             matrix = consumer.linear.matrix(context.weight(consumer.linear.weight))[0]
             shift_outputs(pruned, linear, matrix @ fitted.means()[0][0])
         elif linear is not None and fitted is not None:

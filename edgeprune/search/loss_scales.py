@@ -1,12 +1,13 @@
-"""Better weights for the losses, found by trying whole choices: the scale search of SPDY (Frantar & Alistarh 2022).
+"""Factors for the losses, found by trying whole candidates: the scale search of SPDY (Frantar & Alistarh 2022).
 
-Losses that were measured one by one do not add up: two cuts in a row cost more than their sum, and cuts cost more than
-their price where integers already add noise. So the price of every group and block gets a factor, and the factors are
-chosen such that the choice which the priced problem leads to has the least *true* error at the output, at equal
-predicted time. Factors and not the choice itself are what is found: they stay right when the budget moves a little.
+Losses that were measured one by one do not add up. Two cuts in a row lose more than the sum of both, and a cut loses
+more where INT8 already adds noise. So the losses of every group and block get a factor. The factors are chosen so that
+the search finds the candidate with the least *true* output error at equal predicted latency. The result is the factors
+and not only the candidate: they stay valid when the budget changes a little.
 
-The search is a (1+1) evolution strategy over the logarithms of the factors; its first trials move all widths against
-all formats, the others a random tenth. It makes ``trials`` trials, each one forward pass over the probe's samples.
+The search is a (1+1) evolution strategy over the logarithms of the factors. Its first trials change all formats against
+all widths; the others change a random tenth of the factors. It makes ``trials`` trials. Each is one forward pass over
+the samples of the probe.
 """
 
 from __future__ import annotations
@@ -22,31 +23,31 @@ from edgeprune.search.solver import Searcher
 
 TRIALS = 40
 SHARE = 0.1
-"""Of the factors that a trial changes."""
+"""Fraction of the factors that a trial changes."""
 STEP = 1.0
 """Standard deviation of the logarithm of a changed factor."""
 WIDEN = 1.3
-"""How much larger a step becomes after one that led to a choice that was tried already."""
+"""Growth of the next step after one that led to a candidate that was tried before."""
 WIDEST = 4.0
 STEPS_PER_TRIAL = 4
-"""Steps that are taken for each choice that may be tried."""
+"""Largest number of steps for each trial."""
 LARGEST = 8.0
-"""Of the logarithm of a factor, to either side."""
+"""Largest absolute value of the logarithm of a factor."""
 TOGETHER = (np.log(3.0), -np.log(3.0), 2 * np.log(3.0), -2 * np.log(3.0))
-"""First steps: how much dearer, as logarithms, all formats become against all widths."""
+"""First steps: logarithms of a common factor for the losses of all formats."""
 
 
 @dataclass(frozen=True, eq=False)
 class Refined:
-    """What the trials led to.
+    """The result of the trials.
 
     Attributes:
-        problem: with losses as the factors have them.
-        factors: of the losses of every group and then of every block.
-        candidate: the best choice that was tried.
-        error: its true error.
-        first_error: that of the choice by the losses as they were.
-        trials: how many choices were tried.
+        problem: with losses times the factors.
+        factors: for the losses of every group and then of every block, shape (groups + blocks,).
+        candidate: the best candidate that was tried.
+        error: its true output error.
+        first_error: the true output error of the candidate by the losses without factors.
+        trials: how many candidates were tried.
     """
 
     problem: Problem
@@ -68,17 +69,17 @@ def refine(
     progress: Callable[[float], None] | None = None,
     searcher: Searcher | None = None,
 ) -> Refined:
-    """Find factors for the losses such that whole choices lose least.
+    """Find the factors for the losses that lead to the whole candidate with the least error.
 
     Args:
-        problem: with losses as they were priced.
-        start: the choice that they lead to.
-        budget_us: predicted time that a choice may take.
-        error: true error of a choice.
-        trials: how many choices are tried at the most.
+        problem: with losses that were measured one by one.
+        start: the candidate that these losses lead to.
+        budget_us: largest predicted latency of a candidate, microseconds.
+        error: gives the true output error of a candidate.
+        trials: largest number of candidates to try.
         seed: of the random steps.
         progress: called with the fraction done.
-        searcher: of the problem, if there is one that knows much of its times already.
+        searcher: of the problem, if there is one that has cached latencies already.
     """
     rng = np.random.default_rng(seed)
     searcher = searcher or Searcher(problem)
@@ -91,10 +92,10 @@ def refine(
             break
         stepped = np.clip(scales + _step(step, size, groups, blocks, rng), -LARGEST, LARGEST)
         factors = np.exp(stepped)
-        scaled = weighed(problem, factors)
-        candidate = searcher.weighing(scaled).improved(best.candidate, budget_us)
+        scaled = reweighted(problem, factors)
+        candidate = searcher.reweighted(scaled).improved(best.candidate, budget_us)
         if candidate.key in known:
-            size = min(size * WIDEN, WIDEST)  # the step was too small to lead anywhere else
+            size = min(size * WIDEN, WIDEST)  # the step was too small to lead to a new candidate
             continue
         size = 1.0
         known[candidate.key] = error(candidate)
@@ -113,7 +114,7 @@ def _step(step: int, size: float, groups: int, blocks: int, rng: np.random.Gener
     return np.where(changed, rng.normal(0, size * STEP, groups + blocks), 0.0)
 
 
-def weighed(problem: Problem, factors: NDArray[np.float64]) -> Problem:
+def reweighted(problem: Problem, factors: NDArray[np.float64]) -> Problem:
     """The problem with the losses of every group, and then of every block, times these factors."""
     groups = len(problem.levels)
     return replace(

@@ -1,4 +1,4 @@
-"""The joint choice as a mixed-integer program around a known choice, and how far that choice is from its optimum.
+"""The joint search as a mixed-integer program around a known candidate, and the distance to its optimum.
 
     min  sum D x + sum D q
     s.t. sum_k x_gk = 1,  sum_f q_bf = 1                                   every group one width, every block one format
@@ -6,10 +6,11 @@
          w_e >= q_uf + q_vf' - 1                                           an edge whose two formats cost time together
          sum T z + sum R w <= budget
 
-Widths shared by many layers and changes of format are exact in it, which the linearised knapsack cannot say. Two things
-are not: widths stay within a window around the known ones, and of a block that depends on more than two groups (behind
-a concatenation, say) only the two that matter most are counted jointly, the others linearly. So the bound and the gap
-hold for that neighbourhood, and exact times decide whether the answer is taken. Solved by HiGHS (Huangfu & Hall 2018).
+Unlike the linearised knapsack, it is exact for widths that many layers share and for conversions between formats. Two
+things are not exact. Widths stay within a window around the known ones. And if a block depends on more than two groups
+(behind a concatenation, for example), only the two with the largest effect are joint, and the others are linear. So the
+bound and the gap hold for that neighbourhood, and exact latencies decide whether the solution is accepted. Solved by
+HiGHS (Huangfu & Hall 2018).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from edgeprune.search.search_state import Point, State
 from edgeprune.search.solver import Searcher
 
 WINDOW = 2
-"""Levels to either side of the known one."""
+"""Levels on each side of the known one."""
 SECONDS = 5.0
 GAP = 1e-3
 """Relative gap at which the solver stops."""
@@ -33,12 +34,12 @@ GAP = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class Solved:
-    """What the program led to.
+    """The solution of the program.
 
     Attributes:
-        candidate: the better of the known choice and the solver's, by exact time and loss.
-        bound: no choice of the neighbourhood loses less, as far as the solver got; None where it found nothing in time.
-        gap: how much more the choice loses than the bound, as a fraction of its loss; None without a bound.
+        candidate: the better of the known candidate and the solver's, by exact latency and loss.
+        bound: the solver's lower bound on the loss in the neighbourhood; None if it found none in time.
+        gap: loss of the candidate above the bound, as a fraction of its loss; None without a bound.
     """
 
     candidate: Candidate
@@ -47,7 +48,7 @@ class Solved:
 
 
 def solve_around(problem: Problem, known: Candidate, budget_us: float, seconds: float = SECONDS) -> Solved:
-    """Look for the best choice in the neighbourhood of a known one that fits the budget."""
+    """Look for the best candidate within the budget in the neighbourhood of a known one."""
     searcher = Searcher(problem)
     state = State(problem)
     start = state.point(known)
@@ -65,7 +66,7 @@ def solve_around(problem: Problem, known: Candidate, budget_us: float, seconds: 
 
 @dataclass(eq=False)
 class _Program:
-    """Columns and rows; a column is a width of a group, a format of a block, a joint state, or a change of format."""
+    """Columns and rows; a column is a width of a group, a format of a block, a joint state, or a conversion."""
 
     state: State
     start: Point
@@ -75,8 +76,8 @@ class _Program:
     rows: list[tuple[dict[int, float], float, float]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        priced = self.state.problem.width_loss
-        self.widths = [self._one_of(self._window(g), losses) for g, losses in enumerate(priced)]
+        width_loss = self.state.problem.width_loss
+        self.widths = [self._one_of(self._window(g), losses) for g, losses in enumerate(width_loss)]
         self.formats = [self._one_of(range(len(losses)), losses) for losses in self.state.format_loss]
         for b in range(len(self.formats)):
             self._add_block(b)
@@ -84,7 +85,7 @@ class _Program:
             self._add_edge(i)
 
     def solve(self, room_us: float, seconds: float) -> tuple[Point | None, float | None]:
-        """The point found, if any, and the bound on the loss."""
+        """The solution, if there is one, and the bound on the loss."""
         from scipy.optimize import Bounds, LinearConstraint, milp
         from scipy.sparse import coo_array
 
@@ -112,9 +113,9 @@ class _Program:
         here, count = self.start.levels[group], len(self.state.problem.levels[group])
         return range(max(0, here - WINDOW), min(count, here + WINDOW + 1))
 
-    def _one_of(self, candidates: range, losses: NDArray[np.float64]) -> dict[int, int]:
-        """A binary column for each choice, of which one is taken: choice -> column."""
-        columns = {k: self._column(float(losses[k]), 0.0, integral=True) for k in candidates}
+    def _one_of(self, options: range, losses: NDArray[np.float64]) -> dict[int, int]:
+        """A binary column for each option, with a row that selects exactly one: option -> column."""
+        columns = {k: self._column(float(losses[k]), 0.0, integral=True) for k in options}
         self.rows.append((dict.fromkeys(columns.values(), 1.0), 1.0, 1.0))
         return columns
 
@@ -160,7 +161,7 @@ class _Program:
                 self.rows.append((pair, -np.inf, 1.0))
 
     def _point(self, x: NDArray[np.float64]) -> Point:
-        def taken(columns: dict[int, int]) -> int:
+        def selected(columns: dict[int, int]) -> int:
             return max(columns, key=lambda k: x[columns[k]])
 
-        return Point(tuple(map(taken, self.widths)), tuple(map(taken, self.formats)))
+        return Point(tuple(map(selected, self.widths)), tuple(map(selected, self.formats)))

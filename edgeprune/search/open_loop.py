@@ -1,4 +1,4 @@
-"""The search without measurements: the candidate of least loss by what is predicted."""
+"""The search without measurements: the candidate of least loss by the predicted latency."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ class SearchLoop(Protocol):
     """Finds candidates within a budget, with measurements (`ClosedLoop`) or without (`OpenLoop`)."""
 
     def meet(self, first: Candidate | None = None) -> FeasibleCandidate:
-        """The candidate of least loss within the budget; ``first`` is looked at first.
+        """The candidate of least loss within the budget; ``first`` is tried first.
 
         Raises:
-            BudgetError: there is none; the text says what can be met.
+            BudgetError: there is none; the text gives the lowest latency that was found.
         """
 
     def adjusted(self, feasible: FeasibleCandidate, by: float) -> FeasibleCandidate:
-        """The candidate of least loss that takes ``by`` times as long as one that was found.
+        """The candidate of least loss with ``by`` times the latency of one that was found.
 
         Raises:
-            BudgetError: nothing is predicted to be as fast as that.
+            BudgetError: nothing is predicted to be that fast.
         """
 
 
@@ -31,8 +31,8 @@ class OpenLoop:
     """Searches once: there is no measurement that could correct the latency model.
 
     Args:
-        problem: what there is to choose from.
-        budget_us: latency that may be predicted, microseconds; the profile's error is kept back already.
+        problem: the widths and formats to search.
+        budget_us: largest predicted latency, microseconds; the margin for the profile's error is already subtracted.
         baseline_us: predicted latency of the original, microseconds.
     """
 
@@ -44,15 +44,15 @@ class OpenLoop:
         """The candidate of least loss within the budget.
 
         Raises:
-            BudgetError: nothing is predicted to be that fast; the text says what is.
+            BudgetError: nothing is predicted to be that fast; the text names the lowest predicted latency.
         """
         return self._feasible(self.searcher.search(self._budget_us))
 
     def adjusted(self, feasible: FeasibleCandidate, by: float) -> FeasibleCandidate:
-        """The candidate of least loss that is predicted to take ``by`` times as long.
+        """The candidate of least loss with ``by`` times the predicted latency.
 
         Raises:
-            BudgetError: nothing is predicted to be that fast; the text says what is.
+            BudgetError: nothing is predicted to be that fast; the text names the lowest predicted latency.
         """
         return self._feasible(self.searcher.search(by * feasible.candidate.latency_us))
 

@@ -1,4 +1,4 @@
-"""The search's problem for one network: which widths and formats there are, and what each costs at the output."""
+"""The search problem for one network: the possible widths and formats, and the loss of each at the output."""
 
 from __future__ import annotations
 
@@ -25,34 +25,35 @@ from edgeprune.support import Progress
 
 PROBE_MACS = 8e9
 PROBE_ITEMS = (16, 256)
-"""Single choices are tried on as many samples as this much work allows, within these bounds."""
+"""A width or format is tried on as many samples as this many multiply-accumulates allow, within these bounds."""
 
 SMALLEST_SHARE = 0.125
-"""No group is cut below this share of its units, unless a residual sum bypasses it."""
+"""No group is cut below this share of its units, unless a residual connection bypasses it."""
 
 
 Levels = tuple[NDArray[np.int64], ...]
-"""Per group, widths to choose from, ascending."""
+"""Per group, its possible widths, ascending."""
 WidthLosses = tuple[Levels, tuple[NDArray[np.float64], ...]]
-"""The levels, and per group the loss of each."""
+"""The levels, and per group the loss of each level."""
 FormatLosses = tuple[Mapping[Format, float], ...]
 """Per block, format -> loss."""
 
 
 def uncut(levels: Levels, formats: FormatLosses, latency: Latency) -> Problem:
-    """The problem of choosing formats alone."""
+    """The problem with dense widths, where only formats are chosen."""
     return Problem(latency, *no_widths(levels), formats)
 
 
 def no_widths(levels: Levels) -> WidthLosses:
-    """The dense widths alone, which lose nothing."""
+    """Only the dense widths, which have no loss."""
     return tuple(v[-1:] for v in levels), tuple(np.zeros(1) for _ in levels)
 
 
 def levels_of(network: Network) -> tuple[NDArray[np.int64], ...]:
-    """Widths that each group may take: multiples of its step, from an eighth of it up.
+    """The possible widths of each group: multiples of its step, from an eighth of its size up.
 
-    Inside a residual branch also a single step, and none, which drops the branch, where nothing else depends on it.
+    Inside a residual branch a single step is possible too, and 0, which drops the branch, if nothing else depends on
+    it.
     """
     found = []
     around = bypassed(network.model, network.analysis.groups)
@@ -66,23 +67,23 @@ def levels_of(network: Network) -> tuple[NDArray[np.int64], ...]:
 
 
 def probe_items(network: Network) -> int:
-    """How many samples single choices are tried on."""
+    """How many samples are used to try a single width or format."""
     return int(np.clip(PROBE_MACS / max(network.macs, 1), *PROBE_ITEMS))
 
 
 @dataclass(frozen=True, eq=False)
 class Pricer:
-    """Tries single choices in a network to see what they change at its output; what ``known`` holds is not tried again.
+    """Tries single widths and formats in a network and measures the output error of each; results are cached.
 
     Attributes:
         dense: the canonical model.
         network: its blocks.
-        rankings: group id -> ranking; not looked at for formats.
+        rankings: group id -> ranking; not needed for formats.
         data: calibration data.
         builder: quantizes.
         threads: of onnxruntime.
-        progress: told of it.
-        known: what was found before.
+        progress: is told of the steps.
+        cache: losses and ranges of earlier runs.
         shared: covariances that were gathered for the rankings.
     """
 
@@ -93,7 +94,7 @@ class Pricer:
     builder: Builder
     threads: int
     progress: Progress
-    known: ArrayCache
+    cache: ArrayCache
     shared: dict[str, Moments] | None = None
 
     @cached_property
@@ -104,23 +105,23 @@ class Pricer:
         """The loss of every width of every group."""
         if not levels:
             return no_widths(levels)
-        len(self.rankings)  # made now, if they are not yet: that is a step of its own
+        len(self.rankings)  # computes them now if necessary: this is a step of its own
         with self.progress.step("pricing widths") as step:
-            return levels, self._trials.widths(levels, self.known, step.fraction)
+            return levels, self._trials.widths(levels, self.cache, step.fraction)
 
     def formats(self, latency: Latency) -> FormatLosses:
-        """The loss of every format that every block has by the latency model."""
+        """The loss of every format that the latency model has for each block."""
         available = [latency.formats(b) for b in range(len(self.network.blocks))]
         with self.progress.step("pricing formats") as step:
-            return self._trials.formats(available, self.known, step.fraction)
+            return self._trials.formats(available, self.cache, step.fraction)
 
 
 def typical_ranges(
-    dense: ir.Model, network: Network, data: Calibration, builder: Builder, known: ArrayCache
+    dense: ir.Model, network: Network, data: Calibration, builder: Builder, cache: ArrayCache
 ) -> dict[str, tuple[float, float]]:
-    """The range in the dense network of every activation that some format quantizes, from a few samples.
+    """The range in the dense network of every activation that any format quantizes, from a few samples.
 
-    The builder is told which calibrators chose them.
+    The builder is told which calibrator chose each range.
     """
     every = {n for forms in network.int8_nodes for nodes in forms.values() for n in nodes}
     made = {str(o.name) for n in dense.graph if n.name in every for o in n.outputs}
@@ -134,14 +135,14 @@ def typical_ranges(
             "calibrators": np.array([CALIBRATORS.index(found[n].calibrator) for n in names], np.int64),
         }
 
-    found = known.arrays("ranges", settings, compute)
+    found = cache.arrays("ranges", settings, compute)
     builder.calibrators.update({n: CALIBRATORS[i] for n, i in zip(names, found["calibrators"], strict=True)})
     return {name: (float(low), float(high)) for name, (low, high) in zip(names, found["ranges"], strict=True)}
 
 
 @dataclass(frozen=True, eq=False)
 class _Trials:
-    """Tries choices, each alone, in the dense network."""
+    """Tries widths and formats, one at a time, in the dense network."""
 
     dense: ir.Model
     network: Network
@@ -153,11 +154,11 @@ class _Trials:
 
     @cached_property
     def probe(self) -> Probe:
-        """The samples that the choices are tried on."""
+        """Computes output errors on the samples for trials."""
         return Probe(self.dense, self.data, probe_items(self.network), self.threads)
 
     def widths(
-        self, levels: tuple[NDArray[np.int64], ...], known: ArrayCache, progress: Callable[[float], None]
+        self, levels: tuple[NDArray[np.int64], ...], cache: ArrayCache, progress: Callable[[float], None]
     ) -> tuple[NDArray[np.float64], ...]:
         """Per group, the loss of each of its levels."""
         orders = [hashlib.sha256(r.order.tobytes()).hexdigest() for r in self.rankings.values()]
@@ -166,11 +167,11 @@ class _Trials:
         def compute() -> Arrays:
             return dict(zip(map(str, range(len(levels))), self._try_widths(levels, progress), strict=True))
 
-        found = known.arrays("width losses", settings, compute)
+        found = cache.arrays("width losses", settings, compute)
         return tuple(found[str(g)] for g in range(len(levels)))
 
     def formats(
-        self, available: Sequence[Sequence[Format]], known: ArrayCache, progress: Callable[[float], None]
+        self, available: Sequence[Sequence[Format]], cache: ArrayCache, progress: Callable[[float], None]
     ) -> tuple[dict[Format, float], ...]:
         """Per block, the loss of each of its formats."""
         if not any(len(f) > 1 for f in available):
@@ -178,10 +179,10 @@ class _Trials:
         settings = {"available": [list(f) for f in available], "builder": self.builder.describe()}
 
         def compute() -> Arrays:
-            losses = self._try_formats(available, known, progress)
+            losses = self._try_formats(available, cache, progress)
             return {f"{b} {name}": np.array(v) for b, forms in enumerate(losses) for name, v in forms.items()}
 
-        found = known.arrays("format losses", settings, compute)
+        found = cache.arrays("format losses", settings, compute)
         return tuple({name: float(found[f"{b} {name}"]) for name in forms} for b, forms in enumerate(available))
 
     def _try_widths(
@@ -203,15 +204,15 @@ class _Trials:
         return tuple(losses)
 
     def _try_formats(
-        self, available: Sequence[Sequence[Format]], known: ArrayCache, progress: Callable[[float], None]
+        self, available: Sequence[Sequence[Format]], cache: ArrayCache, progress: Callable[[float], None]
     ) -> tuple[dict[Format, float], ...]:
         builder = self.builder
-        bounds = typical_ranges(self.dense, self.network, self.data, builder, known)
+        ranges = typical_ranges(self.dense, self.network, self.data, builder, cache)
 
         def trial(chosen: Mapping[int, Format]) -> float:
             formats = [chosen.get(b, builder.float_format) for b in range(len(available))]
             int8 = builder.int8_nodes(self.dense, formats)
-            return self.probe.error(builder.quantized(self.dense, int8, bounds))
+            return self.probe.error(builder.quantized(self.dense, int8, ranges))
 
         return format_losses(available, builder.float_format, trial, progress)
 

@@ -1,4 +1,4 @@
-"""What a search chooses from, and what it gives back."""
+"""The input of a search, and its result."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from edgeprune.latency import Format, Latency
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """What there is to choose from, and what each choice is predicted to lose.
+    """The possible widths and formats, and the predicted loss of each.
 
     Attributes:
-        latency: the time of any choice.
-        levels: per group, the widths it may take, ascending; the last is the dense width.
+        latency: predicts the latency of any candidate.
+        levels: per group, its possible widths, ascending; the last one is the dense width.
         width_loss: per group, shape (levels,): loss of each width, 0 for the dense one.
-        format_loss: per block, format -> loss, 0 for the float one; a format that is not named may not be chosen.
+        format_loss: per block, format -> loss, 0 for the float one; a format that is not listed is not allowed.
     """
 
     latency: Latency
@@ -31,7 +31,7 @@ class Problem:
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """Widths of shape (groups,), a format per block, predicted microseconds and predicted loss."""
+    """Widths of shape (groups,), a format per block, the predicted latency in microseconds and the predicted loss."""
 
     widths: Widths
     formats: tuple[Format, ...]
@@ -40,5 +40,5 @@ class Candidate:
 
     @property
     def key(self) -> Hashable:
-        """What tells one network from another."""
+        """Identifies the network: equal for equal widths and formats."""
         return self.widths.tobytes(), self.formats

@@ -1,4 +1,4 @@
-"""Scores and models of candidates that do not depend on the budget, kept for the next compile of the same model."""
+"""A cache for scores and models of candidates that do not depend on the budget, for later compiles of a model."""
 
 from __future__ import annotations
 
@@ -16,39 +16,39 @@ from edgeprune.report import Accuracy
 from edgeprune.search.problem import Candidate
 
 LARGEST_BYTES = 64 << 20
-"""Larger models are built again: keeping them would push everything else out of the cache."""
+"""Larger models are built again: they would fill the whole cache."""
 
 
 @dataclass(frozen=True, eq=False)
 class ScoreCache:
-    """Builds and scores candidates, each once for every model, data and evaluator.
+    """Builds and scores candidates, each only once for the same model, data and evaluator.
 
     Attributes:
-        known: scores and models that outlive the process.
+        cache: scores and models that outlive the process.
         builder: builds candidates.
         evaluator: scores models.
-        run_of: runs a built model.
+        run_of: gives the function that runs a built model.
     """
 
-    known: ArrayCache
+    cache: ArrayCache
     builder: Builder
     evaluator: Evaluator
     run_of: Callable[[ir.Model], Run]
     _scored: dict[Hashable, Accuracy] = field(default_factory=dict, init=False, repr=False)
 
     def accuracy(self, candidate: Candidate, model: ir.Model | None = None) -> Accuracy:
-        """How good a candidate is as built, or as the given model of it; scored once in this process."""
+        """Accuracy of a candidate as built, or of the given model of it; scored once in this process."""
         if candidate.key not in self._scored:
             run = self.run_of(self._build(candidate) if model is None else model)
             self._scored[candidate.key] = self.evaluator.accuracy(run)
         return self._scored[candidate.key]
 
     def forget(self, candidate: Candidate) -> None:
-        """Score a candidate again: it has other weights now."""
+        """Score a candidate again the next time: its weights have changed."""
         self._scored.pop(candidate.key, None)
 
     def drop(self, candidate: Candidate) -> float:
-        """Points that a candidate loses as built; kept for later compiles unless the evaluator may have changed."""
+        """Loss of accuracy of a candidate as built, in points; cached for later compiles with the same evaluator."""
 
         def compute() -> Arrays:
             return {"drop": np.array(self.accuracy(candidate).drop)}
@@ -56,17 +56,17 @@ class ScoreCache:
         if self.evaluator.identity is None:
             return float(compute()["drop"])
         settings = {**self._settings(candidate), "evaluator": self.evaluator.identity}
-        return float(self.known.arrays("drop", settings, compute)["drop"])
+        return float(self.cache.arrays("drop", settings, compute)["drop"])
 
     def model(self, candidate: Candidate) -> ir.Model:
-        """The model of a choice."""
+        """The model of a candidate."""
         if graph.weight_bytes(self.builder.dense) > LARGEST_BYTES:
             return self._build(candidate)
 
         def compute() -> Arrays:
             return {"model": np.frombuffer(graph.to_bytes(self._build(candidate)), np.uint8)}
 
-        stored = self.known.arrays("model", self._settings(candidate), compute)["model"]
+        stored = self.cache.arrays("model", self._settings(candidate), compute)["model"]
         return ir.from_proto(onnx.load_from_string(stored.tobytes()))
 
     def _build(self, candidate: Candidate) -> ir.Model:

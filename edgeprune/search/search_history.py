@@ -1,8 +1,8 @@
-"""What a search for one budget leaves to the next of the same model: how losses add up, and how far times are off.
+"""Results of one search that serve the next search for the same model: factors for losses, and a slowdown.
 
-Both belong to the network and not to the budget, as long as that is not very different: the factors of the losses were
-found by trying whole choices (`edgeprune.search.loss_scales`), and how much longer cut networks take than the latency
-model says, against uncut ones, was measured.
+Both depend on the network, and hardly on the budget, as long as the budgets are not very different. The factors were
+found by trying whole candidates (`edgeprune.search.loss_scales`). The slowdown was measured: it says how much more the
+latency model underestimates cut networks than uncut ones.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from edgeprune.calibration import ArrayCache
 from edgeprune.search.problem import Problem
 
 NEAR = 1.3
-"""Speed-ups that differ by no more than this factor have found the same."""
+"""The results of one search are valid for speed-ups that differ by at most this factor."""
 
 
 @dataclass(frozen=True, eq=False)
 class SearchHistory:
-    """What one search found.
+    """The results of one search.
 
     Attributes:
-        speedup: that was asked for, against the original.
-        factors: of the losses of every group and then of every block.
-        slowdown: measured over predicted time of what was chosen, over the same of the best uncut network.
+        speedup: the goal of that search, against the original.
+        factors: for the losses of every group and then of every block, shape (groups + blocks,).
+        slowdown: measured over predicted latency of its result, divided by the same ratio of the best uncut network.
     """
 
     speedup: float
@@ -35,20 +35,20 @@ class SearchHistory:
     slowdown: float
 
     def serves(self, problem: Problem, speedup: float) -> bool:
-        """Whether another search for this speed-up may rely on it."""
+        """Whether a search for this speed-up can use it."""
         fits = len(self.factors) == len(problem.levels) + len(problem.format_loss)
         return fits and abs(math.log(speedup / self.speedup)) <= math.log(NEAR)
 
 
-def load_history(known: ArrayCache, settings: object) -> SearchHistory | None:
-    """What the last search under these settings left, if anything."""
-    found = known.find("experience", settings)
+def load_history(cache: ArrayCache, settings: object) -> SearchHistory | None:
+    """The results of the last search with these settings, if there was one."""
+    found = cache.find("experience", settings)  # an earlier name, kept so that existing caches stay valid
     if found is None:
         return None
     speedup, slowdown = (float(x) for x in found["numbers"])
     return SearchHistory(speedup, found["factors"], slowdown)
 
 
-def save_history(known: ArrayCache, settings: object, made: SearchHistory) -> None:
-    """Leave it to the next search."""
-    known.keep("experience", settings, {"numbers": np.array([made.speedup, made.slowdown]), "factors": made.factors})
+def save_history(cache: ArrayCache, settings: object, made: SearchHistory) -> None:
+    """Store the results for the next search."""
+    cache.keep("experience", settings, {"numbers": np.array([made.speedup, made.slowdown]), "factors": made.factors})

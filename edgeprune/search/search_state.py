@@ -1,4 +1,4 @@
-"""Points of a search: a width for every group and a format for every block, with their exact times and losses."""
+"""Points of a search: a width for every group and a format for every block, with their exact latencies and losses."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeprune.dependency import Widths
+from edgeprune.search.min_cut import best_labels
 from edgeprune.search.problem import Candidate, Problem
-from edgeprune.search.two_labels import cheapest_labels
 
 ROUNDS = 30
 
@@ -25,7 +25,7 @@ class Point:
 
 @dataclass(eq=False)
 class State:
-    """Times and losses of points; what a block or a move takes is remembered by the widths and formats around it."""
+    """Latencies and losses of points; those of blocks and moves are cached by the widths and formats around them."""
 
     problem: Problem
     _known: dict[tuple[object, ...], float] = field(default_factory=dict)
@@ -52,25 +52,25 @@ class State:
         self.around_group = tuple(self._around(blocks) for blocks in self.blocks_of_group)
         self.around_block = tuple(self._around([b]) for b in range(len(self.group_order)))
 
-    def weighing(self, problem: Problem) -> State:
-        """The state of a problem with other losses for the same times, which stay remembered."""
+    def reweighted(self, problem: Problem) -> State:
+        """The state of a problem with other losses and the same latencies, which stay cached."""
         return State(problem, self._known, self._tables)
 
     def dense(self) -> Point:
-        """Everything whole, in the formats that lose nothing."""
+        """Dense widths in the formats without loss."""
         return Point(
             tuple(len(v) - 1 for v in self.problem.levels),
             tuple(int(np.argmin(loss)) for loss in self.format_loss),
         )
 
     def fastest_formats(self, start: Point | None = None) -> Point:
-        """Formats by coordinate descent on exact time, from float, from integers, and from the best mix of the two."""
+        """Formats by coordinate descent on the exact latency, from float, from INT8, and from the best mix of two."""
         start = start or self.dense()
         ends = [Point(start.levels, tuple(min(i, len(n) - 1) for n in self.format_names)) for i in (0, 1)]
         return min((self._descend(p) for p in (*ends, self._mixed(start))), key=self.time)
 
     def _mixed(self, p: Point) -> Point:
-        """The fastest mix of every block's first format and its fastest other one; the best there is of two."""
+        """The fastest mix of the first format of every block and its fastest other one; the optimum of these two."""
         first = Point(p.levels, (0,) * len(p.formats))
         others = [range(1, len(names)) or range(1) for names in self.format_names]
         other = [
@@ -87,7 +87,7 @@ class State:
                 for i, e in enumerate(edges)
             ]
         ).reshape(-1, 2, 2)
-        labels = cheapest_labels(own, [(e.writer, e.reader) for e in edges], together)
+        labels = best_labels(own, [(e.writer, e.reader) for e in edges], together)
         return Point(p.levels, tuple(both[b][label] for b, label in enumerate(labels)))
 
     def fastest(self) -> Point:
@@ -116,20 +116,20 @@ class State:
         return Point(p.levels, (*p.formats[:block], fmt, *p.formats[block + 1 :]))
 
     def widths(self, p: Point) -> Widths:
-        """Units that every group keeps."""
+        """Width of every group, shape (groups,)."""
         return np.array([v[i] for v, i in zip(self.problem.levels, p.levels, strict=True)], dtype=np.int64)
 
     def loss(self, p: Point) -> float:
-        """Summed loss of all widths and formats."""
+        """Sum of the losses of all widths and formats."""
         wide = sum(float(loss[i]) for loss, i in zip(self.problem.width_loss, p.levels, strict=True))
         return wide + sum(float(loss[i]) for loss, i in zip(self.format_loss, p.formats, strict=True))
 
     def time(self, p: Point) -> float:
-        """Predicted time of the whole network, microseconds."""
+        """Predicted latency of the whole network, microseconds."""
         return self.local(p, range(len(self.format_names))) + self.problem.latency.call_us
 
     def local(self, p: Point, blocks: Sequence[int]) -> float:
-        """Time of these blocks and of every edge at them, microseconds."""
+        """Predicted time of these blocks and of all their edges, microseconds."""
         edges = sorted({i for b in blocks for i in self.edges_of_block[b]})
         return sum(self.block_us(p, b) for b in blocks) + sum(self.edge_us(p, i) for i in edges)
 
@@ -143,7 +143,7 @@ class State:
         return known
 
     def edge_us(self, p: Point, i: int) -> float:
-        """What the formats of an edge's two blocks cost together, microseconds."""
+        """Time of the conversion between the formats of an edge's two blocks, microseconds."""
         model = self.problem.latency
         e = model.edges[i]
         writer, reader = (
@@ -158,13 +158,13 @@ class State:
         return known
 
     def _around(self, blocks: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Groups and blocks whose widths and formats these blocks' times and edges depend on."""
+        """Groups and blocks whose widths and formats determine the time of these blocks and their edges."""
         edges = (self.problem.latency.edges[i] for b in blocks for i in self.edges_of_block[b])
         near = sorted({*blocks, *(b for e in edges for b in (e.writer, e.reader))})
         return tuple(sorted({g for b in near for g in self.group_order[b]})), tuple(near)
 
     def level_times(self, p: Point, group: int) -> NDArray[np.float64]:
-        """Change in time when the group alone moves to each of its levels."""
+        """Change of the latency if only this group moves to each of its levels, microseconds, shape (levels,)."""
         groups, near = self.around_group[group]
         others = tuple(p.levels[g] for g in groups if g != group)
         key = ("levels", group, others, tuple(p.formats[b] for b in near))
@@ -176,7 +176,7 @@ class State:
         return np.asarray(times - times[p.levels[group]])
 
     def format_times(self, p: Point, block: int) -> NDArray[np.float64]:
-        """Change in time when the block alone moves to each of its formats."""
+        """Change of the latency if only this block moves to each of its formats, microseconds, shape (formats,)."""
         groups, near = self.around_block[block]
         others = tuple(p.formats[b] for b in near if b != block)
         key = ("formats", block, others, tuple(p.levels[g] for g in groups))
@@ -188,14 +188,14 @@ class State:
         return np.asarray(times - times[p.formats[block]])
 
     def point(self, candidate: Candidate) -> Point:
-        """The point that a choice of the same levels and formats is."""
+        """The point of a candidate with the same levels and formats."""
         levels = (int(np.searchsorted(v, w)) for v, w in zip(self.problem.levels, candidate.widths, strict=True))
         return Point(
             tuple(levels), tuple(n.index(f) for n, f in zip(self.format_names, candidate.formats, strict=True))
         )
 
     def candidate(self, p: Point) -> Candidate:
-        """The point in words that others know."""
+        """The candidate of a point."""
         names = tuple(n[i] for n, i in zip(self.format_names, p.formats, strict=True))
         return Candidate(self.widths(p), names, self.time(p), self.loss(p))
 
@@ -207,8 +207,8 @@ class Moves:
     Attributes:
         slot: the group, or the number of groups plus the block.
         to: its new level or format.
-        time_us: what that does to the time.
-        loss: and to the loss.
+        time_us: change of the latency, microseconds.
+        loss: change of the loss.
     """
 
     slot: NDArray[np.int64]
@@ -226,7 +226,7 @@ class Moves:
 
 
 def moves(state: State, p: Point) -> Moves:
-    """Every change of a single group or block, with what it does to time and loss."""
+    """Every change of a single group or block, with the change of latency and loss."""
     here = np.array([*p.levels, *p.formats], np.int64)
     losses = [*state.problem.width_loss, *state.format_loss]
     times = [np.zeros(0), *(state.level_times(p, g) for g in range(len(p.levels)))]

@@ -1,13 +1,15 @@
-"""What each choice costs at the network's output, measured on a few unlabelled samples.
+"""The loss of each width and each format at the output of the network, measured on a few unlabelled samples.
 
-The error inside a layer says little about the output: a residual branch forgives what a detection head does not. So
-single choices are tried in the real network and the change of its *output* is measured
+The error inside a layer says little about the output: a residual branch tolerates errors that a detection head does
+not. So each change is tried in the real network, and the change of the *output* is measured
 (``edgeprune.recovery.output_error``):
 
-* widths: every group at a few widths, its consumers refitted; between those the curve follows the ranking's own loss;
-* formats: stretches of blocks put on integers together. A stretch that costs next to nothing is not looked into
-  further; one that costs something is halved until the culprits are found. Most networks need tens of trials instead
-  of one a block. A second integer format of the same blocks is tried as a whole, and shared out in the same way.
+* Widths: every group is cut to a few widths, and its consumers are refitted. Between these widths the curve follows the
+  loss of the ranking.
+* Formats: ranges of consecutive blocks run in INT8 together. A range with almost no error is not split further. A range
+  with an error is halved until the blocks that cause it are found. Most networks need tens of trials instead of one for
+  each block. A second INT8 format of the same blocks is tried once for all of them, and its error is divided in the
+  same proportions.
 """
 
 from __future__ import annotations
@@ -21,16 +23,16 @@ from edgeprune.dependency import Group
 from edgeprune.latency import Format
 
 PROBED = (0.75, 0.375)
-"""Fractions of a group's width at which the network's output is looked at."""
+"""Fractions of a group's size that are tried as widths."""
 
 EXTRAPOLATED = 0.12
-"""Below this fraction of a group's width nothing is guessed: the smallest is looked at as well."""
+"""If the smallest width is below this fraction of a group's size, it is tried as well and not extrapolated."""
 
 MOST_SPLITS = 20
-"""How often a stretch of blocks is halved; each time takes two trials."""
+"""Largest number of times that a range of blocks is halved; each time needs two trials."""
 
 NEGLIGIBLE_SHARE = 0.05
-"""A stretch of blocks is not looked into when it causes less than this share of the error of all of them together."""
+"""A range of blocks is not split if it causes less than this share of the error of all blocks together."""
 
 
 def width_losses(
@@ -44,13 +46,13 @@ def width_losses(
 
     Args:
         groups: shape (groups,).
-        levels: per group, the widths to price, ascending; the last is the dense one.
+        levels: per group, the widths to price, ascending; the last one is the dense width.
         ranking_loss: group id -> shape (size + 1,), predicted loss after removing the first k units.
-        trial: (group index, width) -> output error of the network with that group alone cut and refitted.
+        trial: (group index, width) -> output error of the network with only that group cut and refitted.
         progress: called with the fraction done.
 
     Returns:
-        Per group, shape (levels,): non-increasing in the width, 0 at the dense one.
+        Per group, shape (levels,): non-increasing in the width, 0 at the dense width.
     """
     losses = []
     for g, group in enumerate(groups):
@@ -59,7 +61,7 @@ def width_losses(
             losses.append(np.zeros(len(levels[g])))
             continue
         probes = {int(levels[g][np.abs(levels[g] - f * group.size).argmin()]) for f in PROBED} - {group.size}
-        lowest = levels[g][: 2 if levels[g][0] == 0 else 1]  # going from little to nothing is no small step
+        lowest = levels[g][: 2 if levels[g][0] == 0 else 1]  # width 0 may differ much from the smallest one above it
         probes |= {int(w) for w in lowest if w < EXTRAPOLATED * group.size}
         measured = {group.size - w: max(trial(g, w), 0.0) for w in sorted(probes)}
         curve = np.maximum.accumulate(np.maximum(ranking_loss[group.id], 0.0))
@@ -72,7 +74,7 @@ def width_losses(
 def _follow(
     removed: NDArray[np.int64], measured: Mapping[int, float], curve: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Output loss at each number of removed units: the measured values, joined by power laws of the ranking's loss."""
+    """Output loss at each number of removed units: measured, or interpolated by power laws of the ranking's loss."""
     floor = 1e-12 + 1e-6 * float(curve[-1])
     known = sorted(measured)
     x = np.log(curve[known] + floor)
@@ -83,11 +85,11 @@ def _follow(
         slope = max((y[-1] - y[0]) / (x[-1] - x[0]), 0.0)
     else:
         joined, slope = np.full(len(wanted), y[0]), 1.0
-    # Outside what was measured the same power law goes on; a slope of one at the least, so that little costs little.
+    # Outside the measured range the same power law continues, with a slope of at least one: the loss goes to 0 at 0.
     joined = np.where(wanted < x[0], y[0] + max(slope, 1.0) * (wanted - x[0]), joined)
     joined = np.where(wanted > x[-1], y[-1] + max(slope, 1.0) * (wanted - x[-1]), joined)
     losses = np.where(removed == 0, 0.0, np.exp(joined))
-    # Widths ascend, so losses must not: what is wider loses no more.
+    # Widths ascend, so losses must not: a larger width never has a larger loss.
     return np.asarray(np.maximum.accumulate(losses[::-1])[::-1])
 
 
@@ -100,9 +102,9 @@ def format_losses(
     """Loss at the output of every format of every block.
 
     Args:
-        formats: per block, the formats it has; ``floating`` is among them and loses nothing.
+        formats: per block, its possible formats; ``floating`` is one of them and has no loss.
         floating: name of the float format.
-        trial: block -> format of the blocks that are not float -> output error.
+        trial: (block -> format, for the blocks that are not float) -> output error.
         progress: called with the fraction done.
     """
     losses: list[dict[Format, float]] = [{floating: 0.0} for _ in formats]
@@ -124,15 +126,15 @@ def format_losses(
 def _attribute(
     blocks: Sequence[int], name: Format, error: float, negligible: float, trial: Callable[[Mapping[int, Format]], float]
 ) -> dict[int, float]:
-    """Share of every block in the error that the stretch causes as a whole; the worst stretches are halved first."""
-    stretches = [(error, list(blocks))]
+    """Share of every block in the error of all these blocks together; the ranges with the largest error are halved."""
+    ranges = [(error, list(blocks))]
     for _ in range(MOST_SPLITS):
-        open_ones = [i for i, (e, found) in enumerate(stretches) if len(found) > 1 and e > negligible]
+        open_ones = [i for i, (e, found) in enumerate(ranges) if len(found) > 1 and e > negligible]
         if not open_ones:
             break
-        worst = max(open_ones, key=lambda i: stretches[i][0])
-        _, found = stretches.pop(worst)
+        worst = max(open_ones, key=lambda i: ranges[i][0])
+        _, found = ranges.pop(worst)
         middle = len(found) // 2
         halves = (found[:middle], found[middle:])
-        stretches += [(trial(dict.fromkeys(half, name)), half) for half in halves]
-    return {b: e / len(found) for e, found in stretches for b in found}
+        ranges += [(trial(dict.fromkeys(half, name)), half) for half in halves]
+    return {b: e / len(found) for e, found in ranges for b in found}

@@ -1,10 +1,10 @@
-"""Budget -> widths and formats: one joint choice.
+"""The joint search: the widths and formats of least loss for a budget.
 
-Every group chooses a width and every block a format. Losses add up; times do not: a convolution's time is a product
-of the widths on its two sides, and a block next to integers costs less in integers. So the times are linearised
-around the current choice, the multiple-choice knapsack of the linear problem is solved exactly within a trust region
-of neighbouring widths, and so on until nothing improves. Exact times decide what is kept. A descent by the best
-loss-per-microsecond and a pairwise exchange then use what the linearisation left.
+Every group needs a width and every block a format. Losses add up, but times do not: the time of a convolution is a
+product of the widths on its two sides, and a block next to an INT8 block costs less in INT8. So the times are
+linearised around the current point. The multiple-choice knapsack of the linear problem is solved exactly within a trust
+region of neighbouring widths. This repeats until nothing improves. Exact times decide which points are kept. A descent
+by the least loss per microsecond and a pairwise exchange then use the time that the linearisation left.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ __all__ = ["Candidate", "Problem", "Searcher", "fastest", "fastest_unpruned", "s
 EXCHANGES = 300
 PAIRS_CHECKED = 20
 NEARBY = 0.15
-"""A budget that differs from the last one by no more than this share is searched from where that led to."""
+"""If a budget differs from the last one by at most this share, its search starts from the last result."""
 _EPSILON = 1e-12
 
 
 class Searcher:
-    """Searches one problem, for any number of budgets; what one search finds out about times serves the next."""
+    """Searches one problem for any number of budgets; all searches share the cached latencies."""
 
     def __init__(self, problem: Problem, state: State | None = None):
         self._state = state or State(problem)
@@ -37,14 +37,14 @@ class Searcher:
 
     @cached_property
     def _ends(self) -> tuple[Point, Point, Point]:
-        """Where searches begin: what loses least, the fastest without cuts, and the fastest there is."""
+        """Starting points: the one of least loss, the fastest without cuts, and the fastest of all."""
         return self._state.dense(), self._state.fastest_formats(), self._state.fastest()
 
     def search(self, budget_us: float) -> Candidate:
-        """The choice of least loss whose predicted time is within the budget.
+        """The candidate of least loss whose predicted latency is within the budget.
 
         Raises:
-            BudgetError: the budget is not positive, or even the fastest choice does not fit; the text says what does.
+            BudgetError: the budget is not positive, or the fastest candidate exceeds it; the text gives its latency.
         """
         if not budget_us > 0:
             raise BudgetError(f"a budget must be positive, not {budget_us:g} us")
@@ -52,7 +52,7 @@ class Searcher:
         fastest = min(state.time(s) for s in self._ends)
         if fastest > budget_us:
             raise BudgetError(
-                f"no choice is predicted to take less than {fastest / 1e3:.3f} ms; "
+                f"no candidate is predicted to run in less than {fastest / 1e3:.3f} ms; "
                 f"the budget is {budget_us / 1e3:.3f} ms"
             )
         found: list[tuple[Point, Point]] = []
@@ -64,15 +64,15 @@ class Searcher:
         return state.candidate(best)
 
     def _improved_from(self, starts: Sequence[Point], budget_us: float) -> list[tuple[Point, Point]]:
-        """Starts from which something within the budget was found, with what was found."""
+        """The starting points that led to a point within the budget, each with that point."""
         return [(s, p) for s in starts if (p := _improve(self._state, s, budget_us)) is not None]
 
-    def weighing(self, problem: Problem) -> Searcher:
-        """A searcher of the same choices and times with other losses."""
-        return Searcher(problem, self._state.weighing(problem))
+    def reweighted(self, problem: Problem) -> Searcher:
+        """A searcher of the same candidates and latencies with other losses."""
+        return Searcher(problem, self._state.reweighted(problem))
 
     def improved(self, candidate: Candidate, budget_us: float) -> Candidate:
-        """A choice of this problem's losses near another one, within the budget; the same where none is better."""
+        """A candidate near another one with less loss, within the budget; the same one if none is better."""
         state = self._state
         near = _shrink_to_fit(state, state.point(candidate), budget_us)
         return candidate if near is None else state.candidate(_exchange(state, near, budget_us))
@@ -82,15 +82,15 @@ class Searcher:
         return self._state.candidate(self._ends[1])
 
     def fastest(self) -> Candidate:
-        """The fastest choice there is, whatever it loses."""
+        """The fastest of all candidates, regardless of its loss."""
         return self._state.candidate(self._ends[2])
 
 
 def search(problem: Problem, budget_us: float) -> Candidate:
-    """The choice of least loss whose predicted time is within the budget.
+    """The candidate of least loss whose predicted latency is within the budget.
 
     Raises:
-        BudgetError: if the budget is not positive, or even the fastest choice does not fit; the text says what does.
+        BudgetError: the budget is not positive, or the fastest candidate exceeds it; the text gives its latency.
     """
     return Searcher(problem).search(budget_us)
 
@@ -101,7 +101,7 @@ def fastest_unpruned(problem: Problem) -> Candidate:
 
 
 def fastest(problem: Problem) -> Candidate:
-    """The fastest choice there is, whatever it loses."""
+    """The fastest of all candidates, regardless of its loss."""
     return Searcher(problem).fastest()
 
 
@@ -119,7 +119,7 @@ def _improve(state: State, start: Point, budget_us: float) -> Point | None:
 
 
 def _linearised_step(state: State, p: Point, budget_us: float) -> Point | None:
-    """The knapsack's answer with times linear around ``p`` and widths within half of the current one."""
+    """The solution of the knapsack with times linear around ``p``, and widths of half to twice the current ones."""
     times, losses, items = [], [], []
     for g, levels in enumerate(state.problem.levels):
         here = p.levels[g]
@@ -132,16 +132,16 @@ def _linearised_step(state: State, p: Point, budget_us: float) -> Point | None:
         losses.append(state.format_loss[b])
         items.append(list(range(len(state.format_names[b]))))
     reachable = max(budget_us - state.time(p), sum(float(t.min()) for t in times))
-    picks = solve_knapsack(times, losses, reachable)
-    if picks is None:
+    solution = solve_knapsack(times, losses, reachable)
+    if solution is None:
         return None
-    chosen = [items[c][i] for c, i in enumerate(picks)]
+    chosen = [items[c][i] for c, i in enumerate(solution)]
     groups = len(state.problem.levels)
     return Point(tuple(chosen[:groups]), tuple(chosen[groups:]))
 
 
 def _shrink_to_fit(state: State, p: Point, budget_us: float) -> Point | None:
-    """Give up what saves most time for its loss until the exact time fits."""
+    """Make the move with the least loss per microsecond until the exact latency fits."""
     while state.time(p) > budget_us:
         found = moves(state, p)
         faster = np.flatnonzero(found.time_us < -1e-9)
@@ -153,7 +153,7 @@ def _shrink_to_fit(state: State, p: Point, budget_us: float) -> Point | None:
 
 
 def _exchange(state: State, p: Point, budget_us: float) -> Point:
-    """Take back single changes that fit, and pairs of which one pays for the other, while that lowers the loss."""
+    """Make single moves that fit, and pairs where one move saves the time of the other, while this lowers the loss."""
     for _ in range(EXCHANGES):
         room_us = budget_us - state.time(p)
         found = moves(state, p)
@@ -169,7 +169,7 @@ def _exchange(state: State, p: Point, budget_us: float) -> Point:
 
 
 def _best_pair(state: State, p: Point, found: Moves, room_us: float) -> Point | None:
-    """The pair of moves that lowers the loss most within the room, by their single times and then by the exact one."""
+    """The pair of moves that lowers the loss most within ``room_us``: by the sum of their times, then exactly."""
     gains, pays = np.flatnonzero(found.loss < -_EPSILON), np.flatnonzero(found.time_us < 0)
     if not gains.size or not pays.size:
         return None
@@ -181,8 +181,8 @@ def _best_pair(state: State, p: Point, found: Moves, room_us: float) -> Point | 
     before_us = state.time(p)
     flat_loss = loss.ravel()
     count = min(PAIRS_CHECKED, flat_loss.size)
-    cheapest = np.argpartition(flat_loss, count - 1)[:count]
-    for flat in cheapest[np.argsort(flat_loss[cheapest], kind="stable")]:
+    best = np.argpartition(flat_loss, count - 1)[:count]
+    for flat in best[np.argsort(flat_loss[best], kind="stable")]:
         i, j = np.unravel_index(flat, loss.shape)
         if not np.isfinite(loss[i, j]):
             return None

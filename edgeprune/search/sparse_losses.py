@@ -1,4 +1,4 @@
-"""What 2:4 weights cost at the network's output, block by block, on a few unlabelled samples."""
+"""The loss of 2:4 weights at the output of the network, per block, measured on a few unlabelled samples."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _SPARSE: Format = "2:4"
 def sparse_losses(
     network: Network, builder: TensorRtBuilder, data: Calibration, blocks: Sequence[int]
 ) -> dict[int, float]:
-    """Block -> loss of its weights being 2:4, unitless, as of `edgeprune.recovery.output_error`.
+    """Block -> loss of 2:4 weights in it, unitless, as given by `edgeprune.recovery.output_error`.
 
-    The weights of all blocks are made 2:4 once; a trial puts some of them into the dense network.
+    The weights of all blocks are made 2:4 once. A trial puts some of them into the dense network.
     """
     if not blocks:
         return {}
@@ -33,7 +33,7 @@ def sparse_losses(
     linears = find_linears(dense)
     probe = Probe(dense, data, probe_items(network), builder.threads)
 
-    # A bias that had to be made for a layer stays out of trials: they err on the side of caution.
+    # Trials leave out a bias that was added to a layer, so they slightly overestimate the loss.
     def trial(chosen: Mapping[int, Format]) -> float:
         model = graph.clone(dense)
         for b in chosen:

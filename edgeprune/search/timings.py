@@ -1,4 +1,4 @@
-"""What a network takes, measured beside the original, and what is concluded from it."""
+"""The latency of a network, measured beside the original, and conclusions from it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from edgeprune.timing import CONFIDENCE, sigmas
 
 @dataclass(frozen=True)
 class Timing:
-    """What a network takes, and the original in the same measurement.
+    """The latency of a network, and of the original in the same measurement.
 
     Attributes:
-        baseline_us: microseconds of the original.
-        measured_us: of the network.
-        noise: standard deviation of the logarithm of the network's time, over the anchor's where there is one.
-        anchor_us: of an anchor, if there is one: a network that every measurement is beside, and that whatever else
-            the machine does slows down more alike than it does the original.
+        baseline_us: of the original, microseconds.
+        measured_us: of the network, microseconds.
+        noise: standard deviation of the logarithm of the network's latency, over the anchor's if there is one.
+        anchor_us: of an anchor, if there is one, microseconds. An anchor is a network that is part of all measurements.
+            Other load on the machine slows it down by nearly the same factor as the network, unlike the original.
     """
 
     baseline_us: float
@@ -28,11 +28,11 @@ class Timing:
 
     @property
     def share(self) -> float:
-        """Of the original's time, which does not follow what else the machine does."""
+        """Latency over that of the original; it depends less on the speed of the machine than the latency does."""
         return self.measured_us / self.baseline_us
 
     def at(self, baseline_us: float) -> Timing:
-        """The same on a machine on which the original takes so long."""
+        """The same timing, scaled to a machine where the original has this latency."""
         pace = baseline_us / self.baseline_us
         anchor_us = None if self.anchor_us is None else pace * self.anchor_us
         return Timing(baseline_us, pace * self.measured_us, self.noise, anchor_us)
@@ -40,24 +40,24 @@ class Timing:
 
 @dataclass(frozen=True, eq=False)
 class StartingPoint:
-    """A choice that was timed before, for a loop to begin with."""
+    """A candidate that was timed before; a loop begins with it."""
 
     candidate: Candidate
     timing: Timing
 
     def scaled(self, by: float) -> StartingPoint:
-        """What to begin with where choices near the budget are known to have this many times that factor."""
+        """The starting point for a model that underestimates candidates near the budget by this additional factor."""
         return replace(self, candidate=replace(self.candidate, latency_us=self.candidate.latency_us / by))
 
 
 @dataclass(frozen=True, eq=False)
 class FeasibleCandidate:
-    """A choice whose measured time is within the budget.
+    """A candidate whose measured latency is within the budget.
 
     Attributes:
-        candidate: what was chosen; its ``latency_us`` is what was predicted *before* it was measured.
-        timing: what it took, by all measurements of it and of others near it.
-        problem: the problem with its latency model such that it predicts what the choice took.
+        candidate: its ``latency_us`` is the prediction *before* it was measured.
+        timing: its latency, by all measurements of it and of others near it.
+        problem: the problem with a latency model that is corrected to predict the measured latency.
     """
 
     candidate: Candidate
@@ -66,15 +66,15 @@ class FeasibleCandidate:
 
     @property
     def measured_us(self) -> float:
-        """What it took."""
+        """Its measured latency, microseconds."""
         return self.timing.measured_us
 
     def slowdown(self, starting_point: StartingPoint, problem: Problem) -> float:
-        """How many times as much of its predicted time the choice took as the one that the loop began with.
+        """Measured over predicted latency of the candidate, divided by the same ratio of the starting point.
 
         Args:
-            starting_point: what the loop began with.
-            problem: with the latency model that both are predicted by.
+            starting_point: of the loop.
+            problem: with the latency model that predicts both.
         """
         shares = [
             timing.share / problem.latency.total_us(candidate.widths, candidate.formats)
@@ -84,5 +84,5 @@ class FeasibleCandidate:
 
 
 def noise(low: float, high: float) -> float:
-    """Standard deviation of the logarithm of what has this confidence interval."""
+    """Standard deviation of the logarithm of a quantity with this confidence interval."""
     return math.log(high / low) / (2 * sigmas(CONFIDENCE))

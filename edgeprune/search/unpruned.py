@@ -1,4 +1,4 @@
-"""The best that there is without cutting anything: what a compressed model has to beat."""
+"""The best candidates that cut nothing: a compressed model must be faster than these."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from edgeprune.search.format_race import Raced
 from edgeprune.search.solver import Candidate, Problem, fastest_unpruned
 
 CAPS = (1.0, 0.1, 0.03, 0.01, 0.003, 0.001)
-"""Largest share of the summed loss that a single block may have and still be put on integers, from bold to careful."""
+"""Largest share of the total loss that a block in INT8 may have: from many blocks in INT8 to few."""
 
 
 def best_unpruned(
     problem: Problem, drop: Callable[[Candidate], float], limit: float, raced: Sequence[Raced] = ()
 ) -> Candidate | None:
-    """Dense widths in the fastest formats that cost no more than ``limit`` points; None if float is all there is.
+    """Dense widths in the fastest formats with INT8 that lose at most ``limit`` points; None if there are none.
 
     Args:
         problem: with the losses of all formats.
-        drop: points that a choice loses, measured.
+        drop: gives the measured loss of accuracy of a candidate, in points.
         limit: in points.
-        raced: choices whose time was measured, the fastest first: what is measured counts more than what is predicted.
+        raced: candidates whose latency was measured, the fastest first; a measurement counts more than a prediction.
     """
     return next((candidate for candidate in _int8_variants(problem, raced) if drop(candidate) <= limit), None)
 
 
-def mildest_unpruned(problem: Problem, drop: Callable[[Candidate], float]) -> Candidate | None:
-    """Dense widths with blocks on integers such that the fewest points are lost; None if float is all there is."""
+def most_accurate_unpruned(problem: Problem, drop: Callable[[Candidate], float]) -> Candidate | None:
+    """Dense widths with blocks in INT8 that lose the fewest points; None if no block can run in INT8."""
     return min(_int8_variants(problem), key=drop, default=None)
 
 
 def _int8_variants(problem: Problem, raced: Sequence[Raced] = ()) -> Iterator[Candidate]:
-    """The fastest formats from bold to careful, those with integers, each once."""
+    """The fastest formats under each cap, without duplicates and without those that are all float."""
     total = sum(max(losses.values(), default=0.0) for losses in problem.format_loss)
     seen: set[tuple[str, ...]] = set()
     for cap in CAPS:
@@ -45,7 +45,7 @@ def _int8_variants(problem: Problem, raced: Sequence[Raced] = ()) -> Iterator[Ca
 
 
 def _measured(candidate: Candidate, problem: Problem, cap: float, raced: Sequence[Raced]) -> Candidate:
-    """The choice, or one that has beaten it in a race and costs as little in every block."""
+    """The candidate, or one that was faster in a race and whose loss is under the cap in every block too."""
     for other in raced:
         losses = (of[f] for of, f in zip(problem.format_loss, other.candidate.formats, strict=True))
         if other.candidate.formats == candidate.formats:
@@ -56,7 +56,7 @@ def _measured(candidate: Candidate, problem: Problem, cap: float, raced: Sequenc
 
 
 def _capped(problem: Problem, cap: float) -> Problem:
-    """Dense widths, and only formats that cost no more than ``cap``."""
+    """Dense widths, and only formats whose loss is at most ``cap``."""
     return replace(
         problem,
         levels=tuple(v[-1:] for v in problem.levels),

@@ -1,4 +1,4 @@
-"""What each layer takes and costs: the losses add up, and stand where the cut channels are made."""
+"""Latency and loss of each layer: the losses add up, and belong to the layer that produces the cut channels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import onnx_ir as ir
 import pytest
 
 from edgeprune.backends.block_trace import Trace
-from edgeprune.compiler.layer_details import group_makers, layer_losses, with_times
+from edgeprune.compiler.layer_details import first_producers, layer_losses, with_times
 from edgeprune.dependency.solve import analyse
 from edgeprune.latency.block_network import network
 from edgeprune.report.model import Layer
@@ -36,10 +36,10 @@ def problem(widths: Sequence[Sequence[int]], losses: Sequence[Sequence[float]], 
     return Problem(None, levels, tuple(np.array(v) for v in losses), tuple(formats))  # type: ignore[arg-type]
 
 
-def test_a_group_belongs_to_the_first_block_that_makes_it(model: ir.Model):
+def test_a_group_belongs_to_the_first_block_that_produces_it(model: ir.Model):
     net = network(model, analyse(model))
     assert [block.anchor for block in net.blocks] == ["first", "second", "last"]
-    assert group_makers(net) == [0]  # the addition ties what the first two make
+    assert first_producers(net) == [0]  # the addition joins the outputs of the first two blocks
 
 
 def test_the_losses_add_up(model: ir.Model):
@@ -53,7 +53,7 @@ def test_the_losses_add_up(model: ir.Model):
     np.testing.assert_allclose(between, [0.25, 0.0, 0.0], atol=1e-15)
 
 
-def test_times_stand_at_their_layers(model: ir.Model):
+def test_latencies_belong_to_their_layers(model: ir.Model):
     net = network(model, analyse(model))
     layers = [Layer(block.anchor, block.nodes, "fp32", 1.0, loss=0.5) for block in net.blocks]
     seen = []

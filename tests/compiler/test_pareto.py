@@ -28,7 +28,7 @@ def curve(files: Path, cache: None) -> Path:
     return out
 
 
-def test_a_folder_a_point_and_their_curve(curve: Path) -> None:
+def test_one_folder_for_each_point_and_the_curve(curve: Path) -> None:
     found = Curve.load(curve)
     assert [p.asked for p in found.points] == [1.2, 1.5, 1000]
     for point in found.points[:2]:
@@ -56,14 +56,14 @@ def test_statistics_are_computed_once(curve: Path, monkeypatch: pytest.MonkeyPat
     from edgeprune.search import pricing
 
     monkeypatch.setattr(rankings, "rank", lambda *_: pytest.fail("units were ranked again"))
-    monkeypatch.setattr(pricing, "Probe", lambda *_: pytest.fail("choices were priced again"))
+    monkeypatch.setattr(pricing, "Probe", lambda *_: pytest.fail("widths and formats were priced again"))
     flags = ["--calib", str(files / "calib.npz"), "--pareto", "1000", "-o", str(files / "never")]
     result = CliRunner().invoke(cli, ["compile", str(files / "net.onnx"), "--target", "cpu", *flags])
     assert isinstance(result.exception, BudgetError)
     assert not (files / "never").exists()
 
 
-def test_each_point_can_be_had_again(curve: Path) -> None:
+def test_each_point_can_be_reproduced(curve: Path) -> None:
     report = json.loads((curve / "1.5x" / "report.json").read_text())
     assert report["recipe"]["speedup"] == 1.5
     assert "pareto" not in report["recipe"]
@@ -75,10 +75,10 @@ def test_each_point_can_be_had_again(curve: Path) -> None:
         (["--pareto", "2,fast"], "takes speed-ups"),
         (["--pareto", "2,0"], "takes speed-ups"),
         (["--pareto", "2", "--speedup", "3"], "give one"),
-        (["--pareto", "2", "--precision", "int8", "--calib", "random"], "leaves it nothing"),
+        (["--pareto", "2", "--precision", "int8", "--calib", "random"], "leave out --precision int8"),
     ],
 )
-def test_flags_that_do_not_fit_are_refused(files: Path, flags: list[str], reason: str) -> None:
+def test_contradicting_flags_are_refused(files: Path, flags: list[str], reason: str) -> None:
     result = CliRunner().invoke(cli, ["compile", str(files / "net.onnx"), "--target", "cpu", *flags])
     assert isinstance(result.exception, UsageError)
     assert reason in str(result.exception)

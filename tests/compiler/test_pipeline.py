@@ -1,4 +1,4 @@
-"""Which network a goal leads to, and what is returned of it, on a made-up network that is predicted."""
+"""The network and the outcome for a goal, with an artificial network and predicted latencies."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ INT8_US = PROBLEM.latency.total_us(SIZES, ("int8",) * 4)
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FakeSession(CompileSession):
-    """A session of the chain; INT8 costs so many points, and a model is named by what it is built for."""
+    """A session of the chain; INT8 loses ``int8_drop`` points, and a model is the text of its widths and formats."""
 
     block_name = "blocks"
     learns_to_accept = False
@@ -66,7 +66,7 @@ def session(*, int8_drop: float = 0.5, error: float = 0.0) -> FakeSession:
         prices=Prices(latency, PROBLEM.levels, lambda: (losses, losses), lambda: (PROBLEM.levels, PROBLEM.width_loss)),
         evaluator=unused,
         scores=cast(Any, SimpleNamespace(drop=drop, forget=lambda _: None)),
-        known=unused,
+        cache=unused,
         conditions=unused,
         progress=Progress(),
         int8_drop=int8_drop,
@@ -86,14 +86,14 @@ def test_a_budget_that_an_unpruned_network_meets_cuts_nothing() -> None:
     assert loose.candidate.loss == 0
 
 
-def test_int8_that_costs_too_much_is_no_reason_to_cut_nothing() -> None:
+def test_int8_beyond_the_limit_of_accuracy_is_not_used_uncut() -> None:
     goal = Goal(latency_ms=1.01 * INT8_US / 1e3)
     found, unpruned = reached(goal, int8_drop=5.0), reached(goal, int8_drop=0.5)
-    assert found.candidate.loss <= unpruned.candidate.loss  # there are widths to choose from as well
+    assert found.candidate.loss <= unpruned.candidate.loss  # the search has widths too
     assert found.candidate.latency_us <= 1.01 * INT8_US
 
 
-def test_a_tight_budget_cuts_and_keeps_the_error_of_the_prediction_back() -> None:
+def test_a_tight_budget_cuts_with_the_error_of_the_prediction_as_margin() -> None:
     budget_us = 0.8 * INT8_US
     found = reached(Goal(latency_ms=budget_us / 1e3), error=0.05)
     assert (found.candidate.widths < SIZES).any()
@@ -103,8 +103,8 @@ def test_a_tight_budget_cuts_and_keeps_the_error_of_the_prediction_back() -> Non
     assert found.timed.measured is None
 
 
-def test_what_nothing_meets_is_refused() -> None:
-    with pytest.raises(BudgetError, match="predicted to take less"):
+def test_an_impossible_budget_is_refused() -> None:
+    with pytest.raises(BudgetError, match="predicted to run in less"):
         reached(Goal(latency_ms=0.01 * INT8_US / 1e3))
 
 
@@ -115,7 +115,7 @@ def test_without_a_budget_the_fastest_within_the_limit_is_returned() -> None:
     assert bold.candidate.latency_us < careful.candidate.latency_us
 
 
-def test_what_may_not_be_cut_is_only_lowered() -> None:
+def test_a_network_that_must_not_be_cut_is_only_lowered() -> None:
     found = reached(Goal(prune=False))
     assert (found.candidate.widths == SIZES).all()
     assert found.outcome.variant == "unpruned-int8"

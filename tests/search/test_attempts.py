@@ -1,4 +1,4 @@
-"""The final measurement decides, whatever was measured on the way."""
+"""The final measurement decides, not the measurements of the search."""
 
 from dataclasses import dataclass, replace
 
@@ -23,8 +23,8 @@ class Result:
     measured: dict[str, Measurement]
 
 
-class Line:
-    """Networks of any time: at the end they take ``drift`` times as long as was expected, one by one."""
+class FakeBuilds:
+    """Networks of any latency; the final latency of each is its expected latency times the next of ``drifts``."""
 
     def __init__(self, *drifts: float, noise: float = 0.0, loss: float = 1.0):
         self.drifts, self.noise = list(drifts), noise
@@ -50,64 +50,64 @@ class Line:
         return build_within(Goal(speedup=2.0), self.feasible, self.adjusted, self.build)
 
 
-def took(result: Result) -> float:
+def final_ms(result: Result) -> float:
     return result.measured["result"].median_ms
 
 
-def test_one_build_is_enough_where_the_measurements_agree() -> None:
-    line = Line(0.99)
-    assert took(line.run()) == pytest.approx(0.99 * 3.0)
-    assert not line.factors
+def test_one_build_is_enough_if_the_measurements_agree() -> None:
+    builds = FakeBuilds(0.99)
+    assert final_ms(builds.run()) == pytest.approx(0.99 * 3.0)
+    assert not builds.factors
 
 
-def test_a_miss_is_made_again_a_little_faster_but_not_much() -> None:
-    line = Line(1.02, 1.0)
-    assert took(line.run()) == pytest.approx(0.985 * 3.0)
-    assert line.factors == pytest.approx([0.985 / 1.02])
-    disturbed = Line(1.5, 0.68)
+def test_after_a_miss_a_slightly_faster_network_is_built() -> None:
+    builds = FakeBuilds(1.02, 1.0)
+    assert final_ms(builds.run()) == pytest.approx(0.985 * 3.0)
+    assert builds.factors == pytest.approx([0.985 / 1.02])
+    disturbed = FakeBuilds(1.5, 0.68)
     disturbed.run()
     assert disturbed.factors == pytest.approx([0.985 * 0.97])
 
 
-def test_what_may_be_much_faster_but_not_surely_is_kept() -> None:
-    line = Line(0.85, noise=0.4)
-    line.run()
-    assert not line.factors
+def test_a_result_that_is_faster_within_its_interval_is_kept() -> None:
+    builds = FakeBuilds(0.85, noise=0.4)
+    builds.run()
+    assert not builds.factors
 
 
-def test_what_is_much_faster_than_asked_is_made_again_a_little_slower() -> None:
-    line = Line(0.8, 1.0)
-    assert took(line.run()) == pytest.approx(3.0 / 1.02)
+def test_a_result_that_is_much_faster_than_asked_is_built_again_slightly_slower() -> None:
+    builds = FakeBuilds(0.8, 1.0)
+    assert final_ms(builds.run()) == pytest.approx(3.0 / 1.02)
 
 
-def test_the_faster_one_stays_where_the_slower_one_misses() -> None:
-    line = Line(0.8, 1.1)
-    assert took(line.run()) == pytest.approx(0.8 * 3.0)
+def test_the_faster_result_is_kept_if_the_slower_one_misses() -> None:
+    builds = FakeBuilds(0.8, 1.1)
+    assert final_ms(builds.run()) == pytest.approx(0.8 * 3.0)
 
 
-def test_nothing_is_made_slower_that_has_lost_nothing() -> None:
-    line = Line(0.5, loss=0.0)
-    assert took(line.run()) == pytest.approx(1.5)
+def test_a_result_without_loss_is_not_built_again() -> None:
+    builds = FakeBuilds(0.5, loss=0.0)
+    assert final_ms(builds.run()) == pytest.approx(1.5)
 
 
-def test_after_the_last_attempt_it_is_said_what_was_reached() -> None:
-    line = Line(*[1.2] * ATTEMPTS)
+def test_after_the_last_attempt_the_error_names_its_latency() -> None:
+    builds = FakeBuilds(*[1.2] * ATTEMPTS)
     with pytest.raises(
-        BudgetError, match=rf"3\.000 ms was not met in {ATTEMPTS} tries: the last took [\d.]+ ms, 1\.\d"
+        BudgetError, match=rf"3\.000 ms was not met in {ATTEMPTS} attempts: the last network runs in [\d.]+ ms, 1\.\d"
     ):
-        line.run()
-    assert not line.drifts
+        builds.run()
+    assert not builds.drifts
 
 
 def test_a_last_attempt_that_is_faster_than_asked_is_kept() -> None:
-    line = Line(1.02, 1.02, 0.7)
-    assert took(line.run()) < 0.8 * 3.0
-    assert len(line.factors) == ATTEMPTS - 1
+    builds = FakeBuilds(1.02, 1.02, 0.7)
+    assert final_ms(builds.run()) < 0.8 * 3.0
+    assert len(builds.factors) == ATTEMPTS - 1
 
 
-def test_where_nothing_is_faster_that_is_said() -> None:
-    line = Line(1.05)
-    line.feasible = replace(line.feasible, timing=Timing(1e3 * DENSE_MS, 1e3 * DENSE_MS))
-    line.adjusted = lambda feasible, by: Line.adjusted(line, feasible, by / 4)  # type: ignore[method-assign]
+def test_an_error_of_the_search_is_passed_on() -> None:
+    builds = FakeBuilds(1.05)
+    builds.feasible = replace(builds.feasible, timing=Timing(1e3 * DENSE_MS, 1e3 * DENSE_MS))
+    builds.adjusted = lambda feasible, by: FakeBuilds.adjusted(builds, feasible, by / 4)  # type: ignore[method-assign]
     with pytest.raises(BudgetError, match="too fast"):
-        line.run()
+        builds.run()

@@ -1,4 +1,4 @@
-"""What is said of launches that stay in float although INT8 was asked for."""
+"""The sentence about kernels that stay in float although INT8 was asked for."""
 
 from __future__ import annotations
 
@@ -44,31 +44,31 @@ def cnn() -> GpuNetwork:
 
 
 def in_int8(found: GpuNetwork) -> list[str]:
-    return ["int8" if "int8" in found.latency.formats(b) else "fp16" for b in range(len(found.latency.launches))]
+    return ["int8" if "int8" in found.latency.formats(b) else "fp16" for b in range(len(found.network.blocks))]
 
 
-def test_what_has_no_int8_form(cnn: GpuNetwork) -> None:
-    assert sentence(cnn, in_int8(cnn)) == "INT8 was asked for, and of 3 launches 1 stays in fp16: 1 has no INT8 form"
+def test_a_kernel_without_an_int8_form(cnn: GpuNetwork) -> None:
+    assert sentence(cnn, in_int8(cnn)) == "INT8 was asked for, but 1 of 3 kernels stays in fp16: 1 has no INT8 form"
 
 
-def test_what_is_faster_in_int8_was_left_out_for_accuracy(cnn: GpuNetwork) -> None:
+def test_a_kernel_that_is_faster_in_int8_stays_float_for_accuracy(cnn: GpuNetwork) -> None:
     found = sentence(cnn, ["fp16", "int8", "fp16"])
     assert found is not None
     assert found.endswith("1 has no INT8 form; 1 would cost accuracy")
 
 
-def test_small_products_are_slower_where_operands_are_quantized_first() -> None:
+def test_small_matmuls_are_slower_if_their_operands_must_be_quantized() -> None:
     mlp = described(MLP, w1=(128, 256), w2=(256, 128))
     found = sentence(mlp, ["fp16", "fp16"])
     assert found is not None
-    assert "of 2 launches 2 stay in fp16: 2 are predicted to take" in found
-    assert "each operand takes a launch to quantize" in found
+    assert "2 of 2 kernels stay in fp16: 2 are predicted to need" in found
+    assert "each operand needs a kernel to quantize it" in found
     measured = sentence(mlp, ["fp16", "fp16"], source="measured")
     assert measured is not None
-    assert "2 are measured to take" in measured
+    assert "2 are measured to need" in measured
     assert "quantize" not in measured
 
 
-def test_nothing_is_said_where_all_is_int8() -> None:
+def test_there_is_no_sentence_if_all_kernels_run_in_int8() -> None:
     mlp = described(MLP, w1=(128, 256), w2=(256, 128))
     assert sentence(mlp, ["int8", "int8"]) is None

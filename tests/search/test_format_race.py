@@ -16,7 +16,7 @@ BLOCKS = 4
 
 
 def made(seed: int = 0, *, core: float = 0.9) -> tuple[Problem, LatencyModel]:
-    """A chain of blocks that the model takes to be fastest with integers around float functions."""
+    """A chain of blocks; the model predicts that it is fastest with INT8 only in convolutions and MatMuls."""
     problem = chain(BLOCKS - 1, np.random.default_rng(seed))
     latency = problem.latency
     assert isinstance(latency, LatencyModel)
@@ -27,7 +27,7 @@ def made(seed: int = 0, *, core: float = 0.9) -> tuple[Problem, LatencyModel]:
 
 
 class Truth:
-    """Times of networks whose formats take other shares of the time than the model says."""
+    """True latencies: those of each format differ from the model by a factor."""
 
     def __init__(self, latency: LatencyModel, **factors: float):
         names = {"fp32": "fp32", "int8": "int8", "core": "int8-core"}
@@ -40,7 +40,7 @@ class Truth:
         return [slower * self.latency.total_us(c.widths, c.formats) for c in candidates]
 
 
-def test_a_format_that_takes_longer_than_its_blocks_say_is_priced_so() -> None:
+def test_the_latency_of_a_format_is_corrected_if_its_network_is_slower_than_its_blocks() -> None:
     problem, latency = made()
     assert set(fastest_unpruned(problem).formats) == {"int8-core"}
     truth = Truth(latency, fp32=1.0, int8=0.6, core=1.1)
@@ -49,11 +49,11 @@ def test_a_format_that_takes_longer_than_its_blocks_say_is_priced_so() -> None:
     assert [set(r.candidate.formats) for r in raced] == [{"int8"}, {"int8-core"}, {"fp32"}]
     for r in raced:
         predicted = corrected.latency.total_us(r.candidate.widths, r.candidate.formats)
-        # What the ridge holds back.
+        # The ridge regression does not fit the races exactly.
         assert predicted == pytest.approx(r.us, rel=0.05)
 
 
-def test_a_good_model_stays_and_races_once() -> None:
+def test_a_correct_model_stays_the_same_after_one_race() -> None:
     problem, latency = made()
     truth = Truth(latency, fp32=1.0, int8=1.0, core=1.0)
     corrected, _ = race_formats(problem, latency, truth)
@@ -63,10 +63,10 @@ def test_a_good_model_stays_and_races_once() -> None:
     )
 
 
-def test_what_a_correction_proposes_races_too_at_the_pace_of_the_first_race() -> None:
+def test_the_fastest_formats_by_the_corrected_model_race_too() -> None:
     problem, latency = made(core=0.95)
     theta = {f: t.copy() for f, t in latency.theta.items()}
-    theta["int8"][0] *= 0.5  # one block is faster on integers throughout, the others around float functions
+    theta["int8"][0] *= 0.5  # one block is faster in int8, the others in int8-core
     latency = replace(latency, theta=theta)
     problem = replace(problem, latency=latency)
     truth = Truth(latency, fp32=1.0, int8=1.4, core=1.0)
@@ -75,7 +75,7 @@ def test_what_a_correction_proposes_races_too_at_the_pace_of_the_first_race() ->
         assert r.us == pytest.approx(truth.latency.total_us(r.candidate.widths, r.candidate.formats), rel=1e-9)
 
 
-def test_what_won_a_race_is_the_best_unpruned_network() -> None:
+def test_the_winner_of_a_race_is_the_best_unpruned_network() -> None:
     problem, latency = made()
     winner, loser = (
         Candidate(latency.sizes, (f,) * BLOCKS, latency.total_us(latency.sizes, [f] * BLOCKS), 0.0)
@@ -86,7 +86,7 @@ def test_what_won_a_race_is_the_best_unpruned_network() -> None:
     found = best_unpruned(problem, lambda _: 0.0, 1.0, raced)
     assert found is not None
     assert found.formats == winner.formats
-    # Where the winner costs too much, the next careful choice counts.
+    # If the winner loses too much accuracy, the next candidate is used.
     careful = best_unpruned(problem, lambda candidate: 9.0 if candidate.formats == winner.formats else 0.0, 1.0, raced)
     assert careful is None or careful.formats != winner.formats
 

@@ -14,7 +14,7 @@ from tests.reports import measurement
         (Goal(max_drop=0.5), None, float("inf")),
     ],
 )
-def test_budgets_and_how_far_a_result_fulfils_them(goal: Goal, budget_us: float | None, fulfilled: float) -> None:
+def test_budgets_and_how_far_a_result_meets_them(goal: Goal, budget_us: float | None, fulfilled: float) -> None:
     assert goal.budget_us(6000.0) == budget_us
     assert goal.has_budget == (budget_us is not None)
     original, result = measurement(6.0), measurement(2.0)
@@ -23,21 +23,21 @@ def test_budgets_and_how_far_a_result_fulfils_them(goal: Goal, budget_us: float 
     assert goal.is_met(original, result)
 
 
-def test_a_speedup_is_judged_by_paired_blocks() -> None:
-    # The machine slowed down: both by the same factor, block by block.
+def test_a_speedup_is_computed_from_paired_blocks() -> None:
+    # The machine slowed down: both models by the same factor in each block.
     original, result = measurement(6.0, noise=0.3, seed=1), measurement(2.9, noise=0.3, seed=1)
     assert Goal(speedup=2.0).is_met(original, result)
     assert not Goal(speedup=2.1).is_met(original, result)
 
 
-def test_what_is_sure_leaves_out_what_the_measurement_leaves_open() -> None:
+def test_surely_fulfilled_is_the_lower_bound_of_the_interval() -> None:
     original, result = measurement(6.0, noise=0.3, seed=1), measurement(2.0, noise=0.3, seed=2)
     for goal in (Goal(speedup=2.0), Goal(latency_ms=2.5)):
         assert goal.surely_fulfilled(original, result) < goal.fulfilled(original, result)
         assert not goal.is_missed_by_chance(original, result)
 
 
-def test_a_miss_may_be_chance_where_the_interval_reaches_the_goal() -> None:
+def test_a_miss_may_be_chance_if_the_interval_reaches_the_goal() -> None:
     original, result = measurement(6.0, noise=0.3, seed=1), measurement(3.01, noise=0.3, seed=2)
     median_ms, speedup = result.median_ms, ratio(original, result).value
     nearly = Goal(speedup=1.005 * speedup), Goal(latency_ms=0.995 * median_ms)
@@ -51,6 +51,6 @@ def test_a_miss_may_be_chance_where_the_interval_reaches_the_goal() -> None:
     assert not Goal(speedup=2.0).is_missed_by_chance(measurement(6.0), measurement(3.01))
 
 
-def test_the_limit_where_none_is_said() -> None:
+def test_the_default_limit_on_the_drop() -> None:
     assert Goal().drop_limit == DEFAULT_MAX_DROP
     assert Goal(max_drop=0.0).drop_limit == 0.0

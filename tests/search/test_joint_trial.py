@@ -1,4 +1,4 @@
-"""Whole choices cut and refitted at once."""
+"""Whole candidates, cut and refitted at once."""
 
 import numpy as np
 import onnx_ir as ir
@@ -13,7 +13,7 @@ from edgeprune.importance.context import Context
 from edgeprune.latency.block_network import network
 from edgeprune.passes.prune.prune_channels import prune_channels
 from edgeprune.recovery.output_error import Probe
-from edgeprune.search import joint_trial as jointtrial
+from edgeprune.search import joint_trial as module
 from edgeprune.search.joint_trial import JointTrial, open_joint_trial
 from edgeprune.search.pricing import typical_ranges
 from edgeprune.search.problem import Candidate
@@ -34,13 +34,13 @@ g (float[n, 4, 8, 8] x) => (float[n, 5] y) {
 """
 
 
-class NothingKnown:
+class EmptyCache:
     def arrays(self, what, settings, compute):
         return compute()
 
 
 def opened() -> JointTrial:
-    """Channels 8 to 15 of both convolutions are twice channels 0 to 7: half of them can go without a trace."""
+    """Channels 8 to 15 of both convolutions are twice channels 0 to 7: half of them can be removed without an error."""
     model = parse(TEXT, w1=(16, 4, 3, 3), b1=(16,), w2=(16, 16, 3, 3), w3=(16, 5), b3=(5,))
     for name in ("w1", "b1", "w2"):
         value = model.graph.initializers[name]
@@ -51,10 +51,10 @@ def opened() -> JointTrial:
     data = calibration(x=np.random.default_rng(0).standard_normal((48, 4, 8, 8)).astype(np.float32))
     net = network(model, analysis)
     rankings = rank("obs", model, analysis, data, 8)
-    # Of each pair the one that comes later goes first.
+    # The second channel of each pair is removed first.
     rankings = {g: Ranking(np.arange(16)[::-1].copy(), r.loss) for g, r in rankings.items()}
     builder = Builder(model, net, rankings, data)
-    ranges = typical_ranges(model, net, data, builder, NothingKnown())
+    ranges = typical_ranges(model, net, data, builder, EmptyCache())
     return open_joint_trial(Context(model, analysis.groups, data), analysis, builder, Probe(model, data, 24, 1), ranges)
 
 
@@ -63,11 +63,11 @@ def candidate(trial: JointTrial, width: int, fmt: str = "fp32") -> Candidate:
     return Candidate(np.full(len(trial.analysis.groups), width), formats, 0.0, 0.0)
 
 
-def test_what_duplicates_say_is_kept() -> None:
+def test_duplicate_channels_are_removed_without_error() -> None:
     trial = opened()
     assert len(trial.analysis.groups) == 2
     assert trial.error(candidate(trial, 16)) == pytest.approx(0, abs=1e-9)
-    # Exact but for the damping, which is 1% of the mean variance.
+    # Exact except for the damping, which is 1% of the mean variance.
     half = trial.error(candidate(trial, 8))
     assert half < 1e-3
     assert trial.error(candidate(trial, 4)) > 10 * half
@@ -76,27 +76,27 @@ def test_what_duplicates_say_is_kept() -> None:
     assert len(trial._refits) == refits
 
 
-def test_integers_count() -> None:
+def test_int8_adds_to_the_error() -> None:
     trial = opened()
     assert trial.error(candidate(trial, 8, "int8")) > trial.error(candidate(trial, 8))
 
 
-def test_layers_beyond_the_memory_are_cut_without_a_refit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_layers_beyond_the_memory_limit_are_not_refitted(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = opened()
-    monkeypatch.setattr(jointtrial, "COVARIANCE_BYTES", 4 * 16**2)
+    monkeypatch.setattr(module, "COVARIANCE_BYTES", 4 * 16**2)
     small = opened()
     assert set(small.layers) < set(whole.layers)
     assert small.error(candidate(small, 8)) > whole.error(candidate(whole, 8))
 
 
-def test_little_is_remembered_where_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_of_refits_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     trial = opened()
     first = [trial.error(candidate(trial, w)) for w in (8, 4)]
-    monkeypatch.setattr(jointtrial, "REMEMBERED_BYTES", 1)
+    monkeypatch.setattr(module, "CACHED_BYTES", 1)
     assert [trial.error(candidate(trial, w)) for w in (8, 4)] == first
 
 
-def test_the_dense_network_is_left_as_it_is() -> None:
+def test_the_dense_network_is_not_changed() -> None:
     trial = opened()
     x = np.random.default_rng(1).standard_normal((4, 4, 8, 8)).astype(np.float32)
     before = OnnxRuntime().load(trial.dense).run({"x": x})[0]
@@ -104,7 +104,7 @@ def test_the_dense_network_is_left_as_it_is() -> None:
     np.testing.assert_array_equal(OnnxRuntime().load(trial.dense).run({"x": x})[0], before)
 
 
-def test_a_choice_that_drops_a_branch() -> None:
+def test_a_candidate_that_drops_a_branch() -> None:
     text = """
     g (float[n, 16, 8, 8] x) => (float[n, 5, 8, 8] y) {
       h = Conv<pads=[1, 1, 1, 1]>(x, w1, b1)
@@ -129,9 +129,9 @@ def test_a_choice_that_drops_a_branch() -> None:
     delivered = builder.float_model(np.array([0]))
     assert [n.op_type for n in delivered.graph] == ["Conv", "Relu", "Conv"]
     assert trial.probe.error(delivered) < trial.error(dropped)
-    integers = builder.build(np.array([0]), candidate(trial, 0, "int8").formats)
-    assert sum(n.op_type == "QuantizeLinear" for n in integers.graph) >= 2
-    # The noise of 8 bits: two roundings of activations, each of a variance of 1e-5 of theirs or so.
-    assert trial.probe.error(integers) < trial.probe.error(delivered) + 1e-3
+    in_int8 = builder.build(np.array([0]), candidate(trial, 0, "int8").formats)
+    assert sum(n.op_type == "QuantizeLinear" for n in in_int8.graph) >= 2
+    # The noise of 8 bits: two roundings of activations, each with about 1e-5 of their variance.
+    assert trial.probe.error(in_int8) < trial.probe.error(delivered) + 1e-3
     assert net.geometries[0].features(np.array([0]), net.sizes, 16).tolist() == [0.0] * 6
     assert net.geometries[1].features(np.array([0]), net.sizes, 16)[:3].tolist() == [1.0, 0.0, 0.0]

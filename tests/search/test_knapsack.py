@@ -21,25 +21,25 @@ def test_matches_enumeration(items: list[list[tuple[int, int]]], budget: int) ->
         for combination in itertools.product(*items)
         if sum(t for t, _ in combination) <= budget
     ]
-    # With a bucket per unit of time nothing is lost to rounding up: integer times land on bucket borders.
+    # With one bucket per unit of time rounding up loses nothing: integer times are at the borders of buckets.
     room = budget - sum(t.min() for t in times)
     spread = sum(t.max() for t in times) - sum(t.min() for t in times)
-    picks = solve_knapsack(times, losses, budget, buckets=max(1, int(min(room, spread))))
+    found = solve_knapsack(times, losses, budget, buckets=max(1, int(min(room, spread))))
     if not fits:
-        assert picks is None
+        assert found is None
         return
-    assert picks is not None
-    assert sum(t[i] for t, i in zip(times, picks, strict=True)) <= budget
-    assert sum(v[i] for v, i in zip(losses, picks, strict=True)) == min(fits)
+    assert found is not None
+    assert sum(t[i] for t, i in zip(times, found, strict=True)) <= budget
+    assert sum(v[i] for v, i in zip(losses, found, strict=True)) == min(fits)
 
 
 def test_never_exceeds_the_budget_when_buckets_are_coarse() -> None:
     rng = np.random.default_rng(0)
     times = [rng.uniform(0, 1, 4) for _ in range(30)]
     losses = [rng.uniform(0, 1, 4) for _ in range(30)]
-    picks = solve_knapsack(times, losses, 8.0, buckets=100)
-    assert picks is not None
-    assert sum(t[i] for t, i in zip(times, picks, strict=True)) <= 8.0
+    found = solve_knapsack(times, losses, 8.0, buckets=100)
+    assert found is not None
+    assert sum(t[i] for t, i in zip(times, found, strict=True)) <= 8.0
 
 
 def test_a_budget_that_only_the_fastest_items_meet() -> None:

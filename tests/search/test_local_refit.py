@@ -1,4 +1,4 @@
-"""Cutting one group and refitting what reads it."""
+"""Cut one group and refit its consumers."""
 
 import numpy as np
 import onnx_ir as ir
@@ -20,7 +20,7 @@ g (float[n, 4, 8, 8] x) => (float[n, 5, 8, 8] y) {
 """
 
 
-def test_a_duplicated_channel_goes_without_a_trace() -> None:
+def test_a_duplicate_channel_is_removed_without_error() -> None:
     model = parse(TEXT, w1=(8, 4, 3, 3), b1=(8,), w2=(5, 8, 1, 1), b2=(5,))
     for name in ("w1", "b1"):
         value = model.graph.initializers[name]
@@ -38,7 +38,7 @@ def test_a_duplicated_channel_goes_without_a_trace() -> None:
     runtime = OnnxRuntime()
     want, got, cut = (runtime.load(m).run({"x": images})[0] for m in (model, refitted, plain))
     scale = np.abs(want).max()
-    # Exact but for the damping, which is 1% of the mean variance.
+    # Exact except for the damping, which is 1% of the mean variance.
     assert np.abs(want - got).max() / scale < 0.01
     assert np.abs(want - cut).max() / scale > 0.1
 

@@ -10,7 +10,7 @@ from tests.search.test_solver import chain
 
 
 def true_error(problem: Problem):
-    """What choices really lose: integers cost ten times their price, and two cuts in a row more than their sum."""
+    """The true loss of candidates: ten times the predicted one in INT8, and more than the sum of two cuts in a row."""
     calls: list[Candidate] = []
 
     def error(candidate: Candidate) -> float:
@@ -26,7 +26,7 @@ def true_error(problem: Problem):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_whole_choices_lose_less_at_the_same_predicted_time(seed: int) -> None:
+def test_whole_candidates_lose_less_at_the_same_predicted_latency(seed: int) -> None:
     problem = chain(6, np.random.default_rng(seed))
     budget_us = 0.7 * problem.latency.total_us(problem.latency.sizes, ["fp32"] * 7)
     start = search(problem, budget_us)
@@ -38,16 +38,16 @@ def test_whole_choices_lose_less_at_the_same_predicted_time(seed: int) -> None:
     assert found.trials == len({(c.widths.tobytes(), c.formats) for c in calls}) <= 40
 
 
-def test_a_mistake_in_what_formats_cost_is_found() -> None:
+def test_an_error_in_the_losses_of_formats_is_found() -> None:
     problem = chain(6, np.random.default_rng(0))
-    cheap = replace(problem, format_loss=tuple({f: v / 100 for f, v in x.items()} for x in problem.format_loss))
+    wrong = replace(problem, format_loss=tuple({f: v / 100 for f, v in x.items()} for x in problem.format_loss))
     budget_us = 0.7 * problem.latency.total_us(problem.latency.sizes, ["fp32"] * 7)
     error, _ = true_error(problem)
-    found = refine(cheap, search(cheap, budget_us), budget_us, error)
+    found = refine(wrong, search(wrong, budget_us), budget_us, error)
     assert found.error < 0.9 * found.first_error
 
 
-def test_the_problem_leads_to_the_choice_again() -> None:
+def test_the_reweighted_problem_leads_to_the_same_candidate() -> None:
     problem = chain(5, np.random.default_rng(1))
     budget_us = 0.7 * problem.latency.total_us(problem.latency.sizes, ["fp32"] * 6)
     error, _ = true_error(problem)

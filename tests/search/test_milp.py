@@ -3,25 +3,25 @@ import pytest
 
 from edgeprune.search.milp import solve_around
 from edgeprune.search.solver import search
-from tests.search.test_solver import chain, enumerate_choices
+from tests.search.test_solver import chain, enumerate_candidates
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_the_best_there_is_on_small_networks(seed: int) -> None:
+def test_the_optimum_of_small_networks_is_found(seed: int) -> None:
     problem = chain(3, np.random.default_rng(seed))
     budget_us = 0.7 * problem.latency.total_us(problem.latency.sizes, ["fp32"] * 4)
-    optimum = min(loss for time_us, loss in enumerate_choices(problem) if time_us <= budget_us)
+    optimum = min(loss for time_us, loss in enumerate_candidates(problem) if time_us <= budget_us)
     known = search(problem, budget_us)
     found = solve_around(problem, known, budget_us)
     assert found.candidate.loss == pytest.approx(optimum, rel=2e-3)
     assert found.candidate.latency_us <= budget_us
     assert found.bound is not None
-    # The edges of a pruned tensor are counted at its known width, so the bound is that of the neighbourhood.
+    # Edges of a pruned tensor count at its known width, so the bound holds for the neighbourhood.
     assert found.bound <= known.loss + 1e-9
     assert found.gap == pytest.approx(max(found.candidate.loss - found.bound, 0) / found.candidate.loss, abs=1e-12)
 
 
-def test_a_choice_far_from_the_best_is_improved() -> None:
+def test_a_candidate_far_from_the_optimum_is_improved() -> None:
     problem = chain(4, np.random.default_rng(0))
     budget_us = 0.8 * problem.latency.total_us(problem.latency.sizes, ["fp32"] * 5)
     tight = search(problem, 0.6 * problem.latency.total_us(problem.latency.sizes, ["fp32"] * 5))
@@ -30,7 +30,7 @@ def test_a_choice_far_from_the_best_is_improved() -> None:
     assert found.candidate.latency_us <= budget_us
 
 
-def test_without_time_the_known_choice_stays() -> None:
+def test_without_time_the_known_candidate_stays() -> None:
     problem = chain(3, np.random.default_rng(0))
     budget_us = 0.7 * problem.latency.total_us(problem.latency.sizes, ["fp32"] * 4)
     known = search(problem, budget_us)

@@ -1,4 +1,4 @@
-"""Prices of choices, and what is found out beside them."""
+"""Ranges and calibrators that pricing finds."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ g (float[n, 4, 8, 8] x) => (float[n, 16, 8, 8] y) {
 """
 
 
-def test_the_calibrators_of_the_whole_network_are_known_to_its_builder_and_to_the_next_one(tmp_path: Path) -> None:
+def test_the_calibrators_of_the_whole_network_are_told_to_the_builder_and_cached(tmp_path: Path) -> None:
     model = parse(TEXT, w1=(16, 4, 3, 3), b1=(16,), w2=(16, 16, 3, 3))
     net = network(model, analyse(model))
     samples = np.random.default_rng(0).standard_normal((32, 4, 8, 8)).astype(np.float32)

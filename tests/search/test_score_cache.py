@@ -1,4 +1,4 @@
-"""Scores and models of variants, kept between compiles."""
+"""Scores and models of candidates, cached between compiles."""
 
 from __future__ import annotations
 
@@ -56,24 +56,24 @@ def candidate(scores: ScoreCache, fmt: str) -> Candidate:
     return Candidate(net.sizes, tuple(fmt if fmt in f else "fp32" for f in net.int8_nodes), 0.0, 0.0)
 
 
-def test_built_and_scored_once(scores: ScoreCache, monkeypatch: pytest.MonkeyPatch) -> None:
-    integers = candidate(scores, "int8")
-    drop, model = scores.drop(integers), scores.model(integers)
+def test_a_candidate_is_built_and_scored_once(scores: ScoreCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    quantized = candidate(scores, "int8")
+    drop, model = scores.drop(quantized), scores.model(quantized)
     monkeypatch.setattr(Builder, "build", lambda *_: pytest.fail("built again"))
-    assert scores.drop(integers) == drop
+    assert scores.drop(quantized) == drop
     x = {"x": np.random.default_rng(1).standard_normal((3, 4, 8, 8)).astype(np.float32)}
     runtime = OnnxRuntime()
-    want, got = (runtime.load(m).run(x)[0] for m in (model, scores.model(integers)))
+    want, got = (runtime.load(m).run(x)[0] for m in (model, scores.model(quantized)))
     np.testing.assert_array_equal(want, got)
     assert "QuantizeLinear" in {n.op_type for n in model.graph}
 
 
-def test_an_evaluator_that_may_have_changed_scores_again(scores: ScoreCache, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_evaluator_without_an_identity_scores_again(scores: ScoreCache, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     monkeypatch.setattr(Evaluator, "accuracy", lambda *_: calls.append(1) or SimpleNamespace(drop=0.25))
 
     def drops(identity: str | None) -> list[float]:
-        """Of two compiles with evaluators of this identity."""
+        """The drops of two compiles with evaluators of this identity."""
         evaluator = replace(scores.evaluator, identity=identity)
         compiles = [replace(scores, evaluator=evaluator) for _ in range(2)]
         return [compile.drop(candidate(compile, "fp32")) for compile in compiles]
@@ -84,7 +84,7 @@ def test_an_evaluator_that_may_have_changed_scores_again(scores: ScoreCache, mon
     assert len(calls) == 3
 
 
-def test_large_models_are_not_kept(scores: ScoreCache, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_models_are_not_cached(scores: ScoreCache, monkeypatch: pytest.MonkeyPatch) -> None:
     from edgeprune.search import score_cache as module
 
     monkeypatch.setattr(module, "LARGEST_BYTES", 0)

@@ -1,4 +1,4 @@
-"""What one search leaves to the next of the same model."""
+"""The results of one search for the next search of the same model."""
 
 from pathlib import Path
 
@@ -10,28 +10,28 @@ from edgeprune.search.search_history import NEAR, SearchHistory, load_history, s
 from tests.search.test_solver import chain
 
 
-def test_the_next_search_finds_what_the_last_one_left(tmp_path: Path):
-    known = ArrayCache("model", tmp_path / "statistics.sqlite")
-    assert load_history(known, {"quantize": True}) is None
+def test_the_next_search_finds_the_results_of_the_last_one(tmp_path: Path):
+    cache = ArrayCache("model", tmp_path / "statistics.sqlite")
+    assert load_history(cache, {"quantize": True}) is None
     for speedup in (2.0, 2.5):
-        save_history(known, {"quantize": True}, SearchHistory(speedup, np.array([1.0, speedup]), 1.1))
-    found = load_history(known, {"quantize": True})
+        save_history(cache, {"quantize": True}, SearchHistory(speedup, np.array([1.0, speedup]), 1.1))
+    found = load_history(cache, {"quantize": True})
     assert found is not None
     assert (found.speedup, found.slowdown) == (2.5, 1.1)
     np.testing.assert_array_equal(found.factors, [1.0, 2.5])
-    assert load_history(known, {"quantize": False}) is None
+    assert load_history(cache, {"quantize": False}) is None
 
 
 @pytest.mark.parametrize(
     ("speedup", "served"),
     [(2.0, True), (2.0 * NEAR * 0.99, True), (2.0 / NEAR * 1.01, True), (2.0 * NEAR * 1.01, False)],
 )
-def test_it_serves_speedups_nearby(speedup: float, served: bool):
+def test_it_is_valid_for_similar_speedups(speedup: float, served: bool):
     problem = chain(3, np.random.default_rng(0))
     factors = np.ones(len(problem.levels) + len(problem.format_loss))
     assert SearchHistory(2.0, factors, 1.0).serves(problem, speedup) == served
 
 
-def test_it_does_not_serve_a_problem_of_other_choices():
+def test_it_is_not_valid_for_another_problem():
     problem = chain(3, np.random.default_rng(0))
     assert not SearchHistory(2.0, np.ones(1), 1.0).serves(problem, 2.0)

@@ -1,4 +1,4 @@
-"""What is remembered must be what would be computed."""
+"""Cached latencies are equal to computed ones."""
 
 import itertools
 
@@ -16,7 +16,7 @@ def random_point(state: State, rng: np.random.Generator) -> Point:
     )
 
 
-def test_times_of_moves_are_exact_wherever_they_were_remembered() -> None:
+def test_latencies_of_moves_are_exact_although_they_are_cached() -> None:
     rng = np.random.default_rng(0)
     problem = chain(4, rng)
     state = State(problem)
@@ -34,7 +34,7 @@ def test_times_of_moves_are_exact_wherever_they_were_remembered() -> None:
         assert len(reached - {p}) == len(found.slot) == others
 
 
-def test_times_are_the_latency_models() -> None:
+def test_latencies_are_those_of_the_latency_model() -> None:
     rng = np.random.default_rng(1)
     state = State(chain(3, rng))
     for _ in range(20):
@@ -44,7 +44,7 @@ def test_times_are_the_latency_models() -> None:
         )
 
 
-def test_a_choice_is_its_point_again() -> None:
+def test_a_candidate_becomes_its_point_again() -> None:
     rng = np.random.default_rng(2)
     state = State(chain(3, rng))
     for _ in range(20):

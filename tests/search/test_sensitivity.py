@@ -11,7 +11,7 @@ def group(size: int) -> Group:
     return Group("g", "channel", size, ())
 
 
-def test_measured_widths_keep_their_loss_and_the_others_lie_between() -> None:
+def test_measured_widths_keep_their_loss_and_others_are_interpolated() -> None:
     curve = np.linspace(0, 1, 33) ** 2
     (losses,) = width_losses([group(32)], [np.arange(4, 33, 4)], {"g": curve}, lambda _, w: 0.5 * (1 - w / 32) ** 2)
     widths = np.arange(4, 33, 4)
@@ -20,7 +20,7 @@ def test_measured_widths_keep_their_loss_and_the_others_lie_between() -> None:
     assert (np.diff(losses) <= 0).all()
 
 
-def test_few_trials_are_made() -> None:
+def test_only_two_widths_are_tried() -> None:
     tried: list[int] = []
 
     def trial(_: int, width: int) -> float:
@@ -31,25 +31,25 @@ def test_few_trials_are_made() -> None:
     assert sorted(tried) == [24, 48]
 
 
-def test_losses_never_rise_with_the_width_although_trials_are_noisy() -> None:
+def test_losses_never_increase_with_the_width_although_trials_have_noise() -> None:
     noise = {24: 0.2, 48: 0.25}
     (losses,) = width_losses([group(64)], [np.arange(8, 65, 8)], {"g": np.linspace(0, 1, 65)}, lambda _, w: noise[w])
     assert (np.diff(losses) <= 0).all()
 
 
-def test_a_group_with_one_width_costs_nothing() -> None:
+def test_a_group_with_one_width_has_no_loss() -> None:
     (losses,) = width_losses([group(1)], [np.array([1])], {"g": np.zeros(2)}, lambda *_: pytest.fail("tried"))
     assert losses.tolist() == [0]
 
 
-def test_the_block_that_hurts_is_found_with_few_trials() -> None:
-    hurts = {11: 0.9, 40: 0.1}
+def test_the_blocks_with_large_errors_are_found_in_few_trials() -> None:
+    errors = {11: 0.9, 40: 0.1}
     trials = 0
 
     def trial(chosen: Mapping[int, str]) -> float:
         nonlocal trials
         trials += 1
-        return sum(hurts.get(b, 1e-5) for b in chosen)
+        return sum(errors.get(b, 1e-5) for b in chosen)
 
     losses = format_losses([("fp32", "int8")] * 64, "fp32", trial)
     assert losses[11]["int8"] == pytest.approx(0.9, rel=1e-3)
@@ -59,12 +59,12 @@ def test_the_block_that_hurts_is_found_with_few_trials() -> None:
     assert trials < 32
 
 
-def test_a_second_integer_format_takes_one_trial_more() -> None:
-    hurts, tried = {3: 0.8}, []
+def test_a_second_int8_format_needs_one_more_trial() -> None:
+    errors, tried = {3: 0.8}, []
 
     def trial(chosen: Mapping[int, str]) -> float:
         tried.append(set(chosen.values()))
-        return sum(hurts.get(b, 0.001) * (0.5 if f == "int8-core" else 1.0) for b, f in chosen.items())
+        return sum(errors.get(b, 0.001) * (0.5 if f == "int8-core" else 1.0) for b, f in chosen.items())
 
     losses = format_losses([("fp32", "int8", "int8-core")] * 16, "fp32", trial)
     assert tried.count({"int8-core"}) == 1
@@ -72,12 +72,12 @@ def test_a_second_integer_format_takes_one_trial_more() -> None:
         assert loss["int8-core"] == pytest.approx(loss["int8"] / 2, rel=1e-6)
 
 
-def test_blocks_without_the_format_have_no_price_for_it() -> None:
+def test_blocks_without_a_format_have_no_loss_for_it() -> None:
     losses = format_losses([("fp32",), ("fp32", "int8")], "fp32", lambda chosen: float(len(chosen)))
     assert losses == ({"fp32": 0.0}, {"fp32": 0.0, "int8": 1.0})
 
 
-def test_the_smallest_width_is_looked_at_where_it_is_far_below_the_others() -> None:
+def test_the_smallest_width_is_tried_if_it_is_far_below_the_others() -> None:
     tried: list[int] = []
 
     def trial(_: int, width: int) -> float:

@@ -1,4 +1,4 @@
-"""The search against enumeration, on small networks whose latency model is made up."""
+"""The search against enumeration, on small networks with an artificial latency model."""
 
 import itertools
 
@@ -14,7 +14,7 @@ from edgeprune.latency.features import Contraction, Geometry
 from edgeprune.search.solver import Problem, Searcher, fastest, fastest_unpruned, search
 
 
-def chain(groups: int, rng: np.random.Generator, *, integers: bool = True) -> Problem:
+def chain(groups: int, rng: np.random.Generator, *, int8: bool = True) -> Problem:
     """A chain of layers, each between two groups, with random losses."""
     sizes = np.full(groups, 32, dtype=np.int64)
     dims = [Dim(3), *(Dim(32, (Segment(32, (g,)),)) for g in range(groups)), Dim(10)]
@@ -31,7 +31,7 @@ def chain(groups: int, rng: np.random.Generator, *, integers: bool = True) -> Pr
     blocks = len(shapes)
     float_theta = np.tile([5.0, 1e-5, 1e-5, 1e-3, 1e-3, 0.0], (blocks, 1))
     theta = {"fp32": float_theta}
-    if integers:
+    if int8:
         theta["int8"] = float_theta * rng.uniform(0.3, 1.1, (blocks, 1))
     edges = tuple(Edge(b, b + 1, 0) for b in range(blocks - 1))
     latency = LatencyModel(shapes, edges, sizes, 16, theta, (1.0, 1e-3))
@@ -41,8 +41,8 @@ def chain(groups: int, rng: np.random.Generator, *, integers: bool = True) -> Pr
     return Problem(latency, levels, width_loss, format_loss)
 
 
-def enumerate_choices(problem: Problem) -> list[tuple[float, float]]:
-    """(time, loss) of every choice."""
+def enumerate_candidates(problem: Problem) -> list[tuple[float, float]]:
+    """(latency, loss) of every candidate."""
     model = problem.latency
     found = []
     for index in itertools.product(*(range(len(v)) for v in problem.levels)):
@@ -58,7 +58,7 @@ def enumerate_choices(problem: Problem) -> list[tuple[float, float]]:
 @given(st.integers(0, 10_000), st.floats(0.45, 1.0))
 def test_close_to_the_best_and_within_the_budget(seed: int, fraction: float) -> None:
     problem = chain(3, np.random.default_rng(seed))
-    candidates = enumerate_choices(problem)
+    candidates = enumerate_candidates(problem)
     dense = problem.latency.total_us(problem.latency.sizes, ["fp32"] * 4)
     budget = fraction * dense
     feasible = [loss for time, loss in candidates if time <= budget]
@@ -69,11 +69,11 @@ def test_close_to_the_best_and_within_the_budget(seed: int, fraction: float) -> 
     found = search(problem, budget)
     assert found.latency_us <= budget + 1e-9
     assert found.latency_us == pytest.approx(problem.latency.total_us(found.widths, found.formats), rel=1e-9)
-    # Not exact by construction: within a tenth of the loss between the best choice and the worst one that is needed.
+    # Not exact by construction: within a tenth of the largest loss.
     assert found.loss <= min(feasible) + 0.1 * max(loss for _, loss in candidates)
 
 
-def test_a_budget_that_costs_nothing_changes_nothing() -> None:
+def test_a_loose_budget_changes_nothing() -> None:
     problem = chain(3, np.random.default_rng(0))
     found = search(problem, 10 * problem.latency.total_us(problem.latency.sizes, ["fp32"] * 4))
     assert (found.widths == problem.latency.sizes).all()
@@ -81,10 +81,10 @@ def test_a_budget_that_costs_nothing_changes_nothing() -> None:
     assert found.loss == 0
 
 
-def test_an_impossible_budget_says_what_is_possible() -> None:
+def test_an_impossible_budget_names_the_lowest_latency() -> None:
     problem = chain(2, np.random.default_rng(0))
     with pytest.raises(
-        BudgetError, match=r"no choice is predicted to take less than 0\.0\d+ ms; the budget is 0\.001 ms"
+        BudgetError, match=r"no candidate is predicted to run in less than 0\.0\d+ ms; the budget is 0\.001 ms"
     ):
         search(problem, 1.0)
 
@@ -94,7 +94,7 @@ def test_a_budget_must_be_positive() -> None:
         search(chain(1, np.random.default_rng(0)), 0.0)
 
 
-def test_fastest_unpruned_takes_the_formats_that_are_fastest_together() -> None:
+def test_fastest_unpruned_uses_the_formats_that_are_fastest_together() -> None:
     problem = chain(2, np.random.default_rng(3))
     dense_levels = [
         (t, f)
@@ -104,14 +104,14 @@ def test_fastest_unpruned_takes_the_formats_that_are_fastest_together() -> None:
     assert fastest_unpruned(problem).latency_us == pytest.approx(min(dense_levels)[0], rel=1e-9)
 
 
-def test_latency_never_rises_as_aligned_widths_shrink() -> None:
+def test_latency_never_increases_when_aligned_widths_shrink() -> None:
     model = chain(1, np.random.default_rng(0)).latency
     times = [model.total_us(np.array([w]), ["fp32", "fp32"]) for w in range(32, 0, -1)]
     assert all(a >= b for a, b in itertools.pairwise(times))
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_search_that_goes_on_from_the_last_one_finds_no_less(seed: int) -> None:
+def test_a_search_that_starts_from_the_last_result_is_as_good(seed: int) -> None:
     problem = chain(5, np.random.default_rng(seed))
     searcher = Searcher(problem)
     widest, least = (c.latency_us for c in (fastest_unpruned(problem), fastest(problem)))

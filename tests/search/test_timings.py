@@ -1,4 +1,4 @@
-"""What is concluded from the time of a network beside the original."""
+"""Conclusions from the latency of a network beside the original."""
 
 import math
 
@@ -9,15 +9,15 @@ from edgeprune.search.timings import Timing, noise
 from edgeprune.timing.protocol import Measurement, ratio
 
 
-def test_a_share_is_of_the_original() -> None:
+def test_a_share_is_relative_to_the_original() -> None:
     assert Timing(2000.0, 500.0).share == 0.25
 
 
-def test_noise_is_the_deviation_that_an_interval_of_normal_logarithms_stands_for() -> None:
+def test_noise_is_the_standard_deviation_that_belongs_to_an_interval() -> None:
     assert noise(2.0 * math.exp(-1.96 * 0.03), 2.0 * math.exp(1.96 * 0.03)) == pytest.approx(0.03, rel=1e-3)
 
 
-def test_noise_tells_how_far_measured_ratios_lie_from_the_truth() -> None:
+def test_noise_is_about_the_true_error_of_measured_ratios() -> None:
     rng, claimed, off = np.random.default_rng(0), [], []
     for _ in range(100):
         a, b = (tuple(ms * np.exp(0.05 * rng.standard_normal(60))) for ms in (6.0, 2.0))

@@ -1,11 +1,11 @@
 import numpy as np
 
 from edgeprune.search.solver import Candidate, Problem
-from edgeprune.search.unpruned import best_unpruned, mildest_unpruned
+from edgeprune.search.unpruned import best_unpruned, most_accurate_unpruned
 from tests.search.test_solver import chain
 
 
-def test_the_block_that_hurts_stays_float() -> None:
+def test_a_block_with_a_large_loss_stays_float() -> None:
     made = chain(3, np.random.default_rng(0))
     losses = tuple({"fp32": 0.0, "int8": 5.0 if b == 2 else 0.01} for b in range(4))
     faster = {"fp32": made.latency.theta["fp32"], "int8": made.latency.theta["fp32"] * 0.4}
@@ -21,7 +21,7 @@ def test_the_block_that_hurts_stays_float() -> None:
     assert (found.widths == latency.sizes).all()
 
 
-def test_float_where_integers_are_slower_or_cost_too_much() -> None:
+def test_float_if_int8_is_slower_or_loses_too_much() -> None:
     made = chain(2, np.random.default_rng(0))
     slower = {"fp32": made.latency.theta["fp32"], "int8": made.latency.theta["fp32"] * 1.5}
     latency = type(made.latency)(**{**vars(made.latency), "theta": slower})
@@ -30,7 +30,7 @@ def test_float_where_integers_are_slower_or_cost_too_much() -> None:
     assert best_unpruned(made, lambda _: 9.0, 1.0) is None
 
 
-def test_the_mildest_variant_loses_least_of_those_on_integers() -> None:
+def test_the_most_accurate_variant_has_the_least_loss_of_those_in_int8() -> None:
     made = chain(3, np.random.default_rng(0))
     losses = tuple({"fp32": 0.0, "int8": 5.0 if b == 2 else 0.01} for b in range(4))
     faster = {"fp32": made.latency.theta["fp32"], "int8": made.latency.theta["fp32"] * 0.4}
@@ -39,7 +39,7 @@ def test_the_mildest_variant_loses_least_of_those_on_integers() -> None:
     def drop(candidate: Candidate) -> float:
         return sum(loss[f] for loss, f in zip(losses, candidate.formats, strict=True))
 
-    found = mildest_unpruned(Problem(latency, made.levels, made.width_loss, losses), drop)
+    found = most_accurate_unpruned(Problem(latency, made.levels, made.width_loss, losses), drop)
     assert found is not None
     assert found.formats[2] == "fp32"
     assert "int8" in found.formats

@@ -1,7 +1,8 @@
-"""The cheapest of two labels for every node of a graph, where neighbours may cost more together: exactly, by a cut.
+"""Labels 0 or 1 for the nodes of a graph with the least total cost: exactly, by a minimum cut.
 
-With tables in which unlike labels cost no less than like ones, the minimum over all labellings is a minimum cut
-(Kolmogorov & Zabih 2004, "What energy functions can be minimized via graph cuts?", theorem 4.1).
+Each label of a node has a cost, and each pair of connected nodes has a cost that depends on both labels. If unlike
+labels never cost less than like ones, the best labelling is a minimum cut (Kolmogorov & Zabih 2004, "What energy
+functions can be minimized via graph cuts?", theorem 4.1).
 """
 
 from __future__ import annotations
@@ -12,17 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 _STEPS = 10**8
-"""The sum of all costs in the integers that the flow is computed in."""
+"""The flow needs integer costs: they are scaled to this sum."""
 
 
-def cheapest_labels(
+def best_labels(
     own: NDArray[np.float64], pairs: Sequence[tuple[int, int]], together: NDArray[np.float64]
 ) -> NDArray[np.int64]:
-    """The label, 0 or 1, of every node, shape (nodes,); 0 where both are as good.
+    """The label, 0 or 1, of every node, shape (nodes,); 0 where both are equally good.
 
     Args:
         own: cost of each label of each node, shape (nodes, 2).
-        pairs: nodes that cost something together, several times if several things do.
+        pairs: connected nodes; a pair may be named several times.
         together: cost of a pair by the labels of its first and its second node, shape (pairs, 2, 2). Where unlike
             labels cost less than like ones, the difference is not counted, and the result may not be the best.
     """
@@ -35,7 +36,7 @@ def cheapest_labels(
     np.add.at(gain, first, together[:, 1, 0] - together[:, 0, 0])
     np.add.at(gain, second, together[:, 1, 1] - together[:, 1, 0])
     apart = np.maximum(together[:, 0, 1] + together[:, 1, 0] - together[:, 0, 0] - together[:, 1, 1], 0.0)
-    # Nodes from which the sink is reached have label 1: what prefers it hangs on the sink, anything else on the source.
+    # Nodes that reach the sink get label 1: nodes that prefer it are connected to the sink, all others to the source.
     source, sink, every = nodes, nodes + 1, np.arange(nodes)
     tails = np.concatenate([np.where(gain > 0, source, every), first])
     heads = np.concatenate([np.where(gain > 0, every, sink), second])

@@ -1,4 +1,4 @@
-"""The cut finds what trying all labellings finds."""
+"""The minimum cut is the best of all labellings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgeprune.search.two_labels import cheapest_labels
+from edgeprune.search.min_cut import best_labels
 
 
 def cost(
@@ -19,7 +19,7 @@ def cost(
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_no_labelling_is_cheaper(seed: int) -> None:
+def test_no_labelling_costs_less(seed: int) -> None:
     rng = np.random.default_rng(seed)
     nodes = 9
     own = rng.uniform(0, 10, (nodes, 2))
@@ -27,21 +27,21 @@ def test_no_labelling_is_cheaper(seed: int) -> None:
     together = rng.uniform(0, 4, (len(pairs), 2, 2))
     together[:, 0, 1] += together[:, 0, 0] + together[:, 1, 1]  # unlike labels cost no less
     best = min(cost(np.array(c), own, pairs, together) for c in itertools.product((0, 1), repeat=nodes))
-    found = cheapest_labels(own, pairs, together)
+    found = best_labels(own, pairs, together)
     assert cost(found, own, pairs, together) == pytest.approx(best, rel=1e-6)
 
 
-def test_each_alone_where_no_pair_costs() -> None:
+def test_nodes_are_independent_where_no_pair_costs() -> None:
     own = np.array([[1.0, 2.0], [5.0, 3.0], [4.0, 0.0]])
-    assert cheapest_labels(own, [], np.zeros((0, 2, 2))).tolist() == [0, 1, 1]
+    assert best_labels(own, [], np.zeros((0, 2, 2))).tolist() == [0, 1, 1]
 
 
 def test_neighbours_go_together_where_only_that_pays() -> None:
     own = np.array([[3.0, 2.0], [3.0, 2.0], [3.0, 2.5]])
     chain = np.array([[[0.0, 1.2], [1.2, 0.0]]] * 2)
-    assert cheapest_labels(own, [(0, 1), (1, 2)], chain).tolist() == [1, 1, 1]
+    assert best_labels(own, [(0, 1), (1, 2)], chain).tolist() == [1, 1, 1]
 
 
-def test_the_first_label_where_both_are_as_good() -> None:
-    assert cheapest_labels(np.zeros((2, 2)), [(0, 1)], np.array([[[0.0, 1.0], [1.0, 0.0]]])).tolist() == [0, 0]
-    assert cheapest_labels(np.zeros((0, 2)), [], np.zeros((0, 2, 2))).tolist() == []
+def test_the_first_label_where_both_are_equally_good() -> None:
+    assert best_labels(np.zeros((2, 2)), [(0, 1)], np.array([[[0.0, 1.0], [1.0, 0.0]]])).tolist() == [0, 0]
+    assert best_labels(np.zeros((0, 2)), [], np.zeros((0, 2, 2))).tolist() == []
