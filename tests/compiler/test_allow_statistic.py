@@ -1,4 +1,4 @@
-"""`--allow-statistic` against networks in numpy that take their statistics over the positions that are left."""
+"""`--allow-statistic` against networks in numpy with statistics over the remaining channels."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def relative_error(have: NDArray[Any], want: NDArray[Any]) -> float:
     return float(np.abs(have - want).max() / np.abs(want).max())
 
 
-def test_the_norm_is_taken_over_the_embedding_that_is_left(tmp_path: Path) -> None:
+def test_the_norm_is_computed_over_the_remaining_embedding(tmp_path: Path) -> None:
     out = prune(save(tmp_path), "--allow-statistic")
     cuts = plan_of(out)["initializers"]
     embedding, hidden = cuts["we"]["1"]["kept"], cuts["w1"]["1"]["kept"]
@@ -102,7 +102,7 @@ def test_the_norm_is_taken_over_the_embedding_that_is_left(tmp_path: Path) -> No
     x = np.random.default_rng(1).standard_normal((1, 5, 8)).astype(np.float32)
     (have,) = in_onnxruntime(pruned, {"x": x})
     assert relative_error(have, block(x, left)) <= 1e-5
-    assert relative_error(have, block(x, weights())) > 1e-2  # so the reference can tell
+    assert relative_error(have, block(x, weights())) > 1e-2  # so the reference can tell them apart
 
 
 def test_by_default_the_embedding_is_frozen_by_the_norm(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def models(tmp_path: Path) -> list[str]:
     return names
 
 
-def test_models_are_measured_in_turns_on_the_device(models: list[str]) -> None:
+def test_models_are_measured_on_the_device(models: list[str]) -> None:
     flags = ["--device", "local", "--target", "cpu", "--seconds", "1", "--shape", "x=2x8", "--json"]
     result = CliRunner().invoke(cli, ["bench", *models, *flags, "-q"])
     assert result.exception is None, result.output
@@ -40,7 +40,7 @@ def test_models_are_measured_in_turns_on_the_device(models: list[str]) -> None:
     assert "onnxruntime" in found["runtime"]
 
 
-def test_a_device_without_trtexec_is_named(models: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_names_a_missing_trtexec(models: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     result = CliRunner().invoke(cli, ["bench", models[0], "--device", "local", "--target", "orin", "-q"])
     assert isinstance(result.exception, BackendError)
@@ -48,11 +48,11 @@ def test_a_device_without_trtexec_is_named(models: list[str], monkeypatch: pytes
 
 
 @pytest.mark.parametrize(("names", "device"), [([0, 0], "local"), ([0], "ftp://nowhere")])
-def test_what_makes_no_sense_is_refused(models: list[str], names: list[int], device: str) -> None:
+def test_a_file_given_twice_and_a_wrong_address_are_refused(models: list[str], names: list[int], device: str) -> None:
     result = CliRunner().invoke(cli, ["bench", *(models[i] for i in names), "--device", device, "-q"])
     assert isinstance(result.exception, UsageError)
 
 
-def test_other_targets_cannot_be_measured_here():
+def test_other_targets_cannot_be_measured_here() -> None:
     with pytest.raises(BackendError, match="can measure on 'orin'"):
         bench_models([Path("net.onnx")], target="orin")

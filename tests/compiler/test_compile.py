@@ -11,7 +11,7 @@ from edgeprune.backends.onnxruntime import OnnxRuntime
 from edgeprune.build.plan import Plan
 from edgeprune.cli.commands import cli
 from edgeprune.compiler import cpu_session
-from edgeprune.latency import cpu_model as cpumodel
+from edgeprune.latency import cpu_model
 from edgeprune.latency import timing_harness as harness
 from edgeprune.report.model import Report
 from tests import residual
@@ -46,7 +46,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory):
         patch.setenv("EDGEPRUNE_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setattr(harness, "QUICK_SECONDS", 1.5)
         patch.setattr(harness, "FINAL_SECONDS", 4.0)
-        patch.setattr(cpumodel, "SECONDS_PER_VARIANT", 0.1)
+        patch.setattr(cpu_model, "SECONDS_PER_VARIANT", 0.1)
         yield
 
 
@@ -54,12 +54,12 @@ def cache(tmp_path_factory: pytest.TempPathFactory):
 def compiled(files: Path, cache) -> Path:
     out = files / "out"
     calib, labels = str(files / "calib.npz"), str(files / "eval.npz")
-    budget = ["--speedup", "1.3", "--precision", "fp32"]  # integers alone might do
+    budget = ["--speedup", "1.3", "--precision", "fp32"]  # INT8 alone might be fast enough
     compile_it(files, *budget, "--calib", calib, "--eval", labels, "-o", str(out))
     return out
 
 
-def test_the_folder_is_whole(compiled: Path) -> None:
+def test_the_folder_is_complete(compiled: Path) -> None:
     assert {f.name for f in compiled.iterdir()} == {
         "dense.onnx",
         "model.onnx",
@@ -70,7 +70,7 @@ def test_the_folder_is_whole(compiled: Path) -> None:
     }
 
 
-def test_the_report_says_what_was_measured(compiled: Path) -> None:
+def test_the_report_has_the_measurements(compiled: Path) -> None:
     report = Report.load(compiled)
     assert report.latency is not None
     assert report.budget.met is True
@@ -86,7 +86,7 @@ def test_the_report_says_what_was_measured(compiled: Path) -> None:
     assert "48 samples" in report.calibration
 
 
-def require_planned(folder: Path) -> None:
+def assert_as_planned(folder: Path) -> None:
     plan, model = Plan.load(folder / "plan.json"), onnx.load(folder / "model.onnx")
     onnx.checker.check_model(model, full_check=True)
     shapes = {t.name: list(t.dims) for t in model.graph.initializer}
@@ -101,22 +101,22 @@ def require_planned(folder: Path) -> None:
     assert plan.model_sha256 == Report.load(folder).model.sha256
 
 
-def test_the_plan_is_what_the_model_is(compiled: Path) -> None:
-    require_planned(compiled)
+def test_the_model_is_as_planned(compiled: Path) -> None:
+    assert_as_planned(compiled)
     assert Plan.load(compiled / "plan.json").initializers
 
 
-def test_where_integers_alone_are_fast_enough_nothing_is_cut(files: Path, compiled: Path) -> None:
-    out = files / "integers"
+def test_nothing_is_cut_if_int8_alone_is_fast_enough(files: Path, compiled: Path) -> None:
+    out = files / "int8"
     compile_it(files, "--speedup", "0.8", "--calib", str(files / "calib.npz"), "-o", str(out))
-    require_planned(out)
+    assert_as_planned(out)
     report, plan = Report.load(out), Plan.load(out / "plan.json")
     assert report.budget.met is True
     assert plan.initializers == {}
     assert report.search is None
 
 
-def test_any_batch_size_still_runs(compiled: Path) -> None:
+def test_all_batch_sizes_still_run(compiled: Path) -> None:
     runner = OnnxRuntime().load(compiled / "model.onnx")
     for rows in (1, 5):
         (scores,) = runner.run({"x": np.zeros((rows, 3, 48, 48), np.float32)})
@@ -124,7 +124,7 @@ def test_any_batch_size_still_runs(compiled: Path) -> None:
 
 
 def test_a_second_compile_measures_no_block_again(files: Path, compiled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cpumodel, "_measure_variant", lambda *_: pytest.fail("a block was measured again"))
+    monkeypatch.setattr(cpu_model, "_measure_variant", lambda *_: pytest.fail("a block was measured again"))
     calib = str(files / "calib.npz")
     compile_it(files, "--precision", "int8", "--calib", calib, "-o", str(files / "again"))
     report = Report.load(files / "again")
@@ -133,19 +133,19 @@ def test_a_second_compile_measures_no_block_again(files: Path, compiled: Path, m
     assert plan["initializers"] == {}
 
 
-def test_a_second_budget_tries_no_whole_choices_again(
+def test_a_second_budget_tries_no_candidates_again(
     files: Path, compiled: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cpu_session, "open_joint_trial", lambda *_: pytest.fail("whole choices were tried again"))
+    monkeypatch.setattr(cpu_session, "open_joint_trial", lambda *_: pytest.fail("candidates were tried again"))
     out, calib = files / "second", str(files / "calib.npz")
     compile_it(files, "--speedup", "1.4", "--precision", "fp32", "--calib", calib, "-o", str(out))
     report = Report.load(out)
     assert report.budget.met is True
     assert report.search is None
-    require_planned(out)
+    assert_as_planned(out)
 
 
-def test_an_impossible_budget_exits_4_and_says_what_is_possible(files: Path, compiled: Path) -> None:
+def test_an_impossible_budget_exits_4_and_names_the_lowest_latency(files: Path, compiled: Path) -> None:
     from click.testing import CliRunner
 
     from edgeprune.errors import BudgetError
@@ -167,7 +167,7 @@ def test_an_impossible_budget_exits_4_and_says_what_is_possible(files: Path, com
         (["--sparsity", "2:4", "--calib", "random"], "gains nothing from 2:4"),
     ],
 )
-def test_flags_that_do_not_fit_are_refused_before_any_work(files: Path, flags: list[str], reason: str) -> None:
+def test_contradicting_flags_are_refused_before_any_work(files: Path, flags: list[str], reason: str) -> None:
     from click.testing import CliRunner
 
     from edgeprune.errors import UsageError

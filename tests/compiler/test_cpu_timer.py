@@ -1,4 +1,4 @@
-"""Measurements of a machine whose speed changes while it works, and proxies that are other work than the model."""
+"""Measurements on a machine whose speed changes, and proxies that differ from the delivered model."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class FakeHarness:
 
 
 @dataclass
-class Stand:
-    """A timer with a fake harness, which counts the models that it is given for delivery."""
+class TimerSetup:
+    """A timer with a fake harness; it counts the models that are built for delivery."""
 
     harness: FakeHarness
     delivered: ir.Model
@@ -72,24 +72,24 @@ class Stand:
         return _confirmed(goal, self.timer(goal), feasible, Loop(PROBLEM, 3e3, 6e3), None)
 
 
-def stand(*ms: float, delivered: ir.Model | None = None) -> Stand:
-    return Stand(FakeHarness(list(ms)), delivered or network(seed=1))
+def timer_setup(*ms: float, delivered: ir.Model | None = None) -> TimerSetup:
+    return TimerSetup(FakeHarness(list(ms)), delivered or network(seed=1))
 
 
-def test_what_misses_its_budget_was_never_built() -> None:
-    bench = stand(3.2, 2.95)
-    found = bench.confirmed()
-    assert found.models["result"] is bench.delivered
-    assert bench.built == 1
+def test_a_candidate_that_misses_the_budget_is_not_built() -> None:
+    fake = timer_setup(3.2, 2.95)
+    found = fake.confirmed()
+    assert found.models["result"] is fake.delivered
+    assert fake.built == 1
     assert found.measured is not None
     assert found.measured["result"].median_ms == pytest.approx(2.95)
 
 
-def test_a_model_that_is_other_work_than_its_proxy_is_measured_itself() -> None:
-    bench = stand(2.9, 3.3, 2.95, delivered=network(width=16))
-    found = bench.confirmed()
-    assert found.models["result"] is bench.delivered
-    assert not bench.harness.ms
+def test_a_model_with_other_sizes_than_its_proxy_is_measured_itself() -> None:
+    fake = timer_setup(2.9, 3.3, 2.95, delivered=network(width=16))
+    found = fake.confirmed()
+    assert found.models["result"] is fake.delivered
+    assert not fake.harness.ms
     assert found.measured is not None
     assert found.measured["result"].median_ms == pytest.approx(2.95)
 
@@ -98,25 +98,27 @@ def test_a_model_that_is_other_work_than_its_proxy_is_measured_itself() -> None:
     ("goal", "expected"),
     [(Goal(speedup=2.0), Timing(1000.0, 400.0)), (Goal(latency_ms=0.5), Timing(2000.0, 800.0))],
 )
-def test_a_speed_up_is_pursued_at_one_pace_and_a_latency_at_the_present_one(goal: Goal, expected: Timing) -> None:
-    timer = Stand(FakeHarness([0.5, 0.8], [1.0, 2.0]), network()).timer(goal)
+def test_a_speed_up_uses_the_first_speed_of_the_machine_and_a_latency_the_present_one(
+    goal: Goal, expected: Timing
+) -> None:
+    timer = TimerSetup(FakeHarness([0.5, 0.8], [1.0, 2.0]), network()).timer(goal)
     timer.timing(CANDIDATE)
     timed = timer.timing(CANDIDATE)
     assert (timed.baseline_us, timed.measured_us) == pytest.approx((expected.baseline_us, expected.measured_us))
 
 
-def test_a_final_measurement_on_the_way_is_not_made_again() -> None:
-    bench = stand(2.95)
-    timer = bench.timer(Goal(speedup=2.0))
+def test_a_final_measurement_of_the_search_is_not_repeated() -> None:
+    fake = timer_setup(2.95)
+    timer = fake.timer(Goal(speedup=2.0))
     timed = timer.timing_in_final(CANDIDATE)
     assert timed.share == pytest.approx(2.95 / 6.0)
     found = timer.final(FeasibleCandidate(CANDIDATE, timed, PROBLEM))
     assert found.measured is not None
     assert found.measured["result"].median_ms == pytest.approx(2.95)
-    assert not bench.harness.ms
+    assert not fake.harness.ms
 
 
-def test_a_prediction_is_given_at_the_pace_of_the_final_measurement() -> None:
+def test_a_prediction_is_scaled_to_the_final_measurement() -> None:
     original = Measurement(3.0, 3.0, 3.0, 3.0, 6, (3.0,) * 6)
     found = Timed(CANDIDATE, PROBLEM.latency, {}, {}, {"original": original})
     paced = found.at_pace_of(Timing(2000.0, 1000.0))

@@ -1,6 +1,6 @@
-"""``compile`` and ``profile`` on a device that is at hand: a real sshd on loopback, with a stand-in for trtexec there.
+"""``compile`` and ``profile`` on an attached device: a real sshd on loopback, with a stand-in for trtexec.
 
-The stand-in makes its times up from the weights' sizes and types, so that the closed loop has something to close.
+The stand-in computes its latencies from the sizes and types of the weights, so that they differ from the predictions.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ from edgeprune.backends.device import open_device
 from edgeprune.build.plan import Plan
 from edgeprune.build.tensorrt_builder import TensorRtBuilder
 from edgeprune.cli.commands import cli
-from edgeprune.compiler import open_session
-from edgeprune.compiler import profile_device as deviceprofiling
+from edgeprune.compiler import open_session, profile_device
 from edgeprune.errors import BudgetError, ProfileError, UsageError
 from edgeprune.latency.device_profile import DeviceProfile
 from edgeprune.quantization.two_four import is_two_of_four
@@ -39,7 +38,7 @@ pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"{' and '.join(MISSING)} 
 
 @pytest.fixture(scope="module")
 def device() -> Iterator[Loopback]:
-    """A machine with a stand-in for trtexec 10.3 in its PATH, at the end of a real SSH connection."""
+    """A machine with a stand-in for trtexec 10.3 in its PATH, over a real SSH connection."""
     with tempfile.TemporaryDirectory(prefix="sshd-") as folder, loopback(Path(folder)) as running:
         log = f"case \"$*\" in *--saveEngine*) echo built >>'{folder}/builds';; esac"
         run = f"STANDIN_TIMES=weights exec '{sys.executable}' '{STANDIN}' 100300 \"$@\""
@@ -52,7 +51,7 @@ def device() -> Iterator[Loopback]:
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("on-device")
     rng = np.random.default_rng(0)
-    # Multiples of 32, as INT8 with 2:4 wants them.
+    # Multiples of 32, as INT8 with 2:4 needs them.
     residual.save(folder / "net.onnx", rng, widths={48: 64, 96: 128})
     np.savez(folder / "calib.npz", x=rng.standard_normal((8, 3, 48, 48)).astype(np.float32))
     return folder
@@ -66,7 +65,7 @@ def surroundings(device: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def surround(patch: pytest.MonkeyPatch, device: Loopback, cache: Path) -> None:
     reached = functools.partial(open_device, ssh_config=device.config)
     patch.setattr(open_session, "open_device", reached)
-    patch.setattr(deviceprofiling, "open_device", reached)
+    patch.setattr(profile_device, "open_device", reached)
     patch.setattr(tensorrt_rtx, "is_installed", lambda: False)
     patch.setattr(TensorRtBuilder, "recover", lambda *args: False)
     patch.setenv("EDGEPRUNE_CACHE", str(cache))
@@ -115,7 +114,7 @@ def test_a_budget_is_met_as_measured_on_the_device(files: Path, device: Loopback
     assert not (out / "verify.sh").exists()
     assert report.predicted is not None
     assert report.predicted.source == "analytic"
-    # The loop corrected the plan: the result's prediction is much nearer than the original's, which nothing corrected.
+    # The loop corrected the prediction of the result, so it is much better than that of the original.
     off = [
         abs(math.log(predicted_ms / measured.median_ms))
         for predicted_ms, measured in (
@@ -140,7 +139,7 @@ def test_a_curve_is_measured_on_the_device(files: Path, device: Loopback, tmp_pa
     assert curve.runtime == "tensorrt 10.3.0"
 
 
-def test_a_budget_that_nothing_measures_within_is_refused(files: Path, device: Loopback, tmp_path: Path) -> None:
+def test_a_budget_that_no_measurement_meets_is_refused(files: Path, device: Loopback, tmp_path: Path) -> None:
     result = run_compile(files, "--latency-ms", "0.02", "--device", device.url, "-o", str(tmp_path / "never"))
     assert isinstance(result.exception, BudgetError)
     assert "can't be met" in str(result.exception)
@@ -165,7 +164,7 @@ def test_a_profile_is_measured_once_and_resumed(
     assert builds(device) == before
 
 
-def test_compile_prefers_what_was_measured(
+def test_compile_prefers_measured_latencies(
     files: Path, measured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EDGEPRUNE_CACHE", str(measured))
@@ -180,7 +179,7 @@ def test_compile_prefers_what_was_measured(
     assert kept.error < 0.1
 
 
-def test_measured_sparse_products_are_priced_as_measured(
+def test_2_4_kernels_get_their_measured_latencies(
     files: Path, measured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EDGEPRUNE_CACHE", str(measured))
@@ -201,7 +200,7 @@ def test_a_profile_of_another_power_mode_is_refused(files: Path, measured: Path,
     assert "power mode" in str(result.exception)
 
 
-def test_two_of_four_when_asked_for(files: Path, tmp_path: Path) -> None:
+def test_weights_are_2_4_if_asked_for(files: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     result = run_compile(files, "--sparsity", "2:4", "--precision", "fp16", "-o", str(out))
     assert result.exception is None, result.output
@@ -217,7 +216,7 @@ def test_two_of_four_when_asked_for(files: Path, tmp_path: Path) -> None:
     assert "--sparsity=enable" in (out / "verify.sh").read_text()
 
 
-def test_surgery_changes_what_is_built(files: Path, device: Loopback, tmp_path: Path) -> None:
+def test_surgery_changes_the_delivered_model(files: Path, device: Loopback, tmp_path: Path) -> None:
     pytest.importorskip("onnx_graphsurgeon")
     script = tmp_path / "surgery.py"
     script.write_text("def rename(graph):\n    graph.outputs[0].name = 'operated'\n")
@@ -229,7 +228,7 @@ def test_surgery_changes_what_is_built(files: Path, device: Loopback, tmp_path: 
     assert isinstance(wrong.exception, UsageError)
 
 
-def test_what_needs_a_device_says_so(files: Path) -> None:
+def test_profile_needs_a_device(files: Path) -> None:
     result = CliRunner().invoke(cli, ["profile", str(files / "net.onnx"), "--target", "orin"])
     assert isinstance(result.exception, UsageError)
     assert "--device ssh://" in str(result.exception)
@@ -237,12 +236,12 @@ def test_what_needs_a_device_says_so(files: Path) -> None:
     assert isinstance(result.exception, UsageError)
 
 
-def test_predictions_of_any_model_are_scaled_by_what_the_device_measured_of_the_built_in_network(
+def test_predictions_of_all_models_are_scaled_by_measurements_of_the_built_in_network(
     files: Path, device: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = run_compile(files, "--precision", "fp16", "-o", str(tmp_path / "before"))
     assert before.exception is None, before.output
-    monkeypatch.setattr(deviceprofiling, "RANDOM_WIDTHS", 0)
+    monkeypatch.setattr(profile_device, "RANDOM_WIDTHS", 0)
     flags = ["--target", "orin-nano-8", "--device", device.url, "-o", str(tmp_path / "probe.json")]
     result = CliRunner().invoke(cli, ["profile", *flags])
     assert result.exception is None, result.output

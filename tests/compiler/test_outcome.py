@@ -1,4 +1,4 @@
-"""What is returned of what was measured: never what is slower than something that cuts nothing."""
+"""Which model is returned: never a pruned one that is slower than an unpruned one."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def decided(
         (4.0, Goal(max_drop=1), "int8", "unpruned-int8", False),
     ],
 )
-def test_what_is_cut_has_to_beat_what_is_not(
+def test_a_pruned_network_must_be_faster_than_the_unpruned_ones(
     result_ms: float, goal: Goal, returned: str, variant: str, pays: bool
 ) -> None:
     name, outcome = decided(CUT, result_ms, goal)
@@ -60,7 +60,7 @@ def test_what_is_cut_has_to_beat_what_is_not(
     assert ("does not pay" in outcome.reason) == (returned != "result")
 
 
-def test_an_original_that_nothing_beats_is_returned() -> None:
+def test_the_original_is_returned_if_it_is_the_fastest() -> None:
     name, outcome = decided(CUT, 4.0, Goal(max_drop=1), original_ms=2.0)
     assert (name, outcome.variant) == ("original", "original")
     assert "0.50x as fast as the original" in outcome.reason

@@ -1,4 +1,4 @@
-"""``edgeprune compile`` for a device that is not at hand, through the real command line, on a small network."""
+"""``edgeprune compile`` for a device that is not attached, through the real command line, on a small network."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def surround(patch: pytest.MonkeyPatch) -> None:
-    """Neither a TensorRT builder nor learning, which have tests of their own."""
+    """Without a TensorRT builder and without learning, which have their own tests."""
     patch.setattr(tensorrt_rtx, "is_installed", lambda: False)
     patch.setattr(TensorRtBuilder, "recover", lambda *args: False)
 
@@ -59,12 +59,12 @@ def compiled(files: Path) -> Path:
     return files / "out"
 
 
-def test_the_folder_is_whole(compiled: Path) -> None:
+def test_the_folder_is_complete(compiled: Path) -> None:
     names = {"dense.onnx", "model.onnx", "plan.json", "report.json", "report.html", "verify.sh", "recipe.toml"}
     assert {f.name for f in compiled.iterdir()} == names
 
 
-def test_what_is_predicted_is_never_called_measured(compiled: Path) -> None:
+def test_a_prediction_is_not_reported_as_measured(compiled: Path) -> None:
     report = Report.load(compiled)
     assert report.latency is None
     assert report.budget.met is None
@@ -75,7 +75,7 @@ def test_what_is_predicted_is_never_called_measured(compiled: Path) -> None:
     assert report.predicted.error == error.median
 
 
-def test_the_profiles_error_is_kept_back_from_the_budget(compiled: Path) -> None:
+def test_the_profiles_error_is_the_margin_of_the_budget(compiled: Path) -> None:
     predicted = Report.load(compiled).predicted
     assert predicted is not None
     assert predicted.error is not None
@@ -83,7 +83,7 @@ def test_the_profiles_error_is_kept_back_from_the_budget(compiled: Path) -> None
     assert Plan.load(compiled / "plan.json").predicted_ms == predicted.result_ms
 
 
-def test_the_model_is_what_the_plan_says_in_tensorrts_form(compiled: Path) -> None:
+def test_the_model_has_the_precisions_of_the_plan_as_q_dq(compiled: Path) -> None:
     model, plan = onnx.load(compiled / "model.onnx"), Plan.load(compiled / "plan.json")
     onnx.checker.check_model(model, full_check=True)
     assert model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
@@ -101,7 +101,7 @@ def test_the_model_is_what_the_plan_says_in_tensorrts_form(compiled: Path) -> No
             assert not onnx.numpy_helper.to_array(zero).any()
 
 
-def test_any_batch_size_still_runs(compiled: Path) -> None:
+def test_all_batch_sizes_still_run(compiled: Path) -> None:
     runner = OnnxRuntime().load(compiled / "model.onnx")
     for rows in (1, 3):
         assert runner.run({"x": np.zeros((rows, 3, 160, 160), np.float32)})[0].shape == (rows, 10)
@@ -121,7 +121,7 @@ def test_the_command_for_the_device_is_written_and_printed(compiled: Path) -> No
 @pytest.mark.skipif(
     shutil.which("trtexec", path="/usr/src/tensorrt/bin:/usr/bin:/bin") is not None, reason="trtexec is here"
 )
-def test_the_script_says_what_is_missing(compiled: Path) -> None:
+def test_the_script_names_a_missing_trtexec(compiled: Path) -> None:
     command = ["sh", str(compiled / "verify.sh")]
     done = subprocess.run(command, env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=False)
     assert done.returncode == 5
@@ -147,7 +147,7 @@ def test_a_precision_without_a_budget_only_lowers(files: Path) -> None:
     assert {layer.precision for layer in plan.layers if layer.op == "Conv"} == {"fp16"}
 
 
-def test_a_weakly_typed_target_gets_a_graph_that_it_takes(files: Path) -> None:
+def test_a_weakly_typed_target_gets_a_graph_that_it_accepts(files: Path) -> None:
     result = run(files, "--precision", "int8", "-o", str(files / "xavier"), target="xavier-agx")
     assert result.exception is None, result.output
     model = onnx.load(files / "xavier" / "model.onnx")
@@ -157,7 +157,7 @@ def test_a_weakly_typed_target_gets_a_graph_that_it_takes(files: Path) -> None:
     assert given <= KNOWN[8503] & KNOWN[8601]
 
 
-def test_a_slower_power_mode_takes_longer(files: Path) -> None:
+def test_a_slower_power_mode_has_a_higher_latency(files: Path) -> None:
     result = run(files, "--precision", "fp16", "--power-mode", "7W", "-o", str(files / "slow"))
     assert result.exception is None, result.output
     fast, slow = Report.load(files / "half").predicted, Report.load(files / "slow").predicted
@@ -166,7 +166,7 @@ def test_a_slower_power_mode_takes_longer(files: Path) -> None:
     assert slow.result_ms > fast.result_ms
 
 
-def test_an_impossible_budget_says_what_can_be_met(files: Path) -> None:
+def test_an_impossible_budget_names_one_that_can_be_met(files: Path) -> None:
     result = run(files, "--latency-ms", "0.001", "--precision", "fp16", "-o", str(files / "never"))
     assert isinstance(result.exception, BudgetError)
     assert "can be met" in str(result.exception)
@@ -183,7 +183,7 @@ def test_an_impossible_budget_says_what_can_be_met(files: Path) -> None:
         ([], "nano", TargetError, "need 8.5 or newer"),
     ],
 )
-def test_what_cannot_be_done_is_refused_before_any_work(
+def test_unsupported_flags_are_refused_before_any_work(
     files: Path, flags: list[str], target: str, error: type[UsageError], reason: str
 ) -> None:
     result = run(files, *flags, target=target)
@@ -191,7 +191,7 @@ def test_what_cannot_be_done_is_refused_before_any_work(
     assert reason in str(result.exception)
 
 
-def test_a_curve_is_predicted_where_no_device_is_attached(files: Path, tmp_path: Path) -> None:
+def test_a_curve_is_predicted_if_no_device_is_attached(files: Path, tmp_path: Path) -> None:
     out = tmp_path / "curve"
     result = run(files, "--pareto", "1.5,3,1000", "-o", str(out))
     assert result.exception is None, result.output
@@ -211,7 +211,7 @@ def test_a_curve_is_predicted_where_no_device_is_attached(files: Path, tmp_path:
     assert "not attached" in curve.device
 
 
-def test_a_point_of_a_curve_is_what_a_compile_for_it_alone_gives(files: Path, compiled: Path, tmp_path: Path) -> None:
+def test_a_point_of_a_curve_is_equal_to_a_compile_for_it_alone(files: Path, compiled: Path, tmp_path: Path) -> None:
     result = run(files, "--pareto", "1.5,3", "-o", str(tmp_path / "curve"))
     assert result.exception is None, result.output
     for name in ("model.onnx", "plan.json"):

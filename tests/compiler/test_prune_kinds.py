@@ -1,4 +1,4 @@
-"""`edgeprune prune` from file to file on every kind of model that arrives, each held against two oracles."""
+"""`edgeprune prune` from file to file on many kinds of models, each checked by two oracles."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def build(text: str, weights: Shapes, *, opset: int = 17, kind: int = TensorProt
 
 
 def prune(model: onnx.ModelProto, folder: Path) -> Path:
-    """Save a model, prune half of it, and return the folder that was written."""
+    """Save a model, prune half of it, and return the output folder."""
     onnx.save(model, folder / "net.onnx")
     return prune_file(folder / "net.onnx")
 
@@ -54,8 +54,8 @@ def sizes(out: Path) -> dict[str, tuple[int, ...]]:
     return {t.name: tuple(t.dims) for t in onnx.load(out / "model.onnx").graph.initializer}
 
 
-def hold(out: Path, tolerance: float, run: oracle.Runner = oracle.in_onnxruntime) -> None:
-    """Both oracles: from the written files alone, and by the engine's own on the written dense model and plan."""
+def check(out: Path, tolerance: float, run: oracle.Runner = oracle.in_onnxruntime) -> None:
+    """Both oracles: one that uses only the written files, and that of edgeprune.testing on the dense model and plan."""
     assert oracle.error(out, run) <= tolerance
     if run is oracle.in_onnxruntime:
         dense = graph.infer_shapes(graph.load(out / "dense.onnx"))
@@ -86,7 +86,7 @@ CONVOLUTION_SIZES = {"w1": (16, 3, 3, 3), "b1": (16,), "w2": (16, 16, 3, 3), "b2
 
 def test_half_precision(tmp_path: Path) -> None:
     out = prune(build(CONVOLUTIONS.format(t="float16"), CONVOLUTION_WEIGHTS, kind=TensorProto.FLOAT16), tmp_path)
-    hold(out, 0.02)  # 11 bits; sums over half as many terms are rounded elsewhere
+    check(out, 0.02)  # 11 bits; sums over half as many terms have other rounding errors
     assert sizes(out) == CONVOLUTION_SIZES
     kinds = {t.data_type for t in onnx.load(out / "model.onnx").graph.initializer}
     assert kinds == {TensorProto.FLOAT16}
@@ -110,7 +110,7 @@ def test_bfloat16(tmp_path: Path) -> None:
         for axis, entry in plan[tensor.name].items():
             want = np.take(want, entry["kept"], axis=int(axis))
         assert numpy_helper.to_array(tensor).tobytes() == np.ascontiguousarray(want).tobytes()
-    hold(out, 0.05, oracle.by_reference)  # 8 bits
+    check(out, 0.05, oracle.by_reference)  # 8 bits
 
 
 def test_opset_7(tmp_path: Path) -> None:
@@ -134,13 +134,13 @@ def test_opset_7(tmp_path: Path) -> None:
     model = build(text, weights | dict.fromkeys("sbm", (32,)), opset=7)
     model.graph.initializer.append(numpy_helper.from_array(np.linspace(0.5, 2, 32, dtype=np.float32), "v"))
     out = prune(model, tmp_path)
-    hold(out, 1e-4)
+    check(out, 1e-4)
     assert {(16, 3, 3, 3), (16, 16, 3, 3)} <= set(sizes(out).values())
 
 
-def test_the_oracle_notices_what_was_not_zeroed(tmp_path: Path) -> None:
+def test_the_oracle_detects_units_that_were_not_zeroed(tmp_path: Path) -> None:
     out = prune(build(CONVOLUTIONS.format(t="float"), CONVOLUTION_WEIGHTS), tmp_path)
-    hold(out, 1e-4)
+    check(out, 1e-4)
     plan = oracle.plan_of(out)
     for entry in plan["initializers"].values():
         for axis in entry.values():
@@ -187,7 +187,7 @@ def quantized() -> onnx.ModelProto:
 
 def test_quantized(tmp_path: Path) -> None:
     out = prune(quantized(), tmp_path)
-    hold(out, 1e-4)
+    check(out, 1e-4)
     have = sizes(out)
     assert (have["w1"], have["w2"]) == ((16, 3, 3, 3), (4, 16, 1, 1))
     assert [have[name] for name in ("s1", "z1", "b1", "t1", "s2")] == [(16,)] * 4 + [(4,)]
@@ -210,7 +210,7 @@ def test_lstm(tmp_path: Path) -> None:
     model = build(text, shapes)
     model.graph.initializer.append(numpy_helper.from_array(np.array([1]), "axes"))
     out = prune(model, tmp_path)
-    hold(out, 1e-4)
+    check(out, 1e-4)
     have = sizes(out)
     assert {name: have[name] for name in shapes} == {
         "w": (1, 64, 8),
@@ -240,7 +240,7 @@ def test_a_branch_that_captures(captured: str, tmp_path: Path) -> None:
     if captured == "value":
         del weights["scale"]
     out = prune(build(text, weights), tmp_path)
-    hold(out, 1e-4)
+    check(out, 1e-4)
     have = sizes(out)
     assert (have["w1"], have["w2"], have["w3"]) == ((8, 32), (32, 16), (16, 5))
     dense = graph.infer_shapes(graph.load(out / "dense.onnx"))
@@ -253,7 +253,7 @@ def test_external_data(tmp_path: Path) -> None:
     net = tmp_path / "net.onnx"
     onnx.save(model, net, save_as_external_data=True, location="weights.bin", size_threshold=0)
     out = prune_file(net)
-    hold(out, 1e-4)
+    check(out, 1e-4)
     assert sizes(out) == CONVOLUTION_SIZES
     assert not [
         t.name for t in onnx.load(out / "model.onnx", load_external_data=False).graph.initializer if t.external_data

@@ -1,4 +1,4 @@
-"""Recipes: from flags to TOML, report and back, and the command line they stand for."""
+"""Recipes: from flags to TOML, to a report and back, and their command line."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def parsed(*arguments: str) -> Recipe:
         return effective(context)
 
 
-def test_every_flag_survives_the_way_through_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_every_flag_is_the_same_after_writing_and_reading_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     asked = parsed("net.onnx", *FLAGS)
     assert asked.values["shape"] == ["x=1x3x48x320", "mask=1x1"]
@@ -51,13 +51,13 @@ def test_every_flag_survives_the_way_through_a_file(tmp_path: Path, monkeypatch:
     assert parsed("--recipe", ".") == asked
 
 
-def test_its_command_line_says_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_its_command_line_gives_the_same_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     asked = parsed("net.onnx", *FLAGS)
     assert parsed(*shlex.split(asked.command())[2:]) == asked
 
 
-def test_flags_go_before_the_recipe(tmp_path: Path):
+def test_flags_replace_those_of_the_recipe(tmp_path: Path):
     file = tmp_path / "r.toml"
     file.write_text('model = "net.onnx"\ntarget = "orin"\nlatency_ms = 4\nshape = "x=1x3"\nmean = [0.5, 0.5, 0.5]\n')
     found = parsed("--recipe", str(file), "--target", "cpu", "other.onnx").values

@@ -1,4 +1,4 @@
-"""What a session accepts where accuracy is the limit."""
+"""Which candidates a session accepts if accuracy is the limit."""
 
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -15,7 +15,7 @@ CANDIDATE = Candidate(np.array([8]), ("fp32",), 1.0, 0.5)
 
 @dataclass
 class FakeSession:
-    """A session whose candidates lose so much before and after learning."""
+    """A session whose candidates have these drops before and after learning."""
 
     before: float
     after: float
@@ -48,7 +48,7 @@ class FakeSession:
         (LEARNABLE + 0.1, 0.5, False, False),
     ],
 )
-def test_a_candidate_counts_as_what_it_loses_once_learned(
+def test_a_candidate_is_accepted_by_its_drop_after_learning(
     before: float, after: float, accepted: bool, learns: bool
 ) -> None:
     session = FakeSession(before, after)
