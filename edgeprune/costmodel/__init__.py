@@ -1,7 +1,7 @@
-"""The analytic cost model of a GPU: from a graph to kernels, from kernels to microseconds.
+"""The analytic cost model of a GPU: from a graph to kernels, and from kernels to microseconds.
 
 In: a model and a device.
-Out: the kernels that a GPU runtime would launch, and the predicted time of each.
+Out: the kernels that a GPU runtime launches for the model, and the predicted latency of each.
 May import: devices, graph, passes.canonicalize and below.
 """
 
@@ -19,5 +19,5 @@ from edgeprune.costmodel.cost import (
 )
 from edgeprune.costmodel.fusion import Cluster, fuse
 from edgeprune.costmodel.kernel import Kernel
-from edgeprune.costmodel.kernels import kernel_at, kernels_of, launches_of
+from edgeprune.costmodel.kernels import kernel_at, kernel_clusters, kernels_of
 from edgeprune.costmodel.prediction import Prediction, Wanted, model_latency_us, predict

@@ -1,8 +1,8 @@
-"""Partition of a canonical graph into blocks: what an inference runtime times as one unit.
+"""Partition of a canonical graph into blocks: nodes that an inference runtime is timed on as one unit.
 
-A block is a *weighted* node (convolution or product with a constant) together with the pointwise nodes that runtimes
+A block is a *weighted* node (a convolution or a MatMul with a constant) together with the pointwise nodes that runtimes
 fuse into it: bias, activation, residual addition. A node that is neither weighted nor pointwise (Concat, Resize,
-pooling, softmax, ...) is a block of its own, with the pointwise nodes after it. Every node is in exactly one block.
+pooling, softmax, ...) is a block of its own, with the pointwise nodes behind it. Every node is in exactly one block.
 """
 
 from __future__ import annotations
@@ -11,67 +11,22 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from edgeprune.graph import is_op
+
 WEIGHTED_OPS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
-POINTWISE_OPS = frozenset(
-    {
-        "Abs",
-        "Add",
-        "BatchNormalization",
-        "Cast",
-        "Ceil",
-        "Celu",
-        "Clip",
-        "Cos",
-        "Div",
-        "Elu",
-        "Erf",
-        "Exp",
-        "Floor",
-        "Gelu",
-        "HardSigmoid",
-        "HardSwish",
-        "Identity",
-        "LeakyRelu",
-        "Log",
-        "Max",
-        "Min",
-        "Mish",
-        "Mul",
-        "Neg",
-        "Not",
-        "PRelu",
-        "Pow",
-        "Reciprocal",
-        "Relu",
-        "Round",
-        "Selu",
-        "Sigmoid",
-        "Sign",
-        "Sin",
-        "Softplus",
-        "Softsign",
-        "Sqrt",
-        "Sub",
-        "Swish",
-        "Tanh",
-        "ThresholdedRelu",
-        "Where",
-        "Equal",
-        "Greater",
-        "GreaterOrEqual",
-        "Less",
-        "LessOrEqual",
-        "And",
-        "Or",
-        "Xor",
-    }
-)
+POINTWISE_OPS = frozenset({
+    "Abs", "Add", "BatchNormalization", "Cast", "Ceil", "Celu", "Clip", "Cos", "Div", "Elu", "Erf", "Exp", "Floor",
+    "Gelu", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Log", "Max", "Min", "Mish", "Mul", "Neg", "Not",
+    "PRelu", "Pow", "Reciprocal", "Relu", "Round", "Selu", "Sigmoid", "Sign", "Sin", "Softplus", "Softsign", "Sqrt",
+    "Sub", "Swish", "Tanh", "ThresholdedRelu", "Where", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual",
+    "And", "Or", "Xor",
+})  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Block:
-    """Nodes timed as one. ``anchor`` is the weighted node's name, or the first node's when none is weighted."""
+    """Nodes that are timed as one. ``anchor`` is the name of the weighted node, or of the first node if none is."""
 
     id: str
     anchor: str
@@ -81,7 +36,7 @@ class Block:
 
 def is_weighted(node: ir.Node) -> bool:
     """Whether the node multiplies an activation by a constant weight."""
-    if node.op_type not in WEIGHTED_OPS or node.domain not in ("", "ai.onnx"):
+    if not is_op(node, *WEIGHTED_OPS):
         return False
     data, weight = node.inputs[0], node.inputs[1]
     constant = weight is not None and weight.const_value is not None
@@ -94,7 +49,7 @@ def partition(model: ir.Model) -> tuple[Block, ...]:
     block_of: dict[str, int] = {}
     for node in model.graph:
         name = node.name or ""
-        home = _home(node, block_of) if _is_pointwise(node) else None
+        home = _home(node, block_of) if is_op(node, *POINTWISE_OPS) else None
         if home is None:
             home = len(members)
             members.append([])
@@ -108,12 +63,8 @@ def _block(index: int, nodes: list[ir.Node]) -> Block:
     return Block(f"b{index:04d}", str(anchor.name), tuple(str(n.name) for n in nodes), is_weighted(anchor))
 
 
-def _is_pointwise(node: ir.Node) -> bool:
-    return node.domain in ("", "ai.onnx") and node.op_type in POINTWISE_OPS
-
-
 def _home(node: ir.Node, block_of: dict[str, int]) -> int | None:
-    """The latest block that feeds the node: runtimes fuse a pointwise node into the operand computed last."""
+    """The latest block that the node reads: runtimes fuse a pointwise node into the operand that is computed last."""
     homes = [
         block_of[str(producer.name)]
         for v in node.inputs

@@ -1,13 +1,13 @@
-"""Microseconds of a launch: an analytic model of one GPU kernel.
+"""Latency of a kernel in microseconds: an analytic model of one GPU kernel.
 
-A launch takes a fixed overhead plus the larger of its arithmetic and its memory time, softened where the two are
-close. Arithmetic is counted in tiles of an output matrix: the tiles of a wave run side by side on the streaming
-multiprocessors, and a started wave or tile costs as much as a full one. Channels are padded to what the tensor cores
-take. Memory time separates the L2 cache from DRAM by how much of a tensor the cache can hold. All sizes may be arrays:
-one call prices every width of a layer.
+The latency is the launch overhead plus the larger of the compute and the memory time, with a smooth maximum where the
+two are close. Compute is counted in tiles of the output matrix: the tiles of a wave run in parallel on the streaming
+multiprocessors, and a started wave or tile costs as much as a full one. Channels are padded to the sizes that the
+tensor cores take. Memory time separates the L2 cache from DRAM by how much of a tensor the cache can hold. All sizes
+may be arrays: one call gives the latency of every width of a layer.
 
-Every term is a minimum or a sum of functions that do not decrease with a width, so that a narrower layer is never
-priced above a wider one.
+Every term is a minimum or a sum of functions that do not decrease with a width. So a narrower layer never has a larger
+predicted latency than a wider one.
 
 Sources: tiles, padding and waves after NVIDIA, "Matrix Multiplication Background User's Guide" and "Convolutional
 Layers User's Guide".
@@ -16,11 +16,11 @@ Layers User's Guide".
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from edgeprune.costmodel.kernel import CONTRACTIONS, Epilogue, Kernel, Kind
 from edgeprune.devices import Device, Precision
@@ -30,7 +30,7 @@ Sparsity = Literal["dense", "2:4"]
 BYTES: dict[Precision, int] = {"fp32": 4, "fp16": 2, "int8": 1}
 _SPLITS = (1, 2, 4, 8)
 _SHARPNESS = 3.0
-"""Exponent of the norm that joins arithmetic and memory time: they overlap, but not perfectly."""
+"""Exponent of the norm that joins compute and memory time: they overlap, but not perfectly."""
 _SCALAR_RATE = 0.25
 """Fraction of the vector units' rate that pointwise, pooling and reduction code reaches."""
 _SOFTMAX_RATE = 0.125
@@ -41,7 +41,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Sizes:
-    """Launches of one kind as arrays that broadcast; the fields are those of `edgeprune.costmodel.Kernel`."""
+    """Kernels of one kind as arrays that broadcast; the fields are those of `edgeprune.costmodel.Kernel`."""
 
     kind: Kind
     epilogue: Epilogue
@@ -59,8 +59,8 @@ class Sizes:
 
 
 @dataclass(frozen=True)
-class LaunchCost:
-    """Parts of the time of launches, microseconds; ``tail_us``: launches around them that could not be attached."""
+class KernelCost:
+    """Parts of the latency of kernels, microseconds; ``tail_us``: further kernels for nodes that were not fused."""
 
     overhead_us: Floats
     compute_us: Floats
@@ -69,31 +69,9 @@ class LaunchCost:
 
     @property
     def total_us(self) -> Floats:
-        """What the launches take."""
+        """Latency of the kernels."""
         joined = (self.compute_us**_SHARPNESS + self.memory_us**_SHARPNESS) ** (1 / _SHARPNESS)
         return np.asarray(self.overhead_us + joined + self.tail_us, dtype=np.float64)
-
-
-def kernel_latency_us(
-    kernel: Kernel, cin: ArrayLike, cout: ArrayLike, precision: Precision, sparsity: Sparsity, device: Device
-) -> Floats:
-    """Time of a launch at other widths.
-
-    Args:
-        kernel: the launch, with the sizes of the unpruned model.
-        cin: input channels left, an array that broadcasts with ``cout``.
-        cout: output channels left.
-        precision: arithmetic of the product; a device that lacks it takes the next wider one.
-        sparsity: ``2:4`` is priced by the device's measured gain, which is none until something was measured.
-        device: rates and fitted parameters.
-
-    Returns:
-        Microseconds, in the broadcast shape of the widths.
-    """
-    widths = np.broadcast_arrays(np.asarray(cin, dtype=np.float64), np.asarray(cout, dtype=np.float64))
-    sizes = replace(stack([kernel]), cin=widths[0], cout=widths[1])
-    chosen = precision if runs_int8(kernel) else _float(precision)
-    return sizes_latency_us(sizes, chosen, sparsity, device).reshape(widths[0].shape)
 
 
 def latencies_us(
@@ -104,15 +82,16 @@ def latencies_us(
     *,
     mixed: bool = True,
 ) -> Floats:
-    """Times of launches at their own widths.
+    """Latencies of kernels at their own widths.
 
     Args:
-        kernels: n launches.
-        precisions: of each launch.
+        kernels: n kernels.
+        precisions: precision of each kernel; a device that lacks it takes the next wider one.
         device: rates and fitted parameters.
-        sparsity: of all of their weights.
-        mixed: whether the builder may run an INT8 launch in 16 bits where that is faster. Not where the graph states
-            every precision.
+        sparsity: sparsity of all their weights. ``2:4`` uses the device's measured speedup, which is 1 until it is
+            measured.
+        mixed: whether the builder may run an INT8 kernel in 16 bits if that is faster. False if the graph states every
+            precision.
 
     Returns:
         Microseconds, shape (n,).
@@ -129,31 +108,20 @@ def latencies_us(
 
 
 def stack(kernels: Sequence[Kernel]) -> Sizes:
-    """Launches of the same kind, epilogue and operand roles as arrays of shape (n,)."""
-    names = [
-        "groups",
-        "rows",
-        "taps",
-        "keys",
-        "repeats",
-        "read_positions",
-        "write_positions",
-        "side_elements",
-        "cin",
-        "cout",
-    ]
-    arrays = {name: np.array([getattr(k, name) for k in kernels], dtype=np.float64) for name in names}
+    """Kernels of the same kind, epilogue and operand roles as arrays of shape (n,)."""
+    numbers = [f.name for f in fields(Sizes) if f.name not in ("kind", "epilogue", "weighted")]
+    arrays = {name: np.array([getattr(k, name) for k in kernels], dtype=np.float64) for name in numbers}
     first = kernels[0]
     return Sizes(first.kind, first.epilogue, first.weighted, **arrays)
 
 
 def runs_int8(kernel: Kernel) -> bool:
-    """Whether an INT8 engine runs the launch in INT8: products of an activation and a constant, depthwise or not."""
+    """Whether an INT8 engine runs the kernel in INT8: convolutions, depthwise or not, and MatMuls with a constant."""
     return kernel.kind in ("conv", "depthwise", "matmul") and kernel.weighted
 
 
 def with_batch(kernel: Kernel, batch: int) -> Kernel:
-    """The same launch for ``batch`` times as many samples."""
+    """The same kernel for ``batch`` times as many samples."""
     if kernel.kind == "attention" or (kernel.kind == "matmul" and not kernel.weighted):
         return replace(kernel, groups=kernel.groups * batch, cin=kernel.cin * batch, cout=kernel.cout * batch)
     return replace(
@@ -172,33 +140,33 @@ def _float(precision: Precision) -> Precision:
 def sizes_latency_us(
     sizes: Sizes, precision: Precision, sparsity: Sparsity, device: Device, *, mixed: bool = True
 ) -> Floats:
-    """Time of stacked launches, all repetitions of each, microseconds; arguments as in :func:`latencies_us`."""
+    """Latency of stacked kernels with all their repetitions, microseconds; arguments as in :func:`latencies_us`."""
     precision = device.supported(precision)
-    time = launch_cost(sizes, precision, sparsity, device).total_us
+    time = kernel_cost(sizes, precision, sparsity, device).total_us
     if precision == "int8" and mixed:
-        time = np.minimum(time, launch_cost(sizes, "fp16", sparsity, device).total_us)
+        time = np.minimum(time, kernel_cost(sizes, "fp16", sparsity, device).total_us)
     copied = device.concat_copies if sizes.kind == "concat" else 1.0
     return np.asarray(time * sizes.repeats * copied, dtype=np.float64)
 
 
-def launch_cost(s: Sizes, precision: Precision, sparsity: Sparsity, device: Device) -> LaunchCost:
-    """The parts of the time of launches in exactly this precision, one repetition of each."""
-    product = s.kind in CONTRACTIONS
-    element = BYTES[precision] if product or s.kind == "depthwise" else max(2, BYTES[precision])
-    step = device.padding[precision] if product else 1
+def kernel_cost(s: Sizes, precision: Precision, sparsity: Sparsity, device: Device) -> KernelCost:
+    """The parts of the latency of kernels in exactly this precision, one repetition of each."""
+    contraction = s.kind in CONTRACTIONS
+    element = BYTES[precision] if contraction or s.kind == "depthwise" else max(2, BYTES[precision])
+    step = device.padding[precision] if contraction else 1
     read = s.read_positions * _up(s.cin, step) * element
     written = s.write_positions * _up(s.cout, step) * element
     side = s.side_elements * s.cout * element
     requantize = np.zeros_like(read)
     if s.kind == "matmul" and precision == "int8":
-        # Between products of a transformer everything is float (normalisation, GELU, softmax, residuals): the operand
-        # is quantized in a launch of its own, and the result is written in 16 bits.
+        # Between the MatMuls of a transformer everything is float (normalization, GELU, softmax, residuals): a separate
+        # kernel quantizes the operand, and the result is written in 16 bits.
         written = written * 2
         requantize = device.launch_us + traffic_us([read * 2, read], device)
     memory = traffic_us([read, written, side], device) + _weights(s, step) * element / device.dram_bytes_per_us
     if s.kind == "attention":
         compute = _attention_us(s, precision, device)
-    elif product:
+    elif contraction:
         k = _up(s.cin / s.groups, step) * s.taps / _transformed(s, device)
         compute = _tiled_us(s.rows, s.cout / s.groups, k, s.groups, precision, device)
         if sparsity == "2:4":
@@ -212,17 +180,17 @@ def launch_cost(s: Sizes, precision: Precision, sparsity: Sparsity, device: Devi
     if s.epilogue == "complex":
         separate = device.launch_us + traffic_us([written, written, side], device)
         tail = tail + (1 - device.fused_tails[precision]) * separate
-    return LaunchCost(np.full_like(memory, device.launch_us), np.asarray(compute, dtype=np.float64), memory, tail)
+    return KernelCost(np.full_like(memory, device.launch_us), np.asarray(compute, dtype=np.float64), memory, tail)
 
 
 def _transformed(s: Sizes, device: Device) -> Floats:
-    """Multiplications that Winograd's transform saves a 3x3 convolution of stride 1 (Lavin & Gray 2016)."""
+    """Factor of multiplications that Winograd's transform saves for a 3x3 convolution (Lavin & Gray 2016)."""
     fits = (s.taps == 9) & (s.groups == 1) & (np.round(s.read_positions) == np.round(s.write_positions))
     return np.where(fits, device.winograd_gain, 1.0)
 
 
 def _weights(s: Sizes, step: int) -> Floats:
-    """Constants that a launch reads, padded as its operands are."""
+    """Weight elements that a kernel reads, padded like its operands."""
     if s.kind == "depthwise":
         return s.cout * s.taps
     if s.kind in CONTRACTIONS and s.kind != "attention":
@@ -231,7 +199,7 @@ def _weights(s: Sizes, step: int) -> Floats:
 
 
 def _attention_us(s: Sizes, precision: Precision, device: Device) -> Floats:
-    """Both products of Softmax(Q Kᵀ) V, never below 16 bits, and the exponentials between them."""
+    """Both MatMuls of Softmax(Q Kᵀ) V, at least in 16 bits, and the exponentials between them."""
     precision = _float(precision)
     keys = s.keys + np.zeros_like(s.cout)
     scores = _tiled_us(s.rows, keys, s.cin / s.groups, s.groups, precision, device)
@@ -241,25 +209,25 @@ def _attention_us(s: Sizes, precision: Precision, device: Device) -> Floats:
 
 
 def _tiled_us(rows: Floats, n: Floats, k: Floats, groups: Floats, precision: Precision, device: Device) -> Floats:
-    """Fastest choice of tile and of a split of the contracted axis."""
+    """Latency with the fastest tile and split of the contracted axis."""
     rate = device.matrix_fma_per_sm_us(precision)
     best = np.full(np.broadcast_shapes(rows.shape, n.shape, k.shape), np.inf)
     for tile_m, tile_n in device.tiles:
-        # The smaller a tile, the less each operand that reaches an SM is used.
+        # The smaller a tile, the less often each operand that reaches an SM is reused.
         rate_tile = rate / (1 + device.tile_latency * (1 / tile_m + 1 / tile_n))
         tiles = np.ceil(rows / tile_m) * np.ceil(np.ceil(n) / tile_n) * groups
         for split in _SPLITS:
             waves = np.ceil(tiles * split / device.sms)
             time = waves * (tile_m * tile_n * np.ceil(k / split) / rate_tile + device.wave_us)
             if split > 1:
-                # Partial sums go through the cache in single precision and are added in a second, short pass.
+                # Partial sums go through the cache in float32 and are added in a second, short pass.
                 time = time + split * rows * n * groups * 8 / device.l2_bytes_per_us + device.wave_us
             best = np.minimum(best, time)
     return best
 
 
 def traffic_us(tensors: list[Floats], device: Device) -> Floats:
-    """Every byte passes the L2 cache; of a tensor of s bytes the fraction s / (s + cache) goes on to DRAM."""
+    """Every byte passes the L2 cache; the fraction s / (s + cache) of a tensor of s bytes also passes DRAM."""
     total = sum((t / device.l2_bytes_per_us for t in tensors), start=np.float64(0))
     spilled = sum((t * t / (t + device.l2_bytes) / device.dram_bytes_per_us for t in tensors), start=np.float64(0))
     return np.asarray(total + spilled, dtype=np.float64)

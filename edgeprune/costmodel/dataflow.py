@@ -1,8 +1,8 @@
-"""What moves through a graph at run time: values that are computed, seen through the nodes that only rename them.
+"""The run-time data flow of a graph: computed values and the nodes that read them, without nodes that copy nothing.
 
-Nodes whose result is known before the first inference (constants, arithmetic on shapes) are left out, and so are nodes
-that move nothing: reshapes, casts that the next kernel absorbs, and movement that only matrix products, pointwise work
-and reductions read: they take it up in their strides.
+Nodes whose result is known before the first inference (constants, arithmetic on shapes) are left out. So are nodes that
+copy nothing: reshapes, casts that the next kernel absorbs, and movement that only MatMuls, pointwise nodes and
+reductions read, because their kernels read with strides.
 """
 
 from __future__ import annotations
@@ -12,17 +12,22 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-from edgeprune.costmodel.op_types import SOFT_READERS, STRIDED, VIEWS
+from edgeprune.costmodel.op_types import NO_KERNELS, SOFT_READERS, STRIDED
 from edgeprune.errors import ModelError
+from edgeprune.graph import ints_attribute, static_shape
 
 
 @dataclass
 class Dataflow:
-    """``nodes``: the nodes that launch something, in graph order; ``shapes``: of every run-time value.
+    """The data flow between kernels.
 
-    ``sources``: value -> the computed values (or graph inputs) that back it, through views. ``users``: computed value
-    -> launching nodes that read it. ``kept``: computed values that back a graph output. ``dequantized``: values that
-    come straight from DequantizeLinear.
+    Attributes:
+        nodes: nodes that need a kernel, in graph order.
+        shapes: shape of every run-time value.
+        sources: value -> the computed values (or graph inputs) behind it, through nodes that copy nothing.
+        users: computed value -> nodes with a kernel that read it.
+        kept: computed values behind a graph output.
+        dequantized: values that come directly from DequantizeLinear.
     """
 
     nodes: list[ir.Node]
@@ -42,10 +47,10 @@ class Dataflow:
 
 
 def dataflow(model: ir.Model) -> Dataflow:
-    """Read a model whose shapes are known.
+    """The data flow of a model whose shapes are known.
 
     Raises:
-        ModelError: if a run-time tensor's shape is not known; the text names it.
+        ModelError: the shape of a run-time tensor is not known; the message names the tensor.
     """
     static = static_values(model)
     live = [n for n in model.graph if not all(str(v.name) in static for v in n.outputs if v.name)]
@@ -78,27 +83,26 @@ def static_values(model: ir.Model) -> set[str]:
     static = {name for name, v in model.graph.initializers.items() if v.const_value is not None}
     for node in model.graph:
         inputs = [v for v in node.inputs if v is not None]
-        known = node.op_type in ("Shape", "Size") and all(_is_known(v) for v in inputs)
+        known = node.op_type in ("Shape", "Size") and all(static_shape(v) is not None for v in inputs)
         if known or all(str(v.name) in static or v.const_value is not None for v in inputs):
             static.update(str(v.name) for v in node.outputs if v.name)
     return static
 
 
 def is_view(node: ir.Node, shapes: dict[str, tuple[int, ...]]) -> bool:
-    """Whether the node only renames its input: a transpose that moves axes of length 1 does."""
-    if node.op_type in VIEWS:
+    """Whether the node copies nothing; this includes a Transpose that only moves axes of length 1."""
+    if node.op_type in NO_KERNELS:
         return True
     if node.op_type == "Transpose" and node.inputs[0] is not None:
         shape = shapes.get(str(node.inputs[0].name), ())
-        perm = node.attributes.get("perm")
-        order = list(perm.as_ints()) if perm is not None else list(reversed(range(len(shape))))
+        order = ints_attribute(node, "perm") or tuple(reversed(range(len(shape))))
         moved = [axis for axis in order if shape[axis] != 1]
         return moved == sorted(moved)
     return False
 
 
 def _absorbed(model: ir.Model, live: list[ir.Node]) -> set[ir.Node]:
-    """Movement nodes that cost no launch: everything that reads them is soft, or a product wrote their operand."""
+    """Movement nodes without a kernel: all their readers take any access pattern, or a MatMul wrote their operand."""
     outputs = {str(v.name) for v in model.graph.outputs}
     absorbed: set[ir.Node] = set()
 
@@ -106,13 +110,15 @@ def _absorbed(model: ir.Model, live: list[ir.Node]) -> set[ir.Node]:
         readers = [reader for v in node.outputs for reader in v.consumers()]
         return (
             bool(readers)
-            and all((r.op_type in SOFT_READERS or r in absorbed or (r.op_type in VIEWS and soft(r))) for r in readers)
+            and all(
+                r.op_type in SOFT_READERS or r in absorbed or (r.op_type in NO_KERNELS and soft(r)) for r in readers
+            )
             and not any(str(v.name) in outputs for v in node.outputs)
         )
 
-    def written_by_product(node: ir.Node) -> bool:
+    def written_by_matmul(node: ir.Node) -> bool:
         producer = node.inputs[0].producer() if node.inputs[0] is not None else None
-        while producer is not None and (producer.op_type in VIEWS or producer in absorbed):
+        while producer is not None and (producer.op_type in NO_KERNELS or producer in absorbed):
             producer = producer.inputs[0].producer() if producer.inputs[0] is not None else None
         return producer is not None and producer.op_type in ("MatMul", "Gemm")
 
@@ -120,22 +126,17 @@ def _absorbed(model: ir.Model, live: list[ir.Node]) -> set[ir.Node]:
         if node.op_type in STRIDED and soft(node):
             absorbed.add(node)
     for node in live:
-        if node.op_type in ("Transpose", "Split") and written_by_product(node):
+        if node.op_type in ("Transpose", "Split") and written_by_matmul(node):
             absorbed.add(node)
     return absorbed
-
-
-def _is_known(value: ir.Value) -> bool:
-    return value.shape is not None and all(isinstance(d, int) for d in value.shape)
 
 
 def _shape(value: ir.Value, *, required: bool) -> tuple[int, ...]:
     if value.const_value is not None:
         return tuple(value.const_value.shape.numpy())
-    if value.shape is None or not _is_known(value):
-        if required:
-            raise ModelError(
-                f"the shape of tensor {value.name} is not known: fix the model's inputs with --shape NAME=1x3x224x224"
-            )
-        return ()
-    return tuple(d for d in value.shape if isinstance(d, int))
+    shape = static_shape(value)
+    if shape is None and required:
+        raise ModelError(
+            f"the shape of tensor {value.name} is not known: fix the model's inputs with --shape NAME=1x3x224x224"
+        )
+    return shape or ()

@@ -1,9 +1,9 @@
-"""Which nodes share a launch, after what TensorRT documents and logs.
+"""Which nodes share a kernel, after TensorRT's documentation and logs.
 
-A product takes a bias, one residual addition and one activation; longer pointwise tails are ``complex``: whether they
-are attached depends on precision and architecture, so the cost model decides. Pointwise chains are one launch.
-Normalisations and softmax take the pointwise work around them (Myelin's regions). Softmax(Q Kᵀ) V is one launch.
-Nothing is fused that would make two launches wait for each other.
+A convolution or MatMul takes a bias, one residual addition and one activation. Longer pointwise tails are ``complex``:
+whether TensorRT fuses them depends on precision and architecture, so the cost model decides. A chain of pointwise nodes
+is one kernel. Normalizations and softmax take the pointwise nodes around them (Myelin's regions). Softmax(Q Kᵀ) V is
+one kernel. Nodes are not fused if two kernels would wait for each other.
 """
 
 from __future__ import annotations
@@ -11,21 +11,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
 from edgeprune.costmodel.blocks import POINTWISE_OPS
 from edgeprune.costmodel.dataflow import Dataflow, dataflow
-from edgeprune.costmodel.op_types import ACTIVATIONS, ALONE, PRODUCTS, REDUCTIONS
-
-if TYPE_CHECKING:
-    from edgeprune.costmodel.kernel import Epilogue, Kind
+from edgeprune.costmodel.kernel import Epilogue, Kind
+from edgeprune.costmodel.op_types import ACTIVATIONS, ALONE, CONTRACTION_OPS, REDUCTIONS
+from edgeprune.graph import ONNX_DOMAINS, is_op
 
 
 @dataclass
 class Cluster:
-    """One launch: see `edgeprune.costmodel.Kernel` for the fields of the same names."""
+    """Nodes that share a kernel; see `edgeprune.costmodel.Kernel` for the fields of the same names."""
 
     anchor: ir.Node
     kind: Kind
@@ -45,13 +43,13 @@ class Cluster:
     weighted: bool = True
 
     @property
-    def last_product(self) -> ir.Node:
-        """The product that yields an attention's result."""
+    def last_matmul(self) -> ir.Node:
+        """The MatMul that computes an attention's result."""
         return [n for n in self.nodes if n.op_type == "MatMul"][-1]
 
     @property
     def epilogue(self) -> Epilogue:
-        """Whether a precompiled product kernel can run the tail."""
+        """Whether a precompiled kernel can run the tail."""
         if not self.tail:
             return "none"
         simple = self.tail in (["add"], ["act"], ["add", "act"])
@@ -67,10 +65,10 @@ class Fused:
 
 
 def fuse(model: ir.Model) -> Fused:
-    """Group the nodes of a model whose shapes are known into launches.
+    """Group the nodes of a model whose shapes are known into clusters.
 
     Raises:
-        ModelError: if a run-time tensor's shape is not known.
+        ModelError: the shape of a run-time tensor is not known.
     """
     flow = dataflow(model)
     state = _State(flow)
@@ -79,15 +77,12 @@ def fuse(model: ir.Model) -> Fused:
         if node in attentions:
             if (members := attentions[node])[-1] is node:
                 state.open(next(n for n in members if n.op_type == "MatMul"), "attention", members)
-        elif node.op_type in PRODUCTS and _standard(node) and _is_product(node):
-            state.open(
-                node,
-                "depthwise" if _is_depthwise(node, flow) else "matmul" if node.op_type != "Conv" else "conv",
-                [node],
-            )
-        elif node.op_type in POINTWISE_OPS and _standard(node):
+        elif is_op(node, *CONTRACTION_OPS) and _is_contraction(node):
+            kind: Kind = "depthwise" if _is_depthwise(node, flow) else "conv" if node.op_type == "Conv" else "matmul"
+            state.open(node, kind, [node])
+        elif is_op(node, *POINTWISE_OPS):
             state.add_pointwise(node)
-        elif node.op_type in REDUCTIONS and _standard(node):
+        elif is_op(node, *REDUCTIONS):
             state.add_reduction(node)
         else:
             state.open(node, _kind_alone(node, flow), [node])
@@ -104,7 +99,7 @@ class _State:
 
     def open(self, anchor: ir.Node, kind: Kind, nodes: list[ir.Node]) -> None:
         largest = max((math.prod(self.flow.shapes[v]) for n in nodes for v in self.flow.outputs(n)), default=1)
-        if kind in ("reduce",) and anchor.op_type in REDUCTIONS:
+        if kind == "reduce" and anchor.op_type in REDUCTIONS:
             largest = max([largest, *(math.prod(self.flow.shapes[v]) for v in self.flow.operands(anchor))])
         self.clusters.append(Cluster(anchor, kind, [], largest))
         for node in nodes:
@@ -114,11 +109,8 @@ class _State:
         size = math.prod(self.flow.shapes[self.flow.outputs(node)[0]])
         for index in self._candidates(node):
             cluster = self.clusters[index]
-            if (
-                cluster.elements != size
-                or cluster.kind in ("pool", "copy", "concat", "unknown")
-                or self._circular(node, index)
-            ):
+            alone = cluster.kind in ("pool", "copy", "concat", "unknown")
+            if alone or cluster.elements != size or self._circular(node, index):
                 continue
             if cluster.kind in ("pointwise", "reduce"):
                 self._put(node, index)
@@ -139,13 +131,11 @@ class _State:
         self.open(node, "reduce", [node])
 
     def _attach(self, node: ir.Node, index: int) -> bool:
-        """Try to make the node part of a product's tail."""
+        """Try to make the node part of the tail of a convolution or MatMul."""
         cluster, flow = self.clusters[index], self.flow
         outside = [v for v in flow.operands(node) if any(self.home.get(s) != index for s in flow.sources[v])]
-        if (
-            any(math.prod(flow.shapes[v]) > cluster.elements for v in outside)
-            or len(cluster.residuals) + len(outside) > 1
-        ):
+        larger = any(math.prod(flow.shapes[v]) > cluster.elements for v in outside)
+        if larger or len(cluster.residuals) + len(outside) > 1:
             return False
         if outside:
             cluster.residuals += outside
@@ -154,7 +144,7 @@ class _State:
             cluster.tail.append("act")
         elif len(flow.operands(node)) > 1 or node.op_type not in ("Add", "Sub", "Mul", "Div"):
             cluster.tail.append("mix")
-        # What is left is a bias or a scale by a constant, which every product takes.
+        # Otherwise it is a bias or a scale by a constant, which every kernel takes.
         self._put(node, index)
         return True
 
@@ -164,7 +154,7 @@ class _State:
         return sorted(homes, reverse=True)
 
     def _circular(self, node: ir.Node, index: int) -> bool:
-        """Whether another operand of the node waits for the cluster: then the node cannot be part of it."""
+        """Whether another operand of the node depends on the cluster: then the node cannot be part of it."""
         stack = [i for i in self._candidates(node) if i != index]
         seen: set[int] = set()
         while stack:
@@ -185,7 +175,7 @@ class _State:
 
 
 def _attentions(flow: Dataflow) -> Iterable[list[ir.Node]]:
-    """Chains product, pointwise work, Softmax, product whose intermediate results are used nowhere else."""
+    """Chains of MatMul, pointwise nodes, Softmax, MatMul, whose intermediate results have no other reader."""
     computed_by = {name: n for n in flow.nodes for name in flow.outputs(n)}
 
     def producer(node: ir.Node, position: int = 0) -> ir.Node | None:
@@ -209,41 +199,34 @@ def _attentions(flow: Dataflow) -> Iterable[list[ir.Node]]:
             continue
         if only_user(first) is chain[0] and len(flow.operands(first)) == 2 and len(flow.operands(last)) == 2:
             before = [p for position in (0, 1) if (p := producer(first, position)) is not None]
-            scaled = [
-                p
-                for p in before
-                if p.op_type in ("Mul", "Div") and len(flow.operands(p)) == 1 and only_user(p) is first
-            ]
-            yield [*scaled, first, *chain, last]
+            scales = [p for p in before if p.op_type in ("Mul", "Div") and len(flow.operands(p)) == 1]
+            yield [*(p for p in scales if only_user(p) is first), first, *chain, last]
 
 
-def _is_product(node: ir.Node) -> bool:
-    """An Einsum is one where it has two operands and spells out its indices."""
+def _is_contraction(node: ir.Node) -> bool:
+    """Whether a node is a matrix multiplication; an Einsum is one if it has two operands and states its indices."""
     return node.op_type != "Einsum" or (
         len(node.inputs) == 2 and "->" in node.attributes["equation"].as_string() and "..." not in str(node.attributes)
     )
 
 
 def _kind_alone(node: ir.Node, flow: Dataflow) -> Kind:
-    """Kind of a node that fuses with nothing; operands of a concatenation of feature maps may be written in place."""
-    if not _standard(node):
+    """Kind of a node that is not fused; the operands of a Concat of feature maps may be written in place."""
+    if node.domain not in ONNX_DOMAINS:
         return "unknown"
-    if (
-        node.op_type == "Concat"
-        and len(flow.shapes[flow.outputs(node)[0]]) >= 4
-        and node.attributes["axis"].as_int() in (1, -3)
-    ):
+    maps = node.op_type == "Concat" and len(flow.shapes[flow.outputs(node)[0]]) >= 4
+    if maps and node.attributes["axis"].as_int() in (1, -3):
         return "concat"
     return ALONE.get(node.op_type, "unknown")
 
 
 def _is_depthwise(node: ir.Node, flow: Dataflow) -> bool:
-    group = node.attributes.get("group")
-    return node.op_type == "Conv" and group is not None and 1 < group.as_int() == flow.shapes[flow.operands(node)[0]][1]
+    group = node.attributes.get_int("group", 1)
+    return node.op_type == "Conv" and 1 < group == flow.shapes[flow.operands(node)[0]][1]
 
 
 def _finish(cluster: Cluster, flow: Dataflow) -> Cluster:
-    """Work out what the cluster reads from and writes to memory."""
+    """Fill in what the cluster reads from and writes to memory."""
     inside = {name for n in cluster.nodes for name in flow.outputs(n)}
     members = set(cluster.nodes)
     operands = [v for n in cluster.nodes for v in flow.operands(n)]
@@ -255,11 +238,7 @@ def _finish(cluster: Cluster, flow: Dataflow) -> Cluster:
     last = flow.outputs(cluster.nodes[-1])[0]
     cluster.output = last
     cluster.input = cluster.reads[0] if cluster.reads else last
-    cluster.quantized = (
-        bool(operands)
-        and flow.operands(cluster.anchor)[:1] != []
-        and flow.operands(cluster.anchor)[0] in flow.dequantized
-    )
+    cluster.quantized = any(v in flow.dequantized for v in flow.operands(cluster.anchor)[:1])
     if cluster.kind in ("conv", "depthwise", "matmul", "attention"):
         cluster.input = flow.operands(cluster.anchor)[0]
         cluster.weighted = len(flow.operands(cluster.anchor)) == 1
@@ -269,7 +248,3 @@ def _finish(cluster: Cluster, flow: Dataflow) -> Cluster:
     if cluster.kind == "pool" and (window := cluster.anchor.attributes.get("kernel_shape")) is not None:
         cluster.window = math.prod(window.as_ints())
     return cluster
-
-
-def _standard(node: ir.Node) -> bool:
-    return node.domain in ("", "ai.onnx")

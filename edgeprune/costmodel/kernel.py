@@ -1,8 +1,8 @@
-"""One launch of a GPU inference runtime: the record that the cost model prices.
+"""One kernel of a GPU inference runtime, with the sizes from which the cost model predicts its latency.
 
-A launch is described by the sizes that decide its time, in the notation of implicit matrix products: ``groups``
-independent products (rows, k) (k, n) with k = cin / groups * taps and n = cout / groups. Activations that it reads and
-writes are counted per channel, so that the same record prices every pruned width.
+The sizes are those of an implicit GEMM: ``groups`` independent matrix multiplications (rows, k) (k, n) with
+k = cin / groups * taps and n = cout / groups. Activations that the kernel reads and writes are counted per channel, so
+that the same record serves every pruned width.
 """
 
 from __future__ import annotations
@@ -19,15 +19,22 @@ CONTRACTIONS: frozenset[Kind] = frozenset({"conv", "matmul", "attention"})
 
 @dataclass(frozen=True)
 class Kernel:
-    """One launch.
+    """One kernel.
 
-    ``anchor`` is the node that names it and ``nodes`` all of its nodes; ``input`` and ``output`` are the values whose
-    channel axes are ``cin`` and ``cout`` long. ``read_positions`` and ``write_positions`` are elements per channel of
-    those; ``side_elements`` are elements per output channel of other operands that an epilogue reads (a residual).
-    ``epilogue`` is ``complex`` where only a code generator can attach it to the product (SiLU, activation before
-    addition). ``weighted`` is false for a product of two activations. ``repeats`` counts sequential launches (time
-    steps of a recurrence). ``quantized`` marks operands that come from DequantizeLinear. ``reads`` and ``writes`` are
-    the computed values that pass between launches.
+    Attributes:
+        anchor: name of its leading node.
+        nodes: names of all its nodes.
+        kind: kind of kernel.
+        input, output: values whose channel axes have the lengths ``cin`` and ``cout``.
+        groups, rows, cin, cout, taps: sizes of the matrix multiplication, see the module's docstring.
+        read_positions, write_positions: elements per channel of ``input`` and ``output``.
+        side_elements: elements per output channel of other operands that the epilogue reads (a residual).
+        epilogue: ``complex`` if only a code generator can fuse it (SiLU, activation before addition).
+        weighted: false for a MatMul of two activations.
+        keys: number of keys of an attention.
+        repeats: sequential launches (time steps of a recurrence).
+        quantized: whether its operands come from DequantizeLinear.
+        reads, writes: computed values that pass between kernels.
     """
 
     anchor: str
@@ -53,7 +60,7 @@ class Kernel:
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of the product, epilogue not counted."""
+        """Multiply-accumulates without the epilogue."""
         if self.kind == "depthwise":
             return self.rows * self.cout * self.taps
         if self.kind == "attention":

@@ -1,7 +1,7 @@
-"""The launches that a GPU inference runtime would make for a graph.
+"""The kernels that a GPU inference runtime launches for a graph.
 
-Which nodes share a launch is decided by :mod:`edgeprune.costmodel.fusion`, after TensorRT's documented and logged
-behaviour; here every group of nodes becomes a `edgeprune.costmodel.Kernel` with its sizes.
+:mod:`edgeprune.costmodel.fusion` decides which nodes share a kernel, after TensorRT's documented and logged behaviour.
+Here every group of nodes becomes a `edgeprune.costmodel.Kernel` with its sizes.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ def kernels_of(model: ir.Model) -> tuple[Kernel, ...]:
     """Kernels of a model whose shapes are known, in launch order.
 
     Raises:
-        ModelError: if a tensor's shape is not fully known; the text names the tensor.
+        ModelError: the shape of a tensor is not fully known; the message names the tensor.
     """
     fused = fuse(model)
-    return tuple(kernel_at(launch, fused.shapes) for launch in launches_of(fused))
+    return tuple(kernel_at(clusters, fused.shapes) for clusters in kernel_clusters(fused))
 
 
-def launches_of(fused: Fused) -> tuple[tuple[Cluster, ...], ...]:
-    """The clusters of every launch.
+def kernel_clusters(fused: Fused) -> tuple[tuple[Cluster, ...], ...]:
+    """The clusters of every kernel.
 
-    Products of one activation with several weights, such as the projections to Q, K and V, are one launch.
+    MatMuls of one activation with several weights, such as the projections to Q, K and V, are one kernel.
     """
     joined: dict[object, list[Cluster]] = {}
     for i, cluster in enumerate(fused.clusters):
@@ -40,9 +40,9 @@ def launches_of(fused: Fused) -> tuple[tuple[Cluster, ...], ...]:
     return tuple(tuple(clusters) for clusters in joined.values())
 
 
-def kernel_at(launch: Sequence[Cluster], shapes: Mapping[str, tuple[int, ...]]) -> Kernel:
-    """The launch with its tensors in these shapes: those of the model, or of the model with channels removed."""
-    first, *others = (_kernel(cluster, shapes) for cluster in launch)
+def kernel_at(clusters: Sequence[Cluster], shapes: Mapping[str, tuple[int, ...]]) -> Kernel:
+    """The kernel with tensors of these shapes: those of the model, or of the model with channels removed."""
+    first, *others = (_kernel(cluster, shapes) for cluster in clusters)
     for k in others:
         first = replace(first, nodes=first.nodes + k.nodes, cout=first.cout + k.cout, writes=first.writes + k.writes)
     return first
@@ -83,7 +83,7 @@ def _make(cluster: Cluster, kind: Kind, **sizes: object) -> Kernel:
 
 
 def _side(cluster: Cluster, shapes: Mapping[str, tuple[int, ...]], channels: int) -> float:
-    """Elements per output channel of residual operands and of intermediate results that are used elsewhere."""
+    """Elements per output channel of residual operands and of intermediate results that other kernels read."""
     return sum(math.prod(shapes[v]) for v in cluster.sides) / max(channels, 1)
 
 
@@ -108,7 +108,7 @@ def _conv(cluster: Cluster, shapes: Mapping[str, tuple[int, ...]]) -> Kernel:
 
 
 def _conv_transpose(cluster: Cluster, shapes: Mapping[str, tuple[int, ...]]) -> Kernel:
-    """Every input position is multiplied by all taps: as many products as a convolution from output to input."""
+    """Every input position is multiplied by all taps: the same work as a convolution from output to input."""
     node = cluster.anchor
     data, weight, out = (shapes[_name(v)] for v in (node.inputs[0], node.inputs[1], node.outputs[0]))
     cin, cout = data[1], out[1]
@@ -131,8 +131,8 @@ def _conv_transpose(cluster: Cluster, shapes: Mapping[str, tuple[int, ...]]) -> 
 def _gemm(cluster: Cluster, shapes: Mapping[str, tuple[int, ...]]) -> Kernel:
     node = cluster.anchor
     data, out = shapes[_name(node.inputs[0])], shapes[_name(node.outputs[0])]
-    k = data[0] if _int(node, "transA", 0) else data[1]
-    return _product(cluster, shapes, batch=1, rows=out[0], k=k, n=out[1], weighted=node.inputs[1] is not None)
+    k = data[0] if node.attributes.get_int("transA", 0) else data[1]
+    return _multiplication(cluster, shapes, batch=1, rows=out[0], k=k, n=out[1], weighted=node.inputs[1] is not None)
 
 
 def _matmul(cluster: Cluster, shapes: Mapping[str, tuple[int, ...]]) -> Kernel:
@@ -142,15 +142,14 @@ def _matmul(cluster: Cluster, shapes: Mapping[str, tuple[int, ...]]) -> Kernel:
     rows = out[-2] if len(out) > 1 and len(left) > 1 else 1
     n = right[-1] if len(right) > 1 else 1
     batch = max(1, math.prod(out) // max(1, rows * n))
-    weighted = cluster.weighted
     if math.prod(right[:-2]) == 1:
-        # One right-hand side for the whole batch: a single tall product.
-        return _product(cluster, shapes, batch=1, rows=rows * batch, k=k, n=n, weighted=weighted)
-    return _product(cluster, shapes, batch=batch, rows=rows, k=k, n=n, weighted=weighted)
+        # One right-hand side for the whole batch: a single tall matrix.
+        rows, batch = rows * batch, 1
+    return _multiplication(cluster, shapes, batch=batch, rows=rows, k=k, n=n, weighted=cluster.weighted)
 
 
 def _einsum(cluster: Cluster, shapes: Mapping[str, tuple[int, ...]]) -> Kernel:
-    """Of two operands, a batched product: indices of both and the result are its batch, of both alone its k."""
+    """A batched matrix multiplication: indices of both operands and the result are its batch, of both alone its k."""
     node = cluster.anchor
     terms, _, result = node.attributes["equation"].as_string().replace(" ", "").partition("->")
     names = terms.split(",")
@@ -164,7 +163,7 @@ def _einsum(cluster: Cluster, shapes: Mapping[str, tuple[int, ...]]) -> Kernel:
         return math.prod(n for index, n in size.items() if kept(index))
 
     left, right = names[0], names[-1]
-    return _product(
+    return _multiplication(
         cluster,
         shapes,
         batch=extent(lambda i: i in left and i in right and i in result),
@@ -175,15 +174,8 @@ def _einsum(cluster: Cluster, shapes: Mapping[str, tuple[int, ...]]) -> Kernel:
     )
 
 
-def _product(
-    cluster: Cluster,
-    shapes: Mapping[str, tuple[int, ...]],
-    *,
-    batch: int,
-    rows: int,
-    k: int,
-    n: int,
-    weighted: bool,
+def _multiplication(
+    cluster: Cluster, shapes: Mapping[str, tuple[int, ...]], *, batch: int, rows: int, k: int, n: int, weighted: bool
 ) -> Kernel:
     return _make(
         cluster,
@@ -201,8 +193,8 @@ def _product(
 
 
 def _attention(cluster: Cluster, shapes: Mapping[str, tuple[int, ...]]) -> Kernel:
-    """Softmax(Q Kᵀ) V in one launch: only Q, K, V and the result travel."""
-    first, last = cluster.anchor, cluster.last_product
+    """Softmax(Q Kᵀ) V in one kernel: it reads only Q, K and V and writes only the result."""
+    first, last = cluster.anchor, cluster.last_matmul
     q, scores = shapes[_name(first.inputs[0])], shapes[_name(first.outputs[0])]
     out = shapes[_name(last.outputs[0])]
     heads = max(1, math.prod(scores[:-2]))
@@ -226,7 +218,7 @@ def _attention(cluster: Cluster, shapes: Mapping[str, tuple[int, ...]]) -> Kerne
 
 
 def _recurrent(cluster: Cluster, shapes: Mapping[str, tuple[int, ...]]) -> Kernel:
-    """A recurrence is one small product after another: time steps do not overlap."""
+    """A recurrence is one small matrix multiplication after another: time steps do not overlap."""
     node = cluster.anchor
     data, weight = shapes[_name(node.inputs[0])], shapes[_name(node.inputs[1])]
     steps, batch = data[0], data[1]
@@ -247,10 +239,10 @@ def _recurrent(cluster: Cluster, shapes: Mapping[str, tuple[int, ...]]) -> Kerne
 
 
 def _movement(cluster: Cluster, shapes: Mapping[str, tuple[int, ...]]) -> Kernel:
-    """Anything whose time is its traffic: pointwise work, reductions, pooling, copies."""
+    """Kernels that are bound by memory: pointwise nodes, reductions, pooling, copies."""
     read = sum(math.prod(shapes[v]) for v in cluster.reads)
     written = sum(math.prod(shapes[v]) for v in cluster.writes)
-    # A concatenation is one copy an operand.
+    # A Concat is one copy for each operand.
     launches = len(cluster.reads) if cluster.kind == "concat" else 1
     cin = _channels(shapes.get(cluster.input, ()))
     cout = _channels(shapes.get(cluster.output, ()))
@@ -277,8 +269,3 @@ def _channels(shape: tuple[int, ...]) -> int:
 
 def _name(value: ir.Value | None) -> str:
     return "" if value is None else str(value.name)
-
-
-def _int(node: ir.Node, name: str, default: int) -> int:
-    attribute = node.attributes.get(name)
-    return default if attribute is None else attribute.as_int()

@@ -1,7 +1,7 @@
-"""Latency of a whole model on a target that is not at hand: the sum over the launches a runtime would make.
+"""Predicted latency of a whole model on a target that is not attached: the sum over the kernels of the runtime.
 
-A prediction is never a measurement: it carries the error of its profile, and says where it leaves what the profile was
-fitted on.
+A prediction is not a measurement: it states the error of its profile, and where it extrapolates beyond the models on
+which the profile was fitted.
 """
 
 from __future__ import annotations
@@ -9,33 +9,31 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from os import PathLike
+from typing import Literal
 
 import numpy as np
 import onnx_ir as ir
 
-from edgeprune.costmodel.cost import BYTES, latencies_us, launch_cost, runs_int8, stack, traffic_us
+from edgeprune.costmodel.cost import BYTES, kernel_cost, latencies_us, runs_int8, stack, traffic_us
 from edgeprune.costmodel.kernel import Kernel
 from edgeprune.costmodel.kernels import kernels_of
 from edgeprune.devices import Device, Precision, Profile, load_profile
 from edgeprune.errors import UsageError
 
-if TYPE_CHECKING:
-    from os import PathLike
-
 Wanted = Literal["fp32", "fp16", "int8", "best"]
 WANTED: tuple[Wanted, ...] = ("fp32", "fp16", "int8", "best")
 
 _EXTRAPOLATION = 1.5
-"""How far, as a factor, a model's size may lie outside the fitted range before that is said."""
+"""A model's size may lie outside the fitted range by this factor without a warning."""
 _NAMES_SHOWN = 3
 _UNUSUAL_SHARE = 0.15
-"""How much more of its time than any fitted model a model may spend in one kind of launch before that is said."""
+"""A kind of kernel may take this much more of the latency than in any fitted model without a warning."""
 
 
 @dataclass(frozen=True)
 class KernelTime:
-    """A launch and its predicted time; ``bound`` is the largest part of it: launch, compute or memory."""
+    """A kernel and its predicted latency; ``bound`` is its largest part: launch, compute or memory."""
 
     name: str
     kind: str
@@ -50,8 +48,8 @@ class Prediction:
     """Predicted latency of a model.
 
     ``error`` and ``error_p90`` are the median and the 90th percentile of the profile's absolute relative error on
-    models that it was not fitted on, as fractions. ``outside`` says, a sentence each, where this prediction leaves
-    what was fitted: empty where it does not.
+    models that it was not fitted on, as fractions. ``outside`` has one sentence for each way in which the prediction
+    extrapolates. ``launches`` counts kernel launches.
     """
 
     latency_ms: float
@@ -67,7 +65,7 @@ class Prediction:
     kernels: tuple[KernelTime, ...]
 
     def to_json(self, costliest: int = 10) -> dict[str, object]:
-        """What ``edgeprune predict --json`` prints, with the costliest launches first."""
+        """The object that ``edgeprune predict --json`` prints, with the slowest kernels first."""
         return {
             "latency_ms": round(self.latency_ms, 4),
             "error": round(self.error, 4),
@@ -94,7 +92,7 @@ class Prediction:
         }
 
     def costliest(self, count: int) -> list[KernelTime]:
-        """The launches that take longest, longest first."""
+        """The kernels with the largest latency, the slowest first."""
         return sorted(self.kernels, key=lambda k: -k.latency_us)[:count]
 
 
@@ -109,17 +107,17 @@ def predict(
 
     Args:
         path: the model.
-        target: a target's name.
-        power_mode: one of the target's, by NVIDIA's name; by default the fastest.
-        precision: ``fp32`` as TensorRT runs it (TF32 where there is), ``fp16``, ``int8``, or ``best``: the fastest mix
-            the device has. By default what the graph says: INT8 where it is quantized, 16 bits elsewhere.
-        shapes: input name -> dimensions, to fix symbolic ones. A symbolic batch is 1 unless fixed.
+        target: name of the target.
+        power_mode: NVIDIA's name of one of the target's power modes; by default the fastest.
+        precision: ``fp32`` as TensorRT runs it (TF32 if the device has it), ``fp16``, ``int8``, or ``best``: the
+            fastest mix that the device has. By default the graph's own: INT8 if it is quantized, 16 bits elsewhere.
+        shapes: input name -> dimensions, to fix symbolic ones. A symbolic batch is 1 unless it is fixed.
 
     Raises:
-        TargetError: for an unknown target or power mode.
-        ProfileError: for a target that is only measured.
-        ModelError: for a model that cannot be read, or whose shapes are not known.
-        UsageError: for an unknown precision, or shapes that do not fit.
+        TargetError: the target or the power mode is unknown.
+        ProfileError: the target has no analytic profile.
+        ModelError: the model cannot be read, or its shapes are not known.
+        UsageError: the precision is unknown, or the shapes do not fit.
     """
     from edgeprune import graph
     from edgeprune.passes.canonicalize import canonicalize
@@ -142,17 +140,17 @@ def model_latency_us(
     """Predict the latency of a canonical model.
 
     Args:
-        model: with all shapes known.
-        profile: of an analytic target.
+        model: the model, with all shapes known.
+        profile: an analytic profile.
         precision: as in :func:`predict`.
-        power_mode: one of the target's; by default the fastest.
-        precisions: node name -> precision, for a mixed plan; a launch whose anchor is not named takes ``precision``.
-            Where one tensor is read both in INT8 and in 16 bits, converting it costs a launch.
+        power_mode: one of the target's power modes; by default the fastest.
+        precisions: node name -> precision, for a mixed plan; a kernel whose anchor is not named takes ``precision``.
+            If a tensor is read both in INT8 and in 16 bits, its reformat is a further kernel.
 
     Raises:
-        ModelError: if a shape is not known.
-        ProfileError: if the profile is only measured.
-        UsageError: if the precision is unknown.
+        ModelError: a shape is not known.
+        ProfileError: the profile is not analytic.
+        UsageError: the precision is unknown.
     """
     device = profile.device(power_mode)
     kernels = kernels_of(model)
@@ -196,7 +194,7 @@ def _precision(kernel: Kernel, wanted: Wanted | None, precisions: Mapping[str, P
 
 
 def _reformats_us(kernels: Sequence[Kernel], chosen: Sequence[Precision], device: Device) -> float:
-    """A tensor that INT8 and 16-bit launches both read is written once and converted for the others."""
+    """Latency of reformats: a tensor that INT8 and 16-bit kernels read is written once and converted for the others."""
     readers: dict[str, Counter[bool]] = defaultdict(Counter)
     size: dict[str, float] = {}
     for kernel, precision in zip(kernels, chosen, strict=True):
@@ -213,7 +211,7 @@ def _reformats_us(kernels: Sequence[Kernel], chosen: Sequence[Precision], device
 
 
 def _bound(kernel: Kernel, precision: Precision, device: Device) -> str:
-    cost = launch_cost(stack([kernel]), precision, "dense", device)
+    cost = kernel_cost(stack([kernel]), precision, "dense", device)
     parts = {
         "launch": float(cost.overhead_us.sum()),
         "compute": float(cost.compute_us.sum()),
@@ -225,7 +223,7 @@ def _bound(kernel: Kernel, precision: Precision, device: Device) -> str:
 def _outside(
     profile: Profile, device: Device, precisions: set[Precision], gmacs: float, rows: Sequence[KernelTime]
 ) -> list[str]:
-    """Sentences on where a prediction extrapolates."""
+    """One sentence for each way in which a prediction extrapolates."""
     fitted = profile.fitted
     if fitted is None or not fitted.devices:
         return [f"no published latency of {profile.name} or of a device of its family was fitted"]
@@ -248,9 +246,9 @@ def _outside(
         if kind == "unknown":
             names = [r.name for r in rows if r.kind == "unknown"]
             shown = ", ".join(names[:_NAMES_SHOWN]) + (" ..." if len(names) > _NAMES_SHOWN else "")
-            said.append(f"{len(names)} nodes are not modelled and priced as copies: {shown}")
+            said.append(f"{len(names)} nodes are not modelled and count as copies: {shown}")
         elif share > (most := fitted.kinds.get(kind, 0.0)) + _UNUSUAL_SHARE:
-            said.append(f"{share:.0%} of the time is in {kind} launches; fitted models have at most {most:.0%}")
+            said.append(f"{share:.0%} of the latency is in {kind} kernels; fitted models have at most {most:.0%}")
     return said
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgeprune.costmodel import Block, Kernel, fuse, kernel_at, launches_of, runs_int8
+from edgeprune.costmodel import Block, Kernel, fuse, kernel_at, kernel_clusters, runs_int8
 from edgeprune.dependency import Analysis, Group, axis_lengths
 from edgeprune.devices import Device
 from edgeprune.graph import count_macs
@@ -62,7 +62,7 @@ def gpu_network(
     fused = fuse(model)
     lengths = axis_lengths(analysis.groups)
     shapes = PrunedShapes(fused.shapes, lengths)
-    launches = launches_of(fused)
+    launches = kernel_clusters(fused)
     kernels, groups = [], []
     for launch in launches:
         whole = shapes.at(lengths.sizes)

@@ -43,6 +43,6 @@ def test_every_node_is_in_one_block_and_the_anchor_is_weighted() -> None:
     assert [ops[b.anchor] for b in blocks if b.weighted] == ["Conv", "Conv"]
 
 
-def test_a_product_of_two_activations_is_not_weighted() -> None:
+def test_a_matmul_of_two_activations_is_not_weighted() -> None:
     model = parse("g (float[4, 4] x) => (float[4, 4] y) { h = Relu(x) y = MatMul(h, x) }")
     assert [b.weighted for b in partition(model)] == [False, False]

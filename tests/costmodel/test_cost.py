@@ -1,4 +1,4 @@
-"""The time of a launch: stairs, bounds, and the limits of a roofline."""
+"""The latency of a kernel: stairs, bounds, and the limits of a roofline."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import ArrayLike, NDArray
 
-from edgeprune.costmodel.cost import kernel_latency_us, latencies_us, launch_cost, stack, with_batch
+from edgeprune.costmodel.cost import Sparsity, kernel_cost, latencies_us, stack, with_batch
 from edgeprune.costmodel.kernel import Kernel
 from edgeprune.devices.operating_point import Device, Precision
 from edgeprune.devices.targets import load_profile
@@ -54,6 +55,15 @@ kernels = st.builds(
 steps = st.integers(1, 64)
 
 
+def kernel_latency_us(
+    kernel: Kernel, cin: ArrayLike, cout: ArrayLike, precision: Precision, sparsity: Sparsity, device: Device
+) -> NDArray[np.float64]:
+    """Latency of a kernel at other widths, in the broadcast shape of the widths."""
+    widths = np.broadcast(cin, cout)
+    several = [replace(kernel, cin=int(i), cout=int(o)) for i, o in widths]
+    return latencies_us(several, [precision] * len(several), device, sparsity).reshape(widths.shape)
+
+
 @settings(max_examples=200, deadline=None)
 @given(kernels, steps, steps, steps, steps, st.sampled_from(PRECISIONS), st.sampled_from(["orin", "nano", "t4"]))
 def test_latency_never_rises_as_aligned_widths_shrink(
@@ -71,7 +81,7 @@ def test_latency_never_rises_as_aligned_widths_shrink(
 
 
 def test_channels_between_two_steps_cost_as_much_as_the_upper_one(orin: Device) -> None:
-    """TensorRT pads silently: 121 to 127 input channels take what 128 take."""
+    """TensorRT pads silently: 121 to 127 input channels are as slow as 128."""
     times = kernel_latency_us(conv(), np.arange(121, 129), 256, "fp16", "dense", orin)
     np.testing.assert_array_equal(times, times[-1])
 
@@ -79,7 +89,7 @@ def test_channels_between_two_steps_cost_as_much_as_the_upper_one(orin: Device) 
 def test_staircase_has_treads(orin: Device) -> None:
     """A whole range of output widths needs the same number of waves of tiles."""
     compute = [
-        float(launch_cost(stack([conv(rows=6400, cout=n)]), "fp16", "dense", orin).compute_us[0])
+        float(kernel_cost(stack([conv(rows=6400, cout=n)]), "fp16", "dense", orin).compute_us[0])
         for n in range(8, 513, 8)
     ]
     assert len({round(c, 6) for c in compute}) < len(compute) / 2
@@ -99,7 +109,7 @@ def test_a_device_without_a_precision_takes_the_next_wider_one() -> None:
     )
 
 
-def test_large_product_approaches_but_never_beats_the_peak(orin: Device) -> None:
+def test_a_large_convolution_approaches_but_never_beats_the_peak(orin: Device) -> None:
     kernel = conv(rows=2**16, cin=2048, cout=2048, taps=1)
     peak_us = kernel.macs / (orin.matrix_fma["fp16"] * orin.sms * orin.clock_mhz)
     time_us = float(kernel_latency_us(kernel, 2048, 2048, "fp16", "dense", orin))
@@ -113,12 +123,12 @@ def test_copy_of_a_large_tensor_approaches_the_memory_bandwidth(orin: Device) ->
     assert least_us < float(kernel_latency_us(kernel, 8, 8, "fp16", "dense", orin)) < 2 * least_us
 
 
-def test_smallest_launch_costs_its_overhead(orin: Device) -> None:
+def test_the_smallest_kernel_costs_the_launch_overhead(orin: Device) -> None:
     kernel = conv(kind="pointwise", rows=1, taps=1, cin=1, cout=1, read_positions=1.0, write_positions=1.0)
     assert float(kernel_latency_us(kernel, 1, 1, "fp16", "dense", orin)) == pytest.approx(orin.launch_us, rel=1e-2)
 
 
-def test_sparsity_is_priced_at_no_gain_until_measured(orin: Device) -> None:
+def test_sparsity_gains_nothing_until_measured(orin: Device) -> None:
     kernel = conv(rows=6400)
     dense = kernel_latency_us(kernel, 256, 256, "fp16", "dense", orin)
     assert kernel_latency_us(kernel, 256, 256, "fp16", "2:4", orin) == dense
@@ -133,14 +143,14 @@ def test_a_slower_clock_and_fewer_multiprocessors_are_slower(orin: Device) -> No
         assert float(kernel_latency_us(kernel, 256, 256, "fp16", "dense", other)) > fast
 
 
-def test_int8_product_of_a_transformer_pays_for_quantizing_its_operand(orin: Device) -> None:
+def test_an_int8_matmul_of_a_transformer_pays_for_quantizing_its_operand(orin: Device) -> None:
     """Far from the two to one of a convolution's: see DeiT's published gains."""
     matmul = conv(kind="matmul", rows=197, cin=384, cout=384, taps=1)
     fp16, int8 = (float(kernel_latency_us(matmul, 384, 384, p, "dense", orin)) for p in ("fp16", "int8"))
     assert int8 > 0.8 * fp16
 
 
-def test_many_launches_at_once_agree_with_one_at_a_time(orin: Device) -> None:
+def test_many_kernels_at_once_agree_with_one_at_a_time(orin: Device) -> None:
     several = [conv(cout=c, epilogue=e) for c in (16, 64, 256) for e in ("none", "complex")]
     wanted: list[Precision] = ["fp16", "int8", "fp32", "fp16", "int8", "fp32"]
     one_by_one = [
@@ -150,7 +160,7 @@ def test_many_launches_at_once_agree_with_one_at_a_time(orin: Device) -> None:
 
 
 @pytest.mark.parametrize("kind", ["conv", "matmul", "attention", "depthwise", "pointwise"])
-def test_a_batch_is_cheaper_than_as_many_samples(kind: str, orin: Device) -> None:
+def test_a_batch_is_faster_than_single_samples(kind: str, orin: Device) -> None:
     kernel = conv(kind=kind, keys=100, weighted=kind != "attention")
     batched = with_batch(kernel, 8)
     one, eight = latencies_us([kernel, batched], ["fp16", "fp16"], orin)

@@ -1,4 +1,4 @@
-"""Which launches a graph becomes, and their sizes."""
+"""Which kernels a graph becomes, and their sizes."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ def test_tail_of_a_convolution(tail: str, epilogue: str) -> None:
     assert kernel.epilogue == epilogue
 
 
-def test_residual_that_waits_for_the_convolution_is_a_launch_of_its_own() -> None:
-    """Squeeze and excitation: the gate depends on the convolution, so the product cannot be its tail."""
+def test_residual_that_waits_for_the_convolution_is_a_kernel_of_its_own() -> None:
+    """Squeeze and excitation: the gate depends on the convolution, so the Mul cannot be its tail."""
     found = [
         k.kind
         for k in of("""
@@ -81,7 +81,7 @@ def test_residual_that_waits_for_the_convolution_is_a_launch_of_its_own() -> Non
     assert found == ["conv", "reduce", "conv", "pointwise"]
 
 
-def test_pointwise_chain_is_one_launch() -> None:
+def test_pointwise_chain_is_one_kernel() -> None:
     (kernel,) = of("agraph (float[1,4,8,8] x) => (float[1,4,8,8] y) { a = Exp(x)  b = Tanh(a)  y = Mul(b, x) }")
     assert (kernel.kind, len(kernel.nodes)) == ("pointwise", 3)
     assert (kernel.read_positions * kernel.cin, kernel.write_positions * kernel.cout) == (256, 256)
@@ -97,8 +97,8 @@ def test_depthwise_and_grouped_convolutions() -> None:
     assert grouped.macs == 64 * 16 * 32 // 4
 
 
-def test_attention_is_one_launch_and_reads_heads_with_strides() -> None:
-    """Seven launches of a transformer block: two norms, four projections, attention."""
+def test_attention_is_one_kernel_and_reads_heads_with_strides() -> None:
+    """Seven kernels of a transformer block: two norms, four projections, attention."""
     found = of("""
         agraph (float[1,10,32] x, float[32,96] wq, float[32,32] wp, float[32,64] wu, float[64,32] wd,
                 float[32] ws, float[32] wb) => (float[1,10,32] y)
@@ -135,7 +135,7 @@ def test_attention_is_one_launch_and_reads_heads_with_strides() -> None:
     assert [k.weighted for k in found if k.kind == "matmul"] == [True] * 4
 
 
-def test_concatenation_of_feature_maps_is_one_possible_copy_an_operand() -> None:
+def test_concat_of_feature_maps_is_one_copy_per_operand() -> None:
     found = of("""
         agraph (float[1,8,4,4] x, float[8,8,1,1] w, float[8,8,1,1] w1) => (float[1,16,4,4] y)
         { a = Conv(x, w)  b = Conv(x, w1)  y = Concat<axis=1>(a, b) }
@@ -163,7 +163,7 @@ def test_unknown_shape_is_refused_by_name() -> None:
         kernels_of(model)
 
 
-def test_recurrence_is_one_small_product_after_another() -> None:
+def test_recurrence_is_one_small_matmul_after_another() -> None:
     (kernel,) = of("""
         agraph (float[7,1,16] x, float[1,96,16] w, float[1,96,32] w1) => (float[7,1,1,32] y)
         { y = GRU<hidden_size=32>(x, w, w1) }
@@ -172,7 +172,7 @@ def test_recurrence_is_one_small_product_after_another() -> None:
     assert kernel.macs == 7 * 48 * 96
 
 
-def test_shape_arithmetic_launches_nothing() -> None:
+def test_shape_arithmetic_needs_no_kernel() -> None:
     found = of("""
         agraph (float[1,4,8,8] x) => (float[1,256] y)
         <int64[1] zero = {0}, int64[1] rest = {-1}>
@@ -181,7 +181,7 @@ def test_shape_arithmetic_launches_nothing() -> None:
     assert [k.kind for k in found] == ["pointwise"]
 
 
-def test_einsum_of_two_operands_is_a_batched_product() -> None:
+def test_einsum_of_two_operands_is_a_batched_matmul() -> None:
     (kernel,) = of("""
         agraph (float[2,6,10,8] q, float[2,6,12,8] k) => (float[2,6,10,12] y)
         { y = Einsum<equation="b h i d, b h j d -> b h i j">(q, k) }
@@ -191,14 +191,14 @@ def test_einsum_of_two_operands_is_a_batched_product() -> None:
     assert not kernel.weighted
 
 
-def test_einsum_that_is_no_product_is_unknown() -> None:
+def test_einsum_that_is_no_matmul_is_unknown() -> None:
     (kernel,) = of("""
         agraph (float[4,4] x) => (float[4] y) { y = Einsum<equation="ii->i">(x) }
     """)
     assert kernel.kind == "unknown"
 
 
-def test_sibling_projections_are_one_launch() -> None:
+def test_sibling_projections_are_one_kernel() -> None:
     (kernel,) = of("""
         agraph (float[1,10,32] x, float[32,16] wq, float[32,48] wk) => (float[1,10,16] q, float[1,10,48] k)
         { q = MatMul(x, wq)  k = MatMul(x, wk) }

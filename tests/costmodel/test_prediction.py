@@ -55,7 +55,7 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def test_prediction_is_the_sum_of_its_launches(file: Path) -> None:
+def test_prediction_is_the_sum_of_its_kernels(file: Path) -> None:
     found = predict(file, "orin", precision="fp16")
     assert found.launches == len(found.kernels) == 5
     call_us = load_profile("orin").device().call_us
@@ -91,7 +91,7 @@ def test_devices_of_a_family_are_ordered(file: Path) -> None:
     assert times == sorted(times)
 
 
-def test_what_was_not_fitted_is_said(file: Path) -> None:
+def test_extrapolations_are_stated(file: Path) -> None:
     assert not predict(file, "orin", precision="fp16").outside or "multiply-adds" in predict(file, "orin").outside[0]
     assert any("power mode 15W was not fitted" in s for s in predict(file, "orin", "15W").outside)
     assert any("orin-nano-4 itself was not fitted" in s for s in predict(file, "orin-nano-4").outside)
@@ -152,7 +152,7 @@ def test_mixed_precisions_by_node_lie_between_the_pure_ones() -> None:
 
 
 def test_quantized_graph_is_predicted_as_it_is() -> None:
-    """Q/DQ launches nothing of its own, and its product runs in INT8."""
+    """Q/DQ is no kernel of its own, and the layer runs in INT8."""
     text = """
     <ir_version: 8, opset_import: ["" : 17]>
     q (float[1,64,56,56] x) => (float[1,64,56,56] y)
