@@ -1,7 +1,7 @@
-"""Runtimes and devices: onnxruntime, TensorRT, TensorRT for RTX and trtexec, here or over SSH.
+"""Runtimes and devices: onnxruntime, TensorRT, TensorRT for RTX and trtexec, on this machine or over SSH.
 
 In: a lowered model.
-Out: a session, an engine, latencies, a trace by kernel.
+Out: a session, an engine, latencies, a trace of all kernels.
 May import: passes.tensorrt, timing and below.
 """
 

@@ -1,9 +1,8 @@
-"""How long every block of a model takes inside the whole model, from onnxruntime's own profiler.
+"""The latency of every block inside the whole model, from onnxruntime's profiler.
 
-Timing blocks in isolation would charge each for layout changes and cold caches that it does not see in its place. So
-the whole model runs with the profiler on, every node and value renamed after its block so that fused kernels can be
-told apart, and the profiler's overhead, a constant per kernel, is taken off such that the kernels add up to the
-unprofiled time.
+A block measured alone would include layout changes and cold caches that it does not have in the model. So the whole
+model runs with the profiler. Nodes and values are named after their block, so that fused kernels can be assigned. The
+profiler's overhead, a constant for each kernel, is subtracted: the kernels then add up to the unprofiled latency.
 """
 
 from __future__ import annotations
@@ -32,30 +31,30 @@ PACE_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class Trace:
-    """Microseconds per inference: of every block, and of the model as a whole, measured without the profiler."""
+    """Microseconds per inference: of every block, and of the whole model without the profiler."""
 
     block_us: Mapping[int, float]
     total_us: float
 
 
 class Tracer(Protocol):
-    """Times the blocks of models somewhere."""
+    """Measures the blocks of models, on this machine or on another one."""
 
     def __call__(self, model: ir.Model, block_of: Mapping[str, int], seconds: float) -> Trace:
-        """Time a model's blocks; see `trace`."""
+        """Measure a model's blocks; see `trace`."""
 
 
 def trace(
     model: ir.Model, block_of: Mapping[str, int], feeds: Mapping[str, NDArray[Any]], threads: int, seconds: float
 ) -> Trace:
-    """Time a model's blocks.
+    """Measure a model's blocks.
 
     Args:
-        model: what to run; nodes that ``block_of`` does not name count to the block they hand their result to.
+        model: the model to run; a node without a block counts to the block that reads its result.
         block_of: node name -> block index.
         feeds: one input.
-        threads: of onnxruntime.
-        seconds: how long to measure, half without and half with the profiler.
+        threads: threads of onnxruntime.
+        seconds: time to measure, half without and half with the profiler.
     """
     tagged = graph.to_bytes(tag_blocks(model, block_of))
     runtime = OnnxRuntime(threads)
@@ -69,12 +68,12 @@ def trace(
 
 
 def pace(run: Callable[[], object], threads: int) -> float:
-    """Seconds that a model takes just now; next to other times of its, this tells a slow machine from a slow block."""
+    """Seconds of a short measurement now; compared with earlier ones it shows whether the machine became slower."""
     return float(np.median(_timed_runs(run, PACE_SECONDS, _clock(threads))))
 
 
 def _timed_runs(run: Callable[[], object], seconds: float, clock: Callable[[], float]) -> list[float]:
-    """Seconds of each run, three at the least."""
+    """Seconds of each run, at least three."""
     times: list[float] = []
     start = time.perf_counter()
     while len(times) < 3 or (time.perf_counter() - start < seconds and len(times) < 400):
@@ -85,12 +84,12 @@ def _timed_runs(run: Callable[[], object], seconds: float, clock: Callable[[], f
 
 
 def _clock(threads: int) -> Callable[[], float]:
-    # What another process takes of the processor is no part of a model that runs on one thread: its own clock skips it.
+    # On one thread, the thread's clock excludes the time that other processes had the processor.
     return time.thread_time if threads == 1 else time.perf_counter
 
 
 def tag_blocks(model: ir.Model, block_of: Mapping[str, int]) -> ir.Model:
-    """A copy of the model in which the names of nodes and values begin with their block's number."""
+    """A copy of the model whose nodes and values have names that begin with their block's number."""
     copy = graph.clone(model)
     tags: dict[ir.Node, int] = {}
     for node in reversed(list(copy.graph)):

@@ -1,4 +1,4 @@
-"""The few functions of the CUDA runtime that running an engine needs, through ctypes: every JetPack has the library."""
+"""The functions of the CUDA runtime that an engine needs, through ctypes: every JetPack has the library."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Cuda:
     """The CUDA runtime of this machine.
 
     Raises:
-        BackendError: there is no CUDA runtime or no GPU.
+        BackendError: the CUDA runtime or a GPU is missing.
     """
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class Cuda:
 
     @contextmanager
     def stream(self) -> Iterator[int]:
-        """A stream to run engines on."""
+        """A stream for engines."""
         handle = ctypes.c_void_p()
         self._check("cudaStreamCreate", ctypes.byref(handle))
         try:
@@ -59,7 +59,7 @@ class Cuda:
         self._check("cudaMemcpy", ctypes.c_void_p(address), data, ctypes.c_size_t(len(data)), ctypes.c_int(1))
 
     def wait(self, stream: int) -> None:
-        """Return when all work of the stream is done."""
+        """Wait until all work of the stream is done."""
         self._check("cudaStreamSynchronize", ctypes.c_void_p(stream))
 
     def _check(self, function: str, *arguments: object) -> None:

@@ -1,4 +1,4 @@
-"""Devices that models are built and measured on: what they have in common, and how one is named."""
+"""Devices on which models are built and measured: their interface, and how ``--device`` selects one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LOCAL = "local"
 
 
 class Device(Protocol):
-    """A runtime on a machine; `edgeprune.backends.trtexec_device.Trtexec` and others are such."""
+    """A runtime on a machine, such as `edgeprune.backends.trtexec_device.Trtexec`."""
 
     name: str
     host: Host
@@ -31,7 +31,7 @@ class Device(Protocol):
         shapes: Mapping[str, tuple[int, ...]] | None = None,
         progress: Callable[[str, float], None] | None = None,
     ) -> dict[str, DeviceResult]:
-        """Build every model there and time them in turns; name -> result."""
+        """Build every model there and measure them in turns; name -> result."""
 
 
 def open_device(
@@ -41,19 +41,19 @@ def open_device(
 
     Args:
         spec: ``local``, or ``ssh://user@host[:port]``.
-        runtime: what the target runs.
-        threads: of an inference, for onnxruntime.
+        runtime: the runtime of the target.
+        threads: threads of an inference, for onnxruntime.
         ssh_config: an OpenSSH client configuration instead of the user's own.
 
     Raises:
-        UsageError: The text names no device. Whether it can be reached shows when it is used.
+        UsageError: The text is not the address of a device. It is first contacted when it is used.
         BackendError: This machine has TensorRT's Python module, but no GPU for it.
     """
     host: Host = LocalHost() if spec == LOCAL else SshHost(spec, config=ssh_config)
     if runtime == "onnxruntime":
         from edgeprune.backends.onnxruntime_device import OnnxRuntimeDevice
 
-        # Here the interpreter that runs edgeprune has onnxruntime; a board's own Python may be another.
+        # On this machine, the interpreter that runs edgeprune has onnxruntime; python3 may be another.
         return OnnxRuntimeDevice(host, threads=threads, python=sys.executable if spec == LOCAL else "python3")
     from edgeprune.backends.trtexec_device import Trtexec, is_installed
 

@@ -1,10 +1,10 @@
-"""Build an engine through TensorRT's Python API; where its versions differ is here and nowhere else.
+"""Build an engine with TensorRT's Python API; all differences between its versions are in this file.
 
-    8.5, 8.6   networks are weakly typed: precisions are builder flags, the explicit batch is asked for
-    10.x       networks are asked to be strongly typed
-    11, RTX    networks are always strongly typed; the precision flags are gone
+    8.5, 8.6   networks are weakly typed: precisions are builder flags, and explicit batch is a network flag
+    10.x       strongly typed is a network flag
+    11, RTX    networks are always strongly typed; there are no precision flags
 
-TensorRT for RTX has the same interface, and builds for a compute capability that need not be present.
+TensorRT for RTX has the same interface, and can build for the compute capability of a GPU that is not attached.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from edgeprune.errors import BackendError
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """What a build depends on besides the graph.
+    """Options of a build.
 
     Attributes:
         sparse: Whether 2:4 kernels may be used.
-        fp16: Whether the graph holds float16 tensors.
-        int8: Whether it holds Q/DQ pairs.
-        capability: Compute capability to build for, as ``SM86``; None for the GPU at hand.
-        shapes: Input name -> shape, for inputs that leave a size open.
+        fp16: Whether the graph has float16 tensors.
+        int8: Whether it has Q/DQ pairs.
+        capability: Compute capability to build for, such as ``SM86``; None for the attached GPU.
+        shapes: Input name -> shape, for inputs with an open size.
     """
 
     sparse: bool = False
@@ -39,7 +39,7 @@ class BuildOptions:
 
 @dataclass(frozen=True)
 class Engine:
-    """A built engine: ``layers`` counts those of the network that was parsed."""
+    """A built engine; ``layers`` is the number of layers of the parsed network."""
 
     plan: bytes
     layers: int
@@ -55,10 +55,10 @@ def build_engine(trt: Any, file: Path, options: BuildOptions, timing_cache: byte
         trt: the module ``tensorrt`` or ``tensorrt_rtx``.
         file: the model, with its external data beside it.
         options: see there.
-        timing_cache: of earlier builds with this version on this device.
+        timing_cache: the timing cache of earlier builds with this version on this device.
 
     Raises:
-        BackendError: TensorRT does not parse or build the model; the text is its own.
+        BackendError: TensorRT cannot parse or build the model; the text has its message.
     """
     logger = _collecting_logger(trt)
     major = int(str(trt.__version__).split(".")[0])
@@ -79,7 +79,7 @@ def build_engine(trt: Any, file: Path, options: BuildOptions, timing_cache: byte
             config.set_flag(trt.BuilderFlag.INT8)
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     if options.capability is not None:
-        _aim_at(trt, config, options.capability)
+        _set_capability(trt, config, options.capability)
     else:
         config.set_timing_cache(config.create_timing_cache(timing_cache), ignore_mismatch=False)
     _fix_sizes(builder, network, config, options.shapes)
@@ -93,7 +93,7 @@ def build_engine(trt: Any, file: Path, options: BuildOptions, timing_cache: byte
 
 
 def _parser_error(error: Any) -> str:
-    """The error, with the node that it concerns where this version names it."""
+    """The error, with its node if this version reports it."""
     name = str(error.node_name()) if hasattr(error, "node_name") else ""
     return f"node {name!r}: {error.desc()}" if name else str(error.desc())
 
@@ -104,10 +104,10 @@ def _network_flags(trt: Any, *, strongly: bool) -> int:
     return 0 if flag is None else 1 << int(flag)
 
 
-def _aim_at(trt: Any, config: Any, capability: str) -> None:
+def _set_capability(trt: Any, config: Any, capability: str) -> None:
     known = getattr(trt, "ComputeCapability", None)
     if known is None:
-        raise BackendError("TensorRT builds for the GPU at hand alone; TensorRT for RTX can build for another")
+        raise BackendError("TensorRT builds only for the attached GPU; TensorRT for RTX can build for another")
     if not hasattr(known, capability):
         names = ", ".join(name for name in dir(known) if name.startswith("SM"))
         raise BackendError(f"TensorRT for RTX builds for {names}, not for {capability}")
@@ -116,7 +116,7 @@ def _aim_at(trt: Any, config: Any, capability: str) -> None:
 
 
 def _fix_sizes(builder: Any, network: Any, config: Any, shapes: Mapping[str, Sequence[int]]) -> None:
-    """One optimization profile with one shape an input: given, or a batch of 1 where only the first size is open."""
+    """Add one optimization profile with one shape for each input: given, or a batch of 1 if only the batch is open."""
     inputs = [network.get_input(i) for i in range(network.num_inputs)]
     if not any(-1 in tuple(value.shape) for value in inputs):
         return
@@ -126,16 +126,16 @@ def _fix_sizes(builder: Any, network: Any, config: Any, shapes: Mapping[str, Seq
         shape = tuple(shapes.get(value.name, (1 if a == 0 and d == -1 else d for a, d in enumerate(stated))))
         if -1 in shape:
             example = "x".join(str(d if d > 0 else 64) for d in shape)
-            raise BackendError(f"input {value.name!r} leaves a size open; fix it, as in --shape {value.name}={example}")
+            raise BackendError(f"input {value.name!r} has an open size; fix it, as in --shape {value.name}={example}")
         if -1 in stated:
             profile.set_shape(value.name, shape, shape, shape)
     config.add_optimization_profile(profile)
 
 
 def _collecting_logger(trt: Any) -> Any:
-    """A logger that keeps errors instead of printing."""
+    """A logger that collects errors instead of printing them."""
 
-    class Collecting(trt.ILogger):  # type: ignore[misc]  # a class of a module that is known at run time alone
+    class Collecting(trt.ILogger):  # type: ignore[misc]  # a class of a module that is only known at run time
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
             self.errors: list[str] = []

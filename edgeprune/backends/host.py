@@ -1,7 +1,6 @@
-"""Where commands run: this machine, or another one over SSH. A backend written against `Workspace` works on both.
+"""The machine that runs commands: this one, or another one over SSH. A backend that uses `Workspace` works on both.
 
-Nothing here goes through a shell with unquoted text: commands are argument lists, and jobs are scripts that quote every
-argument.
+No unquoted text reaches a shell: commands are argument lists, and jobs are scripts that quote every argument.
 """
 
 from __future__ import annotations
@@ -18,6 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import onnx_ir as ir
+
+from edgeprune import graph as graphs
 from edgeprune.errors import BackendError
 
 
@@ -30,13 +32,17 @@ class Finished:
     errors: str
 
     def last_line(self) -> str:
-        """The last line that says something, of the errors if there are any."""
+        """The last line that is not empty, of the errors if there are any."""
         lines = [line.strip() for line in (self.errors or self.output).splitlines() if line.strip()]
         return lines[-1].rstrip(".") if lines else "it printed nothing"
 
+    def how(self) -> str:
+        """How it ended: ``exit code 1`` or ``signal 11``."""
+        return f"signal {-self.code}" if self.code < 0 else f"exit code {self.code}"
+
 
 class Workspace(Protocol):
-    """A private folder on a host, gone when the work is done."""
+    """A private folder on a host; it is deleted when the work is done."""
 
     path: str
 
@@ -47,20 +53,39 @@ class Workspace(Protocol):
         """Write a text file into the folder."""
 
     def read(self, name: str) -> bytes | None:
-        """The content of a file of the folder, or None if there is none."""
+        """The content of a file in the folder, or None if there is none."""
 
     def run(self, arguments: Sequence[str], timeout_s: float = 60.0) -> Finished:
         """Run a short command in the folder."""
 
     def job(self, script: str, timeout_s: float, progress: Callable[[float], None] | None = None) -> int:
-        """Run a POSIX shell script in the folder to its end, which may take long; its exit code.
+        """Run a POSIX shell script in the folder, which may take long; returns its exit code.
 
-        ``progress`` is called now and then with the seconds gone. Raises BackendError if it outlasts ``timeout_s``.
+        ``progress`` is called with the seconds so far. Raises BackendError if it takes longer than ``timeout_s``.
         """
 
 
+def read_text(space: Workspace, name: str) -> str:
+    """The content of a text file in a workspace; empty if there is none."""
+    return (space.read(name) or b"").decode(errors="replace")
+
+
+def describe(space: Workspace, script: str) -> str:
+    """The machine in its own words: the lines that a script prints, joined."""
+    return "; ".join(line.strip() for line in space.run(["sh", "-c", script]).output.splitlines() if line.strip())
+
+
+def upload(space: Workspace, folder: str, model: ir.Model) -> None:
+    """Write a model to ``model.onnx`` in a new folder of a workspace."""
+    with tempfile.TemporaryDirectory(prefix="edgeprune-") as local:
+        graphs.save(model, Path(local) / "model.onnx")
+        space.run(["mkdir", folder])
+        for file in sorted(Path(local).iterdir()):
+            space.put(file, f"{folder}/{file.name}")
+
+
 class Host(Protocol):
-    """A machine that models are measured on."""
+    """A machine on which models are measured."""
 
     name: str
 
@@ -95,16 +120,14 @@ class _LocalWorkspace:
         return file.read_bytes() if file.is_file() else None
 
     def run(self, arguments: Sequence[str], timeout_s: float = 60.0) -> Finished:
-        pipe = subprocess.PIPE
         try:
-            # A session of its own, so that ending it ends what it started.
             process = subprocess.Popen(
                 list(arguments),
                 cwd=self.path,
                 stdin=subprocess.DEVNULL,
-                stdout=pipe,
-                stderr=pipe,
-                start_new_session=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,  # so that its children end with it
             )
         except FileNotFoundError:
             return Finished(127, "", f"{arguments[0]}: not found")
@@ -122,7 +145,7 @@ class _LocalWorkspace:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a process and its children if it still runs: first politely, since traps may put things back."""
+    """End a process and its children if it still runs: first with SIGTERM, since traps may restore settings."""
     for sign, patience_s in ((signal.SIGTERM, 10.0), (signal.SIGKILL, 10.0)):
         if process.poll() is not None:
             break

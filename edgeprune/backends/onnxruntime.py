@@ -1,4 +1,4 @@
-"""The default backend: runs a model on the CPU through onnxruntime, the way it would be deployed there."""
+"""The default backend: runs a model with onnxruntime on the CPU, as it is deployed there."""
 
 from __future__ import annotations
 
@@ -23,27 +23,19 @@ if TYPE_CHECKING:
 PROVIDER = "CPUExecutionProvider"
 
 _SMALL_BYTES = 4096
-"""Larger weights are handed over in memory, beside the model."""
+"""Larger weights are passed in memory, beside the model."""
 
-_NUMPY_TYPES = {
-    "tensor(float)": np.float32,
-    "tensor(float16)": np.float16,
-    "tensor(double)": np.float64,
-    "tensor(int8)": np.int8,
-    "tensor(int16)": np.int16,
-    "tensor(int32)": np.int32,
-    "tensor(int64)": np.int64,
-    "tensor(uint8)": np.uint8,
-    "tensor(uint16)": np.uint16,
-    "tensor(uint32)": np.uint32,
-    "tensor(uint64)": np.uint64,
-    "tensor(bool)": np.bool_,
+_NUMPY_TYPES: dict[str, np.dtype[Any]] = {
+    "tensor(float)": np.dtype(np.float32),
+    "tensor(double)": np.dtype(np.float64),
+    **{f"tensor({kind})": np.dtype(kind) for kind in ("float16", "int8", "int16", "int32", "int64", "bool")},
+    **{f"tensor({kind})": np.dtype(kind) for kind in ("uint8", "uint16", "uint32", "uint64")},
 }
 
 
 @dataclass(frozen=True)
 class Port:
-    """An input or output of a loaded model; a dimension that is not fixed is a name, or None."""
+    """An input or output of a loaded model; an open dimension is a name, or None."""
 
     name: str
     type: str
@@ -55,7 +47,7 @@ class Runner:
 
     def __init__(self, session: ort.InferenceSession, threads: int, weights: Sequence[object] = ()):
         self._session = session
-        self._weights = weights  # that the session reads where they are
+        self._weights = weights  # the session reads them in place, so they must stay alive
         self._threads = threads
         self.inputs = tuple(Port(i.name, i.type, tuple(i.shape)) for i in session.get_inputs())
         self.outputs = tuple(Port(o.name, o.type, tuple(o.shape)) for o in session.get_outputs())
@@ -64,35 +56,35 @@ class Runner:
         """The outputs, in the model's order, for one feed by input name.
 
         Raises:
-            BackendError: onnxruntime refuses the feed or fails in a node; the text is its own.
+            BackendError: onnxruntime refuses the feed or fails in a node; the text has its message.
         """
         try:
             outputs: list[NDArray[Any]] = self._session.run(None, dict(feeds))
-        except _failures() as error:
-            raise BackendError(f"onnxruntime could not run the model: {_first_sentence(error)}") from error
+        except failures() as error:
+            raise BackendError(f"onnxruntime could not run the model: {first_sentence(error)}") from error
         return outputs
 
     def bind(self, feeds: Mapping[str, NDArray[Any]]) -> Callable[[], object]:
-        """A function that runs the model on this feed, for `edgeprune.timing.benchmark`; it has run once already."""
+        """A function that runs the model on this feed, for `edgeprune.timing.benchmark`; the model was run once."""
         self.run(feeds)
         fixed = {name: np.ascontiguousarray(value) for name, value in feeds.items()}
         run = functools.partial(self._session.run, None, fixed)
         return OneThread(run) if self._threads == 1 else run
 
     def end_trace(self) -> Path:
-        """Stop recording kernels, and the JSON file that they were recorded in."""
+        """Stop the trace of kernels; returns its JSON file."""
         return Path(self._session.end_profiling())
 
     def random_feeds(self, seed: int = 0, shapes: Mapping[str, Sequence[int]] | None = None) -> dict[str, NDArray[Any]]:
-        """A feed for timing: standard normal floats, integers and booleans of 0 and 1 (valid as any index).
+        """A feed for measurements: standard normal floats; integers and booleans of 0 and 1 (valid as an index).
 
         Args:
             seed: Seed of the random numbers.
-            shapes: Input name -> shape, for inputs that leave a size open. An open first size counts as a batch of 1.
+            shapes: Input name -> shape, for inputs with an open size. An open first size counts as a batch of 1.
 
         Raises:
-            UsageError: An input leaves another size open and ``shapes`` does not give it, or names no input.
-            ModelError: An input has a type that numpy cannot hold.
+            UsageError: Another size is open and ``shapes`` does not give it, or ``shapes`` has an unknown input.
+            ModelError: An input has a type that NumPy does not have.
         """
         shapes = shapes or {}
         if unknown := sorted(set(shapes) - {port.name for port in self.inputs}):
@@ -104,7 +96,7 @@ class Runner:
             shape = _fixed_shape(port, shapes.get(port.name))
             if port.type not in _NUMPY_TYPES:
                 raise ModelError(f"input {port.name!r} has type {port.type}, which cannot be fed from numpy")
-            dtype = np.dtype(_NUMPY_TYPES[port.type])
+            dtype = _NUMPY_TYPES[port.type]
             values = random.standard_normal(shape) if dtype.kind == "f" else random.integers(0, 2, shape)
             feeds[port.name] = np.asarray(values, dtype=dtype)
         return feeds
@@ -113,9 +105,9 @@ class Runner:
 class OnnxRuntime:
     """onnxruntime on this machine's CPU with a fixed number of threads.
 
-    All graph optimisations are on. Threads that outnumber the cores do not spin while they wait, since they would spin
-    on a core that another one needs; nor do they where ``spinning`` is off, for work that is not timed and should leave
-    the other cores to whoever needs them.
+    All graph optimizations are on. With more threads than cores, waiting threads do not spin, since they would take a
+    core that another thread needs. They also do not spin if ``spinning`` is off, for work that is not measured and
+    should leave the other cores free.
     """
 
     name = "onnxruntime"
@@ -135,19 +127,19 @@ class OnnxRuntime:
 
     @property
     def device(self) -> str:
-        """The processor in words: name, cores and the instruction-set extensions that matter."""
+        """The processor in words: name, cores and the extensions that select kernels."""
         return str(this_cpu())
 
     def load(self, model: ir.Model | str | os.PathLike[str] | bytes, *, trace: Path | None = None) -> Runner:
         """Load a model from memory, from a file, or from a serialized model.
 
         Args:
-            model: what to run.
-            trace: record how long every kernel takes; the start of the file's name, see `Runner.end_trace`.
+            model: the model to run.
+            trace: record the time of every kernel; the start of the file's name, see `Runner.end_trace`.
 
         Raises:
-            ModelError: onnxruntime does not accept the model; the text is its own.
-            BackendError: onnxruntime would run it elsewhere than on the CPU.
+            ModelError: onnxruntime does not accept the model; the text has its message.
+            BackendError: onnxruntime would not run it on the CPU.
         """
         import onnxruntime as ort
 
@@ -156,23 +148,23 @@ class OnnxRuntime:
         options.inter_op_num_threads = 1
         options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-        options.log_severity_level = 4  # its errors are raised; printing them as well would be a second report
+        options.log_severity_level = 4  # errors are raised, so they need not be printed too
         if trace is not None:
             options.enable_profiling, options.profile_file_prefix = True, str(trace)
         if not self.spinning:
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             return open_session(model, options, self.threads)
-        except _failures() as error:
-            raise ModelError(f"onnxruntime does not accept the model: {_first_sentence(error)}") from error
+        except failures() as error:
+            raise ModelError(f"onnxruntime does not accept the model: {first_sentence(error)}") from error
 
 
 def open_session(model: ir.Model | str | os.PathLike[str] | bytes, options: ort.SessionOptions, threads: int) -> Runner:
     """Load a model with these options.
 
     Raises:
-        BackendError: onnxruntime would run it elsewhere than on the CPU.
-        Exception: of onnxruntime's own kinds, if it does not accept the model.
+        BackendError: onnxruntime would not run it on the CPU.
+        Exception: one of `failures`, if onnxruntime does not accept the model.
     """
     import onnxruntime as ort
 
@@ -187,7 +179,7 @@ def open_session(model: ir.Model | str | os.PathLike[str] | bytes, options: ort.
         from edgeprune.graph import to_bytes_and_weights
 
         source, arrays = to_bytes_and_weights(model, _SMALL_BYTES)
-        # An array that is not contiguous would be copied into memory of onnxruntime's, which it then refuses to read.
+        # onnxruntime would copy an array that is not contiguous into its own memory, and then refuse to read it.
         own = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
         weights = {name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in own.items()}
         options.add_external_initializers(list(weights), list(weights.values()))
@@ -217,14 +209,15 @@ def _fixed_shape(port: Port, given: Sequence[int] | None) -> tuple[int, ...]:
     return tuple(fixed)
 
 
-def _failures() -> tuple[type[Exception], ...]:
-    """What onnxruntime raises: its own classes have no common base, and its Python layer raises three built-in ones."""
+def failures() -> tuple[type[Exception], ...]:
+    """Exceptions of onnxruntime: its own classes, which have no common base, and three built-in ones."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     own = [c for c in vars(state).values() if isinstance(c, type) and issubclass(c, Exception)]
     return (*own, RuntimeError, ValueError, TypeError)
 
 
-def _first_sentence(error: Exception) -> str:
+def first_sentence(error: Exception) -> str:
+    """The first line of onnxruntime's message."""
     lines = str(error).strip().splitlines()
     return lines[0].removeprefix("[ONNXRuntimeError] : ").rstrip(".") if lines else type(error).__name__

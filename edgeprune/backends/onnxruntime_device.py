@@ -1,10 +1,9 @@
-"""onnxruntime on another machine: a Raspberry Pi or any Linux board that has Python, numpy and onnxruntime."""
+"""onnxruntime on another machine: a Raspberry Pi or any Linux board with Python, NumPy and onnxruntime."""
 
 from __future__ import annotations
 
 import json
 import shlex
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,8 @@ from typing import Any
 
 import onnx_ir as ir
 
-from edgeprune import graph as graphs
 from edgeprune.backends import remote_runner
-from edgeprune.backends.host import Host, Workspace
+from edgeprune.backends.host import Host, Workspace, describe, read_text, upload
 from edgeprune.backends.results import DeviceResult, measurement_of
 from edgeprune.errors import BackendError
 from edgeprune.support import kernel_features
@@ -40,17 +38,13 @@ class Machine:
     features: tuple[str, ...]
 
 
-def _about(space: Workspace) -> str:
-    return "; ".join(line for line in space.run(["sh", "-c", _DESCRIBE]).output.splitlines() if line.strip())
-
-
 class OnnxRuntimeDevice:
     """onnxruntime on a host.
 
     Args:
         host: the machine.
         threads: threads of one inference.
-        provider: execution provider that shall run the model.
+        provider: execution provider that must run the model.
         python: the interpreter there.
     """
 
@@ -63,7 +57,7 @@ class OnnxRuntimeDevice:
         self._python = python
 
     def describe(self) -> Machine:
-        """What the machine is, without timing anything.
+        """The machine and its software, without a measurement.
 
         Raises:
             BackendError: it cannot be reached, or Python or onnxruntime is missing there.
@@ -73,24 +67,23 @@ class OnnxRuntimeDevice:
             if done.code:
                 raise BackendError(f"{self.host.name}: {done.last_line()}")
             flags = space.run(["sh", "-c", _FLAGS]).output
-            return Machine(_about(space), done.output.strip(), kernel_features(flags.split()))
+            return Machine(describe(space, _DESCRIBE), done.output.strip(), kernel_features(flags.split()))
 
     def trace(
         self, model: ir.Model, seconds: float, shapes: Mapping[str, tuple[int, ...]]
     ) -> tuple[DeviceResult, int, list[dict[str, Any]]]:
-        """Time a model, half of the time with onnxruntime's profiler.
+        """Measure a model, half of the time with onnxruntime's profiler.
 
         Returns:
-            The result, and how many runs the kernel times that follow, one dictionary each, are from.
+            The result, the number of profiled runs, and the time of every kernel in them, one dictionary each.
 
         Raises:
             BackendError: see `measure`.
         """
         raw: dict[str, Any] = {}
-        timed = self.measure({"model": model}, seconds=seconds / 2, shapes=shapes, trace_s=seconds / 2, raw=raw)
-        found = timed["model"]
+        found = self.measure({"model": model}, seconds=seconds / 2, shapes=shapes, trace_s=seconds / 2, raw=raw)
         runs, events = raw["kernels"]["model"]
-        return found, int(runs), list(events)
+        return found["model"], int(runs), list(events)
 
     def measure(
         self,
@@ -103,28 +96,28 @@ class OnnxRuntimeDevice:
         raw: dict[str, Any] | None = None,
         progress: Callable[[str, float], None] | None = None,
     ) -> dict[str, DeviceResult]:
-        """Time the models in turns there.
+        """Measure the models in turns there.
 
         Args:
-            models: name -> model; the first is usually what the others are compared with.
-            seconds: how long, all models together; six blocks of each are always timed.
-            shapes: input name -> shape, for inputs that leave a size open.
-            seed: of the random inputs and of the order of turns.
-            trace_s: how long every model is run with onnxruntime's profiler besides.
-            raw: filled with all that came back.
-            progress: called with what is being done and the seconds it has taken.
+            models: name -> model; the others are usually compared with the first.
+            seconds: time to measure, all models together; at least six blocks of each.
+            shapes: input name -> shape, for inputs with an open size.
+            seed: seed of the random inputs and of the order of turns.
+            trace_s: extra time for which every model runs with onnxruntime's profiler.
+            raw: filled with the whole answer.
+            progress: called with the current step and its seconds so far.
 
         Raises:
             BackendError: Python or onnxruntime is missing there, a model is not accepted, the wanted provider ran
-                nothing, or the connection is lost for good.
+                nothing, or the connection is lost.
         """
         tell = progress or (lambda what, seconds: None)
         with self.host.workspace() as space:
-            files = {
-                name: self._upload(space, f"m{index}", model) for index, (name, model) in enumerate(models.items())
-            }
+            folders = {name: f"m{index}" for index, name in enumerate(models)}
+            for name, model in models.items():
+                upload(space, folders[name], model)
             job = {
-                "models": files,
+                "models": {name: f"{folder}/model.onnx" for name, folder in folders.items()},
                 "threads": self.threads,
                 "provider": self.provider,
                 "seconds": seconds,
@@ -135,40 +128,30 @@ class OnnxRuntimeDevice:
             }
             space.put(Path(remote_runner.__file__), "runner.py")
             space.write(json.dumps(job), "job.json")
-            command = shlex.join([self._python, "runner.py", "job.json", "result.json"])
-            space.job(
-                f"{command} >runner.log 2>&1", 300 + 60 * len(models) + 4 * seconds, lambda s: tell("measuring", s)
-            )
+            command = f"{shlex.join([self._python, 'runner.py', 'job.json', 'result.json'])} >runner.log 2>&1"
+            space.job(command, 300 + 60 * len(models) + 4 * seconds, lambda s: tell("measuring", s))
             result = self._result(space)
-            device = _about(space)
+            device = describe(space, _DESCRIBE)
         if raw is not None:
             raw.update(result)
         return {name: self._device_result(name, result, device) for name in models}
 
-    def _upload(self, space: Workspace, folder: str, model: ir.Model) -> str:
-        with tempfile.TemporaryDirectory(prefix="edgeprune-") as local:
-            graphs.save(model, Path(local) / "model.onnx")
-            space.run(["mkdir", folder])
-            for file in sorted(Path(local).iterdir()):
-                space.put(file, f"{folder}/{file.name}")
-        return f"{folder}/model.onnx"
-
     def _result(self, space: Workspace) -> dict[str, Any]:
         text = space.read("result.json")
         if text is None:
-            log = (space.read("runner.log") or b"").decode(errors="replace").strip().splitlines()
+            log = read_text(space, "runner.log").strip().splitlines()
             raise BackendError(f"{self.host.name}: {log[-1] if log else self._python + ' did not run there'}")
         try:
             result: dict[str, Any] = json.loads(text)
         except ValueError as error:
-            raise BackendError(f"{self.host.name}: the result that came back is no JSON: {error}") from error
+            raise BackendError(f"{self.host.name}: the result is not JSON: {error}") from error
         return result
 
     def _device_result(self, name: str, result: Mapping[str, Any], device: str) -> DeviceResult:
         ran_on = {str(provider): int(count) for provider, count in result["ran_on"][name].items()}
         if not ran_on.get(self.provider):
             others = ", ".join(f"{count} nodes on {provider}" for provider, count in ran_on.items()) or "nothing"
-            raise BackendError(f"{self.host.name}: {self.provider} was asked for, but ran no node of {name}: {others}")
+            raise BackendError(f"{self.host.name}: {self.provider} ran no node of {name}: {others}")
         return DeviceResult(
             latency=measurement_of(result["blocks_ms"][name]),
             device=device,

@@ -1,18 +1,19 @@
-"""Does an execution provider of onnxruntime really run a model? Lists of providers say what was compiled in, no more.
+"""Checks whether onnxruntime's execution providers can run a model: a list only says what was compiled in.
 
-A provider that cannot find its driver falls back to the CPU without a word that a program would notice. So a tiny
-convolution is run on each, in a process of its own (native code that fails must not take this one down), its numbers
-are held against the CPU's, and onnxruntime's own profile has to say that the provider ran it.
+A provider that cannot find its driver silently falls back to the CPU. So a tiny convolution runs on each provider, in a
+new process (native code that crashes must not take this one down). Its result is compared with the CPU's, and
+onnxruntime's profile must show that the provider ran it.
 """
 
 from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+
+from edgeprune.backends.child_process import call_in_child
 
 TIMEOUT_S = 120.0
 
@@ -24,15 +25,15 @@ tiny (float[1, 8, 16, 16] x, float[8, 8, 3, 3] w) => (float[1, 8, 16, 16] y) {
 }
 """
 _REMOTE = frozenset({"AzureExecutionProvider"})
-"""Calls models elsewhere, and computes nothing itself; it is in every build."""
+"""A provider that calls models on a server and computes nothing itself; it is in every build."""
 
 _TOLERANCE = 2e-2
-"""Of the largest output: TF32 and float16 products are right by this measure, a wrong kernel is not."""
+"""Relative to the largest output: TF32 and FP16 convolutions are within it, a wrong kernel is not."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What became of one provider: whether it ran the model, and a sentence on it."""
+    """The result for one provider: whether it ran the model, and a sentence."""
 
     provider: str
     works: bool
@@ -40,7 +41,7 @@ class Trial:
 
 
 def try_providers() -> list[Trial]:
-    """One trial for every provider that onnxruntime was built with, in its order; none where it is not installed."""
+    """One trial for every provider of the installed onnxruntime, in its order; none if it is not installed."""
     try:
         import onnxruntime as ort
     except ImportError:
@@ -49,23 +50,21 @@ def try_providers() -> list[Trial]:
 
 
 def try_provider(name: str) -> Trial:
-    """Run the tiny model on a provider, in another process."""
-    command = [sys.executable, "-c", f"import sys; from {__name__} import print_trial; print_trial(sys.argv[1])", name]
+    """Run the tiny model on a provider in another process."""
     try:
-        done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=TIMEOUT_S, check=False)
+        done = call_in_child(__name__, "print_trial", name, timeout_s=TIMEOUT_S)
     except subprocess.TimeoutExpired:
         return Trial(name, False, f"it did not answer within {TIMEOUT_S:.0f} s")
-    lines = done.stdout.decode(errors="replace").strip().splitlines()
-    if done.returncode == 0 and lines:
+    lines = done.output.strip().splitlines()
+    if done.code == 0 and lines:
         answer = json.loads(lines[-1])
         return Trial(name, bool(answer["works"]), str(answer["detail"]))
-    said = done.stderr.decode(errors="replace").strip().splitlines()
-    how = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
-    return Trial(name, False, f"it failed ({how}){': ' + said[-1] if said else ''}")
+    errors = done.errors.strip().splitlines()
+    return Trial(name, False, f"it failed ({done.how()}){': ' + errors[-1] if errors else ''}")
 
 
 def run_tiny_model(name: str) -> Trial:
-    """Run the tiny model on a provider, in this process; whatever the provider raises comes through."""
+    """Run the tiny model on a provider in this process; exceptions of the provider are not caught."""
     import numpy as np
     import onnx.parser
     import onnxruntime as ort
@@ -87,15 +86,15 @@ def run_tiny_model(name: str) -> Trial:
         trace = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     used = {event["args"]["provider"] for event in trace if event.get("args", {}).get("provider")}
     if name not in used:
-        return Trial(name, False, f"it is listed, but {' and '.join(sorted(used)) or 'nothing'} ran the model instead")
+        return Trial(name, False, f"it is listed, but {' and '.join(sorted(used)) or 'nothing'} ran the model")
     (wanted,) = ort.InferenceSession(model, providers=["CPUExecutionProvider"]).run(None, feeds)
     deviation = float(np.abs(found - wanted).max() / np.abs(wanted).max())
     if not deviation <= _TOLERANCE:
         return Trial(name, False, f"its result is wrong by {deviation:.2g} of the largest value")
-    return Trial(name, True, "ran a convolution, and its result is right")
+    return Trial(name, True, "ran a convolution with the correct result")
 
 
 def print_trial(name: str) -> None:
-    """What the other process does: run the tiny model, and print what came of it as JSON."""
+    """Run the tiny model and print the result as JSON; this is called in the other process."""
     trial = run_tiny_model(name)
     print(json.dumps({"works": trial.works, "detail": trial.detail}))

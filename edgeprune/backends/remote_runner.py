@@ -1,14 +1,14 @@
-"""Time ONNX models with onnxruntime on the device this file is copied to.
+"""Measure ONNX models with onnxruntime on the device to which this file is copied.
 
-It needs Python 3.8, numpy and onnxruntime alone. Usage: python3 remote_runner.py JOB.json RESULT.json
+It only needs Python 3.8, NumPy and onnxruntime. Usage: python3 remote_runner.py JOB.json RESULT.json
 
 JOB: {"models": {name: file}, "threads": n, "provider": name, "seconds": s, "block_s": s, "shapes": {input: [..]},
 "seed": n, "trace_s": s}. RESULT: {"blocks_ms": {name: [[..], ..]}, "ran_on": {name: {provider: nodes}}, "versions":
-{..}, "kernels": {name: [kernel runs, [{"name": .., "dur": us}, ..]]}}, the last with a "trace_s" above 0 alone.
+{..}, "kernels": {name: [kernel runs, [{"name": .., "dur": us}, ..]]}}; "kernels" only if "trace_s" is above 0.
 
-Models take turns in short blocks, the first run of each not counted, as `edgeprune.timing` does on this side.
-Which provider really ran is read from a profile of one run, not from the list of what was asked for. A failure ends the
-program with its reason on the last line of the log.
+Models take turns in short blocks, and the first run of each block does not count, as in `edgeprune.timing`. A profile
+of one run, not the list of requested providers, shows which provider ran. A failure ends the program with the reason on
+the last line of the log.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 
 
 def main(job_file: str, result_file: str) -> None:
-    """Load all models, see where they run, time them in turns, and write the result."""
+    """Load all models, find the provider that runs them, measure them in turns, and write the result."""
     try:
         import numpy
         import onnxruntime
@@ -55,7 +55,7 @@ def main(job_file: str, result_file: str) -> None:
 
 
 def load(path: str, job: dict[str, Any], profile: bool) -> Any:
-    """A session with the job's threads and provider; the CPU may only take what the provider leaves."""
+    """A session with the job's threads and provider; the CPU only runs nodes that the provider does not support."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -71,7 +71,7 @@ def load(path: str, job: dict[str, Any], profile: bool) -> Any:
 
 
 def profiled(path: str, job: dict[str, Any], feeds: dict[str, Any], seconds: float) -> tuple[int, list[dict[str, Any]]]:
-    """Runs, at least one, and the events that onnxruntime's profiler recorded of them."""
+    """The number of runs, at least one, and the events that onnxruntime's profiler recorded."""
     session = load(path, job, profile=True)
     runs, until = 0, time.perf_counter() + seconds
     while not runs or time.perf_counter() < until:
@@ -85,14 +85,14 @@ def profiled(path: str, job: dict[str, Any], feeds: dict[str, Any], seconds: flo
 
 
 def traced(path: str, job: dict[str, Any], feeds: dict[str, Any]) -> tuple[int, list[dict[str, Any]]]:
-    """Runs, and the time of every kernel in each of them."""
+    """The number of runs, and the time of every kernel in each run."""
     runs, events = profiled(path, job, feeds, job["trace_s"])
     mine = [e for e in events if e.get("cat") == "Node" and e["name"].endswith("_kernel_time")]
     return runs, [{"cat": "Node", "name": e["name"], "dur": e["dur"]} for e in mine]
 
 
 def ran_on(path: str, job: dict[str, Any], feeds: dict[str, Any]) -> dict[str, int]:
-    """Provider -> nodes that it ran, from the profile of one run."""
+    """Provider -> number of nodes that it ran, from the profile of one run."""
     _, events = profiled(path, job, feeds, 0.0)
     counts: dict[str, int] = {}
     for event in events:
@@ -106,7 +106,7 @@ TYPES = {"float": "float32", "double": "float64"}
 
 
 def random_feeds(session: Any, job: dict[str, Any]) -> dict[str, Any]:
-    """Standard normal floats, zeros and ones for the rest; an open first size is a batch of 1."""
+    """Standard normal floats, zeros and ones for other types; an open first size is a batch of 1."""
     import numpy
 
     generator = numpy.random.RandomState(job["seed"])
@@ -116,7 +116,7 @@ def random_feeds(session: Any, job: dict[str, Any]) -> dict[str, Any]:
             size if isinstance(size, int) else (1 if axis == 0 else None) for axis, size in enumerate(port.shape)
         ]
         if None in shape:
-            sys.exit(f"input {port.name} leaves a size open; fix it with --shape")
+            sys.exit(f"input {port.name} has an open size; fix it with --shape")
         word = port.type[len("tensor(") : -1]
         dtype = numpy.dtype(TYPES.get(word, word))
         values = generator.standard_normal(shape) if dtype.kind == "f" else generator.randint(0, 2, shape)
@@ -125,7 +125,7 @@ def random_feeds(session: Any, job: dict[str, Any]) -> dict[str, Any]:
 
 
 def time_in_turns(runs: dict[str, Any], job: dict[str, Any]) -> dict[str, list[list[float]]]:
-    """Name -> blocks of run times in milliseconds; all models have equally many blocks."""
+    """Name -> blocks of run times in milliseconds; all models have the same number of blocks."""
     blocks: dict[str, list[list[float]]] = {name: [] for name in runs}
     order = list(runs)
     shuffle = random.Random(job["seed"]).shuffle

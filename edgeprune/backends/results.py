@@ -1,4 +1,4 @@
-"""What a device that is not this process measured: latency, kernels, what ran where, and with what versions."""
+"""Results of a device: latency, kernel times, the provider that ran each node, and versions."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from edgeprune.timing import Measurement, median_interval
 
 @dataclass(frozen=True)
 class LayerTime:
-    """One kernel of an engine: its median time in microseconds, its types, and the graph's nodes that it computes.
+    """One kernel of an engine: its median time in microseconds, its types, and the nodes of the graph in it.
 
-    ``nodes`` is empty where the runtime does not tell; then its name is all there is.
+    ``nodes`` is empty if the runtime does not report them; then only the name is known.
     """
 
     name: str
@@ -30,14 +30,14 @@ class DeviceResult:
     """A model built and measured on a device.
 
     Attributes:
-        latency: Of one inference, data transfers not counted.
-        device: The machine in words, as it describes itself.
+        latency: Of one inference without data transfers.
+        device: The machine in its own words.
         versions: Software -> version there.
-        clocks: "locked", or why they were not.
-        ran_on: Execution provider or runtime -> number of graph nodes that it really ran.
-        build_seconds: Time to build the engine; 0 where nothing is built.
-        engine: The serialized engine, which runs on this kind of device alone.
-        layers: Times of single kernels, slowest first, from a run of their own.
+        clocks: "locked", or why they were not locked.
+        ran_on: Execution provider or runtime -> number of graph nodes that it ran.
+        build_seconds: Time to build the engine; 0 if none is built.
+        engine: The serialized engine, which only runs on this kind of device.
+        layers: Times of single kernels, slowest first, from a separate run.
     """
 
     latency: Measurement
@@ -51,7 +51,7 @@ class DeviceResult:
 
 
 def measurement_of(blocks_ms: Sequence[Sequence[float]]) -> Measurement:
-    """Summarise runs that were timed elsewhere, in blocks in order of time, as `edgeprune.timing` does; milliseconds.
+    """Summarise runs on a device, in blocks in order of time, as `edgeprune.timing` does; milliseconds.
 
     Raises:
         BackendError: There is no run, or a time is not a positive number.

@@ -1,12 +1,11 @@
-"""What a lowered graph computes, without the device: for accuracy alone, never for time.
+"""The outputs of a graph that was lowered for TensorRT, without the device: for accuracy, never for latency.
 
-onnxruntime is no good judge of a graph that was lowered for TensorRT if it is left to itself. On a CPU it has few
-float16 kernels, computes in float32, and skips roundings to float16 between two such kernels. And it rewrites graphs
-with Q/DQ pairs: it quantizes biases, in float16 even beyond what float16 can hold. So the graph is turned into one of
-float32 tensors, each rounded to float16 right after it is computed where the graph says float16, and its Q/DQ pairs
-are left alone. What onnxruntime then still optimizes (constants folded, float kernels fused between two roundings)
-changes no result and halves the time. Its blocked convolutions stay off: they add in another order, which tips values
-that lie on the edge between two integers.
+By default, onnxruntime does not compute such a graph as TensorRT does. On a CPU it has few FP16 kernels, computes in
+FP32, and skips roundings to FP16 between two kernels. It also changes graphs with Q/DQ pairs: it quantizes biases, even
+beyond the range of FP16. So every FP16 tensor becomes an FP32 tensor that is rounded to FP16 after it is computed, and
+the Q/DQ pairs stay unchanged. The remaining optimizations of onnxruntime (folded constants, float kernels fused between
+two roundings) change no result and halve the time. Its blocked convolutions stay off: they add in another order, which
+changes values between two INT8 steps.
 """
 
 from __future__ import annotations
@@ -15,17 +14,17 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeprune import graph as graphs
-from edgeprune.backends.onnxruntime import Runner, open_session
+from edgeprune.backends.onnxruntime import Runner, failures, open_session
 from edgeprune.errors import BackendError
 
 FLOAT, FLOAT16 = ir.DataType.FLOAT, ir.DataType.FLOAT16
 
 
 def load(model: ir.Model, threads: int = 1) -> Runner:
-    """Load a lowered model, to be run as its graph says.
+    """Load a lowered model so that it runs exactly as its graph says.
 
     Raises:
-        BackendError: onnxruntime does not accept it; plugin nodes of TensorRT, for instance.
+        BackendError: onnxruntime does not accept it, for example because of plugin nodes of TensorRT.
         ModelError: the weights do not fit in a protobuf (2 GB).
     """
     import onnxruntime as ort
@@ -37,14 +36,14 @@ def load(model: ir.Model, threads: int = 1) -> Runner:
     options.log_severity_level = 4
     try:
         return open_session(rounded_float32(model), options, threads)
-    except _failures() as error:
+    except failures() as error:
         raise BackendError(f"onnxruntime cannot simulate the lowered model: {str(error).splitlines()[0]}") from error
 
 
 def rounded_float32(model: ir.Model) -> ir.Model:
-    """A copy in which every float16 tensor is a float32 one that is rounded to float16.
+    """A copy in which every float16 tensor is a float32 tensor that is rounded to float16.
 
-    A model whose own inputs or outputs are float16 was not lowered by edgeprune; it is copied as it is.
+    A model with float16 inputs or outputs was not lowered by edgeprune; it is copied unchanged.
     """
     copy = graphs.clone(model)
     graph = copy.graph
@@ -76,11 +75,3 @@ def _round_after(graph: ir.Graph, node: ir.Node, value: ir.Value) -> None:
     graph.insert_after(node, [half, back])
     for reader, index in readers:
         reader.replace_input_with(index, back.outputs[0])
-
-
-def _failures() -> tuple[type[Exception], ...]:
-    """What onnxruntime raises; its own exceptions have no common base."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
-    own = (c for c in vars(state).values() if isinstance(c, type) and issubclass(c, Exception))
-    return (RuntimeError, ValueError, *own)

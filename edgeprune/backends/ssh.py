@@ -1,8 +1,8 @@
-"""A machine over SSH, through the system's own OpenSSH client: the user's keys, agent and configuration apply.
+"""A machine over SSH, with the system's OpenSSH client: the user's keys, agent and configuration apply.
 
-Host keys are always checked and passwords never asked for. Long work does not depend on the connection: it runs as a
-detached job that writes its exit code to a file, and is asked after until it ends; a connection that is lost meanwhile
-is simply made again.
+Host keys are always checked, and there are no password prompts. Long work does not depend on the connection: it runs as
+a detached job that writes its exit code to a file, which is polled until the job ends. A lost connection is opened
+again.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from edgeprune.backends.host import Finished, Workspace
 from edgeprune.errors import BackendError, UsageError
 
 _LOST = 255
-"""ssh's own exit code, whatever went wrong with the connection."""
+"""ssh's exit code for every failure of the connection."""
 
 _STALE_MINUTES = 2 * 24 * 60
 _UPLOAD_SECONDS_PER_MB = 2.0
@@ -33,10 +34,10 @@ test -e job.pid && exit 0
 setsid sh -c 'sh job.sh >job.log 2>&1; echo $? >job.part; mv job.part job.code' </dev/null >/dev/null 2>&1 &
 echo $! >job.pid
 """
-"""Started once, however often the connection breaks: a lost answer does not mean that nothing was started."""
+"""Starts the job only once, even if the connection breaks: after a lost answer it may already run."""
 
 _ASK = """{ cat job.code || kill -0 "$(cat job.pid)" || cat job.code || echo ended; } 2>/dev/null"""
-"""Prints nothing while the job runs, then its exit code. The last look closes the gap between the first two."""
+"""Prints nothing while the job runs, then its exit code. The job may end between the first two checks: hence three."""
 
 _STOP = """
 test -e job.pid || exit 0
@@ -46,12 +47,12 @@ for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20
 do kill -0 "$group" 2>/dev/null || exit 0; sleep 0.5; done
 kill -s KILL -- "$group" 2>/dev/null; true
 """
-"""A job is a process group of its own: end it and its children, and wait until its traps have put things back."""
+"""A job has its own process group: end it and its children, and wait until its traps have restored settings."""
 
 
 @dataclass(frozen=True)
 class Address:
-    """Whom to log in to: ``ssh://user@host:port``, user and port optional."""
+    """The address to log in to: ``ssh://user@host:port``, user and port optional."""
 
     host: str
     user: str | None = None
@@ -65,7 +66,7 @@ def parse_address(url: str) -> Address:
     """Parse ``ssh://[user@]host[:port]``.
 
     Raises:
-        UsageError: The text has another form; a name that ssh could take for an option is refused, too.
+        UsageError: The text has another form, or a name that ssh could take for an option.
     """
     wrong = UsageError(f"--device {url!r}: expected ssh://user@host or ssh://user@host:port")
     try:
@@ -83,12 +84,12 @@ def parse_address(url: str) -> Address:
 
 
 class SshHost:
-    """A machine that is reached over SSH.
+    """A machine over SSH.
 
     Args:
         address: ``ssh://user@host[:port]``, or its parts.
-        config: an OpenSSH client configuration to use instead of the user's own.
-        patience_s: how long a lost connection is tried again, seconds.
+        config: an OpenSSH client configuration instead of the user's own.
+        patience_s: seconds for which a lost connection is retried.
     """
 
     def __init__(self, address: str | Address, *, config: Path | None = None, patience_s: float = 120.0):
@@ -100,26 +101,22 @@ class SshHost:
 
     @contextmanager
     def workspace(self) -> Iterator[Workspace]:
-        """A new folder below the machine's temporary folder; those that were left behind days ago go now.
+        """A new folder below the machine's temporary folder; folders from days ago are deleted.
 
         Raises:
-            BackendError: the machine cannot be reached or logged in to; the text is ssh's own.
+            BackendError: the machine cannot be reached or logged in to; the text has ssh's message.
         """
         stale = f"-maxdepth 1 -type d -name 'edgeprune-*' -user \"$(id -un)\" -mmin +{_STALE_MINUTES}"
-        make = (
-            'd="${TMPDIR:-/tmp}"; find "$d" '
-            + stale
-            + ' -exec rm -rf {} + 2>/dev/null; mktemp -d "$d/edgeprune-XXXXXX"'
-        )
+        clean = 'd="${TMPDIR:-/tmp}"; find "$d" ' + stale + " -exec rm -rf {} + 2>/dev/null"
         with self._shared_connection():
-            made = self.run(make)
+            made = self.run(f'{clean}; mktemp -d "$d/edgeprune-XXXXXX"')
             if made.code or not made.output.strip().startswith("/"):
-                raise BackendError(f"{self.name}: no temporary folder could be made there: {made.last_line()}")
+                raise BackendError(f"{self.name}: no temporary folder could be created there: {made.last_line()}")
             space = _SshWorkspace(self, made.output.strip())
             try:
                 yield space
             finally:
-                with contextlib.suppress(BackendError):  # the work is done or has failed; the next visit cleans up
+                with contextlib.suppress(BackendError):  # the work is done or failed; a later session cleans up
                     space.remove()
 
     @contextmanager
@@ -135,10 +132,10 @@ class SshHost:
     def run(
         self, command: str, timeout_s: float = 60.0, *, stdin: Path | bytes | None = None, target: Path | None = None
     ) -> Finished:
-        """Run one command line, already quoted, in the login shell; again if the connection is lost.
+        """Run one quoted command line in the login shell; run it again if the connection is lost.
 
         Raises:
-            BackendError: ssh is missing, the connection fails for good, or the command does not end in time.
+            BackendError: ssh is missing, the connection cannot be opened, or the command does not end in time.
         """
         deadline = time.monotonic() + self._patience_s
         pause_s = 0.5
@@ -162,29 +159,27 @@ class SshHost:
     ) -> Finished:
         options = ["-T", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=10"]
         options += ["-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3", "-o", "LogLevel=ERROR"]
-        if self._sockets is not None:  # one login serves all commands, as long as it lasts
+        if self._sockets is not None:  # all commands share one login
             options += ["-o", "ControlMaster=auto", "-o", "ControlPersist=60"]
             options += ["-o", f"ControlPath={self._sockets}/%C"]
         options += ["-F", str(self._config)] if self._config else []
         options += ["-p", str(self.address.port)] if self.address.port else []
         options += ["-l", self.address.user] if self.address.user else []
         options += ["-O", control] if control else []
-        # The login shell may be any; what it is asked to run is POSIX.
+        # The login shell can be any shell; the command runs in a POSIX shell.
         arguments = ["ssh", *options, "--", self.address.host, f"exec sh -c {shlex.quote(command)}"]
         with contextlib.ExitStack() as files:
-            source = files.enter_context(stdin.open("rb")) if isinstance(stdin, Path) else subprocess.DEVNULL
+            if isinstance(stdin, bytes):
+                given: dict[str, Any] = {"input": stdin}
+            else:
+                given = {"stdin": files.enter_context(stdin.open("rb")) if stdin else subprocess.DEVNULL}
             sink = files.enter_context(target.open("wb")) if target else subprocess.PIPE
             try:
-                if isinstance(stdin, bytes):
-                    done = subprocess.run(
-                        arguments, input=stdin, stdout=sink, stderr=subprocess.PIPE, timeout=timeout_s, check=False
-                    )
-                else:
-                    done = subprocess.run(
-                        arguments, stdin=source, stdout=sink, stderr=subprocess.PIPE, timeout=timeout_s, check=False
-                    )
+                done = subprocess.run(
+                    arguments, stdout=sink, stderr=subprocess.PIPE, timeout=timeout_s, check=False, **given
+                )
             except FileNotFoundError as error:
-                raise BackendError("there is no ssh on this machine: install the OpenSSH client") from error
+                raise BackendError("this machine has no ssh: install the OpenSSH client") from error
             except subprocess.TimeoutExpired as error:
                 raise BackendError(f"{self.name}: no answer within {timeout_s:.0f} s") from error
         return Finished(
@@ -237,11 +232,11 @@ class _SshWorkspace:
             pause_s = min(1.5 * pause_s, 5.0)
         self._in_folder("rm -f job.pid job.code")
         if not code.isdecimal():
-            raise BackendError(f"{self._host.name}: the work there was ended from outside; is its memory too small?")
+            raise BackendError(f"{self._host.name}: the work there was killed; is its memory too small?")
         return int(code)
 
     def remove(self) -> None:
-        """Stop what still runs and delete the folder."""
+        """Stop the job if it still runs, and delete the folder."""
         self._stop()
         self._host.run(f"rm -rf {shlex.quote(self.path)}")
 
@@ -256,8 +251,6 @@ class _SshWorkspace:
 
 
 def _is_final(errors: str) -> bool:
-    """Whether trying again cannot help: the host key or the login is refused, or the name is unknown."""
-    return any(
-        sign in errors
-        for sign in ("Host key verification failed", "Permission denied", "Could not resolve", "Bad configuration")
-    )
+    """Whether a retry cannot help: the host key or the login is refused, or the name is unknown."""
+    signs = ("Host key verification failed", "Permission denied", "Could not resolve", "Bad configuration")
+    return any(sign in errors for sign in signs)

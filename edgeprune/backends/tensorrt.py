@@ -1,4 +1,4 @@
-"""TensorRT through its Python module, on this machine's GPU: what JetPack installs, or ``pip install tensorrt``."""
+"""TensorRT's Python module on this machine's GPU: JetPack installs it, or ``pip install tensorrt``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class TensorRt:
     Args:
         module: the module ``tensorrt``; imported by default.
         cuda: the CUDA runtime; found by default.
-        cache: file that keeps kernel timings from build to build.
+        cache: file for the timing cache, which later builds use.
 
     Raises:
         BackendError: TensorRT, the CUDA runtime or a GPU is missing.
@@ -49,7 +49,7 @@ class TensorRt:
         """Build a lowered model for the GPU of this machine.
 
         Raises:
-            BackendError: TensorRT does not take the model.
+            BackendError: TensorRT does not accept the model.
         """
         typing = typing_of(model)
         options = BuildOptions(sparse=typing.sparse, fp16=typing.fp16, int8=typing.int8, shapes=shapes or {})
@@ -69,12 +69,12 @@ class TensorRt:
         """A function that runs the engine once on random inputs and waits for it, for `edgeprune.timing.benchmark`.
 
         Raises:
-            BackendError: the engine was built by another version or for another device, or a size is open.
+            BackendError: another version built the engine, or it is for another device, or a size is open.
         """
         trt, cuda = self._trt, self._cuda
         engine = trt.Runtime(trt.Logger(trt.Logger.ERROR)).deserialize_cuda_engine(plan)
         if engine is None:
-            raise BackendError("TensorRT does not load the engine: it was built by another version or for another GPU")
+            raise BackendError("TensorRT cannot load the engine: it is of another version or for another GPU")
         context = engine.create_execution_context()
         random = np.random.default_rng(seed)
         with ExitStack() as held:
@@ -84,11 +84,10 @@ class TensorRt:
             for name in [*inputs, *(name for name in names if name not in inputs)]:
                 shape = tuple(context.get_tensor_shape(name))
                 if name in inputs:
-                    shape = tuple(
-                        (shapes or {}).get(name, (1 if d == -1 and a == 0 else d for a, d in enumerate(shape)))
-                    )
+                    default = (1 if d == -1 and a == 0 else d for a, d in enumerate(shape))
+                    shape = tuple((shapes or {}).get(name, default))
                     if -1 in shape or not context.set_input_shape(name, shape):
-                        raise BackendError(f"input {name!r} does not take the shape {shape}; fix it with --shape")
+                        raise BackendError(f"input {name!r} does not accept the shape {shape}; fix it with --shape")
                 dtype = np.dtype(trt.nptype(engine.get_tensor_dtype(name)))
                 address = held.enter_context(cuda.memory(math.prod(shape) * dtype.itemsize))
                 if name in inputs and dtype.kind == "f":
@@ -109,10 +108,10 @@ def _import() -> ModuleType:
         module = importlib.import_module("tensorrt")
     except ImportError as error:
         raise BackendError(
-            "TensorRT's Python module is not installed; on a Jetson it comes with JetPack, elsewhere "
+            "TensorRT's Python module is not installed; on a Jetson it is part of JetPack, elsewhere run "
             "pip install 'edgeprune[tensorrt]'"
         ) from error
     version = str(getattr(module, "__version__", "0"))
     if [int(part) for part in version.split(".")[:2]] < [8, 5]:
-        raise BackendError(f"TensorRT {version} is too old: 8.5 is the first with named tensors")
+        raise BackendError(f"TensorRT {version} is too old: named tensors need 8.5 or newer")
     return module

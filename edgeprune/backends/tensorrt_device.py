@@ -1,6 +1,6 @@
-"""TensorRT's Python module on this machine as a device that models are measured on: where there is no ``trtexec``.
+"""TensorRT's Python module on this machine as a device, for a machine without ``trtexec``.
 
-Kernels are not timed one by one this way, so a profile of launches needs ``trtexec``.
+It measures no single kernels, so a profile of kernels needs ``trtexec``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class TensorRtDevice:
     """This machine's GPU.
 
     Args:
-        backend: TensorRT; that of this machine by default.
+        backend: TensorRT; this machine's by default.
 
     Raises:
         BackendError: TensorRT, the CUDA runtime or a GPU is missing.
@@ -40,16 +40,16 @@ class TensorRtDevice:
         shapes: Mapping[str, tuple[int, ...]] | None = None,
         progress: Callable[[str, float], None] | None = None,
     ) -> dict[str, DeviceResult]:
-        """Build every model and time them in turns.
+        """Build every model and measure them in turns.
 
         Args:
             models: name -> lowered model.
-            seconds: how long each of them is timed.
-            shapes: input name -> shape, for inputs that leave a size open.
-            progress: called with what is being done and the seconds it has taken.
+            seconds: time to measure each of them.
+            shapes: input name -> shape, for inputs with an open size.
+            progress: called with the current step and its seconds so far.
 
         Raises:
-            BackendError: TensorRT does not take a model, or fails to run it.
+            BackendError: TensorRT does not accept a model, or fails to run it.
         """
         tell = progress or (lambda what, seconds: None)
         engines = {}

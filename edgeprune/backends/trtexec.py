@@ -1,8 +1,8 @@
-"""TensorRT through its own command-line tool: the commands for each version, and what is read of what they write.
+"""TensorRT's command-line tool ``trtexec``: its arguments for each version, and readers of the files that it writes.
 
-``trtexec`` comes with every TensorRT and JetPack, needs no Python on the device, and times as NVIDIA's published
-figures are timed. Its options changed: 8.x is weakly typed and takes precisions as flags; 10.x is told to be strongly
-typed; 11 knows nothing else, and several options became its default.
+``trtexec`` is part of every TensorRT and JetPack, needs no Python on the device, and measures as NVIDIA does for its
+published latencies. Its options changed: 8.x is weakly typed and takes precisions as flags; 10.x has a flag for
+strongly typed; 11 is always strongly typed, and several options became the default.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from edgeprune.errors import BackendError
 _QUAD, _GLANCE = 4, 256
 
 BLOCKS_PER_ROUND = 4
-"""Into how many blocks, by order of time, the runs of one call are cut; intervals are taken over these blocks."""
+"""Number of blocks, in order of time, into which the runs of one call are divided; intervals are over these blocks."""
 
 
 @dataclass(frozen=True, order=True)
@@ -37,19 +37,19 @@ class Version:
 
     @property
     def strongly_typed(self) -> bool:
-        """Whether networks can be (10) or are always (11) typed as the graph says."""
+        """Whether networks can be (10) or always are (11) strongly typed."""
         return self.major >= 10
 
 
 @dataclass(frozen=True)
 class Typing:
-    """What of a graph the builder's flags depend on.
+    """Properties of a graph that determine the builder's flags.
 
     Attributes:
-        fp16: whether it holds float16 tensors.
-        int8: whether it holds Q/DQ pairs.
-        keep_fp32: nodes that must not be lowered to FP16 by a weakly typed builder.
-        sparse: whether a product in it has 2:4 weights.
+        fp16: whether it has float16 tensors.
+        int8: whether it has Q/DQ pairs.
+        keep_fp32: nodes that a weakly typed builder must not run in FP16.
+        sparse: whether a convolution or MatMul in it has 2:4 weights.
     """
 
     fp16: bool = False
@@ -59,14 +59,14 @@ class Typing:
 
 
 _SKIPS_INFERENCE = Version(8, 6)
-"""Before, as on JetPack 5, the option to build alone had another name."""
+"""Before this version, as on JetPack 5, the option for a build without inference had another name."""
 
 
 def parse_version(banner: str) -> Version:
     """The version in trtexec's first line: ``[TensorRT v8601]``, ``v100300``, ``v110000``.
 
     Raises:
-        BackendError: There is none.
+        BackendError: The text has no version.
     """
     match = re.search(r"\[TensorRT v(\d+)\]", banner)
     if match is None:
@@ -80,8 +80,8 @@ def build_arguments(version: Version, typing: Typing) -> list[str]:
     """Options that build ``model.onnx`` into ``model.engine``.
 
     Args:
-        version: of TensorRT.
-        typing: what the graph states.
+        version: version of TensorRT.
+        typing: properties of the graph.
     """
     build_only = "--skipInference" if version >= _SKIPS_INFERENCE else "--buildOnly"
     arguments = ["--onnx=model.onnx", "--saveEngine=model.engine", build_only, "--profilingVerbosity=detailed"]
@@ -91,7 +91,7 @@ def build_arguments(version: Version, typing: Typing) -> list[str]:
         arguments.append("--stronglyTyped")
     if version.major < 10:
         arguments += [flag for flag, wanted in (("--fp16", typing.fp16), ("--int8", typing.int8)) if wanted]
-        # Names with these characters cannot be written into the option's own little language.
+        # The syntax of the option cannot express names with these characters.
         plain = [name for name in typing.keep_fp32 if not re.search(r"[:,*\"]", name)]
         if typing.fp16 and plain:
             arguments += ["--precisionConstraints=obey", "--layerPrecisions=" + ",".join(f"{n}:fp32" for n in plain)]
@@ -99,15 +99,15 @@ def build_arguments(version: Version, typing: Typing) -> list[str]:
 
 
 def bench_arguments(version: Version, *, duration_s: float) -> list[str]:
-    """Options that time ``model.engine`` and export ``times.json``, without data transfers and with a CUDA graph."""
+    """Options that measure ``model.engine`` and export ``times.json``, without data transfers, with a CUDA graph."""
     arguments = ["--loadEngine=model.engine", f"--duration={max(1, round(duration_s))}", "--warmUp=500"]
-    if version.major < 11:  # the default from 11 on
+    if version.major < 11:  # from 11 on these are the default
         arguments += ["--useCudaGraph", "--useSpinWait", "--noDataTransfers"]
     return [*arguments, "--exportTimes=times.json"]
 
 
 def profile_arguments(version: Version) -> list[str]:
-    """Options that time the single kernels of ``model.engine``, in a run of their own since that slows it down."""
+    """Options that measure the single kernels of ``model.engine``, in a separate run since that slows it down."""
     arguments = ["--loadEngine=model.engine", "--duration=1", "--profilingVerbosity=detailed"]
     if version.major < 11:
         arguments += ["--useSpinWait", "--noDataTransfers", "--separateProfileRun"]
@@ -115,7 +115,7 @@ def profile_arguments(version: Version) -> list[str]:
 
 
 def single_command(version: Version, typing: Typing) -> list[str]:
-    """One command to build ``model.onnx`` and time the engine, for a user to run on the device."""
+    """One command that builds ``model.onnx`` and measures the engine, for the user to run on the device."""
     build = build_arguments(version, typing)
     bench = bench_arguments(version, duration_s=10)
     return [
@@ -126,28 +126,29 @@ def single_command(version: Version, typing: Typing) -> list[str]:
 
 
 def read_times(text: bytes | None) -> list[list[float]]:
-    """Compute times of ``--exportTimes`` in milliseconds, cut into blocks by order of time.
+    """Compute times of ``--exportTimes`` in milliseconds, in blocks in order of time.
 
-    All versions write one object a run; 8.x and older name the transfers in and out otherwise, the compute time alike.
+    All versions write one object for each run. Up to 8.x the data transfers have other names; the compute time has the
+    same name in all versions.
 
     Raises:
-        BackendError: The file is missing, no JSON, or without compute times.
+        BackendError: The file is missing, is not JSON, or has no compute times.
     """
     rows = _json(text, "--exportTimes")
     try:
         ordered = sorted(rows, key=lambda row: float(row["startComputeMs"]))
         times = [float(row["computeMs"]) for row in ordered]
     except (TypeError, KeyError, ValueError) as error:
-        raise BackendError(f"trtexec's --exportTimes has a form that is not known: {error!r}") from error
+        raise BackendError(f"trtexec's --exportTimes has an unknown form: {error!r}") from error
     size = -(-len(times) // BLOCKS_PER_ROUND)
     return [times[i : i + size] for i in range(0, len(times), size)] if times else []
 
 
 def read_layers(profile: bytes | None, information: bytes | None) -> tuple[LayerTime, ...]:
-    """Kernels of ``--exportProfile``, slowest first, with kind and types of ``--exportLayerInfo`` where it has them.
+    """Kernels of ``--exportProfile``, slowest first, with kind and types from ``--exportLayerInfo`` if it has them.
 
     Raises:
-        BackendError: A file is no JSON, or has another form.
+        BackendError: A file is not JSON, or has another form.
     """
     if profile is None:
         return ()
@@ -159,19 +160,19 @@ def read_layers(profile: bytes | None, information: bytes | None) -> tuple[Layer
                 typical_ms = float(row["medianMs"] if "medianMs" in row else row["averageMs"])
                 found.append(LayerTime(row["name"], 1000 * typical_ms, *described.get(row["name"], ("", (), ()))))
     except (TypeError, KeyError, ValueError) as error:
-        raise BackendError(f"trtexec's --exportProfile has a form that is not known: {error!r}") from error
+        raise BackendError(f"trtexec's --exportProfile has an unknown form: {error!r}") from error
     return tuple(sorted(found, key=lambda layer: -layer.median_us))
 
 
 def _layer_descriptions(information: bytes | None) -> Mapping[str, tuple[str, tuple[str, ...], tuple[str, ...]]]:
-    """Name of a layer -> its kind, its types, and the nodes of the graph that it was made of."""
+    """Name of a layer -> its kind, its types, and the nodes of the graph in it."""
     if information is None:
         return {}
     content = _json(information, "--exportLayerInfo")
     described: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {}
     for layer in content.get("Layers", []) if isinstance(content, dict) else []:
         if not isinstance(layer, dict) or "Name" not in layer:
-            continue  # without detailed verbosity a layer is its name alone
+            continue  # without detailed verbosity a layer is only a name
         tensors = [t for side in ("Inputs", "Outputs") for t in layer.get(side, []) if isinstance(t, dict)]
         types = dict.fromkeys(str(t.get("Format/Datatype") or t.get("Datatype") or "") for t in tensors)
         described[str(layer["Name"])] = (
@@ -183,7 +184,7 @@ def _layer_descriptions(information: bytes | None) -> Mapping[str, tuple[str, tu
 
 
 def nodes_in(metadata: str) -> tuple[str, ...]:
-    """Node names in a layer's metadata, which TensorRT 8.6 and newer write: ``[ONNX Layer: a]``, joined by 0x1e."""
+    """Node names in a layer's metadata, which TensorRT 8.6 and newer write as ``[ONNX Layer: a]``, joined by 0x1e."""
     return tuple(dict.fromkeys(re.findall(r"\[ONNX Layer: ([^\x1e]*)\]", metadata)))
 
 
@@ -193,11 +194,11 @@ def _json(text: bytes | None, option: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise BackendError(f"trtexec's {option} is no JSON: {error}") from error
+        raise BackendError(f"trtexec's {option} is not JSON: {error}") from error
 
 
 def error_in(log: str) -> str:
-    """The first error that trtexec or TensorRT logged, without its prefixes, or the last line."""
+    """The first error that trtexec or TensorRT logged, without prefixes; else the last line."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     errors = [line for line in lines if re.search(r"\[E\]", line)]
     chosen = errors[0] if errors else (lines[-1] if lines else "it printed nothing")
@@ -205,7 +206,7 @@ def error_in(log: str) -> str:
 
 
 def typing_of(model: ir.Model) -> Typing:
-    """Look which types a lowered graph states; `keep_fp32` are its float32 nodes that must not be computed in FP16."""
+    """Typing of a lowered graph; `keep_fp32` are its float32 nodes that must not be computed in FP16."""
     from edgeprune.passes.tensorrt import fp16_eligible
 
     nodes = list(model.graph)
@@ -217,7 +218,7 @@ def typing_of(model: ir.Model) -> Typing:
 
 
 def _has_sparse_weight(node: ir.Node) -> bool:
-    """Whether at most two of every four consecutive input channels of the node's weight are not zero."""
+    """Whether at most two of every four consecutive input channels of the node's weight are nonzero."""
     if node.op_type not in ("Conv", "Gemm", "MatMul") or len(node.inputs) < 2:
         return False
     value = node.inputs[1]
@@ -229,11 +230,11 @@ def _has_sparse_weight(node: ir.Node) -> bool:
     if value is None or value.const_value is None or len(value.const_value.shape) < 2:
         return False
     weight = value.const_value.numpy()
-    transposed = node.op_type == "Gemm" and (flag := node.attributes.get("transB")) is not None and flag.as_int()
+    transposed = node.op_type == "Gemm" and node.attributes.get_int("transB") == 1
     channels = weight.ndim - 2 if node.op_type == "MatMul" else 1 if node.op_type == "Conv" or transposed else 0
     size = weight.shape[channels]
     if size % _QUAD:
         return False
-    # A few columns tell of almost every dense weight that it is dense.
+    # The first columns already show that almost every dense weight is dense.
     columns = weight.swapaxes(channels, -1).reshape(-1, _QUAD)
     return all(int((part != 0).sum(axis=1).max(initial=0)) <= _QUAD // 2 for part in (columns[:_GLANCE], columns))

@@ -1,17 +1,14 @@
-"""Build and measure with ``trtexec`` on this machine or over SSH: a script, quoted throughout, does the work there."""
+"""Build and measure with ``trtexec`` on this machine or over SSH: a fully quoted script does the work there."""
 
 from __future__ import annotations
 
 import re
 import shlex
-import tempfile
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import onnx_ir as ir
 
-from edgeprune import graph as graphs
-from edgeprune.backends.host import Host, LocalHost, Workspace
+from edgeprune.backends.host import Host, LocalHost, Workspace, describe, read_text, upload
 from edgeprune.backends.results import DeviceResult, measurement_of
 from edgeprune.backends.trtexec import (
     Version,
@@ -54,7 +51,7 @@ fi
 
 
 def is_installed() -> bool:
-    """Whether this machine has ``trtexec`` in one of the usual places."""
+    """Whether this machine has ``trtexec`` in one of the usual folders."""
     with LocalHost().workspace() as space:
         return space.run(["sh", "-c", _FIND]).code == 0
 
@@ -64,7 +61,7 @@ class Trtexec:
 
     Args:
         host: the machine; this one by default.
-        command: where ``trtexec`` is, if not in the usual places.
+        command: path of ``trtexec``, if not in one of the usual folders.
         timeout_s: longest time for one build.
     """
 
@@ -84,39 +81,40 @@ class Trtexec:
         shapes: Mapping[str, tuple[int, ...]] | None = None,
         progress: Callable[[str, float], None] | None = None,
     ) -> dict[str, DeviceResult]:
-        """Build every model and time them in turns.
+        """Build every model and measure them in turns.
 
         Args:
             models: name -> lowered model.
-            rounds: how often each engine is timed; the engines take turns.
-            seconds: how long each time.
-            shapes: input name -> shape, for inputs that leave a size open.
-            progress: called with what is being done and the seconds it has taken.
+            rounds: number of measurements of each engine; the engines take turns.
+            seconds: time of each measurement.
+            shapes: input name -> shape, for inputs with an open size.
+            progress: called with the current step and its seconds so far.
 
         Raises:
-            BackendError: trtexec is missing, does not take a model, or writes what cannot be read; or the connection
-                is lost for good.
+            BackendError: trtexec is missing, does not accept a model, or writes a file that cannot be read; or the
+                connection is lost.
         """
         tell = progress or (lambda what, seconds: None)
         with self.host.workspace() as space:
             command = self._find(space)
             banner = space.run([command, "--help"])
             version = parse_version(banner.output + banner.errors)
-            device = "; ".join(line.strip() for line in space.run(["sh", "-c", _DESCRIBE]).output.splitlines() if line)
+            device = describe(space, _DESCRIBE)
             names = {name: f"m{index}" for index, name in enumerate(models)}
+            stated = ",".join(f"{name}:{'x'.join(map(str, shape))}" for name, shape in (shapes or {}).items())
             for name, model in models.items():
-                self._upload(space, names[name], model)
-                script = self._build_script(command, version, names[name], model, shapes or {})
+                upload(space, names[name], model)
+                script = self._build_script(command, version, names[name], model, stated)
                 code = space.job(script, self._timeout_s, lambda s, name=name: tell(f"building {name}", s))  # type: ignore[misc]
                 if code:
-                    log = (space.read(f"{names[name]}/build.log") or b"").decode(errors="replace")
+                    log = read_text(space, f"{names[name]}/build.log")
                     raise BackendError(f"{self.host.name}: trtexec could not build {name}: {error_in(log)}")
-            bench = self._bench_script(command, version, list(names.values()), rounds, seconds, shapes or {})
+            bench = self._bench_script(command, version, list(names.values()), rounds, seconds, stated)
             allowed_s = 120 + len(models) * (rounds * (seconds + 30) + 60)
             if space.job(bench, allowed_s, lambda s: tell("measuring", s)):
-                log = (space.read("bench.log") or b"").decode(errors="replace")
-                raise BackendError(f"{self.host.name}: trtexec could not time an engine: {error_in(log)}")
-            clocks = (space.read("clocks") or b"").decode().strip()
+                log = read_text(space, "bench.log")
+                raise BackendError(f"{self.host.name}: trtexec could not measure an engine: {error_in(log)}")
+            clocks = read_text(space, "clocks").strip()
             return {
                 name: self._collect(space, folder, rounds, device, version, clocks) for name, folder in names.items()
             }
@@ -125,31 +123,15 @@ class Trtexec:
         found = space.run(["sh", "-c", f"command -v {shlex.quote(self._command)}" if self._command else _FIND])
         path = found.output.strip().splitlines()
         if found.code or not path:
-            raise BackendError(
-                f"{self.host.name} has no {self._command or 'trtexec'}; it comes with TensorRT and JetPack"
-            )
+            missing = self._command or "trtexec"
+            raise BackendError(f"{self.host.name} has no {missing}; it is part of TensorRT and JetPack")
         return path[0]
 
-    def _upload(self, space: Workspace, folder: str, model: ir.Model) -> None:
-        with tempfile.TemporaryDirectory(prefix="edgeprune-") as local:
-            graphs.save(model, Path(local) / "model.onnx")
-            space.run(["mkdir", folder])
-            for file in sorted(Path(local).iterdir()):
-                space.put(file, f"{folder}/{file.name}")
-
-    def _build_script(
-        self,
-        command: str,
-        version: Version,
-        folder: str,
-        model: ir.Model,
-        shapes: Mapping[str, tuple[int, ...]],
-    ) -> str:
+    def _build_script(self, command: str, version: Version, folder: str, model: ir.Model, shapes: str) -> str:
         arguments = build_arguments(version, typing_of(model))
         if shapes:
-            stated = ",".join(f"{name}:{'x'.join(map(str, shape))}" for name, shape in shapes.items())
-            arguments += [f"--{which}Shapes={stated}" for which in ("min", "opt", "max")]
-        # A timing cache holds for one version on one device; its folder is the user's own.
+            arguments += [f"--{which}Shapes={shapes}" for which in ("min", "opt", "max")]
+        # A timing cache is valid for one version on one device; it is in the user's cache folder.
         return "\n".join(
             [
                 f"cd {shlex.quote(folder)} || exit 1",
@@ -165,16 +147,9 @@ class Trtexec:
         )
 
     def _bench_script(
-        self,
-        command: str,
-        version: Version,
-        folders: list[str],
-        rounds: int,
-        seconds: float,
-        shapes: Mapping[str, tuple[int, ...]],
+        self, command: str, version: Version, folders: list[str], rounds: int, seconds: float, shapes: str
     ) -> str:
-        stated = ",".join(f"{name}:{'x'.join(map(str, shape))}" for name, shape in shapes.items())
-        extra = [f"--shapes={stated}"] if stated else []
+        extra = [f"--shapes={shapes}"] if shapes else []
         timing = shlex.join([command, *bench_arguments(version, duration_s=seconds), *extra])
         profiling = shlex.join([command, *profile_arguments(version), *extra])
         lines = [_LOCK_CLOCKS.strip(), ": >bench.log"]
@@ -182,7 +157,7 @@ class Trtexec:
             for folder in folders[turn % len(folders) :] + folders[: turn % len(folders)]:
                 lines.append(f"( cd {folder} && {timing} ) >bench.log 2>&1 || exit 1")
                 lines.append(f"mv {folder}/times.json {folder}/times{turn}.json || exit 1")
-        # Kernel times are worth having, but the measurement stands without them.
+        # Kernel times are useful, but the measurement is valid without them.
         lines += [f"( cd {folder} && {profiling} ) >profile.log 2>&1" for folder in folders]
         return "\n".join([*lines, "exit 0"])
 
@@ -193,7 +168,7 @@ class Trtexec:
         taken = re.sub(rb"\D", b"", space.read(f"{folder}/build.seconds") or b"") or b"0"
         engine = space.read(f"{folder}/model.engine")
         if engine is None:
-            raise BackendError(f"{self.host.name}: the engine that was timed is gone")
+            raise BackendError(f"{self.host.name}: the measured engine is missing")
         layers = read_layers(space.read(f"{folder}/profile.json"), space.read(f"{folder}/layers.json"))
         return DeviceResult(
             latency=measurement_of(blocks),

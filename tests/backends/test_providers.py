@@ -13,14 +13,14 @@ CPU = "CPUExecutionProvider"
 
 def test_the_cpu_works():
     trial = try_provider(CPU)
-    assert trial == Trial(CPU, True, "ran a convolution, and its result is right")
+    assert trial == Trial(CPU, True, "ran a convolution with the correct result")
     assert CPU in [t.provider for t in try_providers()]
 
 
 def test_a_provider_that_lets_the_cpu_work_is_found_out():
     trial = run_tiny_model("AzureExecutionProvider")
     assert not trial.works
-    assert trial.detail == f"it is listed, but {CPU} ran the model instead"
+    assert trial.detail == f"it is listed, but {CPU} ran the model"
 
 
 def test_a_crash_is_an_answer(monkeypatch: pytest.MonkeyPatch):

@@ -111,9 +111,9 @@ def test_an_engine_of_another_device_is_refused():
 def test_only_the_rtx_builder_aims_at_another_gpu():
     from types import SimpleNamespace
 
-    from edgeprune.backends.engine_builder import _aim_at
+    from edgeprune.backends.engine_builder import _set_capability
 
-    with pytest.raises(BackendError, match="for the GPU at hand alone"):
-        _aim_at(fake_tensorrt.make("10.3.0"), None, "SM86")
+    with pytest.raises(BackendError, match="only for the attached GPU"):
+        _set_capability(fake_tensorrt.make("10.3.0"), None, "SM86")
     with pytest.raises(BackendError, match="builds for SM80, SM86, not for SM87"):
-        _aim_at(SimpleNamespace(ComputeCapability=SimpleNamespace(SM80=1, SM86=2)), None, "SM87")
+        _set_capability(SimpleNamespace(ComputeCapability=SimpleNamespace(SM80=1, SM86=2)), None, "SM87")
