@@ -57,7 +57,7 @@ def bench_models(
         threads: Threads of the runtime.
         shapes: Input name -> shape, for inputs with dynamic dimensions; some models may not have all of these inputs.
         max_seconds: Time limit, even if the intervals are still wide.
-        progress: Is told how far it is.
+        progress: Shows the progress.
 
     Raises:
         ModelError: A file is not a valid model, or the runtime does not accept it.
@@ -109,7 +109,7 @@ def bench_on_device(
         threads: Threads of the runtime, on a CPU.
         shapes: Input name -> shape, for inputs with dynamic dimensions.
         max_seconds: Measuring time for all models together; ``trtexec`` needs at least three turns of a second.
-        progress: Is told how far it is.
+        progress: Shows the progress.
 
     Raises:
         ModelError: A file is not a valid model.

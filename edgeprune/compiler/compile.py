@@ -63,7 +63,7 @@ def compile_model(
         shapes: input name -> dimensions, for inputs with dynamic dimensions.
         force: replace the folder if it exists.
         seed: of all random numbers.
-        progress: is told how far it is.
+        progress: shows the progress.
         recipe: the flags of this run, to be stored with the result.
 
     Raises:

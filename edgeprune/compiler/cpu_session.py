@@ -44,7 +44,7 @@ fewer trials of whole candidates than of single changes, so each can use more sa
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class CpuSession(CompileSession):
-    """What is known of a model on a CPU.
+    """A model that was opened, profiled and priced on a CPU.
 
     Attributes:
         harness: times models.

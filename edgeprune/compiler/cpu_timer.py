@@ -33,7 +33,7 @@ class CpuTimer:
         variants: the unpruned variants, by name.
         variant_model: builds the model of one of these.
         latency: the latency model, before it is corrected.
-        progress: is told how far it is.
+        progress: shows the progress.
     """
 
     source: ClassVar[Literal["measured", "analytic"]] = "measured"
@@ -116,20 +116,20 @@ class CpuTimer:
     def _paced(self, found: Mapping[str, Measurement]) -> Timing:
         """The timing of the result in a measurement; for a speed-up, at the machine's speed in the first one."""
         relative = self.goal.speedup is not None
-        timed = concluded(found, relative=relative)
+        timed = timing_of(found, relative=relative)
         if self._baseline_us is None:
             self._baseline_us = timed.baseline_us
         return timed.at(self._baseline_us) if relative else timed
 
 
-def concluded(found: Mapping[str, Measurement], *, relative: bool) -> Timing:
+def timing_of(found: Mapping[str, Measurement], *, relative: bool) -> Timing:
     """The timing of the result in a measurement of the original, the result and, as anchor, the INT8 variant."""
-    mine, anchor = found[RESULT], found.get(INT8)
-    measured_us, speedup = mine.median_ms * 1e3, ratio(found[ORIGINAL], mine)
+    result, anchor = found[RESULT], found.get(INT8)
+    measured_us, speedup = result.median_ms * 1e3, ratio(found[ORIGINAL], result)
     baseline_us = measured_us * speedup.value
     if anchor is not None:
-        slower = ratio(anchor, mine)
+        slower = ratio(anchor, result)
         anchor_us = measured_us * slower.value
         return Timing(baseline_us, measured_us, noise(slower.ci_low, slower.ci_high), anchor_us)
-    interval = (speedup.ci_low, speedup.ci_high) if relative else (mine.ci_low_ms, mine.ci_high_ms)
+    interval = (speedup.ci_low, speedup.ci_high) if relative else (result.ci_low_ms, result.ci_high_ms)
     return Timing(baseline_us, measured_us, noise(*interval))

@@ -62,7 +62,7 @@ def deliver(session: CompileSession, goal: Goal, reached: Reached, folder: Path)
     met = None if measured is None or not goal.has_budget else goal.is_met(measured.baseline, measured.result)
     warnings = [*notes, *session.warnings(candidate, accuracy, goal)]
     if is_fidelity(session.evaluator):
-        warnings.append("accuracy was not measured: without --eval, agreement with the original stands in for it")
+        warnings.append("accuracy was not measured: without --eval, agreement with the original is reported instead")
     if measured is not None and abs(off := predicted_ms / measured.result.median_ms - 1) > OFF_PREDICTION:
         warnings.append(f"the prediction of {predicted_ms:.3g} ms is off by {off:+.0%}")
     report = Report(

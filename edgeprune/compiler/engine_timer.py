@@ -38,7 +38,7 @@ class EngineTimer:
         finish: applies surgery to a built model.
         variants: the unpruned variants, by name.
         source: of the latencies of the latency model.
-        progress: is told how far it is.
+        progress: shows the progress.
     """
 
     margin: ClassVar[float] = 1.0

@@ -25,7 +25,7 @@ def open_session(request: Request, may: Goal, progress: Progress) -> CompileSess
     Args:
         request: a checked request.
         may: whether the model may be pruned and quantized; its budget is not used.
-        progress: is told how far it is.
+        progress: shows the progress.
 
     Raises:
         CalibrationError, EvaluationError: data is missing or does not fit the model.

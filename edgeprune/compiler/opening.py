@@ -35,7 +35,7 @@ class Opening:
         evaluator: scores models, by the user's evaluation or on the held-out part of the data.
         cache: statistics that outlive the process.
         conditions: threads, seed and data, for the report.
-        progress: is told how far it is.
+        progress: shows the progress.
     """
 
     opened: OpenedModel
@@ -75,7 +75,7 @@ def open_compile(
         shapes: input name -> dimensions, for inputs with dynamic dimensions.
         threads: of onnxruntime.
         seed: of all random numbers.
-        progress: is told how far it is.
+        progress: shows the progress.
         equalized: gives the model with its channels equalized for the target's INT8, or None to leave it unchanged.
 
     Raises:

@@ -47,7 +47,7 @@ def compile_pareto(
         speedups: multiples of the original's speed.
         out: folder to write; ``<model>.<target>`` beside the model by default.
         force: replace the folder if it exists.
-        progress: is told how far it is.
+        progress: shows the progress.
         recipe: the flags of this run, with paths relative to ``out``, to be stored with the result.
 
     Raises:

@@ -81,7 +81,7 @@ def profile_on_device(
         shapes: input name -> dimensions, for inputs with dynamic dimensions.
         minutes: time limit; no other network is started after it.
         seed: of the random widths; another seed adds networks.
-        progress: is told how far it is.
+        progress: shows the progress.
         device: an opened device, instead of the one at the address.
 
     Returns:

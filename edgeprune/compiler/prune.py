@@ -53,7 +53,7 @@ def prune_model(
         allow_statistic: also cut axes over which a normalization computes its statistics.
         force: replace the folder if it exists.
         seed: of all random numbers.
-        progress: is told how far it is.
+        progress: shows the progress.
 
     Raises:
         CalibrationError: data is missing or does not fit the model.

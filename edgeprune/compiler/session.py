@@ -85,7 +85,7 @@ class Prices:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class CompileSession(ABC):
-    """What is known of a model on a target, for any number of budgets.
+    """A model that was opened and priced for a target, ready for any number of budgets.
 
     Attributes:
         opened: the model.
@@ -97,7 +97,7 @@ class CompileSession(ABC):
         scores: scores candidates, each once.
         cache: statistics that outlive the process.
         conditions: for the report.
-        progress: is told how far it is.
+        progress: shows the progress.
         notes: sentences for the report.
         raced: unpruned candidates whose latency was measured, the fastest first.
     """

@@ -56,7 +56,7 @@ from edgeprune.support import Progress
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TensorRtSession(CompileSession):
-    """What is known of a model on a device with TensorRT.
+    """A model that was opened and priced for a device with TensorRT.
 
     Attributes:
         builder: builds the lowered models of candidates.

@@ -89,15 +89,15 @@ def build_within(
         feasible = _as_measured(feasible, *pair)
     if kept is not None:
         return kept
-    original, mine = pair
+    original, last = pair
     budget_ms = (goal.budget_us(original.median_ms * 1e3) or 0.0) / 1e3
     raise BudgetError(
         f"the budget of {budget_ms:.3f} ms was not met in {ATTEMPTS} attempts: the last network runs in "
-        f"{mine.median_ms:.3f} ms, {ratio(original, mine).value:.2f}x as fast as the original"
+        f"{last.median_ms:.3f} ms, {ratio(original, last).value:.2f}x as fast as the original"
     )
 
 
-def _as_measured(feasible: FeasibleCandidate, original: Measurement, mine: Measurement) -> FeasibleCandidate:
+def _as_measured(feasible: FeasibleCandidate, original: Measurement, result: Measurement) -> FeasibleCandidate:
     """The candidate with its latency in the final measurement."""
     baseline_us = feasible.timing.baseline_us
-    return replace(feasible, timing=Timing(baseline_us, baseline_us / ratio(original, mine).value))
+    return replace(feasible, timing=Timing(baseline_us, baseline_us / ratio(original, result).value))

@@ -23,7 +23,7 @@ def least_latency(
         problem: the widths and formats to search.
         start: an acceptable candidate, with its latency by the problem's latency model.
         acceptable: builds a candidate and tells whether its loss is low enough.
-        progress: is told of every trial.
+        progress: shows every trial.
     """
     searcher = Searcher(problem)
     best, slow_us, fast_us = start, start.latency_us, searcher.fastest().latency_us

@@ -82,7 +82,7 @@ class Pricer:
         data: calibration data.
         builder: quantizes.
         threads: of onnxruntime.
-        progress: is told of the steps.
+        progress: shows the steps.
         cache: losses and ranges of earlier runs.
         shared: covariances that were gathered for the rankings.
     """
@@ -196,8 +196,8 @@ class _Trials:
         for wave, moments in waves(context):
             trial = partial(_width_trial, context, analysis, wave, self.rankings, moments, self.probe)
             curves = {g.id: self.rankings[g.id].loss for g in wave}
-            mine = [levels[position[g.id]] for g in wave]
-            for group, loss in zip(wave, width_losses(wave, mine, curves, trial), strict=True):
+            wave_levels = [levels[position[g.id]] for g in wave]
+            for group, loss in zip(wave, width_losses(wave, wave_levels, curves, trial), strict=True):
                 losses[position[group.id]] = loss
             done += len(wave)
             progress(done / len(levels))
