@@ -35,6 +35,7 @@ class Arrays:
     """Samples in memory, as a calibration source."""
 
     feeds: Mapping[str, np.ndarray]
+    joins_items = True
 
     @property
     def items(self) -> int:

@@ -1,4 +1,4 @@
-"""Calibration and evaluation data, and what is observed of a model on it.
+"""Calibration and evaluation data, and the activations and scores of a model on them.
 
 In: a data source and a model.
 Out: feeds, activations, scores, and the identity under which statistics are cached.

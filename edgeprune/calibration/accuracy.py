@@ -1,4 +1,4 @@
-"""From scores to what the report says of accuracy, and to what ``--max-drop`` limits."""
+"""From scores to the accuracy in the report and to the drop that ``--max-drop`` limits."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ def compare_scores(evaluation: Evaluation, original: Run, result: Run, *, sample
 
 
 def accuracy(evaluation: Evaluation, before: float | None, after: float, *, samples: int | None = None) -> Accuracy:
-    """What two scores of one evaluation mean.
+    """The accuracy for the report, from two scores of one evaluation.
 
     Args:
-        evaluation: what gave the scores.
-        before: of the original; None where it agrees with itself without bound.
-        after: of the result.
-        samples: on how many samples, where that is known.
+        evaluation: the evaluation that gave the scores.
+        before: score of the original; None for SQNR, which has no bound for identical outputs.
+        after: score of the result.
+        samples: number of samples, if it is known.
     """
     name, _, unit = evaluation.metric.rpartition(" (")
     unit = unit.rstrip(")") if name else ""
@@ -30,5 +30,5 @@ def accuracy(evaluation: Evaluation, before: float | None, after: float, *, samp
 
 
 def drop_of(before: float | None, after: float) -> float:
-    """Points lost; of a signal-to-noise ratio in dB, the noise in percent of the signal's energy."""
+    """Points lost; for a signal-to-noise ratio in dB, the noise in percent of the signal's energy."""
     return 100.0 * 10 ** (-after / 10) if before is None else before - after

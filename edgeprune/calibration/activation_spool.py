@@ -1,4 +1,4 @@
-"""Activations of a whole calibration set on disk, so that memory stays flat however large the set is."""
+"""Activations of a whole calibration set on disk, so that memory does not grow with the set."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _Place:
 class Spool:
     """Named sequences of arrays in a temporary folder: written batch by batch, read by name and batch number.
 
-    Plain reads and writes, no memory map: pages of a map would count as this process's memory.
+    It reads and writes files without a memory map: pages of a map would count as this process's memory.
     """
 
     def __init__(self) -> None:
@@ -65,6 +65,6 @@ class Spool:
         return np.fromfile(self._files[name], place.dtype, count, offset=place.offset).reshape(place.shape)
 
     def drop(self, name: str) -> None:
-        """Forget a sequence and free its disk space."""
+        """Delete a sequence and free its disk space."""
         self._files.pop(name).unlink()
         del self._places[name]

@@ -1,7 +1,7 @@
-"""Statistics that outlive the process: named arrays by what they were computed from, in a SQLite file.
+"""Statistics that outlive the process: named arrays in a SQLite file, with everything they depend on as their key.
 
-Ranking units and pricing choices depend on the model, the calibration data, some settings and the code, but not on the
-budget; a second compile of the same model finds them here.
+The scores of units and the predicted losses of candidates depend on the model, the calibration data, some settings and
+the code, but not on the budget. So a second compile of the same model finds them here.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from edgeprune.support import cache_folder
 Arrays = Mapping[str, NDArray[Any]]
 
 KEPT_BYTES = 256 << 20
-"""Beyond this much the entries that were used longest ago are dropped."""
+"""Above this size, the entries that were not used for the longest time are deleted."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS statistic (
@@ -54,12 +54,12 @@ class ArrayCache:
         self._path = path
 
     def arrays(self, what: str, settings: object, compute: Callable[[], Arrays]) -> Arrays:
-        """What ``compute`` gave when it was called for the same, or what it gives now.
+        """The stored arrays, or the result of ``compute``, which is then stored.
 
         Args:
             what: name of the statistic.
-            settings: all that it depends on besides the identity, as plain JSON data.
-            compute: called where nothing is stored yet; no array may hold objects.
+            settings: everything it depends on besides the identity, as plain JSON data.
+            compute: called if nothing is stored yet; no array may contain Python objects.
 
         Raises:
             ProfileError: the cache cannot be used.
@@ -71,7 +71,7 @@ class ArrayCache:
         return found
 
     def find(self, what: str, settings: object) -> Arrays | None:
-        """What is stored; the arguments and errors are those of `arrays`."""
+        """The stored arrays, or None; arguments and errors as in `arrays`."""
         key = self._key(what, settings)
         with self._open() as db:
             row = db.execute("SELECT value FROM statistic WHERE key = ?", (key,)).fetchone()
@@ -81,7 +81,7 @@ class ArrayCache:
             return _unpack(row[0])
 
     def keep(self, what: str, settings: object, arrays: Arrays) -> None:
-        """Store it in place of what was; the arguments and errors are those of `arrays`."""
+        """Store arrays and replace earlier ones; arguments and errors as in `arrays`."""
         row = self._key(what, settings), what, _pack(arrays)
         with self._open() as db:
             db.execute("INSERT OR REPLACE INTO statistic (key, what, value) VALUES (?, ?, ?)", row)

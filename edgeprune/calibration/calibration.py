@@ -1,6 +1,6 @@
-"""Calibration data: one interface over arrays, images, functions and random numbers.
+"""Calibration data: one interface to arrays, images, functions and random numbers.
 
-A Calibration is read as often as needed, always in the same order and in pieces; nothing of it stays in memory.
+A Calibration can be read many times, always in the same order and batch by batch; it keeps no data in memory.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeprune.calibration.source_arrays import open_arrays
-from edgeprune.calibration.source_function import FunctionSource, open_function
+from edgeprune.calibration.source_function import open_function
 from edgeprune.calibration.source_images import open_images
-from edgeprune.calibration.sources import Feeds, InputSpec, RandomSource, Source, open_random
+from edgeprune.calibration.sources import Feeds, InputSpec, RandomSource, Source, check_finite, open_random
 from edgeprune.errors import CalibrationError
 from edgeprune.support import is_function_spec
 
@@ -27,13 +27,13 @@ DEFAULT_RANDOM_SAMPLES = 64
 
 @dataclass(frozen=True)
 class Calibration:
-    """A re-readable stream of feeds for one model.
+    """A stream of feeds for one model that can be read again.
 
     Attributes:
         source: where the samples come from.
         chosen: shape (source.items,), which of them belong to this set.
-        batch_size: items a batch holds when the caller does not say; 1 where the model's batch is fixed.
-        batchable: whether the model takes any number of rows at once.
+        batch_size: default number of items in a batch.
+        batchable: whether a batch may have more than one item.
     """
 
     source: Source
@@ -43,44 +43,40 @@ class Calibration:
 
     @cached_property
     def items(self) -> int:
-        """How many items (rows, or whole batches of a model with a fixed batch) this set has."""
+        """Number of items: rows, or whole batches of a model with a fixed batch."""
         return int(self.chosen.sum())
 
     @cached_property
     def samples(self) -> int:
-        """How many samples this set has."""
+        """Number of samples."""
         return round(self.source.samples * self.items / max(1, self.source.items))
 
     @property
     def is_random(self) -> bool:
-        """Whether this is no data at all, but random numbers."""
+        """Whether the samples are random numbers, not data."""
         return isinstance(self.source, RandomSource)
 
     def describe(self) -> str:
-        """One line for the report: the source, and how many samples are used."""
+        """One line for the report: the source and the number of samples used."""
         return f"{self.source.describe()}, {self.samples} samples used"
 
     def batches(self, batch_size: int | None = None) -> Iterator[Feeds]:
-        """Feeds keyed by input name, always the same in the same order.
+        """Feeds by input name, always the same in the same order.
 
         Args:
-            batch_size: at most so many items a batch (default: the set's own); a model whose batch is fixed gets
-                one item at a time whatever is asked.
+            batch_size: the most items in a batch (default: the set's own). It is ignored where ``batchable`` is off.
 
         Raises:
-            CalibrationError: the source can't be read, or holds NaN or infinite values.
+            CalibrationError: the source can't be read, or has NaN or infinite values.
         """
         size = self.batch_size if batch_size is None else batch_size
         for feeds in self.source.read(self.chosen, max(1, size) if self.batchable else 1):
             for name, array in feeds.items():
-                if array.dtype.kind == "f" and not np.isfinite(array).all():
-                    raise CalibrationError(
-                        f"{self.source.describe()}: the data for input {name!r} has NaN or infinite values"
-                    )
+                check_finite(array, name, self.source.describe())
             yield feeds
 
     def split(self, holdout_fraction: float = 0.125, seed: int = 0) -> tuple[Calibration, Calibration]:
-        """Two disjoint sets: the larger to fit on, the smaller held out, both with at least one item.
+        """Two disjoint sets, both with at least one item: a larger one, and a smaller one that is held out.
 
         Raises:
             CalibrationError: there are fewer than two items.
@@ -94,7 +90,7 @@ class Calibration:
         return self._with(self.chosen & ~held_out), self._with(held_out)
 
     def subset(self, items: int) -> Calibration:
-        """At most so many items, spread evenly over the set: sorted data keeps its variety."""
+        """At most this many items, spread evenly over the set, so that sorted data keeps its variety."""
         indices = np.flatnonzero(self.chosen)
         if items >= len(indices):
             return self
@@ -107,20 +103,32 @@ class Calibration:
 
 
 def input_specs(model: ir.Model) -> tuple[InputSpec, ...]:
-    """What the model's inputs take, in order.
+    """Types and shapes of the model's inputs, in order.
 
     Raises:
-        CalibrationError: an input is no tensor of numbers, or its rank is unknown.
+        CalibrationError: an input is not a tensor of numbers, or its rank is unknown.
     """
     specs = []
     for value in model.graph.inputs:
         if value.name in model.graph.initializers:
             continue
         if value.shape is None or value.dtype is None:
-            raise CalibrationError(f"the model does not say what input {value.name!r} takes")
+            raise CalibrationError(f"the model has no type or shape for input {value.name!r}")
         dims = tuple(dim if isinstance(dim, int) else None for dim in value.shape)
         specs.append(InputSpec(str(value.name), np.dtype(value.dtype.numpy()), dims))
     return tuple(specs)
+
+
+def all_samples(source: Source, specs: Sequence[InputSpec], batch_size: int) -> Calibration:
+    """All samples of a source, for a model with these inputs.
+
+    Raises:
+        CalibrationError: the source has no samples.
+    """
+    if source.items == 0:
+        raise CalibrationError(f"{source.describe()} has no samples")
+    open_batch = bool(specs) and all(s.shape and s.shape[0] is None for s in specs)
+    return Calibration(source, np.ones(source.items, np.bool_), batch_size, open_batch and source.joins_items)
 
 
 def open_calibration(
@@ -137,35 +145,29 @@ def open_calibration(
     """Calibration data for a model.
 
     Args:
-        spec: an .npz or .npy file, a folder of images, ``file.py:function`` yielding feeds, or ``random``.
-        model: the model that the data is for; its inputs say which names, types and shapes fit.
+        spec: an .npz or .npy file, a folder of images, ``file.py:function`` that yields feeds, or ``random``.
+        model: the model that the data must fit in names, types and shapes.
         mean: per channel, subtracted from pixels scaled to 0..1 (images only; default 0).
-        std: per channel, divides what is left (images only; default 1).
+        std: per channel, divides the difference (images only; default 1).
         layout: ``NCHW`` or ``NHWC`` (images only).
         size: height and width in pixels (images only; default: the model's own).
-        limit: use at most so many samples, spread evenly (of a function: the first).
-        batch_size: rows a batch holds, where the model leaves its batch open.
+        limit: use at most this many samples, spread evenly (from a function: the first ones).
+        batch_size: rows in a batch, if the model's batch is open.
 
     Raises:
-        CalibrationError: no data, or data that does not fit the model; the text names what was expected.
+        CalibrationError: there is no data, or it does not fit the model; the text says what was expected.
     """
     specs = input_specs(model)
     if spec is None:
         raise CalibrationError(
             "this needs calibration data: give an .npz or .npy file, a folder of images or file.py:function "
-            "(`random` stands in for data where only speed matters)"
+            "(`random` is enough if only latency matters)"
         )
     if limit is not None and limit < 1:
         raise CalibrationError(f"the number of calibration samples must be at least 1, not {limit}")
-    open_batch = bool(specs) and all(s.shape and s.shape[0] is None for s in specs)
     source = _open_source(spec, specs, mean, std, layout, size, limit)
-    batchable = open_batch and not isinstance(source, FunctionSource) and not getattr(source, "stacked", False)
-    if source.items == 0:
-        raise CalibrationError(f"{spec} holds no samples")
-    whole = Calibration(source, np.ones(source.items, np.bool_), batch_size or DEFAULT_BATCH_SIZE, batchable)
-    if limit is None:
-        return whole
-    return whole.subset(max(1, limit * source.items // source.samples))
+    samples = all_samples(source, specs, batch_size or DEFAULT_BATCH_SIZE)
+    return samples if limit is None else samples.subset(max(1, limit * source.items // source.samples))
 
 
 def _open_source(
@@ -188,4 +190,4 @@ def _open_source(
         return open_arrays(path, specs)
     if not path.exists():
         raise CalibrationError(f"{spec} does not exist")
-    raise CalibrationError(f"{spec} is no .npz or .npy file, folder of images or file.py:function")
+    raise CalibrationError(f"{spec} is not an .npz or .npy file, a folder of images or file.py:function")

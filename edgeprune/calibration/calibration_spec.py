@@ -1,4 +1,4 @@
-"""Where calibration data is and how to read it, before the model that it must fit is loaded."""
+"""Where calibration data is and how to read it; the model that it must fit is loaded later."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CalibrationSpec:
-    """The arguments of `edgeprune.calibration.open_calibration` without the model; see there for their meaning."""
+    """The arguments of `edgeprune.calibration.calibration.open_calibration` without the model; see there."""
 
     source: str
     mean: Sequence[float] | None = None
@@ -27,16 +27,9 @@ class CalibrationSpec:
         """The data, checked against the model's inputs.
 
         Raises:
-            CalibrationError: There is no data, or it does not fit.
+            CalibrationError: there is no data, or it does not fit.
         """
         from edgeprune.calibration.calibration import open_calibration
 
-        return open_calibration(
-            self.source,
-            model,
-            mean=self.mean,
-            std=self.std,
-            layout=self.layout,
-            size=self.size,
-            limit=self.limit,
-        )
+        options = dict(vars(self))
+        return open_calibration(options.pop("source"), model, **options)

@@ -1,13 +1,14 @@
-"""What a model is worth: a user's score, top-1 on labelled data, or fidelity to the original.
+"""Scores of models: a user's metric, top-1 accuracy on labelled data, or fidelity to the original.
 
-A score is one number, higher is better. Models are judged through a *run*: a callable that takes feeds (a dict
-keyed by input name) and returns the list of outputs, so that any backend can be scored.
+A score is one number, higher is better. A model is given as a *run*: a callable that takes feeds (a dict by input name)
+and returns the list of outputs. So models on any backend can be scored.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,9 +17,9 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgeprune.calibration.calibration import Calibration, input_specs
+from edgeprune.calibration.calibration import Calibration, all_samples, input_specs
 from edgeprune.calibration.source_arrays import Member, open_arrays, read_members
-from edgeprune.calibration.sources import Array, Feeds
+from edgeprune.calibration.sources import Array, Feeds, shape_text
 from edgeprune.errors import CalibrationError, EvaluationError
 from edgeprune.support import describe_failure, is_function_spec, load_function
 
@@ -26,15 +27,15 @@ Run = Callable[[Feeds], Sequence[Array]]
 
 EVALUATION_BATCH = 64
 SQNR_CEILING_DB = 120.0
-"""Identical outputs have infinite SQNR; this stands for it, a little under float32's own noise floor."""
+"""The score of identical outputs, whose SQNR is infinite; a little under the noise floor of FP32."""
 
 
 class Evaluation(Protocol):
-    """A metric bound to its data."""
+    """A metric with its data."""
 
     @property
     def metric(self) -> str:
-        """What the number means, with its unit."""
+        """The metric's name, with its unit."""
 
     def score(self, run: Run) -> float:
         """The model's score, higher is better."""
@@ -42,7 +43,7 @@ class Evaluation(Protocol):
 
 @dataclass(frozen=True)
 class Top1:
-    """Top-1 accuracy in percent, of the first output that has a class axis for the labels."""
+    """Top-1 accuracy in percent, of the first output with a class axis for the labels."""
 
     data: Calibration
     labels: Member
@@ -52,7 +53,7 @@ class Top1:
         """Percent of labels (samples, ...) that equal the argmax over axis 1 of an output (samples, classes, ...).
 
         Raises:
-            EvaluationError: no output fits the labels.
+            EvaluationError: the labels fit no output.
         """
         labels = _read_labels(self.labels)
         hits = total = start = 0
@@ -63,9 +64,9 @@ class Top1:
             start += rows
             scores = next((o for o in outputs if o.ndim >= 2 and (o.shape[0], *o.shape[2:]) == truth.shape), None)
             if scores is None:
-                shapes = ", ".join("x".join(map(str, o.shape)) for o in outputs)
+                shapes = ", ".join(shape_text(o.shape) for o in outputs)
                 raise EvaluationError(
-                    f"labels of shape {'x'.join(map(str, truth.shape))} fit none of the model's outputs ({shapes})"
+                    f"labels of shape {shape_text(truth.shape)} fit none of the model's outputs ({shapes})"
                 )
             if truth.size and not 0 <= int(truth.min()) <= int(truth.max()) < scores.shape[1]:
                 raise EvaluationError(
@@ -78,7 +79,7 @@ class Top1:
 
 @dataclass(frozen=True)
 class UserMetric:
-    """A number from a user's function, which is called with a callable model."""
+    """A metric that a user's function computes from a callable model."""
 
     spec: str
     function: Callable[[Any], Any]
@@ -90,10 +91,10 @@ class UserMetric:
         return self.spec.rpartition(":")[2]
 
     def score(self, run: Run) -> float:
-        """What the function returns for ``model(feeds) -> list of outputs``; ``model(array)`` if there is one input.
+        """The function's result for ``model(feeds) -> list of outputs``; also ``model(array)`` if there is one input.
 
         Raises:
-            EvaluationError: the function fails, or returns no finite number.
+            EvaluationError: the function fails, or does not return a finite number.
         """
 
         def model(feeds: Any) -> list[Array]:
@@ -116,12 +117,12 @@ class UserMetric:
 
 @dataclass(frozen=True)
 class Fidelity:
-    """Agreement with a reference model on held-out data; no labels needed.
+    """Agreement with a reference model on held-out data; it needs no labels.
 
-    If the model classifies (an output of shape (samples, classes), or one whose last axis are probabilities), the
-    score is the percentage of positions where both name the same class, over all such outputs. Otherwise it is the
-    signal-to-quantization-noise ratio in dB of the worst output, each output's channels normalised on their own so
-    that boxes in pixels do not drown class scores.
+    If the model classifies (an output of shape (samples, classes), or one with probabilities on its last axis), the
+    score is the percentage of positions where both predict the same class, over all such outputs. Otherwise it is the
+    signal-to-quantization-noise ratio in dB of the worst output. Each channel of an output is normalized by itself, so
+    that boxes in pixels do not outweigh class scores.
     """
 
     reference: Run
@@ -140,8 +141,7 @@ class Fidelity:
             EvaluationError: the two models' outputs differ in number or shape.
         """
         hits = total = 0
-        signal: list[NDArray[np.float64]] = []
-        noise: list[NDArray[np.float64]] = []
+        energies: list[NDArray[np.float64]] = []
         for feeds in self.held_out.batches():
             pairs = _paired_outputs(self.reference(feeds), run(feeds))
             if self.classifies:
@@ -150,19 +150,18 @@ class Fidelity:
                         same = wanted.argmax(axis=-1) == _nan_last(got).argmax(axis=-1)
                         hits, total = hits + int(same.sum()), total + same.size
                 continue
-            sums = [_channel_energies(wanted, got) for wanted, got in pairs]
-            signal = [new + old for (new, _), old in zip(sums, signal, strict=True)] if signal else [s for s, _ in sums]
-            noise = [new + old for (_, new), old in zip(sums, noise, strict=True)] if noise else [n for _, n in sums]
+            more = [_channel_energies(wanted, got) for wanted, got in pairs]
+            energies = [a + b for a, b in zip(more, energies, strict=True)] if energies else more
         if self.classifies:
             return 100.0 * hits / max(1, total)
-        return min((_sqnr_db(s, n) for s, n in zip(signal, noise, strict=True)), default=SQNR_CEILING_DB)
+        return min((_sqnr_db(signal, noise) for signal, noise in energies), default=SQNR_CEILING_DB)
 
 
 def fidelity(reference: Run, held_out: Calibration) -> Fidelity:
-    """Fidelity to a reference model; whether it classifies is seen from its outputs on the first batch."""
+    """Fidelity to a reference model; its outputs on the first batch show whether it classifies."""
     for feeds in held_out.batches():
         return Fidelity(reference, held_out, any(is_classifier(output) for output in reference(feeds)))
-    raise CalibrationError(f"{held_out.describe()}: there is nothing to hold a model against")
+    raise CalibrationError(f"{held_out.describe()}: there is no sample to compare models on")
 
 
 def open_evaluation(spec: str, model: ir.Model) -> Evaluation:
@@ -187,35 +186,28 @@ def open_evaluation(spec: str, model: ir.Model) -> Evaluation:
         if labels is None:
             raise EvaluationError(f"{path} has no array named 'labels'")
         specs = input_specs(model)
-        source = open_arrays(path, specs)
+        data = all_samples(open_arrays(path, specs), specs, EVALUATION_BATCH)
     except CalibrationError as error:
         raise EvaluationError(str(error)) from error
-    if labels.dtype.kind not in "iu" or not labels.shape or labels.shape[0] < source.samples:
-        shape = "x".join(map(str, labels.shape)) or "scalar"
-        raise EvaluationError(
-            f"{path}: labels must be one whole number for each of {source.samples} samples, not {labels.dtype} {shape}"
-        )
-    if not source.items:
-        raise EvaluationError(f"{path} holds no samples")
-    batchable = not source.stacked and all(s.shape and s.shape[0] is None for s in specs)
-    return Top1(Calibration(source, np.ones(source.items, np.bool_), EVALUATION_BATCH, batchable), labels)
+    if labels.dtype.kind not in "iu" or not labels.shape or labels.shape[0] < data.samples:
+        given = f"{labels.dtype} {shape_text(labels.shape)}"
+        raise EvaluationError(f"{path}: labels must be one integer for each of {data.samples} samples, not {given}")
+    return Top1(data, labels)
 
 
 def _read_labels(member: Member) -> NDArray[np.int64]:
-    from contextlib import ExitStack
-
     with ExitStack() as stack:
         data = member.open(stack).read()
     return np.frombuffer(data, member.dtype).reshape(member.shape).astype(np.int64)
 
 
 def _nan_last(scores: Array) -> Array:
-    """Scores with NaN as the lowest value: argmax would name it the winner."""
+    """Scores with NaN as the lowest value: argmax would return its index."""
     return np.nan_to_num(scores, nan=-np.inf, posinf=np.inf, neginf=-np.inf) if scores.dtype.kind == "f" else scores
 
 
 def is_classifier(output: Array) -> bool:
-    """Whether an output holds logits (samples, classes) or probabilities over its last axis."""
+    """Whether an output has logits (samples, classes) or probabilities over its last axis."""
     if output.dtype.kind != "f" or output.ndim < 2 or output.shape[-1] < 2:
         return False
     if output.ndim == 2:
@@ -230,22 +222,22 @@ def _paired_outputs(wanted: Sequence[Array], got: Sequence[Array]) -> list[tuple
     return list(zip(wanted, got, strict=True))
 
 
-def _channel_energies(wanted: Array, got: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Sums of squares of signal and of error, per channel: the shortest axis after the batch; shape (channels,)."""
+def _channel_energies(wanted: Array, got: Array) -> NDArray[np.float64]:
+    """Sums of squares of signal and of error, shape (2, channels); channels are the shortest axis after the batch."""
     reference, other = np.atleast_1d(wanted.astype(np.float64)), np.atleast_1d(got.astype(np.float64))
     error = np.where(np.isfinite(reference), reference - other, 0.0)
     reference = np.where(np.isfinite(reference), reference, 0.0)
     channel = 1 + int(np.argmin(reference.shape[1:])) if reference.ndim > 2 else 0
     rest = tuple(axis for axis in range(reference.ndim) if axis != channel) if reference.ndim > 2 else None
-    return np.atleast_1d((reference**2).sum(axis=rest)), np.atleast_1d((error**2).sum(axis=rest))
+    return np.stack([np.atleast_1d((values**2).sum(axis=rest)) for values in (reference, error)])
 
 
 def _sqnr_db(signal: NDArray[np.float64], noise: NDArray[np.float64]) -> float:
-    """SQNR in dB with every channel weighted alike; silent channels do not count."""
-    heard = signal > 0
+    """SQNR in dB with equal weight for every channel; channels without a signal do not count."""
+    active = signal > 0
     if not np.isfinite(noise).all():
         return -SQNR_CEILING_DB
-    if not heard.any():
+    if not active.any():
         return SQNR_CEILING_DB if not noise.any() else -SQNR_CEILING_DB
-    ratio = float((noise[heard] / signal[heard]).mean())
+    ratio = float((noise[active] / signal[active]).mean())
     return SQNR_CEILING_DB if ratio <= 0 else float(np.clip(-10 * math.log10(ratio), -SQNR_CEILING_DB, SQNR_CEILING_DB))

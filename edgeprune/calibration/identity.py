@@ -1,4 +1,4 @@
-"""What a statistic depends on, as text: the model, the calibration data, this program, its libraries, the processor."""
+"""The key of cached statistics: the model, the calibration data, this program, its libraries and the processor."""
 
 from __future__ import annotations
 
@@ -21,21 +21,12 @@ _LIBRARIES = ("numpy", "onnx-ir", "onnxruntime", "scipy")
 
 
 def identity_of(opened: OpenedModel, data: Calibration, device: str) -> str:
-    """A text that differs where a statistic of the job's model on the data may differ."""
+    """A text that differs if a statistic of the opened model on the data may differ."""
     shapes = {str(v.name): str(v.shape) for v in opened.fixed.graph.inputs}
     groups = [(g.id, g.size) for g in opened.analysis.groups]
     libraries = {name: version(name) for name in _LIBRARIES}
-    parts = (
-        opened.sha256,
-        _external_weights(opened.original),
-        digest(data),
-        shapes,
-        groups,
-        program(),
-        libraries,
-        device,
-    )
-    return "\n".join(map(str, parts))
+    weights = _external_weights(opened.original)
+    return "\n".join(map(str, (opened.sha256, weights, digest(data), shapes, groups, program(), libraries, device)))
 
 
 def digest(data: Calibration) -> str:
@@ -50,7 +41,7 @@ def digest(data: Calibration) -> str:
 
 @functools.cache
 def program() -> str:
-    """SHA-256 of this program's source: what another version has computed is not trusted."""
+    """SHA-256 of this program's source: results of another version are not used."""
     total = hashlib.sha256(edgeprune.__version__.encode())
     for folder in (*edgeprune.__path__, *edgeprune.passes.__path__):
         for file in sorted(Path(folder).rglob("*.py")):
@@ -59,7 +50,7 @@ def program() -> str:
 
 
 def _external_weights(model: ir.Model) -> str:
-    """SHA-256 of the weights that are not in the model's own file, whose digest does not cover them."""
+    """SHA-256 of the weights outside the model's own file: the digest of that file does not cover them."""
     total = hashlib.sha256()
     for name, value in sorted(model.graph.initializers.items()):
         if isinstance(value.const_value, ir.ExternalTensor):

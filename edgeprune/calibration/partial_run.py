@@ -1,8 +1,8 @@
-"""Changed copies of a network on the same samples: what a copy leaves as it was is not computed again.
+"""Changed copies of a network on the same samples: the unchanged part of a copy is not computed again.
 
-A trial cuts one group or quantizes one stretch of blocks, and everything before that gives what it gave in the
-original. The values that cross from the unchanged to the changed part are taken from the original, which is itself run
-from the nearest values that are still held: trials that go along the graph run the original once altogether.
+A trial cuts one group or quantizes a few blocks, and everything before that computes the same as in the original. The
+values between the unchanged and the changed part are taken from the original. The original itself starts from the
+nearest values that are still cached, so trials in the order of the graph run the original only once in total.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from edgeprune import graph as graphs
 from edgeprune.backends import OnnxRuntime
-from edgeprune.calibration.intermediate_outputs import drop_unused
+from edgeprune.calibration.intermediate_outputs import with_outputs
 from edgeprune.support import run_in_parallel
 
 Array = NDArray[Any]
 
-HELD_BYTES = 256 << 20
-"""Inner values that are held; a copy that needs more of them at once is run from its inputs."""
+CACHED_BYTES = 256 << 20
+"""The most bytes of inner values that are cached; a copy that needs more at once is run from its inputs."""
 
 
 class PartialRuns:
@@ -32,20 +32,20 @@ class PartialRuns:
         model: the original.
         feeds: batches of its inputs.
         threads: of onnxruntime.
-        held_bytes: how much of the original's inner values may be held.
+        cached_bytes: the most bytes of the original's inner values that are cached.
     """
 
     def __init__(
-        self, model: ir.Model, feeds: Sequence[Mapping[str, Array]], threads: int, held_bytes: int = HELD_BYTES
+        self, model: ir.Model, feeds: Sequence[Mapping[str, Array]], threads: int, cached_bytes: int = CACHED_BYTES
     ) -> None:
         self._model, self._feeds, self._runtime = model, feeds, OnnxRuntime(threads)
-        self._held_bytes = held_bytes
-        self._held: dict[str, list[Array]] = {}  # the longest unused first
+        self._cached_bytes = cached_bytes
+        self._cached: dict[str, list[Array]] = {}  # the longest unused first
         self.reference = self._run(model)
 
     def outputs(self, model: ir.Model) -> list[Array]:
-        """Outputs of a copy, its samples joined."""
-        if any(map(_has_graphs, model.graph)):  # which may read any value, without its being an input of the node
+        """Outputs of a copy, with all samples joined."""
+        if any(map(graphs.has_subgraph, model.graph)):  # it may read values that are not inputs of the node
             return self._run(model)
         same = unchanged(self._model, model)
         needed, alive = frontier(model, same)
@@ -66,46 +66,46 @@ class PartialRuns:
 
     def _resume(self, model: ir.Model, same: Collection[str], values: Mapping[str, Sequence[Array]]) -> list[Array]:
         names = [str(o.name) for o in model.graph.outputs]
-        wanted = [n for n in names if n not in same]
+        wanted = list(dict.fromkeys(n for n in names if n not in same))
         feeds = [{n: arrays[i] for n, arrays in values.items()} for i in range(len(self._feeds))]
-        computed = dict(zip(wanted, self._joined(cut_out(model, values, wanted), feeds), strict=True))
+        computed = dict(zip(wanted, self._joined(with_outputs(model, wanted, values), feeds), strict=True))
         return [computed.get(n, known) for n, known in zip(names, self.reference, strict=True)]
 
     def _values(self, names: Collection[str]) -> dict[str, list[Array]] | None:
-        """Inner values and inputs of the original by name, batch by batch; None if that is too much to hold."""
+        """Inner values and inputs of the original by name, batch by batch; None if they are too large to cache."""
         inputs = self._inputs()
-        missing = [n for n in names if n not in self._held and n not in inputs]
+        missing = [n for n in names if n not in self._cached and n not in inputs]
         if missing and not self._compute(missing, names):
             return None
         for name in names:
-            if name in self._held:
-                self._held[name] = self._held.pop(name)  # used last
-        return {n: self._held[n] if n in self._held else [feeds[n] for feeds in self._feeds] for n in names}
+            if name in self._cached:
+                self._cached[name] = self._cached.pop(name)  # used last
+        return {n: self._cached[n] if n in self._cached else [feeds[n] for feeds in self._feeds] for n in names}
 
     def _compute(self, missing: Sequence[str], needed: Collection[str]) -> bool:
-        """Run the original from what is held to these values and hold them; False if there is no room."""
-        reached = _sources(self._model, missing, self._inputs() | self._held.keys())
+        """Run the original from cached values to these values and cache them; False if they are too large."""
+        start = _sources(self._model, missing, self._inputs() | self._cached.keys())
         feeds = [
-            {n: self._held[n][i] if n in self._held else given[n] for n in reached}
+            {n: self._cached[n][i] if n in self._cached else given[n] for n in start}
             for i, given in enumerate(self._feeds)
         ]
-        run = self._runtime.load(cut_out(self._model, reached, missing)).run
-        held = sum(_bytes(self._held[n]) for n in needed if n in self._held)
+        run = self._runtime.load(with_outputs(self._model, missing, start)).run
+        kept = sum(_bytes(self._cached[n]) for n in needed if n in self._cached)
         first = run(feeds[0])
-        if held + len(feeds) * _bytes(first) > self._held_bytes:
+        if kept + len(feeds) * _bytes(first) > self._cached_bytes:
             return False
         found = [first, *run_in_parallel(run, feeds[1:], self._runtime.threads)]
-        self._held |= {n: list(arrays) for n, arrays in zip(missing, zip(*found, strict=True), strict=True)}
-        total = sum(map(_bytes, self._held.values()))
-        for name in [n for n in self._held if n not in needed]:
-            if total <= self._held_bytes:
+        self._cached |= {n: list(arrays) for n, arrays in zip(missing, zip(*found, strict=True), strict=True)}
+        total = sum(map(_bytes, self._cached.values()))
+        for name in [n for n in self._cached if n not in needed]:
+            if total <= self._cached_bytes:
                 break
-            total -= _bytes(self._held.pop(name))
+            total -= _bytes(self._cached.pop(name))
         return True
 
 
 def unchanged(model: ir.Model, changed: ir.Model) -> set[str]:
-    """Names of the changed copy's values that are what they are in the model, as far as that shows in the graph."""
+    """Names of the values that are the same in the model and in the changed copy, as far as the graph shows it."""
     originals = {str(node.name): node for node in model.graph}
     weights = model.graph.initializers
     same = {str(v.name) for v in changed.graph.inputs} & {str(v.name) for v in model.graph.inputs}
@@ -120,7 +120,7 @@ def unchanged(model: ir.Model, changed: ir.Model) -> set[str]:
 
 
 def frontier(model: ir.Model, same: Collection[str]) -> tuple[set[str], bool]:
-    """What the changed nodes read of the unchanged values (weights aside), and whether an output depends on them."""
+    """The unchanged values (no weights) that changed nodes read, and whether an output depends on changed nodes."""
     live = [o for o in model.graph.outputs if o.name not in same]
     needed: set[str] = set()
     seen = set(live)
@@ -138,26 +138,8 @@ def frontier(model: ir.Model, same: Collection[str]) -> tuple[set[str], bool]:
     return needed, bool(live)
 
 
-def cut_out(model: ir.Model, inputs: Collection[str], outputs: Sequence[str]) -> ir.Model:
-    """The part of a model between some values, as a model of its own."""
-    part = graphs.clone(model)
-    values = {str(v.name): v for v in (*part.graph.inputs, *(o for n in part.graph for o in n.outputs))}
-    part.graph.outputs.clear()
-    part.graph.outputs.extend(values[n] for n in outputs)
-    part.graph.inputs.clear()
-    for name in inputs:
-        inner = values[name]
-        outer = ir.Value(name=name, shape=inner.shape, type=inner.type)
-        inner.name = f"{name}/replaced"
-        for reader, index in tuple(inner.uses()):
-            reader.replace_input_with(index, outer)
-        part.graph.inputs.append(outer)
-    drop_unused(part)
-    return part
-
-
 def _sources(model: ir.Model, wanted: Collection[str], known: Collection[str]) -> list[str]:
-    """Which of the known values the wanted ones are computed from."""
+    """The nearest known values from which the wanted ones are computed."""
     producers = {str(o.name): node for node in model.graph for o in node.outputs}
     found: dict[str, None] = {}
     seen, todo = set(wanted), list(wanted)
@@ -175,7 +157,7 @@ def _sources(model: ir.Model, wanted: Collection[str], known: Collection[str]) -
 
 
 def _alike(one: ir.Node, other: ir.Node) -> bool:
-    """Whether two nodes compute the same of the same inputs."""
+    """Whether two nodes compute the same results from the same inputs."""
     return (
         (one.op_type, one.domain) == (other.op_type, other.domain)
         and [None if v is None else v.name for v in one.inputs] == [None if v is None else v.name for v in other.inputs]
@@ -183,10 +165,6 @@ def _alike(one: ir.Node, other: ir.Node) -> bool:
         and one.attributes.keys() == other.attributes.keys()
         and all(_equal(a, other.attributes[name]) for name, a in one.attributes.items())
     )
-
-
-def _has_graphs(node: ir.Node) -> bool:
-    return any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values())
 
 
 def _equal(one: ir.Attr, other: ir.Attr) -> bool:

@@ -1,10 +1,11 @@
-"""Calibration samples from .npz and .npy files, streamed: a batch of rows is all that is ever in memory."""
+"""Calibration samples from .npz and .npy files, streamed: only one batch of rows is in memory at a time."""
 
 from __future__ import annotations
 
+import itertools
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +14,13 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeprune.calibration.sources import Array, Feeds, InputSpec
+from edgeprune.calibration.sources import Array, Feeds, InputSpec, joined
 from edgeprune.errors import CalibrationError
 
 
 @dataclass(frozen=True)
 class Member:
-    """One stored array: how to open it, and what its header says."""
+    """One stored array: how to open it, and the type and shape in its header."""
 
     path: Path
     entry: str | None
@@ -41,17 +42,17 @@ def _read_header(stream: IO[bytes], where: str) -> tuple[np.dtype[np.generic], t
     reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, fortran, dtype = reader(stream)
     if dtype.hasobject:
-        raise CalibrationError(f"{where} holds Python objects, not numbers")
+        raise CalibrationError(f"{where} has Python objects, not numbers")
     if fortran and len(shape) > 1:
         raise CalibrationError(f"{where} is stored column by column; save np.ascontiguousarray(array) instead")
     return dtype, shape
 
 
 def read_members(path: Path) -> dict[str, Member]:
-    """The arrays of an .npz (by name) or .npy (named ``""``), by their headers alone.
+    """The arrays of an .npz (by name) or .npy (named ``""``); only their headers are read.
 
     Raises:
-        CalibrationError: the file is missing, or is no such archive.
+        CalibrationError: the file is missing, or cannot be read.
     """
     try:
         if path.suffix.lower() == ".npy":
@@ -76,19 +77,24 @@ class ArraySource:
     path: Path
     members: Mapping[str, Member]
     rows: Mapping[str, int]
-    """How many rows of each input make an item."""
+    """Rows of each input in an item."""
     stacked: bool
-    """Whether axis 0 counts items and is no axis of the model's inputs."""
+    """Whether axis 0 counts items and is not an axis of the model's inputs."""
 
     @property
     def items(self) -> int:
-        """How many items there are; rows left over after the last whole item are not used."""
+        """Number of items; rows after the last whole item are not used."""
         return min(member.shape[0] // self.rows[name] for name, member in self.members.items())
 
     @property
     def samples(self) -> int:
-        """How many rows of the first input the items hold."""
+        """Rows of the first input in all items."""
         return self.items * next(iter(self.rows.values()))
+
+    @property
+    def joins_items(self) -> bool:
+        """Unless the inputs have no axis for it."""
+        return not self.stacked
 
     def describe(self) -> str:
         """The file's name."""
@@ -96,42 +102,28 @@ class ArraySource:
 
     def read(self, chosen: NDArray[np.bool_], items_per_batch: int) -> Iterator[Feeds]:
         """Feeds of the chosen items; only one batch of each array is in memory."""
-        per_batch = 1 if self.stacked else items_per_batch
         with ExitStack() as stack:
             try:
                 streams = {name: member.open(stack) for name, member in self.members.items()}
-                pending: list[Feeds] = []
-                for take in chosen:
-                    item = {name: self._next(name, stream) for name, stream in streams.items()}
-                    if take:
-                        pending.append(item)
-                    if len(pending) == per_batch:
-                        yield self._join(pending)
-                        pending = []
-                if pending:
-                    yield self._join(pending)
+                items = ({name: self._next(name, stream) for name, stream in streams.items()} for _ in chosen)
+                yield from joined(itertools.compress(items, chosen), items_per_batch)
             except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
                 raise CalibrationError(f"{self.path} can't be read to its end: {error}") from error
 
     def _next(self, name: str, stream: IO[bytes]) -> Array:
         member = self.members[name]
-        shape = (self.rows[name], *member.shape[1:])
+        shape = member.shape[1:] if self.stacked else (self.rows[name], *member.shape[1:])
         size = int(np.prod(shape)) * member.dtype.itemsize
         data = stream.read(size)
         if len(data) != size:
             raise EOFError("it ends early")
         return np.frombuffer(data, member.dtype).reshape(shape)
 
-    def _join(self, pending: Sequence[Feeds]) -> Feeds:
-        if self.stacked:
-            return {name: array[0] for name, array in pending[0].items()}
-        return {name: np.concatenate([item[name] for item in pending]) for name in pending[0]}
-
 
 def open_arrays(path: Path, specs: tuple[InputSpec, ...]) -> ArraySource:
-    """The arrays of a file that the model's inputs are named after; a lone .npy array feeds a lone input.
+    """The arrays of a file with the names of the model's inputs; one .npy array feeds the only input.
 
-    Axis 0 counts samples: it is the inputs' batch axis, or an axis more than the inputs have.
+    Axis 0 counts samples: it is the inputs' batch axis, or an additional axis before those of the inputs.
 
     Raises:
         CalibrationError: the file can't be read, or an array is missing or does not fit.
@@ -161,5 +153,5 @@ def open_arrays(path: Path, specs: tuple[InputSpec, ...]) -> ArraySource:
             )
     counts = {name: member.shape[0] // rows[name] for name, member in members.items()}
     if len(set(counts.values())) > 1:
-        raise CalibrationError(f"{path}: its arrays hold different numbers of samples: {counts}")
+        raise CalibrationError(f"{path}: its arrays have different numbers of samples: {counts}")
     return ArraySource(path, members, rows, stacked)

@@ -15,12 +15,12 @@ from edgeprune.errors import CalibrationError
 from edgeprune.support import describe_failure, load_function
 
 MAX_FEEDS = 1 << 16
-"""A generator that has not ended after this many feeds is taken to be endless."""
+"""A generator that yields more feeds counts as endless."""
 
 
 @dataclass(frozen=True)
 class FunctionSource:
-    """Feeds that a user's function yields; it is called anew for every reading and must yield the same again."""
+    """Feeds that a user's function yields; it is called again for every reading and must yield the same feeds."""
 
     spec: str
     function: Callable[[], Iterable[Any]]
@@ -28,18 +28,19 @@ class FunctionSource:
     limit: int | None
     checksums: tuple[int, ...]
     samples: int
+    joins_items = False
 
     @property
     def items(self) -> int:
-        """One a feed."""
+        """One for each feed."""
         return len(self.checksums)
 
     def describe(self) -> str:
         """The file and function."""
-        return f"{Path(self.spec.rpartition(':')[0]).name}:{self.spec.rpartition(':')[2]}"
+        return Path(self.spec).name
 
     def read(self, chosen: NDArray[np.bool_], items_per_batch: int) -> Iterator[Feeds]:
-        """The chosen feeds, as the function made them (``items_per_batch`` does not apply)."""
+        """The chosen feeds as the function yields them; ``items_per_batch`` does not apply."""
         feeds = _feeds_of(self.spec, self.function, self.specs, self.limit)
         seen = 0
         for take, expected, feed in zip(chosen, self.checksums, feeds, strict=False):
@@ -53,10 +54,10 @@ class FunctionSource:
 
 
 def open_function(spec: str, specs: tuple[InputSpec, ...], limit: int | None) -> FunctionSource:
-    """The feeds of a function, which is run through once to count and check them.
+    """The feeds of a function; it is called once to count and check them.
 
     Raises:
-        CalibrationError: the function is missing, fails, never ends, or yields what does not fit.
+        CalibrationError: the function is missing, fails, never ends, or yields feeds that do not fit.
     """
     function = load_function(spec, CalibrationError)
     checksums, samples = [], 0
@@ -72,7 +73,7 @@ def open_function(spec: str, specs: tuple[InputSpec, ...], limit: int | None) ->
 def _feeds_of(
     spec: str, function: Callable[[], Iterable[Any]], specs: tuple[InputSpec, ...], limit: int | None
 ) -> Iterator[Feeds]:
-    """What the function yields, checked against the model's inputs; ends after ``limit`` feeds."""
+    """The feeds that the function yields, checked against the model's inputs; ends after ``limit`` feeds."""
     names = {s.name for s in specs}
     try:
         feeds_iterator = iter(function())

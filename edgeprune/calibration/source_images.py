@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeprune.calibration.sources import Array, Feeds, InputSpec
+from edgeprune.calibration.sources import Array, Feeds, InputSpec, joined
 from edgeprune.errors import CalibrationError
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
@@ -31,6 +32,7 @@ class ImageSource:
     width: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    joins_items = True
 
     @property
     def channels(self) -> int:
@@ -39,16 +41,16 @@ class ImageSource:
 
     @property
     def items(self) -> int:
-        """One an image."""
+        """One for each image."""
         return len(self.files)
 
     @property
     def samples(self) -> int:
-        """One an image."""
+        """One for each image."""
         return len(self.files)
 
     def describe(self) -> str:
-        """The folder, and what happens to its images."""
+        """The folder and the options of the preprocessing."""
         return (
             f"{len(self.files)} images of {self.folder.name}/ at {self.height}x{self.width}, "
             f"mean {list(self.mean)}, std {list(self.std)}, {self.layout}"
@@ -56,10 +58,8 @@ class ImageSource:
 
     def read(self, chosen: NDArray[np.bool_], items_per_batch: int) -> Iterator[Feeds]:
         """Feeds of the chosen images, decoded one by one."""
-        files = [file for file, take in zip(self.files, chosen, strict=True) if take]
-        for start in range(0, len(files), items_per_batch):
-            rows = [self._decode(file) for file in files[start : start + items_per_batch]]
-            yield {self.spec.name: np.stack(rows)}
+        items = ({self.spec.name: self._decode(file)[None]} for file in itertools.compress(self.files, chosen))
+        return joined(items, items_per_batch)
 
     def _decode(self, file: Path) -> Array:
         """One image as an array of the model's layout, without the batch axis."""
@@ -74,12 +74,9 @@ class ImageSource:
         except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise CalibrationError(f"{file} can't be read as an image: {error}") from error
         if self.spec.dtype.kind == "f":
-            scaled = (pixels.astype(np.float32) / 255 - np.asarray(self.mean, np.float32)) / np.asarray(
-                self.std, np.float32
-            )
-            pixels = scaled.astype(self.spec.dtype)
-        else:
-            pixels = pixels.astype(self.spec.dtype)
+            mean, std = np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)
+            pixels = (pixels.astype(np.float32) / 255 - mean) / std
+        pixels = pixels.astype(self.spec.dtype)
         return np.ascontiguousarray(pixels.transpose(2, 0, 1) if self.layout == "NCHW" else pixels)
 
 
@@ -102,7 +99,7 @@ def open_images(
         raise CalibrationError("reading images needs Pillow: pip install 'edgeprune[images]'") from None
     files = tuple(sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()))
     if not files:
-        raise CalibrationError(f"{folder} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
+        raise CalibrationError(f"{folder} has no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
     if len(specs) != 1 or len(specs[0].shape) != 4:
         raise CalibrationError(
             f"images need a model with one input of 4 axes; this one takes {', '.join(map(str, specs))}"
@@ -119,9 +116,8 @@ def open_images(
         raise CalibrationError(f"images can't be fed to input {spec.name!r}, which takes {spec} in layout {layout}")
     if spec.dtype.kind != "f" and (mean or std):
         raise CalibrationError(f"mean and std don't apply to input {spec.name!r}, which takes {spec}")
-    InputSpec(spec.name, spec.dtype, spec.shape).check_header(
-        spec.dtype, (1, channels, height, width) if layout == "NCHW" else (1, height, width, channels), str(folder)
-    )
+    shape = (1, channels, height, width) if layout == "NCHW" else (1, height, width, channels)
+    spec.check_header(spec.dtype, shape, str(folder))
     means, stds = tuple(mean or (0.0,) * channels), tuple(std or (1.0,) * channels)
     if len(means) != channels or len(stds) != channels or min(stds) <= 0:
         raise CalibrationError(f"mean and std need {channels} numbers each, std above 0; got {means} and {stds}")

@@ -1,14 +1,14 @@
-"""What a source of calibration samples is, how its data is checked, and the random one.
+"""The interface of sources of calibration samples, the checks of their data, and the source of random numbers.
 
-A source is a sequence of *items*; an item is the smallest thing the model can be fed: one row of every
-input, or as many rows as the model's batch is fixed to. Sources are read in order and in pieces, so memory
-does not grow with their size.
+A source is a sequence of *items*. An item is the smallest feed of the model: one row of every input, or as many rows as
+the model's fixed batch has. Sources are read in order and batch by batch, so memory does not grow with their size.
 """
 
 from __future__ import annotations
 
+import itertools
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,24 +23,22 @@ Feeds = dict[str, Array]
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What the model takes for one input; a dimension is None where the model leaves it open."""
+    """Type and shape of one input of the model; an open dimension is None."""
 
     name: str
     dtype: np.dtype[np.generic]
     shape: tuple[int | None, ...]
 
     def __str__(self) -> str:
-        dims = "x".join("?" if d is None else str(d) for d in self.shape) or "scalar"
-        return f"{self.dtype.name} {dims}"
+        return f"{self.dtype.name} {shape_text(self.shape)}"
 
     def check(self, array: Array, where: str, *, skip_batch: bool = False) -> None:
         """Raise CalibrationError unless dtype and shape fit and every value is finite.
 
-        ``skip_batch`` leaves out axis 0, for arrays that hold many samples.
+        ``skip_batch`` skips axis 0, for arrays with many samples.
         """
         self.check_header(array.dtype, array.shape, where, skip_batch=skip_batch)
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise CalibrationError(f"{where}: the data for input {self.name!r} has NaN or infinite values")
+        check_finite(array, self.name, where)
 
     def check_header(
         self, dtype: np.dtype[np.generic], shape: Sequence[int], where: str, *, skip_batch: bool = False
@@ -51,52 +49,64 @@ class InputSpec:
             want is None or want == got for want, got in zip(self.shape[first:], shape[first:], strict=True)
         )
         if not fits or dtype != self.dtype:
-            got = f"{dtype.name} {'x'.join(map(str, shape)) or 'scalar'}"
+            got = f"{dtype.name} {shape_text(shape)}"
             raise CalibrationError(f"{where}: input {self.name!r} takes {self}, but the data is {got}")
 
 
+def shape_text(shape: Sequence[int | None]) -> str:
+    """A shape as in "1x3x224x224"; an open dimension is "?"."""
+    return "x".join("?" if size is None else str(size) for size in shape) or "scalar"
+
+
+def check_finite(array: Array, name: str, where: str) -> None:
+    """Raise CalibrationError if the data for an input has NaN or infinite values."""
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise CalibrationError(f"{where}: the data for input {name!r} has NaN or infinite values")
+
+
 class Source(Protocol):
-    """A re-readable sequence of items."""
+    """A sequence of items that can be read again."""
 
     @property
     def items(self) -> int:
-        """How many items there are."""
+        """Number of items."""
 
     @property
     def samples(self) -> int:
-        """How many samples (rows of the first input) there are."""
+        """Number of samples (rows of the first input)."""
+
+    @property
+    def joins_items(self) -> bool:
+        """Whether a batch may have more than one item."""
 
     def read(self, chosen: NDArray[np.bool_], items_per_batch: int) -> Iterator[Feeds]:
         """Feeds of the chosen items, in order; ``chosen`` has shape (items,)."""
 
     def describe(self) -> str:
-        """What this is, for the report."""
+        """One line for the report."""
 
 
 @dataclass(frozen=True)
 class RandomSource:
-    """Seeded random feeds: standard normal numbers, or zeros and ones for whole-number inputs."""
+    """Seeded random feeds: standard normal numbers, or zeros and ones for integer inputs."""
 
     specs: tuple[InputSpec, ...]
     items: int
     rows_per_item: int
+    joins_items = True
 
     @property
     def samples(self) -> int:
-        """How many rows the items hold."""
+        """Rows of all items."""
         return self.items * self.rows_per_item
 
     def describe(self) -> str:
-        """Says aloud that this is no data."""
+        """Says that these numbers are not data."""
         return f"random numbers ({self.samples} samples, no data)"
 
     def read(self, chosen: NDArray[np.bool_], items_per_batch: int) -> Iterator[Feeds]:
         """Feeds of the chosen items; item i is the same in every reading."""
-        indices = np.flatnonzero(chosen)
-        for start in range(0, len(indices), items_per_batch):
-            feeds = [self._item(int(i)) for i in indices[start : start + items_per_batch]]
-            yield {name: np.concatenate([feed[name] for feed in feeds]) if feeds[0][name].ndim else feeds[0][name]
-                   for name in feeds[0]}  # fmt: skip
+        return joined((self._item(int(i)) for i in np.flatnonzero(chosen)), items_per_batch)
 
     def _item(self, index: int) -> Feeds:
         rng = np.random.default_rng((0, index))
@@ -111,10 +121,10 @@ class RandomSource:
 
 
 def open_random(specs: tuple[InputSpec, ...], samples: int) -> RandomSource:
-    """Seeded random feeds of so many samples.
+    """Seeded random feeds with this many samples.
 
     Raises:
-        CalibrationError: an input leaves a dimension other than the batch open.
+        CalibrationError: an input has an open dimension other than the batch.
     """
     for spec in specs:
         if any(dim is None for dim in spec.shape[1:]):
@@ -123,8 +133,15 @@ def open_random(specs: tuple[InputSpec, ...], samples: int) -> RandomSource:
     return RandomSource(specs, max(1, samples // rows), rows)
 
 
+def joined(items: Iterable[Feeds], items_per_batch: int) -> Iterator[Feeds]:
+    """Batches of items, joined along axis 0; arrays without axes are those of the first item."""
+    remaining = iter(items)
+    while batch := list(itertools.islice(remaining, items_per_batch)):
+        yield {n: np.concatenate([item[n] for item in batch]) if a.ndim else a for n, a in batch[0].items()}
+
+
 def crc(feeds: Mapping[str, Array]) -> int:
-    """A checksum of the feeds, to see whether a second reading gives the same data."""
+    """A checksum of the feeds, which shows whether a second reading gives the same data."""
     total = 0
     for name in sorted(feeds):
         total = zlib.crc32(feeds[name].tobytes(), total)

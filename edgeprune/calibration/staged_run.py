@@ -1,7 +1,7 @@
-"""A network run level by level over a whole calibration set, with the boundary activations on disk.
+"""Run a network level by level over a whole calibration set, with the activations between levels on disk.
 
-Levels are those of :mod:`edgeprune.graph.segments`: a layer at which the run stops starts the next level, so its
-weights may be changed after everything it reads is known and before anything that depends on it is computed.
+Levels are those of :mod:`edgeprune.graph.segments`. A layer at which the run stops starts the next level. So its
+weights can be changed after all its inputs are known and before anything that depends on it is computed.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ Arrays = dict[str, NDArray[Any]]
 
 
 class StagedNetwork:
-    """One network on its way through its levels.
+    """One network that is run level by level.
 
     Args:
-        model: its weights are read anew at every level.
+        model: its weights are read again at every level.
         stops: names of the nodes that start a level.
-        watched: names of values to keep for later levels, whether or not they are read there.
-        spool: where boundary activations go.
-        tag: tells this network's values from another's in the same spool.
+        watched: names of values to keep for later levels, even if no later level reads them.
+        spool: storage of the boundary activations.
+        tag: separates this network's values from another network's in the same spool.
         threads: threads of onnxruntime.
-        at_least: value name -> level below which it must not be.
+        at_least: value name -> its lowest level.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class StagedNetwork:
         return self._spool.read(self._tag + name, batch)
 
     def run(self, level: int, extra: Sequence[str] = ()) -> Iterator[tuple[int, Arrays]]:
-        """Run one level: for every batch its number and what the level gives, with the values named in ``extra``."""
+        """Run one level: for every batch its number, the level's outputs and the values named in ``extra``."""
         if level >= len(self.segments):
             return
         segment = self.segments[level]
@@ -90,7 +90,7 @@ class StagedNetwork:
             yield batch, found
 
     def release(self, level: int) -> None:
-        """Free what no later level reads."""
+        """Free the values that no later level reads."""
         for name, last in list(self._last_level.items()):
             if last <= level:
                 self._spool.drop(self._tag + name)
@@ -106,12 +106,12 @@ class StagedNetwork:
 
 
 def largest_activation_bytes(model: ir.Model) -> int:
-    """Bytes of the largest activation of one sample, open dimensions counted as 1."""
+    """Bytes of the largest activation of one sample; open dimensions count as 1."""
     return max((_bytes(value) for node in model.graph for value in node.outputs), default=1)
 
 
 def boundary_bytes(segments: Sequence[Segment], model: ir.Model) -> int:
-    """The most bytes of boundary activations that are kept at a time for one sample."""
+    """The most bytes of boundary activations of one sample that are stored at the same time."""
     values = {str(o.name): o for node in model.graph for o in node.outputs}
     last = {name: s.level for s in segments for name in s.inputs}
     made = {name: s.level for s in segments for name in s.outputs}

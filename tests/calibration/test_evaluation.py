@@ -54,7 +54,7 @@ def test_labels_that_do_not_fit(tmp_path: Path, model: ir.Model, data: str) -> N
     with pytest.raises(EvaluationError, match="classes"):
         open_evaluation(data, model).score(lambda feeds: [feeds["x"][:, :2]])
     x = np.zeros((3, 4), np.float32)
-    for labels, message in ((np.zeros(2, int), "one whole number"), (np.zeros(3), "not float64 3")):
+    for labels, message in ((np.zeros(2, int), "one integer"), (np.zeros(3), "not float64 3")):
         np.savez(tmp_path / "bad.npz", x=x, labels=labels)
         with pytest.raises(EvaluationError, match=message):
             open_evaluation(str(tmp_path / "bad.npz"), model)

@@ -5,7 +5,8 @@ import onnx_ir as ir
 import pytest
 
 from edgeprune.backends.onnxruntime import OnnxRuntime
-from edgeprune.calibration.partial_run import PartialRuns, cut_out, frontier, unchanged
+from edgeprune.calibration.intermediate_outputs import with_outputs
+from edgeprune.calibration.partial_run import PartialRuns, frontier, unchanged
 from edgeprune.dependency.solve import analyse
 from edgeprune.graph import model_io as graph
 from edgeprune.passes.prune.prune_channels import prune_channels
@@ -94,7 +95,7 @@ def test_with_little_room_results_are_the_same(held: int) -> None:
         copy = with_other_weight(model, weight)
         for got, want in zip(runs.outputs(copy), whole(copy), strict=True):
             np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-7)
-        assert sum(a.nbytes for arrays in runs._held.values() for a in arrays) <= held
+        assert sum(a.nbytes for arrays in runs._cached.values() for a in arrays) <= held
 
 
 def test_a_cut_network_runs_from_the_layer_that_was_cut() -> None:
@@ -138,8 +139,8 @@ def test_a_branch_may_read_what_no_node_is_given() -> None:
             np.testing.assert_array_equal(got, want)
 
 
-def test_a_part_reads_and_gives_what_it_is_told() -> None:
-    part = cut_out(network(), ["r", "early"], ["u"])
+def test_a_part_has_the_given_inputs_and_outputs() -> None:
+    part = with_outputs(network(), ["u"], ["r", "early"])
     assert [v.name for v in part.graph.inputs] == ["r", "early"]
     assert [n.name for n in part.graph] == ["three", "four", "five", "sum"]
     assert set(part.graph.initializers) == {"w3", "w4"}

@@ -47,7 +47,7 @@ def test_data_that_changes_between_readings_is_refused(tmp_path: Path) -> None:
         ("def feeds(): yield [1]", "got list"),
         ("def feeds(): return 3", "fails: TypeError"),
         ("def feeds():\n    yield {'x': np.ones((1, 2), np.float32)}\n    1 / 0", "fails at feed 1: ZeroDivisionError"),
-        ("def feeds(): return iter(())", "holds no samples"),
+        ("def feeds(): return iter(())", "has no samples"),
         ("feeds = 3", "has no function 'feeds'"),
         ("import nothing_of_this_name", "fails to import: ModuleNotFoundError"),
         ("def feeds(", "fails to import: SyntaxError"),

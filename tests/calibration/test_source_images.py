@@ -65,7 +65,7 @@ def test_options_that_do_not_fit(folder: Path, dims: str, options: dict, message
 
 def test_folders_without_images_and_broken_images(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(CalibrationError, match="holds no images"):
+    with pytest.raises(CalibrationError, match="has no images"):
         open_calibration(str(tmp_path / "empty"), model())
     (folder / "1.png").write_bytes((folder / "1.png").read_bytes()[:40])
     with pytest.raises(CalibrationError, match=r"1\.png can't be read as an image"):
