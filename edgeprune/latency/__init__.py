@@ -1,7 +1,7 @@
-"""Latency models of one network: time as a function of widths and formats.
+"""Latency models of one network: latency as a function of widths and formats.
 
-In: a network, and a profile that was measured or is analytic.
-Out: microseconds for any choice of widths and formats; the timing harness that measures candidates.
+In: a network, and an analytic or measured profile.
+Out: microseconds for any widths and formats; the timing harness that measures candidates.
 May import: costmodel, passes, calibration and below.
 """
 
@@ -15,7 +15,6 @@ from edgeprune.latency.device_profile import (
     DeviceProfile,
     MeasuredNetwork,
     formats_like,
-    input_shapes,
     known_profile,
     known_ratios,
     probe_file,
@@ -28,4 +27,4 @@ from edgeprune.latency.measured_model import scaled
 from edgeprune.latency.probe_network import NAME, probe_network
 from edgeprune.latency.remote_harness import open_remote_harness
 from edgeprune.latency.same_work import same_work
-from edgeprune.latency.timing_harness import TimingHarness, open_harness
+from edgeprune.latency.timing_harness import TimingHarness, input_shapes, open_harness

@@ -1,16 +1,16 @@
-"""Latency of a network on a GPU that is not at hand, for any widths and any precision of each launch.
+"""Latency of a network on a GPU that is not attached, for any widths and any precision of each kernel.
 
-The launches are those of the dense network (`edgeprune.costmodel.fusion`); at other widths each one is described again
-from the shapes that its tensors would have, so that a time is what `edgeprune.costmodel.prediction` would say of the
-pruned network. A launch that is put on integers is priced on integers, also where 16 bits would be faster: the lowered
-graph leaves no choice.
+A block is a kernel of the dense network (`edgeprune.costmodel.fusion`). At other widths its sizes follow from the
+shapes that its tensors would have, so the latency is the one that `edgeprune.costmodel.prediction` gives for the pruned
+network. A kernel that a plan sets to INT8 has the INT8 latency, also if 16 bits would be faster: the lowered graph
+states the precision.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,15 +18,15 @@ from numpy.typing import NDArray
 from edgeprune.costmodel import BYTES, Cluster, Kernel, Sparsity, kernel_at, latencies_us, traffic_us
 from edgeprune.dependency import AxisLengths, Dim, Widths
 from edgeprune.devices import Device, Precision
-from edgeprune.latency.block_latency import Edge, Format, sum_us
+from edgeprune.latency.block_latency import Edge, Format, rescaled, sum_us
 from edgeprune.latency.formats import INT8
 
 SPARSE = "+2:4"
-"""What a format with 2:4 weights ends in, as ``fp16+2:4``."""
+"""Suffix of a format with 2:4 weights, as in ``fp16+2:4``."""
 
 _PRECISIONS: dict[Format, Precision] = {"fp32": "fp32", "fp16": "fp16", "int8": "int8"}
 _TOGETHER = 4096
-"""At most so many widths of a launch are priced in one go."""
+"""Most widths of a kernel that are priced in one call."""
 
 
 def dense_format(fmt: Format) -> Format:
@@ -35,32 +35,33 @@ def dense_format(fmt: Format) -> Format:
 
 
 def is_sparse(fmt: Format) -> bool:
-    """Whether weights are 2:4 in this format."""
+    """Whether weights are 2:4 sparse in this format."""
     return fmt.endswith(SPARSE)
 
 
 def is_int8(fmt: Format) -> bool:
-    """Whether the launch computes in INT8, sparse or dense."""
+    """Whether the kernel computes in INT8, sparse or dense."""
     return dense_format(fmt) == INT8
 
 
 @dataclass(frozen=True, eq=False)
 class AnalyticModel:
-    """Times of a network's launches, by the cost model of one device.
+    """Latencies of a network's kernels, by the cost model of one device. Every kernel is a block.
 
     Attributes:
-        launches: clusters of every launch, in launch order; a launch is a block.
-        shapes: of all tensors, at any widths.
-        available: per launch, the formats that it may take, the float one first.
-        block_groups: per launch, the groups whose widths its time depends on.
-        edges: between launches that read the same computed tensor: two formats of it are a conversion.
-        levels: per group, widths that are likely to be asked for, which are priced together.
+        clusters: per block, the clusters of its kernel.
+        shapes: shapes of all tensors, at any widths.
+        available: per block, the formats that it can run in, the float one first.
+        block_groups: per block, the groups whose widths its latency depends on.
+        edges: between blocks that read the same computed tensor: with two formats it has to be reformatted.
+        shared: names of these tensors.
+        levels: per group, the widths that the search uses, which are priced together.
         device: rates of the device.
         error: typical relative error of its predictions, as a fraction.
-        correction: factor on everything.
+        correction: factor of all latencies.
     """
 
-    launches: tuple[tuple[Cluster, ...], ...]
+    clusters: tuple[tuple[Cluster, ...], ...]
     shapes: PrunedShapes
     available: tuple[tuple[Format, ...], ...]
     block_groups: tuple[frozenset[int], ...]
@@ -80,49 +81,44 @@ class AnalyticModel:
 
     @property
     def call_us(self) -> float:
-        """Microseconds of an inference besides its launches."""
+        """Microseconds of an inference besides its kernels."""
         return self.correction * self.device.call_us
 
+    total_us = sum_us
+    corrected = rescaled
+
     def formats(self, block: int) -> tuple[Format, ...]:
-        """Formats that the launch can run in."""
+        """Formats that the block can run in."""
         return self.available[block]
 
     def block_us(self, block: int, fmt: Format, widths: Widths) -> float:
-        """Predicted time of one launch, microseconds."""
+        """Predicted latency of one block, microseconds."""
         key = (block, fmt, *(int(widths[g]) for g in sorted(self.block_groups[block])))
         if key not in self._known:
             self._price(block, widths)
         return self.correction * self._known[key]
 
     def edge_us(self, edge: Edge, writer: Format, reader: Format, widths: Widths) -> float:
-        """Cost of converting a tensor that one launch reads in integers and another in float, microseconds."""
+        """Latency of the reformat of a tensor that one block reads in INT8 and the other in float, microseconds."""
         if is_int8(writer) == is_int8(reader):
             return 0.0
         elements = math.prod(self.shapes.at(widths)[self.shared[edge.tensor]])
         traffic = traffic_us([np.asarray(float(elements * BYTES[p])) for p in ("int8", "fp16")], self.device)
         return self.correction * (self.device.launch_us + float(traffic))
 
-    def total_us(self, widths: Widths, formats: Sequence[Format]) -> float:
-        """Predicted time of the network, microseconds."""
-        return sum_us(self, widths, formats)
-
-    def corrected(self, factor: float) -> AnalyticModel:
-        """The same model with every time multiplied by ``factor``: how a measurement is fed back."""
-        return replace(self, correction=self.correction * factor)
-
     def kernel(self, block: int, widths: Widths) -> Kernel:
-        """The launch at these widths."""
-        return kernel_at(self.launches[block], self.shapes.at(widths))
+        """The block's kernel at these widths."""
+        return kernel_at(self.clusters[block], self.shapes.at(widths))
 
     def ideal_us(self, block: int, widths: Widths) -> float:
-        """Arithmetic of a launch at the device's peak, and its traffic at DRAM's: what grows smoothly with widths."""
+        """Latency at the device's peak compute and DRAM bandwidth, which grows smoothly with the widths."""
         k, device = self.kernel(block, widths), self.device
         peak = device.matrix_fma[device.supported("fp16")] * device.sms * device.clock_mhz
         moved = BYTES["fp16"] * (k.read_positions * k.cin + k.write_positions * k.cout) * k.repeats
         return k.macs / peak + moved / device.dram_bytes_per_us
 
     def _price(self, block: int, widths: Widths) -> None:
-        """Price a launch at these widths, and at all that differ from them in one group: the search asks for those."""
+        """Price a block at these widths, and at all widths that differ in one group: the search needs them next."""
         groups = sorted(self.block_groups[block])
         wanted = {tuple(int(widths[g]) for g in groups): widths}
         for i, g in enumerate(groups):
@@ -150,7 +146,7 @@ class PrunedShapes:
 
     Args:
         dense: value name -> shape in the dense model.
-        lengths: what cuts which axis.
+        lengths: the groups that cut each axis.
     """
 
     def __init__(self, dense: Mapping[str, tuple[int, ...]], lengths: AxisLengths):
@@ -180,7 +176,7 @@ class PrunedShapes:
 
 
 class ShapesAt(Mapping[str, "tuple[int, ...]"]):
-    """Shapes at certain widths; ``asked`` collects the names that were looked up."""
+    """Shapes at given widths; ``asked`` collects the names that were looked up."""
 
     def __init__(self, shapes: PrunedShapes, widths: Widths):
         self._shapes, self._widths = shapes, widths
@@ -201,7 +197,7 @@ class ShapesAt(Mapping[str, "tuple[int, ...]"]):
 
 
 def _work(k: Kernel) -> tuple[object, ...]:
-    """All that a launch's time depends on, without names."""
+    """Everything that a kernel's latency depends on, without names."""
     return (
         k.kind, k.epilogue, k.weighted, k.groups, k.rows, k.cin, k.cout, k.taps,
         k.read_positions, k.write_positions, k.side_elements, k.keys, k.repeats,

@@ -1,4 +1,4 @@
-"""A network as a latency model sees it: blocks at fixed shapes, their formats, and in which steps their widths go."""
+"""A network as a latency model sees it: blocks at fixed shapes, their formats, and the steps of their widths."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from edgeprune.dependency import Analysis, Cut, Group, Widths, axis_lengths
 from edgeprune.graph import count_macs
 from edgeprune.latency import formats as forms
 from edgeprune.latency.block_latency import Edge, edges_of
-from edgeprune.latency.features import Geometry, geometries
+from edgeprune.latency.features import Geometry, boundary, geometries
 
 DEPTHWISE_STEP = 16
 
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A network as the latency model sees it: blocks, their forms and their geometry at fixed shapes."""
+    """A network as a latency model sees it: blocks, their formats and their geometry at fixed shapes."""
 
     model: ir.Model
     analysis: Analysis
@@ -33,7 +33,7 @@ class Network:
 
     @property
     def steps(self) -> tuple[int, ...]:
-        """Per group, units that go together."""
+        """Per group, units that are removed together."""
         return channel_steps(self.model, self.analysis.groups)
 
 
@@ -41,9 +41,9 @@ def network(model: ir.Model, analysis: Analysis, fixed: ir.Model | None = None) 
     """Partition a canonical model into blocks.
 
     Args:
-        model: what is built and timed; dimensions that are open stay open, as in the result.
-        analysis: of the model.
-        fixed: the same model with all dimensions fixed, where some of ``model`` are open.
+        model: the model that is built and timed; open dimensions stay open, as in the result.
+        analysis: its analysis.
+        fixed: the same model with all dimensions fixed, if some dimensions of ``model`` are open.
     """
     blocks = partition(model)
     lengths = axis_lengths(analysis.groups)
@@ -54,17 +54,17 @@ def network(model: ir.Model, analysis: Analysis, fixed: ir.Model | None = None) 
         blocks,
         forms.int8_nodes(model, blocks),
         shapes,
-        _edges(model, blocks, shapes),
+        _edges(model, blocks),
         lengths.sizes,
         sum(count_macs(fixed or model).values()),
     )
 
 
 def channel_steps(model: ir.Model, groups: Sequence[Group]) -> tuple[int, ...]:
-    """Units of every group that go together so that widths stay on multiples the hardware likes.
+    """Units of every group that are removed together, so that widths stay multiples that the kernels take.
 
-    8 channels, less in small groups; 16 where a depthwise convolution runs over the channels: onnxruntime's integer
-    kernel takes 16 at a time, and those that are left over one by one (184 channels take 2.5 times as long as 192).
+    8 channels, fewer in small groups. 16 if a depthwise convolution runs over the channels: onnxruntime's INT8 kernel
+    takes 16 at a time and the remaining ones one by one (184 channels take 2.5 times as long as 192).
     """
     depthwise = {str(w.name) for n in model.graph if (w := _depthwise_weight(n)) is not None}
     return tuple(
@@ -90,18 +90,12 @@ def _step(group: Group) -> int:
 
 
 def lowest_units(groups: Sequence[Group], widths: Widths) -> Cut:
-    """A cut of these widths that keeps the first units of every group: for timing, which units stay does not matter."""
+    """A cut to these widths that keeps the first units of every group, for timing only."""
     return {g.id: np.arange(w, dtype=np.int64) for g, w in zip(groups, widths, strict=True) if w < g.size}
 
 
-def _edges(model: ir.Model, blocks: Sequence[Block], shapes: Sequence[Geometry]) -> tuple[Edge, ...]:
+def _edges(model: ir.Model, blocks: Sequence[Block]) -> tuple[Edge, ...]:
     nodes = {str(n.name): n for n in model.graph}
-    writers, readers = [], []
-    for block in blocks:
-        inside = {nodes[n] for n in block.nodes}
-        made = [o for n in block.nodes for o in nodes[n].outputs]
-        leaving = [o for o in made if o.is_graph_output() or any(c not in inside for c in o.consumers())]
-        read = dict.fromkeys(v for n in block.nodes for v in nodes[n].inputs if v is not None and v.const_value is None)
-        writers.append([str(v.name) for v in (leaving or made)])
-        readers.append([str(v.name) for v in read if v.producer() not in inside])
-    return edges_of(shapes, writers, readers)
+    ends = [boundary([nodes[n] for n in block.nodes]) for block in blocks]
+    readers = [[str(v.name) for v in read if v.const_value is None] for read, _ in ends]
+    return edges_of([[str(v.name) for v in written] for _, written in ends], readers)

@@ -1,4 +1,4 @@
-"""Latency model of this CPU for one network: measured blocks at aligned widths, in float and in integers."""
+"""Latency model of a CPU for one network: blocks measured at aligned widths, in float and in INT8."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from edgeprune.passes.x86 import lower_x86, quantize_x86, values_to_quantize
 from edgeprune.support import LatencyCache
 
 RANDOM_VARIANTS = 9
-"""Networks of random aligned widths measured in each format, beside the dense one: more than the features of a
-block."""
+"""Networks of random aligned widths that are measured in each format, beside the dense one: more than a block has
+features."""
 
 MIXED_VARIANTS = 3
-"""Networks of random precision, from which the cost of changing between float and integers is read."""
+"""Networks of random formats, from which the cost of conversions between float and INT8 is fitted."""
 
 SECONDS_PER_VARIANT = 0.5
 
 FORM = 7
-"""Counts the forms into which blocks have been lowered: times of another form say nothing of this one."""
+"""Version of the lowering: cached times of another version are not used."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,17 +53,17 @@ def measure(
     seed: int = 0,
     progress: Callable[[float], None] | None = None,
 ) -> LatencyModel:
-    """Measure what the cache does not hold yet, and fit the latency model.
+    """Measure the networks that are not in the cache yet, and fit the latency model.
 
     Args:
         net: the network.
         feeds: one input, for timing and for plausible ranges.
-        cache: of this device; what is measured is stored there.
-        tracer: times the blocks of a model where the cache's device is.
+        cache: cache of the device, in which measurements are stored.
+        tracer: times the blocks of a model on the device.
         lanes: channels in a vector register.
-        pace: what one and the same model takes just now; where that changes, the machine did, and times are put right.
-        quantizable: whether integer formats are looked at.
-        seed: of the random widths; with the same seed a second run finds everything in the cache.
+        pace: current latency of a fixed model; times are corrected for its changes, which are changes of the machine.
+        quantizable: whether INT8 formats are measured.
+        seed: seed of the random widths; with the same seed a second run finds all measurements in the cache.
         progress: called with the fraction done.
     """
     variants = _variants(net, quantizable, np.random.default_rng(seed))
@@ -86,7 +86,7 @@ def measure(
         cache.put({work: us * usual / taken for work, us in times.items()})
     samples: dict[Format, list[tuple[int, NDArray[np.float64], float]]] = {}
     totals: list[tuple[_Variant, float]] = []
-    # Read back from the cache, where a block that occurs in several variants has one time: a second run sees the same.
+    # Read from the cache, where a block that occurs in several variants has one time: a second run gets the same times.
     for v, mine in zip(variants, works, strict=True):
         times = cache.get_all([*mine.values(), _whole(mine)]) or {}
         totals.append((v, times[_whole(mine)]))
@@ -110,13 +110,13 @@ def _variants(net: Network, quantizable: bool, rng: np.random.Generator) -> list
     variants = [_Variant(w, k, False) for w in widths for k in kinds]
     if len(kinds) > 1:
         for _ in range(MIXED_VARIANTS):
-            picks = tuple(str(rng.choice(list(f))) for f in net.int8_nodes)
-            variants.append(_Variant(net.sizes, picks, True))
+            mixed = tuple(str(rng.choice(list(f))) for f in net.int8_nodes)
+            variants.append(_Variant(net.sizes, mixed, True))
     return variants
 
 
 def _uniform(net: Network, fmt: Format) -> tuple[Format, ...]:
-    """Every block in this format, or in the nearest that it has."""
+    """Every block in this format, or in the nearest format that it has."""
     return tuple(
         fmt if fmt in f else (forms.INT8 if fmt == forms.CORE and b.weighted and forms.INT8 in f else forms.FLOAT)
         for b, f in zip(net.blocks, net.int8_nodes, strict=True)
@@ -133,13 +133,13 @@ def _random_widths(net: Network, rng: np.random.Generator) -> Widths:
 
 
 def _works(net: Network, v: _Variant) -> dict[int, str]:
-    """Block -> what it is, as a key: same work, same time."""
+    """Block -> cache key of its work."""
     nodes = {str(n.name): n for n in net.model.graph}
     works = {}
     neighbours = hashlib.sha256(" ".join(v.formats).encode()).hexdigest()[:16]
     for b, block in enumerate(net.blocks):
         what = describe([nodes[n] for n in block.nodes], net.geometries[b], v.widths, net.sizes)
-        # Among neighbours of another format a block takes another time: such times are not shared.
+        # With neighbours in other formats a block has another latency: such times are not shared.
         works[b] = f"{v.formats[b]}, form {FORM}|{what}|among {neighbours}"
     return works
 
@@ -167,7 +167,7 @@ def _measure_variant(
 def lowered(
     net: Network, widths: Widths, formats: Sequence[Format], ranges: Mapping[str, tuple[float, float]]
 ) -> ir.Model:
-    """The network at these widths and formats with units and ranges that only serve timing."""
+    """The network at these widths and formats, for timing only: any units and ranges will do."""
     cut = lowest_units(net.analysis.groups, widths)
     model = prune_channels(net.model, net.analysis, cut) if cut else net.model
     alive = {str(n.name) for n in model.graph}
@@ -182,11 +182,8 @@ def observed_ranges(net: Network, feeds: Mapping[str, NDArray[np.generic]]) -> d
     cores = {n for f in net.int8_nodes for n in f.get(forms.CORE, ())}
     names = {*values_to_quantize(net.model, every), *values_to_quantize(net.model, cores)}
     names |= {str(o.name) for n in net.model.graph if n.name in every for o in n.outputs}
-    if not names:
-        return {}
-    return {
-        k: (float(x.min()), float(x.max())) for k, x in IntermediateOutputs(net.model, sorted(names)).run(feeds).items()
-    }
+    values = IntermediateOutputs(net.model, sorted(names)).run(feeds) if names else {}
+    return {name: (float(x.min()), float(x.max())) for name, x in values.items()}
 
 
 def _fit(
@@ -213,19 +210,15 @@ def _fit(
 
 
 def _fit_switch(model: LatencyModel, totals: Sequence[tuple[_Variant, float]]) -> tuple[float, float]:
-    """What the mixed networks take beyond the sum of their blocks, spread over the tensors that change form."""
+    """Fit the latency of mixed networks beyond the sum of their blocks to the tensors that are converted."""
     from scipy.optimize import nnls
 
     rows, rest = [], []
     for v, us in totals:
         if v.mixed:
             counted = replace(model, switch_us=(1.0, 0.0)), replace(model, switch_us=(0.0, 1.0))
-            rows.append(
-                [
-                    sum(m.edge_us(e, v.formats[e.writer], v.formats[e.reader], v.widths) for e in m.edges)
-                    for m in counted
-                ]
-            )
+            ends = [(e, v.formats[e.writer], v.formats[e.reader]) for e in model.edges]
+            rows.append([sum(m.edge_us(*end, v.widths) for end in ends) for m in counted])
             rest.append(us - model.total_us(v.widths, v.formats))
     if not rows:
         return (0.0, 0.0)

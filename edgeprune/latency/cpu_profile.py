@@ -1,9 +1,8 @@
-"""Measured profiles: the latency of a network's blocks on the device at hand, kept in the cache and written as JSON."""
+"""Measured profiles of a CPU: the latency of a network's blocks, kept in the cache and written as JSON."""
 
 from __future__ import annotations
 
 import datetime
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from edgeprune.latency.block_network import Network, network
 from edgeprune.latency.cpu_model import measure
 from edgeprune.latency.features import FEATURES
 from edgeprune.latency.remote_harness import open_remote_harness
-from edgeprune.latency.timing_harness import TimingHarness, random_harness
+from edgeprune.latency.timing_harness import TimingHarness, open_harness
 from edgeprune.support import LatencyCache, Progress
 
 SCHEMA = 1
@@ -24,17 +23,17 @@ SCHEMA = 1
 
 @dataclass(frozen=True, eq=False)
 class MeasuredProfile:
-    """A network's latency on this machine.
+    """Latencies of a network on a CPU.
 
     Attributes:
-        target: device name.
+        target: name of the target.
         model: file name of the network.
-        device: the processor, in words.
-        runtime: name and version.
-        threads: of the runtime.
-        date: when it was read from the cache or measured, ISO 8601.
+        device: description of the processor.
+        runtime: name and version of the runtime.
+        threads: threads of the runtime.
+        date: when the latencies were measured or read from the cache, ISO 8601.
         network: the network's blocks.
-        latency: what was fitted to the measurements.
+        latency: the model that was fitted to the measurements.
     """
 
     target: str
@@ -47,7 +46,7 @@ class MeasuredProfile:
     latency: LatencyModel
 
     def to_json(self) -> dict[str, Any]:
-        """Blocks with their latency at dense widths, microseconds, and the coefficients for all other widths."""
+        """The profile's JSON: blocks with their latency at dense widths, and the coefficients for all other widths."""
         model, sizes = self.latency, self.network.sizes
         blocks = [
             {
@@ -77,16 +76,6 @@ class MeasuredProfile:
             "blocks": blocks,
         }
 
-    def save(self, file: Path) -> None:
-        """Write the profile, whole or not at all.
-
-        Raises:
-            UsageError: the disk is full, or the place can't be written to.
-        """
-        from edgeprune.support import write_text
-
-        write_text(file, json.dumps(self.to_json(), indent=1) + "\n")
-
 
 def measured_latency(
     net: Network,
@@ -96,7 +85,7 @@ def measured_latency(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> LatencyModel:
-    """The latency model of a network on the stand's CPU; only what the cache does not hold is measured."""
+    """The latency model of a network on the harness's CPU; networks in the cache are not measured again."""
     progress = progress or Progress()
     cache = LatencyCache(f"{harness.device}|{harness.runtime_version}|{harness.threads} threads")
     try:
@@ -125,20 +114,23 @@ def profile_model(
     device: str | None = None,
     progress: Progress | None = None,
 ) -> MeasuredProfile:
-    """Measure the blocks of a model on a target, at aligned widths, in every format that the target has.
+    """Measure the blocks of a model on a CPU, at aligned widths, in every format that the target has.
 
-    ``device`` is where the target is, if not here: ``ssh://user@host[:port]``.
+    ``device`` is the address of the CPU, ``ssh://user@host[:port]``; None means this machine.
 
     Raises:
-        UsageError: the target can't be measured from here, or an input has open dimensions.
+        UsageError: the target is no CPU, or an input has open dimensions.
         ModelError: the model is invalid.
     """
     progress = progress or Progress()
     if load_profile(target).name != "cpu":
-        raise UsageError(f"target {target!r} can't be measured from this machine; 'cpu' can")
+        raise UsageError(f"target {target!r} cannot be measured from this machine; only 'cpu' can")
     opened = open_model(Path(model), shapes or {}, progress)
     net = network(opened.dense, opened.analysis, opened.fixed)
-    harness = random_harness(opened, threads) if device is None else open_remote_harness(opened, {}, device, threads)
+    if device is None:
+        harness = open_harness(opened, None, {}, threads)
+    else:
+        harness = open_remote_harness(opened, {}, device, threads)
     latency = measured_latency(net, harness, progress=progress)
     today = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     return MeasuredProfile(

@@ -1,8 +1,8 @@
-"""What a device measured of one model: whole networks, each with the times of its launches, and where and when.
+"""The device profile of one model: whole networks that were measured there, with the latencies of their kernels.
 
-A few networks of the model are built and timed there: as it came in, at the dense widths and at random aligned widths
-in every format, dense and 2:4. `edgeprune.latency.measured_model` makes a latency model of them. The record is kept in
-the user's cache folder after every network, so that what was interrupted goes on where it stood.
+A few networks of the model are built and timed on the device: the original, and the network at dense and random aligned
+widths in every format, dense and 2:4. `edgeprune.latency.measured_model` fits a latency model to them. The profile is
+saved in the user's cache folder after every network, so that an interrupted run continues where it stopped.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from edgeprune.dependency import OpenedModel
 from edgeprune.errors import ProfileError, UsageError
 from edgeprune.latency.kernel_network import GpuNetwork
 from edgeprune.latency.measured_model import MeasuredModel, Sample, fit_measured
-from edgeprune.support import cache_folder
-from edgeprune.support import json_form as jsonform
+from edgeprune.latency.timing_harness import input_shapes
+from edgeprune.support import cache_folder, json_form
 
 SCHEMA = 1
 ORIGINAL = "original"
-"""The network as it came in, in float32 as the runtime computes it."""
+"""The user's model in float32, as the runtime computes it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,12 +34,12 @@ class MeasuredNetwork:
     """One network that was built and timed.
 
     Attributes:
-        widths: Group id -> units; groups that are not named are whole.
-        format: Of every launch that has it; ``original`` for the model as it came in.
-        latency_us: Of an inference.
-        runs: How many were timed.
-        date: When, ISO 8601.
-        launch_us: Leading node of a launch -> microseconds; empty where single kernels were not timed.
+        widths: group id -> units; groups that are not named are whole.
+        format: format of every block that has it; ``original`` for the user's model.
+        latency_us: latency of an inference.
+        runs: number of timed inferences.
+        date: when it was measured, ISO 8601.
+        launch_us: leading node of a block -> microseconds; empty if single kernels were not timed.
     """
 
     widths: Mapping[str, int]
@@ -52,19 +52,19 @@ class MeasuredNetwork:
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceProfile:
-    """Everything that one device measured of one model.
+    """All measurements of one model on one device.
 
     Attributes:
-        target: Name of the target.
-        model: File name of the model, without folders.
-        model_sha256: Of that file, hexadecimal.
-        shapes: Input name -> dimensions.
-        device: The machine in its own words.
+        target: name of the target.
+        model: file name of the model, without folders.
+        model_sha256: SHA-256 of that file, hexadecimal.
+        shapes: input name -> dimensions.
+        device: the machine's description of itself.
         clocks: ``locked``, or why they were not.
-        versions: Software -> version there.
-        networks: What was measured, in order.
-        complete: Whether nothing that was planned is missing.
-        ratios: ``<kind of launch> <format>`` -> how many times as long as the analytic model says such launches took.
+        versions: software -> its version on the device.
+        networks: the measured networks, in order.
+        complete: whether all planned networks were measured.
+        ratios: ``<kind of kernel> <format>`` -> measured latency divided by the analytic latency.
     """
 
     schema: int = SCHEMA
@@ -82,33 +82,33 @@ class DeviceProfile:
 
     @property
     def power_mode(self) -> str | None:
-        """The power mode that the board said it was in, None if it did not say."""
+        """The power mode that the board reported; None if it reported none."""
         match = re.search(r"power mode ([^\s;]+)", self.device)
         return match[1] if match else None
 
     @property
     def baseline_us(self) -> float | None:
-        """What the model as it came in takes."""
+        """Latency of the user's model."""
         return next((n.latency_us for n in self.networks if n.format == ORIGINAL), None)
 
     def to_json(self) -> str:
         """The text of the file."""
-        return jsonform.dumps(self)
+        return json_form.dumps(self)
 
     @classmethod
     def load(cls, file: Path) -> DeviceProfile:
         """Read a profile.
 
         Raises:
-            UsageError: it is none.
+            UsageError: the file is no device profile.
         """
-        return jsonform.load(cls, file, schema=SCHEMA)
+        return json_form.load(cls, file, schema=SCHEMA)
 
     def check(self, opened: OpenedModel, target: str, power_mode: str | None) -> None:
-        """Refuse to use the profile for something else.
+        """Check that the profile fits.
 
         Raises:
-            ProfileError: it is of another target, model, input size or power mode.
+            ProfileError: it is a profile of another target, model, input size or power mode.
         """
         for what, mine, wanted in (
             ("target", self.target, target),
@@ -117,13 +117,13 @@ class DeviceProfile:
             ("power mode", power_mode and self.power_mode, power_mode),
         ):
             if mine is not None and mine != wanted:
-                raise ProfileError(f"the measured profile is of another {what}: {mine}, not {wanted}")
+                raise ProfileError(f"the measured profile belongs to another {what}: {mine}, not {wanted}")
 
     def latency(self, gpu: GpuNetwork) -> MeasuredModel | None:
-        """The latency model of a network's launches; None where too little was measured of them.
+        """The latency model of a network; None if too few of its formats were measured.
 
         Raises:
-            ProfileError: it was measured on other launches: by another version of this program, for instance.
+            ProfileError: other kernels were measured, for example by another version of this program.
         """
         anchors = [b.anchor for b in gpu.network.blocks]
         ids = [g.id for g in gpu.network.analysis.groups]
@@ -133,9 +133,7 @@ class DeviceProfile:
             if n.format == ORIGINAL or formats is None or not n.launch_us:
                 continue
             if set(n.launch_us) != set(anchors) or not set(n.widths) <= set(ids):
-                raise ProfileError(
-                    "the measured profile divides the model otherwise than this version does: measure again"
-                )
+                raise ProfileError("the measured profile has other kernels than this version finds: measure again")
             widths = np.array([n.widths.get(g, size) for g, size in zip(ids, gpu.latency.sizes, strict=True)])
             samples.append(Sample(widths, formats, tuple(n.launch_us[a] for a in anchors), n.latency_us))
         measured = {f for s in samples for f in s.formats}
@@ -144,7 +142,7 @@ class DeviceProfile:
 
 
 def formats_like(gpu: GpuNetwork, fmt: str) -> tuple[str, ...] | None:
-    """Every launch in this format, or in the nearest that it has; None if no launch has it."""
+    """Every block in this format, or in the nearest format that it has; None if no block has it."""
     available = gpu.network.int8_nodes
     if not any(fmt in forms for forms in available):
         return None
@@ -152,24 +150,19 @@ def formats_like(gpu: GpuNetwork, fmt: str) -> tuple[str, ...] | None:
     return tuple(next(f for f in (fmt, dense, next(iter(forms))) if f in forms) for forms in available)
 
 
-def input_shapes(opened: OpenedModel) -> dict[str, tuple[int, ...]]:
-    """Sizes of the inputs that a job works with."""
-    return {str(v.name): tuple(int(str(d)) for d in v.shape or ()) for v in opened.fixed.graph.inputs}
-
-
 def profile_file(opened: OpenedModel, target: str) -> Path:
-    """Where the profile of a model on a target is kept."""
+    """The file in which the profile of a model on a target is kept."""
     identity = hashlib.sha256(f"{opened.sha256} {sorted(input_shapes(opened).items())}".encode()).hexdigest()
     return cache_folder() / "devices" / f"{target}-{identity[:24]}.json"
 
 
 def probe_file(target: str) -> Path:
-    """Where it is kept what a target measured of the built-in network."""
+    """The file in which the profile of the built-in network on a target is kept."""
     return cache_folder() / "devices" / f"{target}-probe.json"
 
 
 def known_ratios(target: str, power_mode: str | None) -> Mapping[str, float]:
-    """What the target measured of the built-in network, as ratios to the analytic model; none if that is not known."""
+    """Ratios of the target's measurements of the built-in network to the analytic model; empty if there are none."""
     try:
         found = DeviceProfile.load(probe_file(target))
     except UsageError:
@@ -178,10 +171,11 @@ def known_ratios(target: str, power_mode: str | None) -> Mapping[str, float]:
 
 
 def known_profile(opened: OpenedModel, target: str, power_mode: str | None, file: Path | None) -> DeviceProfile | None:
-    """The profile in a file that the user names, or the one that is kept, if it is usable.
+    """The profile in a file that the user names, or the kept one if it fits.
 
     Raises:
-        UsageError, ProfileError: the user's file is no profile, or one of something else.
+        UsageError: the user's file is no device profile.
+        ProfileError: the user's file belongs to another target, model, input size or power mode.
     """
     if file is not None:
         named = DeviceProfile.load(file)

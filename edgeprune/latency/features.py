@@ -1,4 +1,4 @@
-"""What the time of a block depends on, computed from group widths alone.
+"""Features from which the latency of a block is predicted, computed from group widths alone.
 
 The features of a block on a CPU with vector registers of ``lanes`` channels, all counted per inference:
 
@@ -7,8 +7,8 @@ The features of a block on a CPU with vector registers of ``lanes`` channels, al
     MACs            the same with only the output channels rounded up
     elements in, elements out, weight elements: memory traffic
 
-A block's latency is a non-negative combination of these (``edgeprune.latency.block_latency`` fits it to measurements),
-hence a staircase in every width that never rises as an aligned width shrinks.
+A block's latency is a non-negative combination of these (``edgeprune.latency.block_latency`` fits it to measurements).
+So it is a staircase in every width, and it never rises if an aligned width shrinks.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgeprune.costmodel import Block
+from edgeprune.costmodel import WEIGHTED_OPS, Block
 from edgeprune.dependency import AxisLengths, Dim, Widths
+from edgeprune.graph import is_op
 
 FEATURES = ("dispatch", "aligned_macs", "macs", "elements_in", "elements_out", "weight_elements")
 
 
 @dataclass(frozen=True)
 class Contraction:
-    """One product of the block: ``free`` x ``out`` x ``inner`` multiply-accumulates."""
+    """A convolution or MatMul of the block: ``free`` x ``out`` x ``inner`` x ``kernel`` multiply-accumulates."""
 
     free: tuple[Dim, ...]
     out: Dim
@@ -39,7 +40,7 @@ class Contraction:
 
 @dataclass(frozen=True)
 class Geometry:
-    """Everything about a block that its features need."""
+    """Everything from which a block's features are computed."""
 
     reads: tuple[tuple[Dim, ...], ...]
     writes: tuple[tuple[Dim, ...], ...]
@@ -48,7 +49,7 @@ class Geometry:
     groups: frozenset[int]
 
     def features(self, widths: Widths, sizes: Widths, lanes: int) -> NDArray[np.float64]:
-        """Shape (len(FEATURES),); zeros where nothing is left to compute."""
+        """Shape (len(FEATURES),); zeros if nothing is left to compute."""
 
         def elements(tensors: Sequence[tuple[Dim, ...]]) -> float:
             return math.fsum(math.prod(d.at(widths, sizes) for d in t) for t in tensors)
@@ -58,7 +59,7 @@ class Geometry:
         aligned = macs = 0.0
         for c in self.contractions:
             out, inner = c.out.at(widths, sizes), c.inner.at(widths, sizes)
-            if not inner:  # a sum stands where the branch was
+            if not inner:  # the branch was dropped
                 continue
             free = math.prod(d.at(widths, sizes) for d in c.free) * c.kernel * _up(out, lanes)
             aligned += free * (_up(inner, lanes) if inner > 1 else 1)
@@ -76,21 +77,24 @@ def geometries(model: ir.Model, blocks: Sequence[Block], lengths: AxisLengths) -
     return tuple(_geometry([nodes[name] for name in b.nodes], lengths) for b in blocks)
 
 
-def _geometry(nodes: list[ir.Node], lengths: AxisLengths) -> Geometry:
+def boundary(nodes: Sequence[ir.Node]) -> tuple[list[ir.Value], list[ir.Value]]:
+    """Values that a block reads from outside, constants among them, and values that it writes."""
     inside = set(nodes)
     made = [o for n in nodes for o in n.outputs]
     read = dict.fromkeys(v for n in nodes for v in n.inputs if v is not None and v.producer() not in inside)
-    weights = [v for v in read if v.const_value is not None]
     leaving = [o for o in made if o.is_graph_output() or any(c not in inside for c in o.consumers())]
-    contractions = [c for n in nodes if (c := _contraction(n, lengths)) is not None]
-    touched = [*made, *read]
-    groups = {g for v in touched for d in _dims(v, lengths) for s in d.segments or () for g in s.groups}
+    return list(read), leaving or made
+
+
+def _geometry(nodes: list[ir.Node], lengths: AxisLengths) -> Geometry:
+    read, written = boundary(nodes)
+    touched = [*read, *(o for n in nodes for o in n.outputs)]
     return Geometry(
         tuple(_dims(v, lengths) for v in read if v.const_value is None),
-        tuple(_dims(v, lengths) for v in (leaving or made)),
-        tuple(_dims(v, lengths) for v in weights),
-        tuple(contractions),
-        frozenset(groups),
+        tuple(_dims(v, lengths) for v in written),
+        tuple(_dims(v, lengths) for v in read if v.const_value is not None),
+        tuple(c for n in nodes if (c := _contraction(n, lengths)) is not None),
+        frozenset(g for v in touched for d in _dims(v, lengths) for s in d.segments or () for g in s.groups),
     )
 
 
@@ -100,7 +104,7 @@ def _dims(value: ir.Value, lengths: AxisLengths) -> tuple[Dim, ...]:
 
 
 def _contraction(node: ir.Node, lengths: AxisLengths) -> Contraction | None:
-    if node.domain not in ("", "ai.onnx") or node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
+    if not is_op(node, *WEIGHTED_OPS):
         return None
     data, weight, out = node.inputs[0], node.inputs[1], node.outputs[0]
     if data is None or weight is None or not out.shape or not weight.shape or not data.shape:
@@ -110,13 +114,12 @@ def _contraction(node: ir.Node, lengths: AxisLengths) -> Contraction | None:
         return Contraction((y[0], *y[2:]), y[1], w[1], math.prod(d.size for d in w[2:]))
     if node.op_type == "ConvTranspose":
         return Contraction((x[0], *x[2:]), x[1], w[1], math.prod(d.size for d in w[2:]))
-    transposed = node.attributes.get("transA")
-    inner = x[0] if node.op_type == "Gemm" and transposed is not None and transposed.as_int() else x[-1]
+    inner = x[0] if node.op_type == "Gemm" and bool(node.attributes.get_int("transA", 0)) else x[-1]
     return Contraction(y[:-1], y[-1], inner, 1) if y else None
 
 
 def describe(nodes: Sequence[ir.Node], geometry: Geometry, widths: Widths, sizes: Widths) -> str:
-    """A text that is equal for two blocks that do the same work: operators, attributes and sizes, but no names."""
+    """A text that is equal for two blocks with the same work: operators, attributes and sizes, but no names."""
     ops = ";".join(
         f"{n.op_type}({','.join(sorted(f'{a.name}={a.value}' for a in n.attributes.values() if _is_plain(a)))})"
         for n in nodes

@@ -1,9 +1,9 @@
-"""The forms in which a block can run, and the nodes that each form puts on integers.
+"""The formats in which a block can run on a CPU, and the nodes that each format runs in INT8.
 
-fp32         everything in float
-int8         every node of the block that has an integer kernel; the weighted node alone, where a function of the block
-             has none (GELU): integers on both sides of a float function only cost conversions
-int8-core    the weighted node alone (with the Relu or Clip it absorbs): the activation function after it stays float
+fp32         all nodes in float
+int8         all nodes of the block that have an INT8 kernel in INT8; only the weighted node if a function of the block
+             has none (GELU), because INT8 on both sides of a float function only costs conversions
+int8-core    only the weighted node in INT8, with the Relu or Clip that it absorbs; the activation behind it stays float
 """
 
 from __future__ import annotations
@@ -20,13 +20,11 @@ FLOAT: Format = "fp32"
 INT8: Format = "int8"
 CORE: Format = "int8-core"
 
-_INTEGER_FUNCTIONS = WEIGHTED_OPS | INT8_OPS
-
 Int8Nodes = Mapping[Format, frozenset[str]]
 
 
 def int8_nodes(model: ir.Model, blocks: Sequence[Block]) -> tuple[Int8Nodes, ...]:
-    """For every block: format -> names of the nodes on integers. ``fp32`` is always there."""
+    """For every block: format -> names of the INT8 nodes. ``fp32`` is always included."""
     eligible = int8_eligible(model)
     nodes = {str(n.name): n for n in model.graph}
     return tuple(_forms(b, nodes, {n for n in b.nodes if eligible[n]}) for b in blocks)
@@ -42,7 +40,8 @@ def _forms(block: Block, nodes: Mapping[str, ir.Node], eligible: set[str]) -> In
     out = nodes[block.anchor].outputs[0]
     clips = {str(c.name) for c in out.consumers() if c.op_type in CLIP_OPS and len(out.consumers()) == 1}
     core = frozenset({block.anchor} | (clips & eligible))
-    forms[INT8] = frozenset(eligible) if _INTEGER_FUNCTIONS.issuperset(nodes[n].op_type for n in block.nodes) else core
+    known = all(nodes[n].op_type in WEIGHTED_OPS | INT8_OPS for n in block.nodes)
+    forms[INT8] = frozenset(eligible) if known else core
     if core != forms[INT8]:
         forms[CORE] = core
     return forms

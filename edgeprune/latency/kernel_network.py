@@ -1,4 +1,4 @@
-"""A network as TensorRT would launch it: its launches are the blocks among which widths and precisions are chosen."""
+"""A network as TensorRT runs it: every kernel is a block, for which widths and a precision are chosen."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SMALLEST_SHARE = 0.125
 
 @dataclass(frozen=True, eq=False)
 class GpuNetwork:
-    """Blocks and what cuts them, with the times of all choices, and the widths there are to choose from."""
+    """A network whose blocks are kernels, its latency model, and the widths that each group may have."""
 
     network: Network
     latency: AnalyticModel
@@ -49,24 +49,24 @@ def gpu_network(
 
     Args:
         model: the model.
-        analysis: what can be cut from it.
-        device: that it shall run on.
-        formats: that a launch may take, the float one first; ``int8`` only where TensorRT has it.
-        step: multiple that channel counts are cut to.
+        analysis: its analysis.
+        device: the device on which it will run.
+        formats: formats that a kernel may have, the float one first; ``int8`` only if TensorRT has it.
+        step: multiple to which channel counts are cut.
         error: typical relative error of predictions for the device, as a fraction.
-        sparse: names of the nodes whose weights may be 2:4: their launches have every format with 2:4 as well.
+        sparse: names of the nodes whose weights may be 2:4 sparse: their kernels also have every format with 2:4.
 
     Raises:
-        ModelError: if a shape is not known.
+        ModelError: a shape is not known.
     """
     fused = fuse(model)
     lengths = axis_lengths(analysis.groups)
     shapes = PrunedShapes(fused.shapes, lengths)
-    launches = kernel_clusters(fused)
+    clusters = kernel_clusters(fused)
     kernels, groups = [], []
-    for launch in launches:
+    for one in clusters:
         whole = shapes.at(lengths.sizes)
-        kernels.append(kernel_at(launch, whole))
+        kernels.append(kernel_at(one, whole))
         groups.append(frozenset(g for name in whole.asked for g in shapes.groups(name)))
     eligible = int8_eligible(model)
     is_int8 = [
@@ -84,26 +84,17 @@ def gpu_network(
         groups[edge.writer] |= shapes.groups(shared[edge.tensor])
     blocks = tuple(Block(f"b{i:04d}", k.anchor, k.nodes, k.weighted and runs_int8(k)) for i, k in enumerate(kernels))
     levels = tuple(levels_of(g, step, MIN_CHANNELS if INT8 in formats else 1) for g in analysis.groups)
-    latency = AnalyticModel(
-        launches,
-        shapes,
-        tuple(tuple(n) for n in nodes),
-        tuple(groups),
-        edges,
-        shared,
-        levels,
-        device,
-        error,
-    )
+    available = tuple(tuple(n) for n in nodes)
+    latency = AnalyticModel(clusters, shapes, available, tuple(groups), edges, shared, levels, device, error)
     macs = sum(count_macs(model).values())
     described = geometries(model, blocks, lengths)
     return GpuNetwork(Network(model, analysis, blocks, nodes, described, edges, lengths.sizes, macs), latency, levels)
 
 
 def levels_of(group: Group, step: int, least: int = 1) -> NDArray[np.int64]:
-    """Widths that a group may take, ascending, in units: multiples of ``step`` channels, of ``least`` at the least.
+    """Widths that a group may have, ascending, in units: multiples of ``step`` channels, and at least ``least``.
 
-    Where a group is too small for that the step is halved; heads and groups go one by one.
+    The step is halved if a group is too small for it. Heads and groups are removed one by one.
     """
     if group.kind in ("head", "group"):
         widths = np.arange(1, group.size + 1, dtype=np.int64)
@@ -120,7 +111,7 @@ def levels_of(group: Group, step: int, least: int = 1) -> NDArray[np.int64]:
 
 
 def _conversions(kernels: Sequence[Kernel]) -> tuple[tuple[Edge, ...], tuple[str, ...]]:
-    """Edges between each two successive readers of a computed tensor, and the tensors' names."""
+    """Edges between every two successive readers of a computed tensor, and the names of these tensors."""
     readers: dict[str, list[int]] = defaultdict(list)
     for i, k in enumerate(kernels):
         for value in k.reads:

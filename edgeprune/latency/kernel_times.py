@@ -1,9 +1,9 @@
-"""Times of an engine's kernels -> times of the launches that a network was divided into.
+"""Map the latencies of an engine's layers to the blocks of a network.
 
-TensorRT fuses as it sees fit: one kernel may cover several launches, and one launch several kernels. A kernel's time
-goes to the launches whose nodes it names, in proportion to what these were expected to take. A region that names only
-its first and last node covers all nodes between them that no other kernel names. What names no node (reformats of
-inputs, for instance) belongs to the inference as a whole.
+TensorRT's fusion may differ: one engine layer may cover several blocks, and one block several layers. A layer's latency
+is divided among the blocks whose nodes it names, in proportion to their expected latencies. A region that names only
+its first and last node covers all nodes between them that no other layer names. A layer that names no node (a reformat
+of an input, for example) belongs to the inference as a whole.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ _REGION = re.compile(r"ForeignNode\[(.+?)\.\.\.(.+?)\]")
 
 
 def launch_times(
-    layers: Sequence[LayerTime], launches: Sequence[Sequence[str]], expected_us: Sequence[float], total_us: float
+    layers: Sequence[LayerTime], blocks: Sequence[Sequence[str]], expected_us: Sequence[float], total_us: float
 ) -> tuple[list[float], float]:
-    """Microseconds of every launch, and of what belongs to none.
+    """Latency of every block, and of the layers that belong to no block, microseconds.
 
     Args:
-        layers: kernels, timed with a profiler that slows each of them down alike.
-        launches: names of the nodes of every launch, in graph order.
-        expected_us: of every launch.
-        total_us: what an inference takes without a profiler: all times add up to this.
+        layers: the engine's layers, timed with a profiler that adds the same overhead to each.
+        blocks: names of the nodes of every block, in graph order.
+        expected_us: expected latency of every block.
+        total_us: latency of an inference without the profiler: all latencies add up to this.
 
     Returns:
-        Times of shape (launches,); 0 for a launch that no kernel names.
+        Latencies of shape (blocks,), 0 for a block that no layer names; and the rest.
     """
-    home = {name: i for i, names in enumerate(launches) for name in names}
+    home = {name: i for i, names in enumerate(blocks) for name in names}
     named = [_named(layer, home) for layer in layers]
-    covered = {i for launch_set in named for i in launch_set}
+    covered = {i for mine in named for i in mine}
     overhead_us = max(0.0, (sum(x.median_us for x in layers) - total_us) / max(1, len(layers)))
-    times, rest = [0.0] * len(launches), 0.0
+    times, rest = [0.0] * len(blocks), 0.0
     for layer, mine in zip(layers, named, strict=True):
         us = max(layer.median_us - overhead_us, 0.05 * layer.median_us)
         mine = mine + [i for i in _between(layer, home) if i not in covered]
@@ -51,13 +51,13 @@ def launch_times(
 
 
 def _named(layer: LayerTime, home: Mapping[str, int]) -> list[int]:
-    """Launches whose nodes the layer names: by its metadata, or else within its name."""
+    """Blocks whose nodes the layer names, in its metadata or else in its name."""
     nodes = layer.nodes or tuple(n for n in _words(layer.name) if n in home)
     return sorted(Counter(home[n] for n in nodes if n in home))
 
 
 def _words(name: str) -> list[str]:
-    """What may be a node's name in a layer's: ``a + b``, ``PWN(PWN(a), b)``, ``... for Input Tensor 0 to a``."""
+    """Parts of a layer's name that may be nodes: ``a + b``, ``PWN(PWN(a), b)``, ``... for Input Tensor 0 to a``."""
     return [word for word in re.split(r"\s\+\s|[(),\s\[\]{}]|\.\.\.", name) if word]
 
 

@@ -1,8 +1,8 @@
-"""A network with every kind of launch in it: what a device is measured by when no model is named.
+"""The probe network, which has every kind of kernel: a device is measured with it if no model is named.
 
-Residual 3x3 convolutions and bottlenecks at four resolutions, depthwise blocks with SiLU and a concatenation, then
-attention and a two-layer perceptron over the tokens of the last map: what convolutional networks, detectors and vision
-transformers are made of, at their usual sizes, with random weights.
+It has residual 3x3 convolutions and bottlenecks at four resolutions, depthwise blocks with SiLU and a Concat, then
+attention and a two-layer perceptron over the tokens of the last map. These are the parts of convolutional networks,
+detectors and vision transformers, at their usual sizes, with random weights.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def probe_network() -> ir.Model:
 
 
 class _Net:
-    """Nodes as they are added, each with weights drawn from one seed."""
+    """The nodes added so far; weights are random from one seed."""
 
     def __init__(self) -> None:
         self._random = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""The test stand on another machine: candidates are timed there over SSH, and scored here."""
+"""The timing harness on another machine: candidates are timed there over SSH, and scored on this machine."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from numpy.typing import NDArray
 from edgeprune.backends import Machine, OnnxRuntime, OnnxRuntimeDevice, Trace, open_device, tag_blocks, times_per_block
 from edgeprune.dependency import OpenedModel
 from edgeprune.errors import UsageError
-from edgeprune.latency.timing_harness import TimingHarness
+from edgeprune.latency.timing_harness import TimingHarness, input_shapes
 from edgeprune.timing import Measurement
 
 
 @dataclass(frozen=True, eq=False)
 class RemoteHarness(TimingHarness):
-    """Where models are timed: a CPU at the end of an SSH connection, on random inputs.
+    """Times models on a CPU over SSH, on random inputs.
 
     Attributes:
         there: onnxruntime on that machine.
-        machine: what it says of itself.
-        opened: the model; its file is the original that others are timed against.
+        machine: the machine's description of itself.
+        opened: the opened model; its file is the original against which candidates are timed.
     """
 
     there: OnnxRuntimeDevice
@@ -32,7 +32,7 @@ class RemoteHarness(TimingHarness):
 
     @property
     def device(self) -> str:
-        """The machine, in its own words."""
+        """The machine's description of itself."""
         return self.machine.device
 
     @property
@@ -42,7 +42,7 @@ class RemoteHarness(TimingHarness):
 
     @property
     def features(self) -> tuple[str, ...]:
-        """Extensions of its processor."""
+        """Instruction set extensions of its processor."""
         return self.machine.features
 
     def trace(self, model: ir.Model, block_of: Mapping[str, int], seconds: float) -> Trace:
@@ -53,7 +53,7 @@ class RemoteHarness(TimingHarness):
         return Trace(times_per_block(events, runs, total_us), total_us)
 
     def pace(self) -> float:
-        """The same always: a board serves nobody else, and measuring it each time would take longer."""
+        """Always the same: nothing else runs on a board, and measuring the pace each time would take longer."""
         return 1.0
 
     def _measure(self, models: Mapping[str, ir.Model], **settings: Any) -> dict[str, Measurement]:
@@ -72,31 +72,30 @@ class RemoteHarness(TimingHarness):
         return {name: result.latency for name, result in found.items()}
 
     def _shapes(self, model: ir.Model) -> dict[str, tuple[int, ...]]:
-        """The job's sizes of the model's inputs."""
-        fixed = {str(v.name): tuple(int(str(d)) for d in v.shape or ()) for v in self.opened.fixed.graph.inputs}
+        """Fixed shapes of the model's inputs."""
+        fixed = input_shapes(self.opened)
         return {str(v.name): fixed[str(v.name)] for v in model.graph.inputs if str(v.name) in fixed}
 
 
 def open_remote_harness(
     opened: OpenedModel, feeds: Mapping[str, NDArray[Any]], address: str, threads: int
 ) -> RemoteHarness:
-    """A stand for a job on another machine.
+    """A timing harness for an opened model on another machine.
 
     Args:
-        opened: the model.
-        feeds: one input, for plausible ranges; random where it is empty.
+        opened: the opened model.
+        feeds: one input, for plausible ranges; random if it is empty.
         address: ``ssh://user@host[:port]``.
-        threads: of onnxruntime there.
+        threads: threads of onnxruntime there.
 
     Raises:
         UsageError: the address names no device.
-        BackendError: the machine cannot be reached, or has no onnxruntime.
+        BackendError: the machine cannot be reached, or it has no onnxruntime.
     """
     there = open_device(address, "onnxruntime", threads=threads)
     if not isinstance(there, OnnxRuntimeDevice):
         raise UsageError(f"--device {address!r}: expected ssh://user@host or ssh://user@host:port")
     runtime = OnnxRuntime(threads)
     original = runtime.load(opened.path)
-    wanted = {str(v.name): tuple(int(str(d)) for d in v.shape or ()) for v in opened.fixed.graph.inputs}
-    given = feeds or original.random_feeds(shapes=wanted)
+    given = feeds or original.random_feeds(shapes=input_shapes(opened))
     return RemoteHarness(runtime, given, original.bind(given), there, there.describe(), opened)

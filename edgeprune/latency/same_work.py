@@ -1,7 +1,8 @@
-"""Whether one network can stand in for another on the clock: the same kernels on the same sizes, whatever its weights.
+"""Whether one network is a proxy model of another for timing: the same kernels on the same sizes.
 
-What a network of given widths and formats takes does not depend on the values of its weights, so it can be timed before
-anything expensive is done for them. That holds for the very graph that is delivered, or it is not relied on.
+The latency of a network with given widths and formats does not depend on the values of its weights. So a proxy model
+with other weights can be timed before the weights are computed. The latency counts only if the delivered graph does the
+same work.
 """
 
 from __future__ import annotations
@@ -13,20 +14,20 @@ import numpy as np
 import onnx_ir as ir
 
 BIAS_INPUT = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2}
-"""What these kernels add on the way costs nothing."""
+"""Input number of the bias, which costs nothing in these kernels."""
 
 
 def same_work(one: ir.Model, other: ir.Model) -> bool:
-    """Whether two networks do the same but for the values of weights, scales and zero points, and for missing biases.
+    """Whether two networks differ only in the values of weights, scales and zero points, and in missing biases.
 
-    Nodes may have other names and another order. Networks with subgraphs are never the same.
+    Names and order of nodes may differ. Networks with subgraphs are never the same.
     """
     works = [_work(model.graph) for model in (one, other)]
     return None not in works and works[0] == works[1]
 
 
 def _work(graph: ir.Graph) -> Counter[Hashable] | None:
-    """How often what is computed; every value is described by all that leads to it. None where that is not told."""
+    """How often each computation occurs; a value is described by everything before it. None if there are subgraphs."""
     known: dict[ir.Value, int] = {value: hash(("input", place)) for place, value in enumerate(graph.inputs)}
     found: Counter[Hashable] = Counter()
     for node in graph:
@@ -60,6 +61,6 @@ def _constant(value: ir.Value | None) -> Hashable:
 
 
 def _described(array: np.ndarray) -> Hashable:
-    """Type and shape, and the values of what says where and how much: shapes, axes, indices, switches."""
-    tells = array.dtype == np.int64 or array.dtype.kind in "bUSO"
-    return (str(array.dtype), array.shape, array.tobytes() if tells else b"")
+    """Type and shape, and also the values of shapes, axes, indices and booleans, because they decide the work."""
+    decides = array.dtype == np.int64 or array.dtype.kind in "bUSO"
+    return (str(array.dtype), array.shape, array.tobytes() if decides else b"")

@@ -1,4 +1,4 @@
-"""The test stand: runs candidates on this machine's CPU against the original, on one fixed input."""
+"""The timing harness: times candidates against the original on this machine's CPU, on one fixed input."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from edgeprune.timing import Measurement, benchmark
 QUICK_SECONDS = 2.5
 FINAL_SECONDS = 10.0
 LEAST_BLOCK_S, MOST_BLOCK_S, RUNS_PER_BLOCK = 0.04, 0.15, 6
-"""A turn holds so many runs of the original, within these bounds: a machine that changes its speed every second or so
-changes it less often between two models when turns are short."""
+"""Models are timed in turns of this many runs of the original, within these bounds. With short turns a change of the
+machine's speed affects all models alike."""
 
 
 @dataclass(frozen=True, eq=False)
 class TimingHarness:
-    """Where models are timed.
+    """Times models on one machine.
 
     Attributes:
         runtime: the runtime.
-        feeds: the one input that everything is timed on.
-        original: runs the user's file once on it.
+        feeds: the input on which all models are timed.
+        original: runs the user's model once on it.
     """
 
     runtime: OnnxRuntime
@@ -40,35 +40,35 @@ class TimingHarness:
 
     @property
     def device(self) -> str:
-        """The processor that models run on, in words."""
+        """Description of the processor on which models run."""
         return self.runtime.device
 
     @property
     def runtime_version(self) -> str:
-        """Name and version of the runtime that they run in."""
+        """Name and version of the runtime."""
         return f"{self.runtime.name} {self.runtime.version}"
 
     @property
     def threads(self) -> int:
-        """Threads that they run on."""
+        """Threads of the runtime."""
         return self.runtime.threads
 
     @property
     def features(self) -> tuple[str, ...]:
-        """Extensions of the processor that matter to kernels, as Linux spells them."""
+        """Instruction set extensions of the processor that kernels use, as Linux spells them."""
         return this_cpu().features
 
     @property
     def lanes(self) -> int:
-        """Channels that blocked convolutions work on at a time there."""
+        """Channels that convolutions compute at a time on this processor."""
         return vector_lanes(self.features)
 
     def trace(self, model: ir.Model, block_of: Mapping[str, int], seconds: float) -> Trace:
-        """Time the blocks of a model there; see `edgeprune.backends.block_trace.trace`."""
+        """Time the blocks of a model; see `edgeprune.backends.block_trace.trace`."""
         return trace(model, block_of, self.feeds, self.threads, seconds)
 
     def pace(self) -> float:
-        """Seconds that the original takes there just now; see `edgeprune.backends.block_trace.pace`."""
+        """Current latency of the original, seconds; see `edgeprune.backends.block_trace.pace`."""
         return pace(self.original, self.threads)
 
     def quick(self, models: Mapping[str, ir.Model]) -> dict[str, Measurement]:
@@ -86,7 +86,7 @@ class TimingHarness:
         Args:
             models: by name.
             progress: called with the fraction done.
-            undecided: whether a result leaves open what it is for; it is then measured for twice as long.
+            undecided: whether a result is too uncertain for its purpose; the measurement is then twice as long.
         """
         return self._measure(models, min_seconds=3.0, max_seconds=FINAL_SECONDS, progress=progress, undecided=undecided)
 
@@ -103,20 +103,18 @@ class TimingHarness:
         return self.runtime.load(model).bind(self.feeds)
 
 
-def random_harness(opened: OpenedModel, threads: int) -> TimingHarness:
-    """A stand for a job of fixed sizes, with a random input."""
-    runtime = OnnxRuntime(threads)
-    feeds = runtime.load(opened.fixed).random_feeds()
-    return TimingHarness(runtime, feeds, runtime.load(opened.path).bind(feeds))
+def input_shapes(opened: OpenedModel) -> dict[str, tuple[int, ...]]:
+    """Input name -> fixed shape of an opened model."""
+    return {str(v.name): tuple(int(str(d)) for d in v.shape or ()) for v in opened.fixed.graph.inputs}
 
 
-def open_harness(opened: OpenedModel, data: Calibration, shapes: Shapes, threads: int) -> TimingHarness:
-    """A stand for a job, with its first calibration sample as input where that has the fixed shape."""
+def open_harness(opened: OpenedModel, data: Calibration | None, shapes: Shapes, threads: int) -> TimingHarness:
+    """A timing harness for an opened model, on the first sample, or on random input if there is none of fixed shape."""
     runtime = OnnxRuntime(threads)
     original = runtime.load(opened.path)
-    wanted = {str(v.name): tuple(int(str(d)) for d in v.shape or ()) for v in opened.fixed.graph.inputs}
-    sample = next(iter(data.batches(1)))
+    wanted = input_shapes(opened)
+    sample = {} if data is None else next(iter(data.batches(1)))
     real = all(sample[n].shape == s for n, s in wanted.items() if n in sample) and set(wanted) >= set(sample)
-    feeds: Mapping[str, NDArray[Any]] = sample if real else original.random_feeds(shapes=wanted)
+    feeds: Mapping[str, NDArray[Any]] = sample if sample and real else original.random_feeds(shapes=wanted)
     fixed = {name: np.ascontiguousarray(x) for name, x in feeds.items()}
     return TimingHarness(runtime, fixed, original.bind(fixed))

@@ -1,4 +1,4 @@
-"""The times of pruned launches are those that the pruned network is predicted to take."""
+"""The latencies of pruned kernels are those that are predicted for the pruned network."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ def network() -> GpuNetwork:
 
 
 def float_formats() -> list[str]:
-    return [network().latency.formats(b)[0] for b in range(len(network().latency.launches))]
+    return [network().latency.formats(b)[0] for b in range(len(network().latency.clusters))]
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_any_widths_take_what_the_pruned_network_is_predicted_to_take(seed: int) -> None:
+def test_the_latency_at_any_widths_is_that_of_the_pruned_network(seed: int) -> None:
     rng = np.random.default_rng(seed)
     latency, analysis = network().latency, network().network.analysis
     widths = np.array([rng.choice(levels) for levels in network().levels])
@@ -69,9 +69,9 @@ def test_any_widths_take_what_the_pruned_network_is_predicted_to_take(seed: int)
 def test_a_tensor_read_in_two_precisions_is_converted_once() -> None:
     latency = network().latency
     formats = float_formats()
-    reader = next(b for b, launch in enumerate(latency.launches) if launch[0].anchor.outputs[0].name == "c")
+    reader = next(b for b, clusters in enumerate(latency.clusters) if clusters[0].anchor.outputs[0].name == "c")
     formats[reader] = "int8"
-    anchors = {launch[0].anchor.name: f for launch, f in zip(latency.launches, formats, strict=True)}
+    anchors = {clusters[0].anchor.name: f for clusters, f in zip(latency.clusters, formats, strict=True)}
     predicted = model_latency_us(model(), PROFILE, "fp16", precisions={str(k): v for k, v in anchors.items()})  # type: ignore[misc]
     assert len(latency.edges) == 1
     assert latency.total_us(latency.sizes, formats) == pytest.approx(predicted.latency_ms * 1e3, rel=1e-9)
@@ -83,7 +83,7 @@ def test_the_search_keeps_the_budget_with_the_time_of_the_call() -> None:
         latency,
         levels,
         tuple((1 - v / v[-1]) ** 2 for v in levels),
-        tuple({f: 0.01 * (f == "int8") for f in latency.formats(b)} for b in range(len(latency.launches))),
+        tuple({f: 0.01 * (f == "int8") for f in latency.formats(b)} for b in range(len(latency.clusters))),
     )
     budget_us = 0.9 * latency.total_us(latency.sizes, float_formats())
     candidate = search(problem, budget_us)

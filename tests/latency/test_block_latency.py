@@ -80,5 +80,5 @@ def test_noise_does_not_make_the_fit_rise_as_widths_shrink() -> None:
         ("int8-core", "int8", False),
     ],
 )
-def test_what_a_tensor_changes_between(writer: str, reader: str, changes: bool) -> None:
+def test_conversions_between_formats(writer: str, reader: str, changes: bool) -> None:
     assert switches(writer, reader) is changes

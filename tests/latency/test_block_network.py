@@ -1,4 +1,4 @@
-"""A network as latency models see it."""
+"""A network as a latency model sees it."""
 
 from edgeprune.dependency.solve import analyse
 from edgeprune.latency.block_network import network
@@ -6,7 +6,7 @@ from edgeprune.search.pricing import levels_of
 from edgeprune.testing.oracle import parse
 
 
-def test_channels_of_a_depthwise_convolution_go_by_sixteen() -> None:
+def test_channels_of_a_depthwise_convolution_are_removed_by_sixteen() -> None:
     model = parse(
         """
         g (float[1, 3, 8, 8] x) => (float[1, 5, 8, 8] y) {

@@ -11,7 +11,7 @@ from edgeprune import graph
 from edgeprune.backends.block_trace import Trace, trace
 from edgeprune.dependency.opened_model import fix_shapes
 from edgeprune.dependency.solve import analyse
-from edgeprune.latency import cpu_model as cpumodel
+from edgeprune.latency import cpu_model
 from edgeprune.latency.block_latency import LatencyModel
 from edgeprune.latency.block_network import Network, network
 from edgeprune.support.disk_cache import LatencyCache
@@ -46,10 +46,10 @@ def here(model: ir.Model, block_of: Mapping[str, int], seconds: float) -> Trace:
 def test_measured_once_and_then_read_from_the_cache(
     net: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cpumodel, "SECONDS_PER_VARIANT", 0.02)
+    monkeypatch.setattr(cpu_model, "SECONDS_PER_VARIANT", 0.02)
     cache = LatencyCache("test", tmp_path / "latency.sqlite")
-    first = cpumodel.measure(net, FEEDS, cache, tracer=here, lanes=16)
-    again = cpumodel.measure(net, FEEDS, cache, tracer=lambda *_: pytest.fail("measured again"), lanes=16)
+    first = cpu_model.measure(net, FEEDS, cache, tracer=here, lanes=16)
+    again = cpu_model.measure(net, FEEDS, cache, tracer=lambda *_: pytest.fail("measured again"), lanes=16)
     cache.close()
     for fmt, theta in first.theta.items():
         np.testing.assert_array_equal(theta, again.theta[fmt])
@@ -71,7 +71,7 @@ def test_a_machine_that_slows_down_slows_no_block_down(net: Network, tmp_path: P
             return Trace({b: us / len(net.blocks) for b in range(len(net.blocks))}, us)
 
         cache = LatencyCache("made up", tmp_path / name)
-        return cpumodel.measure(net, FEEDS, cache, tracer=tracer, lanes=16, pace=lambda: slowness(len(calls)))
+        return cpu_model.measure(net, FEEDS, cache, tracer=tracer, lanes=16, pace=lambda: slowness(len(calls)))
 
     steady = profile("steady", lambda _: 1.0)
     drifting = profile("drifting", lambda calls: 1.0 if calls < 9 else 2.0)
@@ -93,6 +93,6 @@ def test_a_trace_adds_up_to_the_whole(net: Network) -> None:
 def test_random_widths_are_aligned_and_in_range(net: Network) -> None:
     rng = np.random.default_rng(0)
     for _ in range(20):
-        for group, width, step in zip(net.analysis.groups, cpumodel._random_widths(net, rng), net.steps, strict=True):
+        for group, width, step in zip(net.analysis.groups, cpu_model._random_widths(net, rng), net.steps, strict=True):
             assert 0 < width <= group.size
             assert width % step == 0

@@ -39,7 +39,7 @@ def sample(gpu: GpuNetwork, widths: tuple[int, ...], fmt: str, slower: float) ->
     return Sample(w, formats, times, sum(times) + 5.0)
 
 
-def test_a_device_that_is_slower_throughout_is_met_exactly(gpu: GpuNetwork) -> None:
+def test_a_device_that_is_slower_by_one_factor_is_fitted_exactly(gpu: GpuNetwork) -> None:
     dense = tuple(int(s) for s in gpu.latency.sizes)
     samples = [sample(gpu, w, f, 1.7) for w in (dense, (64, 96), (96, 64)) for f in ("fp16", "int8")]
     model = fit_measured(gpu.latency, samples)
@@ -49,7 +49,7 @@ def test_a_device_that_is_slower_throughout_is_met_exactly(gpu: GpuNetwork) -> N
     assert model.call_us == pytest.approx(5.0)
 
 
-def test_what_was_not_measured_is_not_offered(gpu: GpuNetwork) -> None:
+def test_formats_that_were_not_measured_are_not_offered(gpu: GpuNetwork) -> None:
     dense = tuple(int(s) for s in gpu.latency.sizes)
     model = fit_measured(gpu.latency, [sample(gpu, dense, "fp16", 1.2)])
     assert {model.formats(b) for b in range(len(gpu.network.blocks))} == {("fp16",)}
@@ -61,7 +61,7 @@ def test_a_narrower_network_is_never_slower(gpu: GpuNetwork) -> None:
     noisy = []
     for widths in (dense, (64, 96), (96, 64)):
         s = sample(gpu, widths, "fp16", 1.0)
-        times = tuple(t * float(rng.uniform(0.5, 2)) for t in s.launch_us)
+        times = tuple(t * float(rng.uniform(0.5, 2)) for t in s.block_us)
         noisy.append(Sample(s.widths, s.formats, times, sum(times)))
     model = fit_measured(gpu.latency, noisy)
     formats = ("fp16",) * len(gpu.network.blocks)

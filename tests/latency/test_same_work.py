@@ -1,4 +1,4 @@
-"""A network stands in for another on the clock only where kernels and sizes are the same."""
+"""A network is a proxy model of another only if kernels and sizes are the same."""
 
 from collections.abc import Callable
 
