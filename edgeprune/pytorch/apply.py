@@ -1,8 +1,8 @@
-"""``edgeprune apply``: cut a PyTorch checkpoint to the widths of a plan, so that fine-tuning can go on there.
+"""``edgeprune apply``: cut a PyTorch checkpoint to the widths of a plan, for fine-tuning in PyTorch.
 
-The plan speaks of the initializers of ``dense.onnx``; `weightmatch` finds the tensor behind each. Then every tensor is
-cut on the axes its initializers are cut on, what a BatchNormalization holds for the removed channels included, and the
-cut initializers are computed anew from the cut checkpoint and held against those of the plan.
+The plan names initializers of ``dense.onnx``; `weight_match` finds the tensor that each comes from. Every tensor is cut
+on the same axes as its initializers, and so are the tensors of BatchNormalizations. Then the initializers are computed
+again from the cut checkpoint and compared with those of the plan.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from edgeprune.dependency import analyse
 from edgeprune.errors import ModelError, UsageError
 from edgeprune.passes.prune import prune_channels
 from edgeprune.pytorch.carryover import carry_over
-from edgeprune.pytorch.weight_form import SCALE_TOLERANCE, Match, Shift
+from edgeprune.pytorch.weight_form import SCALE_TOLERANCE, Match, Shift, relative_difference
 from edgeprune.pytorch.weight_layers import array_of, float_initializers, layers_of
-from edgeprune.pytorch.weight_match import Matcher, Unmatched
+from edgeprune.pytorch.weight_match import Matcher
 from edgeprune.support import Progress, check_file
 
 Array = NDArray[Any]
@@ -33,16 +33,16 @@ Axes = Mapping[int, AxisPlan]
 
 @dataclass(frozen=True)
 class Applied:
-    """What came out.
+    """The result of `apply_plan`.
 
     Attributes:
         file: the cut checkpoint.
-        weights: ``checkpoint``: its own values; ``compiled``: those that the compile refitted, carried over.
-        tensors: how many were cut.
-        parameters: of the checkpoint, before and after.
-        checked: what the result was held against, in words.
-        deviation: largest difference found there, relative to the largest value.
-        notes: sentences on what was matched by less than its name or value.
+        weights: ``checkpoint``: its own values; ``compiled``: the values that the compile refitted, carried over.
+        tensors: number of tensors that were cut.
+        parameters: number of values in the checkpoint, before and after.
+        checked: what was compared, in words.
+        deviation: largest difference in that comparison, relative to the largest value.
+        notes: sentences on tensors whose match is not certain.
     """
 
     file: Path
@@ -54,11 +54,11 @@ class Applied:
     notes: tuple[str, ...]
 
     def summary(self) -> str:
-        """For people."""
+        """Text for the terminal."""
         before, after = self.parameters
         return (
             f"{self.tensors} tensors cut, {before:,} to {after:,} values, "
-            f"{'refitted weights carried over' if self.weights == 'compiled' else 'with the weights they had'}\n"
+            f"{'refitted weights carried over' if self.weights == 'compiled' else 'weights of the checkpoint'}\n"
             f"checked: {self.checked}, largest difference {self.deviation:.1e} of the largest value\n"
             f"written to {self.file}"
         )
@@ -78,21 +78,21 @@ class Applied:
 
 @dataclass
 class Slices:
-    """Positions that stay, by tensor of the checkpoint and axis."""
+    """Positions that are kept, by tensor of the checkpoint and axis."""
 
     state: Mapping[str, Array]
     masks: dict[tuple[str, int], NDArray[np.bool_]] = field(default_factory=dict)
 
     def mask(self, key: str, axis: int) -> NDArray[np.bool_]:
-        """What stays; all where nothing was said."""
+        """The kept positions; all if none were removed."""
         return self.masks.get((key, axis), np.ones(self.state[key].shape[axis], dtype=bool))
 
     def of_rows(self) -> dict[str, NDArray[np.bool_]]:
-        """Of the first axis alone, by tensor."""
+        """The kept rows (axis 0), by tensor."""
         return {key: mask for (key, axis), mask in self.masks.items() if axis == 0}
 
     def remove(self, key: str, axis: int, positions: NDArray[np.int64]) -> None:
-        """Let these go."""
+        """Remove positions."""
         mask = self.mask(key, axis).copy()
         mask[positions] = False
         self.masks[key, axis] = mask
@@ -105,7 +105,7 @@ class Slices:
         return cut
 
     def rows(self, key: str, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Where rows of a tensor are after the cut, those that stay."""
+        """The new positions of those rows of a tensor that are kept."""
         mask = self.mask(key, 0)
         return (np.cumsum(mask) - 1)[rows[mask[rows]]]
 
@@ -126,14 +126,14 @@ def apply_plan(
         plan_file: a plan.json beside its dense.onnx and model.onnx, or their folder.
         checkpoint: a PyTorch file with a state dict.
         out: file to write; ``<checkpoint>.pruned.pt`` beside the checkpoint by default.
-        weights: ``checkpoint``, ``compiled``, or ``auto``: compiled where model.onnx holds float weights.
+        weights: ``checkpoint``, ``compiled``, or ``auto``: compiled if model.onnx has float weights.
         module: ``file.py:function`` that returns the uncut module: it is cut too, and its outputs are compared.
         force: replace the file if it exists.
-        progress: told how far it is.
+        progress: receives the steps.
 
     Raises:
-        UsageError: a file is missing or is not what it should be.
-        ModelError: a tensor of the plan comes from nothing in the checkpoint, or the check fails.
+        UsageError: a file is missing or has the wrong content.
+        ModelError: a tensor of the plan comes from no tensor of the checkpoint, or the check fails.
         BackendError: PyTorch is not installed.
     """
     from edgeprune.pytorch.checkpoint import load_state, save_state
@@ -145,12 +145,12 @@ def apply_plan(
     with progress.step("reading"):
         plan = Plan.load(plan_file)
         if dropped := [g.id for g in plan.groups if not g.kept]:
-            raise ModelError(f"{plan_file}: the branch of {dropped[0]!r} is dropped, which no cut of a checkpoint does")
+            raise ModelError(f"{plan_file}: the branch of {dropped[0]!r} is dropped; a checkpoint cannot be cut so")
         dense, result = (graph.load(_beside(plan_file, name)) for name in ("dense.onnx", "model.onnx"))
         state = load_state(checkpoint)
     with progress.step("matching weights"):
         values = float_initializers(dense)
-        # Integers are shapes and positions, which no checkpoint has.
+        # Integer initializers are shapes and positions: no checkpoint has them.
         wanted = {name: axes for name, axes in plan.initializers.items() if name in values}
         matcher = match(dense, state, wanted)
         slices = _slices(matcher, wanted, values, state)
@@ -183,26 +183,26 @@ def apply_plan(
 
 
 def match(dense: ir.Model, state: Mapping[str, Array], wanted: Mapping[str, Axes]) -> Matcher:
-    """Find the tensor behind every initializer that is cut, and behind the others where there is one.
+    """Find the tensor that every cut initializer comes from, and those of the other initializers if there are any.
 
     Raises:
-        ModelError: naming an initializer that is cut and comes from nothing in the checkpoint.
+        ModelError: a cut initializer comes from no tensor of the checkpoint; the text names it.
     """
     matcher = Matcher(state)
     values = float_initializers(dense)
     for layer in layers_of(dense):
-        found = matcher.layer(layer, values[layer.weight], None if layer.bias is None else values[layer.bias])
-        if isinstance(found, Unmatched):
+        unmatched = matcher.layer(layer, values[layer.weight], None if layer.bias is None else values[layer.bias])
+        if unmatched is not None:
             if layer.weight in wanted:
-                raise ModelError(found.reason)
-            matcher.notes.append(f"{found.reason}; it is not cut")
+                raise ModelError(unmatched)
+            matcher.notes.append(f"{unmatched}; it is not cut")
     for name in wanted:
         matcher.tensor(name, values[name])
     return matcher
 
 
 def _cut_model(dense: ir.Model, plan: Plan) -> ir.Model:
-    """The dense model cut by the plan, and nothing else done to it."""
+    """The dense model, cut by the plan and not changed otherwise."""
     analysis = analyse(dense)
     if not {g.id for g in plan.groups} <= {g.id for g in analysis.groups}:
         analysis = analyse(dense, allow_statistic=True)
@@ -212,7 +212,7 @@ def _cut_model(dense: ir.Model, plan: Plan) -> ir.Model:
 def _slices(
     matcher: Matcher, plan: Mapping[str, Axes], values: Mapping[str, Array], state: Mapping[str, Array]
 ) -> Slices:
-    """Everything that goes.
+    """The positions of the checkpoint that the plan removes.
 
     Raises:
         ModelError: two uses of a tensor are cut differently.
@@ -220,18 +220,18 @@ def _slices(
     slices = Slices(state)
     for name, axes in plan.items():
         found = matcher.matches[name]
-        for axis, what in axes.items():
-            gone = np.setdiff1d(np.arange(values[name].shape[axis]), np.array(what.kept, dtype=np.int64))
-            for key, theirs, positions in _places(found, axis, gone):
-                slices.remove(key, theirs, positions)
+        for axis, cut in axes.items():
+            removed = np.setdiff1d(np.arange(values[name].shape[axis]), np.array(cut.kept, dtype=np.int64))
+            for key, tensor_axis, positions in _places(found, axis, removed):
+                slices.remove(key, tensor_axis, positions)
     for name, found in matcher.matches.items():
         for axis, size in enumerate(values[name].shape):
-            stays = np.ones(size, dtype=bool)
+            kept = np.ones(size, dtype=bool)
             if axis in plan.get(name, {}):
-                stays[:] = False
-                stays[list(plan[name][axis].kept)] = True
-            for key, theirs, positions in _places(found, axis, np.arange(size)):
-                if not np.array_equal(slices.mask(key, theirs)[positions], stays):
+                kept[:] = False
+                kept[list(plan[name][axis].kept)] = True
+            for key, tensor_axis, positions in _places(found, axis, np.arange(size)):
+                if not np.array_equal(slices.mask(key, tensor_axis)[positions], kept):
                     raise ModelError(f"{key!r} of the checkpoint is used twice, and the plan cuts {name!r} differently")
     return slices
 
@@ -239,50 +239,43 @@ def _slices(
 def _places(
     found: Match | Shift, axis: int, positions: NDArray[np.int64]
 ) -> Iterator[tuple[str, int, NDArray[np.int64]]]:
-    """Tensor, axis and positions in the checkpoint of positions on an initializer's axis."""
+    """Where positions on an initializer's axis are in the checkpoint: tensors, axes and positions."""
     if isinstance(found, Shift):
         yield from ((key, 0, found.rows[positions]) for key in found.keys)
         return
     if axis not in found.axes:
         return
-    theirs = found.axes.index(axis)
-    yield found.key, theirs, found.rows[positions] if theirs == 0 else positions
-    if theirs == found.outputs:
-        yield from ((key, 0, found.rows[positions] if theirs == 0 else positions) for key in found.companions)
+    tensor_axis = found.axes.index(axis)
+    places = found.rows[positions] if tensor_axis == 0 else positions
+    yield found.key, tensor_axis, places
+    if tensor_axis == found.outputs:
+        yield from ((key, 0, places) for key in found.companions)
 
 
 def _check_weights(
     matcher: Matcher, slices: Slices, cut: Mapping[str, Array], dense: ir.Model, plan: Mapping[str, Axes]
 ) -> float:
-    """Largest deviation of the cut initializers computed from the cut checkpoint, relative to the largest value.
+    """Largest difference of the initializers computed from the cut checkpoint, relative to the largest value.
 
     Raises:
-        ModelError: one is not what the plan says.
+        ModelError: an initializer differs from that of the plan by more than rounding.
     """
     worst = 0.0
-    for name, found in matcher.matches.items():
+    for name, match in matcher.matches.items():
         wanted = array_of(dense.graph.initializers[name]).astype(np.float64)
-        for axis, what in plan.get(name, {}).items():
-            wanted = np.take(wanted, what.kept, axis=axis)
-        key = found.key if isinstance(found, Match) else found.keys[0]
-        worst = max(worst, difference(found.value(cut, slices.rows(key, found.rows)), wanted, name))
-    return worst
-
-
-def difference(found: Array, wanted: Array, name: str) -> float:
-    """Largest difference, relative to the largest value.
-
-    Raises:
-        ModelError: it is no rounding, or the shapes differ.
-    """
-    if found.size != wanted.size:
-        raise ModelError(
-            f"{name!r} has {found.size} values after the cut of the checkpoint, and {wanted.size} by the plan"
-        )
-    largest = max(float(np.abs(wanted).max(initial=0)), 1e-6)
-    worst = float(np.abs(found.reshape(wanted.shape) - wanted).max(initial=0)) / largest
-    if worst > SCALE_TOLERANCE:
-        raise ModelError(f"{name!r} computed from the cut checkpoint is off by {worst:.1e} of its largest value")
+        for axis, axis_plan in plan.get(name, {}).items():
+            wanted = np.take(wanted, axis_plan.kept, axis=axis)
+        found = match.value(cut, slices.rows(match.key, match.rows))
+        if found.size != wanted.size:
+            raise ModelError(
+                f"{name!r} has {found.size} values after the cut of the checkpoint, and {wanted.size} in the plan"
+            )
+        difference = relative_difference(found.reshape(wanted.shape), wanted)
+        worst = max(worst, difference)
+        if difference > SCALE_TOLERANCE:
+            raise ModelError(
+                f"{name!r} computed from the cut checkpoint is off by {difference:.1e} of its largest value"
+            )
     return worst
 
 

@@ -17,10 +17,10 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model", "ema", "net")
 
 
 def import_torch() -> ModuleType:
-    """PyTorch.
+    """The module ``torch``.
 
     Raises:
-        BackendError: it is not installed.
+        BackendError: PyTorch is not installed.
     """
     try:
         import torch
@@ -31,17 +31,17 @@ def import_torch() -> ModuleType:
 
 
 def load_state(file: Path) -> dict[str, NDArray[Any]]:
-    """Tensors of a state dict by name, bare or inside a training checkpoint; half precision as float32.
+    """Tensors of a state dict by name, also inside a training checkpoint; half precision becomes float32.
 
     Raises:
-        UsageError: the file cannot be read, or holds no state dict.
+        UsageError: the file cannot be read, or has no state dict.
         BackendError: PyTorch is not installed.
     """
     return {key: _array(tensor) for key, tensor in read_tensors(file).items()}
 
 
 def save_state(state: Mapping[str, NDArray[Any]], like: Path, out: Path, *, force: bool) -> None:
-    """Write arrays as a state dict whose tensors have the types of another checkpoint's.
+    """Write arrays as a state dict; the tensors get the types of those in another checkpoint.
 
     Raises:
         UsageError: the file exists, or cannot be written.
@@ -62,8 +62,8 @@ def read_tensors(file: Path) -> dict[str, Any]:
         data = torch.load(file, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError, OSError) as error:
         raise UsageError(
-            f"{str(file)!r} is not read: it holds more than tensors, which could run code, or is damaged; write a "
-            f"state dict, with torch.save(model.state_dict(), file) ({describe_failure(error)[:120]})"
+            f"{str(file)!r} is not read: it has more than tensors, which could run code, or it is damaged; write a "
+            f"state dict with torch.save(model.state_dict(), file) ({describe_failure(error)[:120]})"
         ) from error
     for name in _WRAPPERS:
         if isinstance(data, dict) and isinstance(data.get(name), dict):
@@ -73,7 +73,7 @@ def read_tensors(file: Path) -> dict[str, Any]:
         found = {str(key): value for key, value in data.items() if isinstance(value, torch.Tensor)}
         if found:
             return found
-    raise UsageError(f"{str(file)!r} holds no state dict, but a {type(data).__name__}")
+    raise UsageError(f"{str(file)!r} has no state dict, but a {type(data).__name__}")
 
 
 def _array(tensor: Any) -> NDArray[Any]:

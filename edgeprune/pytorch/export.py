@@ -1,14 +1,14 @@
-"""``edgeprune export``: a PyTorch module to a checked ONNX file, by whichever of PyTorch's exporters gets it right.
+"""``edgeprune export``: a PyTorch module to a checked ONNX file, with the better of PyTorch's two exporters.
 
-Both exporters make mistakes, and different ones. So both are tried, each result is checked, run in onnxruntime and held
-against PyTorch, also at other sizes of the axes that are to stay open, and the smaller of those that are right is kept.
+Both exporters make mistakes, and different ones. So both are tried. Each result is checked, run in onnxruntime and
+compared with PyTorch, also at other sizes of the open axes. The correct result with fewer nodes is kept.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx_ir as ir
@@ -21,18 +21,18 @@ from edgeprune.pytorch.verify_export import largest_difference
 from edgeprune.support import Progress, check_file
 
 DEFAULT_OPSET = 18
-"""The oldest that both exporters write; TensorRT takes it from 8.6 on."""
+"""The oldest opset that both exporters write; TensorRT reads it from 8.6 on."""
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """What one exporter did.
+    """The result of one exporter.
 
     Attributes:
         exporter: ``dynamo`` or ``torchscript``.
-        deviation: from PyTorch, relative to the largest output; None where it gave no usable model.
-        nodes: of the model; 0 where there is none.
-        detail: why it was not usable, or what it warned of.
+        deviation: from PyTorch, relative to the largest output; None if it wrote no usable model.
+        nodes: number of nodes; 0 if there is no model.
+        detail: why it is not usable, or the exporter's warning.
     """
 
     exporter: str
@@ -54,7 +54,7 @@ class Exported:
     notes: tuple[str, ...]
 
     def summary(self) -> str:
-        """For people."""
+        """Text for the terminal."""
         inputs = ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in self.inputs.items())
         tried = [
             f"{a.exporter}: {a.detail}"
@@ -62,7 +62,7 @@ class Exported:
             else f"{a.exporter}: {a.nodes} nodes, off by {a.deviation:.1e}"
             for a in self.attempts
         ]
-        return "\n".join([*tried, f"{self.exporter} taken: opset {self.opset}, {inputs}", f"written to {self.file}"])
+        return "\n".join([*tried, f"kept {self.exporter}: opset {self.opset}, {inputs}", f"written to {self.file}"])
 
     def to_json(self) -> dict[str, object]:
         """What ``--json`` prints."""
@@ -95,20 +95,20 @@ def export_model(
 
     Args:
         source: ``file.py:function`` or ``library/name``.
-        out: the file; named after the model, in the working folder, by default.
+        out: the file; by default named after the model, in the working folder.
         shapes: input name -> sizes.
         dynamic: axes to leave open, each ``input:axis``.
         opset: of the file.
         exporter: ``dynamo``, ``torchscript``, or ``auto`` for both.
-        weights: a state dict to load before.
-        pretrained: fetch the published weights of a name.
+        weights: a state dict to load first.
+        pretrained: download the published weights of a name.
         seed: of random weights and inputs.
         force: replace the file if it exists.
-        progress: told how far it is.
+        progress: receives the steps.
 
     Raises:
         UsageError: a flag does not fit, or there is no such module.
-        ModelError: no exporter gives a model that computes what the module does; the text says why of each.
+        ModelError: no exporter wrote a model that computes the same as the module; the text has each reason.
         BackendError: PyTorch or the library is not installed.
     """
     progress = progress or Progress()
@@ -124,13 +124,13 @@ def export_model(
         for name in EXPORTERS if exporter == "auto" else (exporter,):
             with progress.step(f"exporting with {name}"):
                 tried.append(_attempt(found, axes, opset, name, Path(folder) / f"{name}.onnx"))
-        right = [a for a in tried if a.deviation is not None]
-        if not right:
+        correct = [a for a in tried if a.deviation is not None]
+        if not correct:
             raise ModelError(f"{source} cannot be exported: " + "; ".join(f"{a.exporter}: {a.detail}" for a in tried))
-        best = min(right, key=lambda a: a.nodes)
+        best = min(correct, key=lambda a: a.nodes)
         model = graph.load(Path(folder) / f"{best.exporter}.onnx")
         graph.save(model, out)
-    notes = tuple(f"{a.exporter}: {a.detail}" for a in right if a.detail)
+    notes = tuple(f"{a.exporter}: {a.detail}" for a in correct if a.detail)
     inputs = {
         str(v.name): [d if isinstance(d, int) else str(d) for d in v.shape or ()]
         for v in model.graph.inputs
@@ -141,10 +141,10 @@ def export_model(
 
 
 def open_axes(wanted: Sequence[str], source: TorchSource) -> dict[str, dict[int, str]]:
-    """Input -> axis -> name of the axis, from texts such as ``images:0``; the first axis is called batch.
+    """Input -> axis -> name of the axis, from texts such as ``images:0``; axis 0 is called batch.
 
     Raises:
-        UsageError: a text names no axis of an input.
+        UsageError: a text is not an axis of an input.
     """
     axes: dict[str, dict[int, str]] = {}
     for text in wanted:
@@ -152,7 +152,7 @@ def open_axes(wanted: Sequence[str], source: TorchSource) -> dict[str, dict[int,
         rank = source.inputs[name].dim() if name in source.inputs else 0
         if not number.isdigit() or int(number) >= rank:
             known = ", ".join(f"{n}:0 to {n}:{t.dim() - 1}" for n, t in source.inputs.items())
-            raise UsageError(f"--dynamic {text!r} names no axis of an input; there are {known}")
+            raise UsageError(f"--dynamic {text!r} is not an axis of an input; the axes are {known}")
         axis = int(number)
         axes.setdefault(name, {})[axis] = "batch" if axis == 0 else f"{name}_{axis}"
     return axes
@@ -171,11 +171,11 @@ def _attempt(
         deviation = largest_difference(source, axes, file)
     except EdgepruneError as error:
         return Attempt(exporter, None, 0, str(error))
-    return replace(Attempt(exporter, deviation, len(list(model.graph))), detail=warned)
+    return Attempt(exporter, deviation, len(list(model.graph)), warned)
 
 
 def _closed(model: ir.Model, axes: Mapping[str, Mapping[int, str]]) -> str:
-    """The first axis that should be open and is not."""
+    """The first axis that should be open but is not."""
     for value in model.graph.inputs:
         for axis in axes.get(str(value.name), {}):
             if value.shape is not None and isinstance(value.shape[axis], int):

@@ -1,4 +1,4 @@
-"""PyTorch's two exporters, behind one call: the one by ``torch.export`` (dynamo), and the older one by TorchScript."""
+"""One call for PyTorch's two exporters: the one with ``torch.export`` (dynamo), and the older one with TorchScript."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def export_once(source: TorchSource, axes: Axes, opset: int, exporter: str, file
     Args:
         source: module and inputs.
         axes: input -> axis -> name, of the axes to leave open.
-        opset: to write; the exporter may write another, which the caller has to check.
+        opset: to write; the exporter may write another opset, which the caller must check.
         exporter: one of `EXPORTERS`.
-        file: what to write.
+        file: the file to write.
 
     Returns:
-        A sentence on what the exporter said about traced values, or nothing.
+        A sentence on values that the exporter traced as constants, or "".
 
     Raises:
-        ModelError: the exporter failed; the text is what it said first.
+        ModelError: the exporter failed; the text has its first message.
     """
     torch = import_torch()
     tensors = tuple(source.inputs.values())
@@ -59,14 +59,14 @@ def export_once(source: TorchSource, axes: Axes, opset: int, exporter: str, file
             else:
                 named = {name: dict(open_axes) for name, open_axes in axes.items()}
                 torch.onnx.export(source.module, tensors, str(file), dynamo=False, dynamic_axes=named or None, **common)
-        except Exception as error:  # exporters raise whatever the module's own code meets
+        except Exception as error:  # exporters pass on any error of the module's own code
             raise ModelError(_reason(error)) from error
     traced = [w for w in caught if issubclass(w.category, torch.jit.TracerWarning)]
-    return f"{len(traced)} values of the example were taken for constants: {_first(traced[0])}" if traced else ""
+    return f"{len(traced)} values of the example became constants: {_first(traced[0])}" if traced else ""
 
 
 def _dynamic_shapes(source: TorchSource, axes: Axes) -> tuple[Any, ...] | None:
-    """Per input, axis -> a dimension of that name, the same one for the same name."""
+    """For each input, axis -> dimension; axes with the same name share one dimension."""
     torch = import_torch()
     if not axes:
         return None
@@ -88,7 +88,7 @@ def _first(warning: warnings.WarningMessage) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[list[warnings.WarningMessage]]:
-    """Collect warnings, and keep what the exporters print and log from the user's terminal."""
+    """Collect warnings, and hide what the exporters print and log."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,12 +1,12 @@
-"""A torch.nn.Module of the widths of a cut checkpoint, and whether it computes what the ONNX model does.
+"""A torch.nn.Module with the widths of a cut checkpoint, and its comparison with the ONNX model.
 
-The layers of torch.nn are given their new sizes; parameters of other modules are replaced, and what their ``forward``
-assumes about widths shows when the module is run.
+Layers of torch.nn get their new sizes. In other modules only the parameters are replaced; if their ``forward`` assumes
+other widths, the module fails when it is run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,17 +15,15 @@ from numpy.typing import NDArray
 
 from edgeprune import graph
 from edgeprune.backends import OnnxRuntime
-from edgeprune.errors import ModelError, UsageError
+from edgeprune.errors import EdgepruneError, ModelError, UsageError
 from edgeprune.pytorch.checkpoint import import_torch
-from edgeprune.pytorch.weight_form import Match, Shift
+from edgeprune.pytorch.weight_form import Match, Shift, relative_difference
 from edgeprune.support import describe_failure, is_function_spec, load_function
 
 OUTPUT_TOLERANCE = 1e-3
-"""Relative to the largest output: two runtimes in float32, through a whole network."""
+"""Relative to the largest value of an output: for two runtimes in FP32, over a whole network."""
 
 Array = NDArray[Any]
-
-
 Mask = NDArray[np.bool_]
 
 
@@ -36,17 +34,17 @@ def compare_module(
     groups: Mapping[str, int],
     rows: Mapping[str, Mask],
 ) -> float:
-    """Cut a module, load the state, run it beside the ONNX model; the largest difference of the largest output.
+    """Cut a module, load the state, and compare its outputs with the ONNX model's: the largest relative difference.
 
     Args:
         spec: ``file.py:function`` that returns the uncut module.
         state: the cut checkpoint.
-        reference: ONNX model that it must equal.
+        reference: the ONNX model to compare with.
         groups: key of a convolution's weight -> number of its groups after the cut.
-        rows: key -> which of a tensor's rows stayed.
+        rows: key -> the kept rows of a tensor.
 
     Raises:
-        UsageError: the function returns no module, or one that the checkpoint does not belong to.
+        UsageError: the function does not return a module, or the checkpoint does not fit it.
         ModelError: the module cannot be cut, cannot run, or computes something else.
     """
     torch = import_torch()
@@ -54,30 +52,44 @@ def compare_module(
     fit(module, state, groups, rows)
     runner = OnnxRuntime().load(graph.to_bytes(reference))
     feeds = runner.random_feeds(shapes=_fixed(reference))
-    with torch.no_grad():
-        try:
-            found = module(*(torch.from_numpy(feed) for feed in feeds.values()))
-        except (RuntimeError, TypeError, ValueError, IndexError) as error:
-            raise ModelError(
-                f"the module does not run at the planned widths: its forward assumes others ({describe_failure(error)})"
-            ) from error
-    outputs = [t.numpy() for t in flatten(found)]
+    what = "the module does not run at the planned widths, since its forward assumes others"
+    outputs = [t.numpy() for t in run_module(module, map(torch.from_numpy, feeds.values()), what)]
     wanted = runner.run(feeds)
     if [o.shape for o in outputs] != [w.shape for w in wanted]:
         raise ModelError(
-            f"the cut module gives {[list(o.shape) for o in outputs]}, the ONNX model {[list(w.shape) for w in wanted]}"
+            f"the cut module's outputs have shapes {[list(o.shape) for o in outputs]}, "
+            f"the ONNX model's {[list(w.shape) for w in wanted]}"
         )
-    worst = max(float(np.abs(o - w).max() / max(np.abs(w).max(), 1e-6)) for o, w in zip(outputs, wanted, strict=True))
+    worst = max(relative_difference(o, w) for o, w in zip(outputs, wanted, strict=True))
     if not worst <= OUTPUT_TOLERANCE:
-        raise ModelError(f"the cut module's outputs differ from the ONNX model's by {worst:.1e} of the largest")
+        raise ModelError(f"the cut module's outputs differ from the ONNX model's by {worst:.1e} of the largest value")
     return worst
+
+
+def run_module(
+    module: Any, inputs: Iterable[Any], what: str, error_class: type[EdgepruneError] = ModelError
+) -> list[Any]:
+    """The output tensors of a module: those in tuples, lists and dicts, in order.
+
+    Args:
+        module: a torch.nn.Module.
+        inputs: tensors, in the order of its arguments.
+        what: start of the message if it fails.
+        error_class: error to raise if it fails.
+    """
+    with import_torch().no_grad():
+        try:
+            outputs = module(*inputs)
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            raise error_class(f"{what}: {describe_failure(error)}") from error
+    return _flatten(outputs)
 
 
 def open_module(spec: str) -> Any:
     """The module that ``file.py:function`` returns, in evaluation mode.
 
     Raises:
-        UsageError: it returns none.
+        UsageError: the function fails or does not return a module.
     """
     torch = import_torch()
     if not is_function_spec(spec):
@@ -98,10 +110,10 @@ def fit(
     """Give a module the sizes and the values of a cut state dict, in place.
 
     Args:
-        module: a torch.nn.Module of the widths before.
+        module: a torch.nn.Module with the widths before the cut.
         state: parameters and buffers by name.
         groups: key of a convolution's weight -> number of its groups.
-        rows: key -> which of a tensor's rows stayed; attention learns its heads from it.
+        rows: key -> the kept rows of a tensor; attention gets its heads from them.
 
     Raises:
         UsageError: the module's state dict has other names.
@@ -109,7 +121,7 @@ def fit(
     own = module.state_dict()
     counters = {key for key in own if key.endswith("num_batches_tracked")}
     if odd := sorted((set(own) ^ set(state)) - counters):
-        raise UsageError(f"the module and the checkpoint do not belong together: only one of them has {odd[0]!r}")
+        raise UsageError(f"the module and the checkpoint do not fit: only one of them has {odd[0]!r}")
     torch = import_torch()
     for prefix, part in module.named_modules():
         dot = f"{prefix}." if prefix else ""
@@ -126,7 +138,7 @@ def fit(
 
 
 def _set_sizes(part: Any, groups: int | None) -> None:
-    """What a layer of torch.nn keeps beside its parameters."""
+    """Set the sizes that a layer of torch.nn stores beside its parameters."""
     torch = import_torch()
     shape = tuple(getattr(getattr(part, "weight", None), "shape", ()))
     kinds = torch.nn
@@ -148,20 +160,20 @@ def _set_sizes(part: Any, groups: int | None) -> None:
 
 
 def _set_heads(part: Any, kept: Mask) -> None:
-    """Heads and their size, of attention that keeps both beside one projection to query, key and value."""
+    """Set the heads and their size, for attention that stores both beside one projection to query, key and value."""
     heads, size = (getattr(part, name, None) for name in ("num_heads", "head_dim"))
     if not isinstance(heads, int) or not isinstance(size, int) or kept.size != 3 * heads * size:
         return
     by_head = kept.reshape(3, heads, size)
     sizes = by_head.sum(2)
-    stay = sizes.any(0)
-    if (sizes[:, stay] != sizes.max()).any():
-        return  # parts of several sizes: no such module can hold them, which its run will show
-    part.num_heads, part.head_dim = int(stay.sum()), int(sizes.max())
+    kept_heads = sizes.any(0)
+    if (sizes[:, kept_heads] != sizes.max()).any():
+        return  # heads of several sizes: the module does not support them, and will fail when it is run
+    part.num_heads, part.head_dim = int(kept_heads.sum()), int(sizes.max())
     if hasattr(part, "attn_dim"):
         part.attn_dim = part.num_heads * part.head_dim
     if hasattr(part, "fused_attn"):
-        part.fused_attn = False  # the fused function takes its scale from the new size, and the network keeps the old
+        part.fused_attn = False  # the fused function would use the scale of the new size; the network keeps the old one
 
 
 def groups_of(model: ir.Model, matches: Mapping[str, Match | Shift]) -> dict[str, int]:
@@ -175,13 +187,12 @@ def groups_of(model: ir.Model, matches: Mapping[str, Match | Shift]) -> dict[str
     return found
 
 
-def flatten(value: Any) -> list[Any]:
-    """The tensors in what a module returned: of tuples, lists and dicts, in order."""
+def _flatten(value: Any) -> list[Any]:
     torch = import_torch()
     if isinstance(value, torch.Tensor):
         return [value]
     items = value.values() if isinstance(value, Mapping) else value if isinstance(value, (tuple, list)) else ()
-    return [tensor for item in items for tensor in flatten(item)]
+    return [tensor for item in items for tensor in _flatten(item)]
 
 
 def _fixed(model: ir.Model) -> dict[str, tuple[int, ...]]:

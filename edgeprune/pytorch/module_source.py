@@ -1,4 +1,4 @@
-"""PyTorch modules to export: a function of the user's, or a name of timm, torchvision or ultralytics."""
+"""PyTorch modules to export: from a user's function, or by a name in timm, torchvision or ultralytics."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 from edgeprune.errors import BackendError, UsageError
 from edgeprune.pytorch.checkpoint import import_torch, read_tensors
+from edgeprune.pytorch.fitted_module import run_module
 from edgeprune.support import describe_failure, is_function_spec, load_function
 
 Shape = tuple[int, ...]
@@ -22,12 +23,12 @@ _CLASSIFIER_SIZE = 224
 
 @dataclass(frozen=True, eq=False)
 class TorchSource:
-    """A module with inputs to try it on.
+    """A module with example inputs.
 
     Attributes:
         module: in evaluation mode, on the CPU; its forward takes tensors in order.
         inputs: input name -> example tensor, in that order.
-        outputs: names of the outputs, as far as they are known.
+        outputs: names of the outputs, if they are known.
         stem: for the name of the file.
     """
 
@@ -40,17 +41,17 @@ class TorchSource:
 def open_source(
     spec: str, *, shapes: Mapping[str, Sequence[int]], weights: Path | None, pretrained: bool, seed: int
 ) -> TorchSource:
-    """The module that a specification names.
+    """The module of a specification.
 
     Args:
-        spec: ``file.py:function``, or ``library/name``; a bare name is looked for in all three libraries.
-        shapes: input name -> sizes, instead of those that the library or the function says.
+        spec: ``file.py:function``, or ``library/name``; a name without library is searched in all three libraries.
+        shapes: input name -> sizes, instead of those of the library or the function.
         weights: a state dict to load.
-        pretrained: fetch the published weights of a name; random ones without.
+        pretrained: download the published weights of a name; otherwise they are random.
         seed: of random weights and inputs.
 
     Raises:
-        UsageError: there is no such module, or it cannot be made or given those weights.
+        UsageError: there is no such module, or it cannot be made, or it does not take those weights.
         BackendError: PyTorch or the library is not installed.
     """
     torch = import_torch()
@@ -69,12 +70,8 @@ def open_source(
     found.module.eval()
     for parameter in found.module.parameters():
         parameter.requires_grad_(False)
-    with torch.no_grad():
-        try:
-            # Before any exporter traces it: some modules keep what they compute on their first run, such as anchors.
-            found.module(*found.inputs.values())
-        except (RuntimeError, TypeError, ValueError, IndexError) as error:
-            raise UsageError(f"{spec} does not run on its inputs: {describe_failure(error)}") from error
+    # Before an exporter traces it: some modules store values that they compute in their first run, such as anchors.
+    run_module(found.module, found.inputs.values(), f"{spec} does not run on its inputs", UsageError)
     return found
 
 
@@ -83,7 +80,7 @@ def _from_function(spec: str, shapes: Mapping[str, Sequence[int]]) -> TorchSourc
     function = load_function(spec, UsageError)
     try:
         returned = function()
-    except Exception as error:  # the user's code may raise anything; what it was is said
+    except Exception as error:  # the user's code may raise any error
         raise UsageError(f"{spec}: {describe_failure(error)}") from error
     module, given = returned if isinstance(returned, tuple) and len(returned) == 2 else (returned, None)
     if not isinstance(module, torch.nn.Module):
@@ -103,10 +100,12 @@ def _from_function(spec: str, shapes: Mapping[str, Sequence[int]]) -> TorchSourc
         raise UsageError(f"{spec}: give the inputs' sizes, as in --shape {names[0] if names else 'x'}=1x3x224x224")
     unknown = [name for name in shapes if name not in names]
     if unknown:
-        raise UsageError(f"--shape names {unknown[0]!r}, which is no input; the module's inputs are {', '.join(names)}")
+        raise UsageError(
+            f"--shape names {unknown[0]!r}, which is not an input; the module's inputs are {', '.join(names)}"
+        )
     odd = [name for name, tensor in inputs.items() if not isinstance(tensor, torch.Tensor)]
     if odd:
-        raise UsageError(f"{spec}: the example of input {odd[0]!r} is no tensor")
+        raise UsageError(f"{spec}: the example of input {odd[0]!r} is not a tensor")
     return TorchSource(module, inputs, (), spec.rpartition(":")[2])
 
 
@@ -126,11 +125,11 @@ def _from_library(spec: str, shapes: Mapping[str, Sequence[int]], pretrained: bo
 
 
 def _library_of(name: str, known: Mapping[str, Callable[..., TorchSource]]) -> str:
-    """The first library that has a model of this name.
+    """The first library that has a model with this name.
 
     Raises:
-        UsageError: none of those installed has.
-        BackendError: none is installed.
+        UsageError: no installed library has it.
+        BackendError: no library is installed.
     """
     installed = [library for library in known if find_spec(library) is not None]
     if not installed:
@@ -187,7 +186,7 @@ def _timm(name: str, shape: Sequence[int] | None, pretrained: bool) -> TorchSour
 def _not_fetched(name: str, error: Exception) -> BackendError:
     why = describe_failure(error)
     return BackendError(
-        f"the weights of {name} cannot be fetched ({why}); without --pretrained they are random; --weights takes yours"
+        f"the weights of {name} cannot be downloaded ({why}); give --weights FILE, or no --pretrained for random ones"
     )
 
 
@@ -202,7 +201,7 @@ def _ultralytics(name: str, shape: Sequence[int] | None, pretrained: bool) -> To
         raise UsageError(f"ultralytics cannot make {name!r}: {describe_failure(error)}") from error
     module = whole.model.float().cpu().eval()
     for part in module.modules():
-        # The attributes by which ultralytics' own exporter has heads return their predictions alone.
+        # The attributes that ultralytics' own exporter sets, so that heads return only their predictions.
         if hasattr(part, "export"):
             part.export, part.format, part.dynamic = True, "onnx", False
     return TorchSource(module, _image(shape, _DETECTOR_SIZE), ("output0",), name)

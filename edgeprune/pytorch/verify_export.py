@@ -1,4 +1,4 @@
-"""An exported file beside the module that it came from: the same numbers, at the example's sizes and at others."""
+"""Compare an exported file with its module: the same outputs, at the example's sizes and at others."""
 
 from __future__ import annotations
 
@@ -11,47 +11,41 @@ import numpy as np
 from edgeprune.backends import OnnxRuntime
 from edgeprune.errors import ModelError
 from edgeprune.pytorch.checkpoint import import_torch
-from edgeprune.pytorch.fitted_module import flatten
+from edgeprune.pytorch.fitted_module import OUTPUT_TOLERANCE, run_module
 from edgeprune.pytorch.module_source import TorchSource
-from edgeprune.support import describe_failure
-
-TOLERANCE = 1e-3
-"""Relative to the largest value of an output: two runtimes in float32, through a whole network."""
+from edgeprune.pytorch.weight_form import relative_difference
 
 Axes = Mapping[str, Mapping[int, str]]
 
 
 def largest_difference(source: TorchSource, axes: Axes, file: Path) -> float:
-    """Of all outputs, relative to the largest value of each.
+    """The largest difference of all outputs, each relative to its largest value.
 
     Raises:
-        ModelError: onnxruntime does not run the file, or it computes something else than the module.
+        ModelError: onnxruntime does not run the file, or its outputs differ from the module's.
     """
-    torch = import_torch()
     runner = OnnxRuntime().load(file)
     names = [port.name for port in runner.inputs]
     worst = 0.0
-    for what, inputs in _trials(source, axes):
-        with torch.no_grad():
-            try:
-                wanted = [t.numpy() for t in flatten(source.module(*inputs.values()))]
-            except (RuntimeError, TypeError, ValueError, IndexError) as error:
-                raise ModelError(f"the module does not run {what}: {describe_failure(error)}") from error
+    for where, inputs in _trials(source, axes):
+        tensors = run_module(source.module, inputs.values(), f"the module does not run {where}")
+        wanted = [t.numpy() for t in tensors]
         feeds = {name: tensor.numpy() for name, tensor in inputs.items() if name in names}
         try:
             found = runner.run(feeds)
         except ModelError as error:
-            raise ModelError(f"the exported model does not run {what}: {error}") from error
+            raise ModelError(f"the exported model does not run {where}: {error}") from error
         if [f.shape for f in found] != [w.shape for w in wanted]:
-            raise ModelError(f"the outputs are {[f.shape for f in found]} {what}, not {[w.shape for w in wanted]}")
+            shapes = f"{[f.shape for f in found]}, not {[w.shape for w in wanted]}"
+            raise ModelError(f"the outputs of the exported model have shapes {shapes}, {where}")
         worst = max([worst, *(_difference(f, w) for f, w in zip(found, wanted, strict=True))])
-        if not worst <= TOLERANCE:
-            raise ModelError(f"it is off by {worst:.1e} of the largest output {what}")
+        if not worst <= OUTPUT_TOLERANCE:
+            raise ModelError(f"its outputs are off by {worst:.1e} of the largest value, {where}")
     return worst
 
 
 def _trials(source: TorchSource, axes: Axes) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The example, other numbers of its sizes, and every open axis one longer and one more."""
+    """The example, other values of the same sizes, and each open axis with twice its size."""
     torch = import_torch()
     example = dict(source.inputs)
     yield "on the example", example
@@ -69,7 +63,7 @@ def _trials(source: TorchSource, axes: Axes) -> Iterator[tuple[str, dict[str, An
 
 
 def _other(tensor: Any) -> Any:
-    """Other values of the same kind: in the range of the example's, whose whole numbers may be indices."""
+    """Other values in the range of the example's: integers may be indices."""
     if tensor.is_floating_point():
         return tensor.flip(-1) * 0.5 + tensor.mean()
     return tensor.flip(-1)
@@ -78,4 +72,4 @@ def _other(tensor: Any) -> Any:
 def _difference(found: Any, wanted: Any) -> float:
     if not np.issubdtype(wanted.dtype, np.floating):
         return 0.0 if np.array_equal(found, wanted) else float("inf")
-    return float(np.abs(found - wanted).max(initial=0) / max(float(np.abs(wanted).max(initial=0)), 1e-6))
+    return relative_difference(found, wanted)

@@ -1,7 +1,7 @@
-"""What was folded into a layer, found by value: which normalization and which vector of a checkpoint scale its outputs.
+"""Find by value which normalization and which vector of a checkpoint were folded into a layer.
 
-An exporter folds a BatchNormalization into the layer before it, and the canonical form a factor for every channel
-("layer scale"). What the layer's weight is multiplied by, and what is added to its bias, says which they were.
+An exporter folds a BatchNormalization into the layer before it. The canonical form folds a factor for every channel
+("layer scale"). The factor of the layer's weight and the change of its bias show which they were.
 """
 
 from __future__ import annotations
@@ -14,12 +14,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeprune.pytorch.weight_form import NORM_TENSORS, SCALE_TOLERANCE, Folded, Norm, prefix_of
+from edgeprune.pytorch.weight_form import (
+    NORM_TENSORS,
+    SCALE_TOLERANCE,
+    Folded,
+    Norm,
+    prefix_of,
+    relative_difference,
+)
 
 Array = NDArray[Any]
 
 _NEAREST = 3
-"""Normalizations behind a layer that are tried together with a vector."""
+"""Number of normalizations after a layer that are tried together with a vector."""
 
 
 @dataclass
@@ -42,12 +49,12 @@ class Folds:
                 self._gains.setdefault(tensor.size, []).append(key)
 
     def find(self, key: str, scale: Array, bias: Array, taken: Collection[str]) -> Folded | None:
-        """What turns a layer into what was found: of several, the nearest behind it.
+        """The normalization or vector with this scale and bias; if there are several, the nearest after the layer.
 
         Args:
             key: the layer's weight in the checkpoint.
-            scale: what each of its output channels is multiplied by, NaN where the weight is zero; shape (channels,).
-            bias: what is added to each then, shape (channels,).
+            scale: factor of each output channel, NaN where the weight is zero; shape (channels,).
+            bias: bias of each output channel after scaling, shape (channels,).
             taken: tensors that belong to other layers.
         """
         own = self.state.get(f"{prefix_of(key)}bias")
@@ -77,7 +84,7 @@ class Folds:
     def _both(
         self, prefix: str, gains: Collection[str], scale: Array, bias: Array, before: Array | float
     ) -> Iterator[tuple[str, Norm]]:
-        """Vectors that, behind this normalization, give the scale and the bias."""
+        """Vectors that give the scale and the bias if they follow this normalization."""
         for gain in gains:
             factor = self.state[gain].astype(np.float64).reshape(-1)
             if factor.all() and (norm := self._norm(prefix, scale / factor, bias / factor, before)):
@@ -87,7 +94,7 @@ class Folds:
         return sorted(self._norms, key=lambda p: self._far(f"{p}weight", key))
 
     def _far(self, candidate: str, key: str) -> tuple[bool, int]:
-        """How near a tensor is behind another in the checkpoint; what is before it comes last."""
+        """Sorts tensors by their distance after another one in the checkpoint; tensors before it come last."""
         return self._place[candidate] < self._place[key], abs(self._place[candidate] - self._place[key])
 
     def _size(self, prefix: str) -> tuple[int, ...]:
@@ -105,7 +112,7 @@ def proportions(tensor: Array, folded: Array, axis: int) -> Array:
 
 
 def _shared_modules(a: str, b: str) -> int:
-    """Modules, from the outermost on, that both tensors are in: a block's own vector may come before its layers."""
+    """Number of modules that contain both tensors: a block's own vector may come before its layers."""
     pairs = zip(a.split(".")[:-1], b.split(".")[:-1], strict=False)
     return len(list(itertools.takewhile(lambda names: names[0] == names[1], pairs)))
 
@@ -116,16 +123,15 @@ def _agrees(expected: Array, scale: Array) -> bool:
 
 
 def _epsilon(gamma: Array, variance: Array, scale: Array) -> float:
-    """The epsilon with which gamma and variance give the scale, from the channel where it shows best."""
+    """The epsilon with which gamma and variance give the scale, from the channel with the smallest variance."""
     usable = np.isfinite(scale) & (np.abs(scale) > 0)
     if not usable.any():
         return 1e-5
     found = (gamma[usable] / scale[usable]) ** 2 - variance[usable]
     likely = (1e-5, 1e-3, 1e-6, 1e-4, 1e-2, 1e-7, 1e-8, 0.0)
-    sharpest = np.argmin(variance[usable])
-    return min(likely, key=lambda e: abs(e - found[sharpest]))
+    smallest = np.argmin(variance[usable])
+    return min(likely, key=lambda e: abs(e - found[smallest]))
 
 
 def _close(a: Array, b: Array) -> bool:
-    a = np.broadcast_to(a, b.shape)
-    return bool((np.abs(a - b) <= SCALE_TOLERANCE * max(1e-6, float(np.abs(b).max(initial=0)))).all())
+    return relative_difference(np.broadcast_to(a, b.shape), b) <= SCALE_TOLERANCE

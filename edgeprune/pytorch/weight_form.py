@@ -12,15 +12,21 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 SCALE_TOLERANCE = 1e-4
-"""Relative, of a folded weight against weight times scale: float32 rounds both, some exporters fold in float32."""
+"""Relative difference of a folded weight and weight times scale: both are rounded to FP32, and some exporters fold in
+FP32."""
 
 NORM_TENSORS = ("weight", "bias", "running_mean", "running_var")
-"""What a BatchNormalization of PyTorch holds, by name."""
+"""Names of the tensors of PyTorch's BatchNormalization."""
+
+
+def relative_difference(found: Array, wanted: Array) -> float:
+    """Largest absolute difference of two arrays of one shape, divided by the largest value (at least 1e-6)."""
+    return float(np.abs(found - wanted).max(initial=0) / max(float(np.abs(wanted).max(initial=0)), 1e-6))
 
 
 @dataclass(frozen=True)
 class Norm:
-    """A BatchNormalization of the checkpoint, by the prefix of its four tensors, with the epsilon found."""
+    """A BatchNormalization of the checkpoint: the prefix of its four tensors, and its epsilon."""
 
     prefix: str
     epsilon: float
@@ -41,7 +47,7 @@ class Norm:
 class Folded:
     """What was folded into a layer: a BatchNormalization, a vector that scales channels (layer scale), or both.
 
-    ``gain`` is the vector's key; its channels run along its first axis, and all others are 1.
+    ``gain`` is the vector's key; its channels are on its first axis, and its other axes have size 1.
     """
 
     norm: Norm | None
@@ -49,11 +55,11 @@ class Folded:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """All tensors of the checkpoint in it."""
+        """Its tensors of the checkpoint."""
         return (*(self.norm.keys if self.norm is not None else ()), *((self.gain,) if self.gain is not None else ()))
 
     def factor(self, state: Mapping[str, Array]) -> Array | float:
-        """What the vector multiplies by, float64."""
+        """The factor of each channel by the vector, float64."""
         return 1.0 if self.gain is None else np.asarray(state[self.gain].astype(np.float64).reshape(-1))
 
     def affine(self, state: Mapping[str, Array]) -> tuple[Array, Array]:
@@ -72,11 +78,11 @@ class Match:
     Attributes:
         key: tensor of the checkpoint.
         axes: axis of the tensor -> axis of the initializer.
-        rows: positions on the tensor's first axis that the initializer holds, in order.
-        folded: scales the outputs, if anything does.
-        outputs: axis of the tensor that the outputs run along: 0, but 1 of a transposed convolution.
-        bias: the layer's bias in the checkpoint, if it has one: it is cut with the outputs, whatever the export made of
-            it (biases of equal values are often stored once, and zeros not at all).
+        rows: the initializer's positions on the tensor's first axis, in order.
+        folded: what scales the outputs, if anything.
+        outputs: axis of the tensor with the outputs: 0, but 1 for a transposed convolution.
+        bias: the layer's bias in the checkpoint, if there is one. It is cut with the outputs even if it is not in the
+            export: equal biases are often stored once, and zero biases not at all.
     """
 
     key: str
@@ -92,7 +98,7 @@ class Match:
         return (*(self.folded.keys if self.folded is not None else ()), *([self.bias] if self.bias is not None else ()))
 
     def value(self, state: Mapping[str, Array], rows: NDArray[np.int64]) -> Array:
-        """The initializer by this match, of a state whose first axis has these rows; float64, up to axes of one."""
+        """The initializer computed from a state whose first axis has these rows; float64, up to axes of size 1."""
         part = state[self.key][rows].astype(np.float64)
         if self.folded is not None:
             scale, _ = self.folded.affine(state)
@@ -102,7 +108,7 @@ class Match:
 
 @dataclass(frozen=True)
 class Shift:
-    """A bias that what was folded into a layer, and the layer's own bias if it has one, make up."""
+    """How a bias comes from the checkpoint: from what was folded into a layer, and the layer's own bias if any."""
 
     folded: Folded
     bias: str | None
@@ -110,11 +116,16 @@ class Shift:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """All tensors of the checkpoint in it."""
+        """Its tensors of the checkpoint."""
         return (*self.folded.keys, *((self.bias,) if self.bias is not None else ()))
 
+    @property
+    def key(self) -> str:
+        """The first of them; all are cut in the same way."""
+        return self.keys[0]
+
     def value(self, state: Mapping[str, Array], rows: NDArray[np.int64]) -> Array:
-        """The bias by this, float64."""
+        """The bias computed from a state, float64."""
         scale, shift = self.folded.affine(state)
         own = state[self.bias].astype(np.float64) if self.bias is not None else 0.0
         return np.asarray((own * scale + shift)[rows])
@@ -122,7 +133,7 @@ class Shift:
 
 @dataclass(frozen=True)
 class Layer:
-    """A node of the canonical model with its weight and bias, and the axis of the weight that its outputs run along."""
+    """A node of the canonical model with its weight and bias, and the weight's axis of the outputs."""
 
     node: str
     weight: str
@@ -132,10 +143,10 @@ class Layer:
 
 
 def along(vector: Array, axis: int, ndim: int) -> Array:
-    """A vector laid along one axis of this many."""
+    """A vector as an array of ``ndim`` axes, with its values along one of them."""
     return vector.reshape([-1 if i == axis else 1 for i in range(ndim)])
 
 
 def prefix_of(key: str) -> str:
-    """The module that a tensor of the checkpoint is in, with the dot behind it."""
+    """The module of a tensor of the checkpoint, with a final dot."""
     return key.rpartition(".")[0] + "." if "." in key else ""

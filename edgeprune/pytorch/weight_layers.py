@@ -1,4 +1,4 @@
-"""The layers of a canonical model whose weights a checkpoint holds: node, weight, bias, and the axis of the outputs."""
+"""The layers of a canonical model with weights: node, weight, bias, and the axis of the outputs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def array_of(value: ir.Value) -> NDArray[Any]:
 
 
 def float_initializers(model: ir.Model) -> dict[str, NDArray[Any]]:
-    """Initializer -> values, of those in floating point."""
+    """Floating-point initializers: name -> values."""
     found = {name: array_of(value) for name, value in model.graph.initializers.items()}
     return {name: array for name, array in found.items() if np.issubdtype(array.dtype, np.floating)}
 
@@ -47,7 +47,7 @@ def _initializer(node: ir.Node, index: int) -> ir.Value | None:
 
 
 def _added(matmul: ir.Node) -> ir.Value | None:
-    """The vector that an Add right behind a MatMul adds, if that is its only reader."""
+    """The vector that an Add after a MatMul adds, if the Add is the only reader."""
     uses = list(matmul.outputs[0].uses())
     if len(uses) != 1 or uses[0].node.op_type != "Add":
         return None
@@ -56,6 +56,6 @@ def _added(matmul: ir.Node) -> ir.Value | None:
 
 
 def _hint(node: ir.Node) -> str:
-    """The module that a TorchScript export names its node after: ``/layer1/conv1/Conv`` is of ``layer1.conv1.``."""
+    """The module in the node name of a TorchScript export: ``/layer1/conv1/Conv`` belongs to ``layer1.conv1.``."""
     parts = str(node.name).split("/")
     return ".".join(parts[1:-1]) + "." if len(parts) > 2 and not parts[0] else ""

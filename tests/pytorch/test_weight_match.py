@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from edgeprune.pytorch.weight_form import Layer, Match
-from edgeprune.pytorch.weight_match import Matcher, Unmatched
+from edgeprune.pytorch.weight_match import Matcher
 
 RANDOM = np.random.default_rng(0)
 
@@ -42,6 +42,6 @@ def test_equal_values_are_told_apart_by_name_and_said_otherwise():
 
 def test_what_comes_from_nothing_is_said():
     found = Matcher({"a.weight": draw(4, 4)}).layer(Layer("n", "a.weights", None, 0), draw(4, 4), None)
-    assert isinstance(found, Unmatched)
-    assert "the weight 'a.weights' of node 'n', shape (4, 4), comes from no tensor" in found.reason
-    assert "the name nearest to it is 'a.weight'" in found.reason
+    assert found is not None
+    assert "the weight 'a.weights' of node 'n', shape (4, 4), comes from no tensor" in found
+    assert "the nearest name is 'a.weight'" in found
