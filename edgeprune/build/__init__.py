@@ -1,13 +1,14 @@
-"""From a candidate to a model: cut, refit, quantize, lower.
+"""From a candidate to a model for a runtime: cut, refit, quantize, lower.
 
 In: widths and formats.
-Out: the model that a runtime takes, its plan.json, and the script that verifies it on a device.
+Out: the model for the runtime, its plan.json, and the script that verifies it on a device.
 May import: latency, passes and below.
 """
 
 from edgeprune.build.device_options import Options, check_sparsity, formats_of, versions_of
+from edgeprune.build.model_builder import ModelBuilder as Builder
 from edgeprune.build.plan import AxisPlan, LayerPlan, Plan, groups_of, initializers_of
 from edgeprune.build.surgery import surgeon
 from edgeprune.build.tensorrt_builder import EXTREMES_ITEMS, SPARSE_STEPS, TensorRtBuilder, sparse_fits
 from edgeprune.build.verify_script import bench_line, command_for, write_verify_script
-from edgeprune.build.x86_builder import Builder
+from edgeprune.build.x86_builder import X86Builder

@@ -1,4 +1,4 @@
-"""How a model may be compiled for a GPU: the flags, and what the target makes of them."""
+"""Options of a compile for a GPU, and the formats and TensorRT versions that follow from them and the target."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ OLDEST = (8, 5)
 
 @dataclass(frozen=True)
 class Options:
-    """How a model may be compiled for a GPU.
+    """Options of a compile for a GPU.
 
     Attributes:
         precision: ``auto``, ``fp32``, ``fp16`` or ``int8``.
         sparsity: ``auto``, ``none`` or ``2:4``.
-        power_mode: of the device; the fastest by default.
-        profile: a file with what the device measured of the model; by default what is kept of it, if anything is.
-        threads: of onnxruntime, which scores here.
-        seed: of everything random.
+        power_mode: power mode of the device; by default the fastest.
+        profile: file of a device profile of the model; by default the kept one, if there is one.
+        threads: threads of onnxruntime, which scores models on this machine.
+        seed: seed of all random numbers.
     """
 
     precision: str = "auto"
@@ -36,17 +36,17 @@ class Options:
 
 
 def formats_of(precision: str, profile: Profile) -> tuple[Format, ...]:
-    """Formats that a launch may take, the float one first: 16 bits unless float32 is asked for, and INT8 beside it."""
+    """Formats that a kernel may have, the float one first: 16 bits unless float32 is requested, then INT8."""
     floating = "fp16" if precision != "fp32" and "fp16" in profile.precisions else "fp32"
-    integers = precision in ("auto", "int8") and INT8 in profile.precisions
-    return (floating, INT8) if integers else (floating,)
+    quantizes = precision in ("auto", "int8") and INT8 in profile.precisions
+    return (floating, INT8) if quantizes else (floating,)
 
 
 def versions_of(profile: Profile) -> tuple[str, ...]:
-    """TensorRT versions that a lowered graph must suit.
+    """TensorRT versions that have to build a lowered graph.
 
-    From 10 on graphs are strongly typed, and one that suits them suits 11; devices that stay on 8.x get a graph that
-    all of theirs take.
+    From 10 on graphs are strongly typed, and a graph for them also builds on 11. Devices that stay on 8.x get a graph
+    that all their versions build.
 
     Raises:
         TargetError: the device's TensorRT is too old for a graph that states its precision.
@@ -61,14 +61,14 @@ def versions_of(profile: Profile) -> tuple[str, ...]:
 
 
 def check_sparsity(sparsity: str, precision: str, profile: Profile) -> None:
-    """Refuse 2:4 where the device or the precision has no sparse products.
+    """Refuse 2:4 sparsity if the device or the precision has no sparse kernels.
 
     Raises:
-        UsageError: it was asked for.
+        UsageError: 2:4 sparsity was requested and is not possible.
     """
     if sparsity != "2:4":
         return
     if not profile.has_sparse_products:
-        raise UsageError(f"target {profile.name} has no 2:4 sparse products, which came with Ampere: no --sparsity 2:4")
+        raise UsageError(f"target {profile.name} has no 2:4 sparse tensor cores, which came with Ampere")
     if precision == "fp32":
-        raise UsageError("--sparsity 2:4 needs fp16 or int8: TensorRT has no sparse float32 products")
+        raise UsageError("--sparsity 2:4 needs fp16 or int8: TensorRT has no sparse float32 kernels")

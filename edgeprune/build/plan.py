@@ -1,4 +1,4 @@
-"""The plan: every decision of a compile or a prune, in the form that ``plan.json`` stores (schema 1)."""
+"""The plan: every decision of a compile or a prune, as ``plan.json`` stores it (schema 1)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class GroupPlan:
-    """Which of a group's ``size`` units stay, and the tensors that the group cuts."""
+    """The units of a group that stay, of ``size`` units, and the tensors that the group cuts."""
 
     id: str
     unit: str
@@ -29,7 +29,7 @@ class GroupPlan:
 
 @dataclass(frozen=True)
 class AxisPlan:
-    """Positions that stay on one axis of an initializer, and what the axis is to the channels removed."""
+    """Positions that stay on one axis of an initializer, and the role of the axis for the removed channels."""
 
     role: str
     kept: tuple[int, ...]
@@ -37,7 +37,7 @@ class AxisPlan:
 
 @dataclass(frozen=True)
 class LayerPlan:
-    """Precision and sparsity of one node; ``latency_us`` is predicted, of the block the node leads, else None."""
+    """Precision and sparsity of one node; ``latency_us`` is predicted for the block that the node leads, else None."""
 
     node: str
     op: str
@@ -48,18 +48,18 @@ class LayerPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """Every decision, with the model it was made for.
+    """Every decision, with the model for which it was made.
 
     Attributes:
-        target: device name.
-        model_file: name of the model that was compiled.
-        model_sha256: of that file.
-        groups: in analysis order.
-        initializers: initializer name -> axis -> what stays; enough to cut a PyTorch checkpoint the same way.
-        layers: in graph order.
-        baseline_ms: latency of the original, or None where nothing was measured.
-        predicted_ms: latency the plan is predicted to have, or None.
-        seed: of everything random.
+        target: name of the target.
+        model_file: name of the compiled file.
+        model_sha256: SHA-256 of that file.
+        groups: groups in the order of the analysis.
+        initializers: initializer name -> axis -> positions that stay; enough to cut a PyTorch checkpoint the same way.
+        layers: layers in graph order.
+        baseline_ms: latency of the original, or None if nothing was measured.
+        predicted_ms: predicted latency of the plan, or None.
+        seed: seed of all random numbers.
     """
 
     target: str
@@ -74,7 +74,7 @@ class Plan:
 
     @property
     def cut(self) -> Cut:
-        """Group id -> kept units, of the groups that lose some."""
+        """Group id -> kept units, for the groups that lose units."""
         return {g.id: np.array(g.kept, dtype=np.int64) for g in self.groups if len(g.kept) < g.size}
 
     def to_json(self) -> dict[str, Any]:
@@ -111,10 +111,10 @@ class Plan:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Plan:
-        """Read what ``to_json`` wrote.
+        """The inverse of ``to_json``.
 
         Raises:
-            UsageError: if the schema is another one or something is missing.
+            UsageError: the schema is unknown, or something is missing.
         """
         if data.get("schema") != SCHEMA:
             raise UsageError(
@@ -149,19 +149,19 @@ class Plan:
         """Read a ``plan.json``.
 
         Raises:
-            UsageError: if it cannot be read.
+            UsageError: the file cannot be read.
         """
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise UsageError(f"{path} is not a plan: {error}") from error
         if not isinstance(data, dict):
-            raise UsageError(f"{path} is not a plan: it holds no JSON object")
+            raise UsageError(f"{path} is not a plan: it contains no JSON object")
         return cls.from_json(data)
 
 
 def groups_of(analysis: Analysis, cut: Cut) -> tuple[GroupPlan, ...]:
-    """What every group keeps under a cut."""
+    """The plan of every group for a cut."""
     return tuple(
         GroupPlan(
             g.id,
@@ -175,7 +175,7 @@ def groups_of(analysis: Analysis, cut: Cut) -> tuple[GroupPlan, ...]:
 
 
 def initializers_of(analysis: Analysis, cut: Cut) -> dict[str, dict[int, AxisPlan]]:
-    """What every initializer axis that loses something keeps under a cut."""
+    """The plan of every initializer axis that loses positions by a cut."""
     found: dict[str, dict[int, AxisPlan]] = {}
     for (value, axis), kept in analysis.kept(cut).items():
         role = analysis.roles.get((value, axis))

@@ -1,8 +1,8 @@
-"""Graph surgery before an engine is built: a function of the user's, or a built-in one, on an onnx-graphsurgeon graph.
+"""Graph surgery before an engine is built: a user's function, or a built-in one, on an onnx-graphsurgeon graph.
 
-``file.py:function`` receives the lowered graph, may change it in place or return another, and may use plugin nodes
-that TensorRT alone knows. ``efficient-nms`` appends TensorRT's EfficientNMS plugin to a YOLO detection head. It is the
-only code from outside that runs, and it is the user who names it: nothing is ever executed from a model.
+``file.py:function`` receives the lowered graph. It may change the graph in place or return another one, and it may use
+plugin nodes that only TensorRT knows. ``efficient-nms`` appends TensorRT's EfficientNMS plugin to a YOLO detection
+head. Only code that the user names runs; no code of a model file is ever executed.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from edgeprune.support import describe_failure, is_function_spec, load_function
 EFFICIENT_NMS = "efficient-nms"
 _SETTINGS = {"score": 0.25, "iou": 0.45, "boxes": 100.0, "classes": 0.0}
 _END_TO_END_ROWS = 1000
-"""Fewer rows of six numbers than this are final detections, not anchors of a one-class model."""
+"""Up to this many rows of six numbers are final detections, not anchors of a one-class model."""
 
 
 def surgeon(spec: str | None) -> Callable[[ir.Model], ir.Model]:
-    """The surgery that a specification asks for, as a function of the lowered model; none leaves it as it is.
+    """The surgery of a specification, as a function of the lowered model; None changes nothing.
 
     Raises:
-        UsageError: the specification makes no sense, or names no function that can be loaded.
+        UsageError: the specification is not valid, or it names no function that can be loaded.
         BackendError: onnx-graphsurgeon is not installed.
     """
     if spec is None:
@@ -47,8 +47,8 @@ def operate(model: ir.Model, spec: str) -> ir.Model:
             ``efficient-nms:score=0.25,iou=0.45,boxes=100,classes=80``.
 
     Raises:
-        UsageError: the specification, the file, the function or its result makes no sense.
-        ModelError: the head is none that EfficientNMS fits, or the operated graph is not valid.
+        UsageError: the specification, the file, the function or its result is not valid.
+        ModelError: EfficientNMS does not fit the head, or the changed graph is not valid.
         BackendError: onnx-graphsurgeon is not installed.
     """
     check_spec(spec)
@@ -70,10 +70,10 @@ def operate(model: ir.Model, spec: str) -> ir.Model:
 
 
 def check_spec(spec: str) -> None:
-    """Refuse what cannot be done before any work.
+    """Check a specification before any work is done.
 
     Raises:
-        UsageError: the specification makes no sense, or names no function that can be loaded.
+        UsageError: the specification is not valid, or it names no function that can be loaded.
         BackendError: onnx-graphsurgeon is not installed.
     """
     if importlib.util.find_spec("onnx_graphsurgeon") is None:
@@ -87,7 +87,7 @@ def check_spec(spec: str) -> None:
 
 
 def append_efficient_nms(graph: Any, *, score: float, iou: float, boxes: int, classes: int = 0) -> None:
-    """Replace a detector's output by EfficientNMS's four: num_dets, det_boxes, det_scores, det_classes.
+    """Replace a detector's output by the four outputs of EfficientNMS: num_dets, det_boxes, det_scores, det_classes.
 
     Two heads are known: (batch, 4 + classes, anchors) with decoded centre-size boxes and class probabilities (YOLOv8,
     9, 11, 12), and (batch, anchors, 5 + classes) with an objectness in between (YOLOv5, 7).
@@ -95,12 +95,12 @@ def append_efficient_nms(graph: Any, *, score: float, iou: float, boxes: int, cl
     Args:
         graph: an onnx_graphsurgeon graph, changed in place.
         score: lowest score of a detection.
-        iou: overlap above which the weaker of two boxes goes.
-        boxes: most detections of an image.
-        classes: number of classes to insist on; 0 takes what the shape says.
+        iou: overlap above which the box with the lower score is removed.
+        boxes: most detections per image.
+        classes: required number of classes; 0 takes the number from the shape.
 
     Raises:
-        ModelError: the graph has no such head; pose and segmentation heads hold more than boxes and classes.
+        ModelError: the graph has no such head; pose and segmentation heads contain more than boxes and classes.
     """
     import onnx_graphsurgeon as gs
 
@@ -111,7 +111,7 @@ def append_efficient_nms(graph: Any, *, score: float, iou: float, boxes: int, cl
     if not (isinstance(rows, int) and isinstance(columns, int)):
         raise ModelError(f"{EFFICIENT_NMS} needs a fixed number of anchors; fix the input size with --shape")
     if columns == 6 and rows <= _END_TO_END_ROWS:
-        raise ModelError(f"{head.name!r} holds final detections already: this head needs no {EFFICIENT_NMS}")
+        raise ModelError(f"{head.name!r} has final detections already: this head needs no {EFFICIENT_NMS}")
     objectness = rows > columns
     anchors, found = (rows, columns - 5) if objectness else (columns, rows - 4)
     if found < 1 or (classes and classes != found):
@@ -164,7 +164,7 @@ def _settings(spec: str) -> dict[str, Any]:
             value = -1.0
         if name not in settings or value < 0 or (name in ("score", "iou") and value > 1):
             raise UsageError(
-                f"--surgery {spec!r}: {item!r} is no setting; as in score=0.25,iou=0.45,boxes=100,classes=80"
+                f"--surgery {spec!r}: {item!r} is no setting; example: score=0.25,iou=0.45,boxes=100,classes=80"
             )
         settings[name] = value
     if settings["boxes"] < 1:

@@ -1,8 +1,8 @@
-"""From a choice to a model that TensorRT builds: cut, refit what stays, and state every precision in the graph."""
+"""From a candidate to a model that TensorRT builds: its graph states every precision."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeprune.backends import simulation
-from edgeprune.build.x86_builder import Builder
+from edgeprune.build.model_builder import Bounds, ModelBuilder
 from edgeprune.calibration import Calibration, IntermediateOutputs
 from edgeprune.dependency import Ranking, analyse
 from edgeprune.graph import convert_opset, find_linears, symmetric_scale
@@ -21,37 +21,34 @@ from edgeprune.passes.tensorrt import int8_eligible, lower_tensorrt, quantize_te
 from edgeprune.quantization import Quantizer
 
 SPARSE_STEPS = {"fp16": 16, INT8: 32}
-"""Multiples that the input and output channels of a 2:4 product have, by precision (TensorRT's alignment)."""
+"""Multiples of the input and output channels of a 2:4 sparse layer, by precision (TensorRT's alignment)."""
 
 PER_CHANNEL_OPSET = 13
 
 EXTREMES_ITEMS = 16
-"""Samples on which it is looked what would overflow in float16; twice as much is allowed for."""
+"""Samples from which float16 overflow is predicted, with a headroom of 2."""
 
 
 @dataclass(eq=False)
-class TensorRtBuilder(Builder):
+class TensorRtBuilder(ModelBuilder):
     """Builds models of one network for TensorRT.
 
     Attributes:
-        versions: TensorRT versions that must take them all.
+        versions: TensorRT versions that all have to build the models.
     """
 
     symmetric: ClassVar[bool] = True
 
     versions: tuple[str, ...] = ()
-    _converted: dict[int, tuple[ir.Model, ir.Model]] = field(default_factory=dict)
-    _extremes: dict[int, tuple[ir.Model, dict[str, tuple[float, float]]]] = field(default_factory=dict)
+    _converted: dict[ir.Model, ir.Model] = field(default_factory=dict)
+    _extremes: dict[ir.Model, dict[str, tuple[float, float]]] = field(default_factory=dict)
 
     def describe(self) -> str:
-        """What the error of a format depends on besides the model and its ranges."""
+        """What the error of a format depends on, besides the model and its ranges."""
         return f"{super().describe()}, {' '.join(self.versions)}"
 
     def for_timing(self, data: Calibration) -> TensorRtBuilder:
-        """A builder of the same networks with weights and ranges that only serve timing: it is much faster.
-
-        The first units of every group stay, and nothing is refitted.
-        """
+        """A faster builder of the same networks for timing only: any units stay, and nothing is refitted."""
         groups = self.network.analysis.groups
         first = {g.id: Ranking(np.arange(g.size)[::-1].copy(), np.zeros(g.size + 1)) for g in groups}
         return TensorRtBuilder(
@@ -66,7 +63,7 @@ class TensorRtBuilder(Builder):
         )
 
     def lowered(self, model: ir.Model, formats: Sequence[Format]) -> ir.Model:
-        """A float model of the network in these formats, as TensorRT takes it."""
+        """A float model of the network in these formats, lowered to TensorRT."""
         int8, sparse = self.int8_nodes(model, formats), self.sparse_nodes(model, formats)
         model = self._sparsified(model, sparse, int8)
         ranges = self.bounds(model, self.values_to_quantize(model, int8), self.data)
@@ -76,26 +73,39 @@ class TensorRtBuilder(Builder):
         precision = {str(n.name): INT8 if n.name in int8 else self.float_format for n in model.graph}
         return lower_tensorrt(model, precision, ranges, target_versions=self.versions)
 
-    def simulated(self, model: ir.Model) -> ir.Model:
-        """What onnxruntime runs here to tell what a built model computes."""
-        return simulation.rounded_float32(model)
+    def quantized(self, model: ir.Model, int8: Collection[str], bounds: Bounds) -> ir.Model:
+        """The float model with these nodes in INT8 and all others in float32: shows the error of INT8 alone."""
+        return quantize_tensorrt(self._per_channel(model), int8, bounds)
 
     def quantizer(self, low: float, high: float) -> Quantizer:
-        """What integers over this range do to an activation: symmetric, all 256 of them."""
+        """What symmetric INT8 over this range does to an activation."""
         return fake_quantizer(float(symmetric_scale(low, high)), 0, -128, 127)
 
+    def values_to_quantize(self, model: ir.Model, int8: Collection[str]) -> list[str]:
+        """Names of the activations for which `quantized` needs a range."""
+        return values_to_quantize(model, int8)
+
+    def simulated(self, model: ir.Model) -> ir.Model:
+        """A model for onnxruntime that computes the same as a built model in TensorRT."""
+        return simulation.rounded_float32(model)
+
+    def int8_nodes(self, model: ir.Model, formats: Sequence[Format]) -> frozenset[str]:
+        """Names of the model's nodes that are in INT8 in these formats; nodes that became too narrow stay float."""
+        eligible = int8_eligible(model)
+        return frozenset(n for n in super().int8_nodes(model, formats) if eligible[n])
+
     def _sparsified(self, model: ir.Model, nodes: Collection[str], int8: Collection[str]) -> ir.Model:
-        """The model with these nodes 2:4, in the order of channels in which that costs least."""
+        """The model with these nodes 2:4 sparse, with channels in an order that loses less."""
         if not nodes:
             return model
-        # Noise says nothing of which weights matter, and time does not ask: then the large ones stay.
+        # With random data, and for timing, the large weights stay.
         if self.data.is_random or not self.refitted:
             return sparsify(model, sorted(nodes), None, method="magnitude", int8=int8, threads=self.threads)
         groups = analyse(model).groups
         return sparsify(model, sorted(nodes), self.data, int8=int8, groups=groups, threads=self.threads)
 
     def sparse_nodes(self, model: ir.Model, formats: Sequence[Format]) -> frozenset[str]:
-        """Names of the model's nodes whose weights these formats make 2:4; what does not fit by now stays dense."""
+        """Names of the model's nodes that are 2:4 sparse in these formats; nodes that do not fit stay dense."""
         chosen = {n for block, f in zip(self.network.blocks, formats, strict=True) if is_sparse(f) for n in block.nodes}
         if not chosen:
             return frozenset()
@@ -104,36 +114,21 @@ class TensorRtBuilder(Builder):
         return frozenset(n for n in chosen if n in fits[SPARSE_STEPS[INT8 if n in int8 else "fp16"]])
 
     def _extremes_of(self, model: ir.Model) -> dict[str, tuple[float, float]]:
-        # The model is kept beside its ranges, so that its id stays its own.
-        if id(model) not in self._extremes:
-            found = extremes(model, self.data.subset(EXTREMES_ITEMS), self.threads)
-            self._extremes[id(model)] = (model, found)
-        return self._extremes[id(model)][1]
-
-    def int8_nodes(self, model: ir.Model, formats: Sequence[Format]) -> frozenset[str]:
-        """Names of the model's nodes that these formats put on integers; what is too narrow by now stays float."""
-        eligible = int8_eligible(model)
-        return frozenset(n for n in super().int8_nodes(model, formats) if eligible[n])
-
-    def quantized(self, model: ir.Model, int8: Collection[str], bounds: Mapping[str, tuple[float, float]]) -> ir.Model:
-        """The float model with these nodes on integers, all others in float32: what integers alone cost."""
-        return quantize_tensorrt(self._per_channel(model), int8, bounds)
+        if model not in self._extremes:
+            self._extremes[model] = extremes(model, self.data.subset(EXTREMES_ITEMS), self.threads)
+        return self._extremes[model]
 
     def _per_channel(self, model: ir.Model) -> ir.Model:
-        """The model in an opset that knows scales per channel; converted once."""
+        """The model in an opset with per-channel scales; converted once."""
         if model.graph.opset_imports.get("", 0) >= PER_CHANNEL_OPSET:
             return model
-        if id(model) not in self._converted:
-            self._converted[id(model)] = (model, convert_opset(model, PER_CHANNEL_OPSET))
-        return self._converted[id(model)][1]
-
-    def values_to_quantize(self, model: ir.Model, int8: Collection[str]) -> list[str]:
-        """Names of the activations whose ranges `quantized` needs for these nodes."""
-        return values_to_quantize(model, int8)
+        if model not in self._converted:
+            self._converted[model] = convert_opset(model, PER_CHANNEL_OPSET)
+        return self._converted[model]
 
 
 def sparse_fits(model: ir.Model, step: int) -> frozenset[str]:
-    """Names of the nodes whose weights can be 2:4 and whose channels are multiples of ``step``."""
+    """Names of the nodes whose weights can be 2:4 sparse and whose channels are multiples of ``step``."""
     eligible, linears = sparsity_eligible(model), find_linears(model)
     return frozenset(
         name
@@ -143,7 +138,7 @@ def sparse_fits(model: ir.Model, step: int) -> frozenset[str]:
 
 
 def extremes(model: ir.Model, data: Calibration, threads: int) -> dict[str, tuple[float, float]]:
-    """Smallest and largest number of every float32 activation; nothing for random data, which shows no range."""
+    """Smallest and largest number of every float32 activation; empty for random data."""
     if data.is_random:
         return {}
     names = [str(o.name) for n in model.graph for o in n.outputs if o.name and o.dtype == ir.DataType.FLOAT]

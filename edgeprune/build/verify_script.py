@@ -1,4 +1,4 @@
-"""The commands that confirm a prediction on the device, and the script beside the model that runs them."""
+"""The commands that check a prediction on the device, and the script beside the model that runs them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def command_for(model: ir.Model, profile: Profile, shapes: Mapping[str, tuple[in
 
 
 def bench_line(profile: Profile, shapes: Mapping[str, tuple[int, ...]]) -> str:
-    """The ``edgeprune bench`` command that holds the result against the dense model on the device, over SSH."""
+    """The ``edgeprune bench`` command that compares the result with the dense model on the device, over SSH."""
     stated = [f"--shape={name}={'x'.join(map(str, shape))}" for name, shape in shapes.items()]
     command = ["edgeprune", "bench", "dense.onnx", "model.onnx", "--target", profile.name]
     return shlex.join([*command, "--device", "ssh://USER@DEVICE", *stated])

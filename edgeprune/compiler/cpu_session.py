@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
-from edgeprune.build import Builder
+from edgeprune.build import X86Builder
 from edgeprune.calibration import Calibration, Run
 from edgeprune.compiler.cpu_timer import CpuTimer
 from edgeprune.compiler.layer_details import with_times
@@ -130,7 +130,7 @@ def open_cpu_session(opening: Opening, may: Goal, harness: TimingHarness) -> Cpu
     net = network(opened.dense, opened.analysis, opened.fixed)
     latency = measured_latency(net, harness, quantizable=may.quantize, seed=seed, progress=progress)
     rankings = LateRankings(opened, data, cache, seed, progress)
-    builder = Builder(opened.dense, net, rankings, data, int8_weight_bits(harness.features), threads)
+    builder = X86Builder(opened.dense, net, rankings, data, int8_weight_bits(harness.features), threads)
     pricer = Pricer(opened.dense, net, rankings, data, builder, threads, progress, cache, rankings.shared)
     levels, losses = levels_of(net), pricer.formats(latency)
     problem, ranges = uncut(levels, losses, latency), dict[str, tuple[float, float]]()

@@ -40,7 +40,7 @@ def test_too_old_a_tensorrt_is_refused() -> None:
 def test_sparsity_needs_the_hardware_and_16_bits_or_less() -> None:
     check_sparsity("2:4", "auto", load_profile("orin"))
     check_sparsity("auto", "fp32", load_profile("xavier-agx"))
-    with pytest.raises(UsageError, match="xavier-agx has no 2:4 sparse products"):
+    with pytest.raises(UsageError, match="xavier-agx has no 2:4 sparse tensor cores"):
         check_sparsity("2:4", "auto", load_profile("xavier-agx"))
     with pytest.raises(UsageError, match="needs fp16 or int8"):
         check_sparsity("2:4", "fp32", load_profile("orin"))

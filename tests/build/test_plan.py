@@ -67,7 +67,7 @@ def test_what_a_cut_does_to_initializers() -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("[]", "holds no JSON object"),
+        ("[]", "contains no JSON object"),
         ("{", "is not a plan"),
         ('{"schema": 2}', "schema 2"),
         ('{"schema": 1}', "malformed"),

@@ -1,4 +1,4 @@
-"""From a choice to a model for TensorRT."""
+"""From a candidate to a model for TensorRT."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def model() -> ir.Model:
 @pytest.fixture(scope="module")
 def samples() -> NDArray[np.float32]:
     x = np.random.default_rng(0).standard_normal((48, 32, 12, 12)).astype(np.float32)
-    x[0, 0, 0, 0] = 200.0  # what one scale for a whole tensor must not bow to
+    x[0, 0, 0, 0] = 200.0  # an outlier that must not set the scale of the whole tensor
     return x
 
 
@@ -73,12 +73,12 @@ def builder_of(model: ir.Model, spec: str) -> TensorRtBuilder:
 
 
 def formats(builder: TensorRtBuilder, *wanted: str) -> list[str]:
-    """Of every launch the first of the wanted formats that it has."""
+    """Of every kernel the first of the wanted formats that it has."""
     return [next((w for w in wanted if w in forms), "fp16") for forms in builder.network.int8_nodes]
 
 
 def error(builder: TensorRtBuilder, built: ir.Model, samples: NDArray[np.float32]) -> float:
-    """Of a built model against the float one, root mean square over that of the outputs."""
+    """Root mean square error of a built model against the float one, relative to the outputs."""
     (want,) = OnnxRuntime().load(builder.dense).run({"x": samples})
     (got,) = simulation.load(built).run({"x": samples})
     return float(np.sqrt(((got - want) ** 2).mean() / (want**2).mean()))
@@ -100,7 +100,7 @@ def weight(model: ir.Model, name: str) -> NDArray[np.generic]:
     return tensor.numpy()
 
 
-def test_ranges_are_symmetric_and_bow_to_no_outlier(
+def test_ranges_are_symmetric_and_clip_an_outlier(
     builder: TensorRtBuilder, model: ir.Model, samples: NDArray[np.float32]
 ) -> None:
     ranges = builder.bounds(model, ["x", "r", "s"], builder.data)
@@ -111,7 +111,7 @@ def test_ranges_are_symmetric_and_bow_to_no_outlier(
     assert error(builder, built, samples[1:]) < 0.05
 
 
-def test_ranges_that_only_serve_timing_are_the_extremes(builder: TensorRtBuilder, model: ir.Model) -> None:
+def test_ranges_for_timing_are_the_extremes(builder: TensorRtBuilder, model: ir.Model) -> None:
     ranges = builder.for_timing(builder.data).bounds(model, ["x"], builder.data)
     assert ranges["x"] == pytest.approx((-200, 200))
 
@@ -123,7 +123,7 @@ def test_biases_keep_the_means(builder: TensorRtBuilder, samples: NDArray[np.flo
     assert np.abs((got - want).mean(axis=0)).max() < 0.01 * np.abs(want).max()
 
 
-def test_channels_stand_in_the_order_in_which_sparsity_costs_least(builder: TensorRtBuilder) -> None:
+def test_channels_are_reordered_for_sparsity(builder: TensorRtBuilder) -> None:
     sparse = formats(builder, "fp16+2:4")
     nodes = sorted(builder.sparse_nodes(builder.dense, sparse))
     assert len(nodes) == 3
@@ -135,7 +135,7 @@ def test_channels_stand_in_the_order_in_which_sparsity_costs_least(builder: Tens
     assert (found != without.astype(np.float16)).any()
 
 
-def test_dense_and_sparse_integers_stand_side_by_side(builder: TensorRtBuilder, samples: NDArray[np.float32]) -> None:
+def test_dense_and_sparse_int8_in_one_model(builder: TensorRtBuilder, samples: NDArray[np.float32]) -> None:
     mixed = formats(builder, "int8+2:4", "int8")
     mixed[0] = "int8"
     built = builder.build(builder.network.sizes, mixed)
@@ -147,14 +147,14 @@ def test_dense_and_sparse_integers_stand_side_by_side(builder: TensorRtBuilder, 
 
 
 @pytest.mark.parametrize("form", ["fp16", "int8"])
-def test_learned_weights_are_judged_as_tensorrt_computes_them(builder: TensorRtBuilder, form: str) -> None:
+def test_learned_weights_are_scored_as_tensorrt_computes_them(builder: TensorRtBuilder, form: str) -> None:
     widths, wanted = builder.network.sizes // 2, formats(builder, form)
     before = builder.build(widths, wanted)
-    judged = []
-    builder.simulated = lambda model: judged.append(model) or simulation.rounded_float32(model)  # type: ignore[method-assign, func-returns-value]
+    scored = []
+    builder.simulated = lambda model: scored.append(model) or simulation.rounded_float32(model)  # type: ignore[method-assign, func-returns-value]
     stayed = builder.recover(widths, wanted)
     del builder.simulated  # type: ignore[method-assign]
     after = builder.build(widths, wanted)
-    assert judged == [before, judged[1]]
-    assert stayed == (after is judged[1])
+    assert scored == [before, scored[1]]
+    assert stayed == (after is scored[1])
     assert stayed or after is before

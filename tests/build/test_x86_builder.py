@@ -1,4 +1,4 @@
-"""From a choice to a model for x86."""
+"""From a candidate to a model for x86."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edgeprune.backends.onnxruntime import OnnxRuntime
-from edgeprune.build.x86_builder import Builder
+from edgeprune.build.x86_builder import X86Builder
 from edgeprune.calibration.calibration import open_calibration
 from edgeprune.dependency.solve import analyse
 from edgeprune.latency.block_network import network
@@ -50,15 +50,15 @@ def samples() -> NDArray[np.float32]:
     return np.random.default_rng(0).standard_normal((64, 4, 8, 8)).astype(np.float32) + 0.5
 
 
-def builder_of(model: ir.Model, spec: str) -> Builder:
-    return Builder(model, network(model, analyse(model)), {}, open_calibration(spec, model, limit=64))
+def builder_of(model: ir.Model, spec: str) -> X86Builder:
+    return X86Builder(model, network(model, analyse(model)), {}, open_calibration(spec, model, limit=64))
 
 
-def formats_of(builder: Builder, wanted: str) -> list[str]:
+def formats_of(builder: X86Builder, wanted: str) -> list[str]:
     return [wanted if wanted in forms else "fp32" for forms in builder.network.int8_nodes]
 
 
-def built(builder: Builder, wanted: str) -> ir.Model:
+def built(builder: X86Builder, wanted: str) -> ir.Model:
     return builder.build(builder.network.sizes, formats_of(builder, wanted))
 
 
@@ -72,7 +72,7 @@ def test_float_is_the_same_function_in_a_faster_form(
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
 
 
-def test_integers_keep_the_mean_of_the_outputs(model: ir.Model, samples: NDArray[np.float32], tmp_path: Path) -> None:
+def test_int8_keeps_the_mean_of_the_outputs(model: ir.Model, samples: NDArray[np.float32], tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", x=samples)
     builder = builder_of(model, str(tmp_path / "x.npz"))
     found = built(builder, "int8")
@@ -82,7 +82,7 @@ def test_integers_keep_the_mean_of_the_outputs(model: ir.Model, samples: NDArray
     assert np.abs((got - want).mean(axis=0)).max() < 0.01 * np.abs(want).max()
 
 
-def test_the_same_choice_is_built_once(model: ir.Model, samples: NDArray[np.float32], tmp_path: Path) -> None:
+def test_the_same_candidate_is_built_once(model: ir.Model, samples: NDArray[np.float32], tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", x=samples)
     builder = builder_of(model, str(tmp_path / "x.npz"))
     assert built(builder, "int8") is built(builder, "int8")
@@ -93,7 +93,7 @@ def test_random_data_moves_no_bias(model: ir.Model) -> None:
     assert builder.rounded(model, [str(n.name) for n in model.graph], {}) is model
 
 
-def test_a_cut_network_gets_the_ranges_that_calibrators_known_from_the_whole_one_propose(
+def test_a_cut_network_gets_ranges_by_the_known_calibrators(
     model: ir.Model, samples: NDArray[np.float32], tmp_path: Path
 ) -> None:
     np.savez(tmp_path / "x.npz", x=samples)
@@ -105,7 +105,7 @@ def test_a_cut_network_gets_the_ranges_that_calibrators_known_from_the_whole_one
     assert found["r"].low == 0.0
 
 
-def test_the_whole_network_chooses_its_calibrators_anew(
+def test_the_whole_network_chooses_its_own_calibrators(
     model: ir.Model, samples: NDArray[np.float32], tmp_path: Path
 ) -> None:
     np.savez(tmp_path / "x.npz", x=samples)

@@ -177,8 +177,8 @@ def test_an_impossible_budget_names_one_that_can_be_met(files: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "target", "error", "reason"),
     [
-        (["--sparsity", "2:4"], "xavier-agx", UsageError, "no 2:4 sparse products"),
-        (["--sparsity", "2:4", "--precision", "fp32"], "orin", UsageError, "no sparse float32 products"),
+        (["--sparsity", "2:4"], "xavier-agx", UsageError, "no 2:4 sparse tensor cores"),
+        (["--sparsity", "2:4", "--precision", "fp32"], "orin", UsageError, "no sparse float32 kernels"),
         (["--power-mode", "99W"], "orin", TargetError, "no power mode '99W'"),
         ([], "nano", TargetError, "need 8.5 or newer"),
     ],

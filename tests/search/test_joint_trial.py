@@ -5,7 +5,7 @@ import onnx_ir as ir
 import pytest
 
 from edgeprune.backends.onnxruntime import OnnxRuntime
-from edgeprune.build.x86_builder import Builder
+from edgeprune.build.x86_builder import X86Builder
 from edgeprune.dependency.groups import Ranking
 from edgeprune.dependency.solve import analyse
 from edgeprune.importance import rank
@@ -53,7 +53,7 @@ def opened() -> JointTrial:
     rankings = rank("obs", model, analysis, data, 8)
     # The second channel of each pair is removed first.
     rankings = {g: Ranking(np.arange(16)[::-1].copy(), r.loss) for g, r in rankings.items()}
-    builder = Builder(model, net, rankings, data)
+    builder = X86Builder(model, net, rankings, data)
     ranges = typical_ranges(model, net, data, builder, EmptyCache())
     return open_joint_trial(Context(model, analysis.groups, data), analysis, builder, Probe(model, data, 24, 1), ranges)
 
@@ -121,7 +121,7 @@ def test_a_candidate_that_drops_a_branch() -> None:
     x = np.random.default_rng(0).standard_normal((32, 16, 8, 8)).astype(np.float32)
     data = calibration(x=x)
     net = network(model, analysis)
-    builder = Builder(model, net, rank("l2", model, analysis), data)
+    builder = X86Builder(model, net, rank("l2", model, analysis), data)
     trial = open_joint_trial(Context(model, analysis.groups, data), analysis, builder, Probe(model, data, 32, 1), {})
     dropped = Candidate(np.array([0]), tuple("fp32" for _ in net.blocks), 0.0, 0.0)
     plain = trial.probe.error(prune_channels(model, analysis, builder.cut(np.array([0]))))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeprune.build.x86_builder import Builder
+from edgeprune.build.x86_builder import X86Builder
 from edgeprune.calibration.array_cache import ArrayCache
 from edgeprune.dependency.solve import analyse
 from edgeprune.latency.block_network import network
@@ -28,7 +28,7 @@ def test_the_calibrators_of_the_whole_network_are_told_to_the_builder_and_cached
     samples = np.random.default_rng(0).standard_normal((32, 4, 8, 8)).astype(np.float32)
     found = []
     for _ in range(2):
-        builder = Builder(model, net, {}, calibration(x=samples))
+        builder = X86Builder(model, net, {}, calibration(x=samples))
         ranges = typical_ranges(model, net, builder.data, builder, ArrayCache("model", tmp_path / "known.sqlite"))
         assert set(builder.calibrators) == set(ranges) >= {"x", "r"}
         assert set(builder.calibrators.values()) <= set(CALIBRATORS)

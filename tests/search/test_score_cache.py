@@ -11,7 +11,7 @@ import onnx_ir as ir
 import pytest
 
 from edgeprune.backends.onnxruntime import OnnxRuntime
-from edgeprune.build.x86_builder import Builder
+from edgeprune.build.x86_builder import X86Builder
 from edgeprune.calibration.array_cache import ArrayCache
 from edgeprune.calibration.evaluation import fidelity
 from edgeprune.calibration.evaluator import Evaluator
@@ -42,7 +42,7 @@ def scores(tmp_path: Path) -> ScoreCache:
     run = runtime.load(model).run
     evaluator = Evaluator(fidelity(run, data), 100.0, data.samples, "fidelity on these samples")
     harness = TimingHarness(runtime, next(iter(data.batches(1))), lambda: None)
-    builder = Builder(model, network(model, analyse(model)), {}, data)
+    builder = X86Builder(model, network(model, analyse(model)), {}, data)
     return ScoreCache(
         ArrayCache("a model", tmp_path / "statistics.sqlite"),
         builder,
@@ -59,7 +59,7 @@ def candidate(scores: ScoreCache, fmt: str) -> Candidate:
 def test_a_candidate_is_built_and_scored_once(scores: ScoreCache, monkeypatch: pytest.MonkeyPatch) -> None:
     quantized = candidate(scores, "int8")
     drop, model = scores.drop(quantized), scores.model(quantized)
-    monkeypatch.setattr(Builder, "build", lambda *_: pytest.fail("built again"))
+    monkeypatch.setattr(X86Builder, "build", lambda *_: pytest.fail("built again"))
     assert scores.drop(quantized) == drop
     x = {"x": np.random.default_rng(1).standard_normal((3, 4, 8, 8)).astype(np.float32)}
     runtime = OnnxRuntime()
@@ -89,8 +89,8 @@ def test_large_models_are_not_cached(scores: ScoreCache, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(module, "LARGEST_BYTES", 0)
     built: list[ir.Model] = []
-    build = Builder.build
-    monkeypatch.setattr(Builder, "build", lambda *a: built.append(build(*a)) or built[-1])
+    build = X86Builder.build
+    monkeypatch.setattr(X86Builder, "build", lambda *a: built.append(build(*a)) or built[-1])
     for _ in range(2):
         scores.model(candidate(scores, "int8"))
     assert len(built) == 2

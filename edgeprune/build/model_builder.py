@@ -1,0 +1,224 @@
+"""The base of all model builders: from a candidate to a model that is cut, refitted, quantized and lowered.
+
+What two candidates have in common is computed once.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+import onnx_ir as ir
+
+from edgeprune.calibration import Calibration
+from edgeprune.dependency import Cut, Ranking, Widths
+from edgeprune.latency import FLOAT, INT8, Format, Network
+from edgeprune.passes.prune import prune_channels
+from edgeprune.passes.quantize import round_weights
+from edgeprune.passes.recover import ReconstructSettings, compensate, reconstruct, split_for_learning
+from edgeprune.quantization import Quantizer, Range, best_ranges, histograms, range_by
+from edgeprune.support import Progress, available_cores
+
+LEARNABLE_SHARE = 0.1
+"""If the cut causes less than this share of a built network's error, and INT8 the rest, learning gains too little."""
+
+CACHED_MODELS = 4
+"""Built models that are kept: a model is built when it is scored, and used again when it is delivered."""
+
+Bounds = Mapping[str, tuple[float, float]]
+"""Activation name -> (low, high)."""
+
+
+@dataclass(eq=False)
+class ModelBuilder(ABC):
+    """Builds models of one network for one kind of target.
+
+    Attributes:
+        dense: the canonical model; open dimensions stay open.
+        network: its blocks.
+        rankings: group id -> order in which its units are removed.
+        data: calibration data for refitting and for ranges.
+        weight_bits: bits of quantized weights.
+        threads: threads of onnxruntime.
+        refitted: whether the weights that stay are refitted after a cut.
+        float_format: format of the blocks that are not in INT8.
+        calibrators: activation name -> calibrator of its range, if it is known already, for example from the network
+            without cuts, whose activations have a similar distribution.
+    """
+
+    symmetric: ClassVar[bool] = False
+    """Whether INT8 ranges are [-a, a]."""
+
+    dense: ir.Model
+    network: Network
+    rankings: Mapping[str, Ranking]
+    data: Calibration
+    weight_bits: int = 8
+    threads: int = 1
+    refitted: bool = True
+    float_format: Format = FLOAT
+    calibrators: dict[str, str] = field(default_factory=dict)
+    _float_models: dict[bytes, ir.Model] = field(default_factory=dict)
+    _built: dict[tuple[bytes, tuple[Format, ...]], ir.Model] = field(default_factory=dict)
+    _learned: dict[tuple[bytes, tuple[Format, ...]], bool] = field(default_factory=dict)
+    _ranges: dict[tuple[ir.Model, int], dict[str, Range]] = field(default_factory=dict)
+
+    @abstractmethod
+    def lowered(self, model: ir.Model, formats: Sequence[Format]) -> ir.Model:
+        """A float model of the network in these formats, lowered to the target."""
+
+    @abstractmethod
+    def quantized(self, model: ir.Model, int8: Collection[str], bounds: Bounds) -> ir.Model:
+        """The float model with these nodes in INT8."""
+
+    @abstractmethod
+    def quantizer(self, low: float, high: float) -> Quantizer:
+        """What INT8 over this range does to an activation."""
+
+    @abstractmethod
+    def values_to_quantize(self, model: ir.Model, int8: Collection[str]) -> list[str]:
+        """Names of the activations for which `quantized` needs a range."""
+
+    def describe(self) -> str:
+        """What the error of a format depends on, besides the model and its ranges."""
+        return f"{type(self).__name__} {self.weight_bits} bits, {self.float_format}"
+
+    def simulated(self, model: ir.Model) -> ir.Model:
+        """A model for onnxruntime that computes the same as a built model on its target."""
+        return model
+
+    def int8_nodes(self, model: ir.Model, formats: Sequence[Format]) -> frozenset[str]:
+        """Names of the model's nodes that are in INT8 in these formats."""
+        alive = {str(n.name) for n in model.graph}
+        forms = zip(self.network.int8_nodes, formats, strict=True)
+        return frozenset(n for available, f in forms for n in available[f] if n in alive)
+
+    def sparse_nodes(self, model: ir.Model, formats: Sequence[Format]) -> frozenset[str]:
+        """Names of the model's nodes whose weights are 2:4 sparse in these formats."""
+        return frozenset()
+
+    def cut(self, widths: Widths) -> Cut:
+        """Units that stay at these widths: the units that the rankings remove last."""
+        return {
+            g.id: np.sort(self.rankings[g.id].order[g.size - int(w) :])
+            for g, w in zip(self.network.analysis.groups, widths, strict=True)
+            if w < g.size
+        }
+
+    def float_model(self, widths: Widths) -> ir.Model:
+        """The network at these widths in float, refitted."""
+        key = _key(widths)
+        if key not in self._float_models:
+            cut, model = self.cut(widths), self.dense
+            if cut:
+                analysis = self.network.analysis
+                model = prune_channels(self.dense, analysis, cut)
+                if self.refitted:
+                    model = compensate(self.dense, model, analysis, cut, self.data)
+            self._float_models[key] = model
+        return self._float_models[key]
+
+    def build(self, widths: Widths, formats: Sequence[Format]) -> ir.Model:
+        """The network at these widths and formats, lowered to the target. The last few models are cached."""
+        key = _key(widths), tuple(formats)
+        if key not in self._built:
+            while len(self._built) >= CACHED_MODELS:
+                self._built.pop(next(iter(self._built)))
+            self._built[key] = self.lowered(self.float_model(widths), formats)
+        return self._built[key]
+
+    def recover(self, widths: Widths, formats: Sequence[Format], progress: Progress | None = None) -> bool:
+        """Learn the weights of a cut network from the dense one; `build` then uses them at these widths.
+
+        The built model is scored on held-out samples in its formats; the learned weights stay if it is not worse.
+        Nothing is learned twice.
+
+        Returns:
+            Whether learned weights stay.
+        """
+        key = _key(widths), tuple(formats)
+        if key not in self._learned:
+            self._learned[key] = self._recover(widths, formats, progress)
+        return self._learned[key]
+
+    def _recover(self, widths: Widths, formats: Sequence[Format], progress: Progress | None) -> bool:
+        cut = self.cut(widths)
+        if not cut or not self.refitted or self.data.is_random or self.data.items < 2:
+            return False
+        key = _key(widths)
+        before, built = self.float_model(widths), self.build(widths, formats)
+        settings = ReconstructSettings(threads=available_cores())
+        fit, held_out = split_for_learning(self.dense, self.data, settings)
+        simulated = self.simulated(built)
+        if held_out.error(before) < LEARNABLE_SHARE * held_out.error(simulated):
+            return False
+        kept = self.network.analysis.kept(cut)
+        learned = reconstruct(self.dense, before, fit, held_out, kept=kept, settings=settings, progress=progress)
+        if learned is None:
+            return False
+        self._float_models[key] = learned
+        self._built.pop((key, tuple(formats)), None)
+        self._keep_calibrators(before, learned)
+        after = self.build(widths, formats)
+        if not held_out.is_worse(self.simulated(after), simulated):
+            return True
+        self._float_models[key], self._built[key, tuple(formats)] = before, built
+        return False
+
+    def rounded(self, model: ir.Model, int8: Collection[str], bounds: Bounds) -> ir.Model:
+        """The float model with the weights of these nodes on their INT8 grids, and biases that keep the means.
+
+        With 8 bits rounding to nearest is good enough; with fewer bits the best rounding is searched.
+        """
+        if not int8 or self.data.is_random or not self.refitted:  # the means of noise are not worth keeping
+            return model
+        return round_weights(
+            model,
+            int8,
+            self.data,
+            quantizers={name: self.quantizer(*range_) for name, range_ in bounds.items()},
+            weight_bits=self.weight_bits,
+            search=self.weight_bits < 8,
+            threads=self.threads,
+        )
+
+    def bounds(self, model: ir.Model, names: Sequence[str], data: Calibration) -> dict[str, tuple[float, float]]:
+        """The INT8 range of each of these activations."""
+        return {name: (found.low, found.high) for name, found in self.ranges(model, names, data).items()}
+
+    def ranges(self, model: ir.Model, names: Sequence[str], data: Calibration) -> dict[str, Range]:
+        """The INT8 range of each of these activations and its calibrator: the known one, or the best for the output."""
+        known = self._ranges.setdefault((model, data.items), {})
+        decided = model is not self.dense and self.calibrators.keys() >= set(names)
+        if names and not known and self.refitted and not decided:
+            known |= self._best_ranges(model, names, data)
+        missing = [n for n in names if n not in known]
+        for name, h in histograms(model, missing, data, self.threads).items():
+            # A plan may quantize activations that are not quantized when all blocks are in INT8.
+            known[name] = range_by(self.calibrators.get(name, "max"), h, symmetric=self.symmetric)
+        return {name: known[name] for name in names}
+
+    def _keep_calibrators(self, before: ir.Model, learned: ir.Model) -> None:
+        """Take the ranges of a network with learned weights from the calibrators that it had before."""
+        known = self._ranges.get((before, self.data.items), {})
+        counted = histograms(learned, known, self.data, self.threads)
+        ranges = {n: range_by(known[n].calibrator, h, symmetric=self.symmetric) for n, h in counted.items()}
+        self._ranges[learned, self.data.items] = ranges
+
+    def _best_ranges(self, model: ir.Model, names: Sequence[str], data: Calibration) -> dict[str, Range]:
+        """Ranges of the named activations, and of all that are quantized when every block is in INT8."""
+        int8 = self.int8_nodes(model, [INT8 if INT8 in f else self.float_format for f in self.network.int8_nodes])
+        needed = self.values_to_quantize(model, int8)
+        counted = histograms(model, dict.fromkeys([*needed, *names]), data, self.threads)
+
+        def quantized(ranges: Mapping[str, Range]) -> ir.Model:
+            return self.quantized(model, int8, {n: (ranges[n].low, ranges[n].high) for n in needed})
+
+        return best_ranges(model, counted, data, quantized, symmetric=self.symmetric, threads=self.threads)[1]
+
+
+def _key(widths: Widths) -> bytes:
+    return np.asarray(widths, dtype=np.int64).tobytes()
