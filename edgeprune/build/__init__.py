@@ -6,7 +6,7 @@ May import: latency, passes and below.
 """
 
 from edgeprune.build.device_options import Options, check_sparsity, formats_of, versions_of
-from edgeprune.build.model_builder import ModelBuilder as Builder
+from edgeprune.build.model_builder import ModelBuilder
 from edgeprune.build.plan import AxisPlan, LayerPlan, Plan, groups_of, initializers_of
 from edgeprune.build.surgery import surgeon
 from edgeprune.build.tensorrt_builder import EXTREMES_ITEMS, SPARSE_STEPS, TensorRtBuilder, sparse_fits

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -83,24 +83,11 @@ class Plan:
             "schema": SCHEMA,
             "target": self.target,
             "model": {"file": self.model_file, "sha256": self.model_sha256},
-            "groups": [
-                {"id": g.id, "unit": g.unit, "size": g.size, "kept": list(g.kept), "tensors": list(g.tensors)}
-                for g in self.groups
-            ],
+            "groups": [asdict(g) for g in self.groups],
             "initializers": {
-                name: {str(axis): {"role": a.role, "kept": list(a.kept)} for axis, a in axes.items()}
-                for name, axes in self.initializers.items()
+                name: {str(axis): asdict(a) for axis, a in axes.items()} for name, axes in self.initializers.items()
             },
-            "layers": [
-                {
-                    "node": x.node,
-                    "op": x.op,
-                    "precision": x.precision,
-                    "sparsity": x.sparsity,
-                    "latency_us": x.latency_us,
-                }
-                for x in self.layers
-            ],
+            "layers": [asdict(x) for x in self.layers],
             "latency_ms": {"baseline": self.baseline_ms, "predicted": self.predicted_ms},
             "seed": self.seed,
         }

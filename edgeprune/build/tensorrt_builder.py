@@ -18,7 +18,7 @@ from edgeprune.latency import INT8, Format, is_sparse
 from edgeprune.passes.prune import sparsify, sparsity_eligible
 from edgeprune.passes.quantize import fake_quantizer
 from edgeprune.passes.tensorrt import int8_eligible, lower_tensorrt, quantize_tensorrt, values_to_quantize
-from edgeprune.quantization import Quantizer
+from edgeprune.quantization import Quantizer, extremes
 
 SPARSE_STEPS = {"fp16": 16, INT8: 32}
 """Multiples of the input and output channels of a 2:4 sparse layer, by precision (TensorRT's alignment)."""
@@ -115,7 +115,7 @@ class TensorRtBuilder(ModelBuilder):
 
     def _extremes_of(self, model: ir.Model) -> dict[str, tuple[float, float]]:
         if model not in self._extremes:
-            self._extremes[model] = extremes(model, self.data.subset(EXTREMES_ITEMS), self.threads)
+            self._extremes[model] = float_extremes(model, self.data.subset(EXTREMES_ITEMS), self.threads)
         return self._extremes[model]
 
     def _per_channel(self, model: ir.Model) -> ir.Model:
@@ -137,16 +137,9 @@ def sparse_fits(model: ir.Model, step: int) -> frozenset[str]:
     )
 
 
-def extremes(model: ir.Model, data: Calibration, threads: int) -> dict[str, tuple[float, float]]:
+def float_extremes(model: ir.Model, data: Calibration, threads: int) -> dict[str, tuple[float, float]]:
     """Smallest and largest number of every float32 activation; empty for random data."""
     if data.is_random:
         return {}
     names = [str(o.name) for n in model.graph for o in n.outputs if o.name and o.dtype == ir.DataType.FLOAT]
-    found: dict[str, tuple[float, float]] = {}
-    intermediate = IntermediateOutputs(model, names, threads)
-    for feeds in data.batches(1):
-        for name, x in intermediate.run(feeds).items():
-            if x.size:
-                low, high = found.get(name, (float("inf"), float("-inf")))
-                found[name] = (min(low, float(x.min())), max(high, float(x.max())))
-    return found
+    return extremes(IntermediateOutputs(model, names, threads), data.batches(1))

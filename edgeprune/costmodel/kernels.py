@@ -51,8 +51,8 @@ def kernel_at(clusters: Sequence[Cluster], shapes: Mapping[str, tuple[int, ...]]
 def _kernel(cluster: Cluster, shapes: Mapping[str, tuple[int, ...]]) -> Kernel:
     node = cluster.anchor
     builder = {
-        "Conv": _conv,
-        "ConvTranspose": _conv_transpose,
+        "Conv": _convolution,
+        "ConvTranspose": _convolution,
         "Gemm": _gemm,
         "MatMul": _matmul,
         "Einsum": _einsum,
@@ -87,41 +87,23 @@ def _side(cluster: Cluster, shapes: Mapping[str, tuple[int, ...]], channels: int
     return sum(math.prod(shapes[v]) for v in cluster.sides) / max(channels, 1)
 
 
-def _conv(cluster: Cluster, shapes: Mapping[str, tuple[int, ...]]) -> Kernel:
+def _convolution(cluster: Cluster, shapes: Mapping[str, tuple[int, ...]]) -> Kernel:
     node = cluster.anchor
     data, weight, out = (shapes[_name(v)] for v in (node.inputs[0], node.inputs[1], node.outputs[0]))
-    cin, cout = data[1], out[1]
-    groups = max(1, cin // weight[1])
+    cin, cout, rows = data[1], out[1], out[0] * math.prod(out[2:])
+    groups, taps = max(1, cin // weight[1]), math.prod(weight[2:])
+    if node.op_type == "ConvTranspose":
+        # Every input position is multiplied by all taps: the same work as a convolution from output to input.
+        groups, taps = max(1, cout // weight[1]), max(1, round(data[0] * math.prod(data[2:]) * taps / rows))
     depthwise = cluster.kind == "depthwise"
     return _make(
         cluster,
         "depthwise" if depthwise else "conv",
         groups=1 if depthwise else groups,
-        rows=out[0] * math.prod(out[2:]),
-        cin=cin,
-        cout=cout,
-        taps=math.prod(weight[2:]),
-        read_positions=math.prod(data) / cin,
-        write_positions=math.prod(out) / cout,
-        side_elements=_side(cluster, shapes, cout),
-    )
-
-
-def _conv_transpose(cluster: Cluster, shapes: Mapping[str, tuple[int, ...]]) -> Kernel:
-    """Every input position is multiplied by all taps: the same work as a convolution from output to input."""
-    node = cluster.anchor
-    data, weight, out = (shapes[_name(v)] for v in (node.inputs[0], node.inputs[1], node.outputs[0]))
-    cin, cout = data[1], out[1]
-    rows = out[0] * math.prod(out[2:])
-    macs_per_pair = data[0] * math.prod(data[2:]) * math.prod(weight[2:])
-    return _make(
-        cluster,
-        "conv",
-        groups=max(1, cout // weight[1]),
         rows=rows,
         cin=cin,
         cout=cout,
-        taps=max(1, round(macs_per_pair / rows)),
+        taps=taps,
         read_positions=math.prod(data) / cin,
         write_positions=math.prod(out) / cout,
         side_elements=_side(cluster, shapes, cout),
@@ -243,21 +225,21 @@ def _movement(cluster: Cluster, shapes: Mapping[str, tuple[int, ...]]) -> Kernel
     read = sum(math.prod(shapes[v]) for v in cluster.reads)
     written = sum(math.prod(shapes[v]) for v in cluster.writes)
     # A Concat is one copy for each operand.
-    launches = len(cluster.reads) if cluster.kind == "concat" else 1
+    copies = len(cluster.reads) if cluster.kind == "concat" else 1
     cin = _channels(shapes.get(cluster.input, ()))
     cout = _channels(shapes.get(cluster.output, ()))
     return _make(
         cluster,
         cluster.kind,
         groups=1,
-        rows=max(1, round(written / launches / cout)),
+        rows=max(1, round(written / copies / cout)),
         cin=cin,
         cout=cout,
         taps=cluster.window,
-        read_positions=read / launches / cin,
-        write_positions=written / launches / cout,
+        read_positions=read / copies / cin,
+        write_positions=written / copies / cout,
         epilogue="none",
-        repeats=launches,
+        repeats=copies,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from os import PathLike
 from typing import Literal
 
@@ -79,14 +79,7 @@ class Prediction:
             "launches": self.launches,
             "gmacs": round(self.gmacs, 4),
             "kernels": [
-                {
-                    "name": k.name,
-                    "kind": k.kind,
-                    "precision": k.precision,
-                    "latency_us": round(k.latency_us, 2),
-                    "share": round(k.share, 4),
-                    "bound": k.bound,
-                }
+                asdict(replace(k, latency_us=round(k.latency_us, 2), share=round(k.share, 4)))
                 for k in self.costliest(costliest)
             ],
         }
@@ -227,18 +220,18 @@ def _outside(
     fitted = profile.fitted
     if fitted is None or not fitted.devices:
         return [f"no published latency of {profile.name} or of a device of its family was fitted"]
-    said = []
+    sentences = []
     if profile.name not in fitted.devices:
-        said.append(f"{profile.name} itself was not fitted: parameters come from {', '.join(fitted.devices)}")
+        sentences.append(f"{profile.name} itself was not fitted: parameters come from {', '.join(fitted.devices)}")
     elif device.power_mode not in fitted.power_modes:
-        said.append(
+        sentences.append(
             f"power mode {device.power_mode} was not fitted: scaled from {', '.join(fitted.power_modes)} by clocks"
         )
     if missing := sorted(precisions - set(fitted.precisions)):
-        said.append(f"no published {', '.join(missing)} latency was fitted, only {', '.join(fitted.precisions)}")
+        sentences.append(f"no published {', '.join(missing)} latency was fitted, only {', '.join(fitted.precisions)}")
     low, high = fitted.gmacs
     if not low / _EXTRAPOLATION <= gmacs <= high * _EXTRAPOLATION:
-        said.append(f"the model has {gmacs:.2f} billion multiply-adds, the fitted ones {low:.2f} to {high:.2f}")
+        sentences.append(f"the model has {gmacs:.2f} billion multiply-adds, the fitted ones {low:.2f} to {high:.2f}")
     shares: dict[str, float] = defaultdict(float)
     for row in rows:
         shares[row.kind] += row.share
@@ -246,10 +239,10 @@ def _outside(
         if kind == "unknown":
             names = [r.name for r in rows if r.kind == "unknown"]
             shown = ", ".join(names[:_NAMES_SHOWN]) + (" ..." if len(names) > _NAMES_SHOWN else "")
-            said.append(f"{len(names)} nodes are not modelled and count as copies: {shown}")
+            sentences.append(f"{len(names)} nodes are not modelled and count as copies: {shown}")
         elif share > (most := fitted.kinds.get(kind, 0.0)) + _UNUSUAL_SHARE:
-            said.append(f"{share:.0%} of the latency is in {kind} kernels; fitted models have at most {most:.0%}")
-    return said
+            sentences.append(f"{share:.0%} of the latency is in {kind} kernels; fitted models have at most {most:.0%}")
+    return sentences
 
 
 def _single_batch(model: ir.Model) -> dict[str, list[int]]:

@@ -8,6 +8,6 @@ May import: quantization and below.
 from edgeprune.importance.context import Consumer, Context
 from edgeprune.importance.obs import DAMPING, MOST_FEATURES, gather_moments, next_wave
 from edgeprune.importance.ranking import rank
-from edgeprune.importance.rankings import LateRankings, rankings_of
+from edgeprune.importance.rankings import LateRankings
 from edgeprune.importance.registry import CRITERIA
 from edgeprune.importance.uniform_cut import choose

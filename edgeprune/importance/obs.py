@@ -36,7 +36,7 @@ from edgeprune.importance.registry import criterion
 from edgeprune.importance.removal_batch import Ints
 from edgeprune.importance.surgeon import Surgeon
 from edgeprune.importance.sweep import in_order, sweep
-from edgeprune.recovery import Moments, Sampling, gather_rows
+from edgeprune.recovery import Moments, Sampling, gather_rows, split_by_memory
 from edgeprune.support import shared_cores
 
 DAMPING = 1e-2
@@ -145,13 +145,10 @@ def rank_group(
 def next_wave(todo: list[Group], consumers: dict[str, list[Consumer]]) -> tuple[list[Group], list[Group]]:
     """As many groups as fit into the memory for covariances, at least one, and the rest."""
     seen: set[str] = set()
-    total = 0
-    for count, group in enumerate(todo):
-        for consumer in consumers[group.id]:
-            linear = consumer.linear
-            if linear.node not in seen:
-                seen.add(linear.node)
-                total += 4 * linear.groups * min(linear.features, MOST_FEATURES) ** 2
-        if total > GRAM_BYTES and count:
-            return todo[:count], todo[count:]
-    return todo, []
+
+    def added_bytes(group: Group) -> int:
+        fresh = {c.linear.node: c.linear for c in consumers[group.id] if c.linear.node not in seen}
+        seen.update(fresh)
+        return sum(4 * x.groups * min(x.features, MOST_FEATURES) ** 2 for x in fresh.values())
+
+    return split_by_memory(todo, map(added_bytes, todo), GRAM_BYTES)

@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeprune import graph
-from edgeprune.backends import OnnxRuntime, Runner
+from edgeprune.backends import OnnxRuntime
 from edgeprune.dependency import Group, Ranking
-from edgeprune.graph import Floats
 from edgeprune.importance.bilinear import rank_without_consumers
 from edgeprune.importance.context import Context, ranking_from
 from edgeprune.importance.gates import Gated, with_gates
@@ -35,32 +34,24 @@ def output(context: Context) -> dict[str, Ranking]:
     gated = with_gates(context, groups, {name: x.shape for name, x in batches[0].items()})
     runner = OnnxRuntime().load(graph.to_bytes(gated.model))
     batches = [feeds for feeds in batches if all(len(x) == gated.samples for x in feeds.values())]
-    reference = _outputs(runner, batches, gated.ones())
+
+    def outputs(gates: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        found = [runner.run({**feeds, **gates}) for feeds in batches]
+        return [np.concatenate([np.atleast_1d(o) for o in same]) for same in zip(*found, strict=True)]
+
+    reference = outputs(gated.ones())
     for group in groups:
-        rankings[group.id] = ranking_from(_scores(context, gated, runner, batches, reference, group))
+        closed = (_closed(context, gated, group, unit) for unit in range(group.size))
+        rankings[group.id] = ranking_from(np.array([output_error(reference, outputs(gates)) for gates in closed]))
     return rankings
 
 
-def _scores(
-    context: Context,
-    gated: Gated,
-    runner: Runner,
-    batches: list[dict[str, NDArray[Any]]],
-    reference: list[NDArray[Any]],
-    group: Group,
-) -> Floats:
-    scores = np.zeros(group.size)
-    for index in range(group.size):
-        gates = gated.ones()
-        for consumer in context.consumers(group):
-            gate = gated.gates.get(consumer.linear.node)
-            if gate is not None:
-                closed = np.moveaxis(gates[gate], consumer.linear.input_axis, -1)
-                closed[..., gated.channels(consumer) == index] = 0
-        scores[index] = output_error(reference, _outputs(runner, batches, gates))
-    return scores
-
-
-def _outputs(runner: Runner, batches: list[dict[str, NDArray[Any]]], gates: dict[str, Any]) -> list[NDArray[Any]]:
-    found = [runner.run({**feeds, **gates}) for feeds in batches]
-    return [np.concatenate([np.atleast_1d(o) for o in outputs]) for outputs in zip(*found, strict=True)]
+def _closed(context: Context, gated: Gated, group: Group, unit: int) -> dict[str, NDArray[Any]]:
+    """Gates that remove one unit of a group."""
+    gates: dict[str, NDArray[Any]] = dict(gated.ones())
+    for consumer in context.consumers(group):
+        gate = gated.gates.get(consumer.linear.node)
+        if gate is not None:
+            channels = np.moveaxis(gates[gate], consumer.linear.input_axis, -1)
+            channels[..., gated.channels(consumer) == unit] = 0
+    return gates

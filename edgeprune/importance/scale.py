@@ -24,7 +24,7 @@ def bn_scale(context: Context) -> dict[str, Ranking]:
     for node in context.model.graph:
         if len(node.inputs) > 1 and node.inputs[1] is not None:
             by_weight[str(node.inputs[1].name)] = node
-    standing = {
+    unfolded = {
         str(node.inputs[1].name)
         for node in context.model.graph
         if node.op_type == "BatchNormalization" and node.inputs[1] is not None
@@ -34,7 +34,7 @@ def bn_scale(context: Context) -> dict[str, Ranking]:
         scores = np.zeros(group.size)
         for member in group.members:
             scale = None
-            if member.value in standing:
+            if member.value in unfolded:
                 scale = context.weight(member.value)
             elif member.role == "producer" and member.value in by_weight:
                 scale = by_weight[member.value].meta.get(FOLDED_SCALE)

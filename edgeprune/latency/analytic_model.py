@@ -176,15 +176,15 @@ class PrunedShapes:
 
 
 class ShapesAt(Mapping[str, "tuple[int, ...]"]):
-    """Shapes at given widths; ``asked`` collects the names that were looked up."""
+    """Shapes at given widths; ``used`` collects the names that were looked up."""
 
     def __init__(self, shapes: PrunedShapes, widths: Widths):
         self._shapes, self._widths = shapes, widths
-        self.asked: set[str] = set()
+        self.used: set[str] = set()
 
     def __getitem__(self, name: str) -> tuple[int, ...]:
         """Shape of the value."""
-        self.asked.add(name)
+        self.used.add(name)
         return self._shapes.shape(name, self._widths)
 
     def __iter__(self) -> Iterator[str]:

@@ -19,6 +19,7 @@ from edgeprune.latency.block_network import Network, lowest_units
 from edgeprune.latency.features import FEATURES, describe
 from edgeprune.passes.prune import prune_channels
 from edgeprune.passes.x86 import lower_x86, quantize_x86, values_to_quantize
+from edgeprune.quantization import extremes
 from edgeprune.support import LatencyCache
 
 RANDOM_VARIANTS = 9
@@ -182,8 +183,7 @@ def observed_ranges(net: Network, feeds: Mapping[str, NDArray[np.generic]]) -> d
     cores = {n for f in net.int8_nodes for n in f.get(forms.CORE, ())}
     names = {*values_to_quantize(net.model, every), *values_to_quantize(net.model, cores)}
     names |= {str(o.name) for n in net.model.graph if n.name in every for o in n.outputs}
-    values = IntermediateOutputs(net.model, sorted(names)).run(feeds) if names else {}
-    return {name: (float(x.min()), float(x.max())) for name, x in values.items()}
+    return extremes(IntermediateOutputs(net.model, sorted(names)), [feeds]) if names else {}
 
 
 def _fit(

@@ -67,7 +67,7 @@ def gpu_network(
     for one in clusters:
         whole = shapes.at(lengths.sizes)
         kernels.append(kernel_at(one, whole))
-        groups.append(frozenset(g for name in whole.asked for g in shapes.groups(name)))
+        groups.append(frozenset(g for name in whole.used for g in shapes.groups(name)))
     eligible = int8_eligible(model)
     is_int8 = [
         frozenset(n for n in k.nodes if eligible[n]) if runs_int8(k) and INT8 in formats else frozenset()

@@ -145,7 +145,7 @@ def descend(
 
 
 def round_rows(matrix: Floats, gram: Floats, grid: Grid) -> Floats:
-    """The matrix on the grid, by a sweep and a descent. A row that would lose more than by rounding is rounded instead."""
+    """The matrix on the grid, by a sweep and a descent. A row that loses more than by rounding is rounded instead."""
     nearest = grid.snap(matrix.astype(np.float64))
     h = damped(gram)
     found = descend(sweep(matrix, h, grid=grid), matrix, h, grid=grid, sweeps=1)

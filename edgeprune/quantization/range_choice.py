@@ -2,7 +2,7 @@
 
 `least_noise` chooses tensor by tensor: it takes the range that changes the outputs of the tensor's readers least. But
 clipping errors are not independent: they add up along the network, which no single tensor shows. So `best_ranges`
-compares that choice with each calibrator for all tensors, by the error at the network's output.
+compares the result with each calibrator for all tensors, by the error at the network's output.
 
 If linear layers read a value, it is quantized with every proposed range on sampled inputs of the layers, and the error
 is measured at the layers' outputs: clipping a channel with small weights costs nothing there. If no linear layer reads

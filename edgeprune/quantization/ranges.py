@@ -75,18 +75,27 @@ def histograms(model: ir.Model, names: Iterable[str], data: Batches, threads: in
     if not names:
         return {}
     intermediate = IntermediateOutputs(model, names, threads)
-    low, high = dict.fromkeys(intermediate.names, np.inf), dict.fromkeys(intermediate.names, -np.inf)
-    for values in prefetch(intermediate.run(feeds) for feeds in data.batches()):
-        for name, x in values.items():
-            low[name], high[name] = min(low[name], float(x.min())), max(high[name], float(x.max()))
-    if not np.isfinite([*low.values(), *high.values()]).all():
-        bad = next(n for n in intermediate.names if not np.isfinite([low[n], high[n]]).all())
-        raise CalibrationError(f"activation {bad!r} is not finite on the calibration data, or there is no data")
+    found = extremes(intermediate, data.batches())
+    if bad := [n for n in intermediate.names if not np.isfinite(found.get(n, np.inf)).all()]:
+        raise CalibrationError(f"activation {bad[0]!r} is not finite on the calibration data, or there is no data")
     counts = {n: np.zeros(BINS) for n in intermediate.names}
     for values in prefetch(intermediate.run(feeds) for feeds in data.batches()):
         for name, x in values.items():
-            counts[name] += _count(x, low[name], high[name])
-    return {n: Histogram(low[n], high[n], counts[n]) for n in intermediate.names}
+            counts[name] += _count(x, *found[name])
+    return {n: Histogram(*found[n], counts[n]) for n in intermediate.names}
+
+
+def extremes(
+    intermediate: IntermediateOutputs, batches: Iterable[Mapping[str, NDArray[Any]]]
+) -> dict[str, tuple[float, float]]:
+    """Value name -> smallest and largest number on all batches, for every value that has any."""
+    found: dict[str, tuple[float, float]] = {}
+    for values in prefetch(intermediate.run(feeds) for feeds in batches):
+        for name, x in values.items():
+            if x.size:
+                low, high = found.get(name, (np.inf, -np.inf))
+                found[name] = min(low, float(x.min())), max(high, float(x.max()))
+    return found
 
 
 def _count(x: NDArray[Any], low: float, high: float) -> NDArray[np.int64]:

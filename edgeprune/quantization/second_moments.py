@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from edgeprune.calibration import Calibration
 from edgeprune.graph import Floats, Linear
-from edgeprune.recovery import Moments, Sampling, gather_rows
+from edgeprune.recovery import Moments, Sampling, gather_rows, split_by_memory
 
 GRAM_BYTES = 512 << 20
 """Matrices held at a time; more layers are gathered in further passes over the data."""
@@ -74,7 +74,8 @@ def input_moments(
     """
     todo = list(linears)
     while todo:
-        wave, todo = _wave(todo, most_features)
+        sizes = (8 * x.groups * (x.features if x.features > most_features else x.features**2) for x in todo)
+        wave, todo = split_by_memory(todo, sizes, GRAM_BYTES)
         found = {layer.node: Moments(diagonal=layer.features > most_features) for layer in wave}
         true_sums: dict[str, Floats] = dict.fromkeys(found, np.zeros(1))
         for layer, x in gather_rows(model, wave, data, sampling, threads):
@@ -87,14 +88,3 @@ def input_moments(
             covariance, _ = moments.covariances()
             true_mean = true_sums[layer.node] / moments.rows
             yield layer, InputMoments(mean, covariance, not moments.diagonal, true_mean)
-
-
-def _wave(todo: list[Linear], most_features: int) -> tuple[list[Linear], list[Linear]]:
-    """As many layers as fit into the memory for matrices, at least one, and the rest."""
-    total = 0
-    for count, layer in enumerate(todo):
-        size = layer.features if layer.features > most_features else layer.features**2
-        total += 8 * layer.groups * size
-        if total > GRAM_BYTES and count:
-            return todo[:count], todo[count:]
-    return todo, []

@@ -7,8 +7,15 @@ May import: calibration, gradients and below.
 
 from edgeprune.recovery.adam import Adam
 from edgeprune.recovery.distillation import Kept, find_distillation_spec, trainable
-from edgeprune.recovery.layer_rows import ACTIVATION_BYTES, Sampling, activations, gather_rows, require_finite
+from edgeprune.recovery.layer_rows import (
+    ACTIVATION_BYTES,
+    Sampling,
+    activations,
+    gather_rows,
+    require_finite,
+    split_by_memory,
+)
 from edgeprune.recovery.output_error import Probe, output_error
-from edgeprune.recovery.ridge import DAMPINGS, Fit, Moments, refit
+from edgeprune.recovery.ridge import DAMPINGS, Moments, refit
 from edgeprune.recovery.student import Arrays, Student
 from edgeprune.recovery.student_batches import StudentBatches

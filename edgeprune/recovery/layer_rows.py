@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx_ir as ir
@@ -14,6 +14,8 @@ from edgeprune.calibration import Calibration, Feeds, IntermediateOutputs
 from edgeprune.errors import CalibrationError
 from edgeprune.graph import Linear
 from edgeprune.support import prefetch
+
+T = TypeVar("T")
 
 ACTIVATION_BYTES = 128 << 20
 """Batches are made so small that their activations stay below this."""
@@ -111,6 +113,16 @@ def _sized_batches(calibration: Calibration, intermediate: IntermediateOutputs |
         size = max(1, min(size, ACTIVATION_BYTES // max(1, sum(a.nbytes for a in intermediate.run(first).values()))))
     for feeds in calibration.batches(size):
         yield feeds, len(next(iter(feeds.values()))) if calibration.batchable else 1
+
+
+def split_by_memory(items: Sequence[T], sizes: Iterable[int], most_bytes: int) -> tuple[list[T], list[T]]:
+    """As many of the first items as fit into memory together, at least one, and the rest."""
+    total = 0
+    for count, size in enumerate(sizes):
+        total += size
+        if total > most_bytes and count:
+            return list(items[:count]), list(items[count:])
+    return list(items), []
 
 
 def require_finite(array: NDArray[Any], name: str) -> None:

@@ -15,7 +15,7 @@ standard error of so few samples; otherwise no model is returned.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -25,7 +25,7 @@ import onnx_ir as ir
 from edgeprune import graph
 from edgeprune.calibration import Calibration, IntermediateOutputs, Spool
 from edgeprune.errors import BackendError, ModelError
-from edgeprune.graph import static_shape
+from edgeprune.graph import constant, static_shape
 from edgeprune.recovery import Adam, Arrays, Kept, Probe, Student, StudentBatches, find_distillation_spec, trainable
 from edgeprune.support import Progress, Step
 
@@ -147,7 +147,8 @@ def reconstruct(
             batches = StudentBatches(
                 spool, fit, samples, size, together, lambda feeds: spec.targets(teacher.run(feeds)), seen > fit.items
             )
-            optimizer = Adam(_weights(model, student.trained), rate, seen // batch)
+            weights = {n: np.array(constant(model.graph.initializers[n]), np.float32) for n in student.trained}
+            optimizer = Adam(weights, rate, seen // batch)
             _learn(student, optimizer, batches.endless(np.random.default_rng(settings.seed)), pool, step)
     except (BackendError, ModelError) as error:
         # Learning is optional: gradients that onnxruntime cannot compute are no reason to fail.
@@ -191,12 +192,3 @@ def _batch_size(single: ir.Model, fit: Calibration, batch: int, settings: Recons
     # A value and its gradient are both kept until they have been used.
     most = min(max(1, batch // settings.threads), fit.items, settings.activation_bytes // max(1, 2 * each))
     return int(2 ** np.floor(np.log2(max(1, most))))
-
-
-def _weights(model: ir.Model, names: Sequence[str]) -> Arrays:
-    found = {}
-    for name in names:
-        tensor = model.graph.initializers[name].const_value
-        assert tensor is not None, name
-        found[name] = np.array(tensor.numpy(), np.float32)
-    return found

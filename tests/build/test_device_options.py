@@ -1,4 +1,4 @@
-"""What a target makes of the flags of a compile."""
+"""Formats and TensorRT versions that follow from a target and the options of a compile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a builder learns for a candidate, on a network small enough to learn in a second."""
+"""Learned weights of a candidate, on a network small enough to learn in a second."""
 
 import numpy as np
 import onnx_ir as ir

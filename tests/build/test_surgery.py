@@ -22,7 +22,7 @@ def detector(shape: str, outputs: str = "float[{}] head") -> ir.Model:
 
 
 def before_nms(model: ir.Model) -> tuple[onnx.ModelProto, onnx.NodeProto]:
-    """The graph up to the plugin, with what it reads as outputs, so that onnxruntime can run it."""
+    """The graph up to the plugin, with the plugin's inputs as outputs, so that onnxruntime can run it."""
     proto = ir.to_proto(model)
     (nms,) = (n for n in proto.graph.node if n.op_type == "EfficientNMS_TRT")
     del proto.graph.output[:]

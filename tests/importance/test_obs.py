@@ -155,7 +155,7 @@ def heads():
     }
     """
     wo = normal(8, 6)
-    wo[:, :3] *= reach[:, None]  # what the last two give is loud where nobody listens
+    wo[:, :3] *= reach[:, None]  # the last two are large where their readers' weights are small
     last = np.zeros((6, 3), np.float32)
     last[:3] = np.eye(3)
     return build(

@@ -61,7 +61,7 @@ def test_exchanges_happen() -> None:
         choose_batch(UnitBlocks.of(layers, 10), 1)[0][0] in choose_batch(UnitBlocks.of(layers, 10), 3)[0]
         for layers in pairs
     ]
-    assert not all(greedy)  # the cheapest unit alone is not always among the cheapest three
+    assert not all(greedy)  # the unit of least loss alone is not always among the best three
 
 
 def test_all_units_may_go() -> None:

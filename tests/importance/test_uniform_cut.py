@@ -1,4 +1,4 @@
-"""The even cut: shares, steps, products of axes."""
+"""The uniform cut: shares, steps, axes that groups share."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Ranges are chosen by what they do behind the weights that read them."""
+"""Ranges are chosen by the error at the outputs of the layers that read them."""
 
 from __future__ import annotations
 

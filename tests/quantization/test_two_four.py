@@ -44,7 +44,7 @@ def test_features_that_others_imply_cost_nothing(method: Method) -> None:
     found = sparsify_matrix(matrix, gram, method)
     assert (found.reshape(6, 4, 4)[:, :, 2:] == 0).all()
     loss, energy = row_losses(found - matrix, gram).sum(), row_losses(matrix, gram).sum()
-    assert loss < 1e-6 * energy  # what the damping of 1% costs
+    assert loss < 1e-6 * energy  # the damping of 1% causes this loss
     assert row_losses(sparsify_matrix(matrix, gram, "magnitude") - matrix, gram).sum() > 4e-3 * energy
 
 

@@ -36,7 +36,7 @@ def test_probabilities_are_not_put_through_a_softmax_again() -> None:
 
 
 def detections(rng: np.random.Generator, samples: int = 40, anchors: int = 100) -> np.ndarray:
-    """Boxes around anchors that lie all over the image, and scores of 8 classes, of which few are high."""
+    """Boxes around anchors all over the image, and scores of 8 classes; few scores are high."""
     where = np.linspace(0, 640, anchors)
     boxes = where + rng.normal(0, 8, (samples, 4, anchors))
     return np.concatenate([boxes, rng.uniform(0, 1, (samples, 8, anchors)) ** 16], axis=1)

@@ -107,7 +107,7 @@ g (float[n, 6, 8, 8] x) => (float[n, 5, 8, 8] y) {
 
 
 def test_the_replacement_is_refitted_behind_a_refitted_layer() -> None:
-    """The stand-in reads what the other branch was refitted to, one level later than the sum that it replaces."""
+    """The replacement reads the refitted other branch, one level later than the Add that it replaces."""
     model = canonicalize(
         build(
             UNLIKE,

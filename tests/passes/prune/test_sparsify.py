@@ -98,7 +98,7 @@ def test_data_makes_the_outputs_closer(model: ir.Model, data: Calibration) -> No
 
 
 def test_the_bias_takes_up_the_mean(model: ir.Model, data: Calibration) -> None:
-    """A layer's mean output over the data it was fitted on stays what it was."""
+    """A layer's mean output over the calibration data stays the same."""
     x = feeds(data)
     wanted = run(model, **x)[0]
     found = run(sparsify(model, ["y"], data, method="wanda"), **x)[0]

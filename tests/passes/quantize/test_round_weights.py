@@ -68,7 +68,7 @@ def test_the_quantizer_finds_the_grid_and_changes_nothing_more(model: ir.Model, 
 def test_a_layer_alone_loses_no_more_than_by_rounding_to_nearest(
     model: ir.Model, data: Calibration, samples: NDArray[Any]
 ) -> None:
-    """At 4 bits, where rounding is what counts; outputs of the first layer, channel by channel, less their mean."""
+    """At 4 bits, where rounding matters most; outputs of the first layer per channel, without their mean."""
     wanted = run(_first_layer(model), x=samples)[0]
 
     def error(search: bool) -> NDArray[Any]:
@@ -81,7 +81,7 @@ def test_a_layer_alone_loses_no_more_than_by_rounding_to_nearest(
 
 
 def test_the_bias_takes_up_a_known_shift(model: ir.Model, data: Calibration, samples: NDArray[Any]) -> None:
-    """Inputs that clip at 1 lose a mean of E[x] - E[min(x, 1)]: the outputs' means stay what they were regardless."""
+    """Inputs that clip at 1 lose a mean of E[x] - E[min(x, 1)]: the means of the outputs stay the same."""
     scale, zero = asymmetric_scale(-1.0, 1.0)
     quantizers = {"x": fake_quantizer(float(scale), int(zero), 0, 255)}
     clipped = quantizers["x"](samples)

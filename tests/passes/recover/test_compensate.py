@@ -233,7 +233,7 @@ def test_memory_does_not_grow_with_the_samples() -> None:
 
 
 def test_few_samples_try_blends_of_inputs() -> None:
-    """With a blend to choose from, the held-out choice is never far behind the real inputs alone."""
+    """With a blend among the candidates, the choice on held-out samples is never much worse than the real inputs."""
     dense = two_convolutions(normal(24, 3, 3, 3), normal(6, 24, 3, 3))
     analysis, cut, pruned = prune_first(dense, np.arange(0, 24, 2))
     data, x = calibration(x=images(6)), images(128, seed=7)

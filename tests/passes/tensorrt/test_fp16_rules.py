@@ -67,7 +67,7 @@ def test_layer_norm_in_pieces_with_small_values_keeps_only_its_epsilon_apart():
     names = [str(v.name) for n in model.graph for v in n.outputs]
     found = fp16_eligible(model, {"x": (-3.0, 3.0), **dict.fromkeys(names, (-3.0, 3.0))})
     refused = {name for name, v in found.items() if not v}
-    assert refused == {"padded", "deviation", "normal"}  # eps = 1e-6, and what computes on with it
+    assert refused == {"padded", "deviation", "normal"}  # eps = 1e-6, and the nodes that compute with it
 
 
 def test_integers_and_foreign_operators_stay():

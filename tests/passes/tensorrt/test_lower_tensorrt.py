@@ -26,7 +26,7 @@ def largest(ranges: dict[str, tuple[float, float]], *values: str) -> float:
 
 
 def residual_activations(ranges: dict[str, tuple[float, float]]) -> dict[tuple[str, int], float]:
-    """What is quantized, by the rules: inputs of convolutions; the residual of the Add; one scale around the Concat."""
+    """Quantized values by the rules: inputs of convolutions; the residual of the Add; one scale around the Concat."""
     joined = largest(ranges, "cat", "s")  # s reaches the Concat through a MaxPool
     return {
         ("stem", 0): largest(ranges, "image"),
@@ -85,7 +85,7 @@ def test_onnxruntime_left_to_itself_differs_by_the_roundings_that_it_skips(tmp_p
     }
     nodes = frozenset(str(n.name) for n in model.graph)
     roundings = roundings_of_onnxruntime(lowered, tmp_path)
-    assert {("c1", 0), ("c2", 0)} <= roundings.before  # what an activation function gives is quantized as float16
+    assert {("c1", 0), ("c2", 0)} <= roundings.before  # the result of an activation function is quantized as float16
     assert not {("g0", 0), ("x", 0), ("x", 1), ("y", 1)} & (roundings.before | roundings.after)  # these are skipped
     (expected,) = run(simulate(model, weights, activations, nodes, roundings), feeds)
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
@@ -94,7 +94,7 @@ def test_onnxruntime_left_to_itself_differs_by_the_roundings_that_it_skips(tmp_p
 
 
 def test_a_misplaced_pair_is_seen_beside_float16(tmp_path: Path):
-    """The test above would fail if a tensor were quantized that is not, or left alone that is quantized."""
+    """The test above would fail if one tensor more or less were quantized."""
     model = build(SILU)
     ranges = observed(model)
     lowered = lower_tensorrt(model, everything(model, "fp16"), ranges, target_versions=JETPACK6_AND_11)
@@ -111,7 +111,7 @@ def test_a_misplaced_pair_is_seen_beside_float16(tmp_path: Path):
 
 
 def test_a_value_is_quantized_and_restored_by_one_scale_where_one_side_is_float16():
-    # c1 is only read as integers and so of float32; what it reads is of float16.
+    # c1 is only read quantized, so it is float32; its input is float16.
     text = SILU.replace("g1 = Sigmoid(c1)", "y = Relu(c1)").replace("y = Mul(c1, g1)", "")
     model = build(text)
     lowered = lower_tensorrt(model, everything(model, "fp16"), observed(model), target_versions=JETPACK6_AND_11)

@@ -49,9 +49,7 @@ def test_a_larger_batch_gives_the_results_of_single_samples() -> None:
     feeds = {"x": np.random.default_rng(0).standard_normal((3, 6, 16)).astype(np.float32)}
     (together,) = run(feeds)
     alone = np.concatenate([run({"x": feeds["x"][i : i + 1]})[0] for i in range(3)])
-    np.testing.assert_allclose(
-        together, alone, rtol=0, atol=1e-6
-    )  # the same INT8 values
+    np.testing.assert_allclose(together, alone, rtol=0, atol=1e-6)  # the same INT8 values
 
 
 def test_an_activation_whose_depth_is_not_inferred() -> None:

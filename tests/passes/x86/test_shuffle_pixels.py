@@ -42,7 +42,7 @@ def test_a_transposed_convolution_of_tiles_runs_in_int8(tile: tuple[int, int], b
     assert tile_of(next(iter(model.graph))) == tile
     ops, error = compared(model, (5, 6))
     assert "ConvTranspose" not in ops
-    # Steps of 12 / 255 of inputs and of what lies between, and 8 bits of weights; an output is some 8 at the most.
+    # Steps of 12 / 255 for inputs and values in between, and 8 bits for weights; outputs are at most about 8.
     assert error < 0.05
 
 
@@ -74,7 +74,7 @@ def test_a_concat_behind_it_gets_shuffled_pixels() -> None:
     rng = np.random.default_rng(0)
     feeds = {str(v.name): rng.normal(size=v.shape.numpy()).astype(np.float32) for v in model.graph.inputs}
     (want,), (got,) = (OnnxRuntime().load(m).run(feeds) for m in (model, changed))
-    # Steps of 12 / 255 of inputs and of what lies between, and 8 bits of weights.
+    # Steps of 12 / 255 for inputs and values in between, and 8 bits for weights.
     assert float(np.abs(want - got).max()) < 0.05 * float(np.abs(want).max())
 
 
