@@ -27,7 +27,7 @@ EXPRESSION = re.compile(r"\$\{\{\s*(.*?)\s*\}\}")
 COMPILE = "--target cpu --precision fp32 --threads 1"
 
 
-class OpenedModel:
+class Job:
     """A job's folder, its files for summaries and outputs, and what its steps left."""
 
     def __init__(self, folder: Path):
@@ -79,19 +79,19 @@ class OpenedModel:
 
 
 @pytest.fixture(scope="module")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> OpenedModel:
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Job:
     """A job that compiled a small model by a recipe, without a gate."""
     folder = tmp_path_factory.mktemp("job")
     onnx.save(build(), folder / "net.onnx")
     images = np.random.default_rng(0).standard_normal((32, 3, 12, 12)).astype(np.float32)
     np.savez(folder / "my images.npz", image=images)
     (folder / "recipe.toml").write_text('model = "net.onnx"\ncalib = "my images.npz"\ntarget = "orin"\n')
-    job = OpenedModel(folder)
+    job = Job(folder)
     assert job.run(recipe="recipe.toml", compile_args=COMPILE, bench_seconds="0.01") == 0, job.log
     return job
 
 
-def test_it_compiles_by_a_recipe_benches_and_reports(compiled: OpenedModel):
+def test_it_compiles_by_a_recipe_benches_and_reports(compiled: Job):
     summary = compiled.summary.read_text()
     assert "### edgeprune bench" in summary
     assert "95% interval" in summary
@@ -104,9 +104,9 @@ def test_it_compiles_by_a_recipe_benches_and_reports(compiled: OpenedModel):
     assert "reading the model" not in compiled.log
 
 
-def gated(compiled: OpenedModel, folder: Path, report: Report | None = None, **inputs: str) -> tuple[int, OpenedModel]:
+def gated(compiled: Job, folder: Path, report: Report | None = None, **inputs: str) -> tuple[int, Job]:
     """The gate's step alone, on what was compiled, or on another report."""
-    job = OpenedModel(folder)
+    job = Job(folder)
     (folder / "edgeprune-output").mkdir()
     text = (report or Report.load(compiled.folder / "edgeprune-output")).to_json()
     (folder / "edgeprune-output" / "report.json").write_text(text)
@@ -115,7 +115,7 @@ def gated(compiled: OpenedModel, folder: Path, report: Report | None = None, **i
     return job._step(step, given), job
 
 
-def test_a_gate_that_passes(compiled: OpenedModel, tmp_path: Path):
+def test_a_gate_that_passes(compiled: Job, tmp_path: Path):
     code, job = gated(compiled, tmp_path, max_latency_ms="1000", max_drop="100")
     assert code == 0, job.log
     assert job.log.count("::notice title=edgeprune%3A") == 2
@@ -125,7 +125,7 @@ def test_a_gate_that_passes(compiled: OpenedModel, tmp_path: Path):
     assert ElementTree.parse(tmp_path / "edgeprune-output" / "gate.xml").getroot().get("failures") == "0"
 
 
-def test_a_gate_that_fails(compiled: OpenedModel, tmp_path: Path):
+def test_a_gate_that_fails(compiled: Job, tmp_path: Path):
     steady = latency(measurement(9.0), measurement(6.0))
     found = dataclasses.replace(Report.load(compiled.folder / "edgeprune-output"), latency=steady)
     code, job = gated(compiled, tmp_path, found, max_latency_ms="1", gate_args="--noise '1%' --verbose")
@@ -134,7 +134,7 @@ def test_a_gate_that_fails(compiled: OpenedModel, tmp_path: Path):
     assert job.outputs["gate"]["verdict"] == "failed"
 
 
-def test_a_throttled_runner_is_a_warning_and_no_failure(compiled: OpenedModel, tmp_path: Path):
+def test_a_throttled_runner_is_a_warning_and_no_failure(compiled: Job, tmp_path: Path):
     found = Report.load(compiled.folder / "edgeprune-output")
     hot = dataclasses.replace(measurement(9.0), blocks_ms=tuple(6.0 + 0.2 * i for i in range(30)))
     throttled = dataclasses.replace(found, latency=latency(hot, hot))
@@ -145,12 +145,12 @@ def test_a_throttled_runner_is_a_warning_and_no_failure(compiled: OpenedModel, t
 
 
 def test_wrong_inputs_fail_with_a_sentence(tmp_path: Path):
-    job = OpenedModel(tmp_path)
+    job = Job(tmp_path)
     assert job.run(model="none.onnx", compile_args="--target cpu") == 2
     assert "edgeprune: compile needs calibration data" in job.log
 
 
-def test_gitlab(compiled: OpenedModel, tmp_path: Path):
+def test_gitlab(compiled: Job, tmp_path: Path):
     pipeline = yaml.safe_load((ROOT / "examples" / "ci" / "gitlab-ci.yml").read_text(encoding="utf-8"))["latency"]
     compile_line, gate_line = pipeline["script"]
     assert compile_line == "edgeprune compile --recipe recipe.toml --out out --force"

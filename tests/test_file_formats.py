@@ -15,7 +15,7 @@ import pytest
 import referencing
 
 from edgeprune.cli.commands import cli
-from edgeprune.compiler.bench_models import BenchResult
+from edgeprune.compiler.bench import BenchResult
 from edgeprune.pytorch.apply import Applied
 from edgeprune.pytorch.export import Attempt, Exported
 from edgeprune.report.pareto_curve import Point, point_of

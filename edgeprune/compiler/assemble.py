@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from edgeprune import graph
-from edgeprune.build import Builder, LayerPlan, Plan, groups_of, initializers_of
+from edgeprune.build import LayerPlan, ModelBuilder, Plan, groups_of, initializers_of
 from edgeprune.dependency import Analysis, Cut, OpenedModel
 from edgeprune.graph import peak_activation_bytes
 from edgeprune.latency import CORE, FLOAT, INT8, Format
@@ -50,7 +50,7 @@ def float_layers(model: ir.Model) -> list[LayerPlan]:
 
 
 def layers_of(
-    builder: Builder,
+    builder: ModelBuilder,
     candidate: Candidate,
     lowered: ir.Model,
     block_us: Mapping[str, float],

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import onnx_ir as ir
-
 from edgeprune.backends import LOCAL, open_device
-from edgeprune.build import formats_of, surgeon
-from edgeprune.calibration import Calibration
+from edgeprune.build import surgeon
 from edgeprune.compiler.cpu_session import open_cpu_session
-from edgeprune.compiler.opening import open_compile
+from edgeprune.compiler.opening import open_model_and_data
 from edgeprune.compiler.request import Request
 from edgeprune.compiler.session import CompileSession
 from edgeprune.compiler.tensorrt_session import open_tensorrt_session
-from edgeprune.dependency import OpenedModel
-from edgeprune.latency import INT8, open_harness, open_remote_harness
-from edgeprune.passes.quantize import equalize
+from edgeprune.latency import open_harness, open_remote_harness
 from edgeprune.search import Goal
 from edgeprune.support import Progress
 
@@ -36,24 +31,7 @@ def open_session(request: Request, may: Goal, progress: Progress) -> CompileSess
     device = None
     if request.device is not None:
         device = open_device(request.device, "onnxruntime" if request.is_for_cpu else "tensorrt")
-    quantizes = may.quantize if request.is_for_cpu else INT8 in formats_of(request.precision, profile)
-
-    def equalized(opened: OpenedModel, fit: Calibration) -> ir.Model | None:
-        if not quantizes or (fit.is_random and not request.is_for_cpu):  # random data has no real channel ranges
-            return None
-        with progress.step("equalizing channels"):
-            return equalize(opened.dense, fit, symmetric=not request.is_for_cpu, threads=request.threads)
-
-    opening = open_compile(
-        request.model,
-        request.samples,
-        request.evaluation,
-        request.shapes,
-        request.threads,
-        request.seed,
-        progress,
-        equalized,
-    )
+    opening = open_model_and_data(request, may, progress)
     if not request.is_for_cpu:
         return open_tensorrt_session(opening, may, profile, request.options, surgery, device)
     harness = open_harness(opening.opened, opening.data, request.shapes, request.threads)

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
-
-import onnx_ir as ir
 
 from edgeprune.backends import OnnxRuntime
-from edgeprune.calibration import (
-    ArrayCache,
-    Calibration,
-    CalibrationSpec,
-    Evaluator,
-    identity_of,
-    open_evaluator,
-)
+from edgeprune.build import formats_of
+from edgeprune.calibration import ArrayCache, Calibration, CalibrationSpec, Evaluator, identity_of, open_evaluator
+from edgeprune.compiler.request import Request
 from edgeprune.compiler.session import Conditions
 from edgeprune.dependency import OpenedModel, Shapes, open_model
+from edgeprune.latency import INT8
+from edgeprune.passes.quantize import equalize
+from edgeprune.search import Goal
 from edgeprune.support import Progress
 
 HOLDOUT_FRACTION = 0.125
@@ -56,43 +50,36 @@ def open_data(calibration: CalibrationSpec, opened: OpenedModel, shapes: Shapes)
     return calibration.open(opened.fixed if calibration.source == "random" and shapes else opened.dense)
 
 
-def open_compile(
-    model: Path,
-    calibration: CalibrationSpec,
-    evaluation: str | None,
-    shapes: Shapes,
-    threads: int,
-    seed: int,
-    progress: Progress,
-    equalized: Callable[[OpenedModel, Calibration], ir.Model | None],
-) -> Opening:
-    """Read a model and its data, and score the original.
-
-    Args:
-        model: the ONNX file.
-        calibration: samples.
-        evaluation: the value of ``--eval``; without one the evaluator computes fidelity to the original.
-        shapes: input name -> dimensions, for inputs with dynamic dimensions.
-        threads: of onnxruntime.
-        seed: of all random numbers.
-        progress: shows the progress.
-        equalized: gives the model with its channels equalized for the target's INT8, or None to leave it unchanged.
+def open_model_and_data(request: Request, may: Goal, progress: Progress) -> Opening:
+    """Read the model of a checked request and its data, equalize its channels for INT8, and score the original.
 
     Raises:
         ModelError: the model is invalid or not supported.
         CalibrationError, EvaluationError: data does not fit the model.
     """
-    opened = open_model(model, shapes, progress)
-    data = open_data(calibration, opened, shapes)
-    fit, held_out = data.split(HOLDOUT_FRACTION, seed)
-    if (dense := equalized(opened, fit)) is not None:
+    opened = open_model(request.model, request.shapes, progress)
+    assert request.calibration is not None  # a checked request has data
+    data = open_data(request.calibration, opened, request.shapes)
+    fit, held_out = data.split(HOLDOUT_FRACTION, request.seed)
+    if _may_equalize(request, may, fit):
+        with progress.step("equalizing channels"):
+            symmetric = not request.is_for_cpu
+            dense = equalize(opened.dense, fit, symmetric=symmetric, threads=request.threads)
         opened = replace(opened, dense=dense)
-    runtime = OnnxRuntime(threads)
+    runtime = OnnxRuntime(request.threads)
     with progress.step("scoring the original"):
-        evaluator = open_evaluator(evaluation, opened, runtime.load(model).run, held_out)
+        evaluator = open_evaluator(request.evaluation, opened, runtime.load(request.model).run, held_out)
     with progress.step("looking up what is known"):
-        cache = ArrayCache(identity_of(opened, fit, f"{runtime.device}, {threads} threads"))
-    return Opening(opened, data, fit, evaluator, cache, Conditions(threads, seed, data.describe()), progress)
+        cache = ArrayCache(identity_of(opened, fit, f"{runtime.device}, {request.threads} threads"))
+    conditions = Conditions(request.threads, request.seed, data.describe())
+    return Opening(opened, data, fit, evaluator, cache, conditions, progress)
+
+
+def _may_equalize(request: Request, may: Goal, fit: Calibration) -> bool:
+    """Whether the model may run in INT8. For TensorRT the data must be real: random data has no real channel ranges."""
+    if request.is_for_cpu:
+        return may.quantize
+    return INT8 in formats_of(request.precision, request.profile) and not fit.is_random
 
 
 def open_shapes(opened: OpenedModel) -> dict[str, tuple[int, ...]]:

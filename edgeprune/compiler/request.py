@@ -52,17 +52,6 @@ class Request:
         """How the model may be compiled for a GPU."""
         return Options(self.precision, self.sparsity, self.power_mode, self.profile_file, self.threads, self.seed)
 
-    @property
-    def samples(self) -> CalibrationSpec:
-        """The calibration data.
-
-        Raises:
-            CalibrationError: none was given.
-        """
-        if self.calibration is None:
-            raise CalibrationError("compile needs calibration data to search, refit and quantize: give --calib")
-        return self.calibration
-
     def goal(self, latency_ms: float | None, speedup: float | None, max_drop: float | None) -> Goal:
         """The goal that the flags give.
 
@@ -79,8 +68,11 @@ class Request:
 
         Raises:
             UsageError: naming the flag.
+            CalibrationError: there is no calibration data.
             TargetError: the target has no such power mode, or its TensorRT is too old.
         """
+        if self.calibration is None:
+            raise CalibrationError("compile needs calibration data to search, refit and quantize: give --calib")
         profile = self.profile
         if self.precision not in ("auto", "fp32", "fp16", "int8"):
             raise UsageError(f"--precision {self.precision!r}: expected auto, fp32, fp16 or int8")
@@ -89,14 +81,14 @@ class Request:
             raise UsageError(f"target {profile.name} has no {self.precision}; it has {has}")
         if self.sparsity not in ("auto", "none", "2:4"):
             raise UsageError(f"--sparsity {self.sparsity!r}: expected auto, none or 2:4")
-        if self.is_for_cpu:
-            if self.sparsity == "2:4":
-                raise UsageError("target cpu gains nothing from 2:4 sparsity: onnxruntime has no sparse kernels")
-            if self.surgery is not None or self.profile_file is not None:
-                raise UsageError("--surgery and --profile are for targets with TensorRT, not for cpu")
-            if self.power_mode is not None:
-                profile.power_mode(self.power_mode)
-            return
-        check_sparsity(self.sparsity, self.precision, profile)
-        versions_of(profile)
-        profile.power_mode(self.power_mode)
+        if not self.is_for_cpu:
+            check_sparsity(self.sparsity, self.precision, profile)
+            versions_of(profile)
+        elif self.sparsity == "2:4":
+            raise UsageError("target cpu gains nothing from 2:4 sparsity: onnxruntime has no sparse kernels")
+        elif self.surgery is not None or self.profile_file is not None:
+            raise UsageError("--surgery and --profile are for targets with TensorRT, not for cpu")
+        if not self.is_for_cpu or self.power_mode is not None:
+            profile.power_mode(self.power_mode)
+        if self.calibration is None:
+            raise CalibrationError("compile needs calibration data to search, refit and quantize: give --calib")

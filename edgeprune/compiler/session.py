@@ -12,7 +12,7 @@ from typing import ClassVar
 import onnx_ir as ir
 
 from edgeprune.backends import DeviceResult
-from edgeprune.build import Builder
+from edgeprune.build import ModelBuilder
 from edgeprune.calibration import ArrayCache, Evaluator, Run
 from edgeprune.compiler.timer import Timer
 from edgeprune.dependency import OpenedModel
@@ -112,7 +112,7 @@ class CompileSession(ABC):
     opened: OpenedModel
     target: str
     network: Network
-    builder: Builder
+    builder: ModelBuilder
     prices: Prices
     evaluator: Evaluator
     scores: ScoreCache

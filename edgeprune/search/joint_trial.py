@@ -19,7 +19,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgeprune.build import Builder
+from edgeprune.build import ModelBuilder
 from edgeprune.dependency import Analysis, Cut
 from edgeprune.graph import Linear, find_linears, set_weights, shift_outputs
 from edgeprune.importance import DAMPING, MOST_FEATURES, Context, gather_moments
@@ -62,7 +62,7 @@ class JointTrial:
 
     dense: ir.Model
     analysis: Analysis
-    builder: Builder
+    builder: ModelBuilder
     probe: Probe
     ranges: Mapping[str, tuple[float, float]]
     layers: Mapping[str, _Layer]
@@ -116,7 +116,7 @@ class JointTrial:
 
 
 def open_joint_trial(
-    context: Context, analysis: Analysis, builder: Builder, probe: Probe, ranges: Mapping[str, tuple[float, float]]
+    context: Context, analysis: Analysis, builder: ModelBuilder, probe: Probe, ranges: Mapping[str, tuple[float, float]]
 ) -> JointTrial:
     """Gather the covariances of all layers that read cuttable channels, in one pass over the data."""
     consumers = {c.linear.node: c.linear for g in context.groups for c in context.consumers(g)}

@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgeprune.build import Builder
+from edgeprune.build import ModelBuilder
 from edgeprune.calibration import ArrayCache, Arrays, Calibration
 from edgeprune.dependency import Analysis, Group, Ranking, bypassed, droppable
 from edgeprune.importance import Context
@@ -91,7 +91,7 @@ class Pricer:
     network: Network
     rankings: Mapping[str, Ranking]
     data: Calibration
-    builder: Builder
+    builder: ModelBuilder
     threads: int
     progress: Progress
     cache: ArrayCache
@@ -117,7 +117,7 @@ class Pricer:
 
 
 def typical_ranges(
-    dense: ir.Model, network: Network, data: Calibration, builder: Builder, cache: ArrayCache
+    dense: ir.Model, network: Network, data: Calibration, builder: ModelBuilder, cache: ArrayCache
 ) -> dict[str, tuple[float, float]]:
     """The range in the dense network of every activation that any format quantizes, from a few samples.
 
@@ -148,7 +148,7 @@ class _Trials:
     network: Network
     rankings: Mapping[str, Ranking]
     data: Calibration
-    builder: Builder
+    builder: ModelBuilder
     threads: int
     shared: dict[str, Moments] | None
 

@@ -10,7 +10,7 @@ import onnx
 import onnx_ir as ir
 
 from edgeprune import graph
-from edgeprune.build import Builder
+from edgeprune.build import ModelBuilder
 from edgeprune.calibration import ArrayCache, Arrays, Evaluator, Run
 from edgeprune.report import Accuracy
 from edgeprune.search.problem import Candidate
@@ -31,7 +31,7 @@ class ScoreCache:
     """
 
     cache: ArrayCache
-    builder: Builder
+    builder: ModelBuilder
     evaluator: Evaluator
     run_of: Callable[[ir.Model], Run]
     _scored: dict[Hashable, Accuracy] = field(default_factory=dict, init=False, repr=False)

@@ -142,7 +142,7 @@ def test_predictions_are_compared_where_neither_was_measured():
     assert verdict(gate(newer_profile, baseline=predicted(2.0), max_regression=0.05)) == "pass"
     with pytest.raises(UsageError, match="neither measured nor predicted"):
         gate(report(latency=None, predicted=None), baseline=predicted(2.0), max_regression=0.05)
-    with pytest.raises(UsageError, match="the baseline report holds no measured latency"):
+    with pytest.raises(UsageError, match="the baseline report has no measured latency"):
         gate(report(), baseline=predicted(2.0), max_regression=0.05)
 
 
