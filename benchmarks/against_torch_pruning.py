@@ -1,12 +1,12 @@
-"""What edgeprune and Torch-Pruning leave of a network at the same ratio, and how long each takes to find its groups.
+"""MACs and parameters that edgeprune and Torch-Pruning leave at the same ratio, and the time to find the groups.
 
 Both remove the same share of every group by the L2 norm of its weights, without rounding. Torch-Pruning gets the torch
-module, with the settings of its own examples (classifiers ignored, heads of attention declared); edgeprune gets the
-module's ONNX export. What is left is counted by one counter on both ONNX exports, and a pruned network counts only if
-it runs. The times alternate, in one process, on the same network:
+module, with the settings of its own examples (classifiers ignored, attention heads declared); edgeprune gets the
+module's ONNX export. One counter counts both ONNX exports, and a pruned network counts only if it runs. The times are
+measured alternately, in one process, on the same network:
 
     groups          edgeprune: from the canonical model to its groups
-    from the file   edgeprune: from the loaded model, canonicalization included
+    from the file   edgeprune: from the loaded model, with canonicalization
     DependencyGraph Torch-Pruning: `build_dependency`, from the module
 """
 
@@ -35,22 +35,22 @@ import torch_pruning as tp
 from networks import NETWORKS, build, export
 from torch import nn
 
-from edgeprune.dependency.solve import analyse
-from edgeprune.graph import model_io as graph
-from edgeprune.importance import rank
-from edgeprune.importance.uniform_cut import choose
-from edgeprune.passes.canonicalize.pipeline import canonicalize
-from edgeprune.passes.prune.prune_channels import prune_channels
-from edgeprune.testing.oracle import feeds_for, run
+from edgeprune import graph
+from edgeprune.dependency import analyse
+from edgeprune.importance import choose, rank
+from edgeprune.passes.canonicalize import canonicalize
+from edgeprune.passes.prune import prune_channels
+from edgeprune.support import describe_failure
+from edgeprune.testing import feeds_for, run
 
-_PATIENCE_SECONDS = 60
-"""How long Torch-Pruning may prune one network: on some its index lists grow without end."""
+_TIMEOUT_SECONDS = 60
+"""For Torch-Pruning on one network: on some networks its index lists grow without end."""
 _CLASSIFIERS = ("head", "head_dist", "fc", "classifier", "heads", "aux_classifier")
 
 
 @dataclass
 class Left:
-    """Shares of a network's multiply-accumulates and parameters that are left; or why there is no such network."""
+    """Shares of a network's MACs and parameters that are left, or the reason of a failure."""
 
     macs: float = 0.0
     parameters: float = 0.0
@@ -62,7 +62,7 @@ class Left:
 
 @dataclass
 class Row:
-    """One network: what each leaves, and median seconds."""
+    """One network: the result of each tool, and median seconds."""
 
     network: str
     ours: Left
@@ -91,7 +91,7 @@ def main() -> None:
     for name in options.networks:
         row = compare(name, options.ratio, options.rounds)
         rows.append(row)
-        print(spelled(row), flush=True)
+        print(line_of(row), flush=True)
         if options.json:
             options.json.write_text(json.dumps([asdict(r) for r in rows], indent=1))
     summary(rows)
@@ -112,8 +112,8 @@ def compare(name: str, ratio: float, rounds: int) -> Row:
         if built:
             try:
                 seconds[2].append(timed(lambda: tp.DependencyGraph().build_dependency(network, example_inputs=example)))
-            except Exception as error:  # whatever a library that is compared raises is its result
-                theirs, built = Left(failure=first_line(error)), False
+            except Exception as error:  # any error of the other tool is its result
+                theirs, built = Left(failure=describe_failure(error)[:100]), False
     if built:
         theirs = cut_by_torch_pruning(name, ratio, dense)
     medians = [statistics.median(s) if s else None for s in seconds]
@@ -126,7 +126,7 @@ def size(model: ir.Model) -> tuple[int, int]:
 
 
 def cut_by_edgeprune(model: ir.Model, ratio: float, dense: tuple[int, int], *, allow_statistic: bool) -> Left:
-    """What edgeprune leaves."""
+    """The result of edgeprune."""
     analysis = analyse(model, allow_statistic=allow_statistic)
     cut = choose(analysis, rank("l2", model, analysis), ratio)
     pruned = prune_channels(model, analysis, cut)
@@ -137,7 +137,7 @@ def cut_by_edgeprune(model: ir.Model, ratio: float, dense: tuple[int, int], *, a
 
 
 def cut_by_torch_pruning(name: str, ratio: float, dense: tuple[int, int]) -> Left:
-    """What Torch-Pruning leaves, as its examples use it."""
+    """The result of Torch-Pruning, used as in its examples."""
     network, example = build(name)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
@@ -147,7 +147,7 @@ def cut_by_torch_pruning(name: str, ratio: float, dense: tuple[int, int]) -> Lef
                 for module in network.modules()
                 if (owner := attention_weights(module)) is not None
             }
-            with at_most(_PATIENCE_SECONDS):
+            with at_most(_TIMEOUT_SECONDS):
                 pruner = tp.pruner.BasePruner(
                     network,
                     example,
@@ -168,12 +168,12 @@ def cut_by_torch_pruning(name: str, ratio: float, dense: tuple[int, int]) -> Lef
                 network(example)
             macs, parameters = size(canonicalize(export(network, example), verify=False))
     except Exception as error:  # as above
-        return Left(failure=first_line(error))
+        return Left(failure=describe_failure(error)[:100])
     return Left(macs / dense[0], parameters / dense[1])
 
 
 def attention_weights(module: nn.Module) -> nn.Module | None:
-    """What Torch-Pruning wants the number of heads of: the fused projection, or torch's own attention module."""
+    """The module for which Torch-Pruning needs the number of heads: a fused projection or torch's own attention."""
     if isinstance(module, nn.MultiheadAttention):
         return module
     fused = getattr(module, "qkv", None)
@@ -181,7 +181,7 @@ def attention_weights(module: nn.Module) -> nn.Module | None:
 
 
 def ignored(network: nn.Module) -> list[nn.Module]:
-    """The last layers, whose outputs are the network's own."""
+    """The last layers: their outputs are the network's outputs."""
     inner = getattr(network, "network", network)
     found: list[nn.Module] = []
     for name in _CLASSIFIERS:
@@ -224,12 +224,7 @@ def timed(call: Callable[[], object]) -> float:
     return seconds
 
 
-def first_line(error: Exception) -> str:
-    """An error in one line."""
-    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"[:100]
-
-
-def spelled(row: Row) -> str:
+def line_of(row: Row) -> str:
     """One line of the table."""
     theirs = row.dependency_graph_seconds
     tail = f"{theirs:16.3f} {theirs / row.groups_seconds:5.1f}x" if theirs is not None else f"{'-':>16}"
@@ -240,15 +235,17 @@ def spelled(row: Row) -> str:
 
 
 def summary(rows: list[Row]) -> None:
-    """Totals: who leaves less, and who is faster."""
+    """Print totals: which tool leaves less, and which is faster."""
     both = [row for row in rows if not row.theirs.failure]
     less = sum(row.ours.macs <= row.theirs.macs + 0.005 for row in both)
-    anyway = sum(min(row.ours.macs, row.ours_with_statistic.macs) <= row.theirs.macs + 0.005 for row in both)
+    less_with_statistic = sum(
+        min(row.ours.macs, row.ours_with_statistic.macs) <= row.theirs.macs + 0.005 for row in both
+    )
     print(
         f"\nOf {len(rows)} networks edgeprune prunes {sum(not r.ours.failure for r in rows)}, "
         f"Torch-Pruning {len(both)}.\n"
         f"Of the {len(both)} that both prune, edgeprune leaves no more MACs (within 0.5 points) in {less}, "
-        f"with --allow-statistic in {anyway}."
+        f"with --allow-statistic in {less_with_statistic}."
     )
     timings = [(r.dependency_graph_seconds, r.groups_seconds, r.from_file_seconds) for r in rows]
     known = [(theirs / groups, theirs / whole) for theirs, groups, whole in timings if theirs is not None]

@@ -1,12 +1,12 @@
-"""Every importance criterion on equal terms: accuracy at the same multiply-accumulates, raw and repaired.
+"""Every importance criterion under equal conditions: accuracy at the same MACs, without and with recovery.
 
     python benchmarks/criteria.py --model NET.onnx CALIB EVAL [--model ...] [--keep 0.75 0.5] [--criteria obs l2 ...]
 
-Each criterion ranks the units of every group; the same share of every group goes, in steps of 8, the least that leaves
-at most the given share of the dense network's multiply-accumulates. So networks differ in *which* units stay, and in
-nothing else. Prints a Markdown table: the share that is left, the seconds of ranking, and the score of the cut network
-as it is, with compensation, and, with ``--learn``, with reconstruction behind it. CALIB and EVAL are as ``edgeprune
-compile`` takes them.
+Each criterion ranks the units of every group. The same share of every group is removed, in steps of 8: the smallest
+share that leaves at most the given share of the dense network's multiply-accumulates (MACs). So networks differ only
+in *which* units are kept. Prints a Markdown table: the MACs that are left, the seconds of ranking, and the score of
+the cut network without recovery, with compensation, and, with ``--learn``, with reconstruction after it. CALIB and
+EVAL are the same as for ``edgeprune compile``.
 """
 
 from __future__ import annotations
@@ -22,18 +22,15 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from edgeprune.backends.onnxruntime import OnnxRuntime
-from edgeprune.calibration.calibration import Calibration, open_calibration
-from edgeprune.calibration.evaluation import Evaluation, open_evaluation
-from edgeprune.dependency.solve import Analysis, analyse
+from edgeprune import graph
+from edgeprune.backends import OnnxRuntime
+from edgeprune.calibration import Calibration, Evaluation, open_calibration, open_evaluation
+from edgeprune.dependency import Analysis, Cut, analyse
 from edgeprune.errors import EdgepruneError
-from edgeprune.graph import model_io as graph
-from edgeprune.importance import CRITERIA, rank
-from edgeprune.importance.uniform_cut import choose
-from edgeprune.passes.canonicalize.pipeline import canonicalize
-from edgeprune.passes.prune.prune_channels import prune_channels
-from edgeprune.passes.recover.compensate import compensate
-from edgeprune.passes.recover.reconstruct import Kept, reconstruct, split_for_learning
+from edgeprune.importance import CRITERIA, choose, rank
+from edgeprune.passes.canonicalize import canonicalize
+from edgeprune.passes.prune import prune_channels
+from edgeprune.passes.recover import compensate, reconstruct, split_for_learning
 
 STEP = 8
 RATIOS = np.arange(0.05, 0.96, 0.05)
@@ -41,7 +38,7 @@ RATIOS = np.arange(0.05, 0.96, 0.05)
 
 @dataclass(frozen=True)
 class Row:
-    """One criterion at one size: scores are None where they were not asked for; or why there are none."""
+    """One criterion at one size: scores, None if they were not requested; or the reason of a failure."""
 
     model: str
     criterion: str
@@ -57,13 +54,13 @@ def main() -> int:
     """Print a table for every model."""
     arguments = _arguments()
     rows = []
-    for file, calib, evaluation in arguments.model:
+    for file, calib, scored_by in arguments.model:
         dense = canonicalize(graph.load(file))
-        data, judge = open_calibration(calib, dense, limit=arguments.samples), open_evaluation(evaluation, dense)
-        score = judge.score(OnnxRuntime().load(dense).run)
-        print(f"\n{Path(file).name}: {judge.metric}, dense {score:.2f}; {data.describe()}\n")
+        data = open_calibration(calib, dense, limit=arguments.samples)
+        evaluation = open_evaluation(scored_by, dense)
+        print(f"\n{Path(file).name}: {evaluation.metric}, dense {_score(evaluation, dense):.2f}; {data.describe()}\n")
         print(_titles(arguments.learn), flush=True)
-        for row in _compare(Path(file).stem, dense, data, judge, arguments):
+        for row in _compare(Path(file).stem, dense, data, evaluation, arguments):
             rows.append(row)
             print(_line(row, arguments.learn), flush=True)
     if arguments.json:
@@ -72,7 +69,7 @@ def main() -> int:
 
 
 def _compare(
-    name: str, dense: ir.Model, data: Calibration, judge: Evaluation, arguments: argparse.Namespace
+    name: str, dense: ir.Model, data: Calibration, evaluation: Evaluation, arguments: argparse.Namespace
 ) -> Iterator[Row]:
     analysis = analyse(dense)
     ratios = {keep: ratio_that_leaves(dense, analysis, keep) for keep in arguments.keep}
@@ -88,26 +85,26 @@ def _compare(
             cut = choose(analysis, rankings, ratio, STEP)
             pruned = prune_channels(dense, analysis, cut)
             refitted = compensate(dense, pruned, analysis, cut, data)
-            learned = _learned(dense, refitted, data, analysis.kept(cut)) if arguments.learn else None
+            learned = _learned(dense, refitted, data, analysis, cut) if arguments.learn else None
             left = sum(graph.count_macs(pruned).values()) / sum(graph.count_macs(dense).values())
-            scores = [None if m is None else _score(judge, m) for m in (pruned, refitted, learned)]
+            scores = [None if m is None else _score(evaluation, m) for m in (pruned, refitted, learned)]
             yield Row(name, criterion, left, ranking_s, *scores)
 
 
-def _learned(dense: ir.Model, compressed: ir.Model, data: Calibration, kept: Kept) -> ir.Model:
-    fit, judge = split_for_learning(dense, data)
-    learned = reconstruct(dense, compressed, fit, judge, kept=kept)
+def _learned(dense: ir.Model, compressed: ir.Model, data: Calibration, analysis: Analysis, cut: Cut) -> ir.Model:
+    fit, held_out = split_for_learning(dense, data)
+    learned = reconstruct(dense, compressed, fit, held_out, kept=analysis.kept(cut))
     return compressed if learned is None else learned
 
 
-def _score(judge: Evaluation, model: ir.Model) -> float:
-    return judge.score(OnnxRuntime().load(model).run)
+def _score(evaluation: Evaluation, model: ir.Model) -> float:
+    return evaluation.score(OnnxRuntime().load(model).run)
 
 
 def ratio_that_leaves(dense: ir.Model, analysis: Analysis, keep: float) -> float:
     """The smallest share of every group, in steps of 5%, whose removal leaves at most ``keep`` of the MACs."""
     whole = sum(graph.count_macs(dense).values())
-    rankings = rank("l2", dense, analysis)  # widths do not depend on which units stay
+    rankings = rank("l2", dense, analysis)  # the widths are the same for every criterion
     for ratio in RATIOS:
         pruned = prune_channels(dense, analysis, choose(analysis, rankings, float(ratio), STEP))
         if sum(graph.count_macs(pruned).values()) <= keep * whole:
@@ -132,8 +129,8 @@ def _arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--keep", nargs="+", type=float, default=[0.5], help="shares of the MACs to leave (0.5)")
     parser.add_argument("--criteria", nargs="+", default=list(CRITERIA), choices=list(CRITERIA), help="all by default")
     parser.add_argument("--samples", type=int, default=256, help="calibration samples (256)")
-    parser.add_argument("--learn", action="store_true", help="also learn the weights against the dense network")
-    parser.add_argument("--json", type=Path, help="write the rows here as well")
+    parser.add_argument("--learn", action="store_true", help="also train the weights by distillation (reconstruction)")
+    parser.add_argument("--json", type=Path, help="also write the rows to this file")
     return parser.parse_args(given)
 
 

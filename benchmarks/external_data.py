@@ -1,8 +1,8 @@
-"""Peak memory of `inspect` and `prune` on a model whose weights, over 2 GB, lie in a file of their own.
+"""Peak memory of `inspect` and `prune` on a model with more than 2 GB of external weights.
 
-The weights are mapped, not read: `inspect` should need little more memory than it needs for a small model, and `prune`
-no more than 1.3 times the bytes of weights that it touches. Memory is the largest resident set of the whole process,
-mapped pages included, as the system counts it.
+The weights are mapped, not read. So `inspect` should need little more memory than for a small model, and `prune` at
+most 1.3 times the bytes of the weights that it uses. Memory is the largest resident set of the whole process as the
+system counts it, with mapped pages.
 """
 
 from __future__ import annotations

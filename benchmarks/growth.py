@@ -1,8 +1,7 @@
-"""How long analysis takes as graphs grow to 100,000 nodes, and how long the whole `inspect` process takes.
+"""Time of the analysis for graphs of up to 100,000 nodes, and time of the whole `inspect` process.
 
-Transformers and convolutional networks of more and more small blocks are made in memory; the processor seconds per
-node should stay the same. Then `edgeprune inspect` is run on a transformer of 1,000 nodes, and on the ONNX files that
-are named.
+Transformers and convolutional networks with more and more small blocks are made in memory; the processor seconds per
+node should stay the same. Then `edgeprune inspect` runs on a transformer of 1,000 nodes and on the given ONNX files.
 """
 
 from __future__ import annotations
@@ -21,11 +20,10 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from edgeprune.dependency.inspection import inspection_of
-from edgeprune.dependency.solve import analyse
-from edgeprune.graph import model_io as graph
-from edgeprune.passes.canonicalize.pipeline import canonicalize
-from edgeprune.testing.random_graph import Builder
+from edgeprune import graph
+from edgeprune.dependency import analyse, inspection_of
+from edgeprune.passes.canonicalize import canonicalize
+from edgeprune.testing import Builder
 
 SIZES = (1_000, 3_000, 10_000, 30_000, 100_000)
 TOKENS, WIDTH, HEADS = 4, 8, 2
@@ -74,7 +72,7 @@ def norm(b: Builder, x: str) -> str:
 
 
 def convolutional(nodes: int) -> onnx.ModelProto:
-    """Blocks that split, convolve depthwise, squeeze and excite, join and add, about ``nodes`` nodes."""
+    """Blocks with Split, depthwise convolution, squeeze-and-excite, Concat and Add, about ``nodes`` nodes."""
     b = Builder(np.random.default_rng(0))
     x = b.conv(b.input((1, 3, 4, 4)), WIDTH)
     half = (1, WIDTH // 2, 4, 4)
@@ -89,7 +87,7 @@ def convolutional(nodes: int) -> onnx.ModelProto:
 
 
 def print_growth(proto: onnx.ModelProto) -> None:
-    """One line: seconds of each step."""
+    """Print one line: seconds of each step."""
     model = ir.serde.deserialize_model(proto)
     canonical, canonicalized = timed(lambda: canonicalize(model, verify=False))
     analysis, analysed = timed(lambda: analyse(canonical))
@@ -103,7 +101,7 @@ def print_growth(proto: onnx.ModelProto) -> None:
 
 
 def timed(call: Callable[[], object]) -> tuple[object, float]:
-    """A result, and the processor seconds it took."""
+    """A result, and its processor seconds."""
     gc.collect()
     start = time.process_time()
     result = call()
@@ -111,7 +109,7 @@ def timed(call: Callable[[], object]) -> tuple[object, float]:
 
 
 def print_whole(path: Path, rounds: int) -> None:
-    """One line: seconds of `edgeprune inspect`, from start to end of the process."""
+    """Print one line: seconds of `edgeprune inspect`, from start to end of the process."""
     seconds = []
     for _ in range(rounds):
         start = time.perf_counter()

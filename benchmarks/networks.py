@@ -10,7 +10,7 @@ import onnx_ir as ir
 import torch
 from torch import nn
 
-from edgeprune.graph import model_io as graph
+from edgeprune import graph
 
 NETWORKS = (
     *("tv:resnet50", "tv:mobilenet_v2", "timm:deit_small_patch16_224", "timm:swin_tiny_patch4_window7_224"),
@@ -30,7 +30,7 @@ _SEGMENTATION = ("fcn_resnet50", "deeplabv3_resnet50", "lraspp_mobilenet_v3_larg
 
 
 class _FirstOutput(nn.Module):
-    """A network that returns a dictionary or a tuple, reduced to its main output."""
+    """A network that returns a dictionary or a tuple, with only its main output."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class _FirstOutput(nn.Module):
 
 
 def build(name: str) -> tuple[nn.Module, torch.Tensor]:
-    """A network in evaluation mode, and an input of the size it was made for."""
+    """A network in evaluation mode, and an input of its usual size."""
     family, _, model = name.partition(":")
     torch.manual_seed(0)
     torch.backends.mha.set_fastpath_enabled(False)  # it has no ONNX form

@@ -1,14 +1,13 @@
-"""PP-OCRv4 on rendered text: speed-up against characters correct, of its recogniser and of its detector.
+"""PP-OCRv4 on rendered text: speedup and characters correct, for its recogniser and its detector.
 
     python benchmarks/ocr.py [--rec FILE] [--det FILE] [--only rec|det] [--speedups 1.2 1.5 2] [-o FOLDER]
 
-Each model is compiled for this processor at all speed-ups in one run (``edgeprune compile --pareto``). The recogniser
-is scored by the characters that it reads on lines it was not calibrated with, the detector by those that the original
-recogniser reads in the boxes it finds on whole pages. Without files, those inside the package rapidocr-onnxruntime are
-taken.
+Each model is compiled for this processor at all speedups in one run (``edgeprune compile --pareto``). The recogniser is
+scored by the characters that it reads on lines that calibration did not use; the detector by the characters that the
+original recogniser reads in its boxes on whole pages. The default files are those in the package rapidocr-onnxruntime.
 
-What came out is then timed and scored beside onnxruntime's own INT8, all in one run (``peers.py``). For that the models
-are brought from opset 12 to 17 first: in older ones onnxruntime's quantizer writes invalid models.
+The results are then timed and scored beside onnxruntime's own INT8, all in one run (``peers.py``). For that the models
+are first converted from opset 12 to 17: for older opsets onnxruntime's quantizer writes invalid models.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ import onnx.version_converter
 from pages import PAGE_HEIGHT, PAGE_WIDTH, model_file
 
 from edgeprune import Report
-from edgeprune.report.pareto_curve import folder_of
+from edgeprune.report import folder_of
 
 HERE = Path(__file__).resolve().parent
 OCR = HERE.parent / "examples" / "ocr" / "ocr.py"
@@ -35,54 +34,42 @@ OPSET = 17
 def main() -> int:
     """Compile both models and print a table."""
     arguments = _arguments()
-    jobs = [
+    page = f"x=1x3x{PAGE_HEIGHT}x{PAGE_WIDTH}"
+    models = [
         ("recogniser", arguments.rec, f"{OCR}:calibration", f"{OCR}:characters_correct", "x=1x3x48x320"),
-        (
-            "detector",
-            arguments.det,
-            f"{PAGES}:calibration",
-            f"{PAGES}:characters_found",
-            f"x=1x3x{PAGE_HEIGHT}x{PAGE_WIDTH}",
-        ),
+        ("detector", arguments.det, f"{PAGES}:calibration", f"{PAGES}:characters_found", page),
     ]
     rows = []
-    for name, model, calibration, evaluation, shape in jobs:
+    for name, model, calibration, evaluation, shape in models:
         if not name.startswith(arguments.only):
             continue
         out = arguments.out / name
-        command = [
-            sys.executable,
-            "-m",
-            "edgeprune",
-            "compile",
-            str(model),
-            "--target",
-            "cpu",
-            "--force",
-            "-o",
-            str(out),
-        ]
-        command += ["--pareto", ",".join(map(str, arguments.speedups)), "--shape", shape]
-        command += ["--calib", calibration, "--eval", evaluation]
-        print("$", " ".join(command), flush=True)
-        if code := subprocess.run(command, check=False).returncode:
+        data = ["--calib", calibration, "--eval", evaluation]
+        command = ["-m", "edgeprune", "compile", str(model), "--target", "cpu", "--force", "-o", str(out)]
+        command += ["--pareto", ",".join(map(str, arguments.speedups)), "--shape", shape, *data]
+        if code := _run_python(command):
             print(f"{name}: exit code {code}")
             continue
-        rows += [_row(name, asked, out / folder_of(asked)) for asked in arguments.speedups]
-        met = [folder for asked in arguments.speedups if (folder := out / folder_of(asked)).is_dir()]
-        _beside_onnxruntime(model, calibration, evaluation, met, out)
+        folders = [out / folder_of(asked) for asked in arguments.speedups]
+        rows += [_row(name, asked, folder) for asked, folder in zip(arguments.speedups, folders, strict=True)]
+        _compare_with_onnxruntime(model, data, [folder for folder in folders if folder.is_dir()], out)
     print(f"\n{'model':10} {'asked':>6} {'measured':>9} {'95%':>12} {'before':>8} {'after':>8}")
     print("\n".join(rows))
     return 0 if rows else 1
 
 
-def _beside_onnxruntime(model: Path, calibration: str, evaluation: str, folders: list[Path], out: Path) -> None:
+def _compare_with_onnxruntime(model: Path, data: list[str], folders: list[Path], out: Path) -> None:
     newer = out / f"{model.stem}.opset{OPSET}.onnx"
     onnx.save(onnx.version_converter.convert_version(onnx.load(model), OPSET), newer)
-    command = [sys.executable, str(PEERS), str(newer), "--calib", calibration, "--eval", evaluation]
-    command += ["--peers", "ort", "--json", str(out / "peers.json"), "--ours", *map(str, folders)]
+    more = ["--peers", "ort", "--json", str(out / "peers.json"), "--ours", *map(str, folders)]
+    _run_python([str(PEERS), str(newer), *data, *more])
+
+
+def _run_python(arguments: list[str]) -> int:
+    """Print and run a command; returns its exit code."""
+    command = [sys.executable, *arguments]
     print("$", " ".join(command), flush=True)
-    subprocess.run(command, check=False)
+    return subprocess.run(command, check=False).returncode
 
 
 def _row(name: str, asked: float, folder: Path) -> str:

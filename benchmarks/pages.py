@@ -1,6 +1,6 @@
-"""Pages of rendered text for PP-OCR's text detector, and how much of what it finds can be read.
+"""Pages of rendered text for PP-OCR's text detector, and the share of their text that can be read where it finds text.
 
-The functions that ``edgeprune compile`` calls are ``calibration`` and ``characters_found``.
+``edgeprune compile`` calls the functions ``calibration`` and ``characters_found``.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ CALIBRATION_PAGES, CALIBRATION_SEED = 64, 11
 EVALUATION_PAGES, EVALUATION_SEED = 20, 12
 MEAN, DEVIATION = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)
 THRESHOLD = 0.3
-"""Of the detector's map, as PP-OCR's own settings have it."""
+"""For the detector's map, as in PP-OCR's own settings."""
 UNCLIP = 1.6
-"""A found region is grown by area times this over perimeter on every side: the detector marks shrunken text."""
+"""The detector marks shrunken text, so a region grows on every side by its area times this over its perimeter."""
 LEAST_PIXELS = 30
 
 Page = tuple[list[str], NDArray[np.uint8]]
 
 
 def calibration() -> Iterator[dict[str, NDArray[np.float32]]]:
-    """Feeds of one page each; edgeprune never sees their text."""
+    """Feeds of one page each; edgeprune does not get their text."""
     for _, image in pages(CALIBRATION_PAGES, CALIBRATION_SEED):
         yield {"x": normalized(image)}
 
 
 def characters_found(model: Callable[[NDArray[np.float32]], Sequence[NDArray[np.float32]]]) -> float:
-    """Percent of a page's characters that the original recogniser reads where the detector says that there is text.
+    """Percent of the characters that the original recogniser reads correctly in the boxes of the detector.
 
-    100 less the edit distances, row by row, over the number of characters written.
+    100 minus the edit distances of all rows, in percent of the written characters.
     """
     recogniser, alphabet = _recogniser(), characters()
     wrong = written = 0
@@ -60,12 +60,12 @@ def characters_found(model: Callable[[NDArray[np.float32]], Sequence[NDArray[np.
 
 @cache
 def pages(count: int, seed: int) -> list[Page]:
-    """Pages that are rendered once."""
+    """Pages that are rendered only once."""
     return list(rendered_pages(count, seed))
 
 
 def rendered_pages(count: int, seed: int) -> Iterator[Page]:
-    """Texts of the rows from the top, and the image, shape (320, 640, 3), BGR; the same for the same seed."""
+    """The texts of the rows, and the image, shape (320, 640, 3), BGR; the same for the same seed."""
     choose = random.Random(seed)
     lines = rendered_lines(count * ROWS, seed)
     for _ in range(count):
@@ -83,7 +83,7 @@ def rendered_pages(count: int, seed: int) -> Iterator[Page]:
 
 
 def normalized(image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """What the detector takes: shape (1, 3, height, width)."""
+    """An input of the detector: shape (1, 3, height, width)."""
     pixels = image.transpose(2, 0, 1)[None].astype(np.float32)
     return (pixels / 255 - MEAN[:, None, None]) / DEVIATION[:, None, None]
 
@@ -108,14 +108,14 @@ def boxes(probability: NDArray[np.float32]) -> Iterator[tuple[int, int, int, int
 
 @cache
 def _recogniser() -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
-    from edgeprune.backends.onnxruntime import OnnxRuntime
+    from edgeprune.backends import OnnxRuntime
 
     runner = OnnxRuntime().load(model_file())
     return lambda strip: runner.run({runner.inputs[0].name: strip})[0][0]
 
 
 def _strip(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """A crop as the recogniser takes it: shape (1, 3, 48, 320), -1 to 1, padded with zeros on the right."""
+    """A crop as an input of the recogniser: shape (1, 3, 48, 320), -1 to 1, padded with zeros on the right."""
     width = min(WIDTH, max(1, round(pixels.shape[1] * HEIGHT / pixels.shape[0])))
     resized = np.asarray(Image.fromarray(pixels).resize((width, HEIGHT), Image.Resampling.BILINEAR), np.float32)
     strip = np.zeros((1, 3, HEIGHT, WIDTH), np.float32)

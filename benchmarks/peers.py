@@ -1,19 +1,19 @@
-"""edgeprune against other post-training pipelines: same model, data and machine, all timed in one run.
+"""edgeprune and other post-training tools: the same model, data and machine, all timed in one run.
 
     python benchmarks/peers.py MODEL.onnx --calib SRC --eval SRC --ours FOLDER... [--peers NAME...]
 
-``--ours`` are folders that ``edgeprune compile`` wrote for this model. The peers, each skipped with the reason where it
-is not installed or does not run:
+``--ours`` are folders that ``edgeprune compile`` wrote for this model. A peer that is not installed or does not run is
+skipped, and the reason is printed. The peers:
 
-    ort conv, ort all    onnxruntime's static quantizer at its best for x86: preprocessed, U8S8 per channel, QDQ, of
-                         convolutions alone and of all it can
+    ort conv, ort all    onnxruntime's static quantizer with its best settings for x86: preprocessed, U8S8 per channel,
+                         QDQ; only convolutions, or all supported operators
     nncf                 NNCF's post-training quantization of the ONNX model, mixed preset, with its bias correction
-    onnxsim              onnxsim's structured pruning at the given shares, alone and with ``ort conv`` behind it
+    onnxsim              onnxsim's structured pruning at the given shares, alone and followed by ``ort conv``
     torch-pruning        Torch-Pruning by magnitude of a torch module with the model's weights (``torch_network.py``),
                          without fine-tuning, exported and quantized as ``ort conv``; at the smallest share at which
                          it is as fast as each of ours, and at the given shares
 
-The table says what each costs and gains, and at the end where a peer is faster and no worse than any of ours.
+The table has latency and score of each. The last lines name the peers that are faster and not worse than ours.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from edgeprune.backends.onnxruntime import OnnxRuntime
-from edgeprune.calibration.calibration import Calibration, open_calibration
-from edgeprune.calibration.evaluation import Evaluation, open_evaluation
-from edgeprune.graph import model_io as graph
-from edgeprune.timing.protocol import Measurement, benchmark, ratio
+from edgeprune import graph
+from edgeprune.backends import OnnxRuntime
+from edgeprune.calibration import Calibration, Evaluation, open_calibration, open_evaluation
+from edgeprune.support import describe_failure
+from edgeprune.timing import Measurement, benchmark, ratio
 
 SHARES = (0.1, 0.25, 0.5)
 BISECTIONS = 5
@@ -50,7 +50,7 @@ Make = Callable[[], bytes]
 
 @dataclass(frozen=True)
 class Row:
-    """One pipeline: its latency, how many times as fast as the original it is, and its score; or why there is none."""
+    """One tool: the latency, speedup and score of its model, or the reason of a failure."""
 
     name: str
     ours: bool
@@ -62,7 +62,7 @@ class Row:
 
 
 class _Reader:
-    """Calibration data as onnxruntime's quantizer reads it."""
+    """Calibration data for onnxruntime's quantizer."""
 
     def __init__(self, data: Calibration):
         self._feeds: Iterator[Mapping[str, Any]] = iter(data.batches(1))
@@ -95,7 +95,7 @@ def ort_static(model: bytes, data: Calibration, ops: Sequence[str] | None) -> by
 
 
 def nncf_static(model: bytes, data: Calibration) -> bytes:
-    """NNCF's post-training quantization, ONNX in and out."""
+    """NNCF's post-training quantization of an ONNX model."""
     import nncf
 
     nncf.set_log_level(logging.ERROR)
@@ -117,7 +117,7 @@ def onnxsim_pruned(model: bytes, share: float) -> bytes:
 
 
 def torch_pruned(model: ir.Model, share: float, feeds: Mapping[str, Any]) -> bytes:
-    """The model as a torch module, pruned by Torch-Pruning and exported, its batch open."""
+    """The model as a torch module, pruned by Torch-Pruning and exported with an open batch."""
     import torch
     import torch_pruning as tp
     from torch_network import torch_network
@@ -140,7 +140,7 @@ def torch_pruned(model: ir.Model, share: float, feeds: Mapping[str, Any]) -> byt
 
 
 def as_fast_as(make: Callable[[float], bytes], latency_ms: Callable[[bytes], float], wanted_ms: float) -> bytes:
-    """The least that has to be pruned so that the result is as fast; by bisection."""
+    """The model pruned by the smallest share that makes it as fast; by bisection."""
     low, high, best = 0.0, 0.9, None
     for _ in range(BISECTIONS):
         share = (low + high) / 2
@@ -156,7 +156,7 @@ def as_fast_as(make: Callable[[float], bytes], latency_ms: Callable[[bytes], flo
 
 
 def peers(arguments: argparse.Namespace, original: ir.Model, data: Calibration) -> dict[str, Make]:
-    """Name -> what makes the model."""
+    """Name of a peer -> function that makes its model."""
     model = arguments.model.read_bytes()
     feeds = next(iter(data.batches(1)))
     runtime = OnnxRuntime(arguments.threads)
@@ -195,7 +195,7 @@ def compare(arguments: argparse.Namespace) -> list[Row]:
     original = graph.load(arguments.model)
     model = arguments.model.read_bytes()
     data = open_calibration(arguments.calib, original, limit=arguments.samples)
-    judge = open_evaluation(arguments.eval, original)
+    evaluation = open_evaluation(arguments.eval, original)
     runtime = OnnxRuntime(arguments.threads)
     feeds = {name: np.ascontiguousarray(x) for name, x in next(iter(data.batches(1))).items()}
     made: dict[str, bytes] = {"original": model}
@@ -210,24 +210,22 @@ def compare(arguments: argparse.Namespace) -> list[Row]:
             made[name] = candidate
         except ImportError as error:
             failures[name] = f"{error.name} is not installed"
-        except Exception as error:  # a peer may fail in any way of its own; that is a result of this comparison
-            failures[name] = f"{type(error).__name__}: {str(error).splitlines()[0][:100] if str(error) else ''}"
+        except Exception as error:  # any error of a peer is its result
+            failures[name] = describe_failure(error)[:100]
     runs = {name: runtime.load(candidate) for name, candidate in made.items()}
     measured = benchmark({n: r.bind(feeds) for n, r in runs.items()}, min_seconds=5.0, max_seconds=arguments.seconds)
-    rows = [_row(name, name in ours, measured, judge, runs[name].run) for name in made]
+    rows = [_row(name, name in ours, measured, evaluation, runs[name].run) for name in made]
     return rows + [Row(name, False, failure=why) for name, why in failures.items()]
 
 
-def _row(name: str, ours: bool, measured: Mapping[str, Measurement], judge: Evaluation, run: Any) -> Row:
+def _row(name: str, ours: bool, measured: Mapping[str, Measurement], evaluation: Evaluation, run: Any) -> Row:
     mine = measured[name]
-    return Row(
-        name, ours, mine.median_ms, (mine.ci_low_ms, mine.ci_high_ms), ratio(measured["original"], mine).value,
-        judge.score(run),
-    )  # fmt: skip
+    speedup = ratio(measured["original"], mine).value
+    return Row(name, ours, mine.median_ms, (mine.ci_low_ms, mine.ci_high_ms), speedup, evaluation.score(run))
 
 
 def show(rows: Sequence[Row], metric: str) -> None:
-    """The table, and where we lose."""
+    """Print the table, and the peers that are better than ours."""
     reference = rows[0]
     assert reference.score is not None
     print(f"{'':32s} {'latency ms':>10s} {'95% interval':>18s} {'speed':>7s} {metric:>22s} {'drop':>7s}")
@@ -263,10 +261,10 @@ def main() -> None:
     parser.add_argument("--eval", required=True)
     parser.add_argument("--ours", nargs="*", default=[], metavar="FOLDER")
     parser.add_argument("--peers", nargs="*", metavar="NAME", help="only peers whose names start so")
-    parser.add_argument("--samples", type=int, default=128, help="calibration samples at the most")
+    parser.add_argument("--samples", type=int, default=128, help="the most calibration samples")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--seconds", type=float, default=60.0, help="measure for at most so long")
-    parser.add_argument("--json", type=Path, help="also write the rows here")
+    parser.add_argument("--seconds", type=float, default=60.0, help="the longest measurement")
+    parser.add_argument("--json", type=Path, help="also write the rows to this file")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.disable(logging.ERROR)

@@ -1,8 +1,7 @@
-"""A torch module from an ONNX model, for peers that prune torch modules: one layer a node, weights as they are.
+"""A torch module from an ONNX model, for tools that prune torch modules: one layer for each node, the same weights.
 
-The files that exporters write have BatchNormalization folded and names of their own, so the module is not the one that
-was trained, but computes the same: that is checked against onnxruntime. Operators that are not in the table below are
-refused with their name.
+Exported files have folded BatchNormalizations and other names. So the module is not the trained one, but it computes
+the same; this is checked in onnxruntime. Operators that are not in the table below are refused; the error names them.
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ import onnx_ir as ir
 import torch
 from torch import nn
 
-from edgeprune.backends.onnxruntime import OnnxRuntime
-from edgeprune.passes.canonicalize.pipeline import canonicalize
+from edgeprune.backends import OnnxRuntime
+from edgeprune.passes.canonicalize import canonicalize
 
 TOLERANCE = 1e-3
-"""Of the outputs' largest value: float32 kernels of two libraries, added up over a network."""
+"""Relative to the outputs' largest value: for FP32 kernels of two libraries, over a whole network."""
 
 
 class UnsupportedError(Exception):
@@ -30,7 +29,7 @@ def torch_network(model: ir.Model, feeds: Mapping[str, np.ndarray[Any, Any]]) ->
     """A module that computes the model's outputs from its inputs in their order.
 
     Raises:
-        UnsupportedError: an operator that the table lacks, or outputs that differ.
+        UnsupportedError: an operator is not in the table, or the outputs differ.
     """
     dense = canonicalize(model)
     network = Network(dense).eval()
@@ -45,7 +44,7 @@ def torch_network(model: ir.Model, feeds: Mapping[str, np.ndarray[Any, Any]]) ->
 
 
 class Network(nn.Module):
-    """The nodes of a model, in order."""
+    """The nodes of a model as layers, in order."""
 
     def __init__(self, model: ir.Model) -> None:
         super().__init__()
@@ -78,17 +77,18 @@ class Network(nn.Module):
 
 
 def _step(node: ir.Node, constants: list[torch.Tensor | None]) -> nn.Module | Callable[..., Any]:
-    """What a node does: a module where it has weights that a pruner should see, a function elsewhere."""
+    """The computation of a node: a module if it has weights that a pruner should see, otherwise a function."""
     attributes = {name: value.value for name, value in node.attributes.items()}
+    bias = constants[2] if len(constants) > 2 else None
     if node.op_type == "Conv" and constants[1] is not None:
-        return _convolution(constants[1], constants[2] if len(constants) > 2 else None, attributes)
+        return _convolution(constants[1], bias, attributes)
     if node.op_type == "Gemm" and constants[1] is not None and attributes.get("alpha", 1.0) == 1.0:
-        return _linear(constants[1], constants[2] if len(constants) > 2 else None, attributes.get("transB", 0))
+        return _linear(constants[1], bias, attributes.get("transB", 0))
     if node.op_type == "MatMul" and constants[1] is not None and constants[1].ndim == 2:
         return _linear(constants[1], None, 0)
     if node.op_type == "LayerNormalization" and attributes.get("axis", -1) == -1 and constants[1] is not None:
         norm = nn.LayerNorm(len(constants[1]), attributes.get("epsilon", 1e-5), bias=len(constants) > 2)
-        return _with_weights(norm, constants[1], constants[2] if len(constants) > 2 else None)
+        return _with_weights(norm, constants[1], bias)
     if node.op_type not in FUNCTIONS:
         raise UnsupportedError(f"no torch layer for {node.op_type} ({node.name})")
     return FUNCTIONS[node.op_type](attributes, constants)
@@ -99,7 +99,7 @@ def _convolution(weight: torch.Tensor, bias: torch.Tensor | None, attributes: Ma
     pads = list(attributes.get("pads", [0] * 2 * spatial))
     groups = attributes.get("group", 1)
     if spatial != 2 or pads[:2] != pads[2:] or attributes.get("auto_pad", "NOTSET") != "NOTSET":
-        raise UnsupportedError("a convolution that is not of two dimensions and evenly padded")
+        raise UnsupportedError("a convolution that is not two-dimensional and evenly padded")
     layer = nn.Conv2d(
         weight.shape[1] * groups, weight.shape[0], tuple(weight.shape[2:]),
         tuple(attributes.get("strides", (1, 1))), tuple(pads[:2]), tuple(attributes.get("dilations", (1, 1))),

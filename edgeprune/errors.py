@@ -1,18 +1,18 @@
-"""Everything edgeprune raises on purpose, each with the exit code the command line returns.
+"""All errors that edgeprune raises on purpose, with the exit codes of the command line.
 
     EdgepruneError
      ├─ UsageError (2)           a flag, a folder that exists, a malformed report
      │   ├─ CalibrationError     calibration data that is missing or does not fit the model
      │   ├─ EvaluationError      evaluation data or function that does not fit
      │   └─ TargetError          a target that is not known
-     ├─ ModelError (3)           a model that is invalid, or that cannot be worked on
+     ├─ ModelError (3)           a model that is invalid or not supported
      │   ├─ RuleError            an axis-relation rule that is malformed or does not fit its node
-     │   └─ PassError            a pass whose requirement or promise does not hold
-     ├─ BudgetError (4)          a budget that cannot be met; says what can be
+     │   └─ PassError            a pass whose precondition or postcondition does not hold
+     ├─ BudgetError (4)          a budget that cannot be met; the text says what is possible
      └─ BackendError (5)         a runtime or device that is missing or fails
          └─ ProfileError         a latency profile that is missing, invalid or does not cover a layer
 
-Exit code 1 is kept for a gate that failed: that is a result, not an error.
+Exit code 1 means that a gate failed: a result, not an error.
 """
 
 from __future__ import annotations
@@ -25,9 +25,7 @@ class EdgepruneError(Exception):
 
 
 class UsageError(EdgepruneError):
-    """A flag, path or data file given by the user does not fit."""
-
-    exit_code = 2
+    """A flag, path or data file of the user does not fit."""
 
 
 class CalibrationError(UsageError):
@@ -49,15 +47,15 @@ class ModelError(EdgepruneError):
 
 
 class RuleError(ModelError):
-    """An axis-relation rule is malformed, or does not fit the node it is applied to."""
+    """An axis-relation rule is malformed, or does not fit its node."""
 
 
 class PassError(ModelError):
-    """A pass's requirement or promise does not hold; the text names the pass."""
+    """A pass's precondition or postcondition does not hold; the text names the pass."""
 
 
 class BudgetError(EdgepruneError):
-    """The budget cannot be met; the text says what can be."""
+    """The budget cannot be met; the text says what is possible."""
 
     exit_code = 4
 

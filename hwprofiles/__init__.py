@@ -1,1 +1,1 @@
-"""Hardware profiles, one file a device, with their schema."""
+"""Hardware profiles, one file for each device, with their schema."""

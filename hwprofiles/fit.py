@@ -1,11 +1,11 @@
-"""Fit the analytic cost model of every device family on published latencies, and hold it against them.
+"""Fit the analytic cost model of every device family to published latencies, and print its errors.
 
     python -m edgeprune.hwprofiles.fit                fit, leave every model out once, print the errors
-    python -m edgeprune.hwprofiles.fit --write        and store parameters and errors in the profiles
-    python -m edgeprune.hwprofiles.fit --models DIR   first derive the launches again from DIR/<name>.onnx
+    python -m edgeprune.hwprofiles.fit --write        also store parameters and errors in the profiles
+    python -m edgeprune.hwprofiles.fit --models DIR   first derive the kernels again from DIR/<name>.onnx
 
-The data lie beside this file: ``data/published.csv``, each row with its source, and ``data/kernels.json.gz``, the
-launches of the models that the rows are about. ``data/README.md`` says where both come from.
+The data is beside this file: ``data/published.csv``, each row with its source, and ``data/kernels.json.gz``, the
+kernels of the models in these rows. ``data/README.md`` says where both come from.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ FOLDER = Path(__file__).resolve().parent
 
 
 def main() -> None:
-    """Fit all families; see the module's text."""
+    """Fit all families; see the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", type=Path, help="derive the launches from the .onnx files in this folder")
+    parser.add_argument("--models", type=Path, help="derive the kernels from the .onnx files in this folder")
     parser.add_argument("--family", action="append", help="fit only this family")
     parser.add_argument("--rows", action="store_true", help="print every row")
     parser.add_argument("--write", action="store_true", help="store the result in the profiles")

@@ -1,4 +1,4 @@
-"""What a fit says: tables for people, and the fields of the profiles."""
+"""The results of a fit: tables for the terminal, and fields of the profiles."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from edgeprune.hwprofiles.published import Counted, Row
 Floats = NDArray[np.float64]
 
 _ENOUGH_MODELS = 10
-"""A device with rows of fewer models than this does not claim a smaller error than its whole family."""
+"""A device with rows of fewer models does not claim a smaller error than its whole family."""
 
 _MODEL_OUT = "absolute relative error on published latencies, every model left out of the fit once"
 _DEVICE_OUT = "absolute relative error on published latencies, every device left out of the fit once"
@@ -33,12 +33,12 @@ def print_family(
     *,
     each_row: bool,
 ) -> None:
-    """Print parameters and errors of a family; ``held_out`` are predictions of the rows that are used, in order."""
+    """Print parameters and errors of a family; ``held_out`` has the predictions of the used rows, in order."""
     used = [r for r in rows if not r.unused]
     print(f"\n== {family}: {', '.join(names)}")
     print("   " + "  ".join(f"{n} {v:.4g}" for n, v in zip(NAMES, np.exp(values), strict=True)))
     if not used:
-        print("   no published row: parameters are the prior's")
+        print("   no published row: the parameters are the medians of the prior")
         return
     print(f"   fitted          {quality(used, Problem(used, kernels).predict_ms(values))}")
     print(f"   model left out  {quality(used, held_out)}")
@@ -57,8 +57,8 @@ def print_family(
         apart = [r for r in unused if r.unused == reason]
         print(f"   not fitted: {reason:50s} {quality(apart, Problem(apart, kernels).predict_ms(values))}")
     if each_row:
-        aside = Problem(unused, kernels).predict_ms(values) if unused else np.zeros(0)
-        for r, p in [*zip(used, held_out, strict=True), *zip(unused, aside, strict=True)]:
+        others = Problem(unused, kernels).predict_ms(values) if unused else np.zeros(0)
+        for r, p in [*zip(used, held_out, strict=True), *zip(unused, others, strict=True)]:
             where = f"{r.target} {r.power_mode}" + (f" {r.gpu_mhz:g} MHz" if r.gpu_mhz else "")
             line = f"{r.model:22s} b{r.batch:<3d} {r.precision} {where:28s} {r.latency_ms:9.3f} {p:9.3f}"
             print(f"     {line} {p / r.latency_ms - 1:+7.1%}  {r.tier} {r.unused}")
@@ -73,10 +73,10 @@ def store(
     held_out: Floats,
     device_out: Floats,
 ) -> None:
-    """Write parameters, errors and what was fitted into the profiles of a family.
+    """Write parameters, errors and the range of the data into the profiles of a family.
 
-    ``held_out`` and ``device_out`` are predictions of the used rows by fits that saw no row of their model, of their
-    device.
+    ``held_out`` and ``device_out`` are predictions of the used rows, by fits without the rows of the same model or of
+    the same device.
     """
     devices = sorted({r.target for r in used})
     for name in names:
@@ -108,7 +108,11 @@ def store(
 
 
 def _error(name: str, used: Sequence[Row], held_out: Floats, device_out: Floats) -> dict[str, object]:
-    """The error a profile carries: the largest, by its median, of those that its own rows do not outvote."""
+    """The error that a profile claims.
+
+    A device with rows of enough models claims the error of its own rows. Otherwise it claims the error of its family,
+    or that of devices left out of the fit, if its median is larger.
+    """
     own = [i for i, r in enumerate(used) if r.target == name]
     family = f"rows of {', '.join(sorted({r.target for r in used}))}"
     claims = {}
@@ -130,15 +134,15 @@ def _error(name: str, used: Sequence[Row], held_out: Floats, device_out: Floats)
 
 
 def _largest_shares(used: Sequence[Row], kernels: Mapping[str, Counted], values: Floats) -> dict[str, float]:
-    """Kind of launch -> the largest share of the time that it has in any row."""
+    """Kind of kernel -> its largest share of the time in any row."""
     largest: dict[str, float] = {}
     for row in used:
         device = with_parameters(row.device(), values)
-        launches = [with_batch(k, row.batch) for k, _ in kernels[row.kernels]]
-        times = latencies_us(launches, [row.precision] * len(launches), device)
+        batched = [with_batch(k, row.batch) for k, _ in kernels[row.kernels]]
+        times = latencies_us(batched, [row.precision] * len(batched), device)
         times = times * np.array([count for _, count in kernels[row.kernels]])
-        for kind in {k.kind for k in launches}:
-            share = sum(t for t, k in zip(times, launches, strict=True) if k.kind == kind) / times.sum()
+        for kind in {k.kind for k in batched}:
+            share = sum(t for t, k in zip(times, batched, strict=True) if k.kind == kind) / times.sum()
             largest[kind] = max(largest.get(kind, 0.0), float(share))
     return {kind: _short(largest[kind]) for kind in sorted(largest)}
 

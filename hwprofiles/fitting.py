@@ -1,7 +1,7 @@
 """The fit of the analytic cost model: parameters with priors, a stacked evaluation of all rows, and held-out errors.
 
-It minimises a robust loss of log latency with a log-normal prior on every parameter: what the rows do not tell stays at
-a physically sensible value.
+It minimizes a robust loss of log latency with a log-normal prior on every parameter. Parameters that the rows do not
+determine stay at a physically plausible value.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from edgeprune.hwprofiles.published import Counted, Row
 Floats = NDArray[np.float64]
 
 ROW_SPREAD = 0.1
-"""Relative scatter of published latencies about a perfect model: runs of the same engine on the same board differ by 5
-to 10%."""
+"""Relative scatter of published latencies around a perfect model: runs of the same engine on the same board differ by
+5 to 10%."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,8 @@ PARAMETERS = (
     Parameter("winograd_gain", 1.6, 0.2, 2.25),
 )
 NAMES = tuple(p.name for p in PARAMETERS)
-_PLAIN = tuple(n for n in NAMES if n in Device.__dataclass_fields__ and n not in ("efficiency", "winograd_gain"))
+_COPIED = tuple(n for n in NAMES if n in Device.__dataclass_fields__ and n not in ("efficiency", "winograd_gain"))
+"""Parameters that are fields of a device, with the same meaning."""
 
 
 def with_parameters(device: Device, log_values: Floats) -> Device:
@@ -69,17 +70,13 @@ def with_parameters(device: Device, log_values: Floats) -> Device:
         efficiency={p: e for p, e in efficiency.items() if p in device.matrix_fma},
         fused_tails={p: t for p, t in tails.items() if p in device.matrix_fma},
         winograd_gain=max(1.0, v["winograd_gain"]) if device.winograd_gain > 1 else 1.0,
-        **{
-            name: v[name]
-            for name in NAMES
-            if name in Device.__dataclass_fields__ and name not in ("efficiency", "winograd_gain")
-        },
+        **{name: v[name] for name in _COPIED},
     )
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Launches of rows that share device and precision: ``row`` is each launch's row, ``count`` how often it occurs."""
+    """Kernels with the same device and precision; ``row`` is the row of each, ``count`` how often it occurs there."""
 
     device: Device
     precision: Precision
@@ -89,7 +86,7 @@ class Batch:
 
 
 class Problem:
-    """Rows and their launches, stacked so that one evaluation of all rows is a few dozen array operations."""
+    """Rows and their kernels, stacked so that one evaluation of all rows is a few dozen array operations."""
 
     def __init__(self, rows: Sequence[Row], kernels: Mapping[str, Counted]) -> None:
         self.rows = tuple(rows)
@@ -140,7 +137,7 @@ def fit(problem: Problem, start: Floats | None = None, evaluations: int = 20) ->
 
     centre, spread = prior(), np.array([p.spread for p in PARAMETERS])
     if not all(_has_tensor_cores(b.device) for b in problem.batches):
-        # What is known of depthwise kernels comes from devices with tensor cores.
+        # The prior for depthwise kernels comes from devices with tensor cores.
         spread[NAMES.index("depthwise_efficiency")] *= 4
     upper = np.log([p.limit for p in PARAMETERS])
     logs = np.log(problem.measured_ms)
@@ -150,9 +147,9 @@ def fit(problem: Problem, start: Floats | None = None, evaluations: int = 20) ->
         robust = np.sign(rows) * np.sqrt(2 * (np.sqrt(1 + rows**2) - 1))
         return np.concatenate([robust, (values - centre) / spread])
 
-    begin = np.minimum(centre if start is None else start, upper - 1e-3)
+    first = np.minimum(centre if start is None else start, upper - 1e-3)
     bounds = (np.full_like(centre, -np.inf), upper)
-    return np.asarray(least_squares(residuals, begin, bounds=bounds, diff_step=1e-3, max_nfev=evaluations).x)
+    return np.asarray(least_squares(residuals, first, bounds=bounds, diff_step=1e-3, max_nfev=evaluations).x)
 
 
 def _has_tensor_cores(device: Device) -> bool:
@@ -160,13 +157,13 @@ def _has_tensor_cores(device: Device) -> bool:
 
 
 def leave_out(rows: Sequence[Row], kernels: Mapping[str, Counted], start: Floats, key: Callable[[Row], str]) -> Floats:
-    """Prediction of every row by a fit that saw no row of the same key, milliseconds, shape (rows,).
+    """Prediction of every row by a fit without the rows of the same key; milliseconds, shape (rows,).
 
     Args:
         rows: all rows.
-        kernels: launches of their models.
-        start: where every fit starts: the parameters fitted on all rows.
-        key: of a row: its model or its target, for example.
+        kernels: kernels of their models.
+        start: start of every fit: the parameters fitted to all rows.
+        key: of a row, such as its model or its target.
     """
     predicted = np.zeros(len(rows))
     for left_out in sorted({key(r) for r in rows}):
@@ -206,7 +203,7 @@ def quality(rows: Sequence[Row], predicted_ms: Floats) -> Quality:
 
 
 def families() -> dict[str, list[str]]:
-    """Family -> targets of it that have an analytic profile."""
+    """Family -> its targets with an analytic profile."""
     result: dict[str, list[str]] = defaultdict(list)
     for name in target_names():
         document = load_profile(name).document

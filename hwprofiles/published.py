@@ -1,4 +1,4 @@
-"""Published latencies and the launches of the models they are about: the data that the cost model is fitted on."""
+"""Published latencies and the kernels of their models: the data to which the cost model is fitted."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import json
 from collections import Counter
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from edgeprune.costmodel import Kernel, kernels_of
 from edgeprune.devices import Device, Precision, load_profile
 from edgeprune.errors import UsageError
 
 Counted = tuple[tuple[Kernel, int], ...]
-"""Distinct launches of a model, and how often each occurs."""
+"""Distinct kernels of a model, and how often each occurs."""
 
 _NAMES = frozenset({"anchor", "nodes", "input", "output", "reads", "writes"})
 _SIZES = tuple(f.name for f in fields(Kernel) if f.name not in _NAMES)
@@ -25,8 +25,8 @@ _SIZES = tuple(f.name for f in fields(Kernel) if f.name not in _NAMES)
 class Row:
     """One published latency: of a whole batch, in milliseconds.
 
-    ``kernels`` names the model in ``kernels.json.gz``; ``gpu_mhz`` and ``dram_gb_per_s`` are 0 where the power mode
-    says them; ``unused`` is why the row is not fitted, empty where it is.
+    ``kernels`` names the model in ``kernels.json.gz``. ``gpu_mhz`` and ``dram_gb_per_s`` are 0 if they are those of the
+    power mode. ``unused`` is the reason why the row is not fitted, or empty.
     """
 
     model: str
@@ -44,7 +44,7 @@ class Row:
     unused: str
 
     def device(self) -> Device:
-        """The device in the clocks that the row states."""
+        """The device with the clocks of the row."""
         device = load_profile(self.target).device(self.power_mode)
         return replace(
             device,
@@ -60,30 +60,18 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def _row(record: dict[str, str]) -> Row:
-    return Row(
-        model=record["model"],
-        kernels=record["kernels"],
-        batch=int(record["batch"]),
-        precision=cast(Precision, record["precision"]),
-        target=record["target"],
-        power_mode=record["power_mode"],
-        gpu_mhz=float(record["gpu_mhz"] or 0),
-        dram_gb_per_s=float(record["dram_gb_per_s"] or 0),
-        latency_ms=float(record["latency_ms"]),
-        tier=record["tier"],
-        conditions=record["conditions"],
-        source=record["source"],
-        unused=record["unused"],
-    )
+    numbers = {name: float(record[name] or 0) for name in ("gpu_mhz", "dram_gb_per_s", "latency_ms")}
+    texts: dict[str, Any] = {f.name: record[f.name] for f in fields(Row)}
+    return Row(**{**texts, **numbers, "batch": int(record["batch"])})
 
 
 def read_kernels(path: Path) -> dict[str, Counted]:
-    """Model -> its launches, without names."""
+    """Model -> its kernels, without names."""
     document = _document(path)
     names = document["fields"]
     return {
-        model: tuple((_nameless(dict(zip(names, sizes, strict=True))), count) for *sizes, count in launches)
-        for model, launches in document["models"].items()
+        model: tuple((_nameless(dict(zip(names, sizes, strict=True))), count) for *sizes, count in kernels)
+        for model, kernels in document["models"].items()
     }
 
 
@@ -97,15 +85,15 @@ def _nameless(sizes: dict[str, Any]) -> Kernel:
 
 
 def counted(kernels: tuple[Kernel, ...]) -> Counted:
-    """Distinct launches and how often each occurs."""
+    """Distinct kernels and how often each occurs."""
     return tuple(Counter(_nameless({name: getattr(k, name) for name in _SIZES}) for k in kernels).items())
 
 
 def write_kernels(folder: Path, path: Path) -> None:
-    """Derive the launches of every ``<name>.onnx`` in a folder; what is stored of other models stays.
+    """Derive the kernels of every ``<name>.onnx`` in a folder; the stored kernels of other models are kept.
 
     Raises:
-        UsageError: if the folder holds no model.
+        UsageError: the folder has no model.
     """
     from edgeprune import graph
     from edgeprune.passes.canonicalize import canonicalize
@@ -121,6 +109,6 @@ def write_kernels(folder: Path, path: Path) -> None:
 
 
 def write_table(models: dict[str, list[list[object]]], path: Path) -> None:
-    """Store launches; the same launches give the same bytes."""
+    """Store kernels; the same kernels give the same bytes."""
     text = json.dumps({"fields": list(_SIZES), "models": models}, separators=(",", ":"))
     path.write_bytes(gzip.compress(text.encode(), compresslevel=9, mtime=0))

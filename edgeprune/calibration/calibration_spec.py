@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CalibrationSpec:
-    """The arguments of `edgeprune.calibration.calibration.open_calibration` without the model; see there."""
+    """The arguments of `edgeprune.calibration.open_calibration` without the model; see there."""
 
     source: str
     mean: Sequence[float] | None = None

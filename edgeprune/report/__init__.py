@@ -1,7 +1,7 @@
-"""Reports: the format of report.json, its views, and the gate that judges it.
+"""Reports: the format of report.json, its views, and the gate that checks it.
 
 In: measurements and scores, as plain values.
-Out: report.json, report.html, Markdown, pareto.json, a gate's verdict.
+Out: report.json, report.html, Markdown, pareto.json, the result of a gate.
 May import: timing and below; nothing here reads a model.
 """
 

@@ -1,4 +1,4 @@
-"""Public: the masked-equivalence oracle and random graphs, to hold a rule or a pass against onnxruntime.
+"""Public: the masked-equivalence oracle and random graphs, to check a rule or a pass in onnxruntime.
 
 In: a model, or a seed.
 Out: the largest error between the pruned model and the masked dense one; random models.

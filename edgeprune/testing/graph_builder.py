@@ -14,7 +14,7 @@ Step = Callable[["Builder", str], str]
 
 
 class Builder:
-    """Adds nodes to a graph, keeping the shape of each tensor."""
+    """Adds nodes to a graph; ``shape`` has the shape of every tensor."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng = rng
@@ -38,27 +38,26 @@ class Builder:
 
     def constant(self, array: NDArray[Any] | Sequence[int] | float) -> str:
         """An initializer; plain integers become int64."""
-        given = np.asarray(
-            array, dtype=None if isinstance(array, np.ndarray) else np.float32 if isinstance(array, float) else np.int64
-        )
+        dtype = None if isinstance(array, np.ndarray) else np.float32 if isinstance(array, float) else np.int64
+        given = np.asarray(array, dtype=dtype)
         name = f"w{len(self.weights)}"
         self.weights.append(numpy_helper.from_array(given, name))
         self.shape[name] = given.shape
         return name
 
     def op(self, op: str, *inputs: str, shape: Sequence[int] | None = None, **attributes: Any) -> str:
-        """A node with one result; its shape is that of the first operand unless given."""
+        """A node with one output, by default with the shape of the first input."""
         return self.several(op, inputs, [shape if shape is not None else self.shape[inputs[0]]], **attributes)[0]
 
     def several(self, op: str, inputs: Sequence[str], shapes: Sequence[Sequence[int]], **attributes: Any) -> list[str]:
-        """A node with several results."""
+        """A node with several outputs."""
         names = [f"v{len(self.nodes)}_{k}" for k in range(len(shapes))]
         self.nodes.append(helper.make_node(op, list(inputs), names, **attributes))
         self.shape.update({n: tuple(s) for n, s in zip(names, shapes, strict=True)})
         return names
 
     def choice(self, items: Sequence[Any]) -> Any:
-        """One of several things."""
+        """A random item."""
         return items[int(self.rng.integers(len(items)))]
 
     def reshape(self, x: str, *shape: int) -> str:
@@ -71,29 +70,16 @@ class Builder:
 
     def linear(self, x: str, out: int) -> str:
         """A MatMul with bias over the last axis."""
-        y = self.op(
-            "MatMul",
-            x,
-            self.weight(self.shape[x][-1], out, scale=self.shape[x][-1] ** -0.5),
-            shape=(*self.shape[x][:-1], out),
-        )
+        *rest, width = self.shape[x]
+        y = self.op("MatMul", x, self.weight(width, out, scale=width**-0.5), shape=(*rest, out))
         return self.op("Add", y, self.weight(out))
 
     def conv(self, x: str, out: int, kernel: int = 1, group: int = 1) -> str:
         """A convolution that keeps the size of the image."""
         n, c, h, w = self.shape[x]
-        pad = kernel // 2
-        weight = self.weight(out, c // group, kernel, kernel)
-        return self.op(
-            "Conv",
-            x,
-            weight,
-            self.weight(out),
-            shape=(n, out, h, w),
-            group=group,
-            pads=[pad] * 4,
-            kernel_shape=[kernel] * 2,
-        )
+        weights = self.weight(out, c // group, kernel, kernel), self.weight(out)
+        window = {"pads": [kernel // 2] * 4, "kernel_shape": [kernel] * 2}
+        return self.op("Conv", x, *weights, shape=(n, out, h, w), group=group, **window)
 
     def model(self, outputs: Sequence[str]) -> onnx.ModelProto:
         """The model, with the given tensors as outputs."""

@@ -1,4 +1,4 @@
-"""Idioms over images, for random graphs; each takes a tensor of batch, channels and space, and returns another."""
+"""Image idioms for random graphs; each takes a tensor with batch, channels, height and width, and returns another."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ _ACTIVATIONS = ("Relu", "Sigmoid", "HardSwish", "Tanh", "LeakyRelu", "Softplus",
 
 
 def activation(b: Builder, x: str) -> str:
-    """Any function of one operand."""
+    """A random activation function."""
     op = b.choice(_ACTIVATIONS)
     return b.op("Tanh", b.op(op, x)) if op == "Exp" else b.op(op, x)
 
 
 def silu(b: Builder, x: str) -> str:
-    """A product of a tensor with its own gate."""
+    """A tensor multiplied by its sigmoid."""
     return b.op("Mul", x, b.op("Sigmoid", x))
 
 
@@ -26,7 +26,7 @@ def plain_conv(b: Builder, x: str) -> str:
 
 
 def grouped_conv(b: Builder, x: str) -> str:
-    """A grouped convolution, with or without a multiplier."""
+    """A grouped convolution; it may have more output channels."""
     c = b.shape[x][1]
     group = b.choice([g for g in range(1, c + 1) if c % g == 0])
     return b.conv(x, group * b.choice([1, 2, 3]), 3, group)
@@ -38,7 +38,7 @@ def depthwise(b: Builder, x: str) -> str:
 
 
 def transposed(b: Builder, x: str) -> str:
-    """A transposed convolution, perhaps grouped."""
+    """A transposed convolution; it may be grouped."""
     n, c, h, w = b.shape[x]
     group = b.choice([1, 2]) if c % 2 == 0 else 1
     out = b.choice([2, 4])
@@ -67,7 +67,7 @@ def squeeze_excite(b: Builder, x: str) -> str:
 
 
 def concat(b: Builder, x: str) -> str:
-    """Branches side by side, perhaps one of them twice."""
+    """Concatenated branches; a branch may occur twice."""
     n, _c, h, w = b.shape[x]
     y = b.conv(x, b.choice([3, 4, 8]))
     parts = b.choice([[x, y], [y, x], [x, x], [y, y, x]])
@@ -75,7 +75,7 @@ def concat(b: Builder, x: str) -> str:
 
 
 def split(b: Builder, x: str) -> str:
-    """Unequal parts, one of them transformed, joined again in another order."""
+    """Unequal parts; one is transformed, and they are joined in either order."""
     n, c, h, w = b.shape[x]
     if c < 3:
         return x
@@ -87,7 +87,7 @@ def split(b: Builder, x: str) -> str:
 
 
 def channel_slice(b: Builder, x: str) -> str:
-    """Some of the channels, perhaps every second or backwards."""
+    """A slice of the channels: all, every second, or in reverse."""
     n, c, h, w = b.shape[x]
     start = int(b.rng.integers(0, max(c // 2, 1)))
     step = b.choice([1, 1, 2, -1])
@@ -106,14 +106,14 @@ def shuffle(b: Builder, x: str) -> str:
 
 
 def gather(b: Builder, x: str) -> str:
-    """Channels picked in any order, some twice."""
+    """Channels in random order; a channel may occur twice."""
     n, c, h, w = b.shape[x]
     index = b.rng.integers(0, c, int(b.rng.integers(2, c + 3)))
     return b.op("Gather", x, b.constant(index), shape=(n, len(index), h, w), axis=1)
 
 
 def pad(b: Builder, x: str) -> str:
-    """Channels of zeros, or of another value, before and after."""
+    """Constant channels before and after."""
     n, c, h, w = b.shape[x]
     before, after = (int(v) for v in b.rng.integers(0, 3, 2))
     pads = b.constant([0, before, 0, 0, 0, after, 0, 0])
@@ -121,7 +121,7 @@ def pad(b: Builder, x: str) -> str:
 
 
 def pixel_shuffle(b: Builder, x: str) -> str:
-    """Space to depth and back again, perhaps with a convolution between, in either mode."""
+    """Space to depth and back, in either mode; a convolution may be in between."""
     n, c, h, w = b.shape[x]
     y = b.op("SpaceToDepth", x, shape=(n, 4 * c, h // 2, w // 2), blocksize=2)
     if b.rng.random() < 0.5:
@@ -130,7 +130,7 @@ def pixel_shuffle(b: Builder, x: str) -> str:
 
 
 def normalise(b: Builder, x: str) -> str:
-    """Batch, instance or group normalisation."""
+    """Batch, instance, group or local response normalization."""
     n, c, h, w = b.shape[x]
     kind = b.choice(["batch", "instance", "group", "group-as-instance", "lrn"])
     scale, bias = b.weight(c, offset=1.0, scale=0.1), b.weight(c)
@@ -173,7 +173,7 @@ def channel_statistic(b: Builder, x: str) -> str:
 
 
 def response_norm(b: Builder, x: str) -> str:
-    """The global response normalisation of ConvNeXt V2."""
+    """The global response normalization of ConvNeXt V2."""
     n, c, _, _ = b.shape[x]
     y = b.op("Relu", b.conv(x, c))
     norm = b.op("ReduceL2", y, b.constant([2, 3]), shape=(n, c, 1, 1))
@@ -192,13 +192,13 @@ def selective_kernel(b: Builder, x: str) -> str:
 
 
 def choose_where(b: Builder, x: str) -> str:
-    """A tensor where it is positive, otherwise a channel's own constant."""
+    """A tensor where it is positive, otherwise a constant for each channel."""
     c = b.shape[x][1]
     return b.op("Where", b.op("Greater", x, b.constant(0.0)), x, b.weight(c, 1, 1))
 
 
 def spatial_attention(b: Builder, x: str) -> str:
-    """A gate for each pixel, from the largest and the mean channel."""
+    """A gate for each pixel, from the maximum and the mean over the channels."""
     n, _, h, w = b.shape[x]
     y = b.op("Relu", x)
     pooled = [b.op(op, y, b.constant([1]), shape=(n, 1, h, w)) for op in ("ReduceMax", "ReduceMean")]
@@ -207,7 +207,7 @@ def spatial_attention(b: Builder, x: str) -> str:
 
 
 def quantized(b: Builder, x: str) -> str:
-    """A convolution by an asymmetric 8-bit weight with one scale, or one for every channel."""
+    """A convolution with an asymmetric 8-bit weight that has one scale, or one for every channel."""
     n, c, h, w = b.shape[x]
     out = b.choice([6, 8])
     each = b.rng.random() < 0.5

@@ -1,8 +1,8 @@
-"""The masked-equivalence oracle: hold a rule against onnxruntime.
+"""The masked-equivalence oracle: check a rule in onnxruntime.
 
-A pruned model must equal the dense one in which the weights that read the removed positions (role ``consumer``) are
-zero there. Contributors of a rule build a small graph around their operator and call :func:`verify`;
-:mod:`edgeprune.testing.random_graph` builds random ones.
+A pruned model must equal the dense model with zeros in the weights that read the removed positions (role ``consumer``).
+Authors of a rule build a small graph with their operator and call :func:`verify`;
+:mod:`edgeprune.testing.random_graph` builds random graphs.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def parse(text: str, seed: int = 0, **shapes: Sequence[int]) -> ir.Model:
     """A model from ``onnx.parser`` text, with shapes inferred.
 
     Args:
-        text: a model, or a graph (opset 17 is put before it).
+        text: a model, or a graph (opset 17 is added).
         seed: of the weights.
         shapes: initializer name -> shape; weights are normal, scaled by the square root of their fan-in.
     """
@@ -52,7 +52,7 @@ def canonical(proto: onnx.ModelProto) -> ir.Model:
 
 
 def feeds_for(model: ir.Model, seed: int) -> dict[str, NDArray[Any]]:
-    """Random inputs: normal for floating-point inputs, 0 or 1 for others; dynamic lengths are 2."""
+    """Random inputs: normal for floating-point inputs, 0 or 1 for others; open dimensions are 2."""
     rng = np.random.default_rng(seed)
     feeds = {}
     for value in model.graph.inputs:
@@ -65,7 +65,7 @@ def feeds_for(model: ir.Model, seed: int) -> dict[str, NDArray[Any]]:
 
 
 def run(model: ir.Model, feeds: Feeds) -> list[NDArray[Any]]:
-    """Run a model in onnxruntime, one thread, without optimizations that change the order of sums."""
+    """Run a model in onnxruntime on one thread, without optimizations that change the order of sums."""
     import onnxruntime as ort
 
     options = ort.SessionOptions()
@@ -86,8 +86,8 @@ def masked(model: ir.Model, analysis: Analysis, cut: Cut) -> ir.Model:
         tensor = dense.graph.initializers[name].const_value
         assert tensor is not None
         array = arrays.setdefault(name, np.array(tensor.numpy()))
-        gone = np.setdiff1d(np.arange(array.shape[axis]), kept)
-        array[(slice(None),) * axis + (gone,)] = 0
+        removed = np.setdiff1d(np.arange(array.shape[axis]), kept)
+        array[(slice(None),) * axis + (removed,)] = 0
     for name, array in arrays.items():
         old = dense.graph.initializers[name].const_value
         dense.graph.initializers[name].const_value = ir.tensor(
@@ -97,10 +97,10 @@ def masked(model: ir.Model, analysis: Analysis, cut: Cut) -> ir.Model:
 
 
 def error(model: ir.Model, analysis: Analysis, cut: Cut, seeds: Sequence[int] = (0, 1)) -> float:
-    """Largest difference between pruned and masked model, relative to how much the output varies with its input.
+    """Largest difference between pruned and masked model, relative to the variation of the output between two inputs.
 
     Raises:
-        AssertionError: if shapes differ, or one model gives numbers where the other does not.
+        AssertionError: shapes differ, or an output is not finite.
         ModelError, PassError: from pruning.
     """
     pruned = prune_channels(model, analysis, cut)
@@ -120,9 +120,9 @@ def error(model: ir.Model, analysis: Analysis, cut: Cut, seeds: Sequence[int] = 
 
 
 def exact_error(model: ir.Model, analysis: Analysis, cut: Cut, seed: int = 0) -> float:
-    """As :func:`error`, in double precision by ONNX's reference implementation: slow, and free of float32's own noise.
+    """As :func:`error`, in double precision with ONNX's reference implementation: slow, but without FP32 rounding.
 
-    A random graph may amplify the last bit of a sum a thousandfold; a wrong unit differs here as much as there.
+    A random graph may amplify the last bit of a sum a thousandfold; an error in a rule is as large here as in FP32.
     """
     from onnx.reference import ReferenceEvaluator
 
@@ -147,7 +147,7 @@ def _double(model: ir.Model) -> onnx.ModelProto:
 
 
 def random_cut(analysis: Analysis, rng: np.random.Generator, only: str | None = None) -> Cut:
-    """Keep a random, non-empty choice of every group's units, or of one group's; no axis is left empty."""
+    """Keep at least one random unit of every group, or of one group; no axis becomes empty."""
     cut: Cut = {}
     for group in analysis.groups:
         if group.size > 1 and only in (None, group.id):
@@ -159,7 +159,7 @@ def random_cut(analysis: Analysis, rng: np.random.Generator, only: str | None = 
 
 
 def _empties(analysis: Analysis, cut: Cut) -> bool:
-    """Whether a cut leaves an axis empty, as two choices may of an axis with few of the positions of a product."""
+    """Whether a cut leaves an axis empty: cuts of two groups may together remove all positions of their product."""
     try:
         analysis.kept(cut)
     except ModelError:
@@ -168,15 +168,15 @@ def _empties(analysis: Analysis, cut: Cut) -> bool:
 
 
 def verify(model: ir.Model, *, seed: int = 0, tolerance: float = 1e-4) -> Analysis:
-    """Cut every group by itself, then all together, and hold each cut against the oracle.
+    """Cut every group by itself, then all together, and check each cut with the oracle.
 
     Args:
         model: canonical.
         seed: of the cuts.
-        tolerance: of the relative error; float32 sums in another order differ by about 1e-6.
+        tolerance: of the relative error; FP32 sums in another order differ by about 1e-6.
 
     Raises:
-        AssertionError: naming the group whose removal changes the model.
+        AssertionError: a cut changes the model; the text names its group.
     """
     analysis = analyse(model)
     rng = np.random.default_rng(seed)

@@ -1,8 +1,7 @@
-"""Random graphs of the operators that the rules know, for property tests.
+"""Random graphs of the operators that have a rule, for property tests.
 
-Every step takes a tensor that is there already and adds a small idiom that real exports contain: a grouped
-convolution, a channel shuffle, a squeeze-and-excite, an attention block. What comes out is a valid model with one or
-more outputs.
+Every step takes an earlier tensor and adds a small idiom of real exports: a grouped convolution, a channel shuffle, a
+squeeze-and-excite, an attention block. The result is a valid model with one or two outputs.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from edgeprune.testing.token_idioms import TOKEN_STEPS
 
 
 def random_model(seed: int, steps: int = 10) -> ir.Model:
-    """A random canonical model: an image, and perhaps tokens made of it, through a number of random idioms."""
+    """A random canonical model: random idioms over an image and, in most models, over tokens made from it."""
     b = Builder(np.random.default_rng(seed))
     x = b.input((2, 3, 4, 4))
     pool = [b.conv(x, b.choice([8, 12, 16]), b.choice([1, 3]))]

@@ -1,4 +1,4 @@
-"""Idioms over tokens, for random graphs; each takes a tensor of batch, tokens and channels, and returns another."""
+"""Token idioms for random graphs; each takes a tensor with batch, tokens and channels, and returns another."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def gated(b: Builder, x: str) -> str:
 
 
 def layer_norm(b: Builder, x: str) -> str:
-    """A layer normalisation."""
+    """A layer normalization."""
     c = b.shape[x][-1]
     return b.op("LayerNormalization", x, b.weight(c, offset=1.0, scale=0.1), b.weight(c), axis=-1)
 
 
 def decomposed_norm(b: Builder, x: str) -> str:
-    """A layer normalisation spelled out, as exports before opset 17 have it."""
+    """A layer normalization in single operations, as in exports before opset 17."""
     shape = b.shape[x]
     last, one = b.constant([-1]), (*shape[:-1], 1)
     centred = b.op("Sub", x, b.op("ReduceMean", x, last, shape=one))
@@ -45,7 +45,7 @@ def decomposed_norm(b: Builder, x: str) -> str:
 
 
 def root_mean_square(b: Builder, x: str) -> str:
-    """A division by the root of the mean square, spelled out."""
+    """A division by the root of the mean square, in single operations."""
     shape = b.shape[x]
     mean = b.op("ReduceMean", b.op("Mul", x, x), b.constant([-1]), shape=(*shape[:-1], 1))
     root = b.op("Sqrt", b.op("Add", mean, b.constant(1e-3)))
@@ -53,7 +53,7 @@ def root_mean_square(b: Builder, x: str) -> str:
 
 
 def windows(b: Builder, x: str) -> str:
-    """Tokens laid out by a table of positions, mixed within each window, and put back."""
+    """Tokens ordered into windows by a table of positions, mixed within each window, and ordered back."""
     n, t, c = b.shape[x]
     table = b.rng.permutation(t).reshape(2, t // 2)
     y = b.op("Gather", x, b.constant(table), shape=(n, 2, t // 2, c), axis=1)
@@ -63,7 +63,7 @@ def windows(b: Builder, x: str) -> str:
 
 
 def channel_table(b: Builder, x: str) -> str:
-    """Channels laid out as heads by a table of positions."""
+    """Channels ordered into heads by a table of positions."""
     n, t, c = b.shape[x]
     if c < 2:
         return linear(b, x)
@@ -83,7 +83,7 @@ def _heads(b: Builder, x: str, heads: int, dims: int) -> str:
 
 
 def _rotary(b: Builder, x: str) -> str:
-    """Rotates pairs of dimensions (i, i + half) by an angle for each position."""
+    """Rotate pairs of dimensions (i, i + half) by an angle for each position."""
     n, h, t, d = b.shape[x]
     half = (n, h, t, d // 2)
     left, right = b.several("Split", [x, b.constant([d // 2, d // 2])], [half, half], axis=-1)
@@ -92,7 +92,7 @@ def _rotary(b: Builder, x: str) -> str:
 
 
 def attention(b: Builder, x: str) -> str:
-    """Multi-head attention, perhaps with rotary positions, a relative bias, grouped keys, or normalised queries."""
+    """Multi-head attention; it may have rotary positions, a relative bias, grouped keys, or normalized queries."""
     n, t, c = b.shape[x]
     heads, dims, value = b.choice([2, 4]), b.choice([2, 4, 6]), b.choice([2, 3])
     shared = b.choice([heads, heads, heads // 2])
@@ -121,7 +121,7 @@ def _repeated(b: Builder, x: str, times: int) -> str:
 
 
 def linear_attention(b: Builder, x: str) -> str:
-    """Keys and values are summed over the tokens first."""
+    """Attention that first sums keys and values over the tokens."""
     n, t, c = b.shape[x]
     q, k, v = (_heads(b, x, 2, 4) for _ in range(3))
     q = b.op("Relu", q) if b.rng.random() < 0.5 else b.op("Softmax", q, axis=-1)
@@ -146,7 +146,7 @@ def einsum(b: Builder, x: str) -> str:
 
 
 def class_token(b: Builder, x: str) -> str:
-    """A token of its own before the others; afterwards it is dropped again."""
+    """A class token before the others, which is dropped again afterwards."""
     n, t, c = b.shape[x]
     token = b.op("Expand", b.weight(1, 1, c), b.constant([n, 1, c]), shape=(n, 1, c))
     y = mlp(b, b.op("Concat", token, x, shape=(n, t + 1, c), axis=1))

@@ -1,4 +1,4 @@
-"""Compile PP-OCRv4's text recogniser for this computer's processor and show what that did."""
+"""Compile PP-OCRv4's text recogniser for this computer's processor and show the result."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from lines import rendered_lines
 from ocr import EVALUATION_SEED, characters, model_file, read
 
 from edgeprune import Report
-from edgeprune.backends.onnxruntime import OnnxRuntime
+from edgeprune.backends import OnnxRuntime
 from edgeprune.errors import BudgetError
 
 HERE = Path(__file__).resolve().parent
 SHOWN_LINES = 6
 SPEEDUP = "2.5"
-"""About what integers alone give on processors with VNNI; where they give less, channels have to go."""
+"""About the speedup of INT8 alone on processors with VNNI; on other processors, channels must be cut too."""
 
 
 def main() -> int:
     out = Path(sys.argv[1] if len(sys.argv) > 1 else "ocr.cpu")
     code = compile_ocr(out, "--speedup", SPEEDUP)
     if code == BudgetError.exit_code:
-        print("So the fastest that loses at most 1 point of characters instead:\n")
+        print("Instead, compile the fastest model that loses at most 1 point of characters:\n")
         code = compile_ocr(out, "--max-drop", "1")
     if code != 0:
         return code
@@ -33,7 +33,7 @@ def main() -> int:
 
 
 def compile_ocr(out: Path, *budget: str) -> int:
-    """Run ``edgeprune compile``, which prints what it does; returns its exit code."""
+    """Run ``edgeprune compile``; returns its exit code."""
     arguments = ["compile", str(model_file()), "--target", "cpu", *budget]
     arguments += ["--calib", f"{HERE / 'ocr.py'}:calibration", "--eval", f"{HERE / 'ocr.py'}:characters_correct"]
     arguments += ["--shape", "x=1x3x48x320", "-o", str(out), "--force"]
@@ -42,7 +42,7 @@ def compile_ocr(out: Path, *budget: str) -> int:
 
 
 def show_lines(out: Path) -> None:
-    """A few lines as both models read them."""
+    """Print a few lines as both models read them."""
     alphabet = characters()
     before, after = OnnxRuntime().load(model_file()), OnnxRuntime().load(out / "model.onnx")
     print(f"\n{'written':26}{'read by the original':26}read by the compiled model")
@@ -52,7 +52,7 @@ def show_lines(out: Path) -> None:
 
 
 def show_figures(out: Path) -> None:
-    """Characters correct and speed, before and after, as report.json says."""
+    """Print characters correct and latency, before and after, from report.json."""
     report = Report.load(out)
     assert report.accuracy is not None
     assert report.accuracy.before is not None
@@ -66,7 +66,7 @@ def show_figures(out: Path) -> None:
     )
     if (unpruned := report.latency.variants.get("int8")) is not None:
         more = unpruned.median_ms / report.latency.result.median_ms
-        print(f"the same network in INT8, nothing cut: {unpruned.median_ms:.2f} ms; the result is {more:.2f}x as fast")
+        print(f"the unpruned network in INT8: {unpruned.median_ms:.2f} ms; the result is {more:.2f}x as fast")
     print(f"report: {out / 'report.html'}")
 
 

@@ -27,7 +27,7 @@ FONT_FILES = (
 def rendered_lines(count: int, seed: int) -> Iterator[tuple[str, NDArray[np.float32]]]:
     """Text and image of ``count`` lines, the same for the same seed.
 
-    The image is what PP-OCR's recogniser takes: shape (3, 48, 320), -1 to 1, padded with zeros on the right.
+    The image is an input of PP-OCR's recogniser: shape (3, 48, 320), -1 to 1, padded with zeros on the right.
     """
     choose = random.Random(seed)
     words = [word.strip('".,;:()[]') for word in LICENCE.read_text(encoding="utf-8").split()]
@@ -74,7 +74,7 @@ def _image(choose: random.Random, text: str) -> NDArray[np.float32]:
 
 
 def _font(choose: random.Random) -> ImageFont.FreeTypeFont:
-    """One of the fonts that matplotlib's package brings, of a size between 22 and 40 pixels."""
+    """One of the fonts in the package matplotlib, with a size between 22 and 40 pixels."""
     matplotlib = find_spec("matplotlib")
     if matplotlib is None or matplotlib.origin is None:
         raise SystemExit("this example needs the fonts in the package matplotlib: pip install --no-deps matplotlib")

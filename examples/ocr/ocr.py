@@ -1,4 +1,4 @@
-"""What edgeprune needs to know about PP-OCR: data to calibrate with, and how good a recogniser is."""
+"""The two functions that edgeprune calls for PP-OCR: calibration data, and the score of a recogniser."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ EVALUATION_LINES, EVALUATION_SEED = 150, 2
 
 
 def calibration() -> Iterator[dict[str, NDArray[np.float32]]]:
-    """Feeds of one line each; edgeprune never sees their text."""
+    """Feeds of one line each; edgeprune does not get their text."""
     for _, image in lines(CALIBRATION_LINES, CALIBRATION_SEED):
         yield {"x": image[None]}
 
 
 def characters_correct(model: Callable[[NDArray[np.float32]], Sequence[NDArray[np.float32]]]) -> float:
-    """Percent of characters read correctly, on lines that calibration has not seen.
+    """Percent of characters read correctly, on lines that calibration does not use.
 
-    100 less the edit distance from what is read to what is written, over the number of characters written.
+    100 minus the edit distance of the read text and the written text in percent of the written characters.
     """
     alphabet = characters()
     wrong = written = 0
@@ -37,12 +37,12 @@ def characters_correct(model: Callable[[NDArray[np.float32]], Sequence[NDArray[n
 
 @cache
 def lines(count: int, seed: int) -> list[tuple[str, NDArray[np.float32]]]:
-    """Lines that are rendered once: edgeprune goes over its data many times."""
+    """Lines that are rendered only once: edgeprune reads its data many times."""
     return list(rendered_lines(count, seed))
 
 
 def read(probabilities: NDArray[np.float32], alphabet: list[str]) -> str:
-    """Greedy CTC decoding of probabilities, shape (steps, classes): repeats are one character, class 0 is none."""
+    """Greedy CTC decoding of probabilities, shape (steps, classes): repeats count once, class 0 is no character."""
     classes = probabilities.argmax(axis=1)
     starts = np.flatnonzero(np.diff(classes, prepend=0))
     return "".join(alphabet[c] for c in classes[starts] if c)
@@ -56,7 +56,7 @@ def characters() -> list[str]:
 
 
 def model_file() -> Path:
-    """PP-OCRv4's recogniser inside the package rapidocr-onnxruntime, which need not be importable."""
+    """PP-OCRv4's recogniser in the package rapidocr-onnxruntime, which is not imported."""
     package = find_spec("rapidocr_onnxruntime")
     if package is None or package.origin is None:
         raise SystemExit(
@@ -66,7 +66,7 @@ def model_file() -> Path:
 
 
 def edit_distance(a: str, b: str) -> int:
-    """Fewest insertions, deletions and replacements that turn ``a`` into ``b`` (Wagner & Fischer 1974)."""
+    """The smallest number of insertions, deletions and replacements from ``a`` to ``b`` (Wagner & Fischer 1974)."""
     row = list(range(len(b) + 1))
     for i, x in enumerate(a, 1):
         diagonal, row[0] = row[0], i

@@ -1,4 +1,4 @@
-"""What a segmentation model is calibrated with and judged by: scenes, and how far two models' masks agree."""
+"""The two functions that edgeprune calls for a segmentation model: calibration data, and the agreement of masks."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 
 SIZE = int(os.environ.get("SIZE", "256"))
 CALIBRATION_IMAGES = 32
-JUDGED_IMAGES = 16
-HERE_MODEL = os.environ.get("MODEL_FILE", "segmentation.onnx")
+EVALUATION_IMAGES = 16
+ORIGINAL = os.environ.get("MODEL_FILE", "segmentation.onnx")
 
 Run = Callable[[dict[str, np.ndarray]], list[np.ndarray]]
 
 
 def scenes(count: int, seed: int) -> Iterator[dict[str, np.ndarray]]:
-    """Coloured regions; put your own images here, normalised as in training."""
+    """Coloured regions; put your own images here, normalized as in training."""
     random = np.random.default_rng(seed)
     for _ in range(count):
         cells = int(random.integers(2, 9))
@@ -30,12 +30,12 @@ def calibration() -> Iterator[dict[str, np.ndarray]]:
 
 
 def mean_iou(run: Run) -> float:
-    """Mean intersection over union with the original's masks, percent; with labels, compare with those instead."""
-    from edgeprune.backends.onnxruntime import OnnxRuntime
+    """Mean intersection over union with the original's masks, percent; if you have labels, compare with them."""
+    from edgeprune.backends import OnnxRuntime
 
-    original = OnnxRuntime().load(HERE_MODEL).run
+    original = OnnxRuntime().load(ORIGINAL).run
     both, either = np.zeros(0), np.zeros(0)
-    for feeds in scenes(JUDGED_IMAGES, seed=1):
+    for feeds in scenes(EVALUATION_IMAGES, seed=1):
         wanted, found = (model(feeds)[0] for model in (original, run))
         classes = wanted.shape[1]
         if not both.size:

@@ -1,4 +1,4 @@
-"""A vision transformer with a checkpoint of its own, and inputs to calibrate and to judge it with."""
+"""A vision transformer with its checkpoint, and calibration data."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def vit() -> tuple[Any, Any]:
 
 
 def calibration() -> Iterator[dict[str, np.ndarray]]:
-    """Soft textures, each of its own scale: a stand-in for a few hundred images of yours."""
+    """Soft textures with different scales; put a few hundred of your images here."""
     random = np.random.default_rng(0)
     for _ in range(IMAGES):
         cells = int(random.integers(2, 28))

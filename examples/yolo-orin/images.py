@@ -1,6 +1,6 @@
-"""Images to calibrate with when you have none yet: rectangles and ellipses on noise, as many as a street has things.
+"""Calibration images that need no download: rectangles and ellipses on noise.
 
-They make the example run anywhere. Use a few hundred of your own images, `--calib FOLDER`, for a result that you keep.
+With them the example runs anywhere. For a real result, use a few hundred of your own images: `--calib FOLDER`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def calibration() -> Iterator[dict[str, np.ndarray]]:
 
 
 def scene(random: np.random.Generator) -> np.ndarray:
-    """Shape (3, SIZE, SIZE), 0 to 1, as YOLO wants it."""
+    """An input of YOLO: shape (3, SIZE, SIZE), 0 to 1."""
     image = random.uniform(0.3, 0.7, (3, 1, 1)) + random.normal(0, 0.03, (3, SIZE, SIZE))
     rows, columns = np.mgrid[:SIZE, :SIZE]
     for _ in range(int(random.integers(3, 12))):
