@@ -91,7 +91,7 @@ class Problem:
     def __init__(self, rows: Sequence[Row], kernels: Mapping[str, Counted]) -> None:
         self.rows = tuple(rows)
         self.measured_ms = np.array([r.latency_ms for r in rows], dtype=np.float64)
-        alike: dict[tuple[object, ...], list[tuple[int, object, int]]] = defaultdict(list)
+        members_of: dict[tuple[object, ...], list[tuple[int, object, int]]] = defaultdict(list)
         devices: dict[tuple[object, ...], tuple[Device, Precision]] = {}
         for i, row in enumerate(rows):
             device = row.device()
@@ -104,7 +104,7 @@ class Problem:
                     row.target, device.power_mode, device.clock_mhz, device.dram_gb_per_s, precision,
                     kernel.kind, kernel.epilogue, kernel.weighted,
                 )  # fmt: skip
-                alike[key].append((i, batched, count))
+                members_of[key].append((i, batched, count))
                 devices[key] = (device, precision)
         self.batches = [
             Batch(
@@ -113,7 +113,7 @@ class Problem:
                 np.array([i for i, _, _ in members], dtype=np.int64),
                 np.array([c for _, _, c in members], dtype=np.float64),
             )
-            for key, members in alike.items()
+            for key, members in members_of.items()
         ]
 
     def predict_ms(self, log_values: Floats) -> Floats:

@@ -8,7 +8,7 @@ May import: passes.tensorrt, timing and below.
 from edgeprune.backends import simulation, tensorrt_rtx
 from edgeprune.backends.block_trace import Trace, Tracer, pace, tag_blocks, times_per_block, trace
 from edgeprune.backends.device import LOCAL, Device, open_device
-from edgeprune.backends.onnxruntime import OnnxRuntime, Runner
+from edgeprune.backends.onnxruntime import OnnxRuntime
 from edgeprune.backends.onnxruntime_device import Machine, OnnxRuntimeDevice
 from edgeprune.backends.providers import TINY_NET, try_providers
 from edgeprune.backends.results import DeviceResult, LayerTime

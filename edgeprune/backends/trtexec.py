@@ -35,12 +35,6 @@ class Version:
     def __str__(self) -> str:
         return f"{self.major}.{self.minor}.{self.patch}"
 
-    @property
-    def strongly_typed(self) -> bool:
-        """Whether networks can be (10) or always are (11) strongly typed."""
-        return self.major >= 10
-
-
 @dataclass(frozen=True)
 class Typing:
     """Properties of a graph that determine the builder's flags.

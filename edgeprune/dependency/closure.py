@@ -2,8 +2,8 @@
 
 It works on factors, not on atoms, so it solves nearly everything with one union for each axis: equalities, products by
 congruence (the same axis factored the same way has the same factors, and the reverse), refinement of factorisations
-that nest, concatenations in the same way, and freezing. Factors of which only some positions are tied or frozen are
-left to :mod:`edgeprune.dependency.atoms`.
+that nest, concatenations in the same way, and freezing. It leaves factors with only some tied or frozen positions to
+:mod:`edgeprune.dependency.atoms`.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Classes:
         return not was
 
     def new(self, size: int) -> int:
-        """A new class that is no axis."""
+        """A new class that is not an axis."""
         self.parent.append(len(self.parent))
         self.sizes.append(size)
         self.frozen.append(size == 1)

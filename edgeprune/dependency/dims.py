@@ -60,8 +60,8 @@ class Rel:
         zeros: when an output is zero, see :data:`Zeros`; ``None`` if it is unknown.
         why: the reason for axes that the relation freezes by ``.`` or ``!``.
         sums: (factor, operand, axis) that is summed over although a result has the factor, as in a recurrence.
-        normalized_reads: (factor of an operand, factor of a result) of one axis of which the result may lose positions
-            that the operand keeps; the repair gathers the others. They are tied if separating them saves nothing.
+        normalized_reads: (factor of an operand, factor of a result) of one axis; the result may lose positions that the
+            operand keeps; the repair gathers the others. They are tied if separating them saves nothing.
         shape_inputs: operands that are sizes, which a repair rewrites; the lengths that they were computed from stay
             free.
     """

@@ -176,5 +176,5 @@ class Repair:
             return chosen
         now = np.searchsorted(kept, chosen)
         if chosen.size and (now.max(initial=0) >= len(kept) or (kept[now] != chosen).any()):
-            raise PassError(f"{self.node.name} picks a position that was removed")
+            raise PassError(f"{self.node.name} reads a position that was removed")
         return now.astype(np.int64)

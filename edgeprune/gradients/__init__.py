@@ -6,5 +6,5 @@ May import: graph and below.
 """
 
 from edgeprune.gradients import convolution, elementwise, layout, matmul, norms, pooling, quantization
-from edgeprune.gradients.backward import Gradients, backward, differentiable
-from edgeprune.gradients.tape import RULES, Call, Tape, gradient
+from edgeprune.gradients.backward import backward, differentiable
+from edgeprune.gradients.tape import Tape

@@ -17,7 +17,6 @@ from edgeprune.errors import ModelError
 _FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE})
 _CHUNK_ELEMENTS = 1 << 22
 _CONTRACTIONS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "LayerNormalization"})
-_GRAPH_FIELD = 7
 
 
 def parse(source: Path) -> onnx.ModelProto:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from edgeprune.report.charts import medians, medians_text
 from edgeprune.report.markdown import markdown_table
-from edgeprune.report.runs import HEADER, Missed, Run, alike, differences, line, points
+from edgeprune.report.runs import HEADER, Missed, Run, comparable, differences, line, points
 from edgeprune.report.sentence import sentence
 from edgeprune.report.terminal import print_notes, print_table
 from edgeprune.report.tradeoff import frontier, tradeoff_chart
@@ -29,7 +29,7 @@ def lead(runs: Sequence[Run], missed: Sequence[Missed]) -> str:
         fastest = min(results, key=lambda p: p.latency_ms)
         said += f"; the fastest is {fastest.name} with {fastest.latency_ms:.3g} ms"
         said += "" if fastest.measured else " (predicted)"
-    same = alike(runs)
+    same = comparable(runs)
     if len(same) < 2:
         return f"{said}."
     best = [p.name for p in frontier(points(same))]
@@ -77,7 +77,7 @@ def _notes(runs: Sequence[Run], missed: Sequence[Missed]) -> list[str]:
 
 def _tradeoff(runs: Sequence[Run]) -> tuple[Chart, ...]:
     """Runs of one target that were scored in the same way."""
-    same = alike(runs)
+    same = comparable(runs)
     return tradeoff_chart(points(same), same[0].report.accuracy) if same else ()
 
 

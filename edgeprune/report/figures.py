@@ -140,7 +140,7 @@ def score(accuracy: Accuracy, value: float) -> str:
 
 
 def shortened(text: str, limit: int) -> str:
-    """The end of a long name, which says more than its beginning."""
+    """The end of a long name, which is more specific than its beginning."""
     return text if len(text) <= limit else f"…{text[1 - limit :]}"
 
 

@@ -126,7 +126,7 @@ def differences(runs: Sequence[Run]) -> list[str]:
     return found
 
 
-def alike(runs: Sequence[Run]) -> list[Run]:
+def comparable(runs: Sequence[Run]) -> list[Run]:
     """The runs for one chart: those of the most common target and measure of accuracy."""
     kinds = Counter((r.report.target, _measure(r.report)) for r in runs if r.report.accuracy)
     if not kinds:

@@ -48,7 +48,7 @@ def check_output(folder: Path, *, force: bool) -> None:
 def output_folder(folder: Path, *, force: bool = False) -> Iterator[Path]:
     """A new, empty folder to write into, which becomes ``folder`` when the context ends without an error.
 
-    After any error, Ctrl-C and a full disk included, the new folder is gone and an old one is unchanged.
+    After any error, also Ctrl-C or a full disk, the new folder is deleted and an old one is unchanged.
 
     Args:
         folder: Path of the result. Missing parent folders are created.

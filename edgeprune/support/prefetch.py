@@ -16,7 +16,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 MOST_WORKERS = 4
-"""Each worker holds the activations of one batch."""
+"""Each worker needs memory for the activations of one batch."""
 
 _END = object()
 

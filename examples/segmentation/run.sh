@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A segmentation model for this computer's processor, judged by the overlap of its masks. See README.md.
+# A segmentation model for this computer's processor, scored by the overlap of its masks. See README.md.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 out=${1:-segmentation-output}

@@ -58,7 +58,7 @@ class Selection:
         return positions.reshape(-1)
 
     def dims(self, layout: Layout) -> tuple[Dim, ...]:
-        """The shape of a tensor of which only the selection is kept."""
+        """The shape of a tensor after only the selection is kept."""
         return tuple(
             d if label < 0 else len(self.along(layout, label))
             for d, label in zip(layout.dims, layout.labels, strict=True)
@@ -118,7 +118,7 @@ def _after_view(node: ir.Node, after: tuple[Dim, ...], layout: Layout) -> Layout
     if any(constant(value) is None for value in node.inputs[1:]):
         return None
     if is_op(node, "Squeeze") and len(node.inputs) < 2 and "axes" not in node.attributes:
-        return None  # it would also drop an axis of which a part keeps one element
+        return None  # it would also drop an axis with one kept element
     groups = [g for g in aligned_groups(layout.dims, after) if any(layout.labels[a] >= 0 for a in g[0])]
     if sum(layout.labels[a] >= 0 for source, _ in groups for a in source) != len(layout.sizes):
         return None

@@ -9,7 +9,7 @@ import pytest
 
 from tests.backends.loopback import MISSING, Loopback, loopback
 
-STANDIN = Path(__file__).with_name("standin_trtexec.py")
+FAKE_TRTEXEC = Path(__file__).with_name("fake_trtexec.py")
 
 
 @pytest.fixture(scope="session")
@@ -22,12 +22,12 @@ def device() -> Iterator[Loopback]:
 
 
 @pytest.fixture
-def standin(tmp_path: Path) -> Callable[[int], str]:
-    """The command of a stand-in for trtexec of the given version."""
+def fake_trtexec(tmp_path: Path) -> Callable[[int], str]:
+    """The command of a fake trtexec of the given version."""
 
     def make(version: int) -> str:
-        file = tmp_path / f"stand-in trtexec {version}"
-        file.write_text(f"#!/bin/sh\nexec '{sys.executable}' '{STANDIN}' {version} \"$@\"\n")
+        file = tmp_path / f"fake trtexec {version}"
+        file.write_text(f"#!/bin/sh\nexec '{sys.executable}' '{FAKE_TRTEXEC}' {version} \"$@\"\n")
         file.chmod(0o755)
         return str(file)
 

@@ -18,7 +18,7 @@ from edgeprune.backends.trtexec import (
     typing_of,
 )
 from edgeprune.errors import BackendError
-from tests.backends import standin_trtexec
+from tests.backends import fake_trtexec
 from tests.passes.graphs import TRANSFORMER, build
 
 ORIN, NEXT, OLD = Version(10, 3), Version(11), Version(8, 6, 1)
@@ -47,7 +47,7 @@ def test_each_version_gets_the_options_it_knows():
     for number, version in ((8601, OLD), (100300, ORIN), (110000, NEXT)):
         given = build_arguments(version, Typing(True, True, ("pow",), True))
         given += bench_arguments(version, duration_s=3) + profile_arguments(version)
-        assert {option.partition("=")[0] for option in given} <= standin_trtexec.KNOWN[number]
+        assert {option.partition("=")[0] for option in given} <= fake_trtexec.KNOWN[number]
         assert "--sparsity=enable" in given
     weak = build_arguments(OLD, Typing(True, True, ("pow", "a,b", "c:d")))
     assert {"--fp16", "--int8", "--precisionConstraints=obey", "--layerPrecisions=pow:fp32"} <= set(weak)
@@ -58,15 +58,15 @@ def test_each_version_gets_the_options_it_knows():
 
 @pytest.mark.parametrize("number", [8601, 100300, 110000])
 def test_times_of_every_version_are_read(number: int):
-    blocks = read_times(standin_trtexec.times(number, 20).encode())
+    blocks = read_times(fake_trtexec.times(number, 20).encode())
     assert len(blocks) == 4
     assert [*blocks[0], *blocks[1]][:6] == pytest.approx([0.25, 0.26, 0.27, 0.28, 0.29, 0.25], abs=1e-12)
 
 
 @pytest.mark.parametrize("number", [8601, 100300, 110000])
 def test_kernels_of_every_version_are_read(number: int):
-    information = standin_trtexec.layer_information(number).encode()
-    layers = read_layers(standin_trtexec.profile().encode(), information)
+    information = fake_trtexec.layer_information(number).encode()
+    layers = read_layers(fake_trtexec.profile().encode(), information)
     assert layers[0].name == "conv1 + relu1"
     assert layers[0].median_us == pytest.approx(30.0)
     assert layers[0].kind == "CaskConvolution"

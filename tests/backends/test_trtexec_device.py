@@ -22,10 +22,10 @@ def lowered(version: str):
     ("number", "version"), [(8503, "8.5.3"), (8601, "8.6.1"), (100300, "10.3.0"), (110000, "11.0.0")]
 )
 def test_local(
-    standin: Callable[[int], str], number: int, version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fake_trtexec: Callable[[int], str], number: int, version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    device = Trtexec(command=standin(number))
+    device = Trtexec(command=fake_trtexec(number))
     results = device.measure({"dense": lowered(version), "pruned": lowered(version)}, rounds=2, seconds=1)
     assert list(results) == ["dense", "pruned"]
     result = results["pruned"]
@@ -34,7 +34,7 @@ def test_local(
     assert len(result.latency.blocks_ms) == 8
     assert result.latency.runs == 40
     assert result.engine is not None
-    assert result.engine.startswith(b"stand-in engine --onnx=model.onnx")
+    assert result.engine.startswith(b"fake engine --onnx=model.onnx")
     assert b"--sparsity=enable" not in result.engine
     assert (b"--stronglyTyped" in result.engine) is (number == 100300)
     assert result.layers[0].name == "conv1 + relu1"
@@ -42,12 +42,12 @@ def test_local(
     assert [file.name for file in (tmp_path / "cache/edgeprune").iterdir()] == [f"trtexec-{version}.cache"]
 
 
-def test_over_ssh(standin: Callable[[int], str], device: Loopback):
+def test_over_ssh(fake_trtexec: Callable[[int], str], device: Loopback):
     device.program("sudo", 'test "$1" = -n || exit 1; shift; exec "$@"')
     device.program("jetson_clocks", f'echo "$1" >>"{device.folder}/clocks"; exit 0')
     host = SshHost(device.url, config=device.config)
     told: list[str] = []
-    results = Trtexec(host, command=standin(100300)).measure(
+    results = Trtexec(host, command=fake_trtexec(100300)).measure(
         {"model": lowered("10.3")}, rounds=2, seconds=1, progress=lambda what, seconds: told.append(what)
     )
     result = results["model"]
@@ -61,11 +61,11 @@ def test_over_ssh(standin: Callable[[int], str], device: Loopback):
     assert not list((device.folder / "tmp").glob("edgeprune-*"))
 
 
-def test_the_reason_of_a_failed_build_comes_back(standin: Callable[[int], str]):
+def test_the_reason_of_a_failed_build_comes_back(fake_trtexec: Callable[[int], str]):
     model = lowered("11.0")
     model.doc_string = "Unbuildable"
     with pytest.raises(BackendError, match=r"could not build m1: Error\[4\]: node 'bad' \[Unbuildable\]"):
-        Trtexec(command=standin(110000)).measure({"m1": model}, rounds=1, seconds=1)
+        Trtexec(command=fake_trtexec(110000)).measure({"m1": model}, rounds=1, seconds=1)
 
 
 def test_a_machine_without_trtexec_says_so():

@@ -143,7 +143,7 @@ def test_damaged_and_missing_files(tmp_path: Path, model: ir.Model) -> None:
         open_calibration(str(tmp_path / "data.bin"), model)
 
 
-def test_no_data_is_refused_and_random_is_said_aloud(model: ir.Model) -> None:
+def test_missing_data_is_refused_and_random_numbers_are_named(model: ir.Model) -> None:
     with pytest.raises(CalibrationError, match="needs calibration data"):
         open_calibration(None, model)
     calibration = open_calibration("random", model, limit=5)

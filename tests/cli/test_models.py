@@ -140,7 +140,7 @@ def test_profile_measures_a_model(net: Path, capsys: pytest.CaptureFixture[str],
 
 
 def not_onnx(file: Path) -> None:
-    file.write_bytes(b"GIF89a is no model, whatever it is called")
+    file.write_bytes(b"GIF89a is not a model")
 
 
 def truncated(file: Path) -> None:
@@ -244,7 +244,7 @@ main(sys.argv[1:])
 
 
 def test_a_full_disk_leaves_nothing_half_written(net: Path):
-    """A limit on the size of files stands in for the disk: writing fails halfway through the first model."""
+    """A limit on the size of files replaces the full disk: writing fails halfway through the first model."""
     pytest.importorskip("resource")
     before = sorted(net.parent.rglob("*"))
     command = [sys.executable, "-c", LIMITED, *map(str, prune(net, "-q"))]

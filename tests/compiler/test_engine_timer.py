@@ -1,6 +1,6 @@
-"""``compile`` and ``profile`` on an attached device: a real sshd on loopback, with a stand-in for trtexec.
+"""``compile`` and ``profile`` on an attached device: a real sshd on loopback, with a fake trtexec.
 
-The stand-in computes its latencies from the sizes and types of the weights, so that they differ from the predictions.
+It computes its latencies from the sizes and types of the weights, so that they differ from the predictions.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from edgeprune.report.pareto_curve import Curve
 from tests import residual
 from tests.backends.loopback import MISSING, Loopback, loopback
 
-STANDIN = Path(__file__).parents[1] / "backends" / "standin_trtexec.py"
+FAKE_TRTEXEC = Path(__file__).parents[1] / "backends" / "fake_trtexec.py"
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"{' and '.join(MISSING)} not installed (openssh-server)")
 
 
 @pytest.fixture(scope="module")
 def device() -> Iterator[Loopback]:
-    """A machine with a stand-in for trtexec 10.3 in its PATH, over a real SSH connection."""
+    """A machine with a fake trtexec 10.3 in its PATH, over a real SSH connection."""
     with tempfile.TemporaryDirectory(prefix="sshd-") as folder, loopback(Path(folder)) as running:
         log = f"case \"$*\" in *--saveEngine*) echo built >>'{folder}/builds';; esac"
-        run = f"STANDIN_TIMES=weights exec '{sys.executable}' '{STANDIN}' 100300 \"$@\""
+        run = f"FAKE_TIMES=weights exec '{sys.executable}' '{FAKE_TRTEXEC}' 100300 \"$@\""
         running.program("trtexec", f"{log}\n{run}")
         running.program("nvpmodel", "echo 'NV Power Mode: 25W'")
         yield running
@@ -110,7 +110,7 @@ def test_a_budget_is_met_as_measured_on_the_device(files: Path, device: Loopback
     assert report.latency.threads is None
     assert "25W" in report.latency.device
     assert plan.baseline_ms == report.latency.baseline.median_ms
-    assert (out / "model.engine").read_bytes().startswith(b"stand-in engine")
+    assert (out / "model.engine").read_bytes().startswith(b"fake engine")
     assert not (out / "verify.sh").exists()
     assert report.predicted is not None
     assert report.predicted.source == "analytic"

@@ -22,7 +22,7 @@ from edgeprune.errors import BudgetError, TargetError, UsageError
 from edgeprune.report.model import Report
 from edgeprune.report.pareto_curve import Curve
 from tests import residual
-from tests.backends.standin_trtexec import KNOWN
+from tests.backends.fake_trtexec import KNOWN
 
 
 @pytest.fixture(scope="module")

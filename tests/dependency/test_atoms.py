@@ -4,8 +4,8 @@ from edgeprune.dependency.relate import relate
 from tests.models import single
 
 
-def test_frozen_products_are_not_laid_out() -> None:
-    """Pixels times classes, flattened for a TopK, are a million positions of which none can go."""
+def test_frozen_products_are_not_expanded() -> None:
+    """Pixels times classes, flattened for a TopK, are a million positions, and none can be removed."""
     model = single(
         """g (float[1,3,40,40] x) => (float[1,30] y)
         <int64[3] s = {1, 6, -1}, int64[2] f = {1, -1}, int64[1] k = {30}> {

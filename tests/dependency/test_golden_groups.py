@@ -1,7 +1,7 @@
-"""The groups of five real architectures, written out: a change of the solver shows as a difference of text.
+"""The groups of five real architectures as text files: a change of the solver shows as a difference of text.
 
-``golden/NAME.onnx.gz`` is an export without its weights, ``golden/NAME.txt`` what is found in it. After a change that
-is meant, run this file as a program to write them anew, and read the difference.
+``golden/NAME.onnx.gz`` is an export without its weights, ``golden/NAME.txt`` has its groups. After an intended change,
+run this file as a program to write the text files again, and read the difference.
 """
 
 import gzip

@@ -100,7 +100,7 @@ def test_attention_has_heads_and_two_kinds_of_dimensions() -> None:
     a = verify(attention_model())
     assert shape_of(a) == [("dim", 4), ("dim", 6), ("head", 2)]
     query = next(g for g in a.groups if g.size == 4)
-    # no weight is multiplied with the product of query and key: zeroing the key stands for its removal
+    # no weight is multiplied with the product of query and key: zeroing the key is the same as its removal
     assert a.roles["wk", 1] == "consumer"
     assert {m.value for m in query.members if m.role != "activation"} == {"wq", "bq", "wk"}
     assert a.roles["wo", 0] == "consumer"
@@ -209,7 +209,7 @@ def test_an_unknown_operator_freezes_what_it_touches_and_says_so() -> None:
             w2=(4, 6, 1, 1),
         )
     )
-    assert len(a.groups) == 1  # Det is dead, and gone
+    assert len(a.groups) == 1  # Det is dead and removed
     a = analyse(
         single(
             """g (float[1,3,4,4] x) => (float[1,4,4,4] y, float[1,6] d) {

@@ -7,7 +7,8 @@ import onnx_ir as ir
 import pytest
 
 from edgeprune.backends.onnxruntime import OnnxRuntime
-from edgeprune.gradients import RULES, Tape, backward
+from edgeprune.gradients import Tape, backward
+from edgeprune.gradients.tape import RULES
 from edgeprune.graph import model_io as graph
 from tests.small_models import build, normal
 

@@ -16,7 +16,7 @@ def peak(body: str, signature: str = "g (float[1,8] x) => (float[1,8] y)") -> in
     ("body", "tensors"),
     [
         ("y = Relu(x)", 2),
-        ("a = Relu(x) b = Relu(a) y = Relu(b)", 2),  # a is gone when y comes
+        ("a = Relu(x) b = Relu(a) y = Relu(b)", 2),  # a is free before y is computed
         ("a = Relu(x) b = Relu(a) y = Add(x, b)", 3),  # x waits for y
         ("a = Relu(x) b = Neg(x) c = Abs(x) d = Add(a, b) y = Add(c, d)", 4),
         ("a = Identity(x) y = Relu(a)", 2),  # a view takes nothing

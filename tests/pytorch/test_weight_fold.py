@@ -48,7 +48,7 @@ def test_a_folded_normalization_is_found_by_value(epsilon: float, own_bias: bool
 @pytest.mark.parametrize("normalized", [False, True])
 def test_a_folded_layer_scale_is_found_by_value(normalized: bool):
     first, scale, shift = norm("blocks.1.bn.", 6, 1e-5) if normalized else ({}, np.ones(6), np.zeros(6))
-    # A block's own vector stands before its layers; until it is trained it is that of all the others.
+    # A block's own vector comes before its layers; before training, all blocks have the same vector.
     gammas = {f"blocks.{i}.gamma": np.full((6, 1, 1), 1e-2, np.float32) for i in range(3)}
     state = {**gammas, "blocks.1.fc.weight": draw(6, 4), "blocks.1.fc.bias": draw(6), **first}
     weight = (state["blocks.1.fc.weight"].T * scale * 1e-2).astype(np.float32)

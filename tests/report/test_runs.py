@@ -9,7 +9,7 @@ from edgeprune.errors import UsageError
 from edgeprune.report.comparison import comparison_html, comparison_markdown, lead
 from edgeprune.report.model import Accuracy, ModelFile, Prediction, Report
 from edgeprune.report.pareto_curve import Point, point_of
-from edgeprune.report.runs import Run, alike, differences, line, open_runs, points, siblings
+from edgeprune.report.runs import Run, comparable, differences, line, open_runs, points, siblings
 from tests.report.pages import Page, figures
 from tests.reports import curve, latency, measurement, report
 
@@ -40,20 +40,20 @@ def test_runs_are_called_by_what_tells_them_apart(folders: list[Path], tmp_path:
 
 def test_a_curve_stands_for_its_points(folders: list[Path], tmp_path: Path):
     whole = report()
-    drawn = curve(point_of(2.0, "a/slow", whole), Point(9.0, False, "no choice is so fast"))
+    drawn = curve(point_of(2.0, "a/slow", whole), Point(9.0, False, "no candidate is so fast"))
     (tmp_path / "pareto.json").write_text(drawn.to_json(), encoding="utf-8")
     runs, missed = open_runs([tmp_path])
     assert [run.name for run in runs] == ["slow"]
-    assert [(m.name, m.reason) for m in missed] == [("9x", "no choice is so fast")]
+    assert [(m.name, m.reason) for m in missed] == [("9x", "no candidate is so fast")]
     text = comparison_html(runs, missed)
-    assert any("no choice is so fast" in said for said in Page(text).text)
+    assert any("no candidate is so fast" in said for said in Page(text).text)
 
 
 def test_a_point_knows_the_others_of_its_curve(folders: list[Path], tmp_path: Path):
     whole = report()
     home = write(tmp_path / "curve" / "2x", whole)
     assert siblings(home) == []
-    drawn = curve(point_of(2.0, "2x", whole), point_of(3.0, "3x", whole), Point(9.0, False, "no choice is so fast"))
+    drawn = curve(point_of(2.0, "2x", whole), point_of(3.0, "3x", whole), Point(9.0, False, "no candidate is so fast"))
     (tmp_path / "curve" / "pareto.json").write_text(drawn.to_json(), encoding="utf-8")
     assert [(p.name, p.score, p.strong) for p in siblings(home)] == [("3x", 92.6, False)]
     assert siblings(write(tmp_path / "curve" / "elsewhere", whole)) == []
@@ -98,11 +98,11 @@ def test_what_must_not_be_compared_is_said(folders: list[Path]):
     assert len([p for p in points([first, Run("third", guessed, {})]) if p.name == "original"]) == 2
 
 
-def test_only_what_is_alike_is_held_against_each_other(folders: list[Path]):
+def test_only_comparable_runs_are_compared(folders: list[Path]):
     (first, second), _ = open_runs(folders)
     guessed = report(target="orin", latency=None, predicted=Prediction(6.0, 2.0, "analytic", 0.2))
     third = Run("third", guessed, {})
-    assert [run.name for run in alike([third, first, second])] == ["slow", "fast"]
+    assert [run.name for run in comparable([third, first, second])] == ["slow", "fast"]
     assert lead([third, first, second], ()) == (
         "3 runs; of the 2 that can be compared, no other beats fast or slow or original in both speed and accuracy."
     )

@@ -41,7 +41,7 @@
 
   const failed = () => {
     for (const id of Object.keys(figures)) {
-      document.getElementById(id).textContent = "This browser cannot draw the chart; the tables hold its figures.";
+      document.getElementById(id).textContent = "This browser cannot draw the chart; the tables have its figures.";
     }
   };
 

@@ -29,7 +29,7 @@ from tests.models import single
         ),
     ],
 )
-def test_products(body: str, weights: dict[str, Sequence[int]], groups: list[int]) -> None:
+def test_matmuls(body: str, weights: dict[str, Sequence[int]], groups: list[int]) -> None:
     model = single(f"g (float[1,5,8] x) => (float[?,?,?] y) {{ h = MatMul(x, w1) {body} }}", w1=(8, 6), **weights)
     assert sorted(g.size for g in verify(model).groups) == sorted(groups)
 

@@ -1,12 +1,12 @@
-"""A stand-in for trtexec, not TensorRT: it builds nothing and times nothing.
+"""A fake trtexec, not TensorRT: it builds nothing and times nothing.
 
-It takes the options that the version it plays knows and refuses the others, and writes files in that version's form
-(from the documentation and trtexec's sources), so that everything around trtexec can be tested without a GPU.
+It accepts only the options of the given version and writes files in that version's format (from the documentation and
+trtexec's sources). So all code around trtexec can be tested without a GPU.
 
-Usage: standin_trtexec.py VERSION OPTION ..., VERSION being 8503, 8601, 100300 or 110000
+Usage: fake_trtexec.py VERSION OPTION ..., VERSION being 8503, 8601, 100300 or 110000
 
-Its times are made up: always the same ones, or, with STANDIN_TIMES=weights in its environment, such that a product
-takes longer the more weights it has, and less in FP16, INT8 and 2:4 than in FP32.
+Its latencies are made up. They are always the same; with FAKE_TIMES=weights in its environment, a layer takes longer
+with more weights, and less time in FP16, INT8 and 2:4 than in FP32.
 """
 
 from __future__ import annotations
@@ -118,13 +118,13 @@ def main(version: int, options: list[str]) -> int:
             return 1
         if b"Slow" in model:
             time.sleep(3)
-        Path(given["--timingCacheFile"]).write_bytes(b"stand-in timing cache")
-        facts = made_up_layers(given["--onnx"]) if os.environ.get("STANDIN_TIMES") == "weights" else None
-        text = f"stand-in engine {' '.join(options)}\n{json.dumps(facts)}"
+        Path(given["--timingCacheFile"]).write_bytes(b"fake timing cache")
+        facts = made_up_layers(given["--onnx"]) if os.environ.get("FAKE_TIMES") == "weights" else None
+        text = f"fake engine {' '.join(options)}\n{json.dumps(facts)}"
         Path(given["--saveEngine"]).write_bytes(text.encode())
     else:
         engine = Path(given["--loadEngine"]).read_bytes().decode()
-        assert engine.startswith("stand-in engine")
+        assert engine.startswith("fake engine")
         facts = json.loads(engine.partition("\n")[2])
     total_us = None if facts is None else sum(x["us"] for x in facts)
     for option, text in (
