@@ -35,6 +35,7 @@ class Version:
     def __str__(self) -> str:
         return f"{self.major}.{self.minor}.{self.patch}"
 
+
 @dataclass(frozen=True)
 class Typing:
     """Properties of a graph that determine the builder's flags.
