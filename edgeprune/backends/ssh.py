@@ -221,6 +221,8 @@ class _SshWorkspace:
         self.write(script, "job.sh")
         self._in_folder(_START)
         started, pause_s = time.monotonic(), 0.2
+        if progress is not None:
+            progress(0.0)
         while (code := self._in_folder(_ASK).output.strip()) == "":
             gone_s = time.monotonic() - started
             if gone_s > timeout_s:
