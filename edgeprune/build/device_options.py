@@ -23,16 +23,12 @@ class Options:
         sparsity: ``auto``, ``none`` or ``2:4``.
         power_mode: power mode of the device; by default the fastest.
         profile: file of a device profile of the model; by default the kept one, if there is one.
-        threads: threads of onnxruntime, which scores models on this machine.
-        seed: seed of all random numbers.
     """
 
     precision: str = "auto"
     sparsity: str = "auto"
     power_mode: str | None = None
     profile: Path | None = None
-    threads: int = 1
-    seed: int = 0
 
 
 def formats_of(precision: str, profile: Profile) -> tuple[Format, ...]:

@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeprune.build import X86Builder
-from edgeprune.calibration import Calibration, Run
+from edgeprune.calibration import Calibration
 from edgeprune.compiler.cpu_timer import CpuTimer
 from edgeprune.compiler.layer_details import with_times
 from edgeprune.compiler.opening import Opening
@@ -74,10 +74,6 @@ class CpuSession(CompileSession):
             self.latency,
             self.progress,
         )
-
-    def run_of(self, model: ir.Model) -> Run:
-        """Runs a built model in onnxruntime, on this machine."""
-        return self.harness.runtime.load(model).run
 
     def predicted_baseline_us(self, latency: Latency) -> float:
         """Predicted latency of the dense network in float, microseconds."""

@@ -10,7 +10,7 @@ from edgeprune.calibration import ArrayCache, Calibration, CalibrationSpec, Eval
 from edgeprune.compiler.request import Request
 from edgeprune.compiler.session import Conditions
 from edgeprune.dependency import OpenedModel, Shapes, open_model
-from edgeprune.latency import INT8
+from edgeprune.latency import INT8, input_shapes
 from edgeprune.passes.quantize import equalize
 from edgeprune.search import Goal
 from edgeprune.support import Progress
@@ -84,9 +84,9 @@ def _may_equalize(request: Request, may: Goal, fit: Calibration) -> bool:
 
 def open_shapes(opened: OpenedModel) -> dict[str, tuple[int, ...]]:
     """Fixed shapes of the inputs with dynamic dimensions, as used for this compile."""
-    fixed = {str(v.name): v.shape for v in opened.fixed.graph.inputs}
+    fixed = input_shapes(opened)
     return {
-        str(v.name): tuple(int(str(d)) for d in fixed[str(v.name)] or ())
+        str(v.name): fixed[str(v.name)]
         for v in opened.dense.graph.inputs
         if v.shape is not None and not all(isinstance(d, int) for d in v.shape)
     }

@@ -50,7 +50,7 @@ class Request:
     @property
     def options(self) -> Options:
         """How the model may be compiled for a GPU."""
-        return Options(self.precision, self.sparsity, self.power_mode, self.profile_file, self.threads, self.seed)
+        return Options(self.precision, self.sparsity, self.power_mode, self.profile_file)
 
     def goal(self, latency_ms: float | None, speedup: float | None, max_drop: float | None) -> Goal:
         """The goal that the flags give.

@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from edgeprune.backends import DeviceResult
 from edgeprune.build import ModelBuilder
-from edgeprune.calibration import ArrayCache, Evaluator, Run
+from edgeprune.calibration import ArrayCache, Evaluator
 from edgeprune.compiler.timer import Timer
 from edgeprune.dependency import OpenedModel
 from edgeprune.latency import INT8, Format, Latency, Network
@@ -142,10 +142,6 @@ class CompileSession(ABC):
         """
 
     @abstractmethod
-    def run_of(self, model: ir.Model) -> Run:
-        """Runs a built model, to score it."""
-
-    @abstractmethod
     def predicted_baseline_us(self, latency: Latency) -> float:
         """Predicted latency of the original, microseconds."""
 
@@ -189,7 +185,7 @@ class CompileSession(ABC):
         if not self.builder.recover(candidate.widths, candidate.formats, self.progress):
             return False
         learned = self.builder.build(candidate.widths, candidate.formats)
-        return self.evaluator.drop(self.run_of(learned)) <= limit
+        return self.evaluator.drop(self.scores.run_of(learned)) <= limit
 
     def recovered(self, candidate: Candidate) -> ir.Model:
         """The model of a candidate; if it is cut, with weights learned from the dense network if they are better."""

@@ -20,7 +20,6 @@ from edgeprune.build import (
     versions_of,
     write_verify_script,
 )
-from edgeprune.calibration import Run
 from edgeprune.compiler.engine_timer import EngineTimer
 from edgeprune.compiler.kernel_times import all_sparse, kernel_times, with_sparse
 from edgeprune.compiler.opening import Opening, open_shapes
@@ -46,6 +45,7 @@ from edgeprune.search import (
     Pricer,
     Problem,
     ScoreCache,
+    WidthLosses,
     fastest,
     most_accurate_unpruned,
     no_widths,
@@ -103,10 +103,6 @@ class TensorRtSession(CompileSession):
             self.source,
             self.progress,
         )
-
-    def run_of(self, model: ir.Model) -> Run:
-        """Runs a lowered model in onnxruntime, with the rounding of its types."""
-        return simulation.load(model, self.conditions.threads).run
 
     def predicted_baseline_us(self, latency: Latency) -> float:
         """Latency of the original; the same for every latency model, because it is not one of the candidates."""
@@ -260,14 +256,18 @@ def open_tensorrt_session(
         return losses, losses
 
     levels = times.kernels.levels
+
+    def price_widths() -> WidthLosses:
+        priced = pricer.widths(levels) if may.prune else no_widths(levels)
+        rankings.shared.clear()  # nothing else reads the covariances, and they are large
+        return priced
+
     return TensorRtSession(
         opened=opened,
         target=profile.name,
         network=times.kernels.network,
         builder=builder,
-        prices=Prices(
-            times.latency, levels, price_formats, lambda: pricer.widths(levels) if may.prune else no_widths(levels)
-        ),
+        prices=Prices(times.latency, levels, price_formats, price_widths),
         evaluator=opening.evaluator,
         scores=ScoreCache(cache, builder, opening.evaluator, lambda model: simulation.load(model, threads).run),
         cache=cache,

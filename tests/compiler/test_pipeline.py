@@ -7,7 +7,6 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
-import onnx_ir as ir
 import pytest
 
 from edgeprune.compiler.pipeline import Reached, reach
@@ -39,9 +38,6 @@ class FakeSession(CompileSession):
 
     def timer(self, goal: Goal) -> Timer:
         return Predictor(goal, self.latency, FLOAT_US, self.variants(goal.drop_limit), "analytic")
-
-    def run_of(self, model: ir.Model) -> Any:
-        return model
 
     def predicted_baseline_us(self, latency: Any) -> float:
         return FLOAT_US

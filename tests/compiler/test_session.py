@@ -25,10 +25,9 @@ class FakeSession:
     def accepts(self, limit: float) -> bool:
         parts = SimpleNamespace(
             learns_to_accept=self.learns,
-            scores=SimpleNamespace(drop=lambda candidate: self.before),
+            scores=SimpleNamespace(drop=lambda candidate: self.before, run_of=lambda model: None),
             builder=SimpleNamespace(recover=self.recover, build=lambda widths, formats: "learned"),
             evaluator=SimpleNamespace(drop=lambda run: self.after),
-            run_of=lambda model: None,
             progress=None,
         )
         return CompileSession.is_acceptable(cast(Any, parts), CANDIDATE, limit)
