@@ -20,6 +20,7 @@ ROOMS = (
     "timing",
     "report",
     "graph",
+    "outputs",
     "passes.canonicalize",
     "gradients",
     "devices",

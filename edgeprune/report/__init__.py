@@ -29,6 +29,7 @@ from edgeprune.report.model import (
     installed_versions,
 )
 from edgeprune.report.output_files import write_report
+from edgeprune.report.output_score import OutputScore
 from edgeprune.report.pareto_curve import PARETO_FILE, Curve, Point, folder_of, point_of
 from edgeprune.report.picture import Box, Picture
 from edgeprune.report.runs import open_runs, siblings

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 import edgeprune
+from edgeprune.report.output_score import OutputScore
 from edgeprune.support import json_form, plural
 from edgeprune.timing import Measurement, Ratio
 
@@ -141,6 +142,7 @@ class Accuracy:
         after: Of the result.
         drop: What ``--max-drop`` limits, in points; negative if the result is better.
         samples: Number of samples; None for a user's function, which does not report it.
+        outputs: Fidelity output by output; the other fields then describe the one that loses most.
     """
 
     kind: Literal["evaluation", "fidelity"]
@@ -150,6 +152,7 @@ class Accuracy:
     after: float
     drop: float
     samples: int | None = None
+    outputs: tuple[OutputScore, ...] = ()
 
 
 @dataclass(frozen=True)

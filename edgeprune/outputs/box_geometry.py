@@ -1,0 +1,50 @@
+"""Boxes: their two forms, their overlap, and non-maximum suppression."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeprune.outputs.output_spec import Array
+
+MOST_EXCEPTIONS = 0.02
+"""Share of boxes that may break a rule: a network also draws impossible ones, where nothing is."""
+
+
+def to_corners(boxes: Array) -> Array:
+    """Center x, center y, width and height as x1, y1, x2, y2; shape (boxes, 4)."""
+    half = boxes[..., 2:] / 2
+    return np.concatenate([boxes[..., :2] - half, boxes[..., :2] + half], axis=-1)
+
+
+def are_corners(boxes: Array) -> bool:
+    """Whether boxes of shape (..., 4) are x1, y1, x2, y2: the second corner is never above or left of the first."""
+    return bool(len(boxes)) and float((boxes[..., 2:] < boxes[..., :2]).any(axis=-1).mean()) <= MOST_EXCEPTIONS
+
+
+def have_sizes(boxes: Array) -> bool:
+    """Whether boxes of shape (..., 4) may have a center and a size: the size is never negative."""
+    return bool(len(boxes)) and float((boxes[..., 2:] < 0).any(axis=-1).mean()) <= MOST_EXCEPTIONS
+
+
+def iou_of_pairs(one: Array, other: Array) -> NDArray[np.float64]:
+    """Intersection over union of boxes in corners, row by row; two equal boxes overlap fully, even empty ones."""
+    low, high = np.maximum(one[..., :2], other[..., :2]), np.minimum(one[..., 2:], other[..., 2:])
+    inter = np.clip(high - low, 0, None).prod(axis=-1)
+    areas = [np.clip(x[..., 2:] - x[..., :2], 0, None).prod(axis=-1) for x in (one, other)]
+    union = areas[0] + areas[1] - inter
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = np.where(union > 0, inter / union, 0.0)
+    return np.asarray(np.where((one == other).all(axis=-1), 1.0, found))
+
+
+def suppressed(boxes: Array, scores: Array, labels: Array, iou: float, most: int) -> NDArray[np.int64]:
+    """Indices of the boxes that stay after non-maximum suppression within each class, the best score first."""
+    order = np.argsort(-scores, kind="stable")
+    kept: list[int] = []
+    while len(order) and len(kept) < most:
+        first, order = int(order[0]), order[1:]
+        kept.append(first)
+        same = labels[order] == labels[first]
+        order = order[~(same & (iou_of_pairs(boxes[first][None], boxes[order]) >= iou))]
+    return np.array(kept, np.int64)

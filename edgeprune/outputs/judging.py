@@ -1,0 +1,146 @@
+"""Compare the outputs of two models, each output as what it is.
+
+Every comparison gives a drop in *points*:
+
+* percent (classes, detections, overlap, cosine similarity, equality): 100 minus the percentage;
+* dB: the noise in percent of the signal's energy, so 20 dB are 1 point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from edgeprune.outputs.class_agreement import ClassAgreement
+from edgeprune.outputs.cosine import Cosine
+from edgeprune.outputs.detection_matching import DetectionAgreement
+from edgeprune.outputs.output_spec import (
+    BOXES,
+    CLASS_MAP,
+    CLASS_SCORES,
+    COORDINATES,
+    COSINE,
+    EQUAL,
+    IOU,
+    MATCHES,
+    SEQUENCE,
+    SQNR,
+    TOP1,
+    Array,
+    Outputs,
+    OutputSpec,
+    select,
+)
+from edgeprune.outputs.overlap import Equality, overlap_judge
+from edgeprune.outputs.signal_noise import CentredSignalNoise, SignalNoise
+from edgeprune.report import OutputScore
+
+PLACED = (BOXES, COORDINATES)
+"""Kinds of values that have a place of their own, which is not part of the signal."""
+
+_TOP1_NAMES = {CLASS_SCORES: "top-1 agreement", SEQUENCE: "agreement by step", CLASS_MAP: "pixel agreement"}
+_NAMES = {
+    TOP1: "top-1 agreement",
+    COSINE: "cosine similarity",
+    SQNR: "SQNR",
+    IOU: "intersection over union",
+    MATCHES: "F1 of detections",
+    EQUAL: "equality",
+}
+
+
+class _Judge(Protocol):
+    def add(self, wanted: Array, got: Array) -> None: ...
+
+    def score(self) -> float: ...
+
+
+class Comparison:
+    """Compares the outputs of a model with the original's, batch by batch.
+
+    Args:
+        outputs: what the outputs are.
+        names: of the outputs, in the order of the arrays.
+    """
+
+    def __init__(self, outputs: Outputs, names: Sequence[str]):
+        self._outputs, self._names = outputs, names
+        self._judges = [_judge(spec) for spec in outputs]
+        self._broken: set[int] = set()
+
+    def add(self, wanted: Sequence[Array], got: Sequence[Array]) -> None:
+        """Compare the outputs of one batch. An output whose size has changed agrees in nothing."""
+        one, other = select(self._names, wanted), select(self._names, got)
+        for number, (spec, judge) in enumerate(zip(self._outputs, self._judges, strict=True)):
+            if isinstance(judge, DetectionAgreement):
+                judge.add_all(one, other)
+                continue
+            name = spec.names[0]
+            if one[name].shape != other[name].shape and not isinstance(judge, Equality):
+                self._broken.add(number)
+            elif number not in self._broken and one[name].size:
+                judge.add(one[name], other[name])
+
+    def scores(self) -> tuple[OutputScore, ...]:
+        """The score of each spec, in their order."""
+        found = []
+        for number, (spec, judge) in enumerate(zip(self._outputs, self._judges, strict=True)):
+            unit = unit_of(spec.metric)
+            after = (-120.0 if unit == "dB" else 0.0) if number in self._broken else judge.score()
+            before = None if unit == "dB" else 100.0
+            found.append(
+                OutputScore(
+                    spec.names,
+                    spec.kind,
+                    metric_name(spec),
+                    unit,
+                    before,
+                    after,
+                    points(unit, after),
+                    spec.weight,
+                    spec.why,
+                )
+            )
+        return tuple(found)
+
+
+def points(unit: str, score: float) -> float:
+    """Points lost at an agreement in ``%`` or ``dB``."""
+    return 100.0 * 10 ** (-score / 10) if unit == "dB" else 100.0 - score
+
+
+def unit_of(metric: str) -> str:
+    """The unit of a metric's score."""
+    return "dB" if metric == SQNR else "%"
+
+
+def metric_name(spec: OutputSpec) -> str:
+    """The metric of an output in words."""
+    if spec.metric == TOP1:
+        return _TOP1_NAMES.get(spec.kind, _NAMES[TOP1])
+    if spec.metric == SQNR and _is_centred(spec):
+        return "SQNR about the mean"
+    return _NAMES[spec.metric]
+
+
+def worst(scores: Sequence[OutputScore]) -> OutputScore:
+    """The output that loses most; among those that count, if any does."""
+    counted = [score for score in scores if score.counts] or list(scores)
+    return max(counted, key=lambda score: score.drop)
+
+
+def _is_centred(spec: OutputSpec) -> bool:
+    return spec.kind in PLACED
+
+
+def _judge(spec: OutputSpec) -> _Judge | DetectionAgreement:
+    if spec.metric == SQNR:
+        return CentredSignalNoise() if _is_centred(spec) else SignalNoise()
+    made: dict[str, Callable[[OutputSpec], _Judge | DetectionAgreement]] = {
+        TOP1: ClassAgreement,
+        COSINE: lambda _: Cosine(),
+        IOU: overlap_judge,
+        MATCHES: DetectionAgreement,
+        EQUAL: Equality,
+    }
+    return made[spec.metric](spec)

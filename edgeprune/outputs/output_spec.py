@@ -1,0 +1,104 @@
+"""What one output of a model is, and how it is compared with the original's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+CLASS_SCORES = "class scores"
+SEQUENCE = "sequence"
+CLASS_MAP = "class map"
+DETECTIONS = "detections"
+BOXES = "boxes"
+COORDINATES = "coordinates"
+EMBEDDING = "embedding"
+MAP = "map"
+INTEGERS = "integers"
+INDICES = "indices"
+SORTED_SCORES = "sorted scores"
+STATE = "state"
+TENSOR = "tensor"
+
+TOP1, COSINE, SQNR, IOU, MATCHES, EQUAL = "top1", "cosine", "sqnr", "iou", "detections", "equal"
+METRICS = (TOP1, COSINE, SQNR, IOU, MATCHES, EQUAL)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some channels of an output.
+
+    Attributes:
+        name: of the output.
+        axis: of the channels: 1 or 2; 0 if there are none, so that every position has one value.
+        start, stop: which channels.
+    """
+
+    name: str
+    axis: int
+    start: int = 0
+    stop: int = 1
+
+
+@dataclass(frozen=True)
+class Head:
+    """How detections are read from the outputs of a detector.
+
+    Attributes:
+        boxes: four channels.
+        scores: one channel for each class.
+        labels: a channel with the number of the class; None if each class has its own score.
+        objectness: a channel that every score is multiplied by; None if there is none.
+        corners: boxes are x1, y1, x2, y2; otherwise center x, center y, width, height.
+        background: the class that means that there is nothing; None if there is none.
+        activation: what turns scores into probabilities: an empty text, ``sigmoid`` or ``softmax``.
+    """
+
+    boxes: Part
+    scores: Part
+    labels: Part | None = None
+    objectness: Part | None = None
+    corners: bool = False
+    background: int | None = None
+    activation: str = ""
+
+
+@dataclass(frozen=True)
+class OutputSpec:
+    """What an output is; several outputs if they are judged together, as boxes and their scores.
+
+    Attributes:
+        names: of the outputs.
+        kind: what they are, such as ``class scores``.
+        metric: one of METRICS.
+        why: how this was recognized.
+        weight: of each of the outputs in output errors; 0 if they do not count.
+        axis: of the classes.
+        head: reads detections; None for other kinds.
+    """
+
+    names: tuple[str, ...]
+    kind: str
+    metric: str
+    why: str
+    weight: float = 1.0
+    axis: int = -1
+    head: Head | None = None
+
+
+Outputs = tuple[OutputSpec, ...]
+"""All outputs of a model; each is named once."""
+
+
+def spec_of(outputs: Sequence[OutputSpec], name: str) -> OutputSpec:
+    """The spec that names an output."""
+    return next(spec for spec in outputs if name in spec.names)
+
+
+def select(names: Sequence[str], arrays: Sequence[Array]) -> Mapping[str, Array]:
+    """Arrays by output name."""
+    return dict(zip(names, arrays, strict=True))

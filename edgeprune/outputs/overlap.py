@@ -1,0 +1,84 @@
+"""Overlaps in percent: of boxes, of masks, and of sets of integers."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeprune.outputs.box_geometry import are_corners, iou_of_pairs, to_corners
+from edgeprune.outputs.output_spec import BOXES, INDICES, Array, OutputSpec
+
+
+class BoxOverlap:
+    """Mean intersection over union of boxes at the same position, last axis four."""
+
+    def __init__(self) -> None:
+        self._sum, self._count = 0.0, 0
+
+    def add(self, wanted: Array, got: Array) -> None:
+        """Compare the boxes of one batch."""
+        one, other = (x.reshape(-1, 4).astype(np.float64) for x in (wanted, got))
+        if not are_corners(one):
+            one, other = to_corners(one), to_corners(other)
+        self._sum += float(iou_of_pairs(one, other).sum())
+        self._count += len(one)
+
+    def score(self) -> float:
+        """Percent."""
+        return 100.0 * self._sum / self._count if self._count else 100.0
+
+
+class MaskOverlap:
+    """Intersection over union of masks: where probabilities are above 0.5, or other values above 0."""
+
+    def __init__(self) -> None:
+        self._both = self._either = 0
+
+    def add(self, wanted: Array, got: Array) -> None:
+        """Compare the masks of one batch."""
+        edge = 0.5 if wanted.size and wanted.min() >= 0 and wanted.max() <= 1 else 0.0
+        one, other = wanted > edge, got > edge
+        self._both += int((one & other).sum())
+        self._either += int((one | other).sum())
+
+    def score(self) -> float:
+        """Percent."""
+        return 100.0 * self._both / self._either if self._either else 100.0
+
+
+class Equality:
+    """Percent of integers that are equal; indices in any order along the last axis."""
+
+    def __init__(self, spec: OutputSpec):
+        self._any_order = spec.kind == INDICES
+        self._same = self._count = 0
+
+    def add(self, wanted: Array, got: Array) -> None:
+        """Compare one batch; if the numbers of rows differ, the rows are compared as sets."""
+        if wanted.shape != got.shape or (self._any_order and wanted.ndim):
+            one, other = (_rows(x, wanted.shape == got.shape) for x in (wanted, got))
+            self._same += sum((one & other).values())
+            self._count += max(one.total(), other.total())
+            return
+        self._same += int((wanted == got).sum())
+        self._count += wanted.size
+
+    def score(self) -> float:
+        """Percent."""
+        return 100.0 * self._same / self._count if self._count else 100.0
+
+
+def _rows(x: Array, by_sample: bool) -> Counter[object]:
+    """How often each index occurs in each row; or, if rows were added or removed, how often each row occurs."""
+    x = np.atleast_1d(x)
+    if by_sample:
+        flat: NDArray[np.int64] = x.reshape(-1, x.shape[-1])
+        return Counter((number, int(v)) for number, row in enumerate(flat) for v in row)
+    return Counter(map(tuple, x.reshape(len(x), -1).tolist()))
+
+
+def overlap_judge(spec: OutputSpec) -> BoxOverlap | MaskOverlap:
+    """Boxes are compared as boxes, anything else as masks."""
+    return BoxOverlap() if spec.kind == BOXES else MaskOverlap()
