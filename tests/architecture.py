@@ -21,6 +21,7 @@ ROOMS = (
     "report",
     "graph",
     "outputs",
+    "passes.verify",
     "passes.canonicalize",
     "gradients",
     "devices",

@@ -2,9 +2,8 @@
 
 In: a model as exported.
 Out: the canonical model: opset 13 or newer, constants folded, BatchNormalization folded, one form of each idiom.
-May import: graph and below.
+May import: passes.verify, graph and below.
 """
 
-from edgeprune.passes.canonicalize.equality import verify_equal
 from edgeprune.passes.canonicalize.fold_batchnorm import FOLDED_SCALE
 from edgeprune.passes.canonicalize.pipeline import canonicalize

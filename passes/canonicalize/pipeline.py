@@ -99,7 +99,7 @@ def canonicalize(model: ir.Model, *, verify: bool = True) -> ir.Model:
     name_everything(result)
     graphs.check(result, "the canonical form")
     if verify:
-        from edgeprune.passes.canonicalize.equality import verify_equal
+        from edgeprune.passes.verify import verify_equal
 
         verify_equal(model, result)
     return result

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from edgeprune import graph as graphs
 from edgeprune.dependency import Group
 from edgeprune.graph import Floats, Linear, find_linears, layer_matrix
-from edgeprune.passes.canonicalize import verify_equal
+from edgeprune.passes.verify import verify_equal
 from edgeprune.quantization import InputMoments, best_order
 
 Ints = NDArray[np.int64]

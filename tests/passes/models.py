@@ -12,7 +12,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeprune.graph import model_io as graphs
-from edgeprune.passes.canonicalize.equality import session
+from edgeprune.passes.verify.sessions import session
 
 Feeds = dict[str, NDArray[Any]]
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from edgeprune.graph.edit import remove_dead
-from edgeprune.passes.canonicalize.equality import relative_error
 from edgeprune.passes.canonicalize.fold_batchnorm import fold_batchnorm
+from edgeprune.passes.verify.equality import relative_error
 from tests.passes.models import ops, parse, random, run
 
 TOLERANCE = 2e-6

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeprune.passes.canonicalize.equality import verify_equal
 from edgeprune.passes.canonicalize.pipeline import canonicalize
+from edgeprune.passes.verify.equality import verify_equal
 from tests.passes.models import node, ops, parse, random
 
 SCALES = np.array([1, 1, 2, 3], np.float32)

@@ -5,9 +5,9 @@ import pytest
 
 from edgeprune.graph import model_io as graphs
 from edgeprune.graph.edit import remove_dead
-from edgeprune.passes.canonicalize.equality import relative_error
 from edgeprune.passes.canonicalize.pipeline import canonicalize
 from edgeprune.passes.canonicalize.split_qkv import split_qkv
+from edgeprune.passes.verify.equality import relative_error
 from tests.passes.models import ops, parse, random, run
 
 TOKENS, HEADS, SIZE, WIDTH = 5, 2, 3, 8

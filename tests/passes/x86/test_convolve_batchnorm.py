@@ -5,8 +5,8 @@ import onnx_ir as ir
 import pytest
 
 from edgeprune.calibration.intermediate_outputs import IntermediateOutputs
-from edgeprune.passes.canonicalize.equality import relative_error
 from edgeprune.passes.canonicalize.pipeline import name_everything
+from edgeprune.passes.verify.equality import relative_error
 from edgeprune.passes.x86.convolve_batchnorm import convolve_batchnorm
 from edgeprune.passes.x86.int8_nodes import int8_eligible
 from edgeprune.passes.x86.quantize_x86 import quantize_x86

@@ -8,7 +8,8 @@ import pytest
 
 from edgeprune.errors import ModelError
 from edgeprune.graph import model_io as graphs
-from edgeprune.passes.canonicalize.equality import random_feeds, relative_error, verify_equal
+from edgeprune.passes.verify.equality import relative_error, verify_equal
+from edgeprune.passes.verify.random_inputs import random_feeds
 from tests.passes.models import parse, random
 
 
@@ -44,7 +45,7 @@ def test_a_model_that_amplifies_its_last_bit_is_held_as_close_as_it_holds_itself
 
 def test_a_model_that_jumps_at_one_of_the_draws_is_held_on_the_others() -> None:
     text = "g (float[1] x) => (float[1] y) { a = Greater(x, t)\n b = Cast<to=1>(a)\n y = Add(x, b) }"
-    feeds = random_feeds(parse(text, t=np.zeros(1, np.float32)), batch=2, size=64, seed=0)
+    feeds = random_feeds(parse(text, t=np.zeros(1, np.float32)), {"x": (1,)}, seed=0)
     assert feeds is not None
     edge, eps = feeds["x"], np.finfo(np.float32).eps
     below, above = (np.float32(edge * (1 + 2 * eps * sign)) for sign in (-np.sign(edge), np.sign(edge)))
@@ -56,7 +57,7 @@ def test_a_model_that_jumps_at_one_of_the_draws_is_held_on_the_others() -> None:
 def test_a_large_model_is_compared_on_more_draws_only_if_it_differs_on_the_first(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("edgeprune.passes.canonicalize.equality._DRAWN_MACS", 1)
+    monkeypatch.setattr("edgeprune.passes.verify.equality._DRAWN_MACS", 1)
     text = "g (float[1,2] x) => (float[1,2] y) { y = MatMul(x, w) }"
     right, wrong = (parse(text, w=np.full((2, 2), value, np.float32)) for value in (1, 2))
     with caplog.at_level(logging.INFO):
@@ -76,7 +77,7 @@ def test_models_that_cannot_be_run_are_not_compared(caplog: pytest.LogCaptureFix
 
 def test_feeds() -> None:
     model = parse("g (float[batch,3,h,h] x, int64[batch] i, bool[2] c) => (float[a,b,c1,d] y) { y = Relu(x) }")
-    feeds = random_feeds(model, batch=2, size=8, seed=0)
+    feeds = random_feeds(model, {"x": (2, 3, 8, 8), "i": (2,), "c": (2,)}, seed=0)
     assert feeds is not None
     assert {name: (array.shape, array.dtype.name) for name, array in feeds.items()} == {
         "x": ((2, 3, 8, 8), "float32"),

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +13,9 @@ from numpy.typing import NDArray
 
 from edgeprune import graph as graphs
 from edgeprune.errors import ModelError
+from edgeprune.passes.verify.random_inputs import Feeds, random_feeds
+from edgeprune.passes.verify.running_sizes import running_sizes
+from edgeprune.passes.verify.sessions import run, session
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -40,10 +40,8 @@ _DRAWN_MACS = 4e10
 _UNSTEADY_FACTOR = 8
 """The rewriting may change an output this many times as much as a tiny change of the input: it acts in many places."""
 _LARGEST_TOLERANCE = 5e-2
-_SIZES = (64, 224, 32, 16, 8, 7, 4, 1)
-"""Sizes for symbolic dimensions other than the batch, tried in turn until the original runs."""
-
-Feeds = dict[str, NDArray[Any]]
+_BATCHES = (2, 3)
+"""A model with open axes is compared at two sizes: one alone does not show that a rewrite wrote a size down."""
 
 
 def verify_equal(reference: ir.Model, candidate: ir.Model) -> bool:
@@ -68,22 +66,22 @@ def verify_equal(reference: ir.Model, candidate: ir.Model) -> bool:
 
 def _verify(reference: ir.Model, candidate: ir.Model, draws: int) -> bool:
     """As :func:`verify_equal`, on ``draws`` random inputs."""
+    names = [value.name or "" for value in reference.graph.outputs]
     try:
         first = session(reference)
+        runs = _runs(reference, first, names, draws)
     except ModelError as error:
         logger.warning("not verified numerically: %s", error)
-        return False
-    names = [value.name or "" for value in reference.graph.outputs]
-    runs = _runs(reference, first, names, draws)
-    if runs is None:
-        logger.warning("not verified numerically: onnxruntime cannot run the original on random inputs")
         return False
     selecting = any(node.op_type in _SELECTING for node in reference.graph.all_nodes())
     tolerance = _tolerance(reference)
     del first  # one set of weights in memory at a time
     second = session(candidate)
-    found = [_difference(names, expected, _run(second, names, feeds), tolerance) for feeds, expected in runs]
+    found = [_difference(names, expected, _attempt(second, names, feeds), tolerance) for feeds, expected in runs]
     del second
+    for difference in found:
+        if difference is not None and difference.of_shape and not selecting:
+            raise ModelError(f"the rewritten model differs from the original: {difference.text}")
     if all(difference is None for difference in found) or (selecting and None in found):
         return True
     # The model itself may amplify the last bit of its input by more than the tolerance, on some inputs more than on
@@ -91,7 +89,7 @@ def _verify(reference: ir.Model, candidate: ir.Model, draws: int) -> bool:
     first = session(reference)
     unsteadiness = 0.0
     for feeds, expected in runs:
-        nudged = _run(first, names, _nudged(feeds))
+        nudged = _attempt(first, names, _nudged(feeds))
         unsteadiness = max([unsteadiness, *(_error(a, b) for a, b in zip(expected, nudged or expected, strict=True))])
     if unsteadiness > tolerance and None in found:
         return True
@@ -101,105 +99,27 @@ def _verify(reference: ir.Model, candidate: ir.Model, draws: int) -> bool:
     return True
 
 
-def session(model: ir.Model) -> onnxruntime.InferenceSession:
-    """An onnxruntime session that runs the model as it is, without graph optimization.
-
-    Raises:
-        ModelError: if onnxruntime does not accept the model.
-    """
-    import onnxruntime as ort
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
-    refusals = (
-        state.Fail,
-        state.InvalidArgument,
-        state.InvalidGraph,
-        state.NotImplemented,
-        state.NoSuchFile,
-        state.RuntimeException,
-    )
-    try:
-        if graphs.weight_bytes(model) <= graphs.EXTERNAL_DATA_BYTES:
-            return ort.InferenceSession(graphs.to_bytes(model), options, providers=["CPUExecutionProvider"])
-        # Map the weights once: no copy in another file, and no prepacked copy in memory.
-        options.add_session_config_entry("session.disable_prepacking", "1")
-        with contextlib.suppress(ModelError):
-            data, weights = graphs.to_references(model)
-            options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(weights))
-            return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-        with tempfile.TemporaryDirectory(prefix="edgeprune-") as folder:
-            path = Path(folder) / "model.onnx"
-            graphs.save(model, path)
-            return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except refusals as error:
-        raise ModelError(f"onnxruntime does not accept the model: {str(error).splitlines()[0]}") from error
-
-
-def _run(run_session: onnxruntime.InferenceSession, names: list[str], feeds: Feeds) -> list[Any] | None:
-    """The outputs, or None if the model cannot be run on these inputs."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
-    try:
-        return list(run_session.run(names, feeds))
-    except (state.Fail, state.InvalidArgument, state.RuntimeException, state.NotImplemented, ValueError, RuntimeError):
-        return None
-
-
 def _runs(
     model: ir.Model, run_session: onnxruntime.InferenceSession, names: list[str], draws: int
-) -> list[tuple[Feeds, list[Any]]] | None:
-    """Random inputs of the first sizes with which the model runs, and its outputs; None if it never runs."""
-    for batch, size in [(2, size) for size in _SIZES] + [(1, size) for size in _SIZES]:
-        feeds = random_feeds(model, batch=batch, size=size, seed=0)
-        if feeds is None:
-            return None
-        expected = _run(run_session, names, feeds)
-        if expected is not None:
-            rest = (random_feeds(model, batch=batch, size=size, seed=seed) for seed in range(1, draws))
-            more = ((f, _run(run_session, names, f)) for f in rest if f is not None)
-            return [(feeds, expected), *((f, outputs) for f, outputs in more if outputs is not None)]
-        if not _symbolic(model):
-            break
-    return None
+) -> list[tuple[Feeds, list[Any]]]:
+    """Random inputs, and the outputs: several draws at the first sizes with which the model runs, one at the second.
 
-
-def _symbolic(model: ir.Model) -> bool:
-    return any(value.shape is None or value.shape.is_dynamic() for value in model.graph.inputs)
-
-
-def random_feeds(model: ir.Model, *, batch: int, size: int, seed: int) -> Feeds | None:
-    """Random inputs: normal for floats, 0 or 1 for integers; None if an input is not a tensor of numbers.
-
-    Args:
-        model: the model with these inputs.
-        batch: size of a symbolic first axis. Equal symbols get equal sizes.
-        size: size of all other symbolic axes.
-        seed: seed of the generator.
+    Raises:
+        ModelError: if it does not run.
     """
-    generator = np.random.default_rng(seed)
-    bindings: dict[str, int] = {}
-    feeds: Feeds = {}
-    for value in model.graph.inputs:
-        if value.is_initializer():
-            continue
-        if not isinstance(value.type, ir.TensorType) or value.dtype in (None, ir.DataType.STRING) or value.name is None:
-            return None
-        dims = [
-            dim if isinstance(dim, int) else _bind(bindings, dim.value, batch if axis == 0 else size)
-            for axis, dim in enumerate(value.shape or ())
-        ]
-        dtype = value.type.dtype.numpy()
-        floating = value.type.dtype.is_floating_point()
-        array = generator.standard_normal(dims) if floating else generator.integers(0, 2, dims)
-        feeds[value.name] = np.asarray(array).astype(dtype)
-    return feeds
+    sizes = running_sizes(model, batches=_BATCHES, runner=run_session)
+    feeds = [random_feeds(model, sizes[0], seed=seed) for seed in range(draws)]
+    feeds += [random_feeds(model, shapes, seed=0) for shapes in sizes[1:]]
+    attempts = ((f, _attempt(run_session, names, f)) for f in feeds if f is not None)
+    return [(f, outputs) for f, outputs in attempts if outputs is not None]
 
 
-def _bind(bindings: dict[str, int], symbol: str | None, size: int) -> int:
-    return size if symbol is None else bindings.setdefault(symbol, size)
+def _attempt(run_session: onnxruntime.InferenceSession, names: list[str], feeds: Feeds) -> list[Any] | None:
+    """The outputs, or None if the model cannot be run on these inputs."""
+    try:
+        return run(run_session, names, feeds)
+    except ModelError:
+        return None
 
 
 def _all_dtypes(model: ir.Model) -> Iterator[ir.DataType]:
@@ -224,22 +144,23 @@ def _tolerance(model: ir.Model) -> float:
 
 @dataclass(frozen=True)
 class _Difference:
-    """A difference of a model's outputs as text, and its size relative to the largest value."""
+    """A difference of a model's outputs as text, its size relative to the largest value, and if it is one of shape."""
 
     text: str
     error: float
+    of_shape: bool = False
 
 
 def _difference(names: list[str], expected: list[Any], found: list[Any] | None, tolerance: float) -> _Difference | None:
     """The largest difference of a model's outputs; None if all are within the tolerance."""
     if found is None:
-        return _Difference("it cannot be run", float("inf"))
+        return _Difference("it cannot be run", float("inf"), of_shape=True)
     worst = _Difference("", tolerance)
     for name, a, b in zip(names, expected, found, strict=True):
         error = _error(a, b)
         if isinstance(a, np.ndarray) and (a.shape != b.shape or a.dtype != b.dtype):
             kinds = f"{a.dtype}{list(a.shape)} in the original and {b.dtype}{list(b.shape)} after"
-            return _Difference(f"output {name!r} is {kinds}", float("inf"))
+            return _Difference(f"output {name!r} is {kinds}", float("inf"), of_shape=True)
         if error > worst.error:
             text = f"output {name!r} is off by {error:.1e} of its largest value (tolerance {tolerance:g})"
             worst = _Difference(text, error)

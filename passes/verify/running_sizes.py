@@ -1,0 +1,91 @@
+"""Concrete sizes at which a model with open axes runs, found by running it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
+
+from edgeprune.errors import ModelError
+from edgeprune.graph import InputShapes, open_axes, size_candidates
+from edgeprune.passes.verify.random_inputs import random_feeds
+from edgeprune.passes.verify.sessions import run, session
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+_OTHER_BATCHES = (1, 2)
+"""A model may be exported for one batch although it declares it open."""
+
+
+def running_sizes(
+    model: ir.Model,
+    given: Mapping[str, Sequence[int]] | None = None,
+    *,
+    batches: Sequence[int] = (1,),
+    runner: onnxruntime.InferenceSession | None = None,
+) -> list[InputShapes]:
+    """Shapes of all inputs with which the model runs in onnxruntime; the first that do, in the order of plausibility.
+
+    Args:
+        model: not changed. Equal symbols get equal sizes.
+        given: input name -> dimensions that are fixed already.
+        batches: sizes of an open first axis, one for each result wanted. Other open axes differ between results where
+            the model runs at several sizes.
+        runner: a session of the model, if one is open.
+
+    Returns:
+        At least one and at most ``len(batches)`` shapes, without repetitions; one if no axis is open.
+
+    Raises:
+        ModelError: onnxruntime does not accept the model, an input is no tensor of numbers, or the model runs at none
+            of the sizes that were tried; the text gives onnxruntime's reason for the first.
+    """
+    runner = runner or session(model)
+    names = [value.name or "" for value in model.graph.outputs]
+    found: list[InputShapes] = []
+    refusal = None
+    for shapes in _candidates(model, given or {}, batches, found):
+        feeds = random_feeds(model, shapes, seed=0)
+        if feeds is None:
+            raise ModelError("an input of the model is not a tensor of numbers")
+        try:
+            run(runner, names, feeds)
+        except ModelError as error:
+            refusal = refusal or (shapes, error)
+            continue
+        found.append(shapes)
+    if found or refusal is None:
+        return found
+    shapes, error = refusal
+    first = ", ".join(f"{name}={'x'.join(map(str, dims))}" for name, dims in shapes.items())
+    raise ModelError(f"the model runs at none of the sizes that were tried; at {first}: {error}")
+
+
+def _candidates(
+    model: ir.Model, given: Mapping[str, Sequence[int]], batches: Sequence[int], found: list[InputShapes]
+) -> Iterator[InputShapes]:
+    """Candidates until there is one result for every batch; ``found`` grows while they are tried."""
+    if not any(name not in given for name, _ in open_axes(model)):
+        yield next(size_candidates(model, given))
+        return
+    for wanted, batch in enumerate(batches, 1):
+        for size in dict.fromkeys((batch, *_OTHER_BATCHES)):
+            seen = list(size_candidates(model, given, batch=size)) if found else None
+            for shapes in _different_first(seen, found) if seen else size_candidates(model, given, batch=size):
+                if shapes not in found:
+                    yield shapes
+                if len(found) >= wanted:
+                    break
+            if len(found) >= wanted:
+                break
+
+
+def _different_first(candidates: list[InputShapes], found: list[InputShapes]) -> list[InputShapes]:
+    """Candidates in which all open axes differ from those found come first."""
+
+    def repeated(shapes: InputShapes) -> int:
+        return sum(a == b for f in found for name in shapes for a, b in zip(shapes[name][1:], f[name][1:], strict=True))
+
+    return sorted(candidates, key=repeated)
