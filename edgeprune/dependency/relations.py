@@ -15,7 +15,8 @@ from edgeprune.dependency.groups import Freeze
 UNKNOWN = -1
 """The size of a factor whose length is dynamic."""
 
-_NOT_ZERO = {"Div": 1, "Mod": 1, "Reciprocal": 0, "Log": 0, "LpNormalization": 0, "Pow": 0, "ReduceLogSum": 0}
+_NOT_ZERO = {"LpNormalization": 0, "Div": 1, "Mod": 1, "Reciprocal": 0, "Log": 0, "ReduceLogSum": 0}
+"""Operand that must not be zero; Pow is in :meth:`Relations.risky`."""
 
 
 @dataclass(frozen=True)
@@ -87,9 +88,13 @@ class Relations:
         return self.rels.get(self._index.get(id(node), -1))
 
     def risky(self) -> list[tuple[ir.Node, int]]:
-        """Nodes and operands that must not be zero: divisors, and operands of logarithms and inverses."""
+        """Nodes and operands that must not be zero: divisors, and operands of logarithms and inverses.
+
+        A base must not be zero unless its exponent is a positive constant.
+        """
         if self._risky is None:
             self._risky = [(n, _NOT_ZERO[n.op_type]) for n in self.nodes if n.op_type in _NOT_ZERO]
+            self._risky += [(n, 0) for n in self.nodes if n.op_type == "Pow" and not positive_exponent(n)]
         return self._risky
 
     def new(self, size: int) -> int:
@@ -118,3 +123,10 @@ class Relations:
         if value is not None and value.name is not None:
             for f in self.axes.get(value.name, ()):
                 self.freeze(f, why)
+
+
+def positive_exponent(node: ir.Node) -> bool:
+    """Whether the exponent of a Pow is a constant above zero: then zero stays zero."""
+    value = node.inputs[1]
+    constant = None if value is None or value.is_graph_input() else value.const_value
+    return constant is not None and bool(np.all(constant.numpy() > 0))

@@ -11,13 +11,14 @@ The search is separate for each set of units that touch the same axes, so an axi
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgeprune.dependency.dims import Term
+from edgeprune.dependency.dims import LINEAR, Rel, Term
 from edgeprune.dependency.relations import Relations
 from edgeprune.graph import input_at
 
@@ -26,6 +27,12 @@ Place = tuple[str, int]
 
 _DEPTH = 300
 """Longest path from a weight that is searched."""
+
+AT_ZERO = {
+    **{"Softplus": float(np.float32(np.log(2))), "Sigmoid": 0.5},
+    **{"Exp": 1.0, "Cos": 1.0, "Cosh": 1.0},
+}
+"""Functions that map zero to another number, in float32."""
 
 
 def term_names(term: Term, rank: int) -> list[frozenset[str]]:
@@ -63,7 +70,10 @@ class Zeroing:
         for node, operand in self.rels.risky():
             value = node.inputs[operand]
             rank = 0 if value is None or value.shape is None else len(value.shape)
-            touched = value is not None and any(self.touches(value.name or "", axis) for axis in range(rank))
+            axes = set(range(rank))
+            if node.op_type == "LpNormalization":  # a vector may hold zeros, but must not be zero as a whole
+                axes.discard(node.attributes.get_int("axis", -1) % max(1, rank))
+            touched = value is not None and any(self.touches(value.name or "", axis) for axis in axes)
             if touched and not positive(value):
                 return False
         return True
@@ -75,9 +85,12 @@ class Zeroing:
             return frozenset(((value.name or "", axis),))
         node = value.producer()
         rel = self.rels.relation_of(node) if node is not None else None
-        if node is None or rel is None or rel.zeros is None or value.shape is None:
+        if node is None or rel is None or value.shape is None:
             return None
-        term = rel.grammar.outputs[node.outputs.index(value)]
+        node, rel = self._without_offset(node, rel)
+        if rel.zeros is None:
+            return None
+        term = rel.grammar.outputs[0 if len(node.outputs) == 1 else node.outputs.index(value)]
         wanted = term_names(term, len(value.shape))[axis]
         wanted |= {a for a, b in rel.normalized_reads if b in wanted}
         joined = any(a.kind == "concat" and wanted & set(a.factors) for a in term)
@@ -93,6 +106,20 @@ class Zeroing:
                 return None
             found |= plan
         return frozenset(found)
+
+    def _without_offset(self, node: ir.Node, rel: Rel) -> tuple[ir.Node, Rel]:
+        """For ``f(x) - f(0)``, such as Softplus(x) - log 2, the node of f as one that keeps zeros; else the node."""
+        for k, value in enumerate(node.inputs if node.op_type in ("Add", "Sub") else ()):
+            inner = value.producer() if value is not None and not (k and node.op_type == "Sub") else None
+            other = node.inputs[1 - k]
+            constant = None if other is None or other.is_graph_input() else other.const_value
+            if inner is None or constant is None or constant.size != 1 or inner.op_type not in AT_ZERO:
+                continue
+            offset = float(constant.numpy().reshape(()))
+            found = self.rels.relation_of(inner)
+            if found is not None and AT_ZERO[inner.op_type] == (offset if node.op_type == "Sub" else -offset):
+                return inner, replace(found, zeros=LINEAR)
+        return node, rel
 
     def _operand(
         self, node: ir.Node, k: int, term: Term, wanted: frozenset[str], joined: bool, depth: int

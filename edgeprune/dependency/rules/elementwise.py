@@ -5,20 +5,35 @@ from __future__ import annotations
 import numpy as np
 
 from edgeprune.dependency.dims import LINEAR, PRODUCT, NodeView, Rel, Zeros, rule
+from edgeprune.dependency.relations import positive_exponent
 
 _ZERO_TO_ZERO = [
     *("Abs", "Asin", "Asinh", "Atan", "Atanh", "Bernoulli", "Cast", "Ceil", "Celu", "Elu", "Erf", "Floor", "Gelu"),
-    *("HardSwish", "Identity", "LeakyRelu", "Mish", "Neg", "Relu", "Round", "Selu", "Shrink", "Sign", "Sin", "Sinh"),
-    *("Softsign", "Sqrt", "Swish", "Tan", "Tanh", "ThresholdedRelu"),
+    *(
+        "HardSwish",
+        "Identity",
+        "IsInf",
+        "IsNaN",
+        "LeakyRelu",
+        "Mish",
+        "Neg",
+        "Relu",
+        "Round",
+        "Selu",
+        "Sign",
+        "Sin",
+        "Sinh",
+    ),
+    *("Softsign", "Sqrt", "Swish", "Tan", "Tanh"),
 ]
 _OTHER_UNARY = [
-    *("Acos", "Acosh", "BitwiseNot", "Cos", "Cosh", "Exp", "HardSigmoid", "IsInf", "IsNaN", "Log", "Not"),
+    *("Acos", "Acosh", "BitwiseNot", "Cos", "Cosh", "Exp", "Log", "Not"),
     *("Reciprocal", "Sigmoid", "Softplus"),
 ]
-_ALL_ZERO = ["Add", "Sub", "Sum", "Max", "Min", "Mean", "Or", "Xor", "BitwiseOr", "BitwiseXor"]
+_ALL_ZERO = ["Add", "Sub", "Sum", "Mean", "Or", "Xor", "BitwiseOr", "BitwiseXor", "Greater", "Less"]
 _ANY_ZERO = ["Mul", "And", "BitwiseAnd"]
 _FIRST_ZERO = ["Div", "Mod", "PRelu", "BitShift"]
-_NEVER_ZERO = ["Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"]
+_NEVER_ZERO = ["Equal", "GreaterOrEqual", "LessOrEqual"]
 
 
 @rule(*_ZERO_TO_ZERO)
@@ -82,14 +97,40 @@ def never_zero(n: NodeView) -> Rel:
     return _together(n, None)
 
 
+@rule("Max", "Min")
+def extreme(n: NodeView) -> Rel:
+    """Zero where all operands are zero; a constant on the other side of zero does not matter beside a zero."""
+    beside = np.less_equal if n.op == "Max" else np.greater_equal
+    constants = [n.const(k) for k in range(n.inputs)]
+    needed = [k for k, c in enumerate(constants) if c is None or not bool(np.all(beside(c, 0)))]
+    return _together(n, tuple((k,) for k in needed or range(n.inputs)))
+
+
+@rule("Shrink")
+def shrink(n: NodeView) -> Rel:
+    """Maps a band around 0 to 0, if the band is not turned inside out."""
+    return Rel("... -> ...", zeros=LINEAR if n.attr("lambd", 0.5) >= 0 else None)
+
+
+@rule("HardSigmoid")
+def hard_sigmoid(n: NodeView) -> Rel:
+    """Maps 0 to its offset, or to 0 where that is not positive."""
+    return Rel("... -> ...", zeros=LINEAR if n.attr("beta", 0.5) <= 0 else None)
+
+
+@rule("ThresholdedRelu")
+def thresholded_relu(n: NodeView) -> Rel:
+    """Zero where the operand is zero, whatever the threshold."""
+    return Rel("... -> ...", zeros=LINEAR)
+
+
 @rule("Pow")
 def power(n: NodeView) -> Rel:
     """Zero where the base is zero, for a positive exponent."""
-    exponent = n.const(1)
-    return _together(n, LINEAR if exponent is not None and bool(np.all(np.asarray(exponent) > 0)) else None)
+    return _together(n, LINEAR if positive_exponent(n.node) else None)
 
 
 @rule("Where")
 def where(n: NodeView) -> Rel:
-    """Zero where both branches are zero."""
-    return _together(n, ((1,), (2,)))
+    """Zero where the second branch is zero, and the first branch or the condition."""
+    return _together(n, ((0, 1), (2,)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgeprune.dependency.dims import NodeView, Rel, rule
+from edgeprune.dependency.dims import LINEAR, NodeView, Rel, rule
 from edgeprune.dependency.repair import Repair, repair
 from edgeprune.dependency.rules.axis_text import axes
 from edgeprune.errors import RuleError
@@ -90,10 +90,11 @@ def read_normalized(fix: Repair) -> None:
 
 @rule("LpNormalization")
 def lp_norm(n: NodeView) -> Rel:
-    """Divided by the norm along one axis."""
+    """Divided by the norm along one axis: a position that is zero adds nothing to the norm."""
     rank = n.rank(0)
-    whole = axes(rank, {n.axis(n.attr("axis", -1), rank): "~c"})
-    return Rel(f"{whole} -> {whole}", zeros=((0,),))
+    k = n.axis(n.attr("axis", -1), rank)
+    whole = axes(rank, {k: "c"})
+    return Rel(f"{whole} -> {whole}", zeros=LINEAR, sums=(("c", 0, k),))
 
 
 @rule("MeanVarianceNormalization")

@@ -45,7 +45,8 @@ SCALES = {"s": (6,), "b": (6,)}
     Case("softmax over channels", "z = Softmax<axis=1>(h)", ()),
     Case("softmax over space", "z = Softmax<axis=3>(h)", (6,)),
     Case("softmax before opset 13", "z = Softmax<axis=2>(h)", (6,), opset=11),
-    Case("lp", "z = LpNormalization<axis=1>(h)", ()),
+    Case("lp", "z = LpNormalization<axis=1>(h)", (6,)),
+    Case("lp along another axis", "z = LpNormalization<axis=3>(h)", (6,)),
     Case("mean and variance", "z = MeanVarianceNormalization<axes=[2,3]>(h)", (6,)),
 )
 def test_normalisations(case: Case) -> None:
