@@ -19,6 +19,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeprune.errors import ModelError, UsageError
+from edgeprune.graph.declarations import as_declared, compare_with_inferred, set_aside
 from edgeprune.graph.file_checks import check_external_data, check_weights, parse
 from edgeprune.graph.shape_inference import complete, infer, lite_proto
 
@@ -41,7 +42,8 @@ UNKNOWN_SIZES = frozenset({"?", "*", "-1", "None"})
 def load(path: str | PathLike[str]) -> ir.Model:
     """Read an ONNX model and check it.
 
-    External data is memory-mapped, not read, except in one streaming pass that looks for NaN.
+    External data is memory-mapped, not read, except in one streaming pass that looks for NaN. Computed values have the
+    shapes that are inferred, not the declared ones; :func:`edgeprune.graph.warnings_of` tells where they differ.
 
     Raises:
         ModelError: if the file is missing, not ONNX, truncated, or fails ONNX's checker; if external data is missing,
@@ -51,6 +53,7 @@ def load(path: str | PathLike[str]) -> ir.Model:
     proto = parse(source)
     check_external_data(proto, source)
     _clear_unknown_sizes(proto.graph)
+    declared = set_aside(proto.graph)
     try:
         model = ir.serde.deserialize_model(proto)
         ir.external_data.set_base_dir(model.graph, source.parent)
@@ -59,6 +62,9 @@ def load(path: str | PathLike[str]) -> ir.Model:
             _map_attributes(graph)
     except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, ir.serde.SerdeError) as error:
         raise ModelError(f"{source.name} is not a valid ONNX model: {_first_line(error)}") from error
+    if declared or any(value.shape is None for value in model.graph.outputs):
+        infer(model, keep=True)
+        compare_with_inferred(model, declared)
     check(model, source.name)
     check_weights(model)
     return model
@@ -70,8 +76,13 @@ def check(model: ir.Model, name: str = "the model") -> None:
     Raises:
         ModelError: with the checker's first sentence.
     """
+    proto = lite_proto(model)
+    for info in proto.graph.output:
+        # The checker wants some shape, but runtimes do not; for the rank of an output, see declarations.py.
+        if info.type.HasField("tensor_type") and not info.type.tensor_type.HasField("shape"):
+            info.type.tensor_type.shape.SetInParent()
     try:
-        onnx.checker.check_model(lite_proto(model))
+        onnx.checker.check_model(proto)
     except (onnx.checker.ValidationError, ValueError) as error:
         raise ModelError(f"{name} is not a valid ONNX model: {_first_line(error)}") from error
 
@@ -92,7 +103,7 @@ def save(model: ir.Model, path: str | PathLike[str], *, external_data: bool | No
     limit_bytes = _KEPT_OUTSIDE_BYTES if _from_file(model) else EXTERNAL_DATA_BYTES
     outside = weight_bytes(model) > limit_bytes if external_data is None else external_data
     try:
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
+        with as_declared(model), tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
             written = Path(folder) / target.name
             if outside:
                 ir.save(model, written, external_data=f"{target.name}.data")
@@ -117,7 +128,7 @@ def to_bytes(model: ir.Model) -> bytes:
         raise ModelError(
             f"the model's weights ({size_bytes / 1e9:.1f} GB) do not fit in one protobuf; save it to a file"
         )
-    with _embedded(model):
+    with _embedded(model), as_declared(model):
         data: bytes = ir.to_proto(model).SerializeToString()
         return data
 

@@ -58,6 +58,7 @@ def convert_opset(model: ir.Model, version: int) -> ir.Model:
     _name_new_nodes(result)
     result.ir_version = _ir_version(model, version)
     result.metadata_props.update(model.metadata_props)
+    result.graph.meta.update(model.graph.meta)
     try:
         graphs.check(result)
         return graphs.infer_shapes(result)

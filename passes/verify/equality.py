@@ -73,6 +73,9 @@ def _verify(reference: ir.Model, candidate: ir.Model, draws: int) -> bool:
     except ModelError as error:
         logger.warning("not verified numerically: %s", error)
         return False
+    for _, outputs in runs:
+        results = {n: a.shape for n, a in zip(names, outputs, strict=True) if isinstance(a, np.ndarray)}
+        graphs.compare_with_results(candidate, results)
     selecting = any(node.op_type in _SELECTING for node in reference.graph.all_nodes())
     tolerance = _tolerance(reference)
     del first  # one set of weights in memory at a time
