@@ -53,7 +53,10 @@ def inspect(
     elif as_json:
         support.print_json(found.to_dict())
     else:
+        from edgeprune.report import print_notes
+
         support.output_console().print(*found.render(), sep="\n")
+        print_notes(support.output_console(), found.warnings)
 
 
 @click.command()

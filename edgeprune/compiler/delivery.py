@@ -13,6 +13,7 @@ from edgeprune.compiler.pipeline import Reached
 from edgeprune.compiler.session import CompileSession
 from edgeprune.compiler.timer import ORIGINAL
 from edgeprune.dependency import picture
+from edgeprune.passes.prune import prune_channels, verify_cut
 from edgeprune.report import Budget, ModelFile, Prediction, Report, installed_versions, write_report
 from edgeprune.search import Goal
 
@@ -25,6 +26,7 @@ def deliver(session: CompileSession, goal: Goal, reached: Reached, folder: Path)
     """Write the result into the output folder, and return its report.
 
     Raises:
+        ModelError: the cut changes what the model computes.
         BackendError: a builder that is installed here builds the original, but not the model.
     """
     opened, candidate, timed, progress = session.opened, reached.candidate, reached.timed, session.progress
@@ -32,8 +34,12 @@ def deliver(session: CompileSession, goal: Goal, reached: Reached, folder: Path)
     model = opened.original if returns_original else reached.model
     predicted_ms, baseline_us = candidate.latency_us / 1e3, session.predicted_baseline_us(timed.latency)
     measured = reached.timer.report(timed, reached.returned)
-    notes = [*session.notes, *session.proof(model)]
+    notes = [*graph.warnings_of(opened.dense), *session.notes, *session.proof(model)]
     lowered = session.lowered(candidate, model)
+    if not returns_original:
+        with progress.step("verifying the cut"):
+            cut = session.builder.cut(candidate.widths)
+            verify_cut(opened.dense, prune_channels(opened.dense, opened.analysis, cut), opened.analysis, cut)
     with progress.step("writing"):
         graph.save(opened.dense, folder / "dense.onnx")
         graph.save(model, folder / "model.onnx")

@@ -15,7 +15,7 @@ from edgeprune.dependency import OpenedModel, Shapes, open_model, picture
 from edgeprune.devices import load_profile
 from edgeprune.errors import CalibrationError
 from edgeprune.importance import choose, rank
-from edgeprune.passes.prune import prune_channels
+from edgeprune.passes.prune import prune_channels, verify_cut
 from edgeprune.passes.recover import compensate as refit
 from edgeprune.report import Accuracy, ModelFile, Outcome, Report, installed_versions, write_report
 from edgeprune.support import Progress, check_output, output_folder
@@ -73,6 +73,9 @@ def prune_model(
     with progress.step(f"ranking by {name}"):
         cut = choose(opened.analysis, rank(name, opened.dense, opened.analysis, data, step), ratio, step)
         pruned = prune_channels(opened.dense, opened.analysis, cut)
+    if cut:
+        with progress.step("verifying the cut"):
+            verify_cut(opened.dense, pruned, opened.analysis, cut)
     if compensate and data is not None and cut:
         with progress.step("refitting what stays"):
             pruned = refit(opened.dense, pruned, opened.analysis, cut, data)
@@ -95,6 +98,7 @@ def prune_model(
             accuracy=accuracy,
             calibration=None if data is None else data.describe(),
             refused=refusals_of(opened.analysis),
+            warnings=graph.warnings_of(opened.dense),
         )
         write_report(folder, report, picture(opened.analysis))
     return report

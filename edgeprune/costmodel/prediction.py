@@ -20,6 +20,7 @@ from edgeprune.costmodel.kernel import Kernel
 from edgeprune.costmodel.kernels import kernels_of
 from edgeprune.devices import Device, Precision, Profile, load_profile
 from edgeprune.errors import UsageError
+from edgeprune.graph import warnings_of
 
 Wanted = Literal["fp32", "fp16", "int8", "best"]
 WANTED: tuple[Wanted, ...] = ("fp32", "fp16", "int8", "best")
@@ -168,7 +169,7 @@ def model_latency_us(
         source=profile.source,
         launches=sum(k.repeats for k in kernels),
         gmacs=gmacs,
-        outside=tuple(_outside(profile, device, set(chosen), gmacs, rows)),
+        outside=(*warnings_of(model), *_outside(profile, device, set(chosen), gmacs, rows)),
         kernels=tuple(rows),
     )
 

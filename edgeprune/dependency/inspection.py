@@ -33,6 +33,7 @@ class Inspection:
         macs: multiply-accumulates of one inference.
         groups: what can be removed, in graph order.
         frozen: axes of weights that cannot be cut, without those of length one.
+        warnings: what was wrong in the file and was set right, as sentences.
         analysis: the analysis of the model.
     """
 
@@ -43,6 +44,7 @@ class Inspection:
     groups: tuple[GroupRow, ...]
     frozen: tuple[FrozenRow, ...]
     analysis: Analysis = field(repr=False)
+    warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON data."""
@@ -54,6 +56,7 @@ class Inspection:
             "macs": self.macs,
             "groups": [g.to_dict() for g in self.groups],
             "frozen": [f.to_dict() for f in self.frozen],
+            "warnings": list(self.warnings),
         }
 
     def why(self, tensor: str) -> list[str]:
@@ -125,6 +128,7 @@ def inspection_of(model: ir.Model, analysis: Analysis, name: str) -> Inspection:
         groups=rows,
         frozen=tuple(_frozen_rows(model, analysis)),
         analysis=analysis,
+        warnings=graph.warnings_of(model),
     )
 
 

@@ -20,7 +20,19 @@ from edgeprune.graph.shape_refinement import named
 Dims = tuple[Dim, ...]
 Declared = Mapping[str, Dims]
 
+_UNKNOWN_SIZES = frozenset({"?", "*", "-1", "None"})
+"""Names that exporters give to all sizes that they do not know."""
 _DECLARED, _WARNINGS = "edgeprune.declared", "edgeprune.warnings"
+
+
+def clear_unknown_sizes(graph: onnx.GraphProto) -> None:
+    """Some exporters write -1 for an unknown size, or give all unknown sizes one name, as if they were equal."""
+    for info in (*graph.input, *graph.output, *graph.value_info):
+        for dim in info.type.tensor_type.shape.dim:
+            if dim.dim_value < 0:
+                dim.ClearField("dim_value")
+            if dim.dim_param in _UNKNOWN_SIZES:
+                dim.ClearField("dim_param")
 
 
 def set_aside(graph: onnx.GraphProto) -> dict[str, Dims]:

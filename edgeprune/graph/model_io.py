@@ -19,7 +19,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeprune.errors import ModelError, UsageError
-from edgeprune.graph.declarations import as_declared, compare_with_inferred, set_aside
+from edgeprune.graph.declarations import as_declared, clear_unknown_sizes, compare_with_inferred, set_aside
 from edgeprune.graph.file_checks import check_external_data, check_weights, parse
 from edgeprune.graph.shape_inference import complete, infer, lite_proto
 
@@ -35,9 +35,6 @@ _KEPT_OUTSIDE_BYTES = 256_000_000
 _PLAIN = frozenset({"FLOAT", "FLOAT16", "DOUBLE", "INT8", "UINT8", "INT32", "INT64"})
 """Types that NumPy has, and whose weights can be passed apart from the model."""
 
-UNKNOWN_SIZES = frozenset({"?", "*", "-1", "None"})
-"""Names that exporters give to all sizes that they do not know."""
-
 
 def load(path: str | PathLike[str]) -> ir.Model:
     """Read an ONNX model and check it.
@@ -52,7 +49,7 @@ def load(path: str | PathLike[str]) -> ir.Model:
     source = Path(path).absolute()
     proto = parse(source)
     check_external_data(proto, source)
-    _clear_unknown_sizes(proto.graph)
+    clear_unknown_sizes(proto.graph)
     declared = set_aside(proto.graph)
     try:
         model = ir.serde.deserialize_model(proto)
@@ -218,16 +215,6 @@ def parse_shape_option(text: str) -> tuple[str, tuple[int, ...]]:
     if match is None or 0 in dims:
         raise UsageError(f"--shape {text!r}: expected NAME=1x3x48x320 with positive dimensions")
     return match["name"], dims
-
-
-def _clear_unknown_sizes(graph: onnx.GraphProto) -> None:
-    """Some exporters write -1 for an unknown size, or give all unknown sizes one name, as if they were equal."""
-    for info in (*graph.input, *graph.output, *graph.value_info):
-        for dim in info.type.tensor_type.shape.dim:
-            if dim.dim_value < 0:
-                dim.ClearField("dim_value")
-            if dim.dim_param in UNKNOWN_SIZES:
-                dim.ClearField("dim_param")
 
 
 def _map_attributes(graph: ir.Graph) -> None:

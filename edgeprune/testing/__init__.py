@@ -5,6 +5,7 @@ Out: the largest error between the pruned model and the masked dense one; random
 May import: passes.prune and below.
 """
 
+from edgeprune.passes.prune import masked
 from edgeprune.testing.graph_builder import Builder
-from edgeprune.testing.oracle import canonical, error, exact_error, feeds_for, masked, parse, random_cut, run, verify
+from edgeprune.testing.oracle import canonical, error, exact_error, feeds_for, parse, random_cut, run, verify
 from edgeprune.testing.random_graph import random_model

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from edgeprune import graph as graphs
 from edgeprune.dependency import Analysis, Cut, analyse
 from edgeprune.errors import ModelError
-from edgeprune.passes.prune import prune_channels
+from edgeprune.passes.prune import masked, prune_channels
 
 Feeds = Mapping[str, NDArray[Any]]
 
@@ -74,26 +74,6 @@ def run(model: ir.Model, feeds: Feeds) -> list[NDArray[Any]]:
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
     session = ort.InferenceSession(graphs.to_bytes(model), options, providers=["CPUExecutionProvider"])
     return list(session.run(None, dict(feeds)))
-
-
-def masked(model: ir.Model, analysis: Analysis, cut: Cut) -> ir.Model:
-    """The dense model with zeros where consumers read removed positions."""
-    dense = graphs.clone(model)
-    arrays: dict[str, NDArray[Any]] = {}
-    for (name, axis), kept in analysis.kept(cut).items():
-        if analysis.roles.get((name, axis)) != "consumer":
-            continue
-        tensor = dense.graph.initializers[name].const_value
-        assert tensor is not None
-        array = arrays.setdefault(name, np.array(tensor.numpy()))
-        removed = np.setdiff1d(np.arange(array.shape[axis]), kept)
-        array[(slice(None),) * axis + (removed,)] = 0
-    for name, array in arrays.items():
-        old = dense.graph.initializers[name].const_value
-        dense.graph.initializers[name].const_value = ir.tensor(
-            array, dtype=old.dtype if old is not None else None, name=name
-        )
-    return dense
 
 
 def error(model: ir.Model, analysis: Analysis, cut: Cut, seeds: Sequence[int] = (0, 1)) -> float:

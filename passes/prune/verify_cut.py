@@ -1,0 +1,58 @@
+"""Run a cut model against the dense one: both must compute the same where the removed positions are not read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from edgeprune import graph as graphs
+from edgeprune.dependency import Analysis, Cut
+from edgeprune.errors import ModelError
+from edgeprune.passes.verify import verify_equal
+
+
+def verify_cut(dense: ir.Model, pruned: ir.Model, analysis: Analysis, cut: Cut) -> bool:
+    """Compare a pruned model with the dense one whose removed positions are zero where they are read.
+
+    Args:
+        dense: the canonical model that was analysed.
+        pruned: what ``prune_channels`` made of it, before any weight was refitted.
+        analysis: of ``dense``.
+        cut: group id -> units that stay.
+
+    Returns:
+        Whether they were compared, at two sizes if axes are open. A cut that drops a whole residual branch is not, nor
+        is a model that onnxruntime cannot run.
+
+    Raises:
+        ModelError: an output differs in shape, type or value.
+    """
+    if not all(len(units) for units in cut.values()):
+        return False
+    try:
+        return verify_equal(masked(dense, analysis, cut), pruned)
+    except ModelError as error:
+        raise ModelError(f"pruning would change what the model computes, so nothing is written: {error}") from error
+
+
+def masked(model: ir.Model, analysis: Analysis, cut: Cut) -> ir.Model:
+    """The dense model with zeros where consumers read removed positions."""
+    dense = graphs.clone(model)
+    arrays: dict[str, NDArray[Any]] = {}
+    for (name, axis), kept in analysis.kept(cut).items():
+        if analysis.roles.get((name, axis)) != "consumer":
+            continue
+        tensor = dense.graph.initializers[name].const_value
+        assert tensor is not None
+        array = arrays.setdefault(name, np.array(tensor.numpy()))
+        removed = np.setdiff1d(np.arange(array.shape[axis]), kept)
+        array[(slice(None),) * axis + (removed,)] = 0
+    for name, array in arrays.items():
+        old = dense.graph.initializers[name].const_value
+        dense.graph.initializers[name].const_value = ir.tensor(
+            array, dtype=old.dtype if old is not None else None, name=name
+        )
+    return dense
