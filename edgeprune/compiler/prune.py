@@ -75,7 +75,7 @@ def prune_model(
         pruned = prune_channels(opened.dense, opened.analysis, cut)
     if cut:
         with progress.step("verifying the cut"):
-            verify_cut(opened.dense, pruned, opened.analysis, cut)
+            verify_cut(opened.dense, pruned, opened.analysis, cut, values=not allow_statistic)
     if compensate and data is not None and cut:
         with progress.step("refitting what stays"):
             pruned = refit(opened.dense, pruned, opened.analysis, cut, data)

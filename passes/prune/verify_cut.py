@@ -14,7 +14,7 @@ from edgeprune.errors import ModelError
 from edgeprune.passes.verify import verify_equal
 
 
-def verify_cut(dense: ir.Model, pruned: ir.Model, analysis: Analysis, cut: Cut) -> bool:
+def verify_cut(dense: ir.Model, pruned: ir.Model, analysis: Analysis, cut: Cut, *, values: bool = True) -> bool:
     """Compare a pruned model with the dense one whose removed positions are zero where they are read.
 
     Args:
@@ -22,6 +22,8 @@ def verify_cut(dense: ir.Model, pruned: ir.Model, analysis: Analysis, cut: Cut) 
         pruned: what ``prune_channels`` made of it, before any weight was refitted.
         analysis: of ``dense``.
         cut: group id -> units that stay.
+        values: whether values are compared, or shapes alone: a cut of axes over which a normalization computes its
+            statistics changes values.
 
     Returns:
         Whether they were compared, at two sizes if axes are open. A cut that drops a whole residual branch is not, nor
@@ -33,7 +35,7 @@ def verify_cut(dense: ir.Model, pruned: ir.Model, analysis: Analysis, cut: Cut) 
     if not all(len(units) for units in cut.values()):
         return False
     try:
-        return verify_equal(masked(dense, analysis, cut), pruned)
+        return verify_equal(masked(dense, analysis, cut), pruned, values=values)
     except ModelError as error:
         raise ModelError(f"pruning would change what the model computes, so nothing is written: {error}") from error
 

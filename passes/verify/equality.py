@@ -44,8 +44,13 @@ _BATCHES = (2, 3)
 """A model with open axes is compared at two sizes: one alone does not show that a rewrite wrote a size down."""
 
 
-def verify_equal(reference: ir.Model, candidate: ir.Model) -> bool:
+def verify_equal(reference: ir.Model, candidate: ir.Model, *, values: bool = True) -> bool:
     """Compare two models in onnxruntime on random inputs.
+
+    Args:
+        reference: the model as it was.
+        candidate: what a rewrite made of it.
+        values: whether the values of the outputs must agree, or their shapes and types alone.
 
     Returns:
         Whether they were compared; onnxruntime cannot run models with unknown custom operators.
@@ -55,6 +60,8 @@ def verify_equal(reference: ir.Model, candidate: ir.Model) -> bool:
             value.
     """
     macs = sum(graphs.count_macs(candidate).values())
+    if not values:
+        return _verify(reference, candidate, 1, values=False)
     few = max(1, int(_DRAWN_MACS / max(macs, 1)))
     if few < _DRAWS:
         try:
@@ -64,7 +71,7 @@ def verify_equal(reference: ir.Model, candidate: ir.Model) -> bool:
     return _verify(reference, candidate, _DRAWS)
 
 
-def _verify(reference: ir.Model, candidate: ir.Model, draws: int) -> bool:
+def _verify(reference: ir.Model, candidate: ir.Model, draws: int, *, values: bool = True) -> bool:
     """As :func:`verify_equal`, on ``draws`` random inputs."""
     names = [value.name or "" for value in reference.graph.outputs]
     try:
@@ -85,6 +92,8 @@ def _verify(reference: ir.Model, candidate: ir.Model, draws: int) -> bool:
     for difference in found:
         if difference is not None and difference.of_shape and not selecting:
             raise ModelError(f"the rewritten model differs from the original: {difference.text}")
+    if not values:
+        return True
     if all(difference is None for difference in found) or (selecting and None in found):
         return True
     # The model itself may amplify the last bit of its input by more than the tolerance, on some inputs more than on
