@@ -6,7 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from edgeprune.calibration import BatchAxes
 from edgeprune.calibration.calibration import Calibration
+from edgeprune.calibration.sources import InputSpec
 from edgeprune.graph import model_io as graph
 
 HEADER = '<ir_version: 9, opset_import: ["" : 17]>'
@@ -52,10 +54,19 @@ class Arrays:
             yield {name: array[where[start : start + items_per_batch]] for name, array in self.feeds.items()}
 
 
+class AlwaysFirst(dict[str, int]):
+    """Axis 0 for every output."""
+
+    def get(self, key: str, default: object = None) -> int:
+        return 0
+
+
 def calibration(batch_size: int = 16, **feeds: np.ndarray) -> Calibration:
     """Samples in memory as a calibration set."""
     source = Arrays(feeds)
-    return Calibration(source, np.ones(source.items, np.bool_), batch_size, batchable=True)
+    specs = tuple(InputSpec(name, x.dtype, (None, *x.shape[1:])) for name, x in feeds.items())
+    axes = BatchAxes(dict.fromkeys(feeds, 0), AlwaysFirst(), joins=True)
+    return Calibration(source, np.ones(source.items, np.bool_), batch_size, specs, axes)
 
 
 def two_convolutions(first: np.ndarray, second: np.ndarray, bias: np.ndarray | None = None) -> ir.Model:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeprune.errors import BackendError, ModelError, UsageError
-from edgeprune.support import available_cores, this_cpu
+from edgeprune.support import available_cores, random_values, this_cpu
 from edgeprune.timing import OneThread
 
 if TYPE_CHECKING:
@@ -97,8 +97,7 @@ class Runner:
             if port.type not in _NUMPY_TYPES:
                 raise ModelError(f"input {port.name!r} has type {port.type}, which cannot be fed from numpy")
             dtype = _NUMPY_TYPES[port.type]
-            values = random.standard_normal(shape) if dtype.kind == "f" else random.integers(0, 2, shape)
-            feeds[port.name] = np.asarray(values, dtype=dtype)
+            feeds[port.name] = random_values(shape, dtype, random)
         return feeds
 
 

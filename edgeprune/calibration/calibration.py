@@ -5,8 +5,9 @@ A Calibration can be read many times, always in the same order and batch by batc
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -14,10 +15,11 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from edgeprune.calibration.batch_axes import BatchAxes, measured_axes, placed, symbol_of, without_batch
 from edgeprune.calibration.source_arrays import open_arrays
 from edgeprune.calibration.source_function import open_function
 from edgeprune.calibration.source_images import open_images
-from edgeprune.calibration.sources import Feeds, InputSpec, RandomSource, Source, check_finite, open_random
+from edgeprune.calibration.sources import Feeds, InputSpec, RandomSource, Source, check_finite, open_random, rows_of
 from edgeprune.errors import CalibrationError
 from edgeprune.support import is_function_spec
 
@@ -33,13 +35,28 @@ class Calibration:
         source: where the samples come from.
         chosen: shape (source.items,), which of them belong to this set.
         batch_size: default number of items in a batch.
-        batchable: whether a batch may have more than one item.
+        specs: the inputs.
+        axes: where the model's inputs and outputs have their samples.
     """
 
     source: Source
     chosen: NDArray[np.bool_]
     batch_size: int
-    batchable: bool
+    specs: tuple[InputSpec, ...]
+    axes: BatchAxes
+
+    @property
+    def batchable(self) -> bool:
+        """Whether a batch may have more than one item, along the first axis of every tensor."""
+        return self.axes.joins
+
+    def rows(self, feeds: Feeds) -> int:
+        """Samples in a batch."""
+        return rows_of(feeds, self.specs)
+
+    def leading_rows(self, feeds: Feeds) -> int:
+        """Samples along the first axis of the inputs; 1 if the batch of one of them is another axis."""
+        return 1 if any(self.axes.inputs.values()) else self.rows(feeds)
 
     @cached_property
     def items(self) -> int:
@@ -99,11 +116,11 @@ class Calibration:
         return self._with(few)
 
     def _with(self, chosen: NDArray[np.bool_]) -> Calibration:
-        return Calibration(self.source, chosen, self.batch_size, self.batchable)
+        return replace(self, chosen=chosen)
 
 
 def input_specs(model: ir.Model) -> tuple[InputSpec, ...]:
-    """Types and shapes of the model's inputs, in order.
+    """Types, shapes and batch axes of the model's inputs, in order.
 
     Raises:
         CalibrationError: an input is not a tensor of numbers, or its rank is unknown.
@@ -115,20 +132,23 @@ def input_specs(model: ir.Model) -> tuple[InputSpec, ...]:
         if value.shape is None or value.dtype is None:
             raise CalibrationError(f"the model has no type or shape for input {value.name!r}")
         dims = tuple(dim if isinstance(dim, int) else None for dim in value.shape)
-        specs.append(InputSpec(str(value.name), np.dtype(value.dtype.numpy()), dims))
-    return tuple(specs)
+        symbols = tuple(symbol_of(value, axis) for axis in range(len(dims)))
+        specs.append(InputSpec(str(value.name), np.dtype(value.dtype.numpy()), dims, symbols))
+    return placed(specs, model)
 
 
-def all_samples(source: Source, specs: Sequence[InputSpec], batch_size: int) -> Calibration:
-    """All samples of a source, for a model with these inputs.
+def all_samples(source: Source, batch_size: int, model: ir.Model) -> Calibration:
+    """All samples of a source for a model, which is run on the first two.
 
     Raises:
-        CalibrationError: the source has no samples.
+        CalibrationError: the source has no samples, or the first ones cannot be read.
     """
     if source.items == 0:
         raise CalibrationError(f"{source.describe()} has no samples")
-    open_batch = bool(specs) and all(s.shape and s.shape[0] is None for s in specs)
-    return Calibration(source, np.ones(source.items, np.bool_), batch_size, open_batch and source.joins_items)
+    first = np.arange(source.items) < 2
+    two = list(itertools.islice(source.read(first, 1), 2))
+    axes = measured_axes(model, source.specs, two if source.joins_items else two[:1])
+    return Calibration(source, np.ones(source.items, np.bool_), batch_size, source.specs, axes)
 
 
 def open_calibration(
@@ -165,8 +185,22 @@ def open_calibration(
         )
     if limit is not None and limit < 1:
         raise CalibrationError(f"the number of calibration samples must be at least 1, not {limit}")
-    source = _open_source(spec, specs, mean, std, layout, size, limit)
-    samples = all_samples(source, specs, batch_size or DEFAULT_BATCH_SIZE)
+
+    def opened(specs: tuple[InputSpec, ...]) -> Calibration:
+        source = _open_source(spec, specs, mean, std, layout, size, limit)
+        return all_samples(source, batch_size or DEFAULT_BATCH_SIZE, model)
+
+    samples = opened(specs)
+    if samples.axes.mixes:
+        for other in without_batch(specs, model):
+            try:
+                again = opened(other)
+            except CalibrationError:
+                continue
+            if not again.axes.mixes:
+                samples = again
+                break
+    source = samples.source
     return samples if limit is None else samples.subset(max(1, limit * source.items // source.samples))
 
 

@@ -59,7 +59,7 @@ class Top1:
         hits = total = start = 0
         for feeds in self.data.batches(EVALUATION_BATCH):
             outputs = run(feeds)
-            rows = len(next(iter(feeds.values())))
+            rows = self.data.rows(feeds)
             truth = labels[start : start + rows]
             start += rows
             scores = next((o for o in outputs if o.ndim >= 2 and (o.shape[0], *o.shape[2:]) == truth.shape), None)
@@ -186,7 +186,7 @@ def open_evaluation(spec: str, model: ir.Model) -> Evaluation:
         if labels is None:
             raise EvaluationError(f"{path} has no array named 'labels'")
         specs = input_specs(model)
-        data = all_samples(open_arrays(path, specs), specs, EVALUATION_BATCH)
+        data = all_samples(open_arrays(path, specs), EVALUATION_BATCH, model)
     except CalibrationError as error:
         raise EvaluationError(str(error)) from error
     if labels.dtype.kind not in "iu" or not labels.shape or labels.shape[0] < data.samples:

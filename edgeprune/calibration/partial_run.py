@@ -33,11 +33,19 @@ class PartialRuns:
         feeds: batches of its inputs.
         threads: of onnxruntime.
         cached_bytes: the most bytes of the original's inner values that are cached.
+        axes: output name -> the axis of its samples, which becomes the first; where it is not known, the results of
+            the batches are stacked.
     """
 
     def __init__(
-        self, model: ir.Model, feeds: Sequence[Mapping[str, Array]], threads: int, cached_bytes: int = CACHED_BYTES
+        self,
+        model: ir.Model,
+        feeds: Sequence[Mapping[str, Array]],
+        threads: int,
+        cached_bytes: int = CACHED_BYTES,
+        axes: Mapping[str, int] | None = None,
     ) -> None:
+        self._axes = axes
         self._model, self._feeds, self._runtime = model, feeds, OnnxRuntime(threads)
         self._cached_bytes = cached_bytes
         self._cached: dict[str, list[Array]] = {}  # the longest unused first
@@ -58,17 +66,21 @@ class PartialRuns:
         return {str(v.name) for v in self._model.graph.inputs}
 
     def _run(self, model: ir.Model) -> list[Array]:
-        return self._joined(model, self._feeds)
+        return self._joined(model, self._feeds, [str(o.name) for o in model.graph.outputs])
 
-    def _joined(self, model: ir.Model, feeds: Sequence[Mapping[str, Array]]) -> list[Array]:
+    def _joined(self, model: ir.Model, feeds: Sequence[Mapping[str, Array]], names: Sequence[str]) -> list[Array]:
         batches = run_in_parallel(self._runtime.load(model).run, feeds, self._runtime.threads)
-        return [np.concatenate([np.atleast_1d(o) for o in outputs]) for outputs in zip(*batches, strict=True)]
+        axes = dict.fromkeys(names, 0) if self._axes is None else self._axes
+        return [
+            samples_first(outputs, axes.get(name))
+            for name, outputs in zip(names, zip(*batches, strict=True), strict=True)
+        ]
 
     def _resume(self, model: ir.Model, same: Collection[str], values: Mapping[str, Sequence[Array]]) -> list[Array]:
         names = [str(o.name) for o in model.graph.outputs]
         wanted = list(dict.fromkeys(n for n in names if n not in same))
         feeds = [{n: arrays[i] for n, arrays in values.items()} for i in range(len(self._feeds))]
-        computed = dict(zip(wanted, self._joined(with_outputs(model, wanted, values), feeds), strict=True))
+        computed = dict(zip(wanted, self._joined(with_outputs(model, wanted, values), feeds, wanted), strict=True))
         return [computed.get(n, known) for n, known in zip(names, self.reference, strict=True)]
 
     def _values(self, names: Collection[str]) -> dict[str, list[Array]] | None:
@@ -102,6 +114,22 @@ class PartialRuns:
                 break
             total -= _bytes(self._cached.pop(name))
         return True
+
+
+def samples_first(batches: Sequence[Array], axis: int | None) -> Array:
+    """One output of several batches, joined with the samples on the first axis.
+
+    Args:
+        batches: the output for each batch.
+        axis: where its samples are; None if that is not known, and every batch counts as one sample.
+    """
+    if axis is not None and all(b.ndim > axis for b in batches):
+        batches = [np.moveaxis(b, axis, 0) for b in batches]
+    elif all(b.shape == batches[0].shape for b in batches):
+        return np.stack(batches)
+    if len({b.shape[1:] for b in batches}) == 1:
+        return np.concatenate(batches)
+    return np.concatenate([b.reshape(-1) for b in batches])  # sizes that differ between samples
 
 
 def unchanged(model: ir.Model, changed: ir.Model) -> set[str]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeprune.calibration.sources import Feeds, InputSpec, crc
+from edgeprune.calibration.sources import Feeds, InputSpec, crc, rows_of
 from edgeprune.errors import CalibrationError
 from edgeprune.support import describe_failure, load_function
 
@@ -63,8 +63,7 @@ def open_function(spec: str, specs: tuple[InputSpec, ...], limit: int | None) ->
     checksums, samples = [], 0
     for feeds in _feeds_of(spec, function, specs, limit):
         checksums.append(crc(feeds))
-        first = next(iter(feeds.values()))
-        samples += first.shape[0] if first.ndim else 1
+        samples += rows_of(feeds, specs)
         if limit is None and len(checksums) > MAX_FEEDS:
             raise CalibrationError(f"{spec} did not end after {MAX_FEEDS} feeds; give a limit of samples")
     return FunctionSource(spec, function, specs, limit, tuple(checksums), samples)

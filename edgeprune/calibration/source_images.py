@@ -35,6 +35,11 @@ class ImageSource:
     joins_items = True
 
     @property
+    def specs(self) -> tuple[InputSpec, ...]:
+        """The only input."""
+        return (self.spec,)
+
+    @property
     def channels(self) -> int:
         """1 or 3."""
         return len(self.mean)
@@ -59,7 +64,7 @@ class ImageSource:
     def read(self, chosen: NDArray[np.bool_], items_per_batch: int) -> Iterator[Feeds]:
         """Feeds of the chosen images, decoded one by one."""
         items = ({self.spec.name: self._decode(file)[None]} for file in itertools.compress(self.files, chosen))
-        return joined(items, items_per_batch)
+        return joined(items, items_per_batch, {self.spec.name: 0})
 
     def _decode(self, file: Path) -> Array:
         """One image as an array of the model's layout, without the batch axis."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 import itertools
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeprune.errors import CalibrationError
+from edgeprune.support import random_values
 
 Array = NDArray[np.generic]
 Feeds = dict[str, Array]
@@ -23,30 +24,48 @@ Feeds = dict[str, Array]
 
 @dataclass(frozen=True)
 class InputSpec:
-    """Type and shape of one input of the model; an open dimension is None."""
+    """Type and shape of one input of the model; an open dimension is None.
+
+    Attributes:
+        name: of the input.
+        dtype: of its elements.
+        shape: its dimensions.
+        symbols: the names of the dimensions; a fixed or nameless one has an empty text.
+        batch_axis: the axis that counts samples; None if the input has none and is given whole.
+    """
 
     name: str
     dtype: np.dtype[np.generic]
     shape: tuple[int | None, ...]
+    symbols: tuple[str, ...] = ()
+    batch_axis: int | None = 0
+
+    @property
+    def rows(self) -> int:
+        """Samples in the smallest feed: the fixed batch, or 1."""
+        return 1 if self.batch_axis is None or not self.shape else self.shape[self.batch_axis] or 1
+
+    def sized(self, shape: Sequence[int]) -> InputSpec:
+        """The same input with these sizes instead of open ones; an open batch stays open."""
+        sizes = zip(self.shape, shape, strict=True)
+        kept = tuple(n if n is not None or axis == self.batch_axis else m for axis, (n, m) in enumerate(sizes))
+        return replace(self, shape=kept)
 
     def __str__(self) -> str:
         return f"{self.dtype.name} {shape_text(self.shape)}"
 
-    def check(self, array: Array, where: str, *, skip_batch: bool = False) -> None:
-        """Raise CalibrationError unless dtype and shape fit and every value is finite.
-
-        ``skip_batch`` skips axis 0, for arrays with many samples.
-        """
-        self.check_header(array.dtype, array.shape, where, skip_batch=skip_batch)
+    def check(self, array: Array, where: str) -> None:
+        """Raise CalibrationError unless dtype and shape fit and every value is finite."""
+        self.check_header(array.dtype, array.shape, where)
         check_finite(array, self.name, where)
 
     def check_header(
-        self, dtype: np.dtype[np.generic], shape: Sequence[int], where: str, *, skip_batch: bool = False
+        self, dtype: np.dtype[np.generic], shape: Sequence[int], where: str, *, skipped: int | None = None
     ) -> None:
-        """Raise CalibrationError unless dtype and shape fit."""
-        first = 1 if skip_batch else 0
+        """Raise CalibrationError unless dtype and shape fit; the axis ``skipped`` may have any length."""
         fits = len(shape) == len(self.shape) and all(
-            want is None or want == got for want, got in zip(self.shape[first:], shape[first:], strict=True)
+            want is None or want == got or axis == skipped
+            for axis, (want, got) in enumerate(zip(self.shape, shape, strict=True))
         )
         if not fits or dtype != self.dtype:
             got = f"{dtype.name} {shape_text(shape)}"
@@ -74,6 +93,10 @@ class Source(Protocol):
     @property
     def samples(self) -> int:
         """Number of samples (rows of the first input)."""
+
+    @property
+    def specs(self) -> tuple[InputSpec, ...]:
+        """The inputs, with the axis along which this source joins samples."""
 
     @property
     def joins_items(self) -> bool:
@@ -106,17 +129,16 @@ class RandomSource:
 
     def read(self, chosen: NDArray[np.bool_], items_per_batch: int) -> Iterator[Feeds]:
         """Feeds of the chosen items; item i is the same in every reading."""
-        return joined((self._item(int(i)) for i in np.flatnonzero(chosen)), items_per_batch)
+        axes = {spec.name: spec.batch_axis for spec in self.specs if spec.batch_axis is not None}
+        return joined((self._item(int(i)) for i in np.flatnonzero(chosen)), items_per_batch, axes)
 
     def _item(self, index: int) -> Feeds:
         rng = np.random.default_rng((0, index))
         feeds: Feeds = {}
         for spec in self.specs:
-            shape = [self.rows_per_item if axis == 0 else int(dim or 1) for axis, dim in enumerate(spec.shape)]
-            if spec.dtype.kind == "f":
-                feeds[spec.name] = rng.standard_normal(shape).astype(spec.dtype)
-            else:
-                feeds[spec.name] = rng.integers(0, 2, shape).astype(spec.dtype)
+            # An open batch has the rows of the first input.
+            shape = [d or (self.rows_per_item if axis == spec.batch_axis else 1) for axis, d in enumerate(spec.shape)]
+            feeds[spec.name] = random_values(shape, spec.dtype, rng)
         return feeds
 
 
@@ -124,20 +146,31 @@ def open_random(specs: tuple[InputSpec, ...], samples: int) -> RandomSource:
     """Seeded random feeds with this many samples.
 
     Raises:
-        CalibrationError: an input has an open dimension other than the batch.
+        CalibrationError: an input has an open dimension other than the batch; the text names all such inputs.
     """
-    for spec in specs:
-        if any(dim is None for dim in spec.shape[1:]):
-            raise CalibrationError(f"random data for input {spec.name!r} ({spec}) needs its shape: give --shape")
-    rows = next((spec.shape[0] or 1 for spec in specs if spec.shape), 1)
+    unknown = [s for s in specs if any(d is None for axis, d in enumerate(s.shape) if axis != s.batch_axis)]
+    if unknown:
+        named = ", ".join(f"{s.name!r} ({s})" for s in unknown)
+        plural = "s" if len(unknown) > 1 else ""
+        raise CalibrationError(f"random data for input{plural} {named} needs sizes: give --shape for each of them")
+    rows = next((spec.rows for spec in specs if spec.batch_axis is not None), 1)
     return RandomSource(specs, max(1, samples // rows), rows)
 
 
-def joined(items: Iterable[Feeds], items_per_batch: int) -> Iterator[Feeds]:
-    """Batches of items, joined along axis 0; arrays without axes are those of the first item."""
+def joined(items: Iterable[Feeds], items_per_batch: int, axes: Mapping[str, int]) -> Iterator[Feeds]:
+    """Batches of items, joined along their batch axes; an array without one is that of the first item."""
     remaining = iter(items)
     while batch := list(itertools.islice(remaining, items_per_batch)):
-        yield {n: np.concatenate([item[n] for item in batch]) if a.ndim else a for n, a in batch[0].items()}
+        yield {
+            n: np.concatenate([item[n] for item in batch], axis=axes[n]) if n in axes and len(batch) > 1 else a
+            for n, a in batch[0].items()
+        }
+
+
+def rows_of(feeds: Mapping[str, Array], specs: Sequence[InputSpec]) -> int:
+    """Samples in a feed: the length of the first input that has a batch axis, else 1."""
+    found = ((feeds[s.name], s.batch_axis) for s in specs if s.batch_axis is not None)
+    return next((array.shape[axis] for array, axis in found if array.ndim > axis), 1)
 
 
 def crc(feeds: Mapping[str, Array]) -> int:

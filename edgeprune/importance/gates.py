@@ -48,11 +48,16 @@ class Gated:
         return np.ascontiguousarray(unit.reshape(-1)[:size])
 
 
-def with_gates(context: Context, groups: Sequence[Group], shapes: Mapping[str, tuple[int, ...]]) -> Gated:
-    """A copy of the model with fixed input shapes and a gate before every layer that reads the groups."""
+def with_gates(
+    context: Context, groups: Sequence[Group], shapes: Mapping[str, tuple[int, ...]], samples: int | None = None
+) -> Gated:
+    """A copy of the model with fixed input shapes and a gate before every layer that reads the groups.
+
+    ``samples`` is the number of samples along the first axis of every tensor, by default that of the first input.
+    """
     model = differentiable(graph.infer_shapes(graph.clone(context.model), shapes))
     layers = {c.linear.node: c.linear for group in groups for c in context.consumers(group)}
-    samples = next(iter(shapes.values()))[0]
+    samples = next(iter(shapes.values()))[0] if samples is None else samples
     gates: dict[str, str] = {}
     sizes: dict[str, tuple[int, ...]] = {}
     with naming(model.graph):

@@ -86,9 +86,10 @@ def _gate_gradients(context: Context, groups: list[Group]) -> Iterator[tuple[Gat
     names = [str(o.name) for o in context.model.graph.outputs]
     for feeds in data.batches(size):
         if gated is None:
-            gated = with_gates(context, groups, {name: x.shape for name, x in feeds.items()})
+            shapes = {name: x.shape for name, x in feeds.items()}
+            gated = with_gates(context, groups, shapes, data.leading_rows(feeds))
             runner, outputs = _with_gradients(gated)
-        if runner is None or any(len(x) != gated.samples for x in feeds.values()):
+        if runner is None or data.leading_rows(feeds) != gated.samples:
             continue
         answers = dict(zip(names, plain.run(feeds), strict=True))
         for _ in range(DRAWS):

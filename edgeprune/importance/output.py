@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from edgeprune import graph
 from edgeprune.backends import OnnxRuntime
+from edgeprune.calibration import samples_first
 from edgeprune.dependency import Group, Ranking
 from edgeprune.importance.bilinear import rank_without_consumers
 from edgeprune.importance.context import Context, ranking_from
@@ -31,13 +32,15 @@ def output(context: Context) -> dict[str, Ranking]:
         return rankings
     data = context.data().subset(SAMPLES)
     batches = list(data.batches(SAMPLES))
-    gated = with_gates(context, groups, {name: x.shape for name, x in batches[0].items()})
+    shapes = {name: x.shape for name, x in batches[0].items()}
+    gated = with_gates(context, groups, shapes, data.leading_rows(batches[0]))
     runner = OnnxRuntime().load(graph.to_bytes(gated.model))
-    batches = [feeds for feeds in batches if all(len(x) == gated.samples for x in feeds.values())]
+    batches = [feeds for feeds in batches if data.leading_rows(feeds) == gated.samples]
 
     def outputs(gates: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
         found = [runner.run({**feeds, **gates}) for feeds in batches]
-        return [np.concatenate([np.atleast_1d(o) for o in same]) for same in zip(*found, strict=True)]
+        axes = (data.axes.outputs.get(port.name) for port in runner.outputs)
+        return [samples_first(same, axis) for same, axis in zip(zip(*found, strict=True), axes, strict=True)]
 
     reference = outputs(gated.ones())
     for group in groups:

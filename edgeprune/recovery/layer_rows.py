@@ -112,7 +112,7 @@ def _sized_batches(calibration: Calibration, intermediate: IntermediateOutputs |
         first = next(iter(calibration.batches(1)))
         size = max(1, min(size, ACTIVATION_BYTES // max(1, sum(a.nbytes for a in intermediate.run(first).values()))))
     for feeds in calibration.batches(size):
-        yield feeds, len(next(iter(feeds.values()))) if calibration.batchable else 1
+        yield feeds, calibration.rows(feeds) if calibration.batchable else 1
 
 
 def split_by_memory(items: Sequence[T], sizes: Iterable[int], most_bytes: int) -> tuple[list[T], list[T]]:

@@ -53,17 +53,18 @@ class Probe:
     """A few samples and the original's outputs on them, against which changed networks are scored."""
 
     def __init__(self, model: ir.Model, data: Calibration, items: int, threads: int):
+        self._data = data
         self._feeds = [dict(feeds) for feeds in data.subset(items).batches(BATCH_ITEMS)]
         if not self._feeds:
             raise CalibrationError(f"{data.describe()}: there are no samples to score the model on")
-        self._runs = PartialRuns(model, self._feeds, threads)
+        self._runs = PartialRuns(model, self._feeds, threads, axes=data.axes.outputs)
         self._outputs = self._runs.reference
         self._reference = Reference(self._outputs)
 
     @property
     def items(self) -> int:
         """How many samples there are."""
-        return sum(len(next(iter(feeds.values()))) for feeds in self._feeds)
+        return sum(map(self._data.rows, self._feeds))
 
     def error(self, model: ir.Model) -> float:
         """The changed network's error, unitless, 0 for the original itself."""

@@ -15,5 +15,6 @@ from edgeprune.support.plural import plural
 from edgeprune.support.prefetch import prefetch, run_in_parallel
 from edgeprune.support.processor import available_cores, int8_weight_bits, kernel_features, this_cpu, vector_lanes
 from edgeprune.support.progress import Progress, Step, TerminalProgress
+from edgeprune.support.random_values import random_values
 from edgeprune.support.step_times import StepTimes
 from edgeprune.support.user_function import describe_failure, is_function_spec, load_function

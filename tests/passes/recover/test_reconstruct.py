@@ -73,7 +73,8 @@ def test_the_same_seed_gives_the_same_weights() -> None:
 def test_a_batch_that_is_fixed_to_one() -> None:
     dense = classifier("float[1,5] y", batch="1")
     analysis, cut, pruned = cut_in_half(dense)
-    data = replace(calibration(x=images(128)), batchable=False, batch_size=1)
+    data = calibration(x=images(128), batch_size=1)
+    data = replace(data, axes=replace(data.axes, joins=False))
     result = learned(dense, pruned, data, analysis.kept(cut))
     x = images(1, seed=9)
     runs = [OnnxRuntime(1).load(graph.to_bytes(m)).run({"x": x})[0] for m in (dense, pruned, result)]
