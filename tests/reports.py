@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
+from collections.abc import Sequence
 
 from edgeprune.report.model import (
     Accuracy,
@@ -27,10 +28,14 @@ from edgeprune.timing.protocol import Measurement, ratio
 def measurement(median_ms: float, *, noise: float = 0.0, blocks: int = 20, seed: int = 0) -> Measurement:
     """Blocks that scatter log-normally around a latency."""
     draw = random.Random(seed)
-    blocks_ms = tuple(median_ms * math.exp(draw.gauss(0, noise)) for _ in range(blocks))
+    return of_blocks([median_ms * math.exp(draw.gauss(0, noise)) for _ in range(blocks)])
+
+
+def of_blocks(blocks_ms: Sequence[float]) -> Measurement:
+    """What the timing protocol makes of block medians."""
     logs = median_interval([math.log(ms) for ms in blocks_ms])
     low_ms, value_ms, high_ms = (math.exp(x) for x in (logs.low, logs.value, logs.high))
-    return Measurement(value_ms, 1.2 * value_ms, low_ms, high_ms, 50 * blocks, blocks_ms)
+    return Measurement(value_ms, 1.2 * value_ms, low_ms, high_ms, 50 * len(blocks_ms), tuple(blocks_ms))
 
 
 def latency(baseline: Measurement, result: Measurement, **changes: object) -> Latency:

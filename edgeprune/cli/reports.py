@@ -34,6 +34,9 @@ UNRELIABLE = 6
 )
 @click.option("--update-baseline", is_flag=True, help="Keep REPORT as the new --baseline, if it passes.")
 @click.option(
+    "--accept-disturbed", is_flag=True, help="With --update-baseline: keep a measurement on a disturbed machine too."
+)
+@click.option(
     "--max-regression",
     metavar="5%",
     callback=options.parse_fraction,
@@ -57,6 +60,7 @@ def gate(
     report: Path,
     baseline: Path | None,
     update_baseline: bool,
+    accept_disturbed: bool,
     max_regression: float | None,
     markdown: Path | None,
     junit: Path | None,
@@ -68,16 +72,19 @@ def gate(
 ) -> int:
     """Check REPORT (a report.json or its folder) against limits: exit code 0 if it keeps them, 1 if it fails one.
 
-    A check that would fail on a disturbed machine, such as a throttled one, is unreliable instead: exit code 0, or 6
-    with --require-reliable, and never 1.
+    A check is unreliable if a disturbance of the machine, such as a throttled clock, may explain why the latency is
+    beyond its limit: exit code 0, or 6 with --require-reliable. A larger excess fails. A measurement on a disturbed
+    machine is not kept as a baseline: exit code 6.
     """
-    from edgeprune.report import DEFAULT_REGRESSION, Report, find_baseline, keep_baseline
+    from edgeprune.report import DEFAULT_REGRESSION, Report, find_baseline, keep_baseline, why_no_baseline
     from edgeprune.report import gate as check_limits
     from edgeprune.support import write_text
 
     found = Report.load(report)
     if update_baseline and baseline is None:
         raise UsageError("--update-baseline needs --baseline, the place to keep it")
+    if accept_disturbed and not update_baseline:
+        raise UsageError("--accept-disturbed needs --update-baseline")
     older = None if baseline is None else find_baseline(baseline, found, missing_ok=update_baseline)
     if baseline is not None:
         max_regression = None if older is None else DEFAULT_REGRESSION if max_regression is None else max_regression
@@ -95,11 +102,17 @@ def gate(
         from edgeprune.report import report_to_job
 
         report_to_job(result, found)
+    refused = None
     if update_baseline and baseline is not None and result.verdict == "passed":
-        click.echo(f"baseline kept in {keep_baseline(baseline, found)}", err=True)
+        refused = None if accept_disturbed else why_no_baseline(found)
+        if refused is None:
+            click.echo(f"baseline kept in {keep_baseline(baseline, found)}", err=True)
+        else:
+            click.echo(f"not kept as a baseline: {refused}: measure again, or add --accept-disturbed", err=True)
     if not result.passed:
         return GATE_FAILED
-    return UNRELIABLE if require_reliable and result.verdict == "unreliable" else 0
+    unreliable = require_reliable and result.verdict == "unreliable"
+    return UNRELIABLE if unreliable or refused is not None else 0
 
 
 @click.command("report")

@@ -5,7 +5,7 @@ Out: report.json, report.html, Markdown, pareto.json, the result of a gate.
 May import: timing and below; nothing here reads a model.
 """
 
-from edgeprune.report.baselines import find_baseline, keep_baseline
+from edgeprune.report.baselines import find_baseline, keep_baseline, why_no_baseline
 from edgeprune.report.comparison import comparison_html, comparison_markdown, print_comparison
 from edgeprune.report.figures import count
 from edgeprune.report.gate import DEFAULT_REGRESSION, gate

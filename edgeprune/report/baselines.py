@@ -13,9 +13,14 @@ from pathlib import Path
 from edgeprune.errors import UsageError
 from edgeprune.report.model import Latency, Report
 from edgeprune.support import write_text
+from edgeprune.timing import Disturbance, disturbance
 
 SLOWER_MACHINE = 0.10
 """If the unchanged original is slower than before by more than this fraction, the machine is slower."""
+
+
+SLOWER_MACHINE_SIGMA = 0.02
+"""Standard deviation of how much slower the machine is for another model than for the original."""
 
 
 def find_baseline(place: Path, report: Report, *, missing_ok: bool) -> Report | None:
@@ -54,6 +59,14 @@ def keep_baseline(place: Path, report: Report) -> Path:
     return file
 
 
+def why_no_baseline(report: Report) -> str | None:
+    """Why a report should not become a baseline: what disturbed its measurement; None if nothing did."""
+    if report.latency is None:
+        return None
+    found = disturbance(report.latency.baseline, report.latency.result)
+    return None if found is None else found.reason
+
+
 def baseline_file(place: Path, report: Report) -> Path:
     """The file of a report's baseline for the same kind of machine, whether it exists or not."""
     first = _of_any_machine(place, report)
@@ -79,11 +92,12 @@ def _kind_of_machine(report: Report) -> str:
     return hashlib.sha256(f"{report.latency.device} {report.latency.threads}".encode()).hexdigest()[:8]
 
 
-def slower_machine(now: Latency, before: Latency) -> str | None:
-    """Why a latency cannot be compared with an older one of the same original, as half a sentence; None if it can."""
+def slower_machine(now: Latency, before: Latency) -> Disturbance | None:
+    """Why a latency cannot be compared with an older one of the same original, and how far; None if it can."""
     if (now.device, now.runtime, now.threads) != (before.device, before.runtime, before.threads):
         return None
     growth = now.baseline.median_ms / before.baseline.median_ms - 1
     if growth <= SLOWER_MACHINE:
         return None
-    return f"the unchanged original is {growth:.0%} slower than in the baseline, so the machine is slower"
+    reason = f"the unchanged original is {growth:.0%} slower than in the baseline, so the machine is slower"
+    return Disturbance(reason, growth, 0.0, SLOWER_MACHINE_SIGMA)

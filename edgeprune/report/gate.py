@@ -10,25 +10,37 @@ attached, it compares the predicted ones and says so. If both reports are of the
 and runtime, it compares the latencies relative to that model's, which was measured in turns with the result: a slower
 machine then does not count as a slower model.
 
-A check that would fail on a disturbed machine (a throttled clock, other processes: see `drift`) is *unreliable*
-instead: it must be measured again. So is a regression against a baseline of another machine.
+A disturbed machine (a throttled clock, other processes: see `drift`) puts a latency in doubt. The doubt is weighed
+against the excess: a check fails if the latency is beyond its limit by more than the disturbance may explain. If the
+disturbance may explain the excess, the check is *unreliable*: it must be measured again. So is a regression against a
+baseline of another machine.
+
+A regression fails if the measured growth is beyond the limit and it is 98% sure that more than half of the limit is no
+noise. The rates of false alarms and of regressions that are missed, by simulation, are in the guide to CI.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from statistics import NormalDist
 
 from edgeprune.errors import UsageError
 from edgeprune.report.baselines import slower_machine
 from edgeprune.report.model import Latency, Report
 from edgeprune.report.verdicts import Check, Gate, Verdict
-from edgeprune.timing import CONFIDENCE, disturbance
+from edgeprune.timing import CONFIDENCE, Disturbance, disturbance, disturbance_of_ratio
 
 SESSION_NOISE = 0.01
 """Standard deviation of a median from one run to the next, as a fraction of it."""
 
 DEFAULT_REGRESSION = 0.05
+
+DOUBT_MATTERS = 0.02
+"""Change of the machine's speed, as a fraction, from which on it is weighed against the excess over a limit."""
+
+SURE_OF_GROWTH = 0.98
+"""How sure it must be that more than half of a regression's limit is no noise."""
 
 _HALF_WIDTH_SIGMAS = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
 
@@ -81,22 +93,15 @@ def _same_model(report: Report, other: Report) -> bool:
     return report.model.sha256 == other.model.sha256
 
 
-def _unless(disturbed: str | None, verdict: Verdict, detail: str) -> tuple[Verdict, str]:
-    """A failure on a disturbed machine becomes unreliable, with the reason."""
-    if disturbed is None or verdict != "fail":
-        return verdict, detail
-    return "unreliable", f"beyond the limit, but {disturbed}: measure again"
-
-
 def _check_latency(latency: Latency, limit_ms: float, session_noise: float, older: Latency | None) -> Check:
     if limit_ms <= 0:
         raise UsageError(f"--max-latency-ms must be positive, not {limit_ms:g}")
     result = latency.result
     sigma = math.hypot(_sigma(result.ci_low_ms, result.ci_high_ms), session_noise)
-    disturbed = disturbance(latency.baseline, latency.result) or (
-        None if older is None else slower_machine(latency, older)
-    )
-    verdict, detail = _unless(disturbed, *_verdict(math.log(result.median_ms / limit_ms), sigma))
+    disturbed = disturbance(latency.baseline, latency.result, matters=DOUBT_MATTERS)
+    if disturbed is None and older is not None:
+        disturbed = slower_machine(latency, older)
+    verdict, detail = _verdict(math.log(result.median_ms / limit_ms), sigma, session_noise, disturbed)
     return Check("latency", f"{result.median_ms:.4g} ms", f"{limit_ms:g} ms", verdict, detail)
 
 
@@ -134,18 +139,18 @@ def _check_regression(report: Report, baseline: Report, limit: float, session_no
         return Check("latency regression", "unknown", f"{limit:+.1%}", "unreliable", apart)
     growth_log = math.log(new.result.median_ms / old.result.median_ms)
     spreads = [_sigma(m.ci_low_ms, m.ci_high_ms) for m in (new.result, old.result)]
-    reference = ""
+    doubt, reference = disturbance, ""
     if _same_model(report, baseline) and new.runtime == old.runtime:
         growth_log -= math.log(new.baseline.median_ms / old.baseline.median_ms)
         spreads = [_sigma(latency.speedup.ci_low, latency.speedup.ci_high) for latency in (new, old)]
-        reference = ", relative to the original model's latency in the same run"
+        doubt, reference = disturbance_of_ratio, ", relative to the original model's latency in the same run"
     elif new.runtime != old.runtime:
         reference = f", {old.runtime} against {new.runtime}"
-    sigma = math.hypot(*spreads, session_noise, session_noise)
-    verdict, detail = _unless(
-        disturbance(new.baseline, new.result) or disturbance(old.baseline, old.result),
-        *_verdict(growth_log - math.log1p(limit), sigma),
+    now, then = (
+        _Side(spread, doubt(latency.baseline, latency.result, matters=DOUBT_MATTERS))
+        for spread, latency in zip(spreads, (new, old), strict=True)
     )
+    verdict, detail = _regression_verdict(growth_log, limit, now, then, session_noise)
     value = f"{math.expm1(growth_log):+.1%}"
     return Check("latency regression", value, f"{limit:+.1%}", verdict, detail + reference)
 
@@ -164,14 +169,82 @@ def _check_predicted_regression(report: Report, baseline: Report, limit: float) 
     return Check("predicted latency regression", f"{growth - 1:+.1%}", f"{limit:+.1%}", verdict, detail)
 
 
-def _verdict(excess_log: float, sigma: float) -> tuple[Verdict, str]:
-    """Verdict on a figure whose logarithm exceeds its limit's by ``excess_log``, with standard deviation ``sigma``."""
-    sure_beyond = NormalDist(0, sigma).cdf(excess_log) if sigma > 0 else float(excess_log > 0)
+def _verdict(
+    excess_log: float, sigma: float, session_noise: float, disturbed: Disturbance | None
+) -> tuple[Verdict, str]:
+    """Verdict on a latency whose logarithm exceeds its limit's by ``excess_log``.
+
+    Args:
+        excess_log: Logarithm of the latency over its limit.
+        sigma: Standard deviation of ``excess_log``.
+        session_noise: Standard deviation of a median from one run to the next, as a fraction.
+        disturbed: What disturbed the measurement.
+    """
+    sure_beyond = _sure(excess_log, sigma)
+    if disturbed is not None and excess_log > 0:
+        sure_beyond = _sure(excess_log - math.log1p(disturbed.faster), math.hypot(disturbed.sigma, session_noise))
+        return _weighed(sure_beyond, sure_beyond >= CONFIDENCE, disturbed)
     if sure_beyond >= CONFIDENCE:
         return "fail", f"{_percent(sure_beyond)} sure that it is beyond the limit"
     if excess_log > 0:
         return "unsure", f"only {_percent(sure_beyond)} sure that it is beyond the limit, so this may be noise"
     return "pass", f"{_percent(1 - sure_beyond)} sure that it is within the limit"
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One of the two latencies of a regression: the deviation of its logarithm, and what disturbed it."""
+
+    sigma: float
+    disturbed: Disturbance | None
+
+    @property
+    def state_sigma(self) -> float:
+        return self.sigma if self.disturbed is None else self.disturbed.sigma
+
+
+def _regression_verdict(
+    growth_log: float, limit: float, now: _Side, then: _Side, session_noise: float
+) -> tuple[Verdict, str]:
+    """Verdict on the logarithm of a growth since a baseline."""
+    excess_log = growth_log - math.log1p(limit)
+    half_log = math.log1p(limit) - math.log1p(limit / 2)
+    sigma = math.hypot(now.sigma, then.sigma, session_noise, session_noise)
+    was = "" if then.disturbed is None else f"; the baseline was disturbed: {then.disturbed.reason}"
+    if excess_log <= 0:
+        return "pass", f"{_percent(1 - _sure(excess_log, sigma))} sure that it is within the limit{was}"
+    if now.disturbed is None and then.disturbed is None:
+        beyond = _percent(_sure(excess_log, sigma))
+        if _sure(excess_log + half_log, sigma) >= SURE_OF_GROWTH:
+            return "fail", f"{beyond} sure that it is beyond the limit"
+        return "unsure", f"only {beyond} sure that it is beyond the limit, so this may be noise"
+    if now.disturbed is not None:
+        excess_log -= math.log1p(now.disturbed.faster)
+    if then.disturbed is not None:
+        excess_log -= math.log1p(then.disturbed.slower)
+    sigma = math.hypot(now.state_sigma, then.state_sigma, session_noise, session_noise)
+    sure_beyond = _sure(excess_log, sigma)
+    sure = excess_log > 0 and _sure(excess_log + half_log, sigma) >= SURE_OF_GROWTH
+    if now.disturbed is not None:
+        verdict, detail = _weighed(sure_beyond, sure, now.disturbed)
+        return verdict, detail + was
+    if sure:
+        return "fail", f"{_percent(sure_beyond)} sure that it is beyond the limit{was}, which cannot explain it"
+    advice = "keep a new baseline, measured on a quiet machine, with --update-baseline"
+    return "unreliable", f"beyond the limit{was}, which may explain it: {advice}"
+
+
+def _weighed(sure_beyond: float, sure: bool, disturbed: Disturbance) -> tuple[Verdict, str]:
+    """A failure if the disturbance of the machine cannot explain it; else unreliable."""
+    if sure:
+        beyond = f"{_percent(sure_beyond)} sure that it is beyond the limit"
+        return "fail", f"{beyond}; {disturbed.reason}, which cannot explain it"
+    return "unreliable", f"beyond the limit, but {disturbed.reason}: measure again"
+
+
+def _sure(excess_log: float, sigma: float) -> float:
+    """Probability that an excess is real, with the standard deviation of its logarithm."""
+    return NormalDist(0, sigma).cdf(excess_log) if sigma > 0 else float(excess_log > 0)
 
 
 def _percent(probability: float) -> str:

@@ -5,6 +5,6 @@ Out: medians with 95% intervals, paired ratios, and whether the machine was dist
 May import: support and below.
 """
 
-from edgeprune.timing.drift import disturbance
+from edgeprune.timing.drift import Disturbance, disturbance, disturbance_of_ratio
 from edgeprune.timing.intervals import CONFIDENCE, median_interval, sigmas
 from edgeprune.timing.protocol import Measurement, OneThread, Ratio, benchmark, ratio

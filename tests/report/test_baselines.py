@@ -9,7 +9,7 @@ import pytest
 from edgeprune.cli import support as cli_support
 from edgeprune.cli.commands import cli
 from edgeprune.errors import UsageError
-from edgeprune.report.baselines import baseline_file, find_baseline, keep_baseline, slower_machine
+from edgeprune.report.baselines import baseline_file, find_baseline, keep_baseline, slower_machine, why_no_baseline
 from edgeprune.report.model import Prediction, Report
 from tests.report.test_gate import slower, throttled
 from tests.reports import latency, measurement, report
@@ -90,8 +90,23 @@ def test_a_baseline_of_a_device_that_is_not_at_hand(tmp_path: Path):
     assert run(out, "--baseline", kept) == 2
 
 
+def test_a_disturbed_measurement_is_no_baseline_unless_told_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    out, kept = write(tmp_path / "out", throttled(1.0, 0.3)), tmp_path / "baselines"
+    assert run(out, "--baseline", kept, "--update-baseline") == 6
+    assert not kept.exists()
+    said = capsys.readouterr().err
+    assert "not kept as a baseline: the original became" in said
+    assert "measure again, or add --accept-disturbed" in said
+    assert run(out, "--baseline", kept, "--accept-disturbed") == 2
+    assert run(out, "--baseline", kept, "--update-baseline", "--accept-disturbed") == 0
+    again = Report.load(kept / "net.cpu.json")
+    assert "the original became" in str(why_no_baseline(again))
+    write(out, slower(1.4))
+    assert run(out, "--baseline", kept) == 1
+
+
 def test_unreliable_has_an_exit_code_of_its_own_where_that_is_asked_for(tmp_path: Path):
-    out = write(tmp_path / "out", throttled(1.3, 0.3))
+    out = write(tmp_path / "out", throttled(1.05, 0.3))
     assert run(out, "--max-latency-ms", 2) == 0
     assert run(out, "--max-latency-ms", 2, "--require-reliable") == 6
     assert run(out, "--max-latency-ms", 2, "--max-drop", 0.1, "--require-reliable") == 1

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from edgeprune.timing.drift import disturbance
+from edgeprune.timing.drift import disturbance, disturbance_of_ratio
 from edgeprune.timing.protocol import Measurement
 from tests.reports import measurement
 
@@ -21,11 +21,13 @@ def shaped(drift: float, *, noise: float = 0.01, blocks: int = 24, seed: int = 0
 def test_a_steady_drift_is_seen(drift: float, said: str | None):
     found = disturbance(shaped(drift), shaped(0.0))
     assert (found is None) == (said is None)
-    assert said is None or (found is not None and said in found and "original" in found)
+    assert said is None or (found is not None and said in found.reason and "original" in found.reason)
 
 
 def test_the_result_may_drift_too():
-    assert "the result became" in str(disturbance(shaped(0.0), shaped(0.3)))
+    found = disturbance(shaped(0.0), shaped(0.3))
+    assert found is not None
+    assert "the result became" in found.reason
 
 
 def test_noise_is_seldom_taken_for_a_drift():
@@ -55,7 +57,7 @@ def clocked(base_ms: float, slow: Sequence[bool], *, seed: int, factor: float = 
 def test_a_clock_that_goes_up_and_down_is_seen(slow: list[bool]):
     found = disturbance(clocked(6.0, slow, seed=1), clocked(2.0, slow, seed=2))
     assert found is not None
-    assert "for original and result, as with a changing clock" in found
+    assert "for original and result, as with a changing clock" in found.reason
 
 
 def test_slow_rounds_that_change_no_median_are_no_excuse():
@@ -69,9 +71,38 @@ def test_a_result_that_is_fast_alone_is_no_clock():
 
 
 def test_busy_neighbours_are_named():
-    busy = dataclasses.replace(measurement(6.0), denied=0.4)
-    assert disturbance(busy, measurement(2.0)) == (
-        "other processes had the processor 40% of the time while the original was measured"
-    )
-    aside = dataclasses.replace(measurement(2.0), set_aside=30)
-    assert disturbance(measurement(6.0), aside) == ("30 of 50 rounds were disturbed while the result was measured")
+    busy = disturbance(dataclasses.replace(measurement(6.0), denied=0.4), measurement(2.0))
+    assert busy is not None
+    assert busy.reason == "other processes had the processor 40% of the time while the original was measured"
+    assert busy.faster == 0.4
+    aside = disturbance(measurement(6.0), dataclasses.replace(measurement(2.0), set_aside=30))
+    assert aside is not None
+    assert aside.reason == "30 of 50 rounds were disturbed while the result was measured"
+
+
+def test_the_doubt_is_how_far_the_machine_was_from_its_median():
+    """A ramp of 30% has its median 15% above its start; a machine that is slow from round 8 of 24 on, 40%."""
+    ramp = disturbance(shaped(0.3, noise=0.0), shaped(0.3, noise=0.0))
+    assert ramp is not None
+    assert ramp.faster == pytest.approx(0.13, abs=0.02)
+    assert ramp.slower == pytest.approx(0.11, abs=0.02)
+    step = disturbance(*(clocked(ms, [i >= 8 for i in range(24)], seed=round(ms)) for ms in (6.0, 2.0)))
+    assert step is not None
+    assert step.faster == pytest.approx(0.4, abs=0.03)
+    assert step.slower == pytest.approx(0.0, abs=0.02)
+    assert step.sigma < 0.02
+
+
+def test_what_slows_both_is_no_doubt_about_their_ratio():
+    slow = [i >= 8 for i in range(24)]
+    both = clocked(6.0, slow, seed=1), clocked(2.0, slow, seed=2)
+    assert disturbance(*both) is not None
+    assert disturbance_of_ratio(*both) is None
+    alone = disturbance_of_ratio(shaped(0.0), shaped(0.3, seed=9))
+    assert alone is not None
+    assert "the result became" in alone.reason
+    assert "than the original during the measurement" in alone.reason
+    busy = disturbance_of_ratio(measurement(6.0), dataclasses.replace(measurement(2.0), denied=0.4))
+    assert busy is not None
+    assert busy.faster == 0.4
+    assert disturbance_of_ratio(shaped(0.3), shaped(0.3, blocks=12)) is None
