@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -209,7 +209,32 @@ def typing_of(model: ir.Model) -> Typing:
     int8 = any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in nodes)
     risky = {name for name, verdict in fp16_eligible(model).items() if not verdict} if fp16 else set()
     wide = {str(node.name) for node in nodes if any(v.dtype == ir.DataType.FLOAT for v in node.outputs)}
-    return Typing(fp16, int8, tuple(sorted(risky & wide)), any(_has_sparse_weight(node) for node in nodes))
+    kept = (risky & wide) | (_islands(nodes) if fp16 else set())
+    return Typing(fp16, int8, tuple(sorted(kept)), any(_has_sparse_weight(node) for node in nodes))
+
+
+def _islands(nodes: Sequence[ir.Node]) -> set[str]:
+    """Names of connected float32 nodes between float16 ones: FP16 is too coarse for them.
+
+    Float32 nodes that are connected to a Q/DQ pair are left out: these are parts of INT8 layers.
+    """
+    wide = {n for n in nodes if n.op_type != "Cast" and any(v.dtype == ir.DataType.FLOAT for v in n.outputs)}
+    found: set[str] = set()
+    while wide:
+        todo, island, beside_int8 = [wide.pop()], set[str](), False
+        while todo:
+            node = todo.pop()
+            island.add(str(node.name))
+            beside_int8 = beside_int8 or node.op_type == "DequantizeLinear"
+            producers = {v.producer() for v in node.inputs if v is not None and v.dtype == ir.DataType.FLOAT}
+            readers = {c for v in node.outputs if v.dtype == ir.DataType.FLOAT for c in v.consumers()}
+            beside_int8 = beside_int8 or any(c.op_type == "QuantizeLinear" for c in readers)
+            near = {n for n in (*producers, *readers) if n in wide}
+            wide -= near
+            todo += [n for n in near if n is not None]
+        if not beside_int8:
+            found |= island
+    return found
 
 
 def _has_sparse_weight(node: ir.Node) -> bool:

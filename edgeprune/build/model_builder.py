@@ -86,6 +86,10 @@ class ModelBuilder(ABC):
         """What the error of a format depends on, besides the model and its ranges."""
         return f"{type(self).__name__} {self.weight_bits} bits, {self.float_format}"
 
+    def fp32_reasons(self) -> dict[str, str]:
+        """Node -> why it stays in float32 where other float nodes are in float16."""
+        return {}
+
     def simulated(self, model: ir.Model) -> ir.Model:
         """A model for onnxruntime that computes the same as a built model on its target."""
         return model

@@ -37,13 +37,17 @@ class AxisPlan:
 
 @dataclass(frozen=True)
 class LayerPlan:
-    """Precision and sparsity of one node; ``latency_us`` is predicted for the block that the node leads, else None."""
+    """Precision and sparsity of one node; ``latency_us`` is predicted for the block that the node leads, else None.
+
+    ``reason`` says why a node is in FP32 where the others are in FP16, else it is None.
+    """
 
     node: str
     op: str
     precision: str
     sparsity: str = "dense"
     latency_us: float | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -121,7 +125,7 @@ class Plan:
                     for name, axes in data["initializers"].items()
                 },
                 layers=tuple(
-                    LayerPlan(x["node"], x["op"], x["precision"], x["sparsity"], x["latency_us"])
+                    LayerPlan(x["node"], x["op"], x["precision"], x["sparsity"], x["latency_us"], x.get("reason"))
                     for x in data["layers"]
                 ),
                 baseline_ms=data["latency_ms"]["baseline"],

@@ -10,14 +10,21 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeprune.backends import simulation
+from edgeprune.build.fp16_effect import worse_in_fp16
 from edgeprune.build.model_builder import Bounds, ModelBuilder
 from edgeprune.calibration import Calibration, IntermediateOutputs
 from edgeprune.dependency import Ranking, analyse
 from edgeprune.graph import convert_opset, find_linears, symmetric_scale
-from edgeprune.latency import INT8, Format, is_sparse
+from edgeprune.latency import FLOAT, INT8, Format, is_sparse
 from edgeprune.passes.prune import sparsify, sparsity_eligible
 from edgeprune.passes.quantize import fake_quantizer
-from edgeprune.passes.tensorrt import int8_eligible, lower_tensorrt, quantize_tensorrt, values_to_quantize
+from edgeprune.passes.tensorrt import (
+    fp16_eligible,
+    int8_eligible,
+    lower_tensorrt,
+    quantize_tensorrt,
+    values_to_quantize,
+)
 from edgeprune.quantization import Quantizer, extremes
 
 SPARSE_STEPS = {"fp16": 16, INT8: 32}
@@ -42,6 +49,7 @@ class TensorRtBuilder(ModelBuilder):
     versions: tuple[str, ...] = ()
     _converted: dict[ir.Model, ir.Model] = field(default_factory=dict)
     _extremes: dict[ir.Model, dict[str, tuple[float, float]]] = field(default_factory=dict)
+    _worse: dict[ir.Model, dict[str, str]] = field(default_factory=dict)
 
     def describe(self) -> str:
         """What the error of a format depends on, besides the model and its ranges."""
@@ -60,6 +68,7 @@ class TensorRtBuilder(ModelBuilder):
             refitted=False,
             float_format=self.float_format,
             versions=self.versions,
+            _worse=self._worse,  # measured on data, not on what this builder is given
         )
 
     def lowered(self, model: ir.Model, formats: Sequence[Format]) -> ir.Model:
@@ -70,8 +79,28 @@ class TensorRtBuilder(ModelBuilder):
         model = self.rounded(model, int8 - sparse, ranges)
         if self.float_format == "fp16":
             ranges = self._extremes_of(model) | ranges
-        precision = {str(n.name): INT8 if n.name in int8 else self.float_format for n in model.graph}
+        wide = self._worse_in_fp16()
+        precision = {
+            str(n.name): INT8 if n.name in int8 else FLOAT if n.name in wide else self.float_format for n in model.graph
+        }
         return lower_tensorrt(model, precision, ranges, target_versions=self.versions)
+
+    def fp32_reasons(self) -> dict[str, str]:
+        """Node -> why it stays in float32 where other float nodes are in float16: by its range, or by its effect."""
+        if self.float_format != "fp16":
+            return {}
+        eligible = fp16_eligible(self._per_channel(self.dense), self._extremes_of(self.dense))
+        return {name: str(verdict) for name, verdict in eligible.items() if not verdict} | self._worse_in_fp16()
+
+    def _worse_in_fp16(self) -> dict[str, str]:
+        if self.float_format != "fp16":
+            return {}
+        if self.dense not in self._worse:
+            model = self._per_channel(self.dense)
+            eligible = fp16_eligible(model, self._extremes_of(self.dense))
+            half = [name for name, verdict in eligible.items() if verdict]
+            self._worse[self.dense] = worse_in_fp16(model, half, self.data, self.threads)
+        return self._worse[self.dense]
 
     def quantized(self, model: ir.Model, int8: Collection[str], bounds: Bounds) -> ir.Model:
         """The float model with these nodes in INT8 and all others in float32: shows the error of INT8 alone."""

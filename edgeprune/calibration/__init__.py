@@ -14,7 +14,7 @@ from edgeprune.calibration.calibration_spec import CalibrationSpec
 from edgeprune.calibration.evaluation import Evaluation, Fidelity, Run, fidelity, is_classifier, open_evaluation
 from edgeprune.calibration.evaluator import Evaluator, is_fidelity, open_evaluator
 from edgeprune.calibration.identity import identity_of
-from edgeprune.calibration.intermediate_outputs import IntermediateOutputs
+from edgeprune.calibration.intermediate_outputs import IntermediateOutputs, with_outputs
 from edgeprune.calibration.partial_run import PartialRuns, samples_first
 from edgeprune.calibration.sources import Feeds
 from edgeprune.calibration.staged_run import StagedNetwork, boundary_bytes, largest_activation_bytes

@@ -67,16 +67,13 @@ def layers_of(
     int8 = builder.int8_nodes(model, candidate.formats)
     sparse = builder.sparse_nodes(model, candidate.formats)
     as_lowered = {n.name: "fp16" if _is_half(n.outputs) else FLOAT for n in lowered.graph}
-    return [
-        LayerPlan(
-            str(n.name),
-            n.op_type,
-            INT8 if n.name in int8 else as_lowered.get(n.name) or _float_type(n),
-            "2:4" if n.name in sparse else "dense",
-            block_us.get(str(n.name)),
-        )
-        for n in model.graph
-    ]
+    reasons = builder.fp32_reasons()
+    found = []
+    for n in model.graph:
+        name, precision = str(n.name), INT8 if n.name in int8 else as_lowered.get(n.name) or _float_type(n)
+        sparsity, reason = "2:4" if n.name in sparse else "dense", reasons.get(name) if precision == FLOAT else None
+        found.append(LayerPlan(name, n.op_type, precision, sparsity, block_us.get(name), reason))
+    return found
 
 
 def sizes_of(opened: OpenedModel, result: ir.Model, file: Path) -> Sizes:

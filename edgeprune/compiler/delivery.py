@@ -47,11 +47,12 @@ def deliver(session: CompileSession, goal: Goal, reached: Reached, folder: Path)
         block_us = {
             block.anchor: timed.latency.block_us(b, candidate.formats[b], candidate.widths) for b, block in blocks
         }
+        plans = layers_of(session.builder, candidate, lowered, block_us)
         plan_of(
             opened,
             session.target,
             {} if returns_original else session.builder.cut(candidate.widths),
-            layers_of(session.builder, candidate, lowered, block_us),
+            plans,
             baseline_ms=baseline_us / 1e3 if measured is None else measured.baseline.median_ms,
             predicted_ms=predicted_ms,
             seed=session.conditions.seed,
@@ -64,7 +65,7 @@ def deliver(session: CompileSession, goal: Goal, reached: Reached, folder: Path)
             accuracy = session.evaluator.accuracy(OnnxRuntime(session.conditions.threads).load(opened.path).run)
         else:
             accuracy = session.scores.accuracy(candidate, lowered)
-    layers = layers_of_result(session.network, timed.latency, session.losses_of(candidate), candidate)
+    layers = layers_of_result(session.network, timed.latency, session.losses_of(candidate), candidate, plans)
     met = None if measured is None or not goal.has_budget else goal.is_met(measured.baseline, measured.result)
     warnings = [*notes, *session.warnings(candidate, accuracy, goal)]
     if is_fidelity(session.evaluator):

@@ -2,34 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeprune.backends import Tracer
+from edgeprune.build import LayerPlan
 from edgeprune.costmodel import Block
-from edgeprune.latency import CORE, INT8, Latency, Network
+from edgeprune.latency import CORE, FLOAT, INT8, Format, Latency, Network
 from edgeprune.report import Layer
 from edgeprune.search import Candidate, Problem
 
 TRACE_SECONDS = 0.5
 
 
-def layers_of_result(net: Network, latency: Latency, problem: Problem, candidate: Candidate) -> tuple[Layer, ...]:
-    """Predicted latency and loss of every block of a candidate."""
+def layers_of_result(
+    net: Network, latency: Latency, problem: Problem, candidate: Candidate, plans: Sequence[LayerPlan] = ()
+) -> tuple[Layer, ...]:
+    """Predicted latency and loss of every block of a candidate; ``plans`` say which nodes stay in FP32, and why."""
+    wide = {p.node: p.reason for p in plans if p.reason}
     losses = layer_losses(net, problem, candidate)
     return tuple(
         Layer(
             block.anchor,
             block.nodes,
-            INT8 if candidate.formats[b] == CORE else candidate.formats[b],
+            _precision(candidate.formats[b], block, wide),
             latency.block_us(b, candidate.formats[b], candidate.widths),
             loss=float(losses[b]),
+            reason=next((wide[n] for n in block.nodes if n in wide), None),
         )
         for b, block in enumerate(net.blocks)
     )
+
+
+def _precision(format_: Format, block: Block, wide: Collection[str]) -> str:
+    if all(name in wide for name in block.nodes):
+        return FLOAT
+    return INT8 if format_ == CORE else format_
 
 
 def with_times(
@@ -60,6 +71,7 @@ def with_times(
             after.get(b, 0.0),
             before.get(b, 0.0),
             layer.loss,
+            layer.reason,
         )
         for b, layer in enumerate(layers)
     )

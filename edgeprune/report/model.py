@@ -190,6 +190,7 @@ class Layer:
         dense_us: in the original network, likewise.
         loss: predicted change of the network's outputs from its precision and from the removed output channels,
             unitless; the losses of the layers add up.
+        reason: why nodes of it are in FP32 where the others are in FP16.
     """
 
     node: str
@@ -199,6 +200,7 @@ class Layer:
     measured_us: float | None = None
     dense_us: float | None = None
     loss: float | None = None
+    reason: str | None = None
 
     @property
     def time_us(self) -> float:

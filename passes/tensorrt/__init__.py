@@ -5,6 +5,7 @@ Out: one ONNX graph that every TensorRT version of the target builds as planned.
 May import: graph and below.
 """
 
+from edgeprune.passes.tensorrt.cast_fp16 import cast_fp16
 from edgeprune.passes.tensorrt.fp16_rules import fp16_eligible
 from edgeprune.passes.tensorrt.int8_nodes import MIN_CHANNELS, int8_eligible
 from edgeprune.passes.tensorrt.lower_tensorrt import lower_tensorrt

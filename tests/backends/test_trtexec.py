@@ -18,6 +18,8 @@ from edgeprune.backends.trtexec import (
     typing_of,
 )
 from edgeprune.errors import BackendError
+from edgeprune.passes.tensorrt import lower_tensorrt
+from edgeprune.testing.oracle import parse
 from tests.backends import fake_trtexec
 from tests.passes.graphs import TRANSFORMER, build
 
@@ -92,8 +94,6 @@ def test_the_first_error_is_the_reason():
 
 
 def test_weakly_typed_builders_are_told_what_must_stay_float32():
-    from edgeprune.passes.tensorrt.lower_tensorrt import lower_tensorrt
-
     model = build(TRANSFORMER)
     lowered = lower_tensorrt(model, {str(n.name): "fp16" for n in model.graph}, {}, target_versions=["8.6"])
     typing = typing_of(lowered)
@@ -109,3 +109,23 @@ def test_the_command_for_the_user_builds_and_times():
         *("--stronglyTyped", "--duration=10", "--warmUp=500", "--useCudaGraph", "--useSpinWait", "--noDataTransfers"),
         "--exportTimes=times.json",
     ]
+
+
+def test_an_island_of_float32_stays_in_float32_and_a_part_of_an_int8_layer_does_not() -> None:
+    model = parse(
+        """
+        g (float[1, 32, 8, 8] x) => (float[1, 32, 8, 8] y) {
+          c = Conv(x, w)
+          r = Relu(c)
+          a = Sigmoid(r)
+          b = Mul(a, a)
+          d = Tanh(b)
+          y = Sigmoid(d)
+        }""",
+        w=(32, 32, 1, 1),
+    )
+    names = {n.op_type: str(n.name) for n in model.graph}
+    wanted = {str(n.name): "fp16" for n in model.graph} | {names["Conv"]: "int8", names["Mul"]: "fp32"}
+    ranges = {"x": (-2.0, 2.0)} | {str(o.name): (-2.0, 2.0) for n in model.graph for o in n.outputs}
+    lowered = lower_tensorrt(model, wanted, ranges, target_versions=["8.5"])
+    assert set(typing_of(lowered).keep_fp32) & {str(n.name) for n in model.graph} == {names["Mul"]}

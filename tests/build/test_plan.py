@@ -40,6 +40,7 @@ def test_the_format_is_the_one_that_others_read() -> None:
         "precision": "int8",
         "sparsity": "dense",
         "latency_us": 12.5,
+        "reason": None,
     }
     assert data["latency_ms"] == {"baseline": 2.5, "predicted": 1.25}
 
