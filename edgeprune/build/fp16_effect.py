@@ -122,7 +122,7 @@ class _Trial:
     @cached_property
     def _runs(self) -> PartialRuns:
         feeds: list[Mapping[str, NDArray[np.generic]]] = list(self.data.subset(ITEMS).batches(ITEMS))
-        return PartialRuns(self.model, feeds, self.threads)
+        return PartialRuns(self.model, feeds, self.threads, axes={})  # where samples lie does not matter
 
     def noise(self, nodes: Collection[str]) -> _Noise:
         """The noise at the observed values with these nodes in FP16."""
