@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
+from edgeprune.costmodel.data_dependent import bounded_shapes
 from edgeprune.costmodel.op_types import NO_KERNELS, SOFT_READERS, STRIDED
 from edgeprune.errors import ModelError
 from edgeprune.graph import ints_attribute, static_shape
@@ -54,10 +55,12 @@ def dataflow(model: ir.Model) -> Dataflow:
     """
     static = static_values(model)
     live = [n for n in model.graph if not all(str(v.name) in static for v in n.outputs if v.name)]
+    bounded = bounded_shapes(model)
     shapes: dict[str, tuple[int, ...]] = {}
     for value in [*model.graph.inputs, *(v for n in live for v in (*n.inputs, *n.outputs) if v is not None and v.name)]:
         if (name := str(value.name)) not in shapes:
-            shapes[name] = _shape(value, required=name not in static)
+            required = name not in static and name not in bounded
+            shapes[name] = bounded[name] if name in bounded else _shape(model, value, required=required)
     absorbed = _absorbed(model, live)
     flow = Dataflow([], shapes, {str(v.name): (str(v.name),) for v in model.graph.inputs if str(v.name) not in static})
     for node in live:
@@ -131,12 +134,16 @@ def _absorbed(model: ir.Model, live: list[ir.Node]) -> set[ir.Node]:
     return absorbed
 
 
-def _shape(value: ir.Value, *, required: bool) -> tuple[int, ...]:
+def _shape(model: ir.Model, value: ir.Value, *, required: bool) -> tuple[int, ...]:
     if value.const_value is not None:
         return tuple(value.const_value.shape.numpy())
     shape = static_shape(value)
     if shape is None and required:
-        raise ModelError(
-            f"the shape of tensor {value.name} is not known: fix the model's inputs with --shape NAME=1x3x224x224"
-        )
+        node = value.producer()
+        opened = [v for v in model.graph.inputs if not v.is_initializer() and static_shape(v) is None]
+        if opened:
+            help_text = f"fix the model's inputs with --shape {opened[0].name}=1x3x224x224"
+        else:
+            help_text = f"it depends on the data ({node.op_type} {node.name!r})" if node else "it is not declared"
+        raise ModelError(f"the shape of tensor {value.name} is not known: {help_text}")
     return shape or ()

@@ -16,6 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeprune.costmodel.cost import BYTES, kernel_cost, latencies_us, runs_int8, stack, traffic_us
+from edgeprune.costmodel.data_dependent import data_dependent
 from edgeprune.costmodel.kernel import Kernel
 from edgeprune.costmodel.kernels import kernels_of
 from edgeprune.devices import Device, Precision, Profile, load_profile
@@ -169,7 +170,7 @@ def model_latency_us(
         source=profile.source,
         launches=sum(k.repeats for k in kernels),
         gmacs=gmacs,
-        outside=(*warnings_of(model), *_outside(profile, device, set(chosen), gmacs, rows)),
+        outside=(*warnings_of(model), *_outside(profile, device, set(chosen), gmacs, rows), *_longest(model)),
         kernels=tuple(rows),
     )
 
@@ -244,6 +245,14 @@ def _outside(
         elif share > (most := fitted.kinds.get(kind, 0.0)) + _UNUSUAL_SHARE:
             sentences.append(f"{share:.0%} of the latency is in {kind} kernels; fitted models have at most {most:.0%}")
     return sentences
+
+
+def _longest(model: ir.Model) -> list[str]:
+    """One sentence for every node whose output length depends on the data."""
+    return [
+        f"what follows {node.op_type} {node.name!r} depends on the data, and is priced at its largest length"
+        for node in data_dependent(model)
+    ]
 
 
 def _single_batch(model: ir.Model) -> dict[str, list[int]]:

@@ -29,6 +29,7 @@ from edgeprune import graph as graphs
 from edgeprune.errors import ModelError, PassError
 from edgeprune.graph import convert_opset
 from edgeprune.passes.tensorrt.cast_fp16 import cast_fp16
+from edgeprune.passes.tensorrt.cast_pixels import cast_pixels_first
 from edgeprune.passes.tensorrt.fp16_rules import fp16_eligible
 from edgeprune.passes.tensorrt.int8_nodes import COMPUTE_OPS
 from edgeprune.passes.tensorrt.quantize_tensorrt import quantize_tensorrt, read_only_quantized
@@ -72,6 +73,9 @@ def lower_tensorrt(
         raise PassError("lower_tensorrt: no TensorRT version is given")
     _check_precision(model, precision)
     _check_present_pairs(model)
+    model = cast_pixels_first(model)
+    present = {node.name for node in model.graph}
+    precision = {name: kind for name, kind in precision.items() if name in present}
     int8 = {str(n.name) for n in model.graph if precision.get(str(n.name)) == "int8" and n.op_type in COMPUTE_OPS}
     modern = min(versions) >= (10, 0)
     beside_int8 = int8_float or ("fp16" if "fp16" in precision.values() else "fp32")
