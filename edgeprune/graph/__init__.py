@@ -65,3 +65,4 @@ from edgeprune.graph.reshape_axes import VIEWS, Dim, aligned_groups, constant_ta
 from edgeprune.graph.segments import Segment, aligned_levels, cut_into_segments, read_names, segment_bytes
 from edgeprune.graph.set_weights import has_bias, layer_bias, layer_matrix, set_weights, shift_outputs
 from edgeprune.graph.size_candidates import InputShapes, data_inputs, open_axes, size_candidates
+from edgeprune.graph.value_roles import value_roles

@@ -7,11 +7,12 @@ DQ through them (pools, reshapes, activations) or fuses them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from edgeprune.graph import Refused, is_op
+from edgeprune.graph import Refused, is_op, value_roles
 
 MIN_CHANNELS = 16
 """With fewer input or output channels most of an INT8 tile is empty. The 3 or 4 channels of an image are packed."""
@@ -37,7 +38,8 @@ def int8_eligible(model: ir.Model) -> dict[str, bool | Refused]:
 
     Open dimensions leave more nodes undecided, and these are refused.
     """
-    return {str(node.name): _eligible(node) for node in model.graph}
+    roles = value_roles(model.graph)
+    return {str(node.name): _eligible(node) and _activations(node, roles) for node in model.graph}
 
 
 def operands(node: ir.Node) -> Operands:
@@ -75,6 +77,14 @@ def _eligible(node: ir.Node) -> bool | Refused:
     if node.op_type in _CONVOLUTIONS:
         return _convolution(node)
     return _matmul(node)
+
+
+def _activations(node: ir.Node, roles: Mapping[ir.Value, str]) -> bool | Refused:
+    """Whether a node works on activations; a layer with weights may compute something else from them, in float."""
+    read, written = operands(node), roles.get(node.outputs[0])
+    if written is not None and not read.weights:
+        return Refused(f"it computes {written}, which is no activation")
+    return True
 
 
 def _convolution(node: ir.Node) -> bool | Refused:

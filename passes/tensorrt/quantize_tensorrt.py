@@ -16,7 +16,7 @@ import onnx_ir as ir
 
 from edgeprune import graph as graphs
 from edgeprune.errors import PassError
-from edgeprune.graph import dequantized_weight, insert_qdq, naming, require_int8, symmetric_scale
+from edgeprune.graph import dequantized_weight, insert_qdq, naming, require_int8, symmetric_scale, value_roles
 from edgeprune.passes.tensorrt.int8_nodes import int8_eligible, operands
 
 _COMMUTING_OPS = frozenset(
@@ -136,17 +136,20 @@ def residual_inputs(nodes: Collection[ir.Node]) -> Iterator[tuple[ir.Node, ir.Va
 
     TensorRT computes ``Conv + residual`` in one kernel if the residual is quantized and the branch that the kernel
     computes is not. If both branches end in a convolution, the later one is fused. Adds behind MatMuls are left out:
-    the residual stream of a transformer has outliers that one scale cannot represent.
+    the residual stream of a transformer has outliers that one scale cannot represent. An Add to positions or to a state
+    is left out too.
     """
     position = {node: index for index, node in enumerate(nodes)}
     chosen = set(position)
     done: set[ir.Node] = set()
+    roles = value_roles(graph) if nodes and (graph := next(iter(nodes)).graph) is not None else {}
     for conv in position:
         for add in conv.outputs[0].consumers() if conv.op_type == "Conv" else ():
             branches = [value for value in add.inputs if value is not None]
             if (
                 add in done
                 or add.op_type != "Add"
+                or add.outputs[0] in roles
                 or len(branches) != 2
                 or any(v.const_value is not None for v in branches)
             ):

@@ -6,17 +6,18 @@ Some nodes have an INT8 kernel but stay in float, because 8 bits with one scale 
   where they are averaged (attention, the box distributions of a detector's head);
 * sums that a normalization reads: the residual stream of a transformer has large outliers;
 * nodes behind the last weighted layer: they decode outputs (coordinates and scores in one tensor) and cost little;
+* nodes that compute no activations (`edgeprune.graph.value_roles`): positions, boxes, scales, thresholds, states;
 * attention that onnxruntime runs as one kernel (`edgeprune.passes.x86.fuse_attention`), which is faster than its parts
   in INT8.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import onnx_ir as ir
 
-from edgeprune.graph import Refused, is_op
+from edgeprune.graph import Refused, is_op, value_roles
 from edgeprune.passes.quantize import affine_op_of
 from edgeprune.passes.x86.convolve_batchnorm import is_image_batchnorm
 from edgeprune.passes.x86.fuse_attention import attentions
@@ -52,7 +53,11 @@ def int8_eligible(model: ir.Model) -> dict[str, bool | Refused]:
     probabilities = _derived(model.graph, {"Softmax"})
     before = _before_last_weight(model.graph, probabilities)
     fused = {n for attention in attentions(model.graph) for n in attention.nodes}
-    return {str(n.name): _possible(n) and _sensible(n, probabilities, before, fused) for n in model.graph}
+    roles = value_roles(model.graph)
+    return {
+        str(n.name): _possible(n) and _activation(n, roles) and _sensible(n, probabilities, before, fused)
+        for n in model.graph
+    }
 
 
 def data_inputs(node: ir.Node) -> list[ir.Value]:
@@ -102,6 +107,16 @@ def _possible(node: ir.Node) -> bool | Refused:
     if not any(v.const_value is None for v in data_inputs(node)):
         return Refused("its inputs are constant")
     return True
+
+
+def _activation(node: ir.Node, roles: Mapping[ir.Value, str]) -> bool | Refused:
+    """Whether a node computes activations from activations; a layer may compute something else from them."""
+    role = next((roles[v] for v in node.outputs if v in roles), None)
+    if role is None or (
+        is_op(node, *FLOAT_OUTPUT_OPS) and weight_of(node) is not None and data_inputs(node)[0] not in roles
+    ):
+        return True  # a MatMul has a float output
+    return Refused(f"it computes {role}, which is no activation")
 
 
 def _sensible(

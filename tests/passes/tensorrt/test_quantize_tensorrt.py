@@ -11,6 +11,7 @@ from edgeprune.passes.tensorrt.quantize_tensorrt import (
     shared_scales,
     values_to_quantize,
 )
+from edgeprune.testing.oracle import parse
 from tests.passes.graphs import RESIDUAL, build, observed
 
 CONVOLUTIONS = ["stem", "c1", "c2", "narrow", "y"]
@@ -124,3 +125,21 @@ def test_old_opsets_are_refused():
     model = build(RESIDUAL.replace('"" : 17', '"" : 12'))
     with pytest.raises(PassError, match="opset 13"):
         quantize_tensorrt(model, [], {})
+
+
+def test_positions_are_not_quantized_as_a_residual() -> None:
+    model = parse(
+        """
+        g (float[1, 16, 8, 8] x, float[1, 2, 8, 8] at, float[1, 16, 8, 8] image) => (float[1, 16, 8, 8] y) {
+          c = Conv<pads=[1, 1, 1, 1]>(x, w)
+          r = Relu(c)
+          step = Conv<pads=[1, 1, 1, 1]>(r, v)
+          moved = Add(at, step)
+          grid = Transpose<perm=[0, 2, 3, 1]>(moved)
+          y = GridSample(image, grid)
+        }""",
+        w=(16, 16, 3, 3),
+        v=(2, 16, 3, 3),
+    )
+    nodes = [n for n in model.graph if n.op_type == "Conv"]
+    assert list(residual_inputs(nodes)) == []

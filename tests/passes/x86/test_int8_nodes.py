@@ -95,3 +95,25 @@ def test_in_a_block_with_gelu_only_the_matmul_runs_in_int8() -> None:
     names = {str(n.name): str(n.outputs[0].name) for n in model.graph}
     forms = int8_nodes(model, partition(model))
     assert [{names[n] for n in f["int8"]} for f in forms if "int8" in f] == [{"h"}, {"y"}]
+
+
+def test_what_computes_positions_stays_float() -> None:
+    model = parse(
+        """
+        g (float[1, 16, 8, 8] x, float[1, 2, 8, 8] at) => (float[1, 16, 8, 8] y) {
+          c = Conv<pads=[1, 1, 1, 1]>(x, w)
+          step = Conv<pads=[1, 1, 1, 1]>(c, v)
+          moved = Add(at, step)
+          grid = Transpose<perm=[0, 2, 3, 1]>(moved)
+          s = GridSample(c, grid)
+          y = Conv<pads=[1, 1, 1, 1]>(s, w)
+        }""",
+        w=(16, 16, 3, 3),
+        v=(2, 16, 3, 3),
+    )
+    found = int8_eligible(model)
+    written = {str(n.outputs[0].name): found[str(n.name)] for n in model.graph}
+    assert written["c"]
+    assert written["y"]
+    for name in ("step", "moved", "grid"):
+        assert "no activation" in str(written[name])
