@@ -35,6 +35,24 @@ def clear_unknown_sizes(graph: onnx.GraphProto) -> None:
                 dim.ClearField("dim_param")
 
 
+def declare_as_stored(graph: onnx.GraphProto) -> list[str]:
+    """Give weights that are listed as inputs too, in place, the type of the stored tensor; returns warnings."""
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    warnings = []
+    for info in graph.input:
+        tensor = stored.get(info.name)
+        if tensor is None:
+            continue
+        declared = tuple(_dim(dim) for dim in info.type.tensor_type.shape.dim)
+        if info.type.tensor_type.HasField("shape") and _contradict(declared, tuple(tensor.dims)):
+            stated, own = _text(declared), _text(tuple(tensor.dims))
+            warnings.append(
+                f"the file declares the weight {info.name!r} as {stated}, but it is {own}: the declaration is not used"
+            )
+        info.type.CopyFrom(onnx.helper.make_tensor_type_proto(tensor.data_type, tensor.dims))
+    return warnings
+
+
 def set_aside(graph: onnx.GraphProto) -> dict[str, Dims]:
     """Remove, in place, the declared shapes of computed values, also in bodies; returns those of this graph by name."""
     custom = {name for node in graph.node if node.domain not in ONNX_DOMAINS for name in node.output}

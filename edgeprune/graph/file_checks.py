@@ -39,6 +39,7 @@ def parse(source: Path) -> onnx.ModelProto:
         raise ModelError(f"{source.name} is not an ONNX model") from error
     if not proto.HasField("graph"):
         raise ModelError(f"{source.name} is not an ONNX model: it has no graph")
+    proto.graph.name = proto.graph.name or "graph"
     if not proto.opset_import:
         raise ModelError(f"{source.name} is truncated or incomplete: it has no opset")
     return proto
@@ -88,6 +89,61 @@ def tensor_protos(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
                 yield from tensor_protos(attribute.g)
             for subgraph in attribute.graphs:
                 yield from tensor_protos(subgraph)
+
+
+def check_file(proto: onnx.ModelProto, source: Path) -> None:
+    """Check what a file says of its inputs, stored tensors and external data.
+
+    Raises:
+        ModelError: one of them is incomplete, damaged or missing.
+    """
+    check_tensors(proto, source.name)
+    check_external_data(proto, source)
+    check_inputs(proto, source.name)
+
+
+def check_inputs(proto: onnx.ModelProto, name: str) -> None:
+    """Check that every input has an element type and a rank: nothing else in a file tells them.
+
+    Raises:
+        ModelError: the text names the input.
+    """
+    stored = {tensor.name for tensor in proto.graph.initializer}
+    for info in (info for info in proto.graph.input if info.name not in stored):
+        tensor = info.type.tensor_type
+        kind = info.type.WhichOneof("value")
+        if kind is None or (kind == "tensor_type" and not tensor.elem_type):
+            raise ModelError(f"{name} is not a valid ONNX model: input {info.name!r} has no element type")
+        if kind == "tensor_type" and not tensor.HasField("shape"):
+            raise ModelError(
+                f"{name} has an input {info.name!r} without a shape: declare at least its rank, with names for sizes "
+                "that are open"
+            )
+
+
+def check_tensors(proto: onnx.ModelProto, name: str) -> None:
+    """Check that every stored tensor has a type, as many bytes as its shape needs, and a name of its own.
+
+    Raises:
+        ModelError: the text names the tensor.
+    """
+    seen: dict[str, onnx.TensorProto] = {}
+    for tensor in proto.graph.initializer:
+        if tensor.name in seen and seen[tensor.name] != tensor:
+            raise ModelError(f"{name} is not a valid ONNX model: it has two different weights {tensor.name!r}")
+        seen[tensor.name] = tensor
+    for tensor in tensor_protos(proto.graph):
+        if tensor.data_type not in onnx.TensorProto.DataType.values() or not tensor.data_type:
+            raise ModelError(f"{name} is not a valid ONNX model: tensor {tensor.name!r} has no known element type")
+        if any(size < 0 for size in tensor.dims):
+            raise ModelError(f"{name} is not a valid ONNX model: tensor {tensor.name!r} has a negative size")
+        if tensor.data_location == onnx.TensorProto.EXTERNAL or not tensor.HasField("raw_data"):
+            continue
+        needed_bytes = math.ceil(math.prod(tensor.dims) * ir.DataType(tensor.data_type).bitwidth / 8)
+        if len(tensor.raw_data) != needed_bytes:
+            raise ModelError(
+                f"{name} is damaged: tensor {tensor.name!r} needs {needed_bytes} bytes, but has {len(tensor.raw_data)}"
+            )
 
 
 def check_external_data(proto: onnx.ModelProto, source: Path) -> None:

@@ -19,9 +19,10 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeprune.errors import ModelError, UsageError
-from edgeprune.graph.declarations import as_declared, clear_unknown_sizes, compare_with_inferred, set_aside
-from edgeprune.graph.file_checks import check_external_data, check_weights, parse
+from edgeprune.graph import declarations
+from edgeprune.graph.file_checks import check_file, check_weights, parse
 from edgeprune.graph.shape_inference import complete, infer, lite_proto
+from edgeprune.graph.shape_refinement import INFERENCE_ERRORS
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -48,9 +49,10 @@ def load(path: str | PathLike[str]) -> ir.Model:
     """
     source = Path(path).absolute()
     proto = parse(source)
-    check_external_data(proto, source)
-    clear_unknown_sizes(proto.graph)
-    declared = set_aside(proto.graph)
+    check_file(proto, source)
+    declarations.clear_unknown_sizes(proto.graph)
+    redeclared = declarations.declare_as_stored(proto.graph)
+    declared = declarations.set_aside(proto.graph)
     try:
         model = ir.serde.deserialize_model(proto)
         ir.external_data.set_base_dir(model.graph, source.parent)
@@ -60,8 +62,14 @@ def load(path: str | PathLike[str]) -> ir.Model:
     except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, ir.serde.SerdeError) as error:
         raise ModelError(f"{source.name} is not a valid ONNX model: {_first_line(error)}") from error
     if declared or any(value.shape is None for value in model.graph.outputs):
-        infer(model, keep=True)
-        compare_with_inferred(model, declared)
+        try:
+            infer(model, keep=True)
+        except INFERENCE_ERRORS as error:
+            check(model, source.name)  # its sentence is the better one
+            raise ModelError(f"{source.name} is not a valid ONNX model: {_first_line(error)}") from error
+        declarations.compare_with_inferred(model, declared)
+    for text in redeclared:
+        declarations.add_warning(model, text)
     check(model, source.name)
     check_weights(model)
     return model
@@ -100,7 +108,10 @@ def save(model: ir.Model, path: str | PathLike[str], *, external_data: bool | No
     limit_bytes = _KEPT_OUTSIDE_BYTES if _from_file(model) else EXTERNAL_DATA_BYTES
     outside = weight_bytes(model) > limit_bytes if external_data is None else external_data
     try:
-        with as_declared(model), tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
+        with (
+            declarations.as_declared(model),
+            tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder,
+        ):
             written = Path(folder) / target.name
             if outside:
                 ir.save(model, written, external_data=f"{target.name}.data")
@@ -125,7 +136,7 @@ def to_bytes(model: ir.Model) -> bytes:
         raise ModelError(
             f"the model's weights ({size_bytes / 1e9:.1f} GB) do not fit in one protobuf; save it to a file"
         )
-    with _embedded(model), as_declared(model):
+    with _embedded(model), declarations.as_declared(model):
         data: bytes = ir.to_proto(model).SerializeToString()
         return data
 

@@ -18,7 +18,11 @@ from edgeprune.graph.reshape_axes import Dim, monomial, quotient
 SMALL_TENSOR_BYTES = 4096
 """ONNX's inference gets the values of tensors up to this size: reshape targets, axes, scales."""
 
-_REFUSALS = (RuntimeError, ValueError, TypeError, shape_inference.InferenceError, onnx.defs.SchemaError)
+INFERENCE_ERRORS = (
+    *(RuntimeError, ValueError, TypeError, LookupError),
+    *(shape_inference.InferenceError, onnx.defs.SchemaError, onnx.checker.ValidationError),
+)
+"""What ONNX's inference raises for a node or a model that it does not accept."""
 
 
 def refine(model: ir.Model) -> None:
@@ -77,7 +81,7 @@ def _infer_node(node: ir.Node, version: int, imports: list[onnx.OperatorSetIdPro
     try:
         schema = onnx.defs.get_schema(node.op_type, version)
         found = shape_inference.infer_node_outputs(schema, proto, types, data, opset_imports=imports, ir_version=8)
-    except _REFUSALS:
+    except INFERENCE_ERRORS:
         return {}
     shapes: dict[ir.Value, tuple[Dim, ...]] = {}
     for value in node.outputs:

@@ -40,8 +40,8 @@ def _lift(graph: ir.Graph) -> None:
 
 def _tensor(node: ir.Node) -> ir.TensorProtocol | None:
     """The dense tensor of a Constant node; None for strings, sparse tensors and references to function attributes."""
-    name, attribute = next(iter(node.attributes.items()))
-    if attribute.is_ref():
+    name, attribute = next(iter(node.attributes.items()), ("", None))
+    if attribute is None or attribute.is_ref():
         return None
     if name == "value":
         tensor: ir.TensorProtocol = attribute.value  # as_tensor() checks a protocol, which is very slow
