@@ -51,16 +51,16 @@ def value_roles(graph: ir.Graph) -> dict[ir.Value, str]:
             value = node.inputs[index] if index < len(node.inputs) else None
             if value is not None:
                 found.setdefault(value, f"{role} of {node.name!r}")
-        role = next((found[v] for v in node.outputs if v in found), None)
-        if role is not None and is_op(node, *_WALKED):
+        written = next((found[v] for v in node.outputs if v in found), None)
+        if written is not None and is_op(node, *_WALKED):
             for value in _data(node):
-                found.setdefault(value, role)
+                found.setdefault(value, written)
     for value in _states(graph):
         found.setdefault(value, "a state, which an output returns")
     for node in graph:
-        if role := _made(node, found):
+        if made := _made(node, found):
             for value in node.outputs:
-                found.setdefault(value, role)
+                found.setdefault(value, made)
     return found
 
 
