@@ -36,6 +36,7 @@ def compile_model(
     surgery: str | None = None,
     threads: int = 1,
     shapes: Mapping[str, Sequence[int]] | None = None,
+    accept_loss: bool = False,
     force: bool = False,
     seed: int = 0,
     progress: Progress | None = None,
@@ -61,6 +62,7 @@ def compile_model(
         surgery: changes the lowered graph before its engine is built; see `edgeprune.build.surgery`.
         threads: of the runtime, on a CPU.
         shapes: input name -> dimensions, for inputs with dynamic dimensions.
+        accept_loss: write the result even if its outputs are too far from the original's to be of use.
         force: replace the folder if it exists.
         seed: of all random numbers.
         progress: shows the progress.
@@ -70,7 +72,7 @@ def compile_model(
         UsageError: flags contradict each other or the target, or the folder exists.
         CalibrationError, EvaluationError: data is missing or does not fit the model.
         ModelError: the model is invalid or not supported.
-        BudgetError: the budget can't be met; the text gives the lowest latency that was found.
+        BudgetError: the budget can't be met, or the result lost too much to be of use; the text offers other budgets.
         BackendError: TensorRT does not build the result.
     """
     progress = progress or Progress()
@@ -88,6 +90,7 @@ def compile_model(
         threads,
         shapes or {},
         seed,
+        accept_loss,
     )
     out = out or request.model.with_name(f"{request.model.stem}.{target}")
     check_output(out, force=force)

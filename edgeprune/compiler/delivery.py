@@ -9,10 +9,12 @@ from edgeprune.backends import OnnxRuntime
 from edgeprune.calibration import is_fidelity
 from edgeprune.compiler.assemble import layers_of, plan_of, refusals_of, sizes_of
 from edgeprune.compiler.layer_details import layers_of_result
+from edgeprune.compiler.offers import check_useful
 from edgeprune.compiler.pipeline import Reached
 from edgeprune.compiler.session import CompileSession
 from edgeprune.compiler.timer import ORIGINAL
 from edgeprune.dependency import picture
+from edgeprune.outputs import usefulness
 from edgeprune.passes.prune import prune_channels, verify_cut
 from edgeprune.report import Budget, ModelFile, Prediction, Report, installed_versions, write_report
 from edgeprune.search import Goal
@@ -26,6 +28,7 @@ def deliver(session: CompileSession, goal: Goal, reached: Reached, folder: Path)
     """Write the result into the output folder, and return its report.
 
     Raises:
+        BudgetError: the result lost too much to be of use, and the user does not accept that.
         ModelError: the cut changes what the model computes.
         BackendError: a builder that is installed here builds the original, but not the model.
     """
@@ -65,9 +68,11 @@ def deliver(session: CompileSession, goal: Goal, reached: Reached, folder: Path)
             accuracy = session.evaluator.accuracy(OnnxRuntime(session.conditions.threads).load(opened.path).run)
         else:
             accuracy = session.scores.accuracy(candidate, lowered)
+    check_useful(session, goal, accuracy, timed.latency, candidate.latency_us, reached.timer.margin)
     layers = layers_of_result(session.network, timed.latency, session.losses_of(candidate), candidate, plans)
     met = None if measured is None or not goal.has_budget else goal.is_met(measured.baseline, measured.result)
     warnings = [*notes, *session.warnings(candidate, accuracy, goal)]
+    warnings += [f"the result lost too much to be of use (--accept-loss): {why}" for why in usefulness(accuracy)]
     if is_fidelity(session.evaluator):
         warnings.append("accuracy was not measured: without --eval, agreement with the original is reported instead")
     if measured is not None and abs(off := predicted_ms / measured.result.median_ms - 1) > OFF_PREDICTION:

@@ -12,6 +12,8 @@ from edgeprune.search import Candidate, Goal
 NEVER_SLOWER = 1.02
 """A result must be at least this many times as fast as the best unpruned variant, or that variant is returned."""
 
+_MISSES = ", which misses the budget: apart from the budget this does not pay"
+
 
 def decide(session: CompileSession, goal: Goal, timed: Timed, margin: float) -> tuple[str, Outcome]:
     """Which model is returned (``result``, ``original`` or the name of a variant), and the outcome for the report.
@@ -35,12 +37,13 @@ def decide(session: CompileSession, goal: Goal, timed: Timed, margin: float) -> 
     budget_us = goal.budget_us(session.predicted_baseline_us(timed.latency))
     if gain >= NEVER_SLOWER or (budget_us is not None and not timed.is_met_by(best, goal, budget_us / margin)):
         what = "Widths and precision were chosen together" if cut else "Nothing had to be cut"
-        reason = f"{what}: {formats}; {compared}."
-        return RESULT, Outcome(kind, gain >= NEVER_SLOWER, _with_margin(reason, session, goal, margin))
+        pays = gain >= NEVER_SLOWER
+        reason = f"{what}: {formats}; {compared}{'' if pays else _MISSES}."
+        return RESULT, Outcome(kind, pays, _with_margin(reason, session, goal, margin), gain, best)
     reason = f"The network that was found is {compared}, which is returned."
     if cut:
         reason = f"Pruning does not pay here: the pruned network is {compared}, which is returned."
-    return best, Outcome(ORIGINAL if best == ORIGINAL else f"unpruned-{best}", False, reason)
+    return best, Outcome(ORIGINAL if best == ORIGINAL else f"unpruned-{best}", False, reason, 1.0, best)
 
 
 def _format(candidate: Candidate, session: CompileSession) -> str:

@@ -32,6 +32,7 @@ class Request:
     threads: int = 1
     shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
     seed: int = 0
+    accept_loss: bool = False
 
     @property
     def profile(self) -> Profile:
@@ -61,7 +62,14 @@ class Request:
         if sum(limit is not None for limit in (latency_ms, speedup, max_drop)) > 1:
             raise UsageError("--latency-ms, --speedup and --max-drop are all budgets: give one of them")
         only_lowered = self.precision != "auto" and latency_ms is speedup is max_drop is None
-        return Goal(latency_ms, speedup, max_drop, prune=not only_lowered, quantize=self.precision != "fp32")
+        return Goal(
+            latency_ms,
+            speedup,
+            max_drop,
+            prune=not only_lowered,
+            quantize=self.precision != "fp32",
+            accept_loss=self.accept_loss,
+        )
 
     def check(self) -> None:
         """Refuse flags that contradict each other or the target.

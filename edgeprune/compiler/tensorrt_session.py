@@ -22,6 +22,7 @@ from edgeprune.build import (
 )
 from edgeprune.compiler.engine_timer import EngineTimer
 from edgeprune.compiler.kernel_times import all_sparse, kernel_times, with_sparse
+from edgeprune.compiler.offers import offers
 from edgeprune.compiler.opening import Opening, open_shapes
 from edgeprune.compiler.predictor import Predictor
 from edgeprune.compiler.session import CompileSession, Prices
@@ -161,7 +162,7 @@ class TensorRtSession(CompileSession):
         return found
 
     def _check_reachable(self, goal: Goal) -> None:
-        """Refuse a budget that no candidate is predicted to meet, before any work is done."""
+        """Refuse a budget that no candidate is predicted to meet, and offer others with their losses."""
         if not goal.has_budget:
             return
         levels, latency = self.kernels.levels, self.latency
@@ -174,7 +175,7 @@ class TensorRtSession(CompileSession):
                 f"the budget of {most_us * margin / 1e3:.3f} ms can't be met: with the profile's error as margin, the "
                 f"predicted latency must be at most {most_us / 1e3:.3f} ms, but the fastest network is predicted at "
                 f"{least_us / 1e3:.3f} ms, {self.baseline_us / least_us:.2f}x as fast as the original "
-                f"({self.baseline_us / 1e3:.3f} ms); --latency-ms {np.ceil(least_us * margin) / 1e3:.3f} can be met"
+                f"({self.baseline_us / 1e3:.3f} ms), without regard to its loss; {offers(self, goal, latency, margin)}"
             )
 
 

@@ -33,12 +33,24 @@ def headline(report: Report) -> str:
     whole = f"{report.model.file} {_CALLED[report.command]}"
     parts = [whole if report.target == NO_TARGET else f"{whole} for {report.target}"]
     if report.latency is not None:
-        parts.append(f"{report.latency.speedup.value:.2f}x as fast, measured")
+        parts.append(f"{report.latency.speedup.value:.2f}x as fast as the original{_against(report)}, measured")
     elif report.predicted is not None:
-        parts.append(f"{report.predicted.speedup:.2f}x as fast, predicted, not measured")
+        speedup = f"{report.predicted.speedup:.2f}x as fast as the original{_against(report)}"
+        parts.append(f"{speedup}, predicted, not measured")
     if report.accuracy is not None:
         parts.append(f"{report.accuracy.metric} {score(report.accuracy, report.accuracy.after)}")
+    if any("lost too much to be of use" in text for text in report.warnings):
+        parts.append("below the floor of usefulness")
     return ", ".join(parts)
+
+
+def _against(report: Report) -> str:
+    """The gain over the fastest engine without pruning, if the result is another one."""
+    gain, against = report.outcome.gain, report.outcome.against
+    if gain is None or against in (None, "original") or report.outcome.variant == f"unpruned-{against}":
+        return ""
+    pays = "" if report.outcome.pays else " (does not pay)"
+    return f" and {gain:.2f}x as fast as the unpruned {against} variant{pays}"
 
 
 def comparison(report: Report) -> list[Row]:

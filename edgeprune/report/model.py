@@ -33,11 +33,15 @@ class Outcome:
         variant: ``compressed``, or what was returned instead: ``unpruned-int8``, ``unpruned-fp16``, ``original``, ...
         pays: The result is at least 1.02 times as fast as the best unpruned variant, or no speed was asked for.
         reason: One sentence for people.
+        gain: How many times as fast the result is as ``against``; None if they were not compared.
+        against: The fastest engine without pruning: ``original`` or a variant such as ``int8``.
     """
 
     variant: str
     pays: bool
     reason: str
+    gain: float | None = None
+    against: str | None = None
 
 
 @dataclass(frozen=True)

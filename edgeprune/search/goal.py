@@ -15,13 +15,17 @@ that, another attempt costs less than a longer measurement, which would most lik
 
 @dataclass(frozen=True)
 class Goal:
-    """The goal: at most one of a latency, a speed-up and a limit on the loss of accuracy."""
+    """The goal: at most one of a latency, a speed-up and a limit on the loss of accuracy.
+
+    ``accept_loss``: a result is delivered even if its outputs are too far from the original's to be of use.
+    """
 
     latency_ms: float | None = None
     speedup: float | None = None
     max_drop: float | None = None
     prune: bool = True
     quantize: bool = True
+    accept_loss: bool = False
 
     @property
     def has_budget(self) -> bool:

@@ -57,7 +57,7 @@ def test_a_pruned_network_must_be_faster_than_the_unpruned_ones(
 ) -> None:
     name, outcome = decided(CUT, result_ms, goal)
     assert (name, outcome.variant, outcome.pays) == (returned, variant, pays)
-    assert ("does not pay" in outcome.reason) == (returned != "result")
+    assert ("does not pay" in outcome.reason) == (not pays)
 
 
 def test_the_original_is_returned_if_it_is_the_fastest() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import subprocess
@@ -19,6 +20,8 @@ from edgeprune.build.tensorrt_builder import TensorRtBuilder
 from edgeprune.cli.commands import cli
 from edgeprune.devices.targets import load_profile
 from edgeprune.errors import BudgetError, TargetError, UsageError
+from edgeprune.outputs import usefulness
+from edgeprune.report.figures import headline
 from edgeprune.report.model import Report
 from edgeprune.report.pareto_curve import Curve
 from tests import residual
@@ -172,6 +175,41 @@ def test_an_impossible_budget_names_one_that_can_be_met(files: Path) -> None:
     assert "can be met" in str(result.exception)
     assert "predicted" in str(result.exception)
     assert not (files / "never").exists()
+
+
+@pytest.mark.parametrize("which", [0, -1])
+def test_every_budget_that_a_refusal_offers_can_be_met(files: Path, which: int) -> None:
+    refused = str(run(files, "--latency-ms", "0.001", "-o", str(files / "never")).exception)
+    assert "without pruning, the best network is predicted at" in refused
+    offered = re.findall(r"with [^:]+ [0-9.]+(?: dB|%): --latency-ms ([0-9.]+) can be met", refused)
+    assert offered, refused
+    result = run(files, "--latency-ms", offered[which], "-o", str(files / f"followed{which}"))
+    assert result.exception is None, result.output
+    report = Report.load(files / f"followed{which}")
+    assert usefulness(report.accuracy) == ()
+    assert report.predicted is not None
+    assert report.predicted.result_ms <= float(offered[which])
+
+
+def test_a_result_that_is_of_no_use_needs_consent(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = files / "useless"
+    for module in ("offers", "delivery"):
+        monkeypatch.setattr(f"edgeprune.compiler.{module}.usefulness", lambda accuracy: ("all boxes are elsewhere",))
+    result = run(files, "--speedup", "3", "-o", str(out))
+    assert isinstance(result.exception, BudgetError)
+    assert "all boxes are elsewhere; --accept-loss writes it" in str(result.exception)
+    assert not out.exists()
+    assert run(files, "--speedup", "3", "--accept-loss", "-o", str(out)).exception is None
+    assert "below the floor of usefulness" in headline(Report.load(out))
+
+
+def test_the_result_does_not_depend_on_what_is_cached(
+    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGEPRUNE_CACHE", str(tmp_path / "cache"))
+    for name in ("cold", "warm"):
+        assert run(files, "--speedup", "3", "--accept-loss", "-o", str(tmp_path / name)).exception is None
+    assert (tmp_path / "cold" / "model.onnx").read_bytes() == (tmp_path / "warm" / "model.onnx").read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from tests.reports import latency, measurement, report
 
 def test_markdown():
     lines = to_markdown(report(outcome=Outcome("compressed", True, "Because."))).splitlines()
-    assert lines[0].startswith("## edgeprune: net.onnx compiled for cpu, 2.99x as fast, measured")
+    assert lines[0].startswith("## edgeprune: net.onnx compiled for cpu, 2.99x as fast as the original, measured")
     assert lines[2].startswith("Asked for the fastest form of net.onnx on cpu")
     assert lines[4] == "Because."
     assert any("no rule for com.acme::Swoosh | 2 | act_3" in line for line in lines)
@@ -43,7 +43,7 @@ def test_terminal_measurements():
 
 def test_a_prediction_is_called_one():
     only_predicted = report(latency=None, predicted=Prediction(6.0, 2.0, "analytic", 0.2))
-    assert "3.00x as fast, predicted, not measured" in figures.headline(only_predicted)
+    assert "3.00x as fast as the original, predicted, not measured" in figures.headline(only_predicted)
     (row,) = (row for row in figures.comparison(only_predicted) if row.what == "latency, predicted")
     assert row.change == "from an analytic profile, typical error 20%"
 

@@ -1,0 +1,118 @@
+"""What a refusal offers: budgets that can be met, with the loss that each is expected to cost."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from edgeprune.compiler.session import CompileSession
+from edgeprune.errors import BudgetError
+from edgeprune.latency import Latency
+from edgeprune.outputs import usefulness
+from edgeprune.report import Accuracy
+from edgeprune.search import Candidate, Goal, fastest, search
+
+TRIALS = 5
+CLOSE_ENOUGH = 1.02
+"""The bisection ends when its bounds differ by less than this factor."""
+PAYS = 1.02
+"""A pruned network is only offered if it is at least this many times as fast as the best one without pruning."""
+
+
+@dataclass(frozen=True, eq=False)
+class Offer:
+    """A budget that can be met.
+
+    Attributes:
+        budget_ms: the budget, milliseconds, rounded up.
+        candidate: that the search finds for it.
+        accuracy: of this candidate as it was built, before weights are learned.
+    """
+
+    budget_ms: float
+    candidate: Candidate
+    accuracy: Accuracy
+
+    def text(self, baseline_us: float) -> str:
+        """The predicted latency, the loss and the flag."""
+        us, found = self.candidate.latency_us, self.accuracy
+        unit = found.unit if found.unit in ("", "%") else f" {found.unit}"
+        return (
+            f"{us / 1e3:.3f} ms, {baseline_us / us:.2f}x as fast as the original, with {found.metric} "
+            f"{found.after:.2f}{unit}: --latency-ms {self.budget_ms:.3f} can be met"
+        )
+
+
+def offers(session: CompileSession, goal: Goal, latency: Latency, margin: float, floor_us: float = 0.0) -> str:
+    """What the best network without pruning reaches, and the fastest pruned one that is still of use.
+
+    Args:
+        session: of the model.
+        goal: that cannot be met.
+        latency: the latency model, corrected by measurements if there are any.
+        margin: an offered budget is the predicted latency times this.
+        floor_us: faster networks are not tried; they were refused already.
+    """
+    baseline_us = session.predicted_baseline_us(latency)
+    variants = session.variants(goal.drop_limit).values()
+    timed = [replace(v, latency_us=latency.total_us(v.widths, v.formats)) for v in variants]
+    variant = min(timed, key=lambda v: v.latency_us)
+    unpruned = Offer(_up(variant.latency_us * margin), variant, session.scores.accuracy(variant))
+    texts = [f"without pruning, the best network is predicted at {unpruned.text(baseline_us)}"]
+    pruned = _fastest_useful(session, latency, margin, variant.latency_us, floor_us)
+    if pruned is None or pruned.candidate.latency_us * PAYS > variant.latency_us:
+        texts.append("no pruned network is both of use and faster than that")
+    else:
+        texts.append(f"pruned, the fastest one that is still of use at {pruned.text(baseline_us)}")
+    return "; ".join(texts)
+
+
+def check_useful(
+    session: CompileSession, goal: Goal, accuracy: Accuracy, latency: Latency, us: float, margin: float
+) -> None:
+    """Refuse a result that lost too much to be of use, unless the user accepts the loss.
+
+    Raises:
+        BudgetError: the outputs are too far from the original's; the text names them and milder budgets.
+    """
+    why = usefulness(accuracy)
+    if not why or goal.accept_loss:
+        return
+    start = f"the result lost too much to be of use, so nothing was written: {', '.join(why)}; --accept-loss writes it"
+    if not goal.has_budget:
+        raise BudgetError(start)
+    raise BudgetError(f"{start}; {offers(session, goal, latency, margin, us)}")
+
+
+def _fastest_useful(
+    session: CompileSession, latency: Latency, margin: float, slow_us: float, floor_us: float
+) -> Offer | None:
+    """The smallest budget whose candidate is of use, by bisection; every budget is searched as a compile does it."""
+    problem = replace(session.prices.all, latency=latency)
+    fast_us, best = floor_us, None
+    if fast_us <= 0:
+        fast_us = fastest(problem).latency_us
+        if (best := _useful(session, search(problem, fast_us), _up(fast_us * margin))) is not None:
+            return best
+    for _ in range(TRIALS):
+        if slow_us < CLOSE_ENOUGH * fast_us:
+            break
+        budget_ms = _up(math.sqrt(slow_us * fast_us) * margin)
+        middle_us = budget_ms * 1e3 / margin
+        with session.progress.step("trying a milder budget"):
+            try:
+                found = _useful(session, search(problem, middle_us), budget_ms)
+            except BudgetError:
+                found = None
+        best, slow_us, fast_us = (best, slow_us, middle_us) if found is None else (found, middle_us, fast_us)
+    return best
+
+
+def _useful(session: CompileSession, candidate: Candidate, budget_ms: float) -> Offer | None:
+    accuracy = session.scores.accuracy(candidate)
+    return None if usefulness(accuracy) else Offer(budget_ms, candidate, accuracy)
+
+
+def _up(us: float) -> float:
+    """Microseconds as milliseconds, rounded up to a whole microsecond so that the offer never falls short."""
+    return math.ceil(us) / 1e3
