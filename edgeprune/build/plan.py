@@ -136,12 +136,14 @@ class Plan:
             raise UsageError(f"the plan is malformed: {error!r}") from error
 
     @classmethod
-    def load(cls, path: Path) -> Plan:
-        """Read a ``plan.json``.
+    def load(cls, path: str | Path) -> Plan:
+        """Read a ``plan.json``, or the one in a folder.
 
         Raises:
             UsageError: the file cannot be read.
         """
+        path = Path(path)
+        path = path / "plan.json" if path.is_dir() else path
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:

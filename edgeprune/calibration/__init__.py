@@ -10,7 +10,7 @@ from edgeprune.calibration.activation_spool import Spool
 from edgeprune.calibration.array_cache import ArrayCache, Arrays
 from edgeprune.calibration.batch_axes import BatchAxes
 from edgeprune.calibration.calibration import Calibration, open_calibration
-from edgeprune.calibration.calibration_spec import CalibrationSpec
+from edgeprune.calibration.calibration_spec import CalibrationSpec, as_spec
 from edgeprune.calibration.evaluation import Evaluation, Fidelity, Run, fidelity, is_classifier, open_evaluation
 from edgeprune.calibration.evaluator import Evaluator, is_fidelity, open_evaluator
 from edgeprune.calibration.identity import identity_of

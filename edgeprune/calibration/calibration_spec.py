@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -33,3 +34,10 @@ class CalibrationSpec:
 
         options = dict(vars(self))
         return open_calibration(options.pop("source"), model, **options)
+
+
+def as_spec(calibration: CalibrationSpec | str | Path | None) -> CalibrationSpec | None:
+    """Calibration data as Python callers give it: a spec, or where the data is."""
+    if calibration is None or isinstance(calibration, CalibrationSpec):
+        return calibration
+    return CalibrationSpec(str(calibration))

@@ -100,7 +100,7 @@ def compile_command(
     from edgeprune.devices import load_profile
 
     target = load_profile(target).name
-    out = out or model.with_name(f"{model.stem}.{target}")
+    out = out or Path(f"{model.stem}.{target}")
     used = effective(click.get_current_context())
     if pareto is not None:
         _compile_curve(model, target, pareto, out, used.moved_to(out), as_json, verbosity, asked)
@@ -127,7 +127,7 @@ def prune(model: Path, ratio: float, out: Path | None, as_json: bool, verbosity:
     """Remove a fraction of MODEL's channels and heads; latency is not considered."""
     from edgeprune.compiler import prune_model
 
-    out = out or model.with_name(f"{model.stem}.pruned")
+    out = out or Path(f"{model.stem}.pruned")
     result = prune_model(model, ratio, out=out, progress=verbosity.progress(), **asked)
     _print_result(result, out, as_json, verbosity)
 

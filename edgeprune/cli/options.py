@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -27,14 +26,6 @@ class Source(TextType):
     """A file or folder, ``file.py:function``, or a keyword such as ``random``; the value stays text."""
 
     name = "source"
-    _WORD = re.compile(r"[a-z][a-z0-9-]*(:[a-z]+=.*)?")
-
-    def moved(self, text: str, place: Callable[[str], str]) -> str:
-        """The same source with ``place`` applied to its path, if it has one."""
-        if self._WORD.fullmatch(text):
-            return text
-        path, colon, function = text.rpartition(":")
-        return f"{place(path)}:{function}" if colon and path.endswith(".py") else place(text)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Files."""
@@ -81,7 +72,7 @@ def output_options(named: str) -> Callable[[Command], Command]:
             "--out",
             type=FILE,
             metavar="DIR",
-            help=f"Output folder [default: MODEL.{named} beside the model].",
+            help=f"Output folder [default: MODEL.{named} in the working folder].",
         )
         return folder(force(command))
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from edgeprune.cli.options import FILE, Source
+from edgeprune.cli.options import FILE
 from edgeprune.errors import UsageError
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def _take_defaults(context: click.Context, _: click.Parameter, file: Path | None
     from edgeprune.compiler import read_recipe
 
     parameters = _parameters(context.command)
-    found = read_recipe(file, parameters, _mover(parameters)).from_here()
+    found = read_recipe(file, parameters).from_here()
     context.default_map = {
         str(parameters[name].name): _for_click(parameters[name], v) for name, v in found.values.items()
     }
@@ -68,14 +68,14 @@ def _overruled(context: click.Context) -> list[str]:
 
 def effective(context: click.Context) -> Recipe:
     """The recipe of a parsed command line, defaults included, relative to the working folder."""
-    from edgeprune.compiler import Recipe
+    from edgeprune.compiler import Recipe, as_given
 
     parameters = _parameters(context.command)
     dropped = {"out", *_overruled(context)}
     given = {name: context.params.get(str(p.name)) for name, p in parameters.items() if p.name not in dropped}
-    values = {name: _as_given(value) for name, value in given.items()}
+    values = {name: as_given(value) for name, value in given.items()}
     present = {name: value for name, value in values.items() if value is not None}
-    return Recipe(present, Path.cwd(), _mover(parameters))
+    return Recipe(present, Path.cwd())
 
 
 @click.group()
@@ -123,20 +123,6 @@ def _parameters(command: click.Command) -> dict[str, click.Parameter]:
     return found
 
 
-def _mover(parameters: Mapping[str, click.Parameter]) -> Callable[[str, Value, Callable[[str], str]], Value]:
-    def move(name: str, value: Value, place: Callable[[str], str]) -> Value:
-        kind = parameters[name].type
-        if isinstance(value, list):
-            return [str(move(name, item, place)) for item in value]
-        if not isinstance(value, str):
-            return value
-        if isinstance(kind, Source):
-            return kind.moved(value, place)
-        return place(value) if isinstance(kind, click.Path) else value
-
-    return move
-
-
 def _for_click(parameter: click.Parameter, value: Value) -> Value:
     if parameter.multiple:
         return value if isinstance(value, list) else [str(value)]
@@ -145,20 +131,3 @@ def _for_click(parameter: click.Parameter, value: Value) -> Value:
     if isinstance(parameter, click.Option) and parameter.is_flag and not isinstance(value, bool):
         raise UsageError(f"recipe: {parameter.opts[-1].lstrip('-')} takes true or false, not {value!r}")
     return value
-
-
-def _as_given(value: object) -> Value | None:
-    """A parsed value as the command line takes it; None if the flag was not given."""
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, dict):
-        return [f"{name}={'x'.join(map(str, sizes))}" for name, sizes in value.items()] or None
-    if isinstance(value, tuple) and all(isinstance(item, int) for item in value):
-        return "x".join(map(str, value)) or None
-    if isinstance(value, tuple) and all(isinstance(item, float) for item in value):
-        return ",".join(map(str, value))
-    if isinstance(value, tuple):
-        return [str(item) for item in value]
-    raise TypeError(f"no flag takes a {type(value).__name__}")

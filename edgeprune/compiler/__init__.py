@@ -10,5 +10,5 @@ from edgeprune.compiler.compile import compile_model
 from edgeprune.compiler.pareto import compile_pareto
 from edgeprune.compiler.profile_device import profile_on_device
 from edgeprune.compiler.prune import prune_model
-from edgeprune.compiler.recipe import Recipe, Value, read_recipe
+from edgeprune.compiler.recipe import Recipe, Value, as_given, read_recipe
 from edgeprune.compiler.request import Request

@@ -6,11 +6,11 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from edgeprune.calibration import CalibrationSpec
+from edgeprune.calibration import CalibrationSpec, as_spec
 from edgeprune.compiler.delivery import deliver
 from edgeprune.compiler.open_session import open_session
 from edgeprune.compiler.pipeline import reach
-from edgeprune.compiler.recipe import RECIPE, Recipe
+from edgeprune.compiler.recipe import AGAIN, RECIPE, Recipe, recipe_of
 from edgeprune.compiler.request import Request
 from edgeprune.dependency import picture_of
 from edgeprune.report import Report, write_report
@@ -19,21 +19,21 @@ from edgeprune.support import Progress, check_output, output_folder, shared_core
 
 @shared_cores()
 def compile_model(
-    model: Path,
+    model: str | Path,
     target: str,
     *,
     latency_ms: float | None = None,
     speedup: float | None = None,
     max_drop: float | None = None,
-    calibration: CalibrationSpec | None = None,
-    evaluation: str | None = None,
-    out: Path | None = None,
+    calibration: CalibrationSpec | str | Path | None = None,
+    evaluation: str | Path | None = None,
+    out: str | Path | None = None,
     precision: str = "auto",
     sparsity: str = "auto",
     power_mode: str | None = None,
     device: str | None = None,
-    profile_file: Path | None = None,
-    surgery: str | None = None,
+    profile_file: str | Path | None = None,
+    surgery: str | Path | None = None,
     threads: int = 1,
     shapes: Mapping[str, Sequence[int]] | None = None,
     accept_loss: bool = False,
@@ -50,9 +50,10 @@ def compile_model(
         latency_ms: budget in milliseconds.
         speedup: budget as a multiple of the original's speed.
         max_drop: the goal is the fastest model that loses at most this many points of accuracy, or percent of fidelity.
-        calibration: samples for the search, the refit and the quantization.
+        calibration: samples for the search, the refit and the quantization: a `CalibrationSpec`, or the value of
+            ``--calib``.
         evaluation: the value of ``--eval``; without one, fidelity to the original is computed instead of accuracy.
-        out: folder to write; ``<model>.<target>`` beside the model by default.
+        out: folder to write; ``<model>.<target>`` in the working folder by default.
         precision: ``auto``, ``fp32``, ``fp16`` or ``int8``.
         sparsity: ``auto``, ``none`` or ``2:4``.
         power_mode: of the target, if it has power modes; the fastest by default.
@@ -66,7 +67,8 @@ def compile_model(
         force: replace the folder if it exists.
         seed: of all random numbers.
         progress: shows the progress.
-        recipe: the flags of this run, to be stored with the result.
+        recipe: the flags of this run, relative to ``out``, to be stored with the result; by default the arguments of
+            this call.
 
     Raises:
         UsageError: flags contradict each other or the target, or the folder exists.
@@ -75,24 +77,26 @@ def compile_model(
         BudgetError: the budget can't be met, or the result lost too much to be of use; the text offers other budgets.
         BackendError: TensorRT does not build the result.
     """
+    arguments = dict(locals())
     progress = progress or Progress()
     request = Request(
         Path(model),
         target,
-        calibration,
-        evaluation,
+        as_spec(calibration),
+        None if evaluation is None else str(evaluation),
         precision,
         sparsity,
         power_mode,
         device,
-        profile_file,
-        surgery,
+        None if profile_file is None else Path(profile_file),
+        None if surgery is None else str(surgery),
         threads,
         shapes or {},
         seed,
         accept_loss,
     )
-    out = out or request.model.with_name(f"{request.model.stem}.{target}")
+    out = Path(out or f"{request.model.stem}.{target}")
+    recipe = recipe or recipe_of(arguments | {"calibration": request.calibration}).moved_to(out)
     check_output(out, force=force)
     request.check()
     goal = request.goal(latency_ms, speedup, max_drop)
@@ -102,11 +106,9 @@ def compile_model(
         return keep_recipe(recipe, deliver(session, goal, reached, folder), folder)
 
 
-def keep_recipe(recipe: Recipe | None, report: Report, folder: Path) -> Report:
+def keep_recipe(recipe: Recipe, report: Report, folder: Path) -> Report:
     """Write the recipe into the folder and its report, so that the result can be reproduced."""
-    if recipe is None:
-        return report
-    report = dataclasses.replace(report, recipe=recipe.values, reproduce=recipe.command())
+    report = dataclasses.replace(report, recipe=recipe.values, reproduce=recipe.command(out=AGAIN))
     (folder / RECIPE).write_text(recipe.to_toml(), encoding="utf-8")
     write_report(folder, report, picture_of(folder))
     return report

@@ -10,7 +10,7 @@ from edgeprune.compiler.compile import keep_recipe
 from edgeprune.compiler.delivery import deliver
 from edgeprune.compiler.open_session import open_session
 from edgeprune.compiler.pipeline import reach
-from edgeprune.compiler.recipe import RECIPE, Recipe
+from edgeprune.compiler.recipe import RECIPE, Recipe, recipe_of
 from edgeprune.compiler.request import Request
 from edgeprune.compiler.session import CompileSession
 from edgeprune.errors import BudgetError, UsageError
@@ -33,7 +33,7 @@ def compile_pareto(
     request: Request,
     speedups: Sequence[float],
     *,
-    out: Path | None = None,
+    out: str | Path | None = None,
     force: bool = False,
     progress: Progress | None = None,
     recipe: Recipe | None = None,
@@ -45,10 +45,11 @@ def compile_pareto(
     Args:
         request: the model, its target and how it may be compiled.
         speedups: multiples of the original's speed.
-        out: folder to write; ``<model>.<target>`` beside the model by default.
+        out: folder to write; ``<model>.<target>`` in the working folder by default.
         force: replace the folder if it exists.
         progress: shows the progress.
-        recipe: the flags of this run, with paths relative to ``out``, to be stored with the result.
+        recipe: the flags of this run, with paths relative to ``out``, to be stored with the result; by default the
+            arguments of this call.
 
     Raises:
         UsageError: flags contradict each other or the target, or the folder exists.
@@ -58,7 +59,8 @@ def compile_pareto(
         BackendError: a device cannot be reached, or does not accept a model.
     """
     progress = progress or Progress()
-    out = out or request.model.with_name(f"{request.model.stem}.{request.target}")
+    out = Path(out or f"{request.model.stem}.{request.target}")
+    recipe = recipe or recipe_of({**vars(request), "pareto": ",".join(map(str, speedups))}).moved_to(out)
     asked = sorted(set(speedups))
     if not asked or asked[0] <= 0:
         raise UsageError("--pareto takes speed-ups above 0, separated by commas, such as 1.5,2,3")
@@ -86,8 +88,7 @@ def compile_pareto(
         )
         (folder / PARETO_FILE).write_text(curve.to_json(), encoding="utf-8")
         (folder / "report.html").write_text(comparison_html(*open_runs([folder])), encoding="utf-8")
-        if recipe is not None:
-            (folder / RECIPE).write_text(recipe.to_toml(), encoding="utf-8")
+        (folder / RECIPE).write_text(recipe.to_toml(), encoding="utf-8")
         return curve
 
 
@@ -96,7 +97,7 @@ def _point(
     request: Request,
     asked: float,
     folder: Path,
-    recipe: Recipe | None,
+    recipe: Recipe,
     common: Mapping[str, float],
 ) -> tuple[Point, Report | None]:
     """One speed-up; if it cannot be met, the point says why and has no report.
@@ -116,9 +117,7 @@ def _point(
     return point_of(asked, place.name, report), report
 
 
-def _of_point(recipe: Recipe | None, asked: float) -> Recipe | None:
+def _of_point(recipe: Recipe, asked: float) -> Recipe:
     """The recipe of a single point, with paths relative to the point's folder."""
-    if recipe is None:
-        return None
     values = {name: value for name, value in recipe.values.items() if name != "pareto"} | {"speedup": asked}
     return dataclasses.replace(recipe, values=values).moved_to(recipe.folder / folder_of(asked))

@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from edgeprune import graph
 from edgeprune.backends import OnnxRuntime
-from edgeprune.calibration import Calibration, CalibrationSpec, compare_scores, fidelity
+from edgeprune.calibration import Calibration, CalibrationSpec, as_spec, compare_scores, fidelity
 from edgeprune.compiler.assemble import float_layers, plan_of, refusals_of, sizes_of
 from edgeprune.compiler.opening import HOLDOUT_FRACTION, open_data
 from edgeprune.dependency import OpenedModel, Shapes, open_model, picture
@@ -25,13 +25,13 @@ COMMON_STEP = 8
 
 
 def prune_model(
-    model: Path,
+    model: str | Path,
     ratio: float,
     *,
     criterion: str | None = None,
-    calibration: CalibrationSpec | None = None,
+    calibration: CalibrationSpec | str | Path | None = None,
     compensate: bool = True,
-    out: Path | None = None,
+    out: str | Path | None = None,
     target: str | None = None,
     shapes: Shapes | None = None,
     allow_statistic: bool = False,
@@ -45,9 +45,9 @@ def prune_model(
         model: the ONNX file.
         ratio: share of every group's units to remove, 0 to 1.
         criterion: that ranks units; by default ``obs`` with calibration data, else ``l2``.
-        calibration: needed by most criteria and by ``compensate``.
+        calibration: needed by most criteria and by ``compensate``; a `CalibrationSpec`, or the value of ``--calib``.
         compensate: refit the remaining weights to make up for the removed units.
-        out: folder to write; ``<model>.pruned`` beside the model by default.
+        out: folder to write; ``<model>.pruned`` in the working folder by default.
         target: align widths to this device's steps.
         shapes: input name -> dimensions, for inputs with dynamic dimensions.
         allow_statistic: also cut axes over which a normalization computes its statistics.
@@ -61,8 +61,8 @@ def prune_model(
         UsageError: the folder exists, or flags contradict each other.
     """
     progress = progress or Progress()
-    model = Path(model)
-    out = out or model.with_name(f"{model.stem}.pruned")
+    model, calibration = Path(model), as_spec(calibration)
+    out = Path(out or f"{model.stem}.pruned")
     check_output(out, force=force)
     if compensate and calibration is None:
         raise CalibrationError("compensating needs calibration data: give --calib, or --no-compensate")

@@ -12,19 +12,24 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgeprune.calibration import CalibrationSpec
 from edgeprune.errors import UsageError
 
 Value = str | int | float | bool | list[str]
-Mover = Callable[[str, Value, Callable[[str], str]], Value]
-"""(Name of a flag, its value, a function of paths) -> the value with the function applied to the paths in it."""
 
 RECIPE = "recipe.toml"
 MODEL = "model"
+AGAIN = "again"
+"""Folder for the result of a repeated compile, beside the first one's files."""
+
+PATHS = frozenset({MODEL, "out", "profile"})
+SOURCES = {"calib": frozenset({"random"}), "eval": frozenset[str](), "surgery": frozenset({"efficient-nms"})}
+"""Flag -> keywords that it takes instead of a path or ``file.py:function``, maybe with settings after a colon."""
 
 
 @dataclass(frozen=True)
@@ -34,39 +39,41 @@ class Recipe:
     Attributes:
         values: flag without dashes, or ``model`` -> value.
         folder: the paths are relative to it.
-        mover: knows which values have paths.
     """
 
     values: Mapping[str, Value]
     folder: Path
-    mover: Mover = field(compare=False)
 
     def moved_to(self, folder: Path) -> Recipe:
         """The same recipe with paths relative to another folder."""
 
         def place(path: str) -> str:
-            return path if os.path.isabs(path) else os.path.relpath(self.folder / path, folder)
+            return path if os.path.isabs(path) else os.path.relpath(self.folder / path, folder.resolve())
 
-        return self._with_paths(place, folder)
+        return Recipe({name: _moved(name, value, place) for name, value in self.values.items()}, folder)
 
     def from_here(self) -> Recipe:
         """The same recipe with paths relative to the working folder; unchanged if it is in that folder."""
         here = Path.cwd()
         return self if self.folder.resolve() == here else self.moved_to(here)
 
-    def _with_paths(self, place: Callable[[str], str], folder: Path) -> Recipe:
-        return Recipe({k: self.mover(k, v, place) for k, v in self.values.items()}, folder, self.mover)
+    def command(self, out: str | None = None) -> str:
+        """The command line of this recipe, quoted for a shell, to be run in its folder.
 
-    def command(self) -> str:
-        """The command line of this recipe, quoted for a shell, to be run in its folder."""
+        Args:
+            out: folder for the result; by default that of the recipe, if it has one.
+        """
+        values = self.values if out is None else {**self.values, "out": out}
         words = ["edgeprune", "compile"]
-        if MODEL in self.values:
-            words.append(str(self.values[MODEL]))
-        for name, value in self.values.items():
+        if MODEL in values:
+            model = str(values[MODEL])
+            words.append(f"./{model}" if model.startswith("-") else model)
+        for name, value in values.items():
             if name == MODEL or value is False:
                 continue
             for item in value if isinstance(value, list) else [value]:
-                words += [f"--{name}"] if item is True else [f"--{name}", str(item)]
+                dashed = str(item).startswith("-")
+                words += [f"--{name}"] if item is True else [f"--{name}={item}"] if dashed else [f"--{name}", str(item)]
         return shlex.join(words)
 
     def to_toml(self, notes: Mapping[str, str] | None = None) -> str:
@@ -76,13 +83,63 @@ class Recipe:
         return "".join(f"{line}  # {mark}\n" if mark else f"{line}\n" for line, mark in zip(lines, marks, strict=True))
 
 
-def read_recipe(file: Path, known: Collection[str], mover: Mover) -> Recipe:
+_FLAGS = {
+    "evaluation": "eval",
+    "profile_file": "profile",
+    "shapes": "shape",
+    "source": "calib",
+    "limit": "calib-samples",
+}
+"""Argument in Python -> its flag, where it is not the same with dashes."""
+
+_NO_FLAGS = frozenset({"force", "out", "progress", "recipe"})
+
+
+def moved_source(text: str, place: Callable[[str], str], keywords: Collection[str]) -> str:
+    """A source of data or a function, with ``place`` applied to its path, if it has one.
+
+    Args:
+        text: a path, ``file.py:function``, or a keyword, maybe with settings after a colon.
+        place: from a path to a path.
+        keywords: all that are no path.
+    """
+    if text.partition(":")[0] in keywords:
+        return text
+    path, colon, function = text.rpartition(":")
+    return f"{place(path)}:{function}" if colon and path.endswith(".py") else place(text)
+
+
+def _moved(name: str, value: Value, place: Callable[[str], str]) -> Value:
+    if not isinstance(value, str):
+        return value
+    if name in SOURCES:
+        return moved_source(value, place, SOURCES[name])
+    return place(value) if name in PATHS else value
+
+
+def recipe_of(arguments: Mapping[str, object]) -> Recipe:
+    """The recipe of a call of `edgeprune.compile`, relative to the working folder.
+
+    Args:
+        arguments: the name of each argument -> its value.
+    """
+    given = {_FLAGS.get(name, name.replace("_", "-")): value for name, value in arguments.items()}
+    calibration = given.pop("calibration", None)
+    if isinstance(calibration, CalibrationSpec):
+        given |= {_FLAGS.get(name, name): value for name, value in vars(calibration).items()}
+    for name in ("mean", "std"):
+        if isinstance(numbers := given.get(name), Sequence):
+            given[name] = tuple(float(number) for number in numbers)
+    values = {name: as_given(value) for name, value in given.items() if name not in _NO_FLAGS}
+    return Recipe({name: value for name, value in values.items() if value is not None}, Path.cwd())
+
+
+def read_recipe(file: Path, known: Collection[str]) -> Recipe:
     """The recipe in a recipe file, in a report.json, or in a folder with a report.json.
 
     Args:
         file: TOML, JSON, or a folder.
         known: the names of all flags, and ``model``.
-        mover: knows which values have paths.
 
     Raises:
         UsageError: it cannot be read, or has a key that is not a flag.
@@ -103,7 +160,7 @@ def read_recipe(file: Path, known: Collection[str], mover: Mover) -> Recipe:
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise UsageError(f"recipe {file}: {key!r} is no flag of `edgeprune compile`{hint}")
         values[name] = _value(value, file, key)
-    return Recipe(values, file.absolute().parent, mover)
+    return Recipe(values, file.absolute().parent.resolve())
 
 
 def _of_toml(text: str, file: Path) -> Mapping[str, Any]:
@@ -127,6 +184,27 @@ def _of_report(text: str, file: Path) -> Mapping[str, Any]:
     if not isinstance(found, dict):
         raise UsageError(f"{file} holds no recipe: only reports of `edgeprune compile` do")
     return found
+
+
+def as_given(value: object) -> Value | None:
+    """The value of an argument as the command line takes it; None if it was not given.
+
+    Raises:
+        TypeError: no flag takes such a value.
+    """
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return [f"{name}={'x'.join(map(str, sizes))}" for name, sizes in value.items()] or None
+    if isinstance(value, tuple) and all(isinstance(item, int) for item in value):
+        return "x".join(map(str, value)) or None
+    if isinstance(value, tuple) and all(isinstance(item, float) for item in value):
+        return ",".join(map(str, value))
+    if isinstance(value, tuple):
+        return [str(item) for item in value]
+    raise TypeError(f"no flag takes a {type(value).__name__}")
 
 
 def _value(value: object, file: Path, key: str) -> Value:

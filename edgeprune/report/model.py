@@ -271,8 +271,9 @@ class Report:
         return json_form.loads(cls, text, source=source, schema=SCHEMA)
 
     @classmethod
-    def load(cls, file: Path) -> Report:
+    def load(cls, file: str | Path) -> Report:
         """Read a report.json, or the one in a folder."""
+        file = Path(file)
         return json_form.load(cls, file / "report.json" if file.is_dir() else file, schema=SCHEMA)
 
 

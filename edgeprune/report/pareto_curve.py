@@ -71,12 +71,13 @@ class Curve:
         return [_line(point) for point in self.points]
 
     @classmethod
-    def load(cls, path: Path) -> Curve:
+    def load(cls, path: str | Path) -> Curve:
         """Read a pareto.json, or the one in this folder.
 
         Raises:
             UsageError: the file is missing or not of this form.
         """
+        path = Path(path)
         file = path / PARETO_FILE if path.is_dir() else path
         return json_form.load(cls, file, schema=SCHEMA)
 

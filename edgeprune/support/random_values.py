@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 def random_values(shape: Sequence[int], dtype: np.dtype[np.generic], generator: np.random.Generator) -> NDArray[Any]:
@@ -14,6 +15,8 @@ def random_values(shape: Sequence[int], dtype: np.dtype[np.generic], generator: 
 
     A float input of a single number is a factor or a threshold, such as the scale of a Resize: it is between 0.5 and 1.
     """
+    import numpy as np
+
     if dtype.kind != "f":
         return np.asarray(generator.integers(0, 2, shape)).astype(dtype)
     single = len(shape) < 2 and int(np.prod(shape)) == 1

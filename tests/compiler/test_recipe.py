@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import tempfile
 from pathlib import Path
 
 import click
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
+from edgeprune.calibration import CalibrationSpec
 from edgeprune.cli import support as cli_support
 from edgeprune.cli.commands import cli
 from edgeprune.cli.recipe import effective
-from edgeprune.compiler.recipe import Recipe
+from edgeprune.compiler.recipe import Recipe, recipe_of
 from edgeprune.errors import UsageError
 
 FLAGS = [
@@ -95,6 +100,64 @@ def test_paths_are_relative_to_the_recipe(tmp_path: Path, monkeypatch: pytest.Mo
     assert (
         parsed("net.onnx", "--target", "cpu", "--calib", "random").moved_to(tmp_path / "x").values["calib"] == "random"
     )
+
+
+names = st.text(
+    st.characters(codec="utf-8", exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=12
+)
+
+
+@given(*[names] * 4, st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_paths_with_any_names_lead_to_the_same_files(model: str, photos: str, folder: str, out: str, in_folder: bool):
+    """A recipe is written into a result, and read from another working folder, as a file and as a command line."""
+    assume(not {model, photos, folder, out} & {".", "..", "random"})
+    with tempfile.TemporaryDirectory() as temporary, pytest.MonkeyPatch.context() as patch:
+        top = Path(temporary).resolve() / folder
+        place = top / out
+        place.mkdir(parents=True)
+        patch.chdir(top)
+        asked = recipe_of({"model": f"./{model}", "target": "cpu", "calibration": CalibrationSpec(photos)})
+        stored = asked.moved_to(Path(out))
+        (place / "r.toml").write_text(stored.to_toml(), encoding="utf-8")
+        patch.chdir(place if in_folder else temporary)
+        words = shlex.split(stored.command(out="again"))[2:]
+        for found in (parsed("--recipe", str(place / "r.toml")), *([parsed(*words)] if in_folder else [])):
+            leads_to = {
+                name: Path(os.path.normpath(found.folder / str(found.values[name]))) for name in ("model", "calib")
+            }
+            assert leads_to == {"model": top / model, "calib": top / photos}
+
+
+def test_a_folder_with_the_name_of_no_keyword_is_a_path(tmp_path: Path):
+    found = parsed("net.onnx", "--target", "orin", "--calib", "photos", "--surgery", "efficient-nms:score=0.3")
+    moved = found.moved_to(tmp_path)
+    assert (tmp_path / str(moved.values["calib"])).resolve() == Path("photos").resolve()
+    assert moved.values["surgery"] == "efficient-nms:score=0.3"
+
+
+def test_a_call_from_python_has_the_recipe_of_its_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    data = CalibrationSpec("photos", mean=(0.5, 0.5, 0.5), std=(1, 1, 1), size=(64, 96), limit=32)
+    called = recipe_of(
+        {
+            "model": Path("net.onnx"),
+            "target": "cpu",
+            "latency_ms": None,
+            "speedup": 2.0,
+            "calibration": data,
+            "evaluation": "e.npz",
+            "shapes": {"x": (1, 3, 64, 96)},
+            "force": True,
+            "threads": 1,
+        }
+    )
+    flags = ["--speedup", "2", "--calib", "photos", "--mean", "0.5,0.5,0.5", "--std", "1,1,1", "--size", "64x96"]
+    asked = parsed(
+        "net.onnx", "--target", "cpu", *flags, "--calib-samples", "32", "--eval", "e.npz", "--shape", "x=1x3x64x96"
+    )
+    assert called.values.items() <= asked.values.items()
+    assert parsed(*shlex.split(called.command())[2:]) == asked
 
 
 @pytest.mark.parametrize(
