@@ -6,4 +6,4 @@ May import: graph and below.
 """
 
 from edgeprune.passes.verify.equality import verify_equal
-from edgeprune.passes.verify.running_sizes import InputShapes, running_sizes
+from edgeprune.passes.verify.running_sizes import running_sizes

@@ -45,7 +45,7 @@ def running_sizes(
     runner = runner or session(model)
     names = [value.name or "" for value in model.graph.outputs]
     found: list[InputShapes] = []
-    refusal = None
+    refused: tuple[InputShapes, ModelError] | None = None
     for shapes in _candidates(model, given or {}, batches, found):
         feeds = random_feeds(model, shapes, seed=0)
         if feeds is None:
@@ -53,14 +53,14 @@ def running_sizes(
         try:
             run(runner, names, feeds)
         except ModelError as error:
-            refusal = refusal or (shapes, error)
+            refused = refused or (shapes, error)
             continue
         found.append(shapes)
-    if found or refusal is None:
+    if found or refused is None:
         return found
-    shapes, error = refusal
+    shapes, why = refused
     first = ", ".join(f"{name}={'x'.join(map(str, dims))}" for name, dims in shapes.items())
-    raise ModelError(f"the model runs at none of the sizes that were tried; at {first}: {error}")
+    raise ModelError(f"the model runs at none of the sizes that were tried; at {first}: {why}")
 
 
 def _candidates(

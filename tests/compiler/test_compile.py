@@ -1,12 +1,15 @@
 """``edgeprune compile`` through the real command line, on a small convolutional network."""
 
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from click.testing import CliRunner
 
+import edgeprune
 from edgeprune.backends.onnxruntime import OnnxRuntime
 from edgeprune.build.plan import Plan
 from edgeprune.cli.commands import cli
@@ -30,8 +33,6 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def compile_it(files: Path, *flags: str, code: int = 0) -> str:
-    from click.testing import CliRunner
-
     result = CliRunner().invoke(
         cli, ["compile", str(files / "net.onnx"), "--target", "cpu", *flags], catch_exceptions=True
     )
@@ -48,6 +49,25 @@ def cache(tmp_path_factory: pytest.TempPathFactory):
         patch.setattr(harness, "FINAL_SECONDS", 4.0)
         patch.setattr(cpu_model, "SECONDS_PER_VARIANT", 0.1)
         yield
+
+
+def test_python_takes_what_the_command_line_takes_and_can_repeat_it(
+    files: Path, cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    done = edgeprune.compile(files / "net.onnx", "cpu", precision="int8", calibration=str(files / "calib.npz"))
+    assert done.recipe is not None
+    assert done.recipe["precision"] == "int8"
+    assert Plan.load("net.cpu") == Plan.load("net.cpu/plan.json")
+    assert Report.load("net.cpu/report.json").recipe == done.recipe
+    monkeypatch.chdir("net.cpu")
+    assert done.reproduce is not None
+    assert done.reproduce == Report.load(".").reproduce
+    result = CliRunner().invoke(cli, shlex.split(done.reproduce)[1:])
+    assert result.exception is None or result.exit_code == 0, result.output
+    assert Path("again/model.onnx").is_file()
+    assert edgeprune.prune(str(files / "net.onnx"), 0.5, calibration=files / "calib.npz").command == "prune"
+    assert Path("net.pruned/model.onnx").is_file()
 
 
 @pytest.fixture(scope="module")
