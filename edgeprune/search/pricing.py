@@ -177,9 +177,11 @@ class _Trials:
         if not any(len(f) > 1 for f in available):
             return tuple({self.builder.float_format: 0.0} for _ in available)
         settings = {"available": [list(f) for f in available], "builder": self.builder.describe()}
+        # Also where the losses are cached: the builder must know the calibrators either way.
+        ranges = typical_ranges(self.dense, self.network, self.data, self.builder, cache)
 
         def compute() -> Arrays:
-            losses = self._try_formats(available, cache, progress)
+            losses = self._try_formats(available, ranges, progress)
             return {f"{b} {name}": np.array(v) for b, forms in enumerate(losses) for name, v in forms.items()}
 
         found = cache.arrays("format losses", settings, compute)
@@ -204,10 +206,12 @@ class _Trials:
         return tuple(losses)
 
     def _try_formats(
-        self, available: Sequence[Sequence[Format]], cache: ArrayCache, progress: Callable[[float], None]
+        self,
+        available: Sequence[Sequence[Format]],
+        ranges: Mapping[str, tuple[float, float]],
+        progress: Callable[[float], None],
     ) -> tuple[dict[Format, float], ...]:
         builder = self.builder
-        ranges = typical_ranges(self.dense, self.network, self.data, builder, cache)
 
         def trial(chosen: Mapping[int, Format]) -> float:
             formats = [chosen.get(b, builder.float_format) for b in range(len(available))]

@@ -1,6 +1,8 @@
 """Ranges and calibrators that pricing finds."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 
@@ -9,7 +11,8 @@ from edgeprune.calibration.array_cache import ArrayCache
 from edgeprune.dependency.solve import analyse
 from edgeprune.latency.block_network import network
 from edgeprune.quantization.ranges import CALIBRATORS
-from edgeprune.search.pricing import typical_ranges
+from edgeprune.search.pricing import Pricer, typical_ranges
+from edgeprune.support import Progress
 from edgeprune.testing.oracle import parse
 from tests.small_models import calibration
 
@@ -33,4 +36,19 @@ def test_the_calibrators_of_the_whole_network_are_told_to_the_builder_and_cached
         assert set(builder.calibrators) == set(ranges) >= {"x", "r"}
         assert set(builder.calibrators.values()) <= set(CALIBRATORS)
         found.append((ranges, dict(builder.calibrators)))
+    assert found[0] == found[1]
+
+
+def test_the_builder_knows_the_calibrators_even_if_the_losses_of_formats_are_cached(tmp_path: Path) -> None:
+    model = parse(TEXT, w1=(16, 4, 3, 3), b1=(16,), w2=(16, 16, 3, 3))
+    net = network(model, analyse(model))
+    data = calibration(x=np.random.default_rng(0).standard_normal((32, 4, 8, 8)).astype(np.float32))
+    cache = ArrayCache("model", tmp_path / "known.sqlite")
+    latency = cast(Any, SimpleNamespace(formats=lambda block: ("fp32", "int8")))
+    found = []
+    for _ in range(2):
+        builder = X86Builder(model, net, {}, data)
+        losses = Pricer(model, net, {}, data, builder, 1, Progress(), cache).formats(latency)
+        found.append((losses, dict(builder.calibrators)))
+    assert found[0][1]
     assert found[0] == found[1]
