@@ -33,7 +33,7 @@ from edgeprune.graph.edit import (
     static_shape,
     subgraphs,
 )
-from edgeprune.graph.linear_layers import Floats, Linear, find_linears, weights_read_once
+from edgeprune.graph.linear_layers import Floats, Linear, find_linears, layers_by_weight, weights_read_once
 from edgeprune.graph.macs import count_macs, count_parameters
 from edgeprune.graph.model_io import (
     EXTERNAL_DATA_BYTES,
@@ -63,6 +63,13 @@ from edgeprune.graph.qdq import (
 )
 from edgeprune.graph.reshape_axes import VIEWS, Dim, aligned_groups, constant_target, turn_into_reshape
 from edgeprune.graph.segments import Segment, aligned_levels, cut_into_segments, read_names, segment_bytes
-from edgeprune.graph.set_weights import has_bias, layer_bias, layer_matrix, set_weights, shift_outputs
+from edgeprune.graph.set_weights import (
+    has_bias,
+    layer_bias,
+    layer_matrix,
+    set_shared_weights,
+    set_weights,
+    shift_outputs,
+)
 from edgeprune.graph.size_candidates import InputShapes, data_inputs, open_axes, size_candidates
 from edgeprune.graph.value_roles import value_roles

@@ -241,3 +241,47 @@ def weights_read_once(model: ir.Model, linears: Iterable[Linear]) -> set[str]:
     """Names of the layers' weights that no other node reads."""
     initializers = model.graph.initializers
     return {layer.weight for layer in linears if len(tuple(initializers[layer.weight].uses())) == 1}
+
+
+def layers_by_weight(model: ir.Model, linears: Iterable[Linear]) -> dict[str, tuple[Linear, ...]]:
+    """Weight -> the layers that read it, for weights that can be set: all readers use weight and bias in the same way.
+
+    Of several layers none may depend on another one: what one computes would change the data of the other.
+    """
+    found: dict[str, list[Linear]] = {}
+    for layer in linears:
+        found.setdefault(layer.weight, []).append(layer)
+    initializers = model.graph.initializers
+    return {
+        weight: tuple(layers)
+        for weight, layers in found.items()
+        if len(tuple(initializers[weight].uses())) == len(layers)
+        and (len(layers) == 1 or (len({_use(layer) for layer in layers}) == 1 and _independent(model, layers)))
+    }
+
+
+def _use(layer: Linear) -> tuple[object, ...]:
+    bias = layer.bias
+    return (
+        layer.op,
+        layer.channel_axis,
+        layer.groups,
+        layer.scale,
+        bool(layer.window),
+        bias.value,
+        bias.index,
+        bias.scale,
+    )
+
+
+def _independent(model: ir.Model, layers: list[Linear]) -> bool:
+    behind: set[str] = set()
+    ends = {layer.node for layer in layers}
+    for node in model.graph:
+        if any(value is not None and value.name in behind for value in node.inputs):
+            if node.name in ends:
+                return False
+        elif node.name not in ends:
+            continue
+        behind.update(str(value.name) for value in node.outputs)
+    return True

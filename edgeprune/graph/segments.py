@@ -57,10 +57,17 @@ def levels_of(model: ir.Model, stops: Collection[str], at_least: Mapping[str, in
     return levels
 
 
-def aligned_levels(models: Sequence[ir.Model], stops: Collection[str], values: Collection[str]) -> dict[str, int]:
+def aligned_levels(
+    models: Sequence[ir.Model],
+    stops: Collection[str],
+    values: Collection[str],
+    together: Collection[Collection[str]] = (),
+) -> dict[str, int]:
     """Levels that are the same in all networks, for the values and stops given: value name -> lowest level.
 
-    The replacement of a dropped branch reads another value than the branch, so its own level may be another.
+    The replacement of a dropped branch reads another value than the branch, so its own level may be another. Values in
+    ``together`` have one level in each set; the sets for which that cannot be (one value depends on another) are left
+    out.
     """
     found: dict[str, int] = {}
     while True:
@@ -69,6 +76,8 @@ def aligned_levels(models: Sequence[ir.Model], stops: Collection[str], values: C
             levels = levels_of(model, stops, found)
             made = {str(o.name): levels[str(node.name)] for node in model.graph for o in node.outputs}
             found = {name: max(made.get(name, 0), found.get(name, 0)) for name in values}
+            for several in together if max(found.values(), default=0) <= len(stops) else ():
+                found |= dict.fromkeys(several, max(found[name] for name in several))
         if found == before:
             return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -39,20 +40,28 @@ def set_weights(model: ir.Model, layer: Linear, matrix: NDArray[Any], offset: ND
     Raises:
         PassError: the new values are not finite in the weight's type.
     """
+    set_shared_weights(model, [layer], matrix, offset)
+
+
+def set_shared_weights(model: ir.Model, layers: Sequence[Linear], matrix: NDArray[Any], offset: NDArray[Any]) -> None:
+    """As :func:`set_weights`, for layers that read one weight and one bias in the same way, and go on doing so.
+
+    Raises:
+        PassError: the new values are not finite in the weight's type.
+    """
+    layer = layers[0]
     weight = model.graph.initializers[layer.weight]
     _replace(weight, layer.weight_from(matrix), layer)
     if not has_bias(layer):
         return
-    node = next(node for node in model.graph if node.name == layer.bias.node)
+    names = {other.bias.node for other in layers}
+    nodes = [node for node in model.graph if node.name in names]
     flat = offset.reshape(-1)
     dtype = _array(weight).dtype
     if not layer.bias.value:
-        if not flat.any():
-            return
-        bias = new_initializer(model.graph, f"{layer.node}_bias", (flat / layer.bias.scale).astype(dtype))
-        if len(node.inputs) <= layer.bias.index:
-            node.resize_inputs(layer.bias.index + 1)
-        node.replace_input_with(layer.bias.index, bias)
+        if flat.any():
+            added = new_initializer(model.graph, f"{layer.node}_bias", (flat / layer.bias.scale).astype(dtype))
+            _read_bias(nodes, layer.bias.index, added)
         return
     bias = model.graph.initializers[layer.bias.value]
     old = _array(bias)
@@ -60,10 +69,17 @@ def set_weights(model: ir.Model, layer: Linear, matrix: NDArray[Any], offset: ND
         new = old.astype(np.float64) + flat.reshape(old.shape)
     else:
         new = (flat / layer.bias.scale).reshape(old.shape)
-    if len(tuple(bias.uses())) > 1:
+    if len(tuple(bias.uses())) > len(layers):
         bias = new_initializer(model.graph, f"{layer.node}_bias", old)
-        node.replace_input_with(layer.bias.index, bias)
+        _read_bias(nodes, layer.bias.index, bias)
     _replace(bias, new, layer)
+
+
+def _read_bias(nodes: Sequence[ir.Node], index: int, bias: ir.Value) -> None:
+    for node in nodes:
+        if len(node.inputs) <= index:
+            node.resize_inputs(index + 1)
+        node.replace_input_with(index, bias)
 
 
 def shift_outputs(model: ir.Model, layer: Linear, offset: NDArray[Any]) -> None:

@@ -8,6 +8,7 @@ and its normalization: see :mod:`edgeprune.passes.canonicalize.fold_arithmetic`.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -31,10 +32,15 @@ FOLDED_SCALE = "folded_scale"
 """Key in a layer's ``meta`` for the scale of a BatchNormalization that was folded into it: shape (channels,)."""
 
 
-def fold_batchnorm(model: ir.Model) -> int:
-    """Fold every BatchNormalization that can be folded, in place; returns how many."""
+def fold_batchnorm(model: ir.Model, blocked: Collection[ir.Node] = ()) -> int:
+    """Fold every BatchNormalization that can be folded, in place; returns how many.
+
+    ``blocked``: nodes to leave as they are, because folding them would make several weights of a shared one.
+    """
     names, folded = Names(model), 0
     for node in list(model.graph):
+        if node in blocked:
+            continue
         affine = _affine(node)
         if affine is not None:
             done = _into_producer(node, *affine, names) or _into_consumer(node, *affine, names)

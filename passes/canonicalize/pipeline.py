@@ -20,7 +20,9 @@ A canonical model guarantees:
   removed.
 * Quantization stays visible: QuantizeLinear and DequantizeLinear are never folded. An asymmetric weight has a scale for
   every output channel. Custom operators and control flow, except an If with a constant condition, are unchanged.
-* Initializers are not merged: two layers with equal weights have two tensors, which can be cut independently.
+* A weight that several layers read is one tensor, also if the exporter copied it for layers of which none depends on
+  another. Vectors are shared only by nodes that belong to such layers. Other readers of equal tensors have one each,
+  which can be cut independently. A weight that one layer reads transposed is two tensors.
 
 By default the result is compared with the original in onnxruntime; a difference is an error.
 """
@@ -55,11 +57,11 @@ from edgeprune.passes.canonicalize.propagate_shapes import Facts, derive, reshap
 from edgeprune.passes.canonicalize.relax_expand import relax_expand
 from edgeprune.passes.canonicalize.relax_resize import relax_resize
 from edgeprune.passes.canonicalize.remove_noops import inverse_pair, passed_through
+from edgeprune.passes.canonicalize.shared_weights import mark_shared, share_weights
 from edgeprune.passes.canonicalize.simplify_views import simplify_view
 from edgeprune.passes.canonicalize.split_qkv import split_qkv
 from edgeprune.passes.canonicalize.spread_scales import spread_scales
 from edgeprune.passes.canonicalize.unscatter import unscatter
-from edgeprune.passes.canonicalize.unshare_vectors import unshare_vectors
 
 _MAX_ROUNDS = 6
 """Real exports need two or three rounds; a model that needs more stays slightly less simple."""
@@ -85,12 +87,12 @@ def canonicalize(model: ir.Model, *, verify: bool = True) -> ir.Model:
         # Only now: the conversion of some operators needs ranks, which had to be derived first.
         result = modernize(result)
         _settle(result)
-    changed = fold_batchnorm(result)
+    changed = fold_batchnorm(result, mark_shared(result))
     remove_dead(result.graph)
     changed += split_qkv(result)
     if pool_means(result) + merge_shuffles(result) + unscatter(result):
         remove_dead(result.graph)
-    unshare_vectors(result)
+    share_weights(result)
     spread_scales(result)
     if changed:
         remove_dead(result.graph)

@@ -29,7 +29,7 @@ from edgeprune.backends import OnnxRuntime
 from edgeprune.calibration import Calibration, Fidelity, Spool, StagedNetwork, boundary_bytes, largest_activation_bytes
 from edgeprune.dependency import Analysis, Cut
 from edgeprune.errors import EvaluationError
-from edgeprune.graph import aligned_levels, cut_into_segments, has_bias, layer_matrix, read_names, set_weights
+from edgeprune.graph import aligned_levels, cut_into_segments, has_bias, layer_matrix, read_names, set_shared_weights
 from edgeprune.passes.recover.attention_logits import match_logits
 from edgeprune.passes.recover.refit_targets import Target, find_targets
 from edgeprune.recovery import ACTIVATION_BYTES, DAMPINGS, Kept, Moments, Sampling, refit, require_finite
@@ -125,7 +125,8 @@ def _run(
     watched = {target.skip for target in targets if target.skip is not None}
     watched |= {target.layer.input for target in targets if target.layer.input not in read[target.layer.node]}
     known = watched | {name for target in targets for name in (target.layer.input, target.layer.output)}
-    aligned = aligned_levels((dense, model), stops, known)
+    shared = [[t.layer.output for t in group] for group in _by_weight(targets).values() if len(group) > 1]
+    aligned = aligned_levels((dense, model), stops, known, shared)
     networks = [
         StagedNetwork(m, stops, watched, spool, tag, settings.threads, aligned)
         for m, tag in ((dense, "dense/"), (model, "pruned/"))
@@ -139,18 +140,20 @@ def _run(
                 network.feed(feeds)
             fitted_batches += part is samples[0]
     levels = networks[1].level_of
+    groups = _by_weight(targets).values()
+    targets = [t for group in groups if len({levels[t.layer.output] for t in group}) == 1 for t in group]
     rng = np.random.default_rng(settings.seed)
     for level in range(1, max(len(network.segments) for network in networks)):
         here = [t for t in targets if levels[t.layer.output] == level]
         here = [t if t.skip and levels.get(t.skip, 0) < level else replace(t, skip=None) for t in here]
-        fits = {t.layer.node: _Evidence() for t in here}
+        fits = {t.layer.weight: _Evidence() for t in here}
         for batch, values in networks[0].run(level, [t.layer.output for t in here]):
             for t in here:
                 found = _rows(t, values, networks, batch, kept, rng, settings, share)
-                fits[t.layer.node].add(found, t, held_out=batch >= fitted_batches)
-        for t in here:
-            _refit(model, t, fits.pop(t.layer.node), settings)
-            step.advance()
+                fits[t.layer.weight].add(found, t, held_out=batch >= fitted_batches)
+        for weight, group in _by_weight(here).items():
+            _refit(model, group, fits.pop(weight), settings)
+            step.advance(len(group))
         for _ in networks[1].run(level):
             pass
         for network in networks:
@@ -158,7 +161,10 @@ def _run(
 
 
 class _Evidence:
-    """The data of a layer's refit: statistics for every blend of inputs, and held-out rows of its real inputs."""
+    """The data of one refit, of all layers that share a weight.
+
+    Statistics for every blend of inputs, and held-out rows of the real inputs.
+    """
 
     def __init__(self) -> None:
         self.moments: dict[float, Moments] = {}
@@ -215,16 +221,24 @@ def _cut(value: NDArray[Any], name: str, kept: Kept) -> NDArray[Any]:
     return value
 
 
-def _refit(model: ir.Model, target: Target, evidence: _Evidence, settings: CompensateSettings) -> None:
-    layer = target.layer
-    dampings = settings.dampings if target.full else ()
+def _by_weight(targets: Sequence[Target]) -> dict[str, list[Target]]:
+    found: dict[str, list[Target]] = {}
+    for target in targets:
+        found.setdefault(target.layer.weight, []).append(target)
+    return found
+
+
+def _refit(model: ir.Model, targets: Sequence[Target], evidence: _Evidence, settings: CompensateSettings) -> None:
+    """Refit layers that share a weight; they have one solution."""
+    layer = targets[0].layer
+    dampings = settings.dampings if targets[0].full else ()
     start, intercept = layer_matrix(model, layer), has_bias(layer)
     fits = [
         refit(moments, evidence.held_out, start, intercept=intercept, dampings=dampings)
         for moments in evidence.moments.values()
     ]
     fit = min(fits, key=lambda found: found.error_after)
-    set_weights(model, layer, fit.matrix, fit.offset)
+    set_shared_weights(model, [target.layer for target in targets], fit.matrix, fit.offset)
 
 
 def _samples(

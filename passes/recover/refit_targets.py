@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgeprune.graph import Linear, find_linears, has_bias, read_names, weights_read_once
+from edgeprune.graph import Linear, find_linears, has_bias, layers_by_weight, read_names
 from edgeprune.recovery import Kept
 
 
@@ -34,7 +34,9 @@ class Target:
 def find_targets(
     dense: ir.Model, pruned: ir.Model, kept: Kept, most_features: int, uncut_features: int
 ) -> list[Target]:
-    """The layers to refit, in graph order: their input changed, and no other layer shares their weights.
+    """The layers to refit, in graph order: their input changed.
+
+    Layers that share a weight are targets together, if one solution can serve them all; see `layers_by_weight`.
 
     A layer that replaces a dropped branch has the name of the branch's last layer and reads another value.
 
@@ -46,16 +48,19 @@ def find_targets(
         uncut_features: the same if only the values of its input changed.
     """
     linears, originals = find_linears(pruned), find_linears(dense)
-    single = weights_read_once(pruned, linears.values())
+    together = layers_by_weight(pruned, linears.values())
     changed = {name for name, _ in kept}
     for node in pruned.graph:
         if any(name in changed for name in read_names(node)):
             changed.update(str(output.name) for output in node.outputs)
+
+    def is_changed(layer: Linear) -> bool:
+        return layer.input in changed or layer.input != originals[layer.node].input
+
     targets = []
     for name, layer in linears.items():
-        if name not in originals or layer.weight not in single:
-            continue
-        if layer.input not in changed and layer.input == originals[name].input:
+        layers = together.get(layer.weight, ())
+        if any(other.node not in originals for other in layers) or not any(map(is_changed, layers)):
             continue
         is_cut = any(value == layer.input for value, _ in kept)
         full = layer.features <= (most_features if is_cut else uncut_features)

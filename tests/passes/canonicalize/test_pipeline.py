@@ -133,7 +133,7 @@ def test_bfloat16_weights_are_folded_and_kept() -> None:
 def test_a_wrong_rewrite_is_an_error_not_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
     model = parse("g (float[1,2,4,4] x) => (float[1,2,4,4] y) { h = Conv(x, w)\n y = Relu(h) }", w=random(2, 2, 1, 1))
 
-    def spoil(broken: ir.Model) -> int:
+    def spoil(broken: ir.Model, blocked: object) -> int:
         value = broken.graph.initializers["w"]
         value.const_value = ir.Tensor(random(2, 2, 1, 1, seed=9), name="w")
         return 1

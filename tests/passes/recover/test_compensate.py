@@ -7,10 +7,12 @@ from edgeprune.calibration.evaluation import Fidelity
 from edgeprune.dependency.solve import analyse
 from edgeprune.errors import CalibrationError
 from edgeprune.graph import model_io as graph
+from edgeprune.passes.canonicalize.pipeline import canonicalize
 from edgeprune.passes.prune.prune_channels import prune_channels
 from edgeprune.passes.recover.compensate import CompensateSettings, compensate
 from edgeprune.passes.recover.refit_targets import find_targets
 from edgeprune.recovery.layer_rows import Sampling
+from tests.models import single
 from tests.small_models import build, calibration, normal, two_convolutions
 
 
@@ -251,3 +253,66 @@ def test_two_samples_are_enough() -> None:
     analysis, cut, pruned = prune_first(dense, np.arange(6))
     result = compensate(dense, pruned, analysis, cut, calibration(x=images(2)))
     assert np.isfinite(run(result, x=images(4, seed=7))).all()
+
+
+def twins(same_depth: bool = True) -> ir.Model:
+    """One network on two inputs and both of its results; ``a`` may pass two layers more."""
+    tower = """
+        {0}1 = Conv<pads=[1,1,1,1]>({1}, w1, v1)
+        {0}2 = Relu({0}1)
+        {0}3 = Conv<pads=[1,1,1,1]>({0}2, w2)
+        {0}4 = Relu({0}3)
+        {0}5 = Conv({0}4, w3, v3)
+    """
+    calls = tower.format("a", "a0") + tower.format("b", "b")
+    text = f"""g (float[N,3,8,8] a, float[N,3,8,8] b) => (float[N,8,8,8] y) {{
+        {"a0 = Identity(a)" if same_depth else "p = Conv(a, w0) q = Relu(p) a0 = Conv(q, w4)"}
+        {calls}
+        y = Concat<axis=1>(a5, b5)
+    }}"""
+    shapes = {"w1": (8, 3, 3, 3), "v1": (8,), "w2": (8, 8, 3, 3), "w3": (4, 8, 1, 1), "v3": (4,)}
+    return single(text, **shapes, **({} if same_depth else {"w0": (6, 3, 1, 1), "w4": (3, 6, 1, 1)}))
+
+
+@pytest.mark.parametrize("same_depth", [True, False])
+def test_layers_that_share_a_weight_get_one_solution(same_depth: bool) -> None:
+    dense = canonicalize(twins(same_depth))
+    analysis = analyse(dense)
+    cut = {g.id: np.arange(g.size // 2) for g in analysis.groups if g.size > 6 or not same_depth}
+    pruned = prune_channels(dense, analysis, cut)
+    a, b = images(96), images(96, seed=3)
+    result = compensate(dense, pruned, analysis, cut, calibration(a=a, b=b))
+    assert set(result.graph.initializers) >= set(dense.graph.initializers)
+    for first, second in (("a1", "b1"), ("a3", "b3"), ("a5", "b5")):
+        nodes = [result.graph.node(str(n.name)) for n in result.graph if n.outputs[0].name in (first, second)]
+        assert list(map(str, nodes[0].inputs[1:])) == list(map(str, nodes[1].inputs[1:]))
+    new = images(seed=7), images(seed=8)
+    wanted = run(dense, a=new[0], b=new[1])
+    assert relative_error(wanted, run(result, a=new[0], b=new[1])) < 0.8 * relative_error(
+        wanted, run(pruned, a=new[0], b=new[1])
+    )
+    if same_depth:
+        one, other = np.split(run(result, a=new[0], b=new[0]), 2, axis=1)
+        np.testing.assert_array_equal(one, other)
+
+
+def test_one_solution_is_the_best_for_all_rows_together() -> None:
+    """The weights are those of the least squares over the rows of both uses."""
+    text = """g (float[N,6] a, float[N,6] b) => (float[N,3] y, float[N,3] z) {
+        a1 = MatMul(a, w1) a2 = Relu(a1) y = MatMul(a2, w2)
+        b1 = MatMul(b, w1) b2 = Relu(b1) z = MatMul(b2, w2)
+    }"""
+    dense = canonicalize(single(text, w1=(6, 8), w2=(8, 3)))
+    analysis = analyse(dense)
+    cut = {analysis.groups[0].id: np.arange(5)}
+    pruned = prune_channels(dense, analysis, cut)
+    generator = np.random.default_rng(0)
+    a, b = (s * generator.standard_normal((4000, 6)).astype(np.float32) for s in (1.0, 3.0))
+    result = compensate(dense, pruned, analysis, cut, calibration(a=a, b=b))
+    w1, w2 = (dense.graph.initializers[n].const_value.numpy().astype(np.float64) for n in ("w1", "w2"))
+    rows = np.maximum(np.concatenate([a, b]) @ w1, 0)
+    kept = rows[:, :5]
+    best = np.linalg.lstsq(kept, rows @ w2, rcond=None)[0]
+    found = result.graph.initializers["w2"].const_value.numpy()
+    # a seventh of the samples is held out, and the damping is not zero
+    assert np.abs(found - best).max() < 0.1 * np.abs(best).max() < np.abs(w2[:5] - best).max()
