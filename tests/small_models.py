@@ -10,6 +10,7 @@ from edgeprune.calibration import BatchAxes
 from edgeprune.calibration.calibration import Calibration
 from edgeprune.calibration.sources import InputSpec
 from edgeprune.graph import model_io as graph
+from edgeprune.outputs.output_spec import CLASS_SCORES, TOP1, Outputs, OutputSpec
 
 HEADER = '<ir_version: 9, opset_import: ["" : 17]>'
 
@@ -24,6 +25,11 @@ def build(text: str, *, integers: Mapping[str, list[int]] | None = None, **weigh
     for number, node in enumerate(model.graph):
         node.name = node.name or f"node_{number}"
     return graph.infer_shapes(model)
+
+
+def class_scores(data: Calibration, name: str = "y") -> Calibration:
+    """The same samples for a model whose only output is class scores."""
+    return data.judging(Outputs((name,), (OutputSpec((name,), CLASS_SCORES, TOP1, "in a test"),)))
 
 
 def normal(*shape: int, seed: int = 0) -> np.ndarray:

@@ -5,16 +5,19 @@ Out: feeds, activations, scores, and the identity under which statistics are cac
 May import: backends, dependency and below.
 """
 
-from edgeprune.calibration.accuracy import compare_scores
+from edgeprune.calibration.accuracy import compare_with_original
 from edgeprune.calibration.activation_spool import Spool
 from edgeprune.calibration.array_cache import ArrayCache, Arrays
 from edgeprune.calibration.batch_axes import BatchAxes
 from edgeprune.calibration.calibration import Calibration, open_calibration
 from edgeprune.calibration.calibration_spec import CalibrationSpec, as_spec
-from edgeprune.calibration.evaluation import Evaluation, Fidelity, Run, fidelity, is_classifier, open_evaluation
+from edgeprune.calibration.evaluation import Evaluation, open_evaluation
 from edgeprune.calibration.evaluator import Evaluator, is_fidelity, open_evaluator
+from edgeprune.calibration.fidelity import Fidelity, fidelity
 from edgeprune.calibration.identity import identity_of
 from edgeprune.calibration.intermediate_outputs import IntermediateOutputs, with_outputs
+from edgeprune.calibration.model_outputs import outputs_of
 from edgeprune.calibration.partial_run import PartialRuns, samples_first
+from edgeprune.calibration.run import Run
 from edgeprune.calibration.sources import Feeds
 from edgeprune.calibration.staged_run import StagedNetwork, boundary_bytes, largest_activation_bytes

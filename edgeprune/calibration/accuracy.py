@@ -2,33 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
 
-from edgeprune.calibration.evaluation import Evaluation, Fidelity, Run
-from edgeprune.report import Accuracy
-
-
-def compare_scores(evaluation: Evaluation, original: Run, result: Run, *, samples: int | None = None) -> Accuracy:
-    """Score the result against the original."""
-    before = None if isinstance(evaluation, Fidelity) and not evaluation.classifies else evaluation.score(original)
-    return accuracy(evaluation, before, evaluation.score(result), samples=samples)
+from edgeprune.calibration.evaluation import Evaluation
+from edgeprune.calibration.fidelity import Fidelity
+from edgeprune.calibration.run import Run
+from edgeprune.outputs import worst
+from edgeprune.report import Accuracy, OutputScore
 
 
-def accuracy(evaluation: Evaluation, before: float | None, after: float, *, samples: int | None = None) -> Accuracy:
+def compare_with_original(fidelity: Fidelity, result: Run) -> Accuracy:
+    """The fidelity of a result to the original."""
+    return accuracy_of_outputs(fidelity.compare(result), samples=fidelity.held_out.samples)
+
+
+def accuracy_of_outputs(scores: Sequence[OutputScore], *, samples: int | None = None) -> Accuracy:
+    """The accuracy for the report from the scores of all outputs: that of the output which loses most, and all."""
+    main = worst(scores)
+    metric = f"{main.metric}{_with_the_original(main)}"
+    return Accuracy("fidelity", metric, main.unit, main.before, main.after, main.drop, samples, tuple(scores))
+
+
+def accuracy(evaluation: Evaluation, before: float, after: float, *, samples: int | None = None) -> Accuracy:
     """The accuracy for the report, from two scores of one evaluation.
 
     Args:
         evaluation: the evaluation that gave the scores.
-        before: score of the original; None for SQNR, which has no bound for identical outputs.
+        before: score of the original.
         after: score of the result.
         samples: number of samples, if it is known.
     """
     name, _, unit = evaluation.metric.rpartition(" (")
     unit = unit.rstrip(")") if name else ""
-    kind: Literal["fidelity", "evaluation"] = "fidelity" if isinstance(evaluation, Fidelity) else "evaluation"
-    return Accuracy(kind, name or evaluation.metric, unit, before, after, drop_of(before, after), samples)
+    return Accuracy("evaluation", name or evaluation.metric, unit, before, after, before - after, samples)
 
 
-def drop_of(before: float | None, after: float) -> float:
-    """Points lost; for a signal-to-noise ratio in dB, the noise in percent of the signal's energy."""
-    return 100.0 * 10 ** (-after / 10) if before is None else before - after
+def _with_the_original(score: OutputScore) -> str:
+    return " against the original" if score.unit == "dB" else " with the original"

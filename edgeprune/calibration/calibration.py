@@ -21,6 +21,7 @@ from edgeprune.calibration.source_function import open_function
 from edgeprune.calibration.source_images import open_images
 from edgeprune.calibration.sources import Feeds, InputSpec, RandomSource, Source, check_finite, open_random, rows_of
 from edgeprune.errors import CalibrationError
+from edgeprune.outputs import Outputs
 from edgeprune.support import is_function_spec
 
 DEFAULT_BATCH_SIZE = 32
@@ -37,6 +38,7 @@ class Calibration:
         batch_size: default number of items in a batch.
         specs: the inputs.
         axes: where the model's inputs and outputs have their samples.
+        outputs: what the outputs are, and how much each counts; None if nobody has looked yet.
     """
 
     source: Source
@@ -44,6 +46,7 @@ class Calibration:
     batch_size: int
     specs: tuple[InputSpec, ...]
     axes: BatchAxes
+    outputs: Outputs | None = None
 
     @property
     def batchable(self) -> bool:
@@ -114,6 +117,10 @@ class Calibration:
         few = np.zeros_like(self.chosen)
         few[indices[np.linspace(0, len(indices) - 1, max(1, items)).round().astype(np.int64)]] = True
         return self._with(few)
+
+    def judging(self, outputs: Outputs) -> Calibration:
+        """The same samples for a model with these outputs."""
+        return replace(self, outputs=outputs)
 
     def _with(self, chosen: NDArray[np.bool_]) -> Calibration:
         return replace(self, chosen=chosen)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeprune.calibration.accuracy import accuracy, drop_of
+from edgeprune.calibration.accuracy import accuracy, compare_with_original
 from edgeprune.calibration.calibration import Calibration
-from edgeprune.calibration.evaluation import Evaluation, Fidelity, Run, Top1, fidelity, open_evaluation
+from edgeprune.calibration.evaluation import Evaluation, Top1, open_evaluation
+from edgeprune.calibration.fidelity import Fidelity, fidelity
 from edgeprune.calibration.identity import digest
+from edgeprune.calibration.run import Run
 from edgeprune.dependency import OpenedModel, file_digest
+from edgeprune.outputs import worst
 from edgeprune.report import Accuracy
 
 
@@ -19,22 +22,27 @@ class Evaluator:
 
     Attributes:
         evaluation: the metric with its data.
-        before: the original's score; None for SQNR, which has no bound for identical outputs.
+        before: the original's score; None for fidelity.
         samples: number of samples, if it is known.
         identity: a text that differs if scores may differ; None if that is not known, as for a user's function.
     """
 
-    evaluation: Evaluation
+    evaluation: Evaluation | Fidelity
     before: float | None
     samples: int | None
     identity: str | None = None
 
     def drop(self, run: Run) -> float:
-        """The drop in points against the original."""
-        return drop_of(self.before, self.evaluation.score(run))
+        """The drop in points against the original; of the output that loses most."""
+        if isinstance(self.evaluation, Fidelity):
+            return worst(self.evaluation.compare(run)).drop
+        return self.accuracy(run).drop
 
     def accuracy(self, run: Run) -> Accuracy:
         """A model's accuracy for the report."""
+        if isinstance(self.evaluation, Fidelity):
+            return compare_with_original(self.evaluation, run)
+        assert self.before is not None  # every evaluation has scored the original
         return accuracy(self.evaluation, self.before, self.evaluation.score(run), samples=self.samples)
 
 
@@ -45,9 +53,9 @@ def open_evaluator(spec: str | None, opened: OpenedModel, original: Run, held_ou
         EvaluationError: the evaluation cannot be opened, or it fails on the original.
     """
     if spec is None:
-        chosen = fidelity(original, held_out)
-        before = chosen.score(original) if chosen.classifies else None
-        return Evaluator(chosen, before, held_out.samples, f"fidelity on {digest(held_out)}")
+        chosen = fidelity(original, held_out, opened.dense)
+        identity = f"fidelity on {digest(held_out)} of {chosen.outputs}"
+        return Evaluator(chosen, None, held_out.samples, identity)
     evaluation = open_evaluation(spec, opened.dense)
     before = evaluation.score(original)
     if isinstance(evaluation, Top1):

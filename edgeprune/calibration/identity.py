@@ -26,7 +26,8 @@ def identity_of(opened: OpenedModel, data: Calibration, device: str) -> str:
     groups = [(g.id, g.size) for g in opened.analysis.groups]
     libraries = {name: version(name) for name in _LIBRARIES}
     weights = _external_weights(opened.original)
-    return "\n".join(map(str, (opened.sha256, weights, digest(data), shapes, groups, program(), libraries, device)))
+    facts = (opened.sha256, weights, digest(data), shapes, groups, program(), libraries, device, data.outputs)
+    return "\n".join(map(str, facts))
 
 
 def digest(data: Calibration) -> str:

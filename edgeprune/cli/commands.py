@@ -49,6 +49,7 @@ def cli() -> None:
 @click.option(
     "--eval", "evaluation", type=SOURCE, metavar="SRC", help="An .npz with inputs and `labels`, or file.py:function."
 )
+@options.choice_options
 @options.output_options("TARGET")
 @click.option(
     "--precision",
@@ -116,6 +117,7 @@ def compile_command(
 @click.option("--ratio", type=click.FloatRange(0, 1, max_open=True), required=True, help="Fraction of units to remove.")
 @click.option("--criterion", metavar="NAME", help="Criterion that ranks units [default: obs with --calib, else l2].")
 @options.calibration_options
+@options.choice_options
 @click.option("--compensate/--no-compensate", default=True, help="Refit the remaining weights after the cut.")
 @options.output_options("pruned")
 @click.option("--target", help="Align widths to the steps of this device.")

@@ -147,6 +147,30 @@ def calibration_options(command: Command) -> Command:
     return cast(Command, wrapped)
 
 
+def choice_options(command: Command) -> Command:
+    """Add --outputs and --fidelity, received together as ``choice``."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, outputs: str | None, fidelity: tuple[str, ...], **options: Any) -> Any:
+        from edgeprune.outputs import Choice
+
+        return command(*args, choice=Choice.parse(outputs, fidelity), **options)
+
+    weights = click.option(
+        "--outputs",
+        metavar="NAME[=WEIGHT],...",
+        help="Outputs of the model that count, with their weights [default: all, equally].",
+    )
+    metrics = click.option(
+        "--fidelity",
+        multiple=True,
+        metavar="NAME=METRIC",
+        help="Compare an output with the original's by top1, cosine, sqnr, iou, detections or equal [default: by what "
+        "it is].",
+    )
+    return cast(Command, weights(metrics(wrapped)))
+
+
 def parse_speedups(_: click.Context, parameter: click.Parameter, value: str | None) -> tuple[float, ...] | None:
     """``1.5,2,3`` as numbers above 0."""
     if value is None:

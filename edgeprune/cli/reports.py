@@ -27,6 +27,11 @@ UNRELIABLE = 6
 )
 @click.option("--max-drop", type=click.FloatRange(min=0), metavar="D", help="Largest drop in accuracy, in points.")
 @click.option(
+    "--outputs",
+    metavar="NAME,...",
+    help="Outputs of the model whose drop counts [default: those that counted].",
+)
+@click.option(
     "--baseline",
     type=FILE,
     metavar="PATH",
@@ -62,6 +67,7 @@ def gate(
     update_baseline: bool,
     accept_disturbed: bool,
     max_regression: float | None,
+    outputs: str | None,
     markdown: Path | None,
     junit: Path | None,
     github: bool,
@@ -88,6 +94,7 @@ def gate(
     older = None if baseline is None else find_baseline(baseline, found, missing_ok=update_baseline)
     if baseline is not None:
         max_regression = None if older is None else DEFAULT_REGRESSION if max_regression is None else max_regression
+    limits["outputs"] = tuple(name.strip() for name in (outputs or "").split(",") if name.strip())
     result = check_limits(found, baseline=older, max_regression=max_regression, anything=update_baseline, **limits)
     if markdown is not None:
         write_text(markdown, result.to_markdown())

@@ -13,6 +13,7 @@ from edgeprune.compiler.pipeline import reach
 from edgeprune.compiler.recipe import AGAIN, RECIPE, Recipe, recipe_of
 from edgeprune.compiler.request import Request
 from edgeprune.dependency import picture_of
+from edgeprune.outputs import Choice
 from edgeprune.report import Report, write_report
 from edgeprune.support import Progress, check_output, output_folder, shared_cores
 
@@ -39,6 +40,7 @@ def compile_model(
     accept_loss: bool = False,
     force: bool = False,
     seed: int = 0,
+    choice: Choice | None = None,
     progress: Progress | None = None,
     recipe: Recipe | None = None,
 ) -> Report:
@@ -49,7 +51,8 @@ def compile_model(
         target: device name.
         latency_ms: budget in milliseconds.
         speedup: budget as a multiple of the original's speed.
-        max_drop: the goal is the fastest model that loses at most this many points of accuracy, or percent of fidelity.
+        max_drop: the goal is the fastest model that loses at most this many points of accuracy, or of the fidelity
+            of each output.
         calibration: samples for the search, the refit and the quantization: a `CalibrationSpec`, or the value of
             ``--calib``.
         evaluation: the value of ``--eval``; without one, fidelity to the original is computed instead of accuracy.
@@ -66,6 +69,7 @@ def compile_model(
         accept_loss: write the result even if its outputs are too far from the original's to be of use.
         force: replace the folder if it exists.
         seed: of all random numbers.
+        choice: which outputs count, and how they are compared.
         progress: shows the progress.
         recipe: the flags of this run, relative to ``out``, to be stored with the result; by default the arguments of
             this call.
@@ -94,6 +98,7 @@ def compile_model(
         shapes or {},
         seed,
         accept_loss,
+        choice or Choice(),
     )
     out = Path(out or f"{request.model.stem}.{target}")
     recipe = recipe or recipe_of(arguments | {"calibration": request.calibration}).moved_to(out)

@@ -6,7 +6,15 @@ from dataclasses import dataclass, replace
 
 from edgeprune.backends import OnnxRuntime
 from edgeprune.build import formats_of
-from edgeprune.calibration import ArrayCache, Calibration, CalibrationSpec, Evaluator, identity_of, open_evaluator
+from edgeprune.calibration import (
+    ArrayCache,
+    Calibration,
+    CalibrationSpec,
+    Evaluator,
+    identity_of,
+    open_evaluator,
+    outputs_of,
+)
 from edgeprune.compiler.request import Request
 from edgeprune.compiler.session import Conditions
 from edgeprune.dependency import OpenedModel, Shapes, open_model
@@ -60,15 +68,18 @@ def open_model_and_data(request: Request, may: Goal, progress: Progress) -> Open
     opened = open_model(request.model, request.shapes, progress)
     assert request.calibration is not None  # a checked request has data
     data = open_data(request.calibration, opened, request.shapes)
+    runtime = OnnxRuntime(request.threads)
+    original = runtime.load(request.model).run
+    with progress.step("looking at the outputs"):
+        data = data.judging(request.choice.applied_to(outputs_of(opened.dense, data, original)))
     fit, held_out = data.split(HOLDOUT_FRACTION, request.seed)
     if _may_equalize(request, may, fit):
         with progress.step("equalizing channels"):
             symmetric = not request.is_for_cpu
             dense = equalize(opened.dense, fit, symmetric=symmetric, threads=request.threads)
         opened = replace(opened, dense=dense)
-    runtime = OnnxRuntime(request.threads)
     with progress.step("scoring the original"):
-        evaluator = open_evaluator(request.evaluation, opened, runtime.load(request.model).run, held_out)
+        evaluator = open_evaluator(request.evaluation, opened, original, held_out)
     with progress.step("looking up what is known"):
         cache = ArrayCache(identity_of(opened, fit, f"{runtime.device}, {request.threads} threads"))
     conditions = Conditions(request.threads, request.seed, data.describe())

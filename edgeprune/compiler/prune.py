@@ -8,13 +8,21 @@ import onnx_ir as ir
 
 from edgeprune import graph
 from edgeprune.backends import OnnxRuntime
-from edgeprune.calibration import Calibration, CalibrationSpec, as_spec, compare_scores, fidelity
+from edgeprune.calibration import (
+    Calibration,
+    CalibrationSpec,
+    as_spec,
+    compare_with_original,
+    fidelity,
+    outputs_of,
+)
 from edgeprune.compiler.assemble import float_layers, plan_of, refusals_of, sizes_of
 from edgeprune.compiler.opening import HOLDOUT_FRACTION, open_data
 from edgeprune.dependency import OpenedModel, Shapes, open_model, picture
 from edgeprune.devices import load_profile
 from edgeprune.errors import CalibrationError
 from edgeprune.importance import choose, rank
+from edgeprune.outputs import Choice
 from edgeprune.passes.prune import prune_channels, verify_cut
 from edgeprune.passes.recover import compensate as refit
 from edgeprune.report import Accuracy, ModelFile, Outcome, Report, installed_versions, write_report
@@ -37,6 +45,7 @@ def prune_model(
     allow_statistic: bool = False,
     force: bool = False,
     seed: int = 0,
+    choice: Choice | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Remove a share of a model's channels and heads, and write the folder of a prune.
@@ -53,6 +62,7 @@ def prune_model(
         allow_statistic: also cut axes over which a normalization computes its statistics.
         force: replace the folder if it exists.
         seed: of all random numbers.
+        choice: which outputs count, and how they are compared.
         progress: shows the progress.
 
     Raises:
@@ -67,7 +77,7 @@ def prune_model(
     if compensate and calibration is None:
         raise CalibrationError("compensating needs calibration data: give --calib, or --no-compensate")
     opened = open_model(model, shapes or {}, progress, allow_statistic=allow_statistic)
-    data, held_out = _open_data(opened, calibration, shapes or {}, seed)
+    data, held_out = _open_data(opened, calibration, shapes or {}, seed, choice or Choice())
     name = criterion or ("obs" if data is not None else "l2")
     step = load_profile(target).channel_step("fp32") if target else COMMON_STEP
     with progress.step(f"ranking by {name}"):
@@ -105,12 +115,15 @@ def prune_model(
 
 
 def _open_data(
-    opened: OpenedModel, calibration: CalibrationSpec | None, shapes: Shapes, seed: int
+    opened: OpenedModel, calibration: CalibrationSpec | None, shapes: Shapes, seed: int, choice: Choice
 ) -> tuple[Calibration | None, Calibration | None]:
     """Calibration data, and the held-out part of it; a single sample cannot be divided."""
     if calibration is None:
+        if choice.metrics or choice.weights:
+            raise CalibrationError("--outputs and --fidelity compare outputs on calibration data: give --calib")
         return None, None
     data = open_data(calibration, opened, shapes)
+    data = data.judging(choice.applied_to(outputs_of(opened.dense, data)))
     return data.split(HOLDOUT_FRACTION, seed) if data.items >= 2 else (data, None)
 
 
@@ -120,7 +133,7 @@ def _fidelity(dense: ir.Model, pruned: ir.Model, held_out: Calibration | None) -
 
     runtime = OnnxRuntime()
     reference = runtime.load(dense).run
-    return compare_scores(fidelity(reference, held_out), reference, runtime.load(pruned).run, samples=held_out.samples)
+    return compare_with_original(fidelity(reference, held_out, dense), runtime.load(pruned).run)
 
 
 def _outcome(cut: int, groups: int, ratio: float) -> Outcome:

@@ -19,6 +19,7 @@ from typing import Any
 
 from edgeprune.calibration import CalibrationSpec
 from edgeprune.errors import UsageError
+from edgeprune.outputs import Choice
 
 Value = str | int | float | bool | list[str]
 
@@ -127,6 +128,9 @@ def recipe_of(arguments: Mapping[str, object]) -> Recipe:
     calibration = given.pop("calibration", None)
     if isinstance(calibration, CalibrationSpec):
         given |= {_FLAGS.get(name, name): value for name, value in vars(calibration).items()}
+    choice = given.pop("choice", None)
+    if isinstance(choice, Choice):
+        given |= choice.flags()
     for name in ("mean", "std"):
         if isinstance(numbers := given.get(name), Sequence):
             given[name] = tuple(float(number) for number in numbers)

@@ -10,6 +10,7 @@ from edgeprune.build import Options, check_sparsity, versions_of
 from edgeprune.calibration import CalibrationSpec
 from edgeprune.devices import Profile, load_profile
 from edgeprune.errors import CalibrationError, UsageError
+from edgeprune.outputs import Choice
 from edgeprune.search import Goal
 
 CPU = "cpu"
@@ -33,6 +34,7 @@ class Request:
     shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
     seed: int = 0
     accept_loss: bool = False
+    choice: Choice = field(default_factory=Choice)
 
     @property
     def profile(self) -> Profile:

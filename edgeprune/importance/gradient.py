@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from edgeprune import graph
 from edgeprune.backends import OnnxRuntime
-from edgeprune.calibration import is_classifier
+from edgeprune.calibration import outputs_of
 from edgeprune.dependency import Group, Ranking
 from edgeprune.errors import PassError
 from edgeprune.gradients import Tape, backward
@@ -26,7 +26,8 @@ from edgeprune.importance.bilinear import rank_without_consumers
 from edgeprune.importance.context import Context, ranking_from
 from edgeprune.importance.gates import Gated, per_unit, with_gates
 from edgeprune.importance.registry import criterion
-from edgeprune.recovery import Arrays
+from edgeprune.outputs import OutputSpec, sum_to_one
+from edgeprune.recovery import Arrays, has_classes
 
 SAMPLES = 256
 """With more samples a ranking by mean squares hardly changes."""
@@ -84,6 +85,7 @@ def _gate_gradients(context: Context, groups: list[Group]) -> Iterator[tuple[Gat
     outputs: list[str] = []
     plain = OnnxRuntime().load(context.model)
     names = [str(o.name) for o in context.model.graph.outputs]
+    kinds = outputs_of(context.model, context.data())
     for feeds in data.batches(size):
         if gated is None:
             shapes = {name: x.shape for name, x in feeds.items()}
@@ -93,7 +95,10 @@ def _gate_gradients(context: Context, groups: list[Group]) -> Iterator[tuple[Gat
             continue
         answers = dict(zip(names, plain.run(feeds), strict=True))
         for _ in range(DRAWS):
-            seeds = {f"{name}__seed": _drawn(answers[name], rng) for name in outputs}
+            seeds = {
+                f"{name}__seed": _scaled(_drawn(answers[name], kinds.spec_of(name), rng), kinds.share_of(name))
+                for name in outputs
+            }
             given = {**feeds, **seeds, **gated.ones()}
             found = runner.run({port.name: given[port.name] for port in runner.inputs})
             yield gated, dict(zip(gated.gates.values(), found, strict=True))
@@ -118,18 +123,31 @@ def _with_gradients(gated: Gated) -> tuple[Any, list[str]]:
     return OnnxRuntime().load(graph.to_bytes(model)), list(seeds)
 
 
-def _drawn(answer: NDArray[Any], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Gradient of each sample's loss for drawn labels with respect to an output.
+def _scaled(seed: NDArray[np.float64], share: float) -> NDArray[np.float32]:
+    """The gradient times the root of the output's share, so that the expected square has it.
+
+    An output with many positions does not count more than one with few.
+    """
+    return np.asarray(seed * np.sqrt(share), np.float32)
+
+
+def _drawn(answer: NDArray[Any], spec: OutputSpec, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Gradient of each sample's loss for drawn labels with respect to an output, averaged over its positions.
 
     For logits z and a class drawn from p = softmax(z): p - onehot. For an output that is already p: -onehot / p. For
-    any other output: Gaussian noise divided by the output's standard deviation.
+    any other output: Gaussian noise divided by the output's standard deviation. The mean of n independent gradients is
+    expected to have 1/n of the square, so it is their sum over the root of n.
     """
     x = answer.astype(np.float64)
-    if not is_classifier(answer):
-        return (rng.standard_normal(x.shape) / max(float(x.std()), 1e-6)).astype(np.float32)
-    probabilities = bool((x >= 0).all() and np.abs(x.sum(axis=-1) - 1).max(initial=0) < 1e-2)
+    if not has_classes(spec):
+        values = max(1, x.size // max(1, len(np.atleast_1d(x))))
+        return np.asarray(rng.standard_normal(x.shape) / max(float(x.std()), 1e-6) / np.sqrt(values))
+    x = np.moveaxis(x, spec.axis, -1)
+    positions = max(1, int(np.prod(x.shape[1:-1])))
+    probabilities = sum_to_one(x, -1)
     p = x if probabilities else np.exp(x - x.max(axis=-1, keepdims=True))
     p = p / p.sum(axis=-1, keepdims=True)
     below = np.cumsum(p, axis=-1) < rng.random((*p.shape[:-1], 1))
     drawn = np.arange(p.shape[-1]) == np.minimum(below.sum(axis=-1, keepdims=True), p.shape[-1] - 1)
-    return (np.where(drawn, -1 / np.maximum(p, 1e-6), 0.0) if probabilities else p - drawn).astype(np.float32)
+    found = np.where(drawn, -1 / np.maximum(p, 1e-6), 0.0) if probabilities else p - drawn
+    return np.asarray(np.moveaxis(found, -1, spec.axis) / np.sqrt(positions))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgeprune import graph
 from edgeprune.backends import OnnxRuntime
-from edgeprune.calibration import samples_first
+from edgeprune.calibration import outputs_of, samples_first
 from edgeprune.dependency import Group, Ranking
 from edgeprune.importance.bilinear import rank_without_consumers
 from edgeprune.importance.context import Context, ranking_from
@@ -43,9 +43,12 @@ def output(context: Context) -> dict[str, Ranking]:
         return [samples_first(same, axis) for same, axis in zip(zip(*found, strict=True), axes, strict=True)]
 
     reference = outputs(gated.ones())
+    kinds = outputs_of(context.model, context.data())
     for group in groups:
         closed = (_closed(context, gated, group, unit) for unit in range(group.size))
-        rankings[group.id] = ranking_from(np.array([output_error(reference, outputs(gates)) for gates in closed]))
+        rankings[group.id] = ranking_from(
+            np.array([output_error(reference, outputs(gates), kinds) for gates in closed])
+        )
     return rankings
 
 

@@ -11,6 +11,12 @@ MOST_EXCEPTIONS = 0.02
 """Share of boxes that may break a rule: a network also draws impossible ones, where nothing is."""
 
 
+LEAST_SPREAD = 0.8
+"""Standard deviation of the centers of such boxes, in mean sizes of a box."""
+MOST_OVERLAP, SPREAD_PAIRS = 0.15, 1000
+"""The median overlap of this many random pairs of boxes that lie all over an image is at most this."""
+
+
 def to_corners(boxes: Array) -> Array:
     """Center x, center y, width and height as x1, y1, x2, y2; shape (boxes, 4)."""
     half = boxes[..., 2:] / 2
@@ -25,6 +31,18 @@ def are_corners(boxes: Array) -> bool:
 def have_sizes(boxes: Array) -> bool:
     """Whether boxes of shape (..., 4) may have a center and a size: the size is never negative."""
     return bool(len(boxes)) and float((boxes[..., 2:] < 0).any(axis=-1).mean()) <= MOST_EXCEPTIONS
+
+
+def are_spread(boxes: Array) -> bool:
+    """Whether boxes of shape (boxes, 4) lie all over the image; distances to the sides of a cell would lie together."""
+    centers = (boxes[:, :2] + boxes[:, 2:]) / 2 if are_corners(boxes) else boxes[:, :2]
+    sizes = boxes[:, 2:] - boxes[:, :2] if are_corners(boxes) else boxes[:, 2:]
+    if (centers.std(axis=0) < LEAST_SPREAD * sizes.mean(axis=0)).any():
+        return False
+    order = np.random.default_rng(0).permutation(len(boxes))[:SPREAD_PAIRS]
+    one = boxes[order].astype(np.float64)
+    one = one if are_corners(boxes) else to_corners(one)
+    return bool(len(one) > 1) and float(np.median(iou_of_pairs(one[:-1], one[1:]))) <= MOST_OVERLAP
 
 
 def iou_of_pairs(one: Array, other: Array) -> NDArray[np.float64]:

@@ -26,17 +26,21 @@ from edgeprune.outputs.output_spec import (
     SEQUENCE,
     SQNR,
     TOP1,
+    VALUES,
     Array,
     Outputs,
     OutputSpec,
     select,
 )
 from edgeprune.outputs.overlap import Equality, overlap_judge
-from edgeprune.outputs.signal_noise import CentredSignalNoise, SignalNoise
+from edgeprune.outputs.signal_noise import CEILING_DB, CentredSignalNoise, SignalNoise
 from edgeprune.report import OutputScore
 
-PLACED = (BOXES, COORDINATES)
+PLACED = (BOXES, COORDINATES, VALUES)
 """Kinds of values that have a place of their own, which is not part of the signal."""
+
+MOST_POINTS = 1000.0
+"""More noise than ten times the signal is no worse."""
 
 _TOP1_NAMES = {CLASS_SCORES: "top-1 agreement", SEQUENCE: "agreement by step", CLASS_MAP: "pixel agreement"}
 _NAMES = {
@@ -59,19 +63,18 @@ class Comparison:
     """Compares the outputs of a model with the original's, batch by batch.
 
     Args:
-        outputs: what the outputs are.
-        names: of the outputs, in the order of the arrays.
+        outputs: what the outputs are; their arrays come in the order of their names.
     """
 
-    def __init__(self, outputs: Outputs, names: Sequence[str]):
-        self._outputs, self._names = outputs, names
-        self._judges = [_judge(spec) for spec in outputs]
+    def __init__(self, outputs: Outputs):
+        self._names, self._specs = outputs.names, outputs.specs
+        self._judges = [_judge(spec) for spec in outputs.specs]
         self._broken: set[int] = set()
 
     def add(self, wanted: Sequence[Array], got: Sequence[Array]) -> None:
         """Compare the outputs of one batch. An output whose size has changed agrees in nothing."""
         one, other = select(self._names, wanted), select(self._names, got)
-        for number, (spec, judge) in enumerate(zip(self._outputs, self._judges, strict=True)):
+        for number, (spec, judge) in enumerate(zip(self._specs, self._judges, strict=True)):
             if isinstance(judge, DetectionAgreement):
                 judge.add_all(one, other)
                 continue
@@ -84,9 +87,9 @@ class Comparison:
     def scores(self) -> tuple[OutputScore, ...]:
         """The score of each spec, in their order."""
         found = []
-        for number, (spec, judge) in enumerate(zip(self._outputs, self._judges, strict=True)):
+        for number, (spec, judge) in enumerate(zip(self._specs, self._judges, strict=True)):
             unit = unit_of(spec.metric)
-            after = (-120.0 if unit == "dB" else 0.0) if number in self._broken else judge.score()
+            after = (-CEILING_DB if unit == "dB" else 0.0) if number in self._broken else judge.score()
             before = None if unit == "dB" else 100.0
             found.append(
                 OutputScore(
@@ -105,8 +108,8 @@ class Comparison:
 
 
 def points(unit: str, score: float) -> float:
-    """Points lost at an agreement in ``%`` or ``dB``."""
-    return 100.0 * 10 ** (-score / 10) if unit == "dB" else 100.0 - score
+    """Points lost at an agreement in ``%`` or ``dB``; at most MOST_POINTS."""
+    return min(100.0 * 10 ** (-score / 10) if unit == "dB" else 100.0 - score, MOST_POINTS)
 
 
 def unit_of(metric: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ INTEGERS = "integers"
 INDICES = "indices"
 SORTED_SCORES = "sorted scores"
 STATE = "state"
+VALUES = "values"
 TENSOR = "tensor"
 
 TOP1, COSINE, SQNR, IOU, MATCHES, EQUAL = "top1", "cosine", "sqnr", "iou", "detections", "equal"
@@ -90,13 +91,31 @@ class OutputSpec:
     head: Head | None = None
 
 
-Outputs = tuple[OutputSpec, ...]
-"""All outputs of a model; each is named once."""
+@dataclass(frozen=True)
+class Outputs:
+    """All outputs of a model.
 
+    Attributes:
+        names: in the order of the graph.
+        specs: each output belongs to one of them.
+    """
 
-def spec_of(outputs: Sequence[OutputSpec], name: str) -> OutputSpec:
-    """The spec that names an output."""
-    return next(spec for spec in outputs if name in spec.names)
+    names: tuple[str, ...]
+    specs: tuple[OutputSpec, ...]
+
+    def spec_of(self, name: str) -> OutputSpec:
+        """The spec of an output."""
+        return next(spec for spec in self.specs if name in spec.names)
+
+    def by_signal(self) -> Outputs:
+        """The same outputs, all floats compared by their signal-to-noise ratio: a finer measure than agreement."""
+        split = [replace(spec, names=(name,), head=None) for spec in self.specs for name in spec.names]
+        return Outputs(self.names, tuple(s if s.metric == EQUAL else replace(s, metric=SQNR) for s in split))
+
+    def share_of(self, name: str) -> float:
+        """Weight of an output in output errors, as a share of the weights of all."""
+        total = sum(spec.weight * len(spec.names) for spec in self.specs)
+        return self.spec_of(name).weight / total if total else 1 / max(1, len(self.names))
 
 
 def select(names: Sequence[str], arrays: Sequence[Array]) -> Mapping[str, Array]:

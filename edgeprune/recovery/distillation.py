@@ -10,8 +10,9 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgeprune.calibration import Calibration, IntermediateOutputs, is_classifier
+from edgeprune.calibration import Calibration, IntermediateOutputs, outputs_of
 from edgeprune.graph import constant, find_linears, static_shape
+from edgeprune.recovery.output_error import has_classes
 from edgeprune.recovery.output_weights import OutputWeights, learn_weights
 from edgeprune.recovery.student import Arrays, ComparedValue
 
@@ -106,15 +107,22 @@ def find_distillation_spec(
     axes = {n: {a: positions for (value, a), positions in kept.items() if value == n} for n in names}
     fits = {n for n in names if _wanted_shape(seen[n], axes[n]) == common[n][1:]}
     outputs, inner = [n for n in outputs if n in fits], [n for n in inner if n in fits]
-    classes = [n for n in outputs if is_classifier(seen[n]) and (logits[n] != n or (seen[n] < 0).any())]
+    kinds = outputs_of(dense, data)
+    shares = {n: kinds.share_of(n) for n in outputs if kinds.share_of(n) > 0}
+    outputs, total = list(shares), sum(shares.values())
+    last = {n: kinds.spec_of(n).axis in (-1, seen[n].ndim - 1) for n in outputs}
+    classes = [
+        n for n in outputs
+        if has_classes(kinds.spec_of(n)) and last[n] and (logits[n] != n or (seen[n] < 0).any())
+    ]  # fmt: skip
     rest = [n for n in outputs if n not in classes]
-    compared = [ComparedValue(logits[name], "divergence", 1 / len(outputs), {}) for name in classes]
+    compared = [ComparedValue(logits[name], "divergence", shares[name] / total, {}) for name in classes]
     variances, batches = _statistics(teacher, inner, rest, data)
-    compared += [ComparedValue(name, "weighted", len(rest) / len(outputs), {}) for name in rest]
+    compared += [ComparedValue(name, "weighted", sum(shares[n] for n in rest) / total, {}) for name in rest]
     inner = [n for n in inner if variances[n] > 0]
     for name in inner:
         compared.append(ComparedValue(name, "square", inner_share / len(inner) / variances[name], axes[name]))
-    return DistillationSpec(tuple(compared), learn_weights(batches) if rest else None)
+    return DistillationSpec(tuple(compared), learn_weights(batches, shares) if rest else None)
 
 
 def _statistics(

@@ -1,34 +1,40 @@
 """How far a changed network's outputs are from the original's: the loss behind every decision, without labels.
 
-For each output:
+Every output counts as what it is (`edgeprune.outputs`):
 
-* class scores: mean KL divergence of the softmax over the last axis, nats (the distillation loss of Hinton et al. 2015
-  at temperature 1);
-* anything else: squared error divided by variance, channel by channel. The variance is over the samples at one
-  position. So boxes in pixels do not outweigh scores, and the fixed position of an anchor on the image does not count
-  as variance of its box.
+* class scores, of a sample or of every step: mean KL divergence of the softmax over the classes, nats (the distillation
+  loss of Hinton et al. 2015 at temperature 1);
+* integers: the share that differs;
+* anything else: squared error divided by variance, see `edgeprune.recovery.output_fields`. That holds for class scores,
+  too, whose class is the same on all samples: their softmax does not see a change of the values.
 
-Channels that lie between 0 and 1, and near 0 at most positions, are scores, for example of a detector. Nobody reads the
-other channels at a position with low scores. So the errors of the other channels are weighted by the highest score of
-their position, also where scores and boxes are separate outputs over the same positions. Scores and other channels each
-count as one *field*, independent of their numbers of channels; the errors of the fields are averaged.
+The error is the mean over the outputs with their weights, which are equal by default, so that none vanishes. Within an
+output the errors of its fields are averaged.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgeprune.calibration import Calibration, PartialRuns, is_classifier
+from edgeprune.calibration import Calibration, PartialRuns
 from edgeprune.errors import CalibrationError
+from edgeprune.outputs import (
+    CLASS_MAP,
+    TOP1,
+    Outputs,
+    OutputSpec,
+    find_outputs,
+    outputs_of_values,
+    sum_to_one,
+)
+from edgeprune.recovery.output_fields import by_channel, fields
 
 Array = NDArray[Any]
-K = TypeVar("K")
 
 WORST = 1e3
 """The error of outputs that are not finite."""
@@ -38,12 +44,6 @@ BATCH_ITEMS = 8
 
 FOLDS = 16
 """Groups of samples that are left out in turn to estimate the standard error of a difference."""
-
-RARE = 0.02
-"""The median of a score is lower: few positions show anything. Boxes relative to the image are not so small."""
-
-SILENT = 1e-12
-"""Channels with less than this share of the largest channel variance are ignored."""
 
 _LEAST = 1e-12
 """A smaller probability counts as this."""
@@ -59,7 +59,11 @@ class Probe:
             raise CalibrationError(f"{data.describe()}: there are no samples to score the model on")
         self._runs = PartialRuns(model, self._feeds, threads, axes=data.axes.outputs)
         self._outputs = self._runs.reference
-        self._reference = Reference(self._outputs)
+        kinds = data.outputs
+        if kinds is None or kinds.names != tuple(str(o.name) for o in model.graph.outputs):
+            kinds = find_outputs(model, [self._outputs])
+        self._kinds = kinds
+        self._reference = Reference(self._outputs, kinds)
 
     @property
     def items(self) -> int:
@@ -81,7 +85,7 @@ class Probe:
 
         def gap(left_out: int) -> float:
             stay = [g != left_out for g in group]
-            reference = Reference([x[s] for x, s in zip(self._outputs, stay, strict=True)])
+            reference = Reference([x[s] for x, s in zip(self._outputs, stay, strict=True)], self._kinds)
             one, two = (reference.error([x[s] for x, s in zip(found, stay, strict=True)]) for found in outputs)
             return one - two
 
@@ -96,137 +100,72 @@ class Probe:
         return gap > (error if np.isfinite(error) else 0.0)
 
 
-def output_error(reference: Sequence[Array], outputs: Sequence[Array]) -> float:
-    """Error of ``outputs`` against ``reference``, lists of arrays whose first axis is the samples."""
-    return Reference(reference).error(outputs)
+def output_error(reference: Sequence[Array], outputs: Sequence[Array], kinds: Outputs | None = None) -> float:
+    """Error of ``outputs`` against ``reference``, lists of arrays whose first axis is the samples.
+
+    Args:
+        reference: outputs of the original.
+        outputs: outputs of the changed network.
+        kinds: what the outputs are; by default what their values alone show.
+    """
+    return Reference(reference, kinds or outputs_of_values(reference)).error(outputs)
 
 
 class Reference:
     """The outputs that others are compared with, and the statistics that follow from them alone."""
 
-    def __init__(self, outputs: Sequence[Array]) -> None:
+    def __init__(self, outputs: Sequence[Array], kinds: Outputs) -> None:
         self._outputs = outputs
-        floats = [i for i, a in enumerate(outputs) if a.dtype.kind == "f"]
-        self._classes = [i for i in floats if is_classifier(outputs[i])]
-        self._fields = _fields({i: by_channel(outputs[i]) for i in floats if i not in self._classes})
+        self._specs = [kinds.spec_of(name) for name in kinds.names]
+        self._shares = [kinds.share_of(name) for name in kinds.names]
+        counted = [i for i, share in enumerate(self._shares) if share > 0 and outputs[i].size]
+        self._floats = [i for i in counted if outputs[i].dtype.kind == "f"]
+        self._integers = [i for i in counted if outputs[i].dtype.kind != "f"]
+        self._classes = [i for i in self._floats if has_classes(self._specs[i])]
+        self._fields = fields({i: outputs[i] for i in self._floats if i not in self._classes})
 
     def error(self, outputs: Sequence[Array]) -> float:
         """Error of a changed network's outputs; see the module's docstring."""
-        pairs = [(a, b) for a, b in zip(self._outputs, outputs, strict=True) if a.dtype.kind == "f"]
-        if any(a.shape != b.shape or not np.isfinite(b).all() for a, b in pairs):
-            return WORST  # also where a size that depends on the data has changed, such as the number of detections
-        errors = [_divergence(self._outputs[i], outputs[i]) for i in self._classes]
-        errors += [field.error(by_channel(outputs[field.index])) for field in self._fields]
-        return float(np.mean(errors)) if errors else 0.0
+        for i in self._floats:
+            # The size of an output may depend on the data, such as the number of detections.
+            if outputs[i].shape != self._outputs[i].shape or not np.isfinite(outputs[i]).all():
+                return WORST
+        errors: dict[int, list[float]] = {}
+        for i in self._classes:
+            errors[i] = [_divergence(self._outputs[i], outputs[i], self._specs[i].axis)]
+        for field in self._fields:
+            errors.setdefault(field.index, []).append(field.error(by_channel(outputs[field.index])))
+        for i in self._integers:
+            errors[i] = [_mismatch(self._outputs[i], outputs[i])]
+        total = sum(self._shares[i] for i in errors)
+        return float(sum(self._shares[i] * np.mean(found) for i, found in errors.items()) / total) if total else 0.0
 
 
-@dataclass(frozen=True, eq=False)
-class _Field:
-    """Channels of one output whose errors are averaged together.
+def has_classes(spec: OutputSpec) -> bool:
+    """Whether an output counts by the divergence of its classes, as one for each sample or each step.
 
-    Attributes:
-        index: number of the output.
-        reference: shape (samples, channels of the output, positions).
-        channels: which channels of the output are in the field; shape (channels of the output,).
-        weights: weights of the positions, shape (samples, positions).
-        signal: weighted variation of each channel of the field; shape (channels of the field,), float64.
+    The classes of a map count by squared errors: as good there, and much quicker.
     """
-
-    index: int
-    reference: Array
-    channels: NDArray[np.bool_]
-    weights: NDArray[np.float64]
-    signal: NDArray[np.float64]
-
-    @classmethod
-    def of(cls, index: int, a: Array, channels: NDArray[np.bool_], weights: Array | None) -> _Field:
-        """The field of some channels of an output."""
-        used = np.ones((len(a), a.shape[2])) if weights is None or not weights.any() else weights.astype(np.float64)
-        # One sample has no variance over samples: then the variance over all positions is used.
-        axes = 0 if len(a) > 1 else (0, 2)
-        usual = a.mean(axis=axes, dtype=np.float64).reshape(a.shape[1], -1)
-        return cls(index, a, channels, used, _energy((x - usual for x in a), used, channels))
-
-    def error(self, output: Array) -> float:
-        """Squared error divided by variance, averaged over the channels that are not constant."""
-        differences = (x.astype(np.float64) - y for x, y in zip(self.reference, output, strict=True))
-        noise = _energy(differences, self.weights, self.channels)
-        counted = self.signal > SILENT * max(float(self.signal.max(initial=0)), 1e-30)
-        return float((noise[counted] / self.signal[counted]).mean()) if counted.any() else 0.0
+    return spec.metric == TOP1 and spec.kind != CLASS_MAP
 
 
-def _energy(
-    samples: Iterable[NDArray[np.float64]], weights: NDArray[np.float64], channels: NDArray[np.bool_]
-) -> NDArray[np.float64]:
-    """Weighted sum of squares of each of the channels; samples have shape (channels of the output, positions)."""
-    total = np.zeros(int(channels.sum()))
-    for x, w in zip(samples, weights, strict=True):
-        mine = x if channels.all() else x[channels]
-        total += np.square(mine) @ w
-    return total
+def _mismatch(reference: Array, output: Array) -> float:
+    """Share of integers that differ; all of them if their number has changed."""
+    return float((reference != output).mean()) if reference.shape == output.shape else 1.0
 
 
-def _fields(outputs: Mapping[int, Array]) -> list[_Field]:
-    scored = {i: are_scores(a) for i, a in outputs.items()}
-    best = best_scores(outputs, scored)
-    found = []
-    for i, a in outputs.items():
-        if scored[i].any():
-            found.append(_Field.of(i, a, scored[i], None))
-        if not scored[i].all():
-            found.append(_Field.of(i, a, ~scored[i], best.get(a.shape[2])))
-    return found
-
-
-def are_scores(x: Array) -> NDArray[np.bool_]:
-    """Which channels of an output of shape (samples, channels, positions) are scores: shape (channels,)."""
-    between = ((x >= 0) & (x <= 1)).all(axis=(0, 2)) & (np.ptp(x, axis=(0, 2)) > 0)
-    if between.any():  # a median is slow: compute it only where it decides
-        between[between] = np.median(x[:, between], axis=(0, 2)) < RARE
-    return np.asarray(between)
-
-
-def best_scores(outputs: Mapping[K, Array], scores: Mapping[K, NDArray[np.bool_]]) -> dict[int, Array]:
-    """Number of positions -> highest score at each, shape (samples, positions).
-
-    Outputs of the same number of positions share their scores.
-    """
-    best: dict[int, Array] = {}
-    for key, x in outputs.items():
-        if scores[key].any():
-            highest, positions = x[:, scores[key]].max(axis=1), x.shape[2]
-            best[positions] = np.maximum(best[positions], highest) if positions in best else highest
-    return best
-
-
-def by_channel(x: Array) -> Array:
-    """Shape (samples, channels, positions)."""
-    if x.ndim < 3:
-        return x.reshape(len(x), x[0].size if len(x) else 0, 1)
-    moved = np.moveaxis(x, channel_axis(x.shape), 1)
-    return moved.reshape(*moved.shape[:2], int(np.prod(moved.shape[2:])))
-
-
-def channel_axis(shape: tuple[int, ...]) -> int:
-    """The channels are the shortest axis after the samples."""
-    return 1 + int(np.argmin(shape[1:]))
-
-
-def _divergence(reference: Array, output: Array) -> float:
-    if _are_probabilities(reference) and _are_probabilities(output):
+def _divergence(reference: Array, output: Array, axis: int) -> float:
+    reference, output = (np.moveaxis(x, axis, -1) for x in (reference, output))
+    if sum_to_one(reference, -1) and sum_to_one(output, -1):
         p, q = (np.maximum(x.astype(np.promote_types(x.dtype, np.float32)), _LEAST) for x in (reference, output))
         return float((p * np.log(p / q)).sum(axis=-1, dtype=np.float64).mean())
     log_p, log_q = _log_softmax(reference), _log_softmax(output)
     return float((np.exp(log_p) * (log_p - log_q)).sum(axis=-1).mean())
 
 
-def _are_probabilities(x: Array) -> bool:
-    return bool((x >= 0).all() and np.abs(x.sum(axis=-1, dtype=np.float64) - 1).max(initial=0) < 1e-2)
-
-
 def _log_softmax(scores: Array) -> NDArray[np.float64]:
     x = scores.astype(np.float64)
-    if _are_probabilities(x):
+    if sum_to_one(x, -1):
         return np.asarray(np.log(np.maximum(x, _LEAST)))
     x = x - x.max(axis=-1, keepdims=True)
     return np.asarray(x - np.log(np.exp(x).sum(axis=-1, keepdims=True)))

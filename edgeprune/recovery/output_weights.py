@@ -14,7 +14,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeprune.recovery.output_error import SILENT, are_scores, best_scores, by_channel, channel_axis
+from edgeprune.outputs import channel_axis
+from edgeprune.recovery.output_fields import (
+    LEAST_VARIED,
+    SILENT,
+    are_scores,
+    best_scores,
+    by_channel,
+    is_map,
+    read_everywhere,
+)
 
 Floats = NDArray[np.float64]
 
@@ -38,34 +47,55 @@ class OutputWeights:
         found = {}
         for name, x in flat.items():
             factor = np.broadcast_to(self.share[name] / len(x), x.shape).copy()
-            weight = best.get(x.shape[1])
+            weight = _weight(best, outputs[name], x)
             if weight is not None:
                 factor[:, :, ~self.scores[name]] *= weight[:, :, None]
             found[name] = _restored(factor, outputs[name].shape).astype(np.float32)
         return found
 
 
-def learn_weights(batches: Sequence[Mapping[str, NDArray[Any]]]) -> OutputWeights:
-    """Weights from a teacher's outputs on some samples: name -> array (batch, ...), the same names in every batch."""
+def learn_weights(
+    batches: Sequence[Mapping[str, NDArray[Any]]], shares: Mapping[str, float] | None = None
+) -> OutputWeights:
+    """Weights from a teacher's outputs on some samples.
+
+    Args:
+        batches: name -> array (batch, ...), the same names in every batch.
+        shares: name -> share of the error of all outputs; equal shares by default.
+    """
     flat = {name: np.concatenate([_by_position(batch[name]) for batch in batches]) for name in batches[0]}
     scores = {name: are_scores(x.swapaxes(1, 2)) for name, x in flat.items()}
     best = _best_scores(flat, scores)
-    fields = sum(int(s.any()) + int(not s.all()) for s in scores.values())
+    fields = {name: int(s.any()) + int(not s.all()) for name, s in scores.items()}
+    parts = {name: (1.0 if shares is None else shares[name]) for name in flat}
+    total = sum(parts.values()) or 1.0
     share = {}
     for name, x in flat.items():
         weights = np.ones(x.shape[:2])
-        usual = x.mean(axis=0) if len(x) > 1 else x.mean(axis=(0, 1))
+        usual = x.mean(axis=0) if len(x) > 1 else x.mean(axis=(0, 1)) * (x.shape[1] > 1)
         square = (x - usual) ** 2
-        signal = np.einsum("spc,sp->c", square, weights) / len(x)
-        weight = best.get(x.shape[1])
+        signal = _signal(square, x, weights)
+        weight = _weight(best, batches[0][name], x)
         if weight is not None and weight.any():
             rest = ~scores[name]
-            signal[rest] = np.einsum("spc,sp->c", square[:, :, rest], weight) / len(x)
+            signal[rest] = _signal(square[:, :, rest], x[:, :, rest], weight)
         share[name] = np.zeros(len(signal))
         for field in (scores[name], ~scores[name]):
             counted = field & (signal > SILENT * max(float(signal[field].max(initial=0)), 1e-30))
-            share[name][counted] = 1 / (signal[counted] * int(counted.sum()) * fields)
+            share[name][counted] = 1 / (signal[counted] * int(counted.sum()) * fields[name]) * parts[name] / total
     return OutputWeights(scores, share)
+
+
+def _signal(varied: Floats, x: Floats, weights: NDArray[Any]) -> Floats:
+    """Weighted variation of each channel for each sample, shape (channels,)."""
+    energies = [np.einsum("spc,sp->c", values, weights) / len(x) for values in (varied, x**2)]
+    return np.asarray(np.maximum(energies[0], LEAST_VARIED * energies[1]))
+
+
+def _weight(best: Mapping[int, NDArray[Any]], output: NDArray[Any], flat: Floats) -> NDArray[Any] | None:
+    """Weights of the positions of an output, as in :mod:`edgeprune.recovery.output_fields`."""
+    weight = best.get(flat.shape[1])
+    return read_everywhere(weight) if is_map(output) else weight
 
 
 def _by_position(x: NDArray[Any]) -> Floats:

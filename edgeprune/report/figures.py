@@ -85,6 +85,24 @@ def comparison(report: Report) -> list[Row]:
     return rows
 
 
+OUTPUTS_HEADER = ("output", "what it is", "compared by", "agreement", "points lost")
+
+
+def outputs(report: Report) -> list[tuple[str, str, str, str, str]]:
+    """The agreement of each output with the original's; empty for an evaluation by the user."""
+    scores = () if report.accuracy is None else report.accuracy.outputs
+    return [
+        (
+            score.title,
+            f"{score.kind}: {score.why}" if score.why else score.kind,
+            score.metric,
+            f"{score.after:.2f}{'' if score.unit == '%' else ' '}{score.unit}",
+            f"{score.drop:.2f}" if score.counts else f"{score.drop:.2f}, not counted",
+        )
+        for score in scores
+    ]
+
+
 def conditions(report: Report) -> list[tuple[str, str]]:
     """The conditions of the measurement, as name and text."""
     facts = [("target", report.target)]

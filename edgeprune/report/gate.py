@@ -22,6 +22,7 @@ noise. The rates of false alarms and of regressions that are missed, by simulati
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -51,6 +52,7 @@ def gate(
     max_latency_ms: float | None = None,
     max_predicted_ms: float | None = None,
     max_drop: float | None = None,
+    outputs: Sequence[str] = (),
     baseline: Report | None = None,
     max_regression: float | None = None,
     session_noise: float = SESSION_NOISE,
@@ -62,7 +64,8 @@ def gate(
         report: The report to check.
         max_latency_ms: Largest median latency of the result, milliseconds.
         max_predicted_ms: Largest predicted latency of the result, milliseconds, for devices that are not attached.
-        max_drop: Largest drop in accuracy or fidelity, points.
+        max_drop: Largest drop in accuracy or fidelity, points; in the fidelity of each output.
+        outputs: Outputs whose fidelity counts; by default those that the report says count.
         baseline: An older report.
         max_regression: Largest growth in latency since ``baseline``, as a fraction (0.05: 5%).
         session_noise: Standard deviation of a median from one run to the next, as a fraction.
@@ -81,7 +84,7 @@ def gate(
     if max_predicted_ms is not None:
         checks.append(_check_prediction(report, max_predicted_ms))
     if max_drop is not None:
-        checks.append(_check_drop(report, max_drop))
+        checks.append(_check_drop(report, max_drop, outputs))
     if baseline is not None and max_regression is not None:
         checks.append(_check_regression(report, baseline, max_regression, session_noise))
     if not checks and not anything:
@@ -116,16 +119,26 @@ def _check_prediction(report: Report, limit_ms: float) -> Check:
     return Check("predicted latency", f"{predicted_ms:.4g} ms", f"{limit_ms:g} ms", verdict, detail)
 
 
-def _check_drop(report: Report, limit: float) -> Check:
+def _check_drop(report: Report, limit: float, outputs: Sequence[str]) -> Check:
     accuracy = report.accuracy
     if accuracy is None:
         raise UsageError("the report has no accuracy or fidelity to check --max-drop against")
+    drop, metric = accuracy.drop, accuracy.metric
+    if outputs:
+        known = {name: score for score in accuracy.outputs for name in score.names}
+        if missing := [name for name in outputs if name not in known]:
+            has = ", ".join(map(repr, known)) or "no fidelity of single outputs"
+            raise UsageError(f"--outputs: the report has no output {missing[0]!r}; it has {has}")
+        worst = max((known[name] for name in outputs), key=lambda score: score.drop)
+        drop, metric = worst.drop, f"{worst.metric} of {worst.title}"
+    elif len(accuracy.outputs) > 1:
+        metric += f" of {max((s for s in accuracy.outputs if s.counts), key=lambda s: s.drop).title}"
     on = f"on {accuracy.samples} samples" if accuracy.samples else "on the evaluation's own data"
     kind = "" if accuracy.kind == "evaluation" else ", fidelity to the original instead of accuracy"
     # The samples before and after are the same and the runtime is deterministic, so the drop on them is exact.
-    verdict: Verdict = "fail" if accuracy.drop > limit else "pass"
-    detail = f"{accuracy.metric} {on}{kind}"
-    return Check("accuracy drop", f"{accuracy.drop:.2f} points", f"{limit:g} points", verdict, detail)
+    verdict: Verdict = "fail" if drop > limit else "pass"
+    detail = f"{metric} {on}{kind}"
+    return Check("accuracy drop", f"{drop:.2f} points", f"{limit:g} points", verdict, detail)
 
 
 def _check_regression(report: Report, baseline: Report, limit: float, session_noise: float) -> Check:

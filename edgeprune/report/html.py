@@ -34,6 +34,7 @@ def to_html(
     """
     sections = [
         _before_and_after(report),
+        _outputs(report),
         _latency(report),
         _tradeoff(report, others),
         _layers(report, plan, picture),
@@ -86,6 +87,16 @@ def _was(latency_ms: float) -> str:
 def _before_and_after(report: Report) -> Section:
     rows = [[escape(text) for text in row] for row in figures.comparison(report)]
     return Section("Before and after", table(figures.COMPARISON_HEADER, rows, "Before and after"))
+
+
+def _outputs(report: Report) -> Section:
+    """The agreement of each output with the original's."""
+    rows = [[escape(text) for text in row] for row in figures.outputs(report)]
+    text = (
+        '<p class="soft">Each output is compared as what it is. The accuracy above is that of the output that loses '
+        "most points. For a signal-to-noise ratio, a point is 1% noise.</p>"
+    )
+    return Section("Outputs", text + table(figures.OUTPUTS_HEADER, rows, "Outputs") if rows else "")
 
 
 def _latency(report: Report) -> Section:

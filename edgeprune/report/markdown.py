@@ -17,6 +17,8 @@ def to_markdown(report: Report) -> str:
         lines += ["### Unpruned alternatives, measured in the same run", ""]
         variants = [(name, figures.latency(measured)) for name, measured in report.latency.variants.items()]
         lines += markdown_table(("variant", "latency, median (95% interval)"), variants)
+    if rows := figures.outputs(report):
+        lines += ["### Outputs", "", *markdown_table(figures.OUTPUTS_HEADER, rows)]
     if report.warnings:
         lines += ["### Warnings", "", *(f"- {text}" for text in report.warnings), ""]
     if report.refused:

@@ -26,13 +26,29 @@ from numpy.typing import NDArray
 
 from edgeprune import graph
 from edgeprune.backends import OnnxRuntime
-from edgeprune.calibration import Calibration, Fidelity, Spool, StagedNetwork, boundary_bytes, largest_activation_bytes
+from edgeprune.calibration import (
+    Calibration,
+    Fidelity,
+    Spool,
+    StagedNetwork,
+    boundary_bytes,
+    largest_activation_bytes,
+    outputs_of,
+)
 from edgeprune.dependency import Analysis, Cut
-from edgeprune.errors import EvaluationError
 from edgeprune.graph import aligned_levels, cut_into_segments, has_bias, layer_matrix, read_names, set_shared_weights
+from edgeprune.outputs import MOST_POINTS
 from edgeprune.passes.recover.attention_logits import match_logits
 from edgeprune.passes.recover.refit_targets import Target, find_targets
-from edgeprune.recovery import ACTIVATION_BYTES, DAMPINGS, Kept, Moments, Sampling, refit, require_finite
+from edgeprune.recovery import (
+    ACTIVATION_BYTES,
+    DAMPINGS,
+    Kept,
+    Moments,
+    Sampling,
+    refit,
+    require_finite,
+)
 from edgeprune.support import Progress, Step, shared_cores
 
 Rows = tuple[NDArray[Any], NDArray[Any]]
@@ -254,11 +270,12 @@ def _samples(
 def _is_closer(model: ir.Model, pruned: ir.Model, dense: ir.Model, held_out: Calibration, threads: int) -> bool:
     """Whether the model's outputs on held-out samples are closer to the dense network's than the pruned model's."""
     runtime = OnnxRuntime(threads)
-    evaluator = Fidelity(runtime.load(dense).run, held_out, classifies=False)
-    try:
-        return evaluator.score(runtime.load(model).run) > evaluator.score(runtime.load(pruned).run)
-    except EvaluationError:  # outputs whose number depends on the data cannot be compared
-        return True
+    by_signal = outputs_of(dense, held_out).by_signal()
+    fidelity = Fidelity(runtime.load(dense).run, held_out, by_signal, kept_bytes=0)
+    scores = [fidelity.compare(runtime.load(candidate).run) for candidate in (model, pruned)]
+    lost, lost_before = (sum(score.weight * score.drop for score in found) for found in scores)
+    # An output whose size depends on the data cannot be compared: then nothing speaks against the refit.
+    return lost < lost_before or any(score.drop >= MOST_POINTS for score in scores[1])
 
 
 def _batch_size(dense: ir.Model, calibration: Calibration) -> int:

@@ -4,8 +4,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from edgeprune.calibration.calibration import open_calibration
-from edgeprune.calibration.evaluation import SQNR_CEILING_DB, fidelity, open_evaluation
+from edgeprune.calibration.evaluation import open_evaluation
 from edgeprune.errors import EvaluationError
 
 MODEL = '<ir_version: 8, opset_import: ["" : 17]> g (float[n, 4] x) => (float[n, 4] y) { y = Identity(x) }'
@@ -87,29 +86,3 @@ def test_user_function_gets_a_callable_model(tmp_path: Path, model: ir.Model) ->
 def test_user_function_that_fails(tmp_path: Path, model: ir.Model, body: str, message: str) -> None:
     with pytest.raises(EvaluationError, match=message):
         user_metric(tmp_path, model, body).score(lambda feeds: [feeds["x"]])
-
-
-def test_fidelity_of_logits_is_agreement(model: ir.Model, data: str) -> None:
-    held_out = open_calibration(data, model)
-    evaluator = fidelity(lambda feeds: [feeds["x"]], held_out)
-    assert evaluator.score(lambda feeds: [2 * feeds["x"]]) == 100.0
-    assert evaluator.score(lambda feeds: [-feeds["x"]]) == 0.0
-    assert "agreement" in evaluator.metric
-
-
-def test_fidelity_of_maps_is_sqnr_per_channel(model: ir.Model, data: str) -> None:
-    held_out = open_calibration(data, model)
-    scale = np.array([1.0, 1000.0], np.float32)[None, :, None]
-
-    def reference(feeds: dict) -> list:
-        return [feeds["x"][:, None, :] * scale]
-
-    evaluator = fidelity(reference, held_out)
-    assert evaluator.score(reference) == SQNR_CEILING_DB
-    assert evaluator.score(lambda feeds: [1.01 * reference(feeds)[0]]) == pytest.approx(40.0, abs=1e-3)
-    quiet = np.array([1.1, 1.0], np.float32)[None, :, None]
-    assert evaluator.score(lambda feeds: [quiet * reference(feeds)[0]]) == pytest.approx(23.01, abs=0.01)
-    assert evaluator.score(lambda feeds: [np.nan * reference(feeds)[0]]) == -SQNR_CEILING_DB
-    with pytest.raises(EvaluationError, match="shapes"):
-        evaluator.score(lambda feeds: [reference(feeds)[0][:, :1]])
-    assert "dB" in evaluator.metric

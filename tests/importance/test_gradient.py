@@ -7,7 +7,8 @@ from edgeprune.importance import rank
 from edgeprune.importance.context import Context
 from edgeprune.importance.gates import with_gates
 from edgeprune.importance.gradient import _drawn
-from tests.small_models import build, calibration, normal
+from edgeprune.outputs.output_spec import CLASS_SCORES, TOP1, OutputSpec
+from tests.small_models import build, calibration, class_scores, normal
 
 
 def linear_pair(second: np.ndarray):
@@ -19,6 +20,9 @@ def linear_pair(second: np.ndarray):
     )
 
 
+CLASSES = OutputSpec(("y",), CLASS_SCORES, TOP1, "in a test")
+
+
 def samples(count: int = 256) -> np.ndarray:
     return np.random.default_rng(3).standard_normal((count, 6)).astype(np.float32)
 
@@ -28,7 +32,7 @@ def test_a_unit_that_reaches_the_output_more_goes_later(name: str) -> None:
     second = normal(6, 3) * np.array([0.1, 3.0, 0.0, 1.0, 0.3, 9.0], np.float32)[:, None]
     model = linear_pair(second)
     analysis = analyse(model)
-    ranking = rank(name, model, analysis, calibration(x=samples()))[analysis.groups[0].id]
+    ranking = rank(name, model, analysis, class_scores(calibration(x=samples())))[analysis.groups[0].id]
     strength = np.linalg.norm(second, axis=1)
     assert ranking.order[0] == 2
     assert ranking.loss[1] < 1e-6
@@ -41,7 +45,7 @@ def test_fisher_of_a_linear_classifier_is_its_closed_form() -> None:
     model = linear_pair(second)
     analysis = analyse(model)
     x = samples(256)
-    ranking = rank("fisher", model, analysis, calibration(x=x))[analysis.groups[0].id]
+    ranking = rank("fisher", model, analysis, class_scores(calibration(x=x)))[analysis.groups[0].id]
     logits = x @ second
     p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     reach = x[:, :, None] * second[None]  # of unit u into class c
@@ -55,9 +59,9 @@ def test_fisher_of_a_linear_classifier_is_its_closed_form() -> None:
 def test_drawn_labels_have_no_gradient_on_average() -> None:
     rng = np.random.default_rng(0)
     logits = np.tile(np.array([[2.0, 0.0, -1.0]], np.float32), (4000, 1))
-    np.testing.assert_allclose(_drawn(logits, rng).mean(axis=0), 0, rtol=0, atol=0.03)
+    np.testing.assert_allclose(_drawn(logits, CLASSES, rng).mean(axis=0), 0, rtol=0, atol=0.03)
     p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(_drawn(p.astype(np.float32), rng).mean(axis=0), -1, rtol=0, atol=0.3)
+    np.testing.assert_allclose(_drawn(p.astype(np.float32), CLASSES, rng).mean(axis=0), -1, rtol=0, atol=0.3)
 
 
 def test_a_gate_belongs_to_every_channel_that_a_layer_reads() -> None:

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from edgeprune.calibration.calibration import Calibration
+from edgeprune.outputs.output_spec import CLASS_SCORES, MAP, SQNR, TOP1, Outputs, OutputSpec
 from edgeprune.recovery.output_error import WORST, Probe, output_error
 from edgeprune.testing.oracle import parse
 from tests.small_models import calibration
@@ -23,10 +24,10 @@ def test_equal_outputs_have_no_error() -> None:
 
 def test_class_scores_are_compared_as_distributions() -> None:
     a, b = scores(0), scores(0) + 7.0  # the softmax does not see a shift
-    assert output_error([a], [b]) == pytest.approx(0, abs=1e-6)
+    assert output_error([a], [b], CLASSES) == pytest.approx(0, abs=1e-6)
     p, q = softmax(scores(0).astype(np.float64)), softmax(scores(1).astype(np.float64))
     divergence = float((p * np.log(p / q)).sum(axis=1).mean())
-    assert output_error([scores(0)], [scores(1)]) == pytest.approx(divergence, rel=1e-5)
+    assert output_error([scores(0)], [scores(1)], CLASSES) == pytest.approx(divergence, rel=1e-5)
 
 
 def test_probabilities_are_not_put_through_a_softmax_again() -> None:
@@ -107,6 +108,8 @@ def test_a_probe_scores_a_model_against_the_original() -> None:
     assert probe.error(other) > 0.01
 
 
+CLASSES = Outputs(("y",), (OutputSpec(("y",), CLASS_SCORES, TOP1, "in a test"),))
+
 NOISY = """
 <ir_version: 8, opset_import: ["" : 17]>
 g (float[N, 6] x) => (float[N, 6] y) <float[6] b = {%s}> { y = Add(x, b) }
@@ -115,7 +118,7 @@ g (float[N, 6] x) => (float[N, 6] y) <float[6] b = {%s}> { y = Add(x, b) }
 
 def test_a_difference_comes_with_what_the_samples_leave_open() -> None:
     rng = np.random.default_rng(0)
-    data = calibration(x=rng.standard_normal((48, 6)).astype(np.float32) - 1)
+    data = calibration(x=rng.standard_normal((48, 6)).astype(np.float32) - 1).judging(CLASSES)
     original, near, far = (parse(NOISY % ", ".join(f"{step * i:.3f}" for i in range(6))) for step in (0.0, 0.02, 0.2))
     probe = Probe(original, data, 48, 1)
     worse, error = probe.difference(far, near)
@@ -126,14 +129,14 @@ def test_a_difference_comes_with_what_the_samples_leave_open() -> None:
     assert not probe.is_worse(near, far)
     assert not probe.is_worse(near, near)
     # The jackknife of a mean is its standard error: that of the divergence, sample by sample.
-    single = [Probe(original, calibration(x=x[None]), 1, 1) for x in data_rows(data)]
+    single = [Probe(original, calibration(x=x[None]).judging(CLASSES), 1, 1) for x in data_rows(data)]
     gaps = np.array([p.error(far) - p.error(near) for p in single]).reshape(16, 3).mean(axis=1)
     assert error == pytest.approx(gaps.std(ddof=1) / 4, rel=1e-6)
 
 
 def test_a_difference_that_is_within_its_error_is_none() -> None:
     rng = np.random.default_rng(1)
-    data = calibration(x=rng.standard_normal((32, 6)).astype(np.float32))
+    data = calibration(x=rng.standard_normal((32, 6)).astype(np.float32)).judging(CLASSES)
     original, one, two = (parse(NOISY % f"{moved}, 0, 0, 0, 0") for moved in ("0, 0", "0.1, 0", "0, 0.1"))
     probe = Probe(original, data, 32, 1)
     gap, error = probe.difference(one, two)
@@ -151,3 +154,56 @@ def test_one_sample_says_nothing_of_the_others() -> None:
 
 def data_rows(data: Calibration) -> np.ndarray:
     return np.concatenate([feeds["x"] for feeds in data.batches()])
+
+
+def face_network(rows: int = 60) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities of a face, and its box in pixels."""
+    rng = np.random.default_rng(5)
+    p = softmax(np.stack([rng.normal(0, 4, rows), np.zeros(rows)], axis=1))
+    low, size = rng.uniform(50, 150, (rows, 2)), rng.uniform(60, 90, (rows, 1))
+    return p.astype(np.float32), np.concatenate([low, low + size], axis=1).astype(np.float32)
+
+
+def test_boxes_beside_class_probabilities_are_seen() -> None:
+    """Every coordinate moves by the same: the softmax of the boxes would not change."""
+    p, boxes = face_network()
+    third = np.float32(25)
+    assert output_error([p, boxes], [p, boxes + third]) > 0.2
+    assert output_error([p, boxes], [p, boxes]) == 0
+    assert output_error([p, boxes], [p[::-1], boxes]) > 0.2
+
+
+def test_a_constant_far_from_the_other_does_not_hide_a_map() -> None:
+    rng = np.random.default_rng(6)
+    present = np.full((16, 2), [4, -4]) + 0.01 * rng.standard_normal((16, 2))
+    feature = rng.standard_normal((16, 4, 6, 6))
+    assert output_error([feature, present], [np.zeros_like(feature), present]) > 0.4
+    assert output_error([feature, present], [feature, present + 0.5]) > 1
+
+
+def test_integers_count_by_the_share_that_differs() -> None:
+    labels = np.arange(40).reshape(8, 5)
+    other = labels.copy()
+    other[:, 0] += 1
+    assert output_error([scores(0), labels], [scores(0), other]) == pytest.approx(0.1)
+    assert output_error([labels], [labels[:4]]) == 1
+
+
+def test_outputs_count_with_their_weights_and_those_without_one_do_not() -> None:
+    rng = np.random.default_rng(7)
+    one, two = rng.standard_normal((2, 20, 3, 4, 4))
+    errors = []
+    for weights in ((1, 1), (3, 1), (1, 0)):
+        specs = tuple(OutputSpec((name,), MAP, SQNR, "", weight=w) for name, w in zip("ab", weights, strict=True))
+        errors.append(output_error([one, two], [one, 0 * two], Outputs(("a", "b"), specs)))
+    np.testing.assert_allclose(errors, [errors[0], errors[0] / 2, 0])
+    assert errors[0] > 0.4
+
+
+def test_a_depth_map_beside_a_rare_mask_is_read_everywhere() -> None:
+    rng = np.random.default_rng(8)
+    mask, depth = np.zeros((20, 1, 10, 10)), rng.standard_normal((20, 1, 10, 10))
+    mask[:, :, 0, 0] = rng.random((20, 1))
+    wrong = depth.copy()
+    wrong[:, :, 5:] = 0
+    assert output_error([mask, depth], [mask, wrong]) > 0.1

@@ -35,3 +35,11 @@ def test_boxes_without_a_score_count_little() -> None:
     assert factors.shape == (4, 3, 30)
     assert (factors[:, :2, 3] > 0).all()
     assert not factors[:, :2, np.arange(30) != 3].any()
+
+
+def test_outputs_have_their_shares() -> None:
+    rng = np.random.default_rng(2)
+    reference = {"y": rng.standard_normal((6, 3, 5, 7)), "z": rng.standard_normal((6, 4, 2, 2))}
+    equal, unequal = learn_weights([reference]), learn_weights([reference], {"y": 0.1, "z": 0.3})
+    np.testing.assert_allclose(unequal.share["y"], equal.share["y"] / 2)
+    np.testing.assert_allclose(unequal.share["z"], equal.share["z"] * 1.5)

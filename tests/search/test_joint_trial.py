@@ -18,7 +18,7 @@ from edgeprune.search.joint_trial import JointTrial, open_joint_trial
 from edgeprune.search.pricing import typical_ranges
 from edgeprune.search.problem import Candidate
 from edgeprune.testing.oracle import parse
-from tests.small_models import calibration
+from tests.small_models import calibration, class_scores
 
 TEXT = """
 g (float[n, 4, 8, 8] x) => (float[n, 5] y) {
@@ -49,6 +49,7 @@ def opened() -> JointTrial:
         value.const_value = ir.Tensor(array, name=name)
     analysis = analyse(model)
     data = calibration(x=np.random.default_rng(0).standard_normal((48, 4, 8, 8)).astype(np.float32))
+    data = class_scores(data)
     net = network(model, analysis)
     rankings = rank("obs", model, analysis, data, 8)
     # The second channel of each pair is removed first.

@@ -13,8 +13,8 @@ import pytest
 from edgeprune.backends.onnxruntime import OnnxRuntime
 from edgeprune.build.x86_builder import X86Builder
 from edgeprune.calibration.array_cache import ArrayCache
-from edgeprune.calibration.evaluation import fidelity
 from edgeprune.calibration.evaluator import Evaluator
+from edgeprune.calibration.fidelity import fidelity
 from edgeprune.dependency.solve import analyse
 from edgeprune.latency.block_network import network
 from edgeprune.latency.timing_harness import TimingHarness
@@ -40,7 +40,7 @@ def scores(tmp_path: Path) -> ScoreCache:
     data = calibration(x=np.random.default_rng(0).standard_normal((32, 4, 8, 8)).astype(np.float32))
     runtime = OnnxRuntime()
     run = runtime.load(model).run
-    evaluator = Evaluator(fidelity(run, data), 100.0, data.samples, "fidelity on these samples")
+    evaluator = Evaluator(fidelity(run, data, model), None, data.samples, "fidelity on these samples")
     harness = TimingHarness(runtime, next(iter(data.batches(1))), lambda: None)
     builder = X86Builder(model, network(model, analyse(model)), {}, data)
     return ScoreCache(

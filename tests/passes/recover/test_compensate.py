@@ -3,7 +3,7 @@ import onnx_ir as ir
 import pytest
 
 from edgeprune.backends.onnxruntime import OnnxRuntime
-from edgeprune.calibration.evaluation import Fidelity
+from edgeprune.calibration.fidelity import Fidelity
 from edgeprune.dependency.solve import analyse
 from edgeprune.errors import CalibrationError
 from edgeprune.graph import model_io as graph
@@ -12,6 +12,7 @@ from edgeprune.passes.prune.prune_channels import prune_channels
 from edgeprune.passes.recover.compensate import CompensateSettings, compensate
 from edgeprune.passes.recover.refit_targets import find_targets
 from edgeprune.recovery.layer_rows import Sampling
+from edgeprune.report import OutputScore
 from tests.models import single
 from tests.small_models import build, calibration, normal, two_convolutions
 
@@ -169,8 +170,9 @@ def test_depthwise_and_pointwise_layers() -> None:
 def test_a_refit_that_makes_outputs_worse_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:
     dense = two_convolutions(normal(8, 3, 3, 3), normal(5, 8, 3, 3))
     analysis, cut, pruned = prune_first(dense, np.arange(4))
-    scores = iter([10.0, 11.0])
-    monkeypatch.setattr(Fidelity, "score", lambda self, run: next(scores))
+    scores = [OutputScore(("y",), "map", "SQNR", "dB", None, db, drop) for db, drop in ((10.0, 10.0), (11.0, 8.0))]
+    found = iter(scores)
+    monkeypatch.setattr(Fidelity, "compare", lambda self, run: (next(found),))
     result = compensate(dense, pruned, analysis, cut, calibration(x=images()))
     np.testing.assert_array_equal(run(result, x=images()), run(pruned, x=images()))
 

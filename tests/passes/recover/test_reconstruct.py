@@ -14,7 +14,7 @@ from edgeprune.passes.recover.compensate import compensate
 from edgeprune.passes.recover.reconstruct import ReconstructSettings, reconstruct, split_for_learning
 from edgeprune.recovery.distillation import Kept, find_distillation_spec, trainable
 from edgeprune.recovery.output_error import Probe
-from tests.small_models import build, calibration, classifier, images, normal
+from tests.small_models import build, calibration, class_scores, classifier, images, normal
 
 QUICK = ReconstructSettings(most_epochs=12, learning_rate=1.0, most_learning_rate=5e-3, inner_share=0.1)
 
@@ -108,7 +108,7 @@ def test_learned_weights_and_compared_values() -> None:
     analysis, cut, pruned = cut_in_half(dense)
     assert trainable(pruned) == ["w1", "b1", "w2", "b2", "w3", "b3"]
     fixed = graph.infer_shapes(graph.clone(pruned), {"x": (8, 3, 8, 8)})
-    spec = find_distillation_spec(dense, fixed, analysis.kept(cut), calibration(x=images(8)), 0.5)
+    spec = find_distillation_spec(dense, fixed, analysis.kept(cut), class_scores(calibration(x=images(8))), 0.5)
     assert [(t.name, t.measure) for t in spec.compared] == [("y", "divergence"), ("a", "square"), ("c", "square")]
     assert spec.compared[1].wanted(np.zeros((2, 16, 8, 8))).shape == (2, 8, 8, 8)
 

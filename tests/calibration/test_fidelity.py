@@ -1,0 +1,85 @@
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from edgeprune.calibration.accuracy import compare_with_original
+from edgeprune.calibration.calibration import Calibration
+from edgeprune.calibration.fidelity import Fidelity, fidelity
+from edgeprune.errors import EvaluationError
+from edgeprune.outputs.output_spec import CLASS_SCORES, MAP, SQNR, TOP1, Outputs, OutputSpec
+from tests.small_models import calibration
+
+LOGITS = OutputSpec(("y",), CLASS_SCORES, TOP1, "in a test")
+MODEL = '<ir_version: 8, opset_import: ["" : 17]> g (float[n, 4] x) => (float[n, 4] y) { y = Identity(x) }'
+
+
+@pytest.fixture
+def data() -> Calibration:
+    return calibration(x=np.random.default_rng(0).standard_normal((200, 4)).astype(np.float32))
+
+
+def identity(feeds: dict) -> list:
+    return [feeds["x"]]
+
+
+def test_the_fidelity_of_logits_is_agreement(data: Calibration) -> None:
+    found = Fidelity(identity, data, Outputs(("y",), (LOGITS,)))
+    (same,) = found.compare(lambda feeds: [2 * feeds["x"]])
+    assert (same.after, same.drop, same.metric, same.unit) == (100.0, 0.0, "top-1 agreement", "%")
+    (other,) = found.compare(lambda feeds: [-feeds["x"]])
+    assert other.drop == 100.0
+    accuracy = compare_with_original(found, identity)
+    assert (accuracy.metric, accuracy.before, accuracy.samples) == ("top-1 agreement with the original", 100.0, 200)
+
+
+def test_the_fidelity_of_maps_is_sqnr_per_channel(data: Calibration) -> None:
+    scale = np.array([1.0, 1000.0], np.float32)[None, :, None]
+
+    def reference(feeds: dict) -> list:
+        return [feeds["x"][:, None, :] * scale]
+
+    found = Fidelity(reference, data, Outputs(("y",), (OutputSpec(("y",), MAP, SQNR, "in a test"),)))
+
+    def after(run: object) -> float:
+        (score,) = found.compare(run)
+        return score.after
+
+    assert after(reference) == 120
+    assert after(lambda feeds: [1.01 * reference(feeds)[0]]) == pytest.approx(40.0, abs=1e-3)
+    quiet = np.array([1.1, 1.0], np.float32)[None, :, None]
+    assert after(lambda feeds: [quiet * reference(feeds)[0]]) == pytest.approx(23.01, abs=0.01)
+    assert after(lambda feeds: [np.nan * reference(feeds)[0]]) == -120
+    assert after(lambda feeds: [reference(feeds)[0][:, :1]]) == -120, "a size that changed agrees in nothing"
+    assert compare_with_original(found, reference).metric == "SQNR against the original"
+
+
+def test_the_worst_output_is_the_fidelity(data: Calibration) -> None:
+    outputs = Outputs(("y", "z"), (LOGITS, OutputSpec(("z",), MAP, SQNR, "in a test")))
+    found = Fidelity(lambda feeds: [feeds["x"], feeds["x"]], data, outputs)
+    accuracy = compare_with_original(found, lambda feeds: [feeds["x"], 1.1 * feeds["x"]])
+    assert [score.drop for score in accuracy.outputs] == [0.0, pytest.approx(1.0, rel=1e-3)]
+    assert (accuracy.unit, accuracy.before) == ("dB", None)
+    assert accuracy.drop == pytest.approx(1.0, rel=1e-3)
+    only_first = Outputs(outputs.names, (LOGITS, OutputSpec(("z",), MAP, SQNR, "in a test", weight=0.0)))
+    found = Fidelity(lambda feeds: [feeds["x"], feeds["x"]], data, only_first)
+    assert compare_with_original(found, lambda feeds: [feeds["x"], 1.1 * feeds["x"]]).drop == 0.0
+
+
+def test_the_original_runs_once_for_all_comparisons(data: Calibration) -> None:
+    runs = []
+
+    def reference(feeds: dict) -> list:
+        runs.append(feeds)
+        return identity(feeds)
+
+    found = fidelity(reference, data, ir.from_onnx_text(MODEL))
+    looked_at = len(runs)
+    assert found.score(identity) == pytest.approx(0.0, abs=1e-6)
+    batches = len(runs) - looked_at
+    assert found.score(lambda feeds: [-feeds["x"]]) < -50
+    assert len(runs) == looked_at + batches
+
+
+def test_another_number_of_outputs_is_refused(data: Calibration) -> None:
+    with pytest.raises(EvaluationError, match="2 outputs, the original 1"):
+        Fidelity(identity, data, Outputs(("y",), (LOGITS,))).compare(lambda feeds: [feeds["x"]] * 2)
