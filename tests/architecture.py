@@ -19,6 +19,7 @@ ROOMS = (
     "support",
     "timing",
     "report",
+    "lengths",
     "graph",
     "outputs",
     "passes.verify",

@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from edgeprune.dependency.dims import Rel, Term
 from edgeprune.dependency.groups import Freeze
-from edgeprune.dependency.relations import UNKNOWN, Contraction, Relations
+from edgeprune.dependency.relations import DYNAMIC, UNKNOWN, Contraction, Relations
 from edgeprune.errors import RuleError
 
 
@@ -82,7 +82,7 @@ class Binder:
             elif axis.kind == "frozen":
                 self.rels.freeze(f, self.why)
             elif axis.kind == "one":
-                if self.rels.sizes[f] not in (1, UNKNOWN):
+                if self.rels.sizes[f] not in (1, UNKNOWN) and f not in self.rels.open:
                     raise RuleError(f"axis {at} of {value.name} has length {self.rels.sizes[f]}, not 1")
             else:
                 self.late.append((f, axis.kind, axis.factors, axis.index))
@@ -97,9 +97,20 @@ class Binder:
         if first == f:
             return
         a, b = self.rels.sizes[first], self.rels.sizes[f]
+        if self.freeze_unequal(first, f):
+            return
         if a != b and UNKNOWN not in (a, b):
             raise RuleError(f"factor {name!r} of {self.rel.text!r} has length {a} and {b}")
         self.rels.equal.append((first, f, self.index))
+
+    def freeze_unequal(self, *factors: int) -> bool:
+        """Freeze factors of different lengths if one is open, since they may be equal at run time; whether it did."""
+        sizes = {self.rels.sizes[f] for f in factors}
+        if len(sizes) == 1 or UNKNOWN in sizes or not self.rels.open.intersection(factors):
+            return False
+        for f in factors:
+            self.rels.freeze(f, Freeze(DYNAMIC, self.node.name))
+        return True
 
     def spread(self, axes: list[int]) -> None:
         """Tie broadcast axes, right-aligned; an axis of length one is not tied to a longer one."""
@@ -114,34 +125,38 @@ class Binder:
             elif sizes[f] == sizes[first] or UNKNOWN in (sizes[f], sizes[first]):
                 if sizes[f] != 1:
                     self.rels.equal.append((first, f, self.index))
-            elif sizes[f] != 1:
+            elif sizes[f] != 1 and not self.freeze_unequal(first, f):
                 raise RuleError(f"lengths {sizes[first]} and {sizes[f]} cannot be broadcast")
 
     def structure(self) -> None:
         """Add products, concatenations and takes, now that every factor that is an axis alone has its length."""
-        sizes = dict(self.rel.sizes)
+        open_lengths = {name for name, size in self.rel.sizes.items() if not isinstance(size, int)}
+        sizes = {name: self._number(size) for name, size in self.rel.sizes.items()}
         for name, f in self.factor.items():
             if sizes.setdefault(name, self.rels.sizes[f]) != self.rels.sizes[f]:
+                if f in self.rels.open or name in open_lengths:
+                    self.rels.freeze(f, Freeze(DYNAMIC, self.node.name))
+                    sizes[name] = self.rels.sizes[f]
+                    continue
                 raise RuleError(
                     f"factor {name!r} of {self.rel.text!r} has length {self.rels.sizes[f]}, the rule says {sizes[name]}"
                 )
         for f, kind, factors, _ in self.late:
-            whole = self.rels.sizes[f]
             if kind == "take":
                 sizes.setdefault(factors[0], UNKNOWN)
                 continue
-            self._last_size(sizes, factors, whole, kind)
+            self._last_size(sizes, factors, f, kind)
         for name, size in sizes.items():
             if name not in self.factor:
-                self.factor[name] = self.rels.new(size)
+                self.factor[name] = self.rels.new(size, open_length=name in open_lengths)
                 if size == UNKNOWN:
-                    self.rels.freeze(self.factor[name], Freeze("dynamic length", self.node.name))
+                    self.rels.freeze(self.factor[name], Freeze(DYNAMIC, self.node.name))
         for f, kind, factors, index in self.late:
             ids = tuple(self.factor[n] for n in factors)
             whole = self.rels.sizes[f]
-            if whole == UNKNOWN or any(self.rels.sizes[i] == UNKNOWN for i in ids):
+            if whole == UNKNOWN or any(self.rels.sizes[i] == UNKNOWN for i in ids) or self._loose(f, ids, kind, index):
                 for i in (f, *ids):
-                    self.rels.freeze(i, Freeze("dynamic length", self.node.name))
+                    self.rels.freeze(i, Freeze(DYNAMIC, self.node.name))
             elif kind == "product":
                 if math.prod(self.rels.sizes[i] for i in ids) != whole:
                     raise RuleError(
@@ -162,15 +177,33 @@ class Binder:
                     raise RuleError(f"index {index!r} of {self.rel.text!r} is out of range")
                 self.rels.takes.append((ids[0], positions, f, self.index))
 
-    def _last_size(self, sizes: dict[str, int], factors: tuple[str, ...], whole: int, kind: str) -> None:
+    def _number(self, size: int | str) -> int:
+        number = self.rels.stand_ins.number(size)
+        return UNKNOWN if number is None else number
+
+    def _loose(self, whole: int, parts: tuple[int, ...], kind: str, index: str) -> bool:
+        """Whether open lengths are involved whose stand-ins do not fit together: then nothing is known of positions."""
+        if not self.rels.open.intersection((whole, *parts)):
+            return False
+        sizes = [self.rels.sizes[i] for i in parts]
+        if kind == "take":  # positions of an axis of open length are not those of its stand-in
+            return True
+        together = math.prod(sizes) if kind == "product" else sum(sizes)
+        return together != self.rels.sizes[whole]
+
+    def _has_open(self, factors: tuple[str, ...], axis: int) -> bool:
+        return axis in self.rels.open or any(self.factor.get(name, -1) in self.rels.open for name in factors)
+
+    def _last_size(self, sizes: dict[str, int], factors: tuple[str, ...], axis: int, kind: str) -> None:
         """Derive the one missing length of a product or concatenation."""
+        whole = self.rels.sizes[axis]
         missing = [n for n in factors if n not in sizes]
         if not missing:
             return
         if len(missing) > 1:
             raise RuleError(f"the lengths of {' and '.join(missing)} in {self.rel.text!r} are not given")
         known = [sizes[n] for n in factors if n in sizes]
-        if whole == UNKNOWN or UNKNOWN in known:
+        if whole == UNKNOWN or UNKNOWN in known or self._has_open(factors, axis):
             sizes[missing[0]] = UNKNOWN
         elif kind == "concat":
             sizes[missing[0]] = whole - sum(known)

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeprune.dependency.relations import Relations
+from edgeprune.dependency.groups import Freeze
+from edgeprune.dependency.relations import DYNAMIC, Relations
 
 Ints = NDArray[np.int64]
 
@@ -38,6 +39,23 @@ def components(a: Ints, b: Ints, count: int) -> Ints:
             parent = shorter
     root = parent == np.arange(count)
     return (np.cumsum(root) - 1)[parent]
+
+
+def freeze_open(rels: Relations) -> None:
+    """Freeze open lengths, except axes that are a product with a fixed factor, such as batch times heads."""
+    if not rels.open:
+        return
+    pairs = np.array([(a, b) for a, b, _ in rels.equal], dtype=np.int64).reshape(-1, 2)
+    label = components(pairs[:, 0], pairs[:, 1], len(rels.sizes))
+    mixed = {
+        int(label[whole])
+        for whole, factors, _ in rels.products
+        if any(f not in rels.open and rels.sizes[f] > 1 for f in factors)
+    }
+    names = {f: name for name, axes in rels.axes.items() for f in axes}
+    for f in sorted(rels.open):
+        if int(label[f]) not in mixed:
+            rels.freeze(f, Freeze(DYNAMIC, names.get(f)))
 
 
 @dataclass

@@ -55,7 +55,7 @@ class Rel:
 
     Attributes:
         text: the relation, in the language of this module.
-        sizes: lengths of factors that are not an axis alone (convolution groups, block sizes).
+        sizes: lengths of factors that are not an axis alone (convolution groups, block sizes); open ones as text.
         indices: index arrays, shape (length of the axis,), for ``c@i``.
         zeros: when an output is zero, see :data:`Zeros`; ``None`` if it is unknown.
         why: the reason for axes that the relation freezes by ``.`` or ``!``.
@@ -67,7 +67,7 @@ class Rel:
     """
 
     text: str
-    sizes: Mapping[str, int] = field(default_factory=dict)
+    sizes: Mapping[str, int | str] = field(default_factory=dict)
     indices: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
     zeros: Zeros | None = None
     why: str = ""

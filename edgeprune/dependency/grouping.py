@@ -48,7 +48,7 @@ def build_groups(
         drafts.append((members, maps, kind, len(ordered)))
     computed = len(rels.axes) - sum(len(n.outputs) for n in rels.nodes)
     drafts.sort(key=lambda d: next((at for (at, _, _), _ in d[0] if at >= computed), d[0][0][0][0]))
-    return _named(drafts, roles, model)
+    return _named(drafts, roles, model, rels)
 
 
 def unit_classes(classes: Classes, atoms: Atoms) -> tuple[Ints, Ints]:
@@ -134,18 +134,27 @@ def _places(rels: Relations, classes: Classes, atoms: Atoms) -> dict[int, list[t
     return out
 
 
-def _named(drafts: list, roles: dict[tuple[str, int], Role], model: ir.Model) -> tuple[Group, ...]:  # type: ignore[type-arg]
+def _named(
+    drafts: list,  # type: ignore[type-arg]
+    roles: dict[tuple[str, int], Role],
+    model: ir.Model,
+    rels: Relations,
+) -> tuple[Group, ...]:
     """Groups, each named after the first weight that makes its units, else after its first value."""
     initializers = model.graph.initializers
     used: dict[str, int] = {}
     out = []
     for places, maps, kind, size in drafts:
-        members = tuple(
+        every = [
             Member(name, axis, roles[name, axis] if name in initializers else "activation", maps[c])
             for (_, name, axis), c in places
-        )
+        ]
+        members = tuple(m for m in every if rels.axes[m.value][m.axis] not in rels.open)
+        if not members:
+            continue
+        beside = tuple(m for m in every if rels.axes[m.value][m.axis] in rels.open)
         head = next((m for m in members if m.role in ("producer", "consumer")), members[0])
         base = f"{head.value}:{head.axis}" + ("" if kind == "channel" else f"/{kind}")
         used[base] = used.get(base, 0) + 1
-        out.append(Group(base if used[base] == 1 else f"{base}#{used[base]}", kind, size, members))
+        out.append(Group(base if used[base] == 1 else f"{base}#{used[base]}", kind, size, members, beside))
     return tuple(out)

@@ -46,12 +46,21 @@ class Member:
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Interchangeable units that touch the same axes. ``kind`` is channel, head, dim, group, ..."""
+    """Interchangeable units that touch the same axes.
+
+    Attributes:
+        id: the weight, or the value, that makes the units, and its axis.
+        kind: channel, head, dim, group, ...
+        size: the number of units.
+        members: the axes, of fixed length.
+        open_members: axes of open length, such as batch times heads; ``unit`` has a length that stands in for theirs.
+    """
 
     id: str
     kind: str
     size: int
     members: tuple[Member, ...]
+    open_members: tuple[Member, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from edgeprune.dependency.bind import Binder
+from edgeprune.dependency.closure import freeze_open
 from edgeprune.dependency.dims import NodeView, rule_of
 from edgeprune.dependency.groups import Freeze
 from edgeprune.dependency.relations import Relations
@@ -41,6 +42,7 @@ def relate(model: ir.Model) -> Relations:
                 flow.read(value, Freeze("its length is used by control flow", node.name))
     for value in graph.outputs:
         flow.read(value, Freeze("its length is an output of the graph", value.name))
+    freeze_open(rels)
     return rels
 
 

@@ -11,12 +11,18 @@ from numpy.typing import NDArray
 
 from edgeprune.dependency.dims import Rel
 from edgeprune.dependency.groups import Freeze
+from edgeprune.graph import dim_keys
+from edgeprune.lengths import StandIns
 
 UNKNOWN = -1
-"""The size of a factor whose length is dynamic."""
+"""The size of a factor of whose length nothing is known."""
 
 _NOT_ZERO = {"LpNormalization": 0, "Div": 1, "Mod": 1, "Reciprocal": 0, "Log": 0, "ReduceLogSum": 0}
 """Operand that must not be zero; Pow is in :meth:`Relations.risky`."""
+
+
+DYNAMIC = "dynamic length"
+"""The reason of an axis whose length is open."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,8 @@ class Relations:
     Attributes:
         nodes: the graph's nodes, in order.
         axes: value name -> factor of each axis.
-        sizes: length of each factor, or UNKNOWN.
+        sizes: length of each factor, or UNKNOWN; for an open length, a number that stands in for it.
+        open: factors of open length.
         equal: (factor, factor, node).
         products: (factor, its factors in order, node).
         concats: (factor, its parts in order, node).
@@ -50,6 +57,8 @@ class Relations:
     nodes: list[ir.Node] = field(default_factory=list)
     axes: dict[str, list[int]] = field(default_factory=dict)
     sizes: list[int] = field(default_factory=list)
+    open: set[int] = field(default_factory=set)
+    stand_ins: StandIns = field(default_factory=StandIns)
     equal: list[tuple[int, int, int]] = field(default_factory=list)
     products: list[tuple[int, tuple[int, ...], int]] = field(default_factory=list)
     concats: list[tuple[int, tuple[int, ...], int]] = field(default_factory=list)
@@ -97,9 +106,11 @@ class Relations:
             self._risky += [(n, 0) for n in self.nodes if n.op_type == "Pow" and not positive_exponent(n)]
         return self._risky
 
-    def new(self, size: int) -> int:
-        """A new factor."""
+    def new(self, size: int, *, open_length: bool = False) -> int:
+        """A new factor; ``open_length`` if the size only stands in for one."""
         self.sizes.append(size)
+        if open_length:
+            self.open.add(len(self.sizes) - 1)
         return len(self.sizes) - 1
 
     def freeze(self, factor: int, why: Freeze) -> None:
@@ -107,16 +118,18 @@ class Relations:
         self.freezes.setdefault(factor, why)
 
     def add_value(self, value: ir.Value) -> None:
-        """Give every axis of a value a factor. Dynamic lengths freeze."""
-        if value.shape is None or value.name is None or value.name in self.axes:
+        """Give every axis of a value a factor. Unknown lengths freeze; open ones do when all rules are known."""
+        dims = dim_keys(value)
+        if dims is None or value.name is None or value.name in self.axes:
             return
         ids = self.axes[value.name] = []
-        for d in value.shape.dims:
-            if isinstance(d, int):
-                ids.append(self.new(d))
-            else:
+        for d in dims:
+            number = self.stand_ins.number(d)
+            if number is None:
                 ids.append(self.new(UNKNOWN))
-                self.freezes[ids[-1]] = Freeze("dynamic length", value.name)
+                self.freezes[ids[-1]] = Freeze(DYNAMIC, value.name)
+            else:
+                ids.append(self.new(number, open_length=not isinstance(d, int)))
 
     def freeze_value(self, value: ir.Value | None, why: Freeze) -> None:
         """Freeze every axis of a value."""

@@ -47,8 +47,11 @@ def repair_of(node: ir.Node, *, changed: bool) -> RepairFunction | None:
 class Repair:
     """One node of the model to prune, and what its axes keep. Shapes and constants are those of the dense model."""
 
-    def __init__(self, node: ir.Node, graph: ir.Graph, kept: Kept) -> None:
+    def __init__(
+        self, node: ir.Node, graph: ir.Graph, kept: Kept, wholes: Mapping[tuple[str, int], int] | None = None
+    ) -> None:
         self.node = node
+        self._wholes = wholes or {}
         self.graph = graph
         self.view = NodeView(node, graph.opset_imports.get("", 1))
         self._kept = kept
@@ -73,13 +76,11 @@ class Repair:
 
     def out_length(self, result: int, axis: int) -> int:
         """A result's length after."""
-        kept = self.out_kept(result, axis)
-        if kept is not None:
-            return len(kept)
         n = self.view.out_shape(result)[axis]
         if not isinstance(n, int):
             raise PassError(f"{self.node.name}: axis {axis} of its result has no fixed length")
-        return n
+        kept = self.out_kept(result, axis)
+        return n if kept is None else len(kept)
 
     def has_input(self, operand: int) -> bool:
         """Whether an operand is given."""
@@ -107,10 +108,23 @@ class Repair:
             name = f"{self.node.name}.repaired.{k}"
         return add_initializer(self.graph, name, np.asarray(array, order="C"))
 
-    def replace_elements(self, operand: int, new: Mapping[int, int]) -> None:
-        """Replace some elements of a computed vector of lengths, which the node reads, by constants."""
+    def out_whole(self, result: int, axis: int) -> int:
+        """The number of positions that :meth:`out_kept` counts from; for an open length, that of its stand-in."""
+        return self._wholes[self.node.outputs[result].name or "", axis]
+
+    def replace_elements(
+        self, operand: int, new: Mapping[int, int], shares: Mapping[int, tuple[int, int]] | None = None
+    ) -> None:
+        """Replace some elements of a computed vector of lengths, which the node reads.
+
+        Args:
+            operand: the vector.
+            new: element -> constant.
+            shares: element -> (part, whole): the element that is computed, times part, divided by whole.
+        """
         source = self.node.inputs[operand]
-        if not new or source is None or source.shape is None:
+        shares = shares or {}
+        if not (new or shares) or source is None or source.shape is None:
             return
         pieces = []
         for k in range(self.view.size(operand, 0)):
@@ -119,7 +133,12 @@ class Repair:
                 continue
             name = f"{self.node.name}.length{k}"
             gather = ir.node("Gather", [source, self.constant(np.asarray([k], dtype=np.int64))], name=name)
-            pieces.append(self._insert(gather, source.type, ir.Shape((1,))))
+            piece = self._insert(gather, source.type, ir.Shape((1,)))
+            if k in shares:
+                for op, number in (("Mul", shares[k][0]), ("Div", shares[k][1])):
+                    scaled = ir.node(op, [piece, self.constant(np.asarray([number], np.int64))], name=f"{name}.{op}")
+                    piece = self._insert(scaled, source.type, ir.Shape((1,)))
+            pieces.append(piece)
         joined = ir.node("Concat", pieces, attributes={"axis": 0}, name=f"{self.node.name}.lengths")
         self.node.replace_input_with(operand, self._insert(joined, source.type, ir.Shape((len(pieces),))))
 

@@ -13,7 +13,7 @@ from edgeprune.dependency.dims import NodeView
 from edgeprune.dependency.groups import Freeze
 from edgeprune.dependency.relations import Relations
 from edgeprune.errors import RuleError
-from edgeprune.graph import ONNX_DOMAINS, static_shape
+from edgeprune.graph import ONNX_DOMAINS, constant_target, dim_keys, static_shape
 
 Source = frozenset[int]
 """The factors that one element of a small integer tensor was computed from."""
@@ -56,9 +56,26 @@ class ShapeFlow:
         """Freeze the axes of the lengths that a node reads, except in operands that its repair rewrites."""
         rel = self.rels.rels.get(index)
         rewritten = rel.shape_inputs if rel is not None else ()
+        why = Freeze(f"its length is used by {node.op_type}", node.name)
         for k, value in enumerate(node.inputs):
             if k not in rewritten:
-                self.read(value, Freeze(f"its length is used by {node.op_type}", node.name))
+                self.read(value, why)
+            elif node.op_type in ("Reshape", "Expand"):
+                self._read_computed(value, node, why)
+
+    def _read_computed(self, value: ir.Value | None, node: ir.Node, why: Freeze) -> None:
+        """Freeze the axes of the lengths in elements of a target that the repair does not write down."""
+        dims = dim_keys(node.outputs[0])
+        if value is None or value.name not in self.sources or dims is None:
+            return
+        if node.op_type == "Reshape" and constant_target(dim_keys(node.inputs[0]) or (), dims) is not None:
+            return
+        elements = self.sources[value.name].reshape(-1)
+        offset = len(dims) - len(elements)
+        for k, element in enumerate(elements):
+            if not isinstance(dims[k + offset], int):
+                for factor in element:
+                    self.rels.freeze(factor, why)
 
     def read(self, value: ir.Value | None, why: Freeze) -> None:
         """Freeze the axes of the lengths in a value."""

@@ -113,6 +113,8 @@ class Analysis:
     def kept(self, cut: Cut) -> dict[tuple[str, int], Ints]:
         """(value, axis) -> positions that are kept, for every initializer and activation axis that loses positions.
 
+        Of an axis of open length they are positions of its stand-in; only their share means something.
+
         An empty array removes all units of a group. Its axes become empty: those of the branch that is removed with it.
 
         Raises:
@@ -131,7 +133,7 @@ class Analysis:
             gone = np.ones(group.size + 1, dtype=np.bool_)
             gone[stay] = False
             gone[-1] = False  # positions of other groups, unit -1
-            for m in group.members:
+            for m in (*group.members, *group.open_members):
                 key = (group_id, id(m.unit))
                 if key not in shared:
                     shared[key] = gone[m.unit]
@@ -148,6 +150,10 @@ class Analysis:
             if not len(kept[place]) and place not in emptied:
                 raise ModelError(f"nothing would be left of axis {place[1]} of {place[0]!r}")
         return kept
+
+    def open_wholes(self) -> dict[tuple[str, int], int]:
+        """(value, axis) -> number of positions that stand in for an open length, for axes that groups touch."""
+        return {(m.value, m.axis): len(m.unit) for g in self.groups for m in g.open_members}
 
 
 def analyse(model: ir.Model, *, allow_statistic: bool = False) -> Analysis:

@@ -36,10 +36,17 @@ class Segment:
 
 @dataclass(frozen=True)
 class Dim:
-    """One dimension of a tensor: fixed, or cut by groups."""
+    """One dimension of a tensor: fixed, or cut by groups.
+
+    Attributes:
+        size: its length in the dense model.
+        segments: what cuts it.
+        stand_in: sum of the segments' lengths if these stand in for those of an open axis.
+    """
 
     size: int
     segments: tuple[Segment, ...] | None = None
+    stand_in: int | None = None
 
     def at(self, widths: Widths, sizes: Widths) -> float:
         """Its length when group g keeps ``widths[g]`` of its ``sizes[g]`` units."""
@@ -51,29 +58,34 @@ class Dim:
             for g in s.groups:
                 n *= widths[g] / sizes[g]
             total += n
-        return total
+        return total if self.stand_in is None else total * self.size / self.stand_in
 
 
 @dataclass(frozen=True)
 class AxisLengths:
-    """Segments of every axis that a group cuts, and the number of units of every group, shape (groups,)."""
+    """Segments of every axis that a group cuts, the number of units of every group, shape (groups,), and open axes."""
 
     segments: Mapping[Axis, tuple[Segment, ...]]
     sizes: Widths
+    open: frozenset[Axis] = frozenset()
 
     def dim(self, value: str, axis: int, size: int) -> Dim:
         """The dimension ``axis`` of a value, with length ``size`` in the dense model."""
-        return Dim(size, self.segments.get((value, axis)))
+        segments = self.segments.get((value, axis))
+        if segments is None or (value, axis) not in self.open:
+            return Dim(size, segments)
+        return Dim(size, segments, sum(s.length for s in segments))
 
 
 def axis_lengths(groups: tuple[Group, ...]) -> AxisLengths:
     """Decompose every axis that the groups touch into segments."""
     touched: dict[Axis, list[tuple[int, NDArray[np.int32]]]] = defaultdict(list)
     for g, group in enumerate(groups):
-        for m in group.members:
+        for m in (*group.members, *group.open_members):
             touched[(m.value, m.axis)].append((g, m.unit))
     segments = {axis: _segments(entries) for axis, entries in touched.items()}
-    return AxisLengths(segments, np.array([g.size for g in groups], dtype=np.int64))
+    open_axes = frozenset((m.value, m.axis) for g in groups for m in g.open_members)
+    return AxisLengths(segments, np.array([g.size for g in groups], dtype=np.int64), open_axes)
 
 
 def _segments(entries: list[tuple[int, NDArray[np.int32]]]) -> tuple[Segment, ...]:

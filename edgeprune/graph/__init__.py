@@ -33,6 +33,8 @@ from edgeprune.graph.edit import (
     static_shape,
     subgraphs,
 )
+from edgeprune.graph.length_elements import Memo as LengthMemo
+from edgeprune.graph.length_elements import elements_of
 from edgeprune.graph.linear_layers import Floats, Linear, find_linears, layers_by_weight, weights_read_once
 from edgeprune.graph.macs import count_macs, count_parameters
 from edgeprune.graph.model_io import (
@@ -61,7 +63,7 @@ from edgeprune.graph.qdq import (
     require_int8,
     symmetric_scale,
 )
-from edgeprune.graph.reshape_axes import VIEWS, Dim, aligned_groups, constant_target, turn_into_reshape
+from edgeprune.graph.reshape_axes import VIEWS, aligned_groups, constant_target, turn_into_reshape
 from edgeprune.graph.segments import Segment, aligned_levels, cut_into_segments, read_names, segment_bytes
 from edgeprune.graph.set_weights import (
     has_bias,

@@ -14,8 +14,8 @@ import onnx
 import onnx_ir as ir
 
 from edgeprune.graph.edit import ONNX_DOMAINS, dim_keys, find_value
-from edgeprune.graph.reshape_axes import Dim
 from edgeprune.graph.shape_refinement import named
+from edgeprune.lengths import Dim
 
 Dims = tuple[Dim, ...]
 Declared = Mapping[str, Dims]
@@ -135,11 +135,16 @@ def as_declared(model: ir.Model) -> Iterator[None]:
             declared = declared_outputs(model).get(str(value.name))
             own = dim_keys(value) if value.shape is not None else (None,) * len(declared or ())
             if declared is not None and own is not None and len(own) == len(declared):
-                value.shape = ir.Shape([a if named(a) else b for a, b in zip(own, declared, strict=True)])
+                value.shape = ir.Shape([_written(a, b) for a, b in zip(own, declared, strict=True)])
         yield
     finally:
         for value, shape in before:
             value.shape = shape
+
+
+def _written(own: Dim, declared: Dim) -> Dim:
+    """The length to write for an output: a number if it is derived, else the user's name of it."""
+    return own if isinstance(own, int) or (isinstance(declared, int) and named(own)) else declared
 
 
 def _contradict(declared: Dims, found: Dims) -> bool:

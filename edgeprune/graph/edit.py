@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -72,10 +73,27 @@ def static_shape(value: ir.Value | None) -> tuple[int, ...] | None:
 
 
 def dim_keys(value: ir.Value | None) -> tuple[int | str | None, ...] | None:
-    """The shape of a value as integers, symbol names, and None for unknown sizes; None if the rank is unknown."""
+    """The shape of a value as integers, symbol names, and None for unknown sizes; None if the rank is unknown.
+
+    An open axis of an input that has no name in the file is named after the input.
+    """
     if value is None or value.shape is None:
         return None
+    if value.is_graph_input():
+        return tuple(
+            d if isinstance(d, int) else d.value or own_symbol(value, k, "") for k, d in enumerate(value.shape)
+        )
     return tuple(d if isinstance(d, int) else d.value for d in value.shape)
+
+
+UNRESOLVED = "?"
+"""Marks the symbol of a length that could not be derived, and may be derived later."""
+
+
+def own_symbol(value: ir.Value, axis: int, mark: str = UNRESOLVED) -> str:
+    """A symbol for the length of one axis of one value."""
+    name = re.sub(r"[\s*/(),+]", ".", value.name or "")
+    return f"{mark}{name}[{axis}]"
 
 
 def only_use(value: ir.Value) -> tuple[ir.Node, int] | None:

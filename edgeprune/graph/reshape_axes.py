@@ -2,49 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from typing import TypeAlias
 
 import onnx_ir as ir
 
 from edgeprune.graph.edit import Names, int64_initializer
-
-Dim: TypeAlias = int | str | None
-"""A size, the symbol of a size, or None if it is unknown."""
+from edgeprune.lengths import Dim, product
 
 VIEWS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 """Operators whose output is their first input in another shape."""
-
-_Monomial: TypeAlias = tuple[int, tuple[tuple[str, int], ...]]
-"""A product of sizes: the coefficient, and each symbol with its power, sorted."""
-
-
-def monomial(dims: Sequence[Dim]) -> _Monomial | None:
-    """The product of sizes, with symbols such as ``64*batch`` split; None if a size is unknown."""
-    coefficient, powers = 1, Counter[str]()
-    for dim in dims:
-        if dim is None:
-            return None
-        for part in str(dim).split("*"):
-            if part.isdigit():
-                coefficient *= int(part)
-            else:
-                powers[part] += 1
-    return coefficient, tuple(sorted(powers.items()))
-
-
-def quotient(whole: _Monomial, part: _Monomial) -> Dim:
-    """A product divided by another, as one size; None if it does not divide."""
-    powers = Counter(dict(whole[1]))
-    powers.subtract(dict(part[1]))
-    if part[0] == 0 or whole[0] % part[0] or any(power < 0 for power in powers.values()):
-        return None
-    coefficient = whole[0] // part[0]
-    symbols = sorted(powers.elements())
-    if not symbols:
-        return coefficient
-    return "*".join(symbols if coefficient == 1 else [str(coefficient), *symbols])
 
 
 def aligned_groups(source: Sequence[Dim], target: Sequence[Dim]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
@@ -55,28 +21,28 @@ def aligned_groups(source: Sequence[Dim], target: Sequence[Dim]) -> list[tuple[t
     """
     groups = []
     left = _prefixes(source)
-    right = {product: index for index, (product, _) in enumerate(_prefixes(target))}
+    right = {whole: index for index, (whole, _) in enumerate(_prefixes(target))}
     axes = [axis for _, axis in _prefixes(target)]
     own: list[int] = []
     start = 0
-    for product, axis in left:
+    for whole, axis in left:
         own.append(axis)
-        end = right.get(product)
+        end = right.get(whole)
         if end is not None and end + 1 > start:
             groups.append((tuple(own), tuple(axes[start : end + 1])))
             own, start = [], end + 1
     return groups
 
 
-def _prefixes(dims: Sequence[Dim]) -> list[tuple[_Monomial, int]]:
+def _prefixes(dims: Sequence[Dim]) -> list[tuple[Dim, int]]:
     """For each axis before the first unknown size, except size 1: the product of all sizes up to it, and the axis."""
-    result = []
+    result: list[tuple[Dim, int]] = []
     for axis, dim in enumerate(dims):
-        product = monomial(dims[: axis + 1])
-        if product is None or dim == 0:
+        whole = product(dims[: axis + 1])
+        if whole is None or dim == 0:
             break
         if dim != 1:
-            result.append((product, axis))
+            result.append((whole, axis))
     return result
 
 

@@ -9,7 +9,7 @@ import onnx
 import onnx_ir as ir
 
 from edgeprune.graph.edit import ONNX_DOMAINS, has_subgraph, static_shape
-from edgeprune.graph.shape_refinement import SMALL_TENSOR_BYTES, named, refine
+from edgeprune.graph.shape_refinement import SMALL_TENSOR_BYTES, name_dims, named, refine
 
 
 def lite_proto(model: ir.Model, *, declared: frozenset[ir.Value] | None = None) -> onnx.ModelProto:
@@ -25,7 +25,9 @@ def lite_proto(model: ir.Model, *, declared: frozenset[ir.Value] | None = None) 
     graph, source = proto.graph, model.graph
     graph.name = source.name or "graph"
     for value in source.inputs:
-        ir.serde.serialize_value_into(graph.input.add(), value)
+        info = graph.input.add()
+        ir.serde.serialize_value_into(info, value)
+        name_dims(value, info.type)
     inputs = {value.name for value in source.inputs}
     for value in source.initializers.values():
         tensor = value.const_value
@@ -90,14 +92,15 @@ def infer(model: ir.Model, *, keep: bool) -> None:
         for value in node.outputs
         if node.domain not in ONNX_DOMAINS and value.shape is not None
     )
-    unresolved = _infer_once(model, custom)
-    seeds = frozenset(value for value in unresolved if keep and _knows_more(before[value], value.shape))
+    if not _infer_once(model, custom):
+        return
+    refine(model)
+    seeds = frozenset(value for value in before if keep and _knows_more(before[value], value.shape))
     if seeds:
         # Declared shapes of values that cannot be derived help to derive the values after them.
         for value in seeds:
             value.shape = before[value]
-        unresolved = _infer_once(model, custom | seeds)
-    if unresolved:
+        _infer_once(model, custom | seeds)
         refine(model)
 
 
@@ -196,9 +199,7 @@ def _knows_more(old: ir.Shape | None, new: ir.Shape | None) -> bool:
         return False
     if new is None:
         return True
-    return len(old) == len(new) and any(
-        isinstance(a, int) > isinstance(b, int) or (_named(a) and not _named(b)) for a, b in zip(old, new, strict=True)
-    )
+    return len(old) == len(new) and any(_named(a) and not _named(b) for a, b in zip(old, new, strict=True))
 
 
 def _named(dim: int | ir.SymbolicDim) -> bool:

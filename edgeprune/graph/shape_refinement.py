@@ -1,23 +1,24 @@
 """Shapes that ONNX's inference cannot derive: symbolic sizes that it loses, and operators without a rule.
 
-ONNX multiplies sizes only if they are numbers. A Resize by 1 along a symbolic batch, or a Reshape that merges it with
+ONNX calculates with sizes only if they are numbers. A strided convolution, or a Reshape that merges an open batch with
 other axes, gives an unknown size, and then all later sizes are unknown too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import onnx
 import onnx_ir as ir
 from onnx import shape_inference
 
-from edgeprune.graph.edit import ONNX_DOMAINS, dim_keys, input_at, static_shape
-from edgeprune.graph.reshape_axes import Dim, monomial, quotient
+from edgeprune.graph.edit import ONNX_DOMAINS, UNRESOLVED, dim_keys, own_symbol, static_shape
+from edgeprune.graph.length_elements import Memo
+from edgeprune.graph.length_rules import rule_for
+from edgeprune.lengths import Dim
 
 SMALL_TENSOR_BYTES = 4096
 """ONNX's inference gets the values of tensors up to this size: reshape targets, axes, scales."""
 
+_KEEP_TYPE = ("Flatten", "GroupNormalization", "MeanVarianceNormalization", "Reshape", "Resize", "Upsample")
 INFERENCE_ERRORS = (
     *(RuntimeError, ValueError, TypeError, LookupError),
     *(shape_inference.InferenceError, onnx.defs.SchemaError, onnx.checker.ValidationError),
@@ -26,25 +27,42 @@ INFERENCE_ERRORS = (
 
 
 def refine(model: ir.Model) -> None:
-    """Derive unknown sizes of shapes, in place, in one sweep in topological order."""
-    improved: set[ir.Value] = set()
+    """Derive unknown lengths of shapes, in place, in one sweep in topological order.
+
+    A length that cannot be derived becomes a symbol of its own, so that those behind it are derived from it.
+    """
+    memo: Memo = {}
     imports = [onnx.OperatorSetIdProto(domain=d, version=v) for d, v in model.opset_imports.items()]
     version = model.opset_imports.get("", 1)
     for node in model.graph:
         if node.domain not in ONNX_DOMAINS or all(_known(value) for value in node.outputs if value.name):
             continue
         for value, found in _loop_states(node).items():
-            _improve(value, found, improved)
-        rule = _RULES.get(node.op_type)
-        dims = rule(node) if rule is not None else None
+            _improve(value, found)
+        rule = rule_for(node.op_type)
+        dims = rule(node, memo) if rule is not None else None
         if dims is not None:
             source = node.inputs[0]
-            if node.outputs[0].type is None and source is not None:
-                node.outputs[0].type = source.type  # none of these operators changes it
-            _improve(node.outputs[0], dims, improved)
-        elif any(value in improved for value in node.inputs):
+            if node.outputs[0].type is None and source is not None and node.op_type in _KEEP_TYPE:
+                node.outputs[0].type = source.type
+            _improve(node.outputs[0], dims)
+        if not all(_known(value) for value in node.outputs if value.name):
             for value, found in _infer_node(node, version, imports).items():
-                _improve(value, found, improved)
+                _improve(value, found)
+        for value in node.outputs:
+            if value.name and value.shape is not None and not _known(value):
+                value.shape = ir.Shape([d if named(d) else own_symbol(value, k) for k, d in enumerate(_keys(value))])
+
+
+def _keys(value: ir.Value) -> tuple[Dim, ...]:
+    return dim_keys(value) or ()
+
+
+def name_dims(value: ir.Value, info: onnx.TypeProto) -> None:
+    """Write the names of open axes into a serialized type, for inputs whose axes are declared without a name."""
+    for dim, key in zip(info.tensor_type.shape.dim, dim_keys(value) or (), strict=False):
+        if isinstance(key, str) and not dim.HasField("dim_value"):
+            dim.dim_param = key
 
 
 def _known(value: ir.Value) -> bool:
@@ -53,18 +71,17 @@ def _known(value: ir.Value) -> bool:
 
 def named(dim: Dim) -> bool:
     """Whether a dimension is a number or has a name that inference did not make up."""
-    return isinstance(dim, int) or (dim is not None and not dim.startswith("unk__"))
+    return isinstance(dim, int) or (dim is not None and not dim.startswith("unk__") and UNRESOLVED not in dim)
 
 
-def _improve(value: ir.Value, dims: tuple[Dim, ...], improved: set[ir.Value]) -> None:
+def _improve(value: ir.Value, dims: tuple[Dim, ...]) -> None:
     """Fill in unknown sizes of a value; known ones are kept."""
     old = dim_keys(value) or (None,) * len(dims)
     if len(old) != len(dims):
         return
-    merged = [a if named(a) or not named(b) else b for a, b in zip(old, dims, strict=True)]
+    merged = [a if named(a) or b is None or str(b).startswith("unk__") else b for a, b in zip(old, dims, strict=True)]
     if value.shape is None or tuple(merged) != old:
         value.shape = ir.Shape(merged)
-        improved.add(value)
 
 
 def _infer_node(node: ir.Node, version: int, imports: list[onnx.OperatorSetIdProto]) -> dict[ir.Value, tuple[Dim, ...]]:
@@ -75,6 +92,7 @@ def _infer_node(node: ir.Node, version: int, imports: list[onnx.OperatorSetIdPro
         if value is None or value.type is None or not value.name:
             continue
         info = ir.serde.serialize_value(value).type
+        name_dims(value, info)
         types[value.name] = info
         if value.const_value is not None and value.const_value.nbytes <= SMALL_TENSOR_BYTES:
             data[value.name] = ir.serde.serialize_tensor(value.const_value)
@@ -91,56 +109,6 @@ def _infer_node(node: ir.Node, version: int, imports: list[onnx.OperatorSetIdPro
     return shapes
 
 
-def _constants(value: ir.Value | None) -> list[float] | None:
-    if value is None or value.const_value is None or not value.is_initializer():
-        return None
-    return [float(x) for x in value.const_value.numpy().reshape(-1)]
-
-
-def _reshape(node: ir.Node) -> tuple[Dim, ...] | None:
-    """An unknown target still gives the rank."""
-    source, target = dim_keys(node.inputs[0]), _constants(input_at(node, 1))
-    if target is None and len(node.inputs) > 1:
-        length = dim_keys(node.inputs[1]) or ()
-        return (None,) * length[0] if len(length) == 1 and isinstance(length[0], int) else None
-    if source is None or target is None or node.attributes.get_int("allowzero"):
-        return None
-    dims: list[Dim] = [source[i] if d == 0 and i < len(source) else int(d) for i, d in enumerate(target)]
-    if -1 in dims:
-        # Kept axes cancel, whether known or not.
-        kept = [i for i, d in enumerate(target) if d == 0]
-        whole = monomial([d for i, d in enumerate(source) if i not in kept])
-        others = monomial([d for i, d in enumerate(dims) if i not in kept and d != -1])
-        dims[dims.index(-1)] = None if whole is None or others is None else quotient(whole, others)
-    return tuple(dims)
-
-
-def _flatten(node: ir.Node) -> tuple[Dim, ...] | None:
-    source = dim_keys(node.inputs[0])
-    if source is None:
-        return None
-    axis = node.attributes.get_int("axis", 1)
-    halves = monomial(source[:axis]), monomial(source[axis:])
-    one = (1, ())
-    return tuple(None if half is None else quotient(half, one) for half in halves)
-
-
-def _same(node: ir.Node) -> tuple[Dim, ...] | None:
-    """ONNX has no inference for some normalizations."""
-    return dim_keys(node.inputs[0])
-
-
-def _resize(node: ir.Node) -> tuple[Dim, ...] | None:
-    """An axis that is scaled by 1 keeps its symbol; another symbolic axis stays unknown."""
-    source = dim_keys(node.inputs[0])
-    scales = _constants(node.inputs[-1]) if len(node.inputs) in (2, 3) else None
-    if source is None or scales is None or len(scales) != len(source):
-        return None
-    return tuple(
-        d if s == 1 else int(d * s) if isinstance(d, int) else None for d, s in zip(source, scales, strict=True)
-    )
-
-
 def _loop_states(node: ir.Node) -> dict[ir.Value, tuple[Dim, ...]]:
     """Shapes of a Loop's outputs: those of its loop-carried inputs, if the body keeps the shape."""
     if node.op_type != "Loop" or "body" not in node.attributes or node.attributes["body"].is_ref():
@@ -154,13 +122,3 @@ def _loop_states(node: ir.Node) -> dict[ir.Value, tuple[Dim, ...]]:
         if dims is not None and dims == dim_keys(taken) == dim_keys(given):
             shapes[value] = dims
     return shapes
-
-
-_RULES: dict[str, Callable[[ir.Node], tuple[Dim, ...] | None]] = {
-    "Flatten": _flatten,
-    "GroupNormalization": _same,
-    "MeanVarianceNormalization": _same,
-    "Reshape": _reshape,
-    "Resize": _resize,
-    "Upsample": _resize,
-}

@@ -7,6 +7,7 @@ of the total stride for images, and the lengths of the constants that a model ad
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import onnx
@@ -18,11 +19,16 @@ from edgeprune.graph.shape_inference import lite_proto
 InputShapes = dict[str, tuple[int, ...]]
 """Input name -> dimensions, for every input of a model that is no initializer."""
 
-_SIZES = (64, 224, 32, 128, 96, 48, 256, 384, 512, 640, 16, 8, 7, 4, 1)
+_SIZES = (64, 96, 32, 224, 128, 48, 16, 8, 7, 4, 1, 256, 384, 512, 640)
 _MAX_LENGTH = 4096
 """A longer axis of a constant is no position table."""
+_MOST_ELEMENTS = 1 << 22
+"""A larger input takes more time and memory than a check is worth."""
 _MOST_INFERRED = 60
 _MOST_UNCHECKED = 16
+_LARGEST_STRIDE = 128
+"""A larger product comes from side paths that are broadcast back, as the keys of an attention with reduced keys."""
+_USUAL_STRIDE = 32
 _STRIDED = ("Conv", "MaxPool", "AveragePool", "LpPool")
 
 
@@ -58,6 +64,8 @@ def size_candidates(
     tried, passed = [], 0
     for sizes in itertools.islice(_combinations(symbols, _plausible(model)), _MOST_INFERRED):
         shapes = _shapes(model, given or {}, known, dict(zip(symbols, sizes, strict=True)))
+        if not given and max(map(math.prod, shapes.values())) > _MOST_ELEMENTS:
+            continue
         if _is_consistent(model, shapes):
             passed += 1
             yield shapes
@@ -129,7 +137,9 @@ def _plausible(model: ir.Model) -> list[int]:
             if 1 < d <= _MAX_LENGTH
         }
     )
-    return list(dict.fromkeys([*usual[:4], *lengths, *usual[4:], *_SIZES]))
+    images = any(len(value.shape or ()) > 3 for value in data_inputs(model))
+    first = len(usual) if images else 4
+    return list(dict.fromkeys([*usual[:first], *lengths, *usual[first:], *_SIZES]))
 
 
 def _total_stride(model: ir.Model) -> int:
@@ -141,7 +151,8 @@ def _total_stride(model: ir.Model) -> int:
             before *= max(ints_attribute(node, "strides") or (1,))
         for value in node.outputs:
             strides[value] = before
-    return max(strides.values(), default=1)
+    largest = max(strides.values(), default=1)
+    return largest if largest <= _LARGEST_STRIDE else _USUAL_STRIDE
 
 
 def _is_consistent(model: ir.Model, shapes: InputShapes) -> bool:

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from edgeprune.graph import (
     VIEWS,
-    Dim,
     aligned_groups,
     constant,
     constant_tensor,
@@ -21,6 +20,7 @@ from edgeprune.graph import (
     ints_attribute,
     is_op,
 )
+from edgeprune.lengths import Dim
 
 WITH_CONSTANT = ("Add", "Sub", "Mul", "Div")
 

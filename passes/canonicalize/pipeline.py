@@ -34,6 +34,7 @@ import onnx_ir as ir
 
 from edgeprune import graph as graphs
 from edgeprune.graph import (
+    LengthMemo,
     Names,
     add_initializer,
     dim_keys,
@@ -53,7 +54,7 @@ from edgeprune.passes.canonicalize.lift_constants import lift_constants
 from edgeprune.passes.canonicalize.merge_shuffles import merge_shuffles
 from edgeprune.passes.canonicalize.modernize import is_old, modernize, restore_softmax
 from edgeprune.passes.canonicalize.pool_means import pool_means
-from edgeprune.passes.canonicalize.propagate_shapes import Facts, derive, reshape_target, shape_from_facts
+from edgeprune.passes.canonicalize.propagate_shapes import derived_constant, reshape_target, shape_from_facts
 from edgeprune.passes.canonicalize.relax_expand import relax_expand
 from edgeprune.passes.canonicalize.relax_resize import relax_resize
 from edgeprune.passes.canonicalize.remove_noops import inverse_pair, passed_through
@@ -119,19 +120,14 @@ def _settle(model: ir.Model) -> None:
 def _simplify(model: ir.Model) -> int:
     """One sweep in topological order over the main graph; returns the number of changes."""
     names, opset, changes = Names(model), model.opset_imports.get("", 1), 0
-    facts: Facts = {}
+    facts: LengthMemo = {}
     for node in model.graph:
         if not any(value.uses() or value.is_graph_output() for value in node.outputs):
             continue
         arrays = fold_node(node, opset)
         if arrays is None:
-            known = derive(node, facts)
-            if known is not None:
-                facts[node.outputs[0]] = known
-                rank, dtype = node.outputs[0].shape, node.outputs[0].dtype
-                if all(isinstance(e, int) for e in known) and rank is not None and dtype is not None:
-                    array = np.array(known, dtype.numpy())
-                    arrays = [array.reshape(()) if len(rank) == 0 else array]
+            known = derived_constant(node, facts)
+            arrays = None if known is None else [known]
         if arrays is not None:
             changes += _store(node, arrays, names)
             continue
@@ -168,7 +164,7 @@ def _store(node: ir.Node, arrays: list[np.ndarray], names: Names) -> int:
     return 1
 
 
-def _constant_target(node: ir.Node, facts: Facts, names: Names) -> int:
+def _constant_target(node: ir.Node, facts: LengthMemo, names: Names) -> int:
     """Give a Reshape a constant target if its computed one allows it."""
     target = input_at(node, 1)
     if not is_op(node, "Reshape") or target is None or target.is_initializer():
@@ -177,6 +173,7 @@ def _constant_target(node: ir.Node, facts: Facts, names: Names) -> int:
     if dims is None:
         return 0
     node.replace_input_with(1, int64_initializer(node, f"{node.name}_target", dims, names))
+    node.attributes.pop("allowzero", None)  # a 0 keeps an axis now
     return 1
 
 

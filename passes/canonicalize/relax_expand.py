@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from edgeprune.graph import Names, add_node, dim_keys, int64_initializer, is_op
-from edgeprune.passes.canonicalize.propagate_shapes import Facts, facts_of
+from edgeprune.graph import LengthMemo, Names, add_node, dim_keys, int64_initializer, is_op
+from edgeprune.passes.canonicalize.propagate_shapes import facts_of
 
 
-def relax_expand(node: ir.Node, facts: Facts, names: Names) -> int:
+def relax_expand(node: ir.Node, facts: LengthMemo, names: Names) -> int:
     """Replace by 1 every size of an Expand's target that its input already has; returns the number of changes."""
     if not is_op(node, "Expand") or node.inputs[0] is None or node.inputs[1] is None:
         return 0

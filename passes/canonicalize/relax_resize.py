@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from edgeprune.graph import Names, input_at, is_op
-from edgeprune.passes.canonicalize.propagate_shapes import Facts, facts_of
+from edgeprune.graph import LengthMemo, Names, input_at, is_op
+from edgeprune.passes.canonicalize.propagate_shapes import facts_of
 from edgeprune.passes.canonicalize.relax_expand import lengths
 
 
-def relax_resize(node: ir.Node, facts: Facts, names: Names) -> int:
+def relax_resize(node: ir.Node, facts: LengthMemo, names: Names) -> int:
     """Write the known elements of a Resize's computed sizes as constants; returns the number of changes."""
     sizes = input_at(node, 3)
     if not is_op(node, "Resize") or sizes is None or sizes.is_initializer():

@@ -42,11 +42,12 @@ def prune_channels(model: ir.Model, analysis: Analysis, cut: Cut) -> ir.Model:
         return pruned
     expected = _expected_shapes(pruned, kept)
     changed = {name for name, _ in kept}
+    wholes = analysis.open_wholes()
     for node in list(pruned.graph):
         touched = any(v is not None and v.name in changed for v in (*node.inputs, *node.outputs))
         function = repair_of(node, changed=touched)
         if function is not None:
-            _run(function, Repair(node, pruned.graph, kept))
+            _run(function, Repair(node, pruned.graph, kept, wholes))
     _slice_initializers(pruned.graph, kept)
     if branches:
         drop_branches(pruned.graph, branches.values())
@@ -80,7 +81,7 @@ def _expected_shapes(model: ir.Model, kept: dict[tuple[str, int], NDArray[np.int
             if value.name and value.shape is not None:
                 out[value.name] = [d if isinstance(d, int) else None for d in value.shape.dims]
     for (name, axis), positions in kept.items():
-        if name in out:
+        if name in out and out[name][axis] is not None:
             out[name][axis] = len(positions)
     return out
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 _OTHER_BATCHES = (1, 2)
 """A model may be exported for one batch although it declares it open."""
 
+_MOST_LIKE = 6
+"""Candidates that repeat a size wait for one that does not."""
+
 
 def running_sizes(
     model: ir.Model,
@@ -67,13 +70,14 @@ def _candidates(
     model: ir.Model, given: Mapping[str, Sequence[int]], batches: Sequence[int], found: list[InputShapes]
 ) -> Iterator[InputShapes]:
     """Candidates until there is one result for every batch; ``found`` grows while they are tried."""
-    if not any(name not in given for name, _ in open_axes(model)):
+    where = [(name, axis) for name, axis in open_axes(model) if name not in given]
+    if not where:
         yield next(size_candidates(model, given))
         return
+    where = [(name, axis) for name, axis in where if axis]
     for wanted, batch in enumerate(batches, 1):
         for size in dict.fromkeys((batch, *_OTHER_BATCHES)):
-            seen = list(size_candidates(model, given, batch=size)) if found else None
-            for shapes in _different_first(seen, found) if seen else size_candidates(model, given, batch=size):
+            for shapes in _different_first(size_candidates(model, given, batch=size), where, found):
                 if shapes not in found:
                     yield shapes
                 if len(found) >= wanted:
@@ -82,10 +86,14 @@ def _candidates(
                 break
 
 
-def _different_first(candidates: list[InputShapes], found: list[InputShapes]) -> list[InputShapes]:
-    """Candidates in which all open axes differ from those found come first."""
-
-    def repeated(shapes: InputShapes) -> int:
-        return sum(a == b for f in found for name in shapes for a, b in zip(shapes[name][1:], f[name][1:], strict=True))
-
-    return sorted(candidates, key=repeated)
+def _different_first(
+    candidates: Iterator[InputShapes], where: list[tuple[str, int]], found: list[InputShapes]
+) -> Iterator[InputShapes]:
+    """Candidates in which no open axis has the size that it has in those found come first."""
+    rest: list[InputShapes] = []
+    for shapes in candidates:
+        if len(rest) < _MOST_LIKE and any(shapes[name][axis] == f[name][axis] for f in found for name, axis in where):
+            rest.append(shapes)
+        else:
+            yield shapes
+    yield from rest

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeprune.graph.reshape_axes import Dim, aligned_groups, constant_target, monomial, quotient
+from edgeprune.graph.reshape_axes import aligned_groups, constant_target
+from edgeprune.lengths import Dim
 
 Shape = tuple[Dim, ...]
 
@@ -46,12 +47,3 @@ def test_groups_have_equal_products(source: list[int], data: st.DataObject) -> N
 )
 def test_constant_target(source: Shape, wanted: Shape, target: tuple[int, ...] | None) -> None:
     assert constant_target(source, wanted) == target
-
-
-def test_quotient_of_symbols() -> None:
-    whole, part = monomial(("64*n", 7)), monomial((7, 8))
-    assert whole is not None
-    assert part is not None
-    assert quotient(whole, part) == "8*n"
-    assert quotient(part, whole) is None
-    assert monomial((3, None)) is None

@@ -1,0 +1,69 @@
+"""Open batch, height and width freeze no channels: the groups are those of fixed sizes, and the result stays open."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgeprune.dependency import analyse
+from edgeprune.dependency.rules.shape import factorings
+from edgeprune.passes.canonicalize import canonicalize
+from edgeprune.passes.prune import prune_channels
+from tests.passes.models import parse, random, run
+
+HEADS = """g (float[5, N, 16] x) => (float[a, b, c] y) {
+    s = Shape(x)
+    n = Slice(s, one, two)
+    m = Mul(n, four)
+    t = Concat<axis = 0>(five, m, eight)
+    back = Concat<axis = 0>(five, n, wide)
+    q = MatMul(x, w)
+    r = Reshape(q, t)
+    u = Relu(r)
+    v = Reshape(u, back)
+    y = MatMul(v, o)
+}"""
+GROUP_NORM = """g (float[N, 3, H, W] x) => (float[a, b, c, d] y) {
+    h = Conv<pads = [1, 1, 1, 1], strides = [2, 2]>(x, w)
+    s = Shape(h)
+    g = Reshape(h, grouped)
+    i = InstanceNormalization(g, scale, bias)
+    k = Reshape(i, s)
+    y = Conv(k, o)
+}"""
+WEIGHTS = {
+    HEADS: {
+        **{"one": np.array([1]), "two": np.array([2]), "four": np.array([4]), "five": np.array([5])},
+        **{"eight": np.array([8]), "wide": np.array([32]), "w": random(16, 32), "o": random(32, 16)},
+    },
+    GROUP_NORM: {
+        **{"grouped": np.array([0, 4, -1]), "scale": np.ones(4, np.float32), "bias": np.zeros(4, np.float32)},
+        **{"w": random(16, 3, 3, 3), "o": random(6, 16, 1, 1)},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "shapes"),
+    [(HEADS, [(5, 2, 16), (5, 3, 16)]), (GROUP_NORM, [(1, 3, 8, 8), (2, 3, 11, 6)])],
+    ids=["heads", "groups"],
+)
+def test_open_lengths_give_the_groups_of_fixed_ones(text: str, shapes: list[tuple[int, ...]]) -> None:
+    fixed = text.replace("N", "2", 1).replace("H", "8", 1).replace("W", "8", 1) if text is GROUP_NORM else text
+    fixed = fixed.replace("5, N", "5, 2")
+    dense = canonicalize(parse(text, **WEIGHTS[text]))
+    analysis = analyse(dense)
+    closed = analyse(canonicalize(parse(fixed, **WEIGHTS[text])))
+    assert sorted((g.kind, g.size) for g in analysis.groups) == sorted((g.kind, g.size) for g in closed.groups)
+    assert analysis.groups
+    cut = {g.id: np.arange(g.size // 2) for g in analysis.groups}
+    pruned = prune_channels(dense, analysis, cut)
+    for shape in shapes:
+        assert run(pruned, x=random(*shape))[0].shape == run(dense, x=random(*shape))[0].shape
+
+
+def test_factors_of_open_lengths() -> None:
+    left, right, sizes = factorings((65, "n", 64), (65, "4*n", 16))
+    assert left[0] == right[0]
+    assert [len(text.strip("()").split()) for text in (left[1], left[2], right[1], right[2])] == [1, 2, 2, 1]
+    assert sorted(map(str, sizes.values())) == ["16", "4", "n"]
