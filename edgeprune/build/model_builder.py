@@ -194,11 +194,16 @@ class ModelBuilder(ABC):
         return {name: (found.low, found.high) for name, found in self.ranges(model, names, data).items()}
 
     def ranges(self, model: ir.Model, names: Sequence[str], data: Calibration) -> dict[str, Range]:
-        """The INT8 range of each of these activations and its calibrator: the known one, or the best for the output."""
+        """The INT8 range of each of these activations and its calibrator: the known one, or the best for the output.
+
+        The result depends on the model and the data alone, not on the names that were asked for before: what a cache
+        saved from being built must change nothing.
+        """
         known = self._ranges.setdefault((model, data.items), {})
-        decided = model is not self.dense and self.calibrators.keys() >= set(names)
-        if names and not known and self.refitted and not decided:
-            known |= self._best_ranges(model, names, data)
+        if names and not known and self.refitted:
+            int8 = self.int8_nodes(model, [INT8 if INT8 in f else self.float_format for f in self.network.int8_nodes])
+            if model is self.dense or not self.calibrators.keys() >= set(self.values_to_quantize(model, int8)):
+                known |= self._best_ranges(model, int8, data)
         missing = [n for n in names if n not in known]
         for name, h in histograms(model, missing, data, self.threads).items():
             # A plan may quantize activations that are not quantized when all blocks are in INT8.
@@ -212,11 +217,17 @@ class ModelBuilder(ABC):
         ranges = {n: range_by(known[n].calibrator, h, symmetric=self.symmetric) for n, h in counted.items()}
         self._ranges[learned, self.data.items] = ranges
 
-    def _best_ranges(self, model: ir.Model, names: Sequence[str], data: Calibration) -> dict[str, Range]:
-        """Ranges of the named activations, and of all that are quantized when every block is in INT8."""
-        int8 = self.int8_nodes(model, [INT8 if INT8 in f else self.float_format for f in self.network.int8_nodes])
+    def quantizable_values(self, model: ir.Model) -> list[str]:
+        """Names of all activations of a model of this network that some format quantizes, sorted."""
+        every = {n for forms in self.network.int8_nodes for nodes in forms.values() for n in nodes}
+        alive = [n for n in model.graph if n.name in every]
+        made = {str(o.name) for n in alive for o in n.outputs}
+        return sorted(made | set(self.values_to_quantize(model, {str(n.name) for n in alive})))
+
+    def _best_ranges(self, model: ir.Model, int8: Collection[str], data: Calibration) -> dict[str, Range]:
+        """Ranges of all activations that may be quantized; the best ones when every block is in INT8."""
         needed = self.values_to_quantize(model, int8)
-        counted = histograms(model, dict.fromkeys([*needed, *names]), data, self.threads)
+        counted = histograms(model, dict.fromkeys([*needed, *self.quantizable_values(model)]), data, self.threads)
 
         def quantized(ranges: Mapping[str, Range]) -> ir.Model:
             return self.quantized(model, int8, {n: (ranges[n].low, ranges[n].high) for n in needed})

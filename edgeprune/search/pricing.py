@@ -123,9 +123,7 @@ def typical_ranges(
 
     The builder is told which calibrator chose each range.
     """
-    every = {n for forms in network.int8_nodes for nodes in forms.values() for n in nodes}
-    made = {str(o.name) for n in dense.graph if n.name in every for o in n.outputs}
-    names = sorted(made | set(builder.values_to_quantize(dense, every)))
+    names = builder.quantizable_values(dense)
     settings = {"names": names, "builder": builder.describe()}
 
     def compute() -> Arrays:

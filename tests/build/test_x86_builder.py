@@ -98,11 +98,27 @@ def test_a_cut_network_gets_ranges_by_the_known_calibrators(
 ) -> None:
     np.savez(tmp_path / "x.npz", x=samples)
     builder = builder_of(model, str(tmp_path / "x.npz"))
-    builder.calibrators |= {"x": "entropy", "r": "p99.99"}
+    builder.calibrators |= dict.fromkeys(builder.quantizable_values(model), "max") | {"x": "entropy", "r": "p99.99"}
     cut = ir.from_proto(ir.to_proto(model))
     found = builder.ranges(cut, ["x", "r"], builder.data)
     assert {name: r.calibrator for name, r in found.items()} == {"x": "entropy", "r": "p99.99"}
     assert found["r"].low == 0.0
+
+
+@pytest.mark.parametrize("known", [{}, {"x": "entropy"}])
+def test_ranges_do_not_depend_on_what_was_asked_before(
+    model: ir.Model, samples: NDArray[np.float32], tmp_path: Path, known: dict[str, str]
+) -> None:
+    """A warm cache saves some builds, so another set of names may be the first."""
+    np.savez(tmp_path / "x.npz", x=samples)
+    for asked in (model, ir.from_proto(ir.to_proto(model))):
+        found = []
+        for first in (["x"], ["r"]):
+            builder = builder_of(model, str(tmp_path / "x.npz"))
+            builder.calibrators |= known
+            builder.ranges(asked, first, builder.data)
+            found.append(builder.ranges(asked, ["x", "r"], builder.data))
+        assert found[0] == found[1]
 
 
 def test_the_whole_network_chooses_its_own_calibrators(
