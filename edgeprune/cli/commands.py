@@ -11,8 +11,9 @@ import edgeprune
 from edgeprune.cli import options, support
 from edgeprune.cli.devices import predict, profile, targets
 from edgeprune.cli.models import bench, inspect
-from edgeprune.cli.options import FILE, POSITIVE, SOURCE
+from edgeprune.cli.options import FILE, SOURCE
 from edgeprune.cli.pytorch import apply, export
+from edgeprune.cli.quantity import MILLISECONDS, POINTS, TIMES
 from edgeprune.cli.recipe import BUDGETS, effective, recipe, recipe_option
 from edgeprune.cli.reports import gate, report
 from edgeprune.cli.setup import completion, doctor
@@ -34,11 +35,9 @@ def cli() -> None:
 @options.model_argument
 @recipe_option
 @options.target_option
-@click.option("--latency-ms", type=POSITIVE, metavar="X", help="Budget: at most X milliseconds.")
-@click.option("--speedup", type=POSITIVE, metavar="X", help="Budget: at least X times as fast as the original.")
-@click.option(
-    "--max-drop", type=click.FloatRange(min=0), metavar="D", help="Budget: the fastest that loses at most D points."
-)
+@click.option("--latency-ms", type=MILLISECONDS, metavar="X", help="Budget: at most X milliseconds.")
+@click.option("--speedup", type=TIMES, metavar="X", help="Budget: at least X times as fast as the original.")
+@click.option("--max-drop", type=POINTS, metavar="D", help="Budget: the fastest that loses at most D points.")
 @click.option(
     "--pareto",
     metavar="X,Y,...",

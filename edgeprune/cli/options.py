@@ -175,7 +175,7 @@ def parse_speedups(_: click.Context, parameter: click.Parameter, value: str | No
     """``1.5,2,3`` as numbers above 0."""
     if value is None:
         return None
-    numbers = _numbers(value)
+    numbers = _numbers(value.lower().replace("x", ""))
     if not numbers or not all(0 < number < float("inf") for number in numbers):
         raise UsageError(f"--{parameter.name} takes speed-ups separated by commas, such as 1.5,2,3, not {value!r}")
     return numbers

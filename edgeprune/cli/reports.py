@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from edgeprune.cli import options, support
-from edgeprune.cli.options import FILE, POSITIVE
+from edgeprune.cli.options import FILE
+from edgeprune.cli.quantity import MILLISECONDS, POINTS
 from edgeprune.cli.support import Verbosity
 from edgeprune.errors import UsageError
 
@@ -18,14 +19,14 @@ UNRELIABLE = 6
 
 @click.command()
 @click.argument("report", type=FILE)
-@click.option("--max-latency-ms", type=POSITIVE, metavar="X", help="Largest median latency of the result.")
+@click.option("--max-latency-ms", type=MILLISECONDS, metavar="X", help="Largest median latency of the result.")
 @click.option(
     "--max-predicted-ms",
-    type=POSITIVE,
+    type=MILLISECONDS,
     metavar="X",
     help="Largest predicted latency, for a device that is not attached.",
 )
-@click.option("--max-drop", type=click.FloatRange(min=0), metavar="D", help="Largest drop in accuracy, in points.")
+@click.option("--max-drop", type=POINTS, metavar="D", help="Largest drop in accuracy, in points.")
 @click.option(
     "--outputs",
     metavar="NAME,...",
