@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from edgeprune.costmodel.blocks import POINTWISE_OPS
+from edgeprune.costmodel.bodies import Flat, flatten_bodies
 from edgeprune.costmodel.dataflow import Dataflow, dataflow
 from edgeprune.costmodel.kernel import Epilogue, Kind
 from edgeprune.costmodel.op_types import ACTIVATIONS, ALONE, CONTRACTION_OPS, REDUCTIONS
@@ -41,6 +42,7 @@ class Cluster:
     window: int = 1
     quantized: bool = False
     weighted: bool = True
+    repeats: int = 1
 
     @property
     def last_matmul(self) -> ir.Node:
@@ -58,10 +60,11 @@ class Cluster:
 
 @dataclass(frozen=True)
 class Fused:
-    """Clusters in launch order, and the shapes of all run-time values."""
+    """Clusters in launch order, the shapes of all run-time values, and a sentence on every body that is a guess."""
 
     clusters: tuple[Cluster, ...]
     shapes: dict[str, tuple[int, ...]]
+    notes: tuple[str, ...] = ()
 
 
 def fuse(model: ir.Model) -> Fused:
@@ -70,8 +73,9 @@ def fuse(model: ir.Model) -> Fused:
     Raises:
         ModelError: the shape of a run-time tensor is not known.
     """
-    flow = dataflow(model)
-    state = _State(flow)
+    flat = flatten_bodies(model)
+    flow = dataflow(flat.model)
+    state = _State(flow, flat)
     attentions = {node: members for members in _attentions(flow) for node in members}
     for node in flow.nodes:
         if node in attentions:
@@ -86,14 +90,14 @@ def fuse(model: ir.Model) -> Fused:
             state.add_reduction(node)
         else:
             state.open(node, _kind_alone(node, flow), [node])
-    return Fused(tuple(_finish(c, flow) for c in state.clusters), flow.shapes)
+    return Fused(tuple(_finish(c, flow) for c in state.clusters), flow.shapes, flat.notes)
 
 
 class _State:
     """Clusters so far, and which cluster computes which value."""
 
-    def __init__(self, flow: Dataflow) -> None:
-        self.flow = flow
+    def __init__(self, flow: Dataflow, flat: Flat) -> None:
+        self.flow, self.flat = flow, flat
         self.clusters: list[Cluster] = []
         self.home: dict[str, int] = {}
 
@@ -101,7 +105,7 @@ class _State:
         largest = max((math.prod(self.flow.shapes[v]) for n in nodes for v in self.flow.outputs(n)), default=1)
         if kind == "reduce" and anchor.op_type in REDUCTIONS:
             largest = max([largest, *(math.prod(self.flow.shapes[v]) for v in self.flow.operands(anchor))])
-        self.clusters.append(Cluster(anchor, kind, [], largest))
+        self.clusters.append(Cluster(anchor, kind, [], largest, repeats=self.flat.repeats(str(anchor.name))))
         for node in nodes:
             self._put(node, len(self.clusters) - 1)
 
@@ -110,7 +114,7 @@ class _State:
         for index in self._candidates(node):
             cluster = self.clusters[index]
             alone = cluster.kind in ("pool", "copy", "concat", "unknown")
-            if alone or cluster.elements != size or self._circular(node, index):
+            if alone or cluster.elements != size or not self._same_runs(node, index) or self._circular(node, index):
                 continue
             if cluster.kind in ("pointwise", "reduce"):
                 self._put(node, index)
@@ -123,7 +127,8 @@ class _State:
         size = max((math.prod(self.flow.shapes[v]) for v in self.flow.operands(node)), default=1)
         for index in self._candidates(node):
             cluster = self.clusters[index]
-            if cluster.elements == size and cluster.kind in ("pointwise", "reduce") and not self._circular(node, index):
+            open_ = cluster.kind in ("pointwise", "reduce") and self._same_runs(node, index)
+            if open_ and cluster.elements == size and not self._circular(node, index):
                 if cluster.kind == "pointwise":
                     cluster.kind, cluster.anchor = "reduce", node
                 self._put(node, index)
@@ -152,6 +157,10 @@ class _State:
         """Clusters that compute the node's operands, latest first."""
         homes = {self.home[s] for v in self.flow.operands(node) for s in self.flow.sources[v] if s in self.home}
         return sorted(homes, reverse=True)
+
+    def _same_runs(self, node: ir.Node, index: int) -> bool:
+        """Whether node and cluster run equally often: a kernel is inside a loop, or outside."""
+        return self.clusters[index].repeats == self.flat.repeats(str(node.name))
 
     def _circular(self, node: ir.Node, index: int) -> bool:
         """Whether another operand of the node depends on the cluster: then the node cannot be part of it."""

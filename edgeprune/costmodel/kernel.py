@@ -32,7 +32,7 @@ class Kernel:
         epilogue: ``complex`` if only a code generator can fuse it (SiLU, activation before addition).
         weighted: false for a MatMul of two activations.
         keys: number of keys of an attention.
-        repeats: sequential launches (time steps of a recurrence).
+        repeats: sequential launches (time steps of a recurrence, runs of the body of a Loop or Scan).
         quantized: whether its operands come from DequantizeLinear.
         reads, writes: computed values that pass between kernels.
     """
@@ -62,9 +62,9 @@ class Kernel:
     def macs(self) -> int:
         """Multiply-accumulates without the epilogue."""
         if self.kind == "depthwise":
-            return self.rows * self.cout * self.taps
+            return self.rows * self.cout * self.taps * self.repeats
         if self.kind == "attention":
-            return self.rows * self.keys * (self.cin + self.cout)
+            return self.rows * self.keys * (self.cin + self.cout) * self.repeats
         if self.kind in CONTRACTIONS:
             return self.rows * self.taps * self.cin * self.cout // self.groups * self.repeats
         return 0

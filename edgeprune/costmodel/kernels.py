@@ -22,7 +22,11 @@ def kernels_of(model: ir.Model) -> tuple[Kernel, ...]:
     Raises:
         ModelError: the shape of a tensor is not fully known; the message names the tensor.
     """
-    fused = fuse(model)
+    return kernels_from(fuse(model))
+
+
+def kernels_from(fused: Fused) -> tuple[Kernel, ...]:
+    """Kernels of a model, in launch order; one in the body of a Loop or Scan is one kernel with its repetitions."""
     return tuple(kernel_at(clusters, fused.shapes) for clusters in kernel_clusters(fused))
 
 
@@ -64,7 +68,8 @@ def _kernel(cluster: Cluster, shapes: Mapping[str, tuple[int, ...]]) -> Kernel:
         builder = _attention
     if cluster.kind == "unknown":
         builder = _movement
-    return builder(cluster, shapes)
+    kernel = builder(cluster, shapes)
+    return kernel if cluster.repeats == 1 else replace(kernel, repeats=kernel.repeats * cluster.repeats)
 
 
 def _make(cluster: Cluster, kind: Kind, **sizes: object) -> Kernel:

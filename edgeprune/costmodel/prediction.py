@@ -17,8 +17,9 @@ import onnx_ir as ir
 
 from edgeprune.costmodel.cost import BYTES, kernel_cost, latencies_us, runs_int8, stack, traffic_us
 from edgeprune.costmodel.data_dependent import data_dependent
+from edgeprune.costmodel.fusion import fuse
 from edgeprune.costmodel.kernel import Kernel
-from edgeprune.costmodel.kernels import kernels_of
+from edgeprune.costmodel.kernels import kernels_from
 from edgeprune.devices import Device, Precision, Profile, load_profile
 from edgeprune.errors import UsageError
 from edgeprune.graph import warnings_of
@@ -120,8 +121,11 @@ def predict(
     profile = load_profile(target)
     profile.device(power_mode)
     model = graph.load(path)
-    graph.infer_shapes(model, {**_single_batch(model), **(shapes or {})})
-    return model_latency_us(canonicalize(model, verify=False), profile, precision, power_mode=power_mode)
+    given = {**_single_batch(model), **(shapes or {})}
+    sizes, assumed = _sizes(model, given)
+    graph.infer_shapes(model, sizes)
+    found = model_latency_us(canonicalize(model, verify=False), profile, precision, power_mode=power_mode)
+    return replace(found, outside=(*assumed, *found.outside))
 
 
 def model_latency_us(
@@ -148,7 +152,8 @@ def model_latency_us(
         UsageError: the precision is unknown.
     """
     device = profile.device(power_mode)
-    kernels = kernels_of(model)
+    fused = fuse(model)
+    kernels = kernels_from(fused)
     chosen = [_precision(k, precision, precisions or {}, device) for k in kernels]
     stated = any(k.quantized for k in kernels)
     times = latencies_us(kernels, chosen, device, mixed=not stated)
@@ -170,7 +175,12 @@ def model_latency_us(
         source=profile.source,
         launches=sum(k.repeats for k in kernels),
         gmacs=gmacs,
-        outside=(*warnings_of(model), *_outside(profile, device, set(chosen), gmacs, rows), *_longest(model)),
+        outside=(
+            *warnings_of(model),
+            *_outside(profile, device, set(chosen), gmacs, rows),
+            *_longest(model),
+            *fused.notes,
+        ),
         kernels=tuple(rows),
     )
 
@@ -253,6 +263,19 @@ def _longest(model: ir.Model) -> list[str]:
         f"what follows {node.op_type} {node.name!r} depends on the data, and is priced at its largest length"
         for node in data_dependent(model)
     ]
+
+
+def _sizes(model: ir.Model, given: Mapping[str, Sequence[int]]) -> tuple[Mapping[str, Sequence[int]], tuple[str, ...]]:
+    """Sizes of the inputs, and a sentence on those that nobody has fixed."""
+    from edgeprune.graph import open_axes
+    from edgeprune.passes.verify import running_sizes
+
+    assumed = dict.fromkeys(name for name, _ in open_axes(model) if name not in given)
+    if not assumed:
+        return given, ()
+    sizes = running_sizes(model, given)[0]
+    shown = ", ".join(f"{name}={'x'.join(map(str, sizes[name]))}" for name in assumed)
+    return sizes, (f"the model leaves sizes open: predicted for --shape {shown}",)
 
 
 def _single_batch(model: ir.Model) -> dict[str, list[int]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_ir as ir
@@ -63,10 +63,12 @@ def gpu_network(
     lengths = axis_lengths(analysis.groups)
     shapes = PrunedShapes(fused.shapes, lengths)
     clusters = kernel_clusters(fused)
+    nodes_of = {node.name for node in model.graph}
     kernels, groups = [], []
     for one in clusters:
         whole = shapes.at(lengths.sizes)
-        kernels.append(kernel_at(one, whole))
+        kernel = kernel_at(one, whole)  # what runs inside a body is no node for which a format is chosen
+        kernels.append(replace(kernel, nodes=tuple(n for n in kernel.nodes if n in nodes_of)))
         groups.append(frozenset(g for name in whole.used for g in shapes.groups(name)))
     eligible = int8_eligible(model)
     is_int8 = [

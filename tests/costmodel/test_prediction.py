@@ -14,7 +14,7 @@ from onnx import numpy_helper
 
 from edgeprune.costmodel.prediction import model_latency_us, predict
 from edgeprune.devices.targets import load_profile
-from edgeprune.errors import ModelError, ProfileError, TargetError, UsageError
+from edgeprune.errors import ProfileError, TargetError, UsageError
 from edgeprune.passes.canonicalize.pipeline import canonicalize
 
 TEXT = """
@@ -117,7 +117,7 @@ def test_symbolic_batch_is_one_unless_fixed(tmp_path: Path, file: Path) -> None:
     assert predict(path, "orin", precision="fp16", shapes={"x": (8, 3, 224, 224)}).latency_ms > one
 
 
-def test_symbolic_size_is_refused_by_name(tmp_path: Path) -> None:
+def test_open_sizes_are_proposed_and_said(tmp_path: Path) -> None:
     path = tmp_path / "dynamic.onnx"
     onnx.save(
         onnx.parser.parse_model(
@@ -125,8 +125,13 @@ def test_symbolic_size_is_refused_by_name(tmp_path: Path) -> None:
         ),
         path,
     )
-    with pytest.raises(ModelError, match="--shape"):
-        predict(path, "orin")
+    found = predict(path, "orin")
+    (note,) = [note for note in found.outside if note.startswith("the model leaves sizes open")]
+    shape = note.rpartition("x=")[2]
+    assert "--shape x=1x3x" in note
+    same = predict(path, "orin", shapes={"x": [int(size) for size in shape.split("x")]})
+    assert same.latency_ms == found.latency_ms
+    assert not any("sizes open" in note for note in same.outside)
 
 
 def test_refusals(file: Path) -> None:
