@@ -57,10 +57,6 @@ class Calibration:
         """Samples in a batch."""
         return rows_of(feeds, self.specs)
 
-    def leading_rows(self, feeds: Feeds) -> int:
-        """Samples along the first axis of the inputs; 1 if the batch of one of them is another axis."""
-        return 1 if any(self.axes.inputs.values()) else self.rows(feeds)
-
     @cached_property
     def items(self) -> int:
         """Number of items: rows, or whole batches of a model with a fixed batch."""

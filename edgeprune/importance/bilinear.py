@@ -1,7 +1,9 @@
 """Rankings of groups that no linear layer reads, above all the query/key dimensions of attention.
 
-An attention logit is a sum of q_d k_d over the dimensions d. If queries and keys are independent, removing dimension d
-costs E[q_d^2] E[k_d^2] of the logit's energy, summed over heads (CORP).
+An attention logit is a sum of q_d k_d over the dimensions d. Removing dimension d changes the logits of one head by the
+outer product of q_d and k_d over the positions, whose energy is |q_d|^2 |k_d|^2. CORP takes the expectations of the two
+factors over the samples apart; here they are multiplied sample by sample, so it does not matter which axis counts the
+samples: some exports put the time first, and windowed attention puts the windows there.
 """
 
 from __future__ import annotations
@@ -38,28 +40,26 @@ def rank_without_consumers(context: Context) -> tuple[list[Group], dict[str, Ran
 
 
 def matmul_energy(context: Context, groups: Sequence[Group]) -> dict[str, Floats]:
-    """Group id -> E[q_d^2] E[k_d^2] of each unit, shape (size,), for groups that a MatMul of activations contracts."""
+    """Group id -> energy of each unit in a sample's logits, averaged over positions and summed over heads.
+
+    Each has shape (size,). Only groups that a MatMul of two activations contracts have one.
+    """
     pairs = {group.id: found for group in groups if (found := _contracted(context.model, group))}
     names = {name for found in pairs.values() for pair in found for name, _ in pair}
     if not names:
         return {}
-    squares: dict[str, Floats] = {name: np.zeros(()) for name in names}
+    energies = {group.id: np.zeros(group.size) for group in groups if group.id in pairs}
     count = 0
     for values, items in activations(context.model, sorted(names), context.data().subset(SAMPLES)):
-        for name, value in values.items():
-            mean = (value.astype(np.float64) ** 2).mean(axis=0)
-            squares[name] = squares[name] + items * mean
+        squares = {name: value.astype(np.float64) ** 2 for name, value in values.items()}
+        for group in groups:
+            for (left, left_unit), (right, _) in pairs.get(group.id, ()):
+                # Averaged over positions, (..., positions, dim) and (..., dim, positions) match.
+                energy = squares[left].mean(axis=-2) * squares[right].mean(axis=-1)
+                total = energy.reshape(-1, energy.shape[-1]).sum(axis=0)
+                energies[group.id] += sum_over_units(left_unit, total, group.size)
         count += items
-    energies = {}
-    for group in groups:
-        total = np.zeros(group.size)
-        for (left, left_unit), (right, _) in pairs.get(group.id, ()):
-            # Averaged over positions, (heads, positions, dim) and (heads, dim, positions) match.
-            energy = (squares[left] / count).mean(axis=-2) * (squares[right] / count).mean(axis=-1)
-            total += sum_over_units(left_unit, energy.reshape(-1, energy.shape[-1]).sum(axis=0), group.size)
-        if group.id in pairs:
-            energies[group.id] = total
-    return energies
+    return {name: energy / max(1, count) for name, energy in energies.items()}
 
 
 def _contracted(model: ir.Model, group: Group) -> list[tuple[Place, Place]]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from edgeprune import graph
 from edgeprune.dependency import Group
 from edgeprune.gradients import differentiable
-from edgeprune.graph import Floats, naming, new_node
+from edgeprune.graph import Floats, naming, new_node, static_shape
 from edgeprune.importance.context import Consumer, Context
 
 
@@ -30,12 +30,15 @@ class Gated:
         gates: node name of a layer -> name of its gate.
         shapes: gate -> its shape, for one batch.
         samples: batch size.
+        separate: whether every gate has one factor for each sample; false if it is not known where a layer's input has
+            its samples, as with windows or time steps folded into them. Such a gate is common to the batch.
     """
 
     model: ir.Model
     gates: Mapping[str, str]
     shapes: Mapping[str, tuple[int, ...]]
     samples: int
+    separate: bool
 
     def ones(self) -> dict[str, NDArray[np.float32]]:
         """Gates that remove nothing."""
@@ -49,15 +52,27 @@ class Gated:
 
 
 def with_gates(
-    context: Context, groups: Sequence[Group], shapes: Mapping[str, tuple[int, ...]], samples: int | None = None
+    context: Context, groups: Sequence[Group], shapes: Mapping[str, tuple[int, ...]], samples: int = 1
 ) -> Gated:
     """A copy of the model with fixed input shapes and a gate before every layer that reads the groups.
 
-    ``samples`` is the number of samples along the first axis of every tensor, by default that of the first input.
+    Args:
+        context: the model and its groups.
+        groups: the groups whose readers get gates.
+        shapes: input name -> shape.
+        samples: how many samples lie along the first axis of every input; 1 gives gates common to the batch. Within the
+            model they may lie along any axis: it is the one whose length has this factor.
     """
     model = differentiable(graph.infer_shapes(graph.clone(context.model), shapes))
+    one = (
+        graph.infer_shapes(graph.clone(context.model), {n: (1, *s[1:]) for n, s in shapes.items()})
+        if samples > 1
+        else None
+    )
+    single = {} if one is None else {str(o.name): static_shape(o) for node in one.graph for o in node.outputs}
+    single |= {} if one is None else {str(v.name): static_shape(v) for v in one.graph.inputs}
     layers = {c.linear.node: c.linear for group in groups for c in context.consumers(group)}
-    samples = next(iter(shapes.values()))[0] if samples is None else samples
+    separate = True
     gates: dict[str, str] = {}
     sizes: dict[str, tuple[int, ...]] = {}
     with naming(model.graph):
@@ -70,7 +85,12 @@ def with_gates(
                 continue
             rank, axis = len(source.shape), layer.input_axis % len(source.shape)
             shape = [1] * rank
-            shape[0] = samples if rank > 1 and source.shape[0] == samples else 1
+            if samples > 1:
+                at = _sample_axis(single.get(str(source.name)), static_shape(source), samples)
+                if at is None or at == axis:
+                    separate = False
+                else:
+                    shape[at] = samples
             shape[axis] = int(str(source.shape[axis]))
             name = f"{layer.node}__gate"
             gate = ir.Value(name=name, shape=ir.Shape(shape), type=ir.TensorType(ir.DataType.FLOAT))
@@ -81,7 +101,15 @@ def with_gates(
                 if value is source:
                     node.replace_input_with(index, gated.outputs[0])
             gates[layer.node], sizes[name] = name, tuple(shape)
-    return Gated(model, gates, sizes, samples)
+    return Gated(model, gates, sizes, samples, separate)
+
+
+def _sample_axis(one: tuple[int, ...] | None, many: tuple[int, ...] | None, samples: int) -> int | None:
+    """The only axis whose length is 1 for one sample and ``samples`` for so many; None if there is no such axis."""
+    if one is None or many is None or len(one) != len(many):
+        return None
+    grown = [axis for axis, (a, b) in enumerate(zip(one, many, strict=True)) if a != b]
+    return grown[0] if len(grown) == 1 and (one[grown[0]], many[grown[0]]) == (1, samples) else None
 
 
 def per_unit(unit: NDArray[np.int32], values: NDArray[Any], size: int) -> Floats:

@@ -8,7 +8,7 @@ needed: onnxruntime computes the gradients (:mod:`edgeprune.gradients`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -65,9 +65,9 @@ def _change(context: Context, gated: Gated, group: Group, gradients: Arrays) -> 
     total = np.zeros((gated.samples, group.size))
     for consumer in context.consumers(group):
         gate = gated.gates.get(consumer.linear.node)
-        if gate is not None:
-            values = gradients[gate]
-            moved = np.moveaxis(values, consumer.linear.input_axis, -1).reshape(len(values), -1)
+        if gate is not None:  # of its axes, only those of the samples and of the channels are longer than 1
+            moved = np.moveaxis(gradients[gate], consumer.linear.input_axis, -1)
+            moved = moved.reshape(-1, moved.shape[-1])
             total = total + per_unit(gated.channels(consumer), moved, group.size)
     return total
 
@@ -81,22 +81,29 @@ def _gate_gradients(context: Context, groups: list[Group]) -> Iterator[tuple[Gat
     data = context.data().subset(SAMPLES)
     size = BATCH if data.batchable and data.items >= BATCH else 1
     rng = np.random.default_rng(context.seed)
-    gated, runner = None, None
-    outputs: list[str] = []
+    shapes = {name: x.shape for name, x in next(iter(data.batches(size))).items()}
+    gated = with_gates(context, groups, shapes, size)
+    if not gated.separate:  # the square of a sum over samples is not the sum of their squares
+        size = 1
+        shapes = {name: x.shape for name, x in next(iter(data.batches(size))).items()}
+        gated = with_gates(context, groups, shapes)
+    runner, outputs = _with_gradients(gated)
     plain = OnnxRuntime().load(context.model)
     names = [str(o.name) for o in context.model.graph.outputs]
     kinds = outputs_of(context.model, context.data())
+    few = [plain.run(feeds) for feeds in data.subset(BATCH).batches(size)]
+    deviation = {
+        name: _deviation(found) for name, found in zip(names, zip(*few, strict=True), strict=True) if name in outputs
+    }
     for feeds in data.batches(size):
-        if gated is None:
-            shapes = {name: x.shape for name, x in feeds.items()}
-            gated = with_gates(context, groups, shapes, data.leading_rows(feeds))
-            runner, outputs = _with_gradients(gated)
-        if runner is None or data.leading_rows(feeds) != gated.samples:
+        if any(feeds[name].shape != shape for name, shape in shapes.items()):
             continue
         answers = dict(zip(names, plain.run(feeds), strict=True))
         for _ in range(DRAWS):
             seeds = {
-                f"{name}__seed": _scaled(_drawn(answers[name], kinds.spec_of(name), rng), kinds.share_of(name))
+                f"{name}__seed": _scaled(
+                    _drawn(answers[name], kinds.spec_of(name), rng, size, deviation[name]), kinds.share_of(name)
+                )
                 for name in outputs
             }
             given = {**feeds, **seeds, **gated.ones()}
@@ -123,6 +130,11 @@ def _with_gradients(gated: Gated) -> tuple[Any, list[str]]:
     return OnnxRuntime().load(graph.to_bytes(model)), list(seeds)
 
 
+def _deviation(found: Sequence[NDArray[Any]]) -> float:
+    """Standard deviation of an output over several batches; they need not have the same shape."""
+    return max(float(np.concatenate([x.ravel() for x in found]).std(dtype=np.float64)), 1e-6)
+
+
 def _scaled(seed: NDArray[np.float64], share: float) -> NDArray[np.float32]:
     """The gradient times the root of the output's share, so that the expected square has it.
 
@@ -131,8 +143,12 @@ def _scaled(seed: NDArray[np.float64], share: float) -> NDArray[np.float32]:
     return np.asarray(seed * np.sqrt(share), np.float32)
 
 
-def _drawn(answer: NDArray[Any], spec: OutputSpec, rng: np.random.Generator) -> NDArray[np.float64]:
+def _drawn(
+    answer: NDArray[Any], spec: OutputSpec, rng: np.random.Generator, samples: int, deviation: float
+) -> NDArray[np.float64]:
     """Gradient of each sample's loss for drawn labels with respect to an output, averaged over its positions.
+
+    ``samples`` are in the output, along any axis; the output has this standard deviation over many samples.
 
     For logits z and a class drawn from p = softmax(z): p - onehot. For an output that is already p: -onehot / p. For
     any other output: Gaussian noise divided by the output's standard deviation. The mean of n independent gradients is
@@ -140,10 +156,10 @@ def _drawn(answer: NDArray[Any], spec: OutputSpec, rng: np.random.Generator) -> 
     """
     x = answer.astype(np.float64)
     if not has_classes(spec):
-        values = max(1, x.size // max(1, len(np.atleast_1d(x))))
-        return np.asarray(rng.standard_normal(x.shape) / max(float(x.std()), 1e-6) / np.sqrt(values))
+        values = max(1, x.size // samples)
+        return np.asarray(rng.standard_normal(x.shape) / deviation / np.sqrt(values))
     x = np.moveaxis(x, spec.axis, -1)
-    positions = max(1, int(np.prod(x.shape[1:-1])))
+    positions = max(1, int(np.prod(x.shape[:-1])) // samples)
     probabilities = sum_to_one(x, -1)
     p = x if probabilities else np.exp(x - x.max(axis=-1, keepdims=True))
     p = p / p.sum(axis=-1, keepdims=True)

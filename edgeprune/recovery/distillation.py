@@ -103,9 +103,12 @@ def find_distillation_spec(
     if not names:
         return DistillationSpec((), None)
     teacher = IntermediateOutputs(dense, names)
-    seen = teacher.run(next(iter(data.subset(1).batches(1))))
+    feeds = next(iter(data.subset(1).batches(1)))
+    seen = teacher.run(feeds)
+    lengths = {str(v.name): int(np.prod(static_shape(v) or (0,))) for v in model.graph.inputs}
+    size = max((lengths.get(name, 0) // max(1, x.size) for name, x in feeds.items()), default=1)
     axes = {n: {a: positions for (value, a), positions in kept.items() if value == n} for n in names}
-    fits = {n for n in names if _wanted_shape(seen[n], axes[n]) == common[n][1:]}
+    fits = {n for n in names if _fits(seen[n], axes[n], common[n], size)}
     outputs, inner = [n for n in outputs if n in fits], [n for n in inner if n in fits]
     kinds = outputs_of(dense, data)
     shares = {n: kinds.share_of(n) for n in outputs if kinds.share_of(n) > 0}
@@ -122,7 +125,7 @@ def find_distillation_spec(
     inner = [n for n in inner if variances[n] > 0]
     for name in inner:
         compared.append(ComparedValue(name, "square", inner_share / len(inner) / variances[name], axes[name]))
-    return DistillationSpec(tuple(compared), learn_weights(batches, shares) if rest else None)
+    return DistillationSpec(tuple(compared), learn_weights(batches, shares, data.axes.outputs) if rest else None)
 
 
 def _statistics(
@@ -143,9 +146,16 @@ def _statistics(
     return {name: float(s[2] / s[0] - (s[1] / s[0]) ** 2) for name, s in sums.items()}, batches
 
 
-def _wanted_shape(value: NDArray[Any], kept: Mapping[int, NDArray[np.int64]]) -> tuple[int, ...]:
-    """The shape that a value has after the cut, without the batch axis."""
-    return tuple(len(kept[axis]) if axis in kept else size for axis, size in enumerate(value.shape))[1:]
+def _fits(one: NDArray[Any], kept: Mapping[int, NDArray[np.int64]], shape: tuple[int, ...], size: int) -> bool:
+    """Whether a student's value has the shape of the teacher's on one sample, after the cut, for ``size`` samples.
+
+    Any one axis may count the samples.
+    """
+    cut = tuple(len(kept[axis]) if axis in kept else length for axis, length in enumerate(one.shape))
+    if len(cut) != len(shape):
+        return False
+    grown = [(a, b) for a, b in zip(cut, shape, strict=True) if a != b]
+    return not grown or (len(grown) == 1 and grown[0][0] * size == grown[0][1])
 
 
 def _logits_of(value: ir.Value) -> str:

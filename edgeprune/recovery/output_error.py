@@ -78,9 +78,10 @@ class Probe:
         """How much larger a network's error is than another's, and the standard error of that over the samples.
 
         By the jackknife (Efron & Stein 1981) over at most ``FOLDS`` groups of samples; infinite for a single sample.
+        An output whose samples differ in size is a row of numbers, of which each group takes a share.
         """
         outputs = self._runs.outputs(model), self._runs.outputs(other)
-        count = min([FOLDS, *(len(r) for r in self._outputs)])
+        count = min([FOLDS, self.items, *(len(r) for r in self._outputs)])
         group = [np.arange(len(r)) * count // len(r) for r in self._outputs]
 
         def gap(left_out: int) -> float:

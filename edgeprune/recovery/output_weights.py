@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeprune.calibration import samples_first
 from edgeprune.outputs import channel_axis
 from edgeprune.recovery.output_fields import (
     LEAST_VARIED,
@@ -35,35 +36,45 @@ class OutputWeights:
     Attributes:
         scores: output name -> shape (channels,), which channels are scores.
         share: output name -> shape (channels,), factor of a channel's weighted squared error of one sample.
+        axes: output name -> the axis of its samples; an output that is missing is one sample.
     """
 
     scores: Mapping[str, NDArray[np.bool_]]
     share: Mapping[str, Floats]
+    axes: Mapping[str, int]
 
     def factors(self, outputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
         """The factor of every element of a batch's outputs."""
-        flat = {name: _by_position(x) for name, x in outputs.items()}
+        first = {name: samples_first([x], self.axes.get(name)) for name, x in outputs.items()}
+        flat = {name: _by_position(x) for name, x in first.items()}
         best = _best_scores(flat, self.scores)
         found = {}
         for name, x in flat.items():
             factor = np.broadcast_to(self.share[name] / len(x), x.shape).copy()
-            weight = _weight(best, outputs[name], x)
+            weight = _weight(best, first[name], x)
             if weight is not None:
                 factor[:, :, ~self.scores[name]] *= weight[:, :, None]
-            found[name] = _restored(factor, outputs[name].shape).astype(np.float32)
+            placed, axis = _restored(factor, first[name].shape), self.axes.get(name)
+            placed = placed[0] if axis is None else np.moveaxis(placed, 0, axis)
+            found[name] = np.ascontiguousarray(placed.reshape(outputs[name].shape), np.float32)
         return found
 
 
 def learn_weights(
-    batches: Sequence[Mapping[str, NDArray[Any]]], shares: Mapping[str, float] | None = None
+    batches: Sequence[Mapping[str, NDArray[Any]]],
+    shares: Mapping[str, float] | None = None,
+    axes: Mapping[str, int] | None = None,
 ) -> OutputWeights:
     """Weights from a teacher's outputs on some samples.
 
     Args:
-        batches: name -> array (batch, ...), the same names in every batch.
+        batches: name -> array, the same names in every batch.
         shares: name -> share of the error of all outputs; equal shares by default.
+        axes: name -> the axis of the samples, by default the first; an output that is missing is one sample.
     """
-    flat = {name: np.concatenate([_by_position(batch[name]) for batch in batches]) for name in batches[0]}
+    axes = dict.fromkeys(batches[0], 0) if axes is None else axes
+    first = {name: samples_first([batch[name] for batch in batches], axes.get(name)) for name in batches[0]}
+    flat = {name: _by_position(x) for name, x in first.items()}
     scores = {name: are_scores(x.swapaxes(1, 2)) for name, x in flat.items()}
     best = _best_scores(flat, scores)
     fields = {name: int(s.any()) + int(not s.all()) for name, s in scores.items()}
@@ -75,7 +86,7 @@ def learn_weights(
         usual = x.mean(axis=0) if len(x) > 1 else x.mean(axis=(0, 1)) * (x.shape[1] > 1)
         square = (x - usual) ** 2
         signal = _signal(square, x, weights)
-        weight = _weight(best, batches[0][name], x)
+        weight = _weight(best, first[name], x)
         if weight is not None and weight.any():
             rest = ~scores[name]
             signal[rest] = _signal(square[:, :, rest], x[:, :, rest], weight)
@@ -83,7 +94,7 @@ def learn_weights(
         for field in (scores[name], ~scores[name]):
             counted = field & (signal > SILENT * max(float(signal[field].max(initial=0)), 1e-30))
             share[name][counted] = 1 / (signal[counted] * int(counted.sum()) * fields[name]) * parts[name] / total
-    return OutputWeights(scores, share)
+    return OutputWeights(scores, share, axes)
 
 
 def _signal(varied: Floats, x: Floats, weights: NDArray[Any]) -> Floats:

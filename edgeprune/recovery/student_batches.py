@@ -20,7 +20,7 @@ class StudentBatches:
     Args:
         spool: holds inputs and targets on disk.
         data: the samples.
-        shapes: input name -> shape of one sample.
+        shapes: input name -> shape of one sample, with its axis of length one or its fixed batch.
         size: samples in a batch; samples that do not fill a batch are left out.
         together: batches in a step.
         targets: computes the targets of a batch, by name.
@@ -46,7 +46,7 @@ class StudentBatches:
         self._names = tuple(shapes)
         count = 0
         for feeds in data.batches(1):
-            if all(feeds[name].shape[1:] == shape for name, shape in shapes.items()):
+            if all(feeds[name].shape == shape for name, shape in shapes.items()):
                 for name in self._names:
                     spool.append(f"input/{name}", feeds[name])
                 count += 1

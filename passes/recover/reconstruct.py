@@ -126,8 +126,8 @@ def reconstruct(
     seen = int(min(settings.work_macs / max(1, 4 * macs), settings.most_epochs * fit.items))
     if seen < min(settings.least_samples, settings.most_epochs * fit.items):
         return None
-    shapes = {name: (size, *shape[1:]) if fit.batchable else shape for name, shape in shapes.items()}
-    fixed = graph.infer_shapes(graph.clone(compressed), shapes)
+    joined = {name: (size, *shape[1:]) if fit.batchable else shape for name, shape in shapes.items()}
+    fixed = graph.infer_shapes(graph.clone(compressed), joined)
     names = trainable(fixed)
     statistics = fit.subset(settings.statistics_samples)
     spec = find_distillation_spec(dense, fixed, kept or {}, statistics, settings.inner_share)
@@ -143,9 +143,8 @@ def reconstruct(
             return None
         with progress.step("learning from the original") as step, Spool() as spool, ThreadPoolExecutor(lanes) as pool:
             teacher = IntermediateOutputs(dense, spec.names, settings.threads)
-            samples = {name: shape[1:] for name, shape in shapes.items()}
             batches = StudentBatches(
-                spool, fit, samples, size, together, lambda feeds: spec.targets(teacher.run(feeds)), seen > fit.items
+                spool, fit, shapes, size, together, lambda feeds: spec.targets(teacher.run(feeds)), seen > fit.items
             )
             weights = {n: np.array(constant(model.graph.initializers[n]), np.float32) for n in student.trained}
             optimizer = Adam(weights, rate, seen // batch)

@@ -59,9 +59,9 @@ def test_fisher_of_a_linear_classifier_is_its_closed_form() -> None:
 def test_drawn_labels_have_no_gradient_on_average() -> None:
     rng = np.random.default_rng(0)
     logits = np.tile(np.array([[2.0, 0.0, -1.0]], np.float32), (4000, 1))
-    np.testing.assert_allclose(_drawn(logits, CLASSES, rng).mean(axis=0), 0, rtol=0, atol=0.03)
+    np.testing.assert_allclose(_drawn(logits, CLASSES, rng, 4000, 1.0).mean(axis=0), 0, rtol=0, atol=0.03)
     p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(_drawn(p.astype(np.float32), CLASSES, rng).mean(axis=0), -1, rtol=0, atol=0.3)
+    np.testing.assert_allclose(_drawn(p.astype(np.float32), CLASSES, rng, 4000, 1.0).mean(axis=0), -1, rtol=0, atol=0.3)
 
 
 def test_a_gate_belongs_to_every_channel_that_a_layer_reads() -> None:

@@ -43,3 +43,23 @@ def test_outputs_have_their_shares() -> None:
     equal, unequal = learn_weights([reference]), learn_weights([reference], {"y": 0.1, "z": 0.3})
     np.testing.assert_allclose(unequal.share["y"], equal.share["y"] / 2)
     np.testing.assert_allclose(unequal.share["z"], equal.share["z"] * 1.5)
+
+
+def test_samples_may_lie_along_any_axis() -> None:
+    rng = np.random.default_rng(4)
+    y = rng.standard_normal((6, 5, 1, 3)) * np.array([1, 10, 100])
+    z = rng.standard_normal((6, 4))
+    plain = learn_weights([{"y": y, "z": z}]).factors({"y": y, "z": z})
+    moved = {"y": np.moveaxis(y, 0, 2), "z": z.T}
+    batches = [{"y": moved["y"][:, :, i : i + 1], "z": moved["z"][:, i : i + 1]} for i in range(6)]
+    found = learn_weights(batches, axes={"y": 2, "z": 1}).factors(moved)
+    np.testing.assert_allclose(found["y"], np.moveaxis(plain["y"], 0, 2), rtol=1e-6)
+    np.testing.assert_allclose(found["z"], plain["z"].T, rtol=1e-6)
+
+
+def test_an_output_without_an_axis_of_samples_is_one_sample_a_batch() -> None:
+    y = np.random.default_rng(5).standard_normal((6, 5, 7))
+    whole = learn_weights([{"y": y}]).factors({"y": y})["y"]
+    found = learn_weights([{"y": x} for x in y], axes={}).factors({"y": y[0]})["y"]
+    assert found.shape == (5, 7)
+    np.testing.assert_allclose(found, 6 * whole[0], rtol=1e-6)

@@ -1,12 +1,14 @@
 """Reconstruction against the dense network, on networks small enough to learn in a second."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
+import pytest
 
 from edgeprune.backends.onnxruntime import OnnxRuntime
-from edgeprune.calibration.calibration import Calibration
+from edgeprune.calibration.calibration import Calibration, open_calibration
 from edgeprune.dependency.solve import analyse
 from edgeprune.graph import model_io as graph
 from edgeprune.passes.prune.prune_channels import prune_channels
@@ -79,6 +81,45 @@ def test_a_batch_that_is_fixed_to_one() -> None:
     x = images(1, seed=9)
     runs = [OnnxRuntime(1).load(graph.to_bytes(m)).run({"x": x})[0] for m in (dense, pruned, result)]
     assert np.abs(runs[2] - runs[0]).sum() < np.abs(runs[1] - runs[0]).sum()
+
+
+def recurrent(joined: bool) -> ir.Model:
+    """A convolution along lines, a recurrent layer that puts the time first, and a head that people leave there."""
+    end = "y = Transpose<perm=[1,0,2]>(m)" if joined else "y = Identity(m)"
+    return build(
+        f"""g (float[n,3,9] x) => (float[a,b,5] y) {{
+            a = Conv<pads=[1,1]>(x, w1) b = Relu(a) c = Conv<pads=[1,1]>(b, w2) d = Relu(c)
+            t = Transpose<perm=[2,0,1]>(d)
+            l, state = LSTM<hidden_size=6>(t, lw, lr)
+            s = Squeeze(l, one)
+            m = MatMul(s, w3)
+            {end}
+        }}""",
+        w1=normal(16, 3, 3),
+        w2=normal(16, 16, 3),
+        lw=normal(1, 24, 16),
+        lr=normal(1, 24, 6),
+        w3=normal(6, 5),
+        integers={"one": [1]},
+    )
+
+
+@pytest.mark.parametrize("joined", [True, False], ids=["samples first", "time first"])
+def test_networks_with_the_time_first_learn(joined: bool, tmp_path: Path) -> None:
+    dense = recurrent(joined)
+    np.savez(tmp_path / "x.npz", x=np.random.default_rng(0).standard_normal((128, 3, 9)).astype(np.float32))
+    data = open_calibration(str(tmp_path / "x.npz"), dense)
+    assert data.batchable == joined
+    assert data.axes.outputs == {"y": 0 if joined else 1}
+    analysis, cut, pruned = cut_in_half(dense)
+    compensated = compensate(dense, pruned, analysis, cut, data)
+    spec = find_distillation_spec(
+        dense, graph.infer_shapes(graph.clone(compensated), {"x": (1, 3, 9)}), analysis.kept(cut), data, 0.1
+    )
+    assert {c.name for c in spec.compared} >= {"y", "c"}
+    result = learned(dense, compensated, data, analysis.kept(cut)) or compensated
+    probes = [Probe(dense, data, 64, 1).error(m) for m in (pruned, compensated, result)]
+    assert probes[0] > probes[1] >= probes[2]
 
 
 def test_a_network_too_large_for_the_work_is_left_as_it_is() -> None:
