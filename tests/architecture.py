@@ -24,6 +24,7 @@ ROOMS = (
     "outputs",
     "passes.verify",
     "passes.canonicalize",
+    "passes.dequantize",
     "gradients",
     "devices",
     "dependency",

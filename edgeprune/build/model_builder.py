@@ -19,7 +19,7 @@ from edgeprune.latency import FLOAT, INT8, Format, Network
 from edgeprune.passes.prune import prune_channels
 from edgeprune.passes.quantize import round_weights
 from edgeprune.passes.recover import ReconstructSettings, compensate, reconstruct, split_for_learning
-from edgeprune.quantization import Quantizer, Range, best_ranges, histograms, range_by
+from edgeprune.quantization import Histogram, Quantizer, Range, best_ranges, histograms, range_by
 from edgeprune.support import Progress, available_cores
 
 LEARNABLE_SHARE = 0.1
@@ -47,6 +47,7 @@ class ModelBuilder(ABC):
         float_format: format of the blocks that are not in INT8.
         calibrators: activation name -> calibrator of its range, if it is known already, for example from the network
             without cuts, whose activations have a similar distribution.
+        trained: activation name -> (low, high) that the user's model was quantized with; no calibrator is tried there.
     """
 
     symmetric: ClassVar[bool] = False
@@ -61,6 +62,7 @@ class ModelBuilder(ABC):
     refitted: bool = True
     float_format: Format = FLOAT
     calibrators: dict[str, str] = field(default_factory=dict)
+    trained: Bounds = field(default_factory=dict)
     _float_models: dict[bytes, ir.Model] = field(default_factory=dict)
     _built: dict[tuple[bytes, tuple[Format, ...]], ir.Model] = field(default_factory=dict)
     _learned: dict[tuple[bytes, tuple[Format, ...]], bool] = field(default_factory=dict)
@@ -207,14 +209,14 @@ class ModelBuilder(ABC):
         missing = [n for n in names if n not in known]
         for name, h in histograms(model, missing, data, self.threads).items():
             # A plan may quantize activations that are not quantized when all blocks are in INT8.
-            known[name] = range_by(self.calibrators.get(name, "max"), h, symmetric=self.symmetric)
+            known[name] = self._range(name, h, self.calibrators.get(name, "max"))
         return {name: known[name] for name in names}
 
     def _keep_calibrators(self, before: ir.Model, learned: ir.Model) -> None:
         """Take the ranges of a network with learned weights from the calibrators that it had before."""
         known = self._ranges.get((before, self.data.items), {})
         counted = histograms(learned, known, self.data, self.threads)
-        ranges = {n: range_by(known[n].calibrator, h, symmetric=self.symmetric) for n, h in counted.items()}
+        ranges = {n: self._range(n, h, known[n].calibrator) for n, h in counted.items()}
         self._ranges[learned, self.data.items] = ranges
 
     def quantizable_values(self, model: ir.Model) -> list[str]:
@@ -228,11 +230,27 @@ class ModelBuilder(ABC):
         """Ranges of all activations that may be quantized; the best ones when every block is in INT8."""
         needed = self.values_to_quantize(model, int8)
         counted = histograms(model, dict.fromkeys([*needed, *self.quantizable_values(model)]), data, self.threads)
+        trained = {n: self._range(n, h, "max") for n, h in counted.items() if n in self.trained}
+        free = {n: h for n, h in counted.items() if n not in trained}
+        if not free:
+            return trained
 
         def quantized(ranges: Mapping[str, Range]) -> ir.Model:
-            return self.quantized(model, int8, {n: (ranges[n].low, ranges[n].high) for n in needed})
+            chosen = {**ranges, **trained}
+            return self.quantized(model, int8, {n: (chosen[n].low, chosen[n].high) for n in needed})
 
-        return best_ranges(model, counted, data, quantized, symmetric=self.symmetric, threads=self.threads)[1]
+        return best_ranges(model, free, data, quantized, symmetric=self.symmetric, threads=self.threads)[1] | trained
+
+    def _range(self, name: str, histogram: Histogram, calibrator: str) -> Range:
+        """The trained range of an activation, on the grid of the target; if there is none, that of a calibrator."""
+        if name not in self.trained:
+            return range_by(calibrator, histogram, symmetric=self.symmetric)
+        low, high = self.trained[name]
+        if self.symmetric:  # a signed grid has one step more below zero
+            high = max(high, -low * 127 / 128)
+            return Range(-high, high, calibrator)
+        # A signed grid behind a Relu wastes its lower half, which unsigned INT8 does not need.
+        return Range(0.0 if histogram.low >= 0 else low, high, calibrator)
 
 
 def _key(widths: Widths) -> bytes:

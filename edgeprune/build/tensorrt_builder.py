@@ -17,7 +17,7 @@ from edgeprune.dependency import Ranking, analyse
 from edgeprune.graph import convert_opset, find_linears, symmetric_scale
 from edgeprune.latency import FLOAT, INT8, Format, is_sparse
 from edgeprune.passes.prune import sparsify, sparsity_eligible
-from edgeprune.passes.quantize import fake_quantizer
+from edgeprune.passes.quantize import fake_quantizer, relax_clips
 from edgeprune.passes.tensorrt import (
     fp16_eligible,
     int8_eligible,
@@ -68,6 +68,7 @@ class TensorRtBuilder(ModelBuilder):
             refitted=False,
             float_format=self.float_format,
             versions=self.versions,
+            trained=self.trained,
             _worse=self._worse,  # measured on data, not on what this builder is given
         )
 
@@ -77,6 +78,8 @@ class TensorRtBuilder(ModelBuilder):
         model = self._sparsified(model, sparse, int8)
         ranges = self.bounds(model, self.values_to_quantize(model, int8), self.data)
         model = self.rounded(model, int8 - sparse, ranges)
+        if self.trained:
+            model, int8, ranges = relax_clips(model, int8, ranges, symmetric=True)
         if self.float_format == "fp16":
             ranges = self._extremes_of(model) | ranges
         wide = self._worse_in_fp16()

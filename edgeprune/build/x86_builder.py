@@ -9,7 +9,7 @@ import onnx_ir as ir
 from edgeprune.build.model_builder import Bounds, ModelBuilder
 from edgeprune.graph import asymmetric_scale
 from edgeprune.latency import Format
-from edgeprune.passes.quantize import fake_quantizer
+from edgeprune.passes.quantize import fake_quantizer, relax_clips
 from edgeprune.passes.x86 import lower_x86, quantize_x86, values_to_quantize
 from edgeprune.quantization import Quantizer
 
@@ -23,7 +23,10 @@ class X86Builder(ModelBuilder):
         if not int8:
             return lower_x86(model)
         bounds = self.bounds(model, self.values_to_quantize(model, int8), self.data)
-        return self.quantized(lower_x86(self.rounded(model, int8, bounds), int8), int8, bounds)
+        rounded = self.rounded(model, int8, bounds)
+        if self.trained:
+            rounded, int8, bounds = relax_clips(rounded, int8, bounds, symmetric=False)
+        return self.quantized(lower_x86(rounded, int8), int8, bounds)
 
     def quantized(self, model: ir.Model, int8: Collection[str], bounds: Bounds) -> ir.Model:
         """The float model with these nodes in INT8."""

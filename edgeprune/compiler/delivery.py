@@ -37,7 +37,8 @@ def deliver(session: CompileSession, goal: Goal, reached: Reached, folder: Path)
     model = opened.original if returns_original else reached.model
     predicted_ms, baseline_us = candidate.latency_us / 1e3, session.predicted_baseline_us(timed.latency)
     measured = reached.timer.report(timed, reached.returned)
-    notes = [*graph.warnings_of(opened.dense), *session.notes, *session.proof(model)]
+    arrived = [opened.note] if opened.note else []
+    notes = [*arrived, *graph.warnings_of(opened.dense), *session.notes, *session.proof(model)]
     lowered = session.lowered(candidate, model)
     if not returns_original:
         with progress.step("verifying the cut"):

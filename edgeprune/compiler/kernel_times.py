@@ -8,10 +8,12 @@ from typing import Literal
 import numpy as np
 import onnx_ir as ir
 
+from edgeprune import graph
 from edgeprune.build import SPARSE_STEPS, Options, TensorRtBuilder, formats_of, sparse_fits
 from edgeprune.calibration import Calibration
 from edgeprune.compiler.opening import Opening
 from edgeprune.costmodel import model_latency_us
+from edgeprune.dependency import OpenedModel
 from edgeprune.devices import Profile
 from edgeprune.latency import (
     INT8,
@@ -26,6 +28,7 @@ from edgeprune.latency import (
     scaled,
 )
 from edgeprune.passes.canonicalize import canonicalize
+from edgeprune.passes.dequantize import with_pairs
 from edgeprune.search import FormatLosses, sparse_losses
 
 SPARSE_PAYS = 1.03
@@ -73,7 +76,10 @@ def kernel_times(opening: Opening, profile: Profile, options: Options) -> Kernel
     device = profile.device(mode)
     dense = gpu_network(fixed, opened.analysis, device, formats, step=step, error=error)
     kernels = gpu_network(fixed, opened.analysis, device, formats, step=step, error=error, sparse=sparse)
-    predicted = model_latency_us(fixed, profile, "fp32", power_mode=mode)
+    if opened.ranges:  # priced as it arrived: INT8 where it is quantized
+        predicted = model_latency_us(with_pairs(_fixed_original(opened)), profile, power_mode=mode)
+    else:
+        predicted = model_latency_us(fixed, profile, "fp32", power_mode=mode)
     latency = measured.latency(kernels) if measured is not None else None
     if measured is not None and latency is not None:
         baseline_us = measured.baseline_us or predicted.latency_ms * 1e3
@@ -85,6 +91,11 @@ def kernel_times(opening: Opening, profile: Profile, options: Options) -> Kernel
     baseline_us = (measured and measured.baseline_us) or level * predicted.latency_ms * 1e3
     times = scaled(kernels.latency, ratios) if ratios else kernels.latency
     return KernelTimes(kernels, dense, times, dense.latency, bool(sparse), "analytic", baseline_us, notes)
+
+
+def _fixed_original(opened: OpenedModel) -> ir.Model:
+    shapes = {str(v.name): tuple(int(str(d)) for d in v.shape or ()) for v in opened.fixed.graph.inputs}
+    return graph.infer_shapes(graph.clone(opened.original), shapes)
 
 
 def _sparse_nodes(

@@ -73,7 +73,7 @@ def open_model_and_data(request: Request, may: Goal, progress: Progress) -> Open
     with progress.step("looking at the outputs"):
         data = data.judging(request.choice.applied_to(outputs_of(opened.dense, data, original)))
     fit, held_out = data.split(HOLDOUT_FRACTION, request.seed)
-    if _may_equalize(request, may, fit):
+    if not opened.ranges and _may_equalize(request, may, fit):  # trained ranges belong to the channels as they are
         with progress.step("equalizing channels"):
             symmetric = not request.is_for_cpu
             dense = equalize(opened.dense, fit, symmetric=symmetric, threads=request.threads)

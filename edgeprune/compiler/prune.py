@@ -108,7 +108,7 @@ def prune_model(
             accuracy=accuracy,
             calibration=None if data is None else data.describe(),
             refused=refusals_of(opened.analysis),
-            warnings=graph.warnings_of(opened.dense),
+            warnings=(*([opened.note] if opened.note else ()), *graph.warnings_of(opened.dense)),
         )
         write_report(folder, report, picture(opened.analysis))
     return report

@@ -243,6 +243,7 @@ def open_tensorrt_session(
         threads=threads,
         float_format=formats[0],
         versions=versions_of(profile),
+        trained=opened.ranges,
     )
     dense = times.dense_kernels.network
     pricer = Pricer(opened.dense, dense, rankings, data, builder, threads, progress, cache, rankings.shared)

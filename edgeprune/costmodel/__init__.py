@@ -2,7 +2,7 @@
 
 In: a model and a device.
 Out: the kernels that a GPU runtime launches for the model, and the predicted latency of each.
-May import: devices, graph, passes.canonicalize and below.
+May import: devices, graph, passes.dequantize and below.
 """
 
 from edgeprune.costmodel.blocks import WEIGHTED_OPS, Block, partition

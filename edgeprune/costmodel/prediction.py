@@ -116,7 +116,7 @@ def predict(
         UsageError: the precision is unknown, or the shapes do not fit.
     """
     from edgeprune import graph
-    from edgeprune.passes.canonicalize import canonicalize
+    from edgeprune.passes.dequantize import with_pairs
 
     profile = load_profile(target)
     profile.device(power_mode)
@@ -124,7 +124,7 @@ def predict(
     given = {**_single_batch(model), **(shapes or {})}
     sizes, assumed = _sizes(model, given)
     graph.infer_shapes(model, sizes)
-    found = model_latency_us(canonicalize(model, verify=False), profile, precision, power_mode=power_mode)
+    found = model_latency_us(with_pairs(model), profile, precision, power_mode=power_mode)
     return replace(found, outside=(*assumed, *found.outside))
 
 

@@ -2,7 +2,7 @@
 
 In: a canonical model.
 Out: groups of units; every frozen axis with its reason; the repairs that pruning needs; the drawings of `inspect`.
-May import: passes.canonicalize, report and below.
+May import: passes.dequantize, report and below.
 """
 
 from edgeprune.dependency.dims import NodeView, Rel, rule

@@ -15,7 +15,7 @@ from edgeprune.dependency.inspection_rows import FrozenRow, GroupRow
 from edgeprune.dependency.inspection_tables import frozen_table, group_table, headline
 from edgeprune.dependency.solve import Analysis, analyse
 from edgeprune.graph import count_macs, count_parameters
-from edgeprune.passes.canonicalize import canonicalize
+from edgeprune.passes.dequantize import float_source
 from edgeprune.support import plural
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def inspect_model(
     loaded = graph.load(model)
     if shapes:
         graph.infer_shapes(loaded, shapes)
-    canonical = canonicalize(loaded, verify=False)
+    canonical = float_source(loaded, verify=False).model
     return inspection_of(canonical, analyse(canonical, allow_statistic=allow_statistic), Path(model).name)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import onnx_ir as ir
@@ -12,7 +12,7 @@ import onnx_ir as ir
 from edgeprune import graph
 from edgeprune.dependency.solve import Analysis, analyse
 from edgeprune.errors import UsageError
-from edgeprune.passes.canonicalize import canonicalize
+from edgeprune.passes.dequantize import float_source
 from edgeprune.support import Progress
 
 Shapes = Mapping[str, Sequence[int]]
@@ -29,6 +29,8 @@ class OpenedModel:
         dense: its canonical form, to which every decision refers. Open dimensions stay open.
         fixed: ``dense`` with all input dimensions fixed, for measurements.
         analysis: the analysis of ``dense``.
+        ranges: activation of ``dense`` -> (low, high), if the user's model quantizes it.
+        note: what was done to a model that arrived quantized or in another float type; else empty.
     """
 
     path: Path
@@ -37,6 +39,8 @@ class OpenedModel:
     dense: ir.Model
     fixed: ir.Model
     analysis: Analysis
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    note: str = ""
 
 
 def open_model(path: Path, shapes: Shapes, progress: Progress, *, allow_statistic: bool = False) -> OpenedModel:
@@ -50,10 +54,11 @@ def open_model(path: Path, shapes: Shapes, progress: Progress, *, allow_statisti
         original = graph.load(path)
         sha256 = file_digest(path)
         check_shapes(original, shapes)
-        dense = canonicalize(original)
+        source = float_source(original)
+        dense = source.model
     with progress.step("finding what can be cut"):
         analysis = analyse(dense, allow_statistic=allow_statistic)
-    return OpenedModel(path, sha256, original, dense, fix_shapes(dense, shapes), analysis)
+    return OpenedModel(path, sha256, original, dense, fix_shapes(dense, shapes), analysis, source.ranges, source.note)
 
 
 def check_shapes(model: ir.Model, shapes: Shapes) -> None:

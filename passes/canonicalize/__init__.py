@@ -6,4 +6,4 @@ May import: passes.verify, graph and below.
 """
 
 from edgeprune.passes.canonicalize.fold_batchnorm import FOLDED_SCALE
-from edgeprune.passes.canonicalize.pipeline import canonicalize
+from edgeprune.passes.canonicalize.pipeline import canonicalize, without_functions

@@ -78,11 +78,7 @@ def canonicalize(model: ir.Model, *, verify: bool = True) -> ir.Model:
     Raises:
         ModelError: if the model has no canonical form, or the result differs from the original.
     """
-    result = graphs.clone(model)
-    inline_functions(result)
-    lift_constants(result)
-    name_everything(result)
-    graphs.infer_shapes(result)
+    result = without_functions(model)
     _settle(result)
     if is_old(result):
         # Only now: the conversion of some operators needs ranks, which had to be derived first.
@@ -106,6 +102,19 @@ def canonicalize(model: ir.Model, *, verify: bool = True) -> ir.Model:
 
         verify_equal(model, result)
     return result
+
+
+def without_functions(model: ir.Model) -> ir.Model:
+    """A copy without functions and ``Constant`` nodes, with unique names and inferred shapes and types.
+
+    Raises:
+        ModelError: if the functions cannot be inlined, or the model is inconsistent.
+    """
+    result = graphs.clone(model)
+    inline_functions(result)
+    lift_constants(result)
+    name_everything(result)
+    return graphs.infer_shapes(result)
 
 
 def _settle(model: ir.Model) -> None:

@@ -22,7 +22,7 @@ _MATRIX_OPS = frozenset({"Gemm", "MatMul"})
 _CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
 _POOLS = frozenset({"AveragePool", "GlobalAveragePool"})
 COMPUTE_OPS = _MATRIX_OPS | _CONVOLUTIONS | _POOLS
-_PREPROCESSING = frozenset({"Add", "Cast", "Div", "Mul", "Sub", "Transpose"})
+_PREPROCESSING = frozenset({"Add", "Cast", "Clip", "Div", "Mul", "Sub", "Transpose"})
 
 
 @dataclass(frozen=True)

@@ -44,13 +44,16 @@ _BATCHES = (2, 3)
 """A model with open axes is compared at two sizes: one alone does not show that a rewrite wrote a size down."""
 
 
-def verify_equal(reference: ir.Model, candidate: ir.Model, *, values: bool = True) -> bool:
+def verify_equal(
+    reference: ir.Model, candidate: ir.Model, *, values: bool = True, tolerance: float | None = None
+) -> bool:
     """Compare two models in onnxruntime on random inputs.
 
     Args:
         reference: the model as it was.
         candidate: what a rewrite made of it.
         values: whether the values of the outputs must agree, or their shapes and types alone.
+        tolerance: relative to an output's largest value; by default the precision of the types of ``reference``.
 
     Returns:
         Whether they were compared; onnxruntime cannot run models with unknown custom operators.
@@ -61,17 +64,17 @@ def verify_equal(reference: ir.Model, candidate: ir.Model, *, values: bool = Tru
     """
     macs = sum(graphs.count_macs(candidate).values())
     if not values:
-        return _verify(reference, candidate, 1, values=False)
+        return _verify(reference, candidate, 1, tolerance, values=False)
     few = max(1, int(_DRAWN_MACS / max(macs, 1)))
     if few < _DRAWS:
         try:
-            return _verify(reference, candidate, few)
+            return _verify(reference, candidate, few, tolerance)
         except ModelError as error:
             logger.info("%s; compared on more inputs", error)
-    return _verify(reference, candidate, _DRAWS)
+    return _verify(reference, candidate, _DRAWS, tolerance)
 
 
-def _verify(reference: ir.Model, candidate: ir.Model, draws: int, *, values: bool = True) -> bool:
+def _verify(reference: ir.Model, candidate: ir.Model, draws: int, given: float | None, *, values: bool = True) -> bool:
     """As :func:`verify_equal`, on ``draws`` random inputs."""
     names = [value.name or "" for value in reference.graph.outputs]
     try:
@@ -84,7 +87,7 @@ def _verify(reference: ir.Model, candidate: ir.Model, draws: int, *, values: boo
         results = {n: a.shape for n, a in zip(names, outputs, strict=True) if isinstance(a, np.ndarray)}
         graphs.compare_with_results(candidate, results)
     selecting = any(node.op_type in _SELECTING for node in reference.graph.all_nodes())
-    tolerance = _tolerance(reference)
+    tolerance = _tolerance(reference) if given is None else given
     del first  # one set of weights in memory at a time
     second = session(candidate)
     found = [_difference(names, expected, _attempt(second, names, feeds), tolerance) for feeds, expected in runs]
@@ -201,8 +204,8 @@ def _nudged(feeds: Feeds) -> Feeds:
 
 
 def relative_error(expected: NDArray[Any], found: NDArray[Any]) -> float:
-    """Largest difference over largest finite magnitude; infinite if values other than finite floats differ."""
-    if expected.dtype.kind not in "fV":
+    """Largest difference over largest finite magnitude; infinite if other values than floats and bytes differ."""
+    if expected.dtype.kind not in "fV" and expected.dtype.itemsize > 1:
         return 0.0 if np.array_equal(expected, found) else float("inf")
     a, b = expected.astype(np.float64), found.astype(np.float64)
     finite = np.isfinite(a)

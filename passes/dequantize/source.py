@@ -1,0 +1,105 @@
+"""The float32 model from which everything starts, whatever a user's file was exported as."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+
+import onnx_ir as ir
+
+from edgeprune import graph as graphs
+from edgeprune.errors import ModelError, PassError
+from edgeprune.passes.canonicalize import canonicalize, without_functions
+from edgeprune.passes.dequantize.lifting import LiftError
+from edgeprune.passes.dequantize.pairs import Ranges, remove_pairs
+from edgeprune.passes.dequantize.single_floats import as_float32, has_other_floats, is_double
+from edgeprune.passes.dequantize.unpack import has_other_formats, is_quantized, unpack
+from edgeprune.passes.verify import verify_equal
+
+_ROUNDING = 0.1
+"""Of an output's largest value: sums are rounded in another order, so a value takes another step in every layer."""
+
+_SINGLE = 1e-4
+"""Of an output's largest value, for a float64 model in float32."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class FloatSource:
+    """A canonical float32 model, and what its source was quantized with.
+
+    Attributes:
+        model: canonical, float32 inside; inputs and outputs as in the user's file.
+        ranges: activation name -> (low, high), of the activations that the source quantizes.
+        note: what was done to the user's model, or why it was left as it is; empty for a float32 model.
+    """
+
+    model: ir.Model
+    ranges: Ranges = field(default_factory=dict)
+    note: str = ""
+
+
+def float_source(model: ir.Model, *, verify: bool = True) -> FloatSource:
+    """The canonical float32 model of any model; with ``verify``, compared with it in onnxruntime.
+
+    Q/DQ pairs, QOperator and dynamic formats become float operators; the weights keep the values that they were
+    rounded to, and the ranges of the activations are kept. float16, bfloat16 and float64 become float32. A model with
+    a node that has no float form stays as it is, and the note names the node.
+
+    Raises:
+        ModelError: the model has no canonical form.
+    """
+    canonical, note = _single(model, verify=verify)
+    if not is_quantized(canonical):
+        return FloatSource(canonical, {}, note)
+    try:
+        fake = canonicalize(unpack(canonical), verify=False)
+        if verify:
+            verify_equal(model, fake, tolerance=_ROUNDING)
+        floats, ranges = remove_pairs(fake)
+    except (LiftError, ModelError, PassError) as error:
+        logger.warning("the model stays quantized as it is: %s", error)
+        return FloatSource(canonical, {}, f"the model stays quantized as it is: {error}")
+    result = canonicalize(floats, verify=False)
+    present = {str(v.name) for v in result.graph.inputs} | {str(v.name) for n in result.graph for v in n.outputs}
+    kept = {name: found for name, found in ranges.items() if name in present}
+    return FloatSource(
+        result,
+        kept,
+        f"the model arrived quantized: float weights were restored, and the ranges of {len(kept)} activations are kept",
+    )
+
+
+def with_pairs(model: ir.Model) -> ir.Model:
+    """The canonical form of a model in which a quantization shows as Q/DQ pairs, for what is only read or priced.
+
+    Raises:
+        ModelError: the model has no canonical form.
+    """
+    canonical, _ = _single(model, verify=False)
+    if not has_other_formats(canonical):
+        return canonical
+    try:
+        return canonicalize(unpack(canonical), verify=False)
+    except (LiftError, ModelError, PassError):
+        return canonical
+
+
+def _single(model: ir.Model, *, verify: bool) -> tuple[ir.Model, str]:
+    """The canonical form with float32 inside, and a note if the model had other floats."""
+    prepared = without_functions(model)
+    if not has_other_floats(prepared):
+        return canonicalize(model, verify=verify), ""
+    single = as_float32(prepared)
+    if single is None:
+        return canonicalize(model, verify=verify), "the model stays in its float type: it has custom operators"
+    try:
+        result = canonicalize(single, verify=False)
+        graphs.check(result)
+        if verify:
+            verify_equal(model, result, tolerance=_SINGLE if is_double(prepared) else None)
+    except (ModelError, PassError) as error:
+        logger.warning("the model stays in its float type: %s", error)
+        return canonicalize(model, verify=verify), f"the model stays in its float type: {error}"
+    return result, "the model is compiled as float32; inputs and outputs keep their types"
