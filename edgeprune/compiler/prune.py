@@ -76,7 +76,7 @@ def prune_model(
     check_output(out, force=force)
     if compensate and calibration is None:
         raise CalibrationError("compensating needs calibration data: give --calib, or --no-compensate")
-    opened = open_model(model, shapes or {}, progress, allow_statistic=allow_statistic)
+    opened = open_model(model, shapes or {}, progress, allow_statistic=allow_statistic, only_needed=True)
     data, held_out = _open_data(opened, calibration, shapes or {}, seed, choice or Choice())
     name = criterion or ("obs" if data is not None else "l2")
     step = load_profile(target).channel_step("fp32") if target else COMMON_STEP
@@ -95,7 +95,7 @@ def prune_model(
             graph.save(pruned, folder / "model.onnx")
             plan_of(opened, target or "none", cut, float_layers(pruned), seed=seed).save(folder / "plan.json")
         with progress.step("comparing with the original"):
-            accuracy = _fidelity(opened.dense, pruned, held_out)
+            accuracy = _fidelity(opened, pruned, held_out)
         report = Report(
             command="prune",
             target=target or "none",
@@ -127,13 +127,13 @@ def _open_data(
     return data.split(HOLDOUT_FRACTION, seed) if data.items >= 2 else (data, None)
 
 
-def _fidelity(dense: ir.Model, pruned: ir.Model, held_out: Calibration | None) -> Accuracy | None:
+def _fidelity(opened: OpenedModel, pruned: ir.Model, held_out: Calibration | None) -> Accuracy | None:
     if held_out is None:
         return None
 
     runtime = OnnxRuntime()
-    reference = runtime.load(dense).run
-    return compare_with_original(fidelity(reference, held_out, dense), runtime.load(pruned).run)
+    reference = runtime.load(opened.path if opened.ranges else opened.dense).run  # what came in, as it came
+    return compare_with_original(fidelity(reference, held_out, opened.dense), runtime.load(pruned).run)
 
 
 def _outcome(cut: int, groups: int, ratio: float) -> Outcome:

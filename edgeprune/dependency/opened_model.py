@@ -43,8 +43,10 @@ class OpenedModel:
     note: str = ""
 
 
-def open_model(path: Path, shapes: Shapes, progress: Progress, *, allow_statistic: bool = False) -> OpenedModel:
-    """Load, canonicalize and analyse a model.
+def open_model(
+    path: Path, shapes: Shapes, progress: Progress, *, allow_statistic: bool = False, only_needed: bool = False
+) -> OpenedModel:
+    """Load, canonicalize and analyse a model; with ``only_needed``, float16 and Q/DQ pairs stay.
 
     Raises:
         ModelError: if it is not a valid model or cannot be canonicalized.
@@ -54,7 +56,7 @@ def open_model(path: Path, shapes: Shapes, progress: Progress, *, allow_statisti
         original = graph.load(path)
         sha256 = file_digest(path)
         check_shapes(original, shapes)
-        source = float_source(original)
+        source = float_source(original, only_needed=only_needed)
         dense = source.model
     with progress.step("finding what can be cut"):
         analysis = analyse(dense, allow_statistic=allow_statistic)

@@ -40,16 +40,23 @@ class FloatSource:
     note: str = ""
 
 
-def float_source(model: ir.Model, *, verify: bool = True) -> FloatSource:
+def float_source(model: ir.Model, *, verify: bool = True, only_needed: bool = False) -> FloatSource:
     """The canonical float32 model of any model; with ``verify``, compared with it in onnxruntime.
 
     Q/DQ pairs, QOperator and dynamic formats become float operators; the weights keep the values that they were
     rounded to, and the ranges of the activations are kept. float16, bfloat16 and float64 become float32. A model with
     a node that has no float form stays as it is, and the note names the node.
 
+    Args:
+        model: as exported.
+        verify: whether to compare.
+        only_needed: whether float16 and Q/DQ pairs stay, which can be pruned as they are; other formats cannot.
+
     Raises:
         ModelError: the model has no canonical form.
     """
+    if only_needed and not has_other_formats(model):
+        return FloatSource(canonicalize(model, verify=verify))
     canonical, note = _single(model, verify=verify)
     if not is_quantized(canonical):
         return FloatSource(canonical, {}, note)
