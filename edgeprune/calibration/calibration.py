@@ -6,7 +6,7 @@ A Calibration can be read many times, always in the same order and batch by batc
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -164,6 +164,7 @@ def open_calibration(
     size: tuple[int, int] | None = None,
     limit: int | None = None,
     batch_size: int | None = None,
+    sizes: Mapping[str, Sequence[int]] | None = None,
 ) -> Calibration:
     """Calibration data for a model.
 
@@ -176,6 +177,7 @@ def open_calibration(
         size: height and width in pixels (images only; default: the model's own).
         limit: use at most this many samples, spread evenly (from a function: the first ones).
         batch_size: rows in a batch, if the model's batch is open.
+        sizes: input name -> dimensions, of random data and images where the model leaves them open.
 
     Raises:
         CalibrationError: there is no data, or it does not fit the model; the text says what was expected.
@@ -190,7 +192,7 @@ def open_calibration(
         raise CalibrationError(f"the number of calibration samples must be at least 1, not {limit}")
 
     def opened(specs: tuple[InputSpec, ...]) -> Calibration:
-        source = _open_source(spec, specs, mean, std, layout, size, limit)
+        source = _open_source(spec, specs, mean, std, layout, size, limit, sizes or {})
         return all_samples(source, batch_size or DEFAULT_BATCH_SIZE, model)
 
     samples = opened(specs)
@@ -215,14 +217,16 @@ def _open_source(
     layout: str,
     size: tuple[int, int] | None,
     limit: int | None,
+    sizes: Mapping[str, Sequence[int]],
 ) -> Source:
     path = Path(spec)
     if spec == "random":
+        specs = tuple(s.sized(sizes[s.name]) if s.name in sizes else s for s in specs)
         return open_random(specs, limit or DEFAULT_RANDOM_SAMPLES)
     if is_function_spec(spec):
         return open_function(spec, specs, limit)
     if path.is_dir():
-        return open_images(path, specs, mean, std, layout, size)
+        return open_images(path, specs, mean, std, layout, size, sizes)
     if path.suffix.lower() in (".npz", ".npy"):
         return open_arrays(path, specs)
     if not path.exists():

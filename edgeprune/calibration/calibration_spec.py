@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,8 +24,12 @@ class CalibrationSpec:
     size: tuple[int, int] | None = None
     limit: int | None = None
 
-    def open(self, model: ir.Model) -> Calibration:
+    def open(self, model: ir.Model, sizes: Mapping[str, Sequence[int]] | None = None) -> Calibration:
         """The data, checked against the model's inputs.
+
+        Args:
+            model: that the data must fit.
+            sizes: input name -> dimensions, of random data and images where the model leaves them open.
 
         Raises:
             CalibrationError: there is no data, or it does not fit.
@@ -33,7 +37,12 @@ class CalibrationSpec:
         from edgeprune.calibration.calibration import open_calibration
 
         options = dict(vars(self))
-        return open_calibration(options.pop("source"), model, **options)
+        return open_calibration(options.pop("source"), model, sizes=sizes, **options)
+
+    @property
+    def has_sizes(self) -> bool:
+        """Whether the data itself tells the sizes of its samples."""
+        return self.source != "random" and (self.size is not None or not Path(self.source).is_dir())
 
 
 def as_spec(calibration: CalibrationSpec | str | Path | None) -> CalibrationSpec | None:

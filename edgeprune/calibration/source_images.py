@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,8 +92,11 @@ def open_images(
     std: Sequence[float] | None,
     layout: str,
     size: tuple[int, int] | None,
+    sizes: Mapping[str, Sequence[int]] | None = None,
 ) -> ImageSource:
     """The images of a folder, in the order of their names.
+
+    Their size is ``size``, else that of the model's input, else that in ``sizes`` (input name -> dimensions).
 
     Raises:
         CalibrationError: there are none, Pillow is missing, or the model does not take images.
@@ -114,7 +117,13 @@ def open_images(
     spec = specs[0]
     channel_axis, height_axis = (1, 2) if layout == "NCHW" else (3, 1)
     channels = spec.shape[channel_axis] or len(mean or (0, 0, 0))
-    height, width = size or (spec.shape[height_axis], spec.shape[height_axis + 1])
+    stated = (sizes or {}).get(spec.name, spec.shape)[height_axis : height_axis + 2]
+    if size and any(want not in (None, got) for want, got in zip(stated, size, strict=True)):
+        said = "--shape gives" if spec.name in (sizes or {}) else "the model has"
+        raise CalibrationError(
+            f"--size {size[0]}x{size[1]} contradicts input {spec.name!r}, for which {said} {stated[0]}x{stated[1]}"
+        )
+    height, width = size or stated
     if not height or not width:
         raise CalibrationError(f"input {spec.name!r} takes any size ({spec}): give the images' size")
     if channels not in (1, 3) or spec.shape[0] not in (None, 1):

@@ -72,7 +72,7 @@ def deliver(session: CompileSession, goal: Goal, reached: Reached, folder: Path)
     check_useful(session, goal, accuracy, timed.latency, candidate.latency_us, reached.timer.margin)
     layers = layers_of_result(session.network, timed.latency, session.losses_of(candidate), candidate, plans)
     met = None if measured is None or not goal.has_budget else goal.is_met(measured.baseline, measured.result)
-    warnings = [*notes, *session.warnings(candidate, accuracy, goal)]
+    warnings = [*opened.sizes.sentences(), *notes, *session.warnings(candidate, accuracy, goal)]
     warnings += [f"the result lost too much to be of use (--accept-loss): {why}" for why in usefulness(accuracy)]
     if is_fidelity(session.evaluator):
         warnings.append("accuracy was not measured: without --eval, agreement with the original is reported instead")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
+
+import onnx_ir as ir
 
 from edgeprune.backends import OnnxRuntime
 from edgeprune.build import formats_of
@@ -49,13 +52,36 @@ class Opening:
     progress: Progress
 
 
-def open_data(calibration: CalibrationSpec, opened: OpenedModel, shapes: Shapes) -> Calibration:
-    """Calibration data for a model; random samples have the sizes that ``shapes`` fixes.
+def open_with_data(
+    model: Path,
+    shapes: Shapes,
+    calibration: CalibrationSpec | None,
+    progress: Progress,
+    *,
+    allow_statistic: bool = False,
+    only_needed: bool = False,
+) -> tuple[OpenedModel, Calibration | None]:
+    """A model and its calibration data; the data tells the sizes that ``shapes`` leaves open, if it has any.
 
     Raises:
+        ModelError: the model is invalid or not supported.
+        UsageError: ``shapes`` does not fit the inputs.
         CalibrationError: the data does not fit the model.
     """
-    return calibration.open(opened.fixed if calibration.source == "random" and shapes else opened.dense)
+    found: list[Calibration] = []
+
+    def sizes(dense: ir.Model) -> Shapes:
+        if calibration is None or not calibration.has_sizes:
+            return {}
+        found.append(calibration.open(dense, shapes))
+        return {name: array.shape for name, array in next(iter(found[0].batches(1))).items()}
+
+    opened = open_model(
+        model, shapes, progress, allow_statistic=allow_statistic, only_needed=only_needed, data=sizes
+    )
+    if calibration is not None and not found:
+        found.append(calibration.open(opened.dense, opened.sizes.shapes))
+    return opened, found[0] if found else None
 
 
 def open_model_and_data(request: Request, may: Goal, progress: Progress) -> Opening:
@@ -65,9 +91,8 @@ def open_model_and_data(request: Request, may: Goal, progress: Progress) -> Open
         ModelError: the model is invalid or not supported.
         CalibrationError, EvaluationError: data does not fit the model.
     """
-    opened = open_model(request.model, request.shapes, progress)
-    assert request.calibration is not None  # a checked request has data
-    data = open_data(request.calibration, opened, request.shapes)
+    opened, data = open_with_data(request.model, request.shapes, request.calibration, progress)
+    assert data is not None  # a checked request has data
     runtime = OnnxRuntime(request.threads)
     original = runtime.load(request.model).run
     with progress.step("looking at the outputs"):

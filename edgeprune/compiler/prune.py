@@ -17,8 +17,8 @@ from edgeprune.calibration import (
     outputs_of,
 )
 from edgeprune.compiler.assemble import float_layers, plan_of, refusals_of, sizes_of
-from edgeprune.compiler.opening import HOLDOUT_FRACTION, open_data
-from edgeprune.dependency import OpenedModel, Shapes, open_model, picture
+from edgeprune.compiler.opening import HOLDOUT_FRACTION, open_with_data
+from edgeprune.dependency import OpenedModel, Shapes, picture
 from edgeprune.devices import load_profile
 from edgeprune.errors import CalibrationError
 from edgeprune.importance import choose, rank
@@ -76,8 +76,10 @@ def prune_model(
     check_output(out, force=force)
     if compensate and calibration is None:
         raise CalibrationError("compensating needs calibration data: give --calib, or --no-compensate")
-    opened = open_model(model, shapes or {}, progress, allow_statistic=allow_statistic, only_needed=True)
-    data, held_out = _open_data(opened, calibration, shapes or {}, seed, choice or Choice())
+    opened, data = open_with_data(
+        model, shapes or {}, calibration, progress, allow_statistic=allow_statistic, only_needed=True
+    )
+    data, held_out = _judged(opened, data, seed, choice or Choice())
     name = criterion or ("obs" if data is not None else "l2")
     step = load_profile(target).channel_step("fp32") if target else COMMON_STEP
     with progress.step(f"ranking by {name}"):
@@ -108,21 +110,24 @@ def prune_model(
             accuracy=accuracy,
             calibration=None if data is None else data.describe(),
             refused=refusals_of(opened.analysis),
-            warnings=(*([opened.note] if opened.note else ()), *graph.warnings_of(opened.dense)),
+            warnings=(
+                *opened.sizes.sentences(),
+                *([opened.note] if opened.note else ()),
+                *graph.warnings_of(opened.dense),
+            ),
         )
         write_report(folder, report, picture(opened.analysis))
     return report
 
 
-def _open_data(
-    opened: OpenedModel, calibration: CalibrationSpec | None, shapes: Shapes, seed: int, choice: Choice
+def _judged(
+    opened: OpenedModel, data: Calibration | None, seed: int, choice: Choice
 ) -> tuple[Calibration | None, Calibration | None]:
-    """Calibration data, and the held-out part of it; a single sample cannot be divided."""
-    if calibration is None:
+    """Calibration data that knows the outputs, and the held-out part of it; a single sample cannot be divided."""
+    if data is None:
         if choice.metrics or choice.weights:
             raise CalibrationError("--outputs and --fidelity compare outputs on calibration data: give --calib")
         return None, None
-    data = open_data(calibration, opened, shapes)
     data = data.judging(choice.applied_to(outputs_of(opened.dense, data)))
     return data.split(HOLDOUT_FRACTION, seed) if data.items >= 2 else (data, None)
 

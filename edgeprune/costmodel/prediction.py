@@ -107,7 +107,8 @@ def predict(
         power_mode: NVIDIA's name of one of the target's power modes; by default the fastest.
         precision: ``fp32`` as TensorRT runs it (TF32 if the device has it), ``fp16``, ``int8``, or ``best``: the
             fastest mix that the device has. By default the graph's own: INT8 if it is quantized, 16 bits elsewhere.
-        shapes: input name -> dimensions, to fix symbolic ones. A symbolic batch is 1 unless it is fixed.
+        shapes: input name -> dimensions, to fix symbolic ones. A symbolic batch is 1 unless it is fixed; other sizes
+            are proposed, and a sentence in ``outside`` says so.
 
     Raises:
         TargetError: the target or the power mode is unknown.
@@ -117,15 +118,15 @@ def predict(
     """
     from edgeprune import graph
     from edgeprune.passes.dequantize import with_pairs
+    from edgeprune.passes.verify import settle_sizes
 
     profile = load_profile(target)
     profile.device(power_mode)
     model = graph.load(path)
-    given = {**_single_batch(model), **(shapes or {})}
-    sizes, assumed = _sizes(model, given)
-    graph.infer_shapes(model, sizes)
+    sizes = settle_sizes(model, shapes)
+    graph.infer_shapes(model, sizes.shapes)
     found = model_latency_us(with_pairs(model), profile, precision, power_mode=power_mode)
-    return replace(found, outside=(*assumed, *found.outside))
+    return replace(found, outside=(*sizes.sentences(), *found.outside))
 
 
 def model_latency_us(
@@ -263,27 +264,3 @@ def _longest(model: ir.Model) -> list[str]:
         f"what follows {node.op_type} {node.name!r} depends on the data, and is priced at its largest length"
         for node in data_dependent(model)
     ]
-
-
-def _sizes(model: ir.Model, given: Mapping[str, Sequence[int]]) -> tuple[Mapping[str, Sequence[int]], tuple[str, ...]]:
-    """Sizes of the inputs, and a sentence on those that nobody has fixed."""
-    from edgeprune.graph import open_axes
-    from edgeprune.passes.verify import running_sizes
-
-    assumed = dict.fromkeys(name for name, _ in open_axes(model) if name not in given)
-    if not assumed:
-        return given, ()
-    sizes = running_sizes(model, given)[0]
-    shown = ", ".join(f"{name}={'x'.join(map(str, sizes[name]))}" for name in assumed)
-    return sizes, (f"the model leaves sizes open: predicted for --shape {shown}",)
-
-
-def _single_batch(model: ir.Model) -> dict[str, list[int]]:
-    """Inputs whose first dimension alone is symbolic, with that dimension 1."""
-    result = {}
-    for value in model.graph.inputs:
-        if value.shape is not None and len(value.shape) and not isinstance(value.shape[0], int):
-            rest = list(value.shape)[1:]
-            if all(isinstance(d, int) for d in rest):
-                result[str(value.name)] = [1, *(int(d) for d in rest if isinstance(d, int))]
-    return result

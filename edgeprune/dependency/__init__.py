@@ -10,7 +10,7 @@ from edgeprune.dependency.drawing_page import drawing_html
 from edgeprune.dependency.graph_drawing import picture, picture_of, to_dot
 from edgeprune.dependency.groups import Cut, Group, Ranking
 from edgeprune.dependency.inspection import inspect_model, inspection_of
-from edgeprune.dependency.opened_model import OpenedModel, Shapes, file_digest, fixed_dims, open_model
+from edgeprune.dependency.opened_model import OpenedModel, Shapes, file_digest, open_model
 from edgeprune.dependency.repair import Repair, RepairFunction
 from edgeprune.dependency.residual_branches import Branch, bypassed, droppable
 from edgeprune.dependency.rules import repair_of

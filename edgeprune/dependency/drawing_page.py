@@ -46,7 +46,13 @@ def _groups(inspection: Inspection) -> Section:
 
 def _frozen(inspection: Inspection) -> Section:
     rows = [
-        [escape(freeze.reason), f"<code>{escape(freeze.node or '')}</code>", number(f"{count:,}", count)]
-        for freeze, count in causes(inspection.frozen)
+        [
+            escape(cause.reason),
+            ", ".join(f"<code>{escape(node)}</code>" for node in cause.nodes),
+            *(number(f"{value:,}", value) for value in (cause.axes, cause.macs)),
+        ]
+        for cause in causes(inspection.frozen)
     ]
-    return Section("Frozen", table(("why", "where", "weight axes"), rows, "Frozen", sortable=True) or "<p>none</p>")
+    return Section(
+        "Frozen", table(("why", "where", "weight axes", "MACs"), rows, "Frozen", sortable=True) or "<p>none</p>"
+    )

@@ -16,6 +16,7 @@ from edgeprune.dependency.inspection_tables import frozen_table, group_table, he
 from edgeprune.dependency.solve import Analysis, analyse
 from edgeprune.graph import count_macs, count_parameters
 from edgeprune.passes.dequantize import float_source
+from edgeprune.passes.verify import settle_sizes
 from edgeprune.support import plural
 
 if TYPE_CHECKING:
@@ -103,16 +104,19 @@ def inspect_model(
     if isinstance(model, ir.Model):
         return inspection_of(model, analyse(model, allow_statistic=allow_statistic), model.graph.name or "model")
 
-    loaded = graph.load(model)
-    if shapes:
-        graph.infer_shapes(loaded, shapes)
-    canonical = float_source(loaded, verify=False).model
-    return inspection_of(canonical, analyse(canonical, allow_statistic=allow_statistic), Path(model).name)
+    canonical = float_source(graph.load(model), verify=False).model
+    sizes = settle_sizes(canonical, shapes, run=False)
+    for sentence in sizes.sentences():
+        graph.add_warning(canonical, sentence)
+    analysis = analyse(canonical, allow_statistic=allow_statistic)
+    return inspection_of(canonical, analysis, Path(model).name, sizes.shapes)
 
 
-def inspection_of(model: ir.Model, analysis: Analysis, name: str) -> Inspection:
-    """The inspection of a canonical model and its analysis."""
-    macs = count_macs(model)
+def inspection_of(
+    model: ir.Model, analysis: Analysis, name: str, shapes: Mapping[str, Sequence[int]] | None = None
+) -> Inspection:
+    """The inspection of a canonical model and its analysis; ``shapes`` fixes the inputs, to count MACs."""
+    macs = count_macs(graph.infer_shapes(graph.clone(model), shapes) if shapes else model)
     readers = _readers(model, macs)
     sizes = {
         initializer: value.const_value.size
@@ -126,7 +130,7 @@ def inspection_of(model: ir.Model, analysis: Analysis, name: str) -> Inspection:
         parameters=count_parameters(model),
         macs=sum(macs.values()),
         groups=rows,
-        frozen=tuple(_frozen_rows(model, analysis)),
+        frozen=tuple(_frozen_rows(model, analysis, macs, readers)),
         analysis=analysis,
         warnings=graph.warnings_of(model),
     )
@@ -178,13 +182,16 @@ def _row(group: Group, sizes: Mapping[str, int], macs: Mapping[str, int], reader
     )
 
 
-def _frozen_rows(model: ir.Model, analysis: Analysis) -> list[FrozenRow]:
+def _frozen_rows(
+    model: ir.Model, analysis: Analysis, macs: Mapping[str, int], readers: Mapping[str, list[str]]
+) -> list[FrozenRow]:
     rows = []
     for name, value in model.graph.initializers.items():
         if value.dtype is None or not value.dtype.is_floating_point():
             continue
+        held = sum(macs[node] for node in readers.get(name, ()))
         for axis, factor in enumerate(analysis.relations.axes.get(name, ())):
             length = analysis.relations.sizes[factor]
             if length > 1 and analysis.is_frozen(factor):
-                rows.append(FrozenRow(name, axis, length, tuple(analysis.why(name, axis))))
+                rows.append(FrozenRow(name, axis, length, tuple(analysis.why(name, axis)), held))
     return rows

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
-from edgeprune.dependency.inspection_rows import FrozenRow, GroupRow, causes
+from edgeprune.dependency.inspection_rows import FrozenRow, GroupRow, causes, is_structural
 from edgeprune.report import count
+from edgeprune.support import plural
 
 
 def headline(file: str, nodes: int, parameters: int, macs: int, groups: Sequence[GroupRow]) -> Text:
@@ -29,12 +30,20 @@ def group_table(groups: Sequence[GroupRow], limit: int) -> Table:
     return table
 
 
+_NODES_SHOWN = 3
+
+
 def frozen_table(rows: Sequence[FrozenRow], limit: int) -> Table:
-    """Causes of freezing, with the node of each."""
+    """What another export could change: causes of freezing with their nodes, those that hold the most MACs first."""
     found = causes(rows)
-    table = _table("Frozen", ("why", "where"), ("weight axes",), len(found) - limit)
-    for freeze, axes in found[:limit]:
-        table.add_row(Text(freeze.reason), Text(freeze.node or ""), str(axes))
+    table = _table("Frozen", ("why", "where"), ("weight axes", "MACs"), len(found) - limit)
+    for cause in found[:limit]:
+        more = len(cause.nodes) - _NODES_SHOWN
+        where = ", ".join(cause.nodes[:_NODES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+        table.add_row(Text(cause.reason), Text(where), str(cause.axes), count(cause.macs))
+    if fixed := sum(map(is_structural, rows)):
+        note = f"{plural(fixed, 'weight axis', 'weight axes')} of kernels, gates and batches not shown"
+        table.caption = f"{table.caption}; {note}" if table.caption else note
     return table
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,8 +11,8 @@ import onnx_ir as ir
 
 from edgeprune import graph
 from edgeprune.dependency.solve import Analysis, analyse
-from edgeprune.errors import UsageError
 from edgeprune.passes.dequantize import float_source
+from edgeprune.passes.verify import InputSizes, check_sizes, settle_sizes
 from edgeprune.support import Progress
 
 Shapes = Mapping[str, Sequence[int]]
@@ -28,6 +28,7 @@ class OpenedModel:
         original: the model as loaded.
         dense: its canonical form, to which every decision refers. Open dimensions stay open.
         fixed: ``dense`` with all input dimensions fixed, for measurements.
+        sizes: these dimensions, and where they come from.
         analysis: the analysis of ``dense``.
         ranges: activation of ``dense`` -> (low, high), if the user's model quantizes it.
         note: what was done to a model that arrived quantized or in another float type; else empty.
@@ -38,15 +39,31 @@ class OpenedModel:
     original: ir.Model
     dense: ir.Model
     fixed: ir.Model
+    sizes: InputSizes
     analysis: Analysis
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     note: str = ""
 
 
 def open_model(
-    path: Path, shapes: Shapes, progress: Progress, *, allow_statistic: bool = False, only_needed: bool = False
+    path: Path,
+    shapes: Shapes,
+    progress: Progress,
+    *,
+    allow_statistic: bool = False,
+    only_needed: bool = False,
+    data: Callable[[ir.Model], Shapes] | None = None,
 ) -> OpenedModel:
-    """Load, canonicalize and analyse a model; with ``only_needed``, float16 and Q/DQ pairs stay.
+    """Load, canonicalize and analyse a model.
+
+    Args:
+        path: the ONNX file.
+        shapes: input name -> dimensions, for inputs with open axes.
+        progress: shows the progress.
+        allow_statistic: also cut axes over which a normalization computes its statistics.
+        only_needed: float16 and Q/DQ pairs stay.
+        data: the shapes of one sample for the canonical model; called if axes are open and not in ``shapes``. Sizes
+            that it does not tell are proposed.
 
     Raises:
         ModelError: if it is not a valid model or cannot be canonicalized.
@@ -55,51 +72,19 @@ def open_model(
     with progress.step("reading the model"):
         original = graph.load(path)
         sha256 = file_digest(path)
-        check_shapes(original, shapes)
+        check_sizes(original, shapes)
         source = float_source(original, only_needed=only_needed)
         dense = source.model
     with progress.step("finding what can be cut"):
         analysis = analyse(dense, allow_statistic=allow_statistic)
-    return OpenedModel(path, sha256, original, dense, fix_shapes(dense, shapes), analysis, source.ranges, source.note)
-
-
-def check_shapes(model: ir.Model, shapes: Shapes) -> None:
-    """Refuse shapes of inputs that the model does not have.
-
-    Raises:
-        UsageError: the text names the input.
-    """
-    names = [str(v.name) for v in model.graph.inputs]
-    for name in shapes:
-        if name not in names:
-            raise UsageError(f"--shape names {name!r}, which is not an input; the inputs are {', '.join(names)}")
+    sizes = settle_sizes(dense, shapes, None if data is None else lambda: data(dense))
+    fixed = fix_shapes(dense, sizes.shapes)
+    return OpenedModel(path, sha256, original, dense, fixed, sizes, analysis, source.ranges, source.note)
 
 
 def fix_shapes(model: ir.Model, shapes: Shapes) -> ir.Model:
-    """A copy with every input dimension fixed by ``shapes``; an open batch becomes 1."""
-    wanted = {str(v.name): fixed_dims(v, shapes.get(str(v.name))) for v in _data_inputs(model)}
-    return graph.infer_shapes(graph.clone(model), wanted)
-
-
-def fixed_dims(value: ir.Value, given: Sequence[int] | None) -> tuple[int, ...]:
-    """Dimensions of an input for measurements.
-
-    Raises:
-        UsageError: if a dimension is open and not given.
-    """
-    if given is not None:
-        return tuple(given)
-    dims = [1 if i == 0 and not isinstance(d, int) else d for i, d in enumerate(value.shape or ())]
-    if not all(isinstance(d, int) for d in dims):
-        example = "x".join(str(d) if isinstance(d, int) else "64" for d in dims)
-        raise UsageError(
-            f"input {value.name!r} has open dimensions: fix them to measure, as in --shape {value.name}={example}"
-        )
-    return tuple(int(str(d)) for d in dims)
-
-
-def _data_inputs(model: ir.Model) -> list[ir.Value]:
-    return [v for v in model.graph.inputs if v.name not in model.graph.initializers]
+    """A copy of the model with these sizes of its inputs."""
+    return graph.infer_shapes(graph.clone(model), shapes)
 
 
 def file_digest(path: Path) -> str:

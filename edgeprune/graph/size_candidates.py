@@ -62,7 +62,8 @@ def size_candidates(
         yield _shapes(model, given or {}, known, {})
         return
     tried, passed = [], 0
-    for sizes in itertools.islice(_combinations(symbols, _plausible(model)), _MOST_INFERRED):
+    first = _first_symbols(model)
+    for sizes in itertools.islice(_combinations(symbols, _plausible(model), first), _MOST_INFERRED):
         shapes = _shapes(model, given or {}, known, dict(zip(symbols, sizes, strict=True)))
         if not given and max(map(math.prod, shapes.values())) > _MOST_ELEMENTS:
             continue
@@ -115,10 +116,24 @@ def _shapes(
     return shapes
 
 
-def _combinations(symbols: Sequence[str], sizes: Sequence[int]) -> Iterator[tuple[int, ...]]:
-    """The same size for all symbols first, then every symbol with a size of its own."""
+def _first_symbols(model: ir.Model) -> frozenset[str]:
+    """The open sizes of the first input that has any."""
+    for value in data_inputs(model):
+        keys = [_key(value.name or "", axis, d) for axis, d in enumerate(value.shape or ()) if not isinstance(d, int)]
+        if keys[1:]:
+            return frozenset(keys)
+    return frozenset()
+
+
+def _combinations(symbols: Sequence[str], sizes: Sequence[int], first: frozenset[str]) -> Iterator[tuple[int, ...]]:
+    """The same size for all symbols, or for those of the first input, with states of length one beside it.
+
+    Last come combinations in which every symbol has a size of its own.
+    """
     for size in sizes:
         yield (size,) * len(symbols)
+        if not first.issuperset(symbols):
+            yield tuple(size if symbol in first else 1 for symbol in symbols)
     if len(symbols) > 1:
         few = sizes[:8]
         yield from (c for c in itertools.product(few, repeat=len(symbols)) if len(set(c)) > 1)

@@ -196,6 +196,6 @@ def _flatten(value: Any) -> list[Any]:
 
 
 def _fixed(model: ir.Model) -> dict[str, tuple[int, ...]]:
-    from edgeprune.dependency import fixed_dims
+    from edgeprune.passes.verify import settle_sizes
 
-    return {str(v.name): fixed_dims(v, None) for v in model.graph.inputs if v.name not in model.graph.initializers}
+    return settle_sizes(model).shapes

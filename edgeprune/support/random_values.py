@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 def random_values(shape: Sequence[int], dtype: np.dtype[np.generic], generator: np.random.Generator) -> NDArray[Any]:
     """Standard normal floats, and integers of 0 and 1 (valid as an index).
 
-    A float input of a single number is a factor or a threshold, such as the scale of a Resize: it is between 0.5 and 1.
+    A float input of a single number is a factor or a threshold, such as the scale of a Resize: it is between 0.25 and 2.
     """
     import numpy as np
 
     if dtype.kind != "f":
         return np.asarray(generator.integers(0, 2, shape)).astype(dtype)
     single = len(shape) < 2 and int(np.prod(shape)) == 1
-    return np.asarray(generator.uniform(0.5, 1, shape) if single else generator.standard_normal(shape)).astype(dtype)
+    return np.asarray(generator.uniform(0.25, 2, shape) if single else generator.standard_normal(shape)).astype(dtype)

@@ -31,5 +31,7 @@ def random_feeds(model: ir.Model, shapes: Mapping[str, Sequence[int]], seed: int
         dtype = value.type.dtype.numpy()
         floating = value.type.dtype.is_floating_point()
         array = generator.standard_normal(dims) if floating else generator.integers(0, 2, dims)
+        if np.size(array) == 1 and len(dims) < 2 and seed == 0:
+            array = np.abs(array)  # it may be a factor, such as the scale of a Resize
         feeds[value.name] = np.asarray(array).astype(dtype)
     return feeds

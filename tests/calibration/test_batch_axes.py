@@ -115,4 +115,4 @@ def test_random_data_for_states_and_factors(tmp_path: Path) -> None:
     data = open_calibration("random", model(text), limit=4)
     for feeds in data.batches(1):
         assert feeds["state"].shape == (2, 1, 3)
-        assert 0.5 <= float(feeds["scale"][0]) <= 1
+        assert 0.25 <= float(feeds["scale"][0]) <= 2

@@ -51,7 +51,7 @@ def test_images_are_resized_and_turned_grey(folder: Path) -> None:
     [
         ("n, 3, h, w", {}, "any size"),
         ("n, 4, 4, 6", {}, "can't be fed"),
-        ("n, 3, 4, 6", {"size": (8, 8)}, "but the data is"),
+        ("n, 3, 4, 6", {"size": (8, 8)}, "--size 8x8 contradicts input 'x', for which the model has 4x6"),
         ("n, 3, 4, 6", {"layout": "HWC"}, "NCHW or NHWC"),
         ("n, 3, 4, 6", {"mean": [0.5]}, "3 numbers each"),
         ("n, 3, 4, 6", {"std": [1, 1, 0]}, "above 0"),

@@ -10,7 +10,7 @@ def test_a_single_float_is_a_valid_factor(shape: tuple[int, ...]) -> None:
         value = random_values(shape, np.dtype(np.float32), np.random.default_rng(seed))
         assert value.shape == shape
         assert value.dtype == np.float32
-        assert 0.5 <= float(value.reshape(())) <= 1
+        assert 0.25 <= float(value.reshape(())) <= 2
 
 
 def test_floats_are_normal_and_integers_are_valid_indices() -> None:

@@ -1,0 +1,137 @@
+"""The sizes of a model's inputs for one run: given, as in the data, or proposed; and one sentence that says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import onnx_ir as ir
+
+from edgeprune.errors import ModelError, UsageError
+from edgeprune.graph import ONNX_DOMAINS, InputShapes, data_inputs, open_axes, size_candidates
+from edgeprune.passes.verify.running_sizes import running_sizes
+
+Origin = Literal["fixed", "given", "data", "proposed"]
+Sizes = Mapping[str, Sequence[int]]
+
+
+@dataclass(frozen=True)
+class InputSizes:
+    """A size for every axis of every input.
+
+    Attributes:
+        shapes: input name -> dimensions.
+        origins: input name -> where they come from; an input whose batch alone is open counts as ``fixed``.
+    """
+
+    shapes: InputShapes
+    origins: Mapping[str, Origin]
+
+    def sentences(self) -> tuple[str, ...]:
+        """What was not given by the user or by the model: one sentence for the data, one for the proposals."""
+        said = []
+        for origin, why in (("data", "as in the calibration data"), ("proposed", "proposed from the graph")):
+            named = [f"{name}: {spelled(self.shapes[name])}" for name, found in self.origins.items() if found == origin]
+            if named:
+                inputs = "input" if len(named) == 1 else "inputs"
+                said.append(f"{inputs} {', '.join(named)}, {why}: --shape to change")
+        return tuple(said)
+
+
+def spelled(dims: Sequence[int | None]) -> str:
+    """Dimensions as ``--shape`` takes them; an open one is ``?``."""
+    return "x".join("?" if d is None else str(d) for d in dims)
+
+
+def settle_sizes(
+    model: ir.Model, given: Sizes | None = None, data: Callable[[], Sizes] | None = None, *, run: bool = True
+) -> InputSizes:
+    """Sizes for all inputs: those given, else those of the data, else proposed ones with which the model runs.
+
+    An open batch is 1 unless it is given.
+
+    Args:
+        model: not changed.
+        given: input name -> dimensions, from the user.
+        data: called for the shapes of one sample if an axis stays open.
+        run: whether proposals are checked by running the model; without that they only pass shape inference.
+
+    Raises:
+        UsageError: the given sizes do not fit the inputs, or no proposal works; the text names all open inputs.
+    """
+    given = {name: tuple(int(d) for d in dims) for name, dims in (given or {}).items()}
+    check_sizes(model, given)
+    wanted = {name for name, _ in open_axes(model) if name not in given}
+    seen = {n: tuple(s) for n, s in (data() if data and wanted else {}).items() if n in wanted}
+    known = {**given, **seen}
+    decided = set(seen) - set(_undecided(model, given))
+    origins: dict[str, Origin] = {}
+    for value in data_inputs(model):
+        name = str(value.name)
+        is_batch = name in decided and seen[name][0] == 1
+        origins[name] = "given" if name in given else "data" if name in seen and not is_batch else "fixed"
+    left = _undecided(model, known)
+    origins |= dict.fromkeys(left, "proposed")
+    if not left or not run or any(node.domain not in ONNX_DOMAINS for node in model.graph):
+        shapes = next(size_candidates(model, known), None)
+        if shapes is None:
+            raise UsageError(unresolved(model, known))
+        return InputSizes(shapes, origins)
+    try:
+        return InputSizes(running_sizes(model, known)[0], origins)
+    except ModelError as error:
+        raise UsageError(f"{unresolved(model, known)}: {error}") from error
+
+
+def _undecided(model: ir.Model, known: Sizes) -> list[str]:
+    """Inputs with an open axis, other than the batch, whose length no known size tells."""
+    values = {str(v.name): v for v in data_inputs(model)}
+    bound = {
+        dim.value
+        for name, dims in known.items()
+        for dim, _ in zip(values[name].shape or (), dims, strict=True)
+        if isinstance(dim, ir.SymbolicDim) and dim.value
+    }
+    found = []
+    for name, axis in open_axes(model):
+        dim = (values[name].shape or ())[axis]
+        if axis and name not in known and not (isinstance(dim, ir.SymbolicDim) and dim.value in bound):
+            found.append(name)
+    return list(dict.fromkeys(found))
+
+
+def unresolved(model: ir.Model, known: Sizes) -> str:
+    """The sentence that asks for sizes: all inputs whose sizes are open, with their shapes."""
+    values = {str(v.name): v for v in data_inputs(model)}
+    names = _undecided(model, known)
+    shown = [f"{n} ({spelled([d if isinstance(d, int) else None for d in values[n].shape or ()])})" for n in names]
+    inputs = f"input {shown[0]}" if len(shown) == 1 else f"inputs {', '.join(shown)}"
+    return f"no sizes could be proposed for {inputs}: give --shape NAME=SIZES for {'it' if len(shown) == 1 else 'each'}"
+
+
+def check_sizes(model: ir.Model, given: Sizes) -> None:
+    """Refuse sizes that do not fit the inputs, or each other.
+
+    Raises:
+        UsageError: the text names the input.
+    """
+    values = {str(v.name): v for v in data_inputs(model)}
+    bound: dict[str, tuple[int, str]] = {}
+    for name, dims in given.items():
+        if name not in values:
+            raise UsageError(f"--shape names {name!r}, which is not an input; the inputs are {', '.join(values)}")
+        declared = values[name].shape
+        if declared is None:
+            continue
+        asked = f"--shape {name}={spelled(dims)}"
+        takes = f"{spelled([d if isinstance(d, int) else None for d in declared]) or 'a single number'}"
+        fits = all(not isinstance(d, int) or d == n for d, n in zip(declared, dims, strict=False))
+        if len(declared) != len(dims) or not fits:
+            raise UsageError(f"{asked} does not fit the input, which is {takes}")
+        for dim, size in zip(declared, dims, strict=True):
+            if isinstance(dim, ir.SymbolicDim) and dim.value:
+                before, other = bound.setdefault(dim.value, (size, name))
+                if before != size:
+                    where = "the same input" if other == name else f"input {other!r}"
+                    raise UsageError(f"{asked} contradicts {where}: {dim.value!r} is {before} there")

@@ -1,0 +1,96 @@
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from edgeprune.errors import UsageError
+from edgeprune.passes.verify import settle_sizes
+
+HEADER = '<ir_version: 8, opset_import: ["" : 17]>'
+CONVOLUTION = """
+g (float[n, 3, h, w] x) => (float[n, 4, oh, ow] y) { y = Conv<strides = [4, 4]>(x, weight) }
+"""
+STATES = """
+g (float[b, 3, h, w] x, float[b, c, sh, sw] state) => (float[b, 4, oh, ow] y) {
+  f = Conv<strides = [4, 4]>(x, weight)
+  s = Shape(f)
+  e = Expand(state, s)
+  y = Add(f, e)
+}
+"""
+TWO = """
+g (float[n, 3, h, w] x, float[m, k] z) => (float[n, 4, oh, ow] y, float[m, k] r) {
+  y = Conv(x, weight)
+  r = Relu(z)
+}
+"""
+
+
+def model(text: str) -> ir.Model:
+    weight = ir.tensor(np.ones((4, 3, 4, 4), np.float32), name="weight")
+    return ir.from_onnx_text(f"{HEADER}\n{text}", initializers=[weight])
+
+
+def test_given_sizes_win_over_the_data_and_the_data_over_proposals() -> None:
+    given = settle_sizes(model(CONVOLUTION), {"x": (2, 3, 20, 24)}, lambda: {"x": (1, 3, 8, 8)})
+    assert (given.shapes, given.sentences()) == ({"x": (2, 3, 20, 24)}, ())
+    seen = settle_sizes(model(CONVOLUTION), {}, lambda: {"x": (1, 3, 8, 12)})
+    assert seen.shapes == {"x": (1, 3, 8, 12)}
+    assert seen.sentences() == ("input x: 1x3x8x12, as in the calibration data: --shape to change",)
+    proposed = settle_sizes(model(CONVOLUTION))
+    assert proposed.sentences() == ("input x: 1x3x64x64, proposed from the graph: --shape to change",)
+
+
+def test_an_open_batch_is_one_without_a_word() -> None:
+    text = CONVOLUTION.replace("3, h, w", "3, 8, 8").replace("4, oh, ow", "4, 2, 2")
+    found = settle_sizes(model(text), {}, lambda: {"x": (1, 3, 8, 8)})
+    assert (found.shapes, found.sentences()) == ({"x": (1, 3, 8, 8)}, ())
+
+
+def test_all_inputs_are_named_at_once() -> None:
+    (sentence,) = settle_sizes(model(TWO)).sentences()
+    assert sentence.startswith("inputs x: 1x3x")
+    assert ", z: 1x" in sentence
+
+
+def test_states_of_any_size_are_proposed_beside_the_image() -> None:
+    found = settle_sizes(model(STATES)).shapes
+    assert found == {"x": (1, 3, 64, 64), "state": (1, 1, 1, 1)}
+
+
+def test_a_symbol_has_one_size_in_all_inputs() -> None:
+    text = CONVOLUTION.replace("] x)", "] x, float[n, h, w] mask)").replace("y = Conv", "q = Relu(mask) y = Conv")
+    found = settle_sizes(model(text), {"x": (1, 3, 8, 12)})
+    assert found.shapes["mask"] == (1, 8, 12)
+    assert found.sentences() == ()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"y": (1,)}, "--shape names 'y', which is not an input; the inputs are x, z"),
+        ({"x": (1, 3, 8)}, "--shape x=1x3x8 does not fit the input, which is ?x3x?x?"),
+        ({"x": (1, 4, 8, 8)}, "--shape x=1x4x8x8 does not fit the input, which is ?x3x?x?"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused(given: dict[str, tuple[int, ...]], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        settle_sizes(model(TWO), given)
+    assert str(caught.value) == message
+
+
+def test_contradicting_symbols_are_refused() -> None:
+    text = TWO.replace("float[m, k] z", "float[n, k] z")
+    with pytest.raises(UsageError, match="--shape z=3x5 contradicts input 'x': 'n' is 2 there"):
+        settle_sizes(model(text), {"x": (2, 3, 8, 8), "z": (3, 5)})
+
+
+def test_a_model_that_runs_at_no_size_names_every_open_input() -> None:
+    text = """
+    g (float[a, 5, w] x, float[b, 7, v] z) => (float[p, q, r] y) { y = Reshape(x, never) z2 = Relu(z) }
+    """
+    never = ir.tensor(np.array([3, 7, 11]), name="never")
+    broken = ir.from_onnx_text(f"{HEADER}\n{text}", initializers=[never])
+    with pytest.raises(
+        UsageError, match=r"no sizes could be proposed for inputs x \(\?x5x\?\), z \(\?x7x\?\): give --shape"
+    ):
+        settle_sizes(broken)
