@@ -95,7 +95,7 @@ def shape_option(command: Command) -> Command:
         multiple=True,
         metavar="NAME=1x3x48x320",
         callback=parse,
-        help="Fix the sizes of an input with open axes; once for each input.",
+        help="Sizes of an input with open axes; once for each input [default: the data's, else proposed].",
     )(command)
 
 

@@ -7,10 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import onnx_ir as ir
+
 from edgeprune.backends import OnnxRuntime, open_device
 from edgeprune.devices import load_profile
 from edgeprune.errors import BackendError, UsageError
 from edgeprune.graph import load
+from edgeprune.passes.verify import settle_sizes
 from edgeprune.support import Progress
 from edgeprune.timing import Measurement, Ratio, benchmark, ratio
 
@@ -56,12 +59,13 @@ def bench_models(
         target: Where to measure.
         threads: Threads of the runtime.
         shapes: Input name -> shape, for inputs with dynamic dimensions; some models may not have all of these inputs.
+            Sizes that it does not give are proposed.
         max_seconds: Time limit, even if the intervals are still wide.
         progress: Shows the progress.
 
     Raises:
         ModelError: A file is not a valid model, or the runtime does not accept it.
-        UsageError: An input has dynamic dimensions and ``shapes`` does not fix them.
+        UsageError: ``shapes`` does not fit the inputs, or no sizes can be proposed.
         TargetError: The target is not known.
         BackendError: No runtime here can measure on the target.
     """
@@ -70,11 +74,9 @@ def bench_models(
     backend = OnnxRuntime(threads)
     progress = progress or Progress()
     candidates: dict[str, Callable[[], object]] = {}
-    for file in files:
-        load(file)  # its errors are one sentence, unlike those of the runtime
+    models = [load(file) for file in files]  # its errors are one sentence, unlike those of the runtime
+    for file, own_shapes in zip(files, _sizes(models, shapes or {}, progress), strict=True):
         runner = backend.load(file)
-        names = {port.name for port in runner.inputs}
-        own_shapes = {name: shape for name, shape in (shapes or {}).items() if len(files) == 1 or name in names}
         candidates[_label(file, candidates)] = runner.bind(runner.random_feeds(shapes=own_shapes))
     with progress.step("measuring") as step:
         measured = benchmark(
@@ -123,7 +125,8 @@ def bench_on_device(
     board = open_device(device, "onnxruntime" if on_cpu else "tensorrt", threads=threads)
     models = {name: load(file) for name, file in zip(names, files, strict=True)}
     progress = progress or Progress()
-    fixed = {name: tuple(int(d) for d in shape) for name, shape in (shapes or {}).items()}
+    sizes = _sizes(list(models.values()), shapes or {}, progress)
+    fixed = {name: shape for own in sizes for name, shape in own.items()}
     # trtexec gets the length of one of its three turns, onnxruntime the length of the whole measurement.
     seconds = max_seconds if on_cpu else max_seconds / (TURNS * len(files))
     with progress.step(f"building and measuring on {device}"):
@@ -136,6 +139,21 @@ def bench_on_device(
         measurements={name: results[name].latency for name in names},
         speedup=ratio(first.latency, others[0].latency) if others else None,
     )
+
+
+def _sizes(
+    models: Sequence[ir.Model], shapes: Mapping[str, Sequence[int]], progress: Progress
+) -> list[dict[str, tuple[int, ...]]]:
+    """Shapes of the inputs of each model; the first one's count for all, and a note says which were proposed."""
+    found: list[dict[str, tuple[int, ...]]] = []
+    for model in models:
+        names = {value.name for value in model.graph.inputs}
+        known = {**(found[0] if found else {}), **shapes}
+        sizes = settle_sizes(model, {n: s for n, s in known.items() if len(models) == 1 or n in names})
+        for sentence in () if found else sizes.sentences():
+            progress.note(sentence)
+        found.append(sizes.shapes)
+    return found
 
 
 def _label(file: Path, taken: Mapping[str, object]) -> str:

@@ -142,6 +142,8 @@ def _fidelity(opened: OpenedModel, pruned: ir.Model, held_out: Calibration | Non
 
 
 def _outcome(cut: int, groups: int, ratio: float) -> Outcome:
+    if not groups:
+        return Outcome("original", True, "Nothing was removed: no channels or heads can be; `inspect` tells why.")
     if not cut:
         return Outcome(
             "original", True, f"Nothing was removed: none of {groups} groups can lose {ratio:.0%} of its units."

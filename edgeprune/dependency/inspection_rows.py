@@ -52,7 +52,7 @@ class FrozenRow:
 
 @dataclass(frozen=True)
 class Cause:
-    """One reason for frozen axes: the nodes where it arises, how many weight axes it freezes, and their layers' MACs."""
+    """One reason for frozen axes: the nodes where it arises, the number of weight axes, and their layers' MACs."""
 
     reason: str
     nodes: tuple[str, ...]

@@ -97,7 +97,8 @@ def _from_function(spec: str, shapes: Mapping[str, Sequence[int]]) -> TorchSourc
         inputs = {}
     inputs.update({name: torch.randn(*sizes) for name, sizes in shapes.items()})
     if not inputs:
-        raise UsageError(f"{spec}: give the inputs' sizes, as in --shape {names[0] if names else 'x'}=1x3x224x224")
+        wanted = " ".join(f"--shape {name}=..." for name in names or ("x",))
+        raise UsageError(f"{spec}: give the sizes of all inputs: {wanted}, each such as 1x3x224x224")
     unknown = [name for name in shapes if name not in names]
     if unknown:
         raise UsageError(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def random_values(shape: Sequence[int], dtype: np.dtype[np.generic], generator: np.random.Generator) -> NDArray[Any]:
     """Standard normal floats, and integers of 0 and 1 (valid as an index).
 
-    A float input of a single number is a factor or a threshold, such as the scale of a Resize: it is between 0.25 and 2.
+    A float input of a single number is a factor or a threshold, such as the scale of a Resize: 0.25 to 2.
     """
     import numpy as np
 

@@ -31,12 +31,16 @@ class InputSizes:
     def sentences(self) -> tuple[str, ...]:
         """What was not given by the user or by the model: one sentence for the data, one for the proposals."""
         said = []
-        for origin, why in (("data", "as in the calibration data"), ("proposed", "proposed from the graph")):
-            named = [f"{name}: {spelled(self.shapes[name])}" for name, found in self.origins.items() if found == origin]
-            if named:
-                inputs = "input" if len(named) == 1 else "inputs"
-                said.append(f"{inputs} {', '.join(named)}, {why}: --shape to change")
+        if seen := self._named("data"):
+            said.append(f"{seen}, as in the calibration data: --shape to change")
+        if proposed := self._named("proposed"):
+            said.append(f"{proposed}, proposed from the graph: --shape to change")
         return tuple(said)
+
+    def _named(self, origin: Origin) -> str:
+        """The inputs of one origin with their sizes; empty if there are none."""
+        named = [f"{name}: {spelled(self.shapes[name])}" for name, found in self.origins.items() if found == origin]
+        return f"{'input' if len(named) == 1 else 'inputs'} {', '.join(named)}" if named else ""
 
 
 def spelled(dims: Sequence[int | None]) -> str:

@@ -70,3 +70,12 @@ def test_folders_without_images_and_broken_images(folder: Path, tmp_path: Path) 
     (folder / "1.png").write_bytes((folder / "1.png").read_bytes()[:40])
     with pytest.raises(CalibrationError, match=r"1\.png can't be read as an image"):
         list(open_calibration(str(folder), model()).batches())
+
+
+@pytest.mark.parametrize("options", [{"size": (8, 6)}, {"sizes": {"x": (1, 3, 8, 6)}}])
+def test_size_or_shape_alone_is_enough_for_images_of_an_open_model(folder: Path, options: dict) -> None:
+    text = '<ir_version: 8, opset_import: ["" : 17]> g (float[n, 3, h, w] x) => (float[n, 3, h, w] y) { y = Relu(x) }'
+    (first, *_) = open_calibration(str(folder), ir.from_onnx_text(text), **options).batches(1)
+    assert first["x"].shape == (1, 3, 8, 6)
+    with pytest.raises(CalibrationError, match="--size 4x4 contradicts input 'x', for which --shape gives 8x6"):
+        open_calibration(str(folder), ir.from_onnx_text(text), size=(4, 4), sizes={"x": (1, 3, 8, 6)})

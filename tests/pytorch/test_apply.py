@@ -147,7 +147,7 @@ def test_what_does_not_belong_together_is_refused(modules: Path, capsys: pytest.
         (("apply", "out", "none.pt"), 2, "there is no checkpoint 'none.pt'"),
         (("apply", "none/plan.json", "net.pt"), 2, "is not a plan"),
         (("export", "nets.py:nothing"), 2, "has no function 'nothing'"),
-        (("export", "nets.py:trained"), 2, "give the inputs' sizes, as in --shape image=1x3x224x224"),
+        (("export", "nets.py:trained"), 2, "give the sizes of all inputs: --shape image=..., each such as 1x3x224x224"),
         (("export", "nets.py:trained", "--shape", "x=1"), 2, "the module's inputs are image"),
         (("export", "nets.py:trained", *flags), 2, "'net.onnx' exists; --force replaces it"),
         (("export", "nets.py:trained", "--shape", "image=1x4x9x9", "-o", "n.onnx"), 2, "does not run on its inputs"),

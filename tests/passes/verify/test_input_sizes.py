@@ -1,8 +1,13 @@
+import re
+
 import numpy as np
 import onnx_ir as ir
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edgeprune.errors import UsageError
+from edgeprune.graph import parse_shape_option
 from edgeprune.passes.verify import settle_sizes
 
 HEADER = '<ir_version: 8, opset_import: ["" : 17]>'
@@ -94,3 +99,31 @@ def test_a_model_that_runs_at_no_size_names_every_open_input() -> None:
         UsageError, match=r"no sizes could be proposed for inputs x \(\?x5x\?\), z \(\?x7x\?\): give --shape"
     ):
         settle_sizes(broken)
+
+
+DIM = st.sampled_from(["3", "8", "n", "h", "w", ""])
+INPUTS = st.lists(st.lists(DIM, min_size=0, max_size=4), min_size=1, max_size=3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(dims=INPUTS)
+def test_what_a_sentence_offers_is_accepted_and_changes_nothing(dims: list[list[str]]) -> None:
+    values = [
+        ir.Value(name=f"in.{i}", shape=ir.Shape([int(d) if d.isdigit() else d or None for d in axes]), type=FLOAT)
+        for i, axes in enumerate(dims)
+    ]
+    nodes = [ir.node("Relu", [v]) for v in values]
+    for i, node in enumerate(nodes):
+        node.outputs[0].name, node.outputs[0].type = f"out.{i}", FLOAT
+    graph = ir.Graph(values, [n.outputs[0] for n in nodes], nodes=nodes, name="g", opset_imports={"": 17})
+    net = ir.Model(graph, ir_version=8)
+    found = settle_sizes(net)
+    offered = [x for sentence in found.sentences() for x in re.findall(r"(\S+): ([\dx]+)", sentence)]
+    again = settle_sizes(net, dict(parse_shape_option(f"{name}={sizes}") for name, sizes in offered))
+    assert again.shapes == found.shapes
+    assert again.sentences() == ()
+    open_inputs = {f"in.{i}" for i, axes in enumerate(dims) if any(not d.isdigit() for d in axes[1:])}
+    assert {name for name, _ in offered} == open_inputs
+
+
+FLOAT = ir.TensorType(ir.DataType.FLOAT)
