@@ -86,7 +86,7 @@ def test_version(capsys: pytest.CaptureFixture[str]):
         (["inspect", "{net}", "--why", "nothing"], 3, "nothing"),
         (["predict", "{net}", "--target", "cpu"], 5, "cpu"),
         (["predict", "{net}", "--target", "orin", "--power-mode", "9000W"], 2, "9000W"),
-        (["bench", "{net}", "--shape", "z=1"], 2, "no input 'z'"),
+        (["bench", "{net}", "--shape", "z=1"], 2, "names 'z', which is not an input; the inputs are x"),
         (["bench", "{tmp}/none.onnx"], 3, "none.onnx"),
         (["bench", "{tmp}/text.onnx"], 3, "text.onnx"),
         (["gate", "{tmp}"], 2, "report.json"),
