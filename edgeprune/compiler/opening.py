@@ -76,9 +76,7 @@ def open_with_data(
         found.append(calibration.open(dense, shapes))
         return {name: array.shape for name, array in next(iter(found[0].batches(1))).items()}
 
-    opened = open_model(
-        model, shapes, progress, allow_statistic=allow_statistic, only_needed=only_needed, data=sizes
-    )
+    opened = open_model(model, shapes, progress, allow_statistic=allow_statistic, only_needed=only_needed, data=sizes)
     if calibration is not None and not found:
         found.append(calibration.open(opened.dense, opened.sizes.shapes))
     return opened, found[0] if found else None
