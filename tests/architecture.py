@@ -23,6 +23,7 @@ ROOMS = (
     "graph",
     "outputs",
     "passes.verify",
+    "passes.layout",
     "passes.canonicalize",
     "passes.dequantize",
     "gradients",

@@ -2,9 +2,8 @@
 
 In: a model as exported.
 Out: the canonical model: opset 13 or newer, constants folded, BatchNormalization folded, one form of each idiom.
-May import: passes.verify, graph and below.
+May import: passes.layout, passes.verify, graph and below.
 """
 
 from edgeprune.passes.canonicalize.fold_batchnorm import FOLDED_SCALE
 from edgeprune.passes.canonicalize.pipeline import canonicalize, without_functions
-from edgeprune.passes.canonicalize.shared_weights import twin_values

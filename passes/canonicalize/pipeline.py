@@ -16,6 +16,8 @@ A canonical model guarantees:
   GlobalAveragePool.
 * BatchNormalization is folded into the neighbouring Conv, ConvTranspose or Gemm if that is exact, else it stays. A
   factor for every channel behind a linear layer is part of its weights.
+* What computes on channels-last tensors between Transposes, as in exports of Keras, computes on channels-first ones if
+  that needs fewer Transposes.
 * Nodes without effect (Identity, Dropout, casts, reshapes, slices, pairs that undo each other) and dead nodes are
   removed.
 * Quantization stays visible: QuantizeLinear and DequantizeLinear are never folded. An asymmetric weight has a scale for
@@ -63,6 +65,7 @@ from edgeprune.passes.canonicalize.simplify_views import simplify_view
 from edgeprune.passes.canonicalize.split_qkv import split_qkv
 from edgeprune.passes.canonicalize.spread_scales import spread_scales
 from edgeprune.passes.canonicalize.unscatter import unscatter
+from edgeprune.passes.layout import channels_first, flatten_rows
 
 _MAX_ROUNDS = 6
 """Real exports need two or three rounds; a model that needs more stays slightly less simple."""
@@ -84,6 +87,11 @@ def canonicalize(model: ir.Model, *, verify: bool = True) -> ir.Model:
         # Only now: the conversion of some operators needs ranks, which had to be derived first.
         result = modernize(result)
         _settle(result)
+    if channels_first(result):
+        remove_dead(result.graph)
+        _settle(result)
+    if flatten_rows(result):
+        remove_dead(result.graph)
     changed = fold_batchnorm(result, mark_shared(result))
     remove_dead(result.graph)
     changed += split_qkv(result)
