@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
@@ -16,6 +16,7 @@ import onnx_ir as ir
 from edgeprune.calibration import Calibration
 from edgeprune.dependency import Cut, Ranking, Widths
 from edgeprune.latency import FLOAT, INT8, Format, Network
+from edgeprune.passes.canonicalize import twin_values
 from edgeprune.passes.prune import prune_channels
 from edgeprune.passes.quantize import round_weights
 from edgeprune.passes.recover import ReconstructSettings, compensate, reconstruct, split_for_learning
@@ -199,8 +200,11 @@ class ModelBuilder(ABC):
         """The INT8 range of each of these activations and its calibrator: the known one, or the best for the output.
 
         The result depends on the model and the data alone, not on the names that were asked for before: what a cache
-        saved from being built must change nothing.
+        saved from being built must change nothing. Activations at the same place of a network that is called twice have
+        one range, so equal inputs give equal results.
         """
+        twins = twin_values(model)
+        asked, names = names, list(dict.fromkeys(t for n in names for t in (n, *sorted(twins.get(n, ())))))
         known = self._ranges.setdefault((model, data.items), {})
         if names and not known and self.refitted:
             int8 = self.int8_nodes(model, [INT8 if INT8 in f else self.float_format for f in self.network.int8_nodes])
@@ -210,7 +214,8 @@ class ModelBuilder(ABC):
         for name, h in histograms(model, missing, data, self.threads).items():
             # A plan may quantize activations that are not quantized when all blocks are in INT8.
             known[name] = self._range(name, h, self.calibrators.get(name, "max"))
-        return {name: known[name] for name in names}
+        alike = {n: [n] if n in self.trained else [n, *twins.get(n, ())] for n in asked}
+        return {name: _widest([known[t] for t in several]) for name, several in alike.items()}
 
     def _keep_calibrators(self, before: ir.Model, learned: ir.Model) -> None:
         """Take the ranges of a network with learned weights from the calibrators that it had before."""
@@ -251,6 +256,11 @@ class ModelBuilder(ABC):
             return Range(-high, high, calibrator)
         # A signed grid behind a Relu wastes its lower half, which unsigned INT8 does not need.
         return Range(0.0 if histogram.low >= 0 else low, high, calibrator)
+
+
+def _widest(ranges: Sequence[Range]) -> Range:
+    """One range for several activations, with the calibrator of the first."""
+    return replace(ranges[0], low=min(r.low for r in ranges), high=max(r.high for r in ranges))
 
 
 def _key(widths: Widths) -> bytes:

@@ -88,6 +88,22 @@ def share_weights(model: ir.Model) -> int:
     return changes + _unshare(model, twins)
 
 
+def twin_values(model: ir.Model) -> dict[str, frozenset[str]]:
+    """Computed value -> the values at the same place of its twins, itself among them; only values that have any."""
+    weights = (value for value in model.graph.initializers.values() if len(value.uses()) > 1)
+    if not any(is_weight(value) for value in weights):
+        return {}
+    contents = _Contents()
+    together: dict[str, frozenset[str]] = {}
+    for group in _grow(_seeds(model, contents), contents):
+        for places in zip(*([*node.inputs, *node.outputs] for node in group), strict=False):
+            names = {str(v.name) for v in places if v is not None and not v.is_initializer()}
+            if len(names) > 1:
+                whole = frozenset(names).union(*(together.get(name, frozenset()) for name in names))
+                together |= dict.fromkeys(whole, whole)
+    return together
+
+
 def is_weight(value: ir.Value | None) -> bool:
     """Whether a value is a constant float matrix or kernel with a row of its own for every channel."""
     tensor = value.const_value if value is not None else None

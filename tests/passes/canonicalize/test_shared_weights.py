@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from edgeprune.dependency.solve import analyse
 from edgeprune.graph import model_io
 from edgeprune.passes.canonicalize.pipeline import canonicalize
-from edgeprune.passes.canonicalize.shared_weights import MAX_BYTES, share_weights
+from edgeprune.passes.canonicalize.shared_weights import MAX_BYTES, share_weights, twin_values
 from edgeprune.testing.oracle import verify
 from tests.models import single
 from tests.passes.models import parse, random
@@ -78,6 +78,16 @@ def test_a_network_called_twice_has_one_set_of_weights_and_of_vectors() -> None:
     assert convolutions[:3] == convolutions[3:]
     assert convolutions[0][1] != convolutions[1][1]  # the bias of the two layers was one vector for no reason
     assert [g.size for g in verify(model).groups] == [6, 6]
+
+
+def test_values_of_two_calls_are_twins() -> None:
+    twins = twin_values(canonicalize(pair()))
+    assert twins["a"] == twins["b"] == {"a", "b"}
+    assert twins["a2"] == {"a2", "b2"}
+    assert "y" not in twins
+    assert (
+        twin_values(single(TEXT.replace("WIDTH", "3"), w1=(6, 3, 1, 1), w2=(6, 6, 1, 1), w3=(4, 6, 1, 1), b=(6,))) == {}
+    )
 
 
 def test_copies_of_a_shared_weight_become_one() -> None:
