@@ -106,6 +106,8 @@ def gate(
     elif not verbosity.quiet:
         for check in result.checks:
             click.echo(str(check))
+        for note in result.notes:
+            click.echo(f"note: {note}")
     if github:
         from edgeprune.report import report_to_job
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from edgeprune import graph
@@ -70,10 +71,11 @@ def deliver(session: CompileSession, goal: Goal, reached: Reached, folder: Path)
         else:
             accuracy = session.scores.accuracy(candidate, lowered)
     check_useful(session, goal, accuracy, timed.latency, candidate.latency_us, reached.timer.margin)
+    lost = usefulness(accuracy)
     layers = layers_of_result(session.network, timed.latency, session.losses_of(candidate), candidate, plans)
     met = None if measured is None or not goal.has_budget else goal.is_met(measured.baseline, measured.result)
     warnings = [*opened.sizes.sentences(), *notes, *session.warnings(candidate, accuracy, goal)]
-    warnings += [f"the result lost too much to be of use (--accept-loss): {why}" for why in usefulness(accuracy)]
+    warnings += [f"the result lost too much to be of use (--accept-loss): {why}" for why in lost]
     if is_fidelity(session.evaluator):
         warnings.append("accuracy was not measured: without --eval, agreement with the original is reported instead")
     if measured is not None and abs(off := predicted_ms / measured.result.median_ms - 1) > OFF_PREDICTION:
@@ -82,7 +84,7 @@ def deliver(session: CompileSession, goal: Goal, reached: Reached, folder: Path)
         command="compile",
         target=session.target,
         model=ModelFile(opened.path.name, opened.sha256),
-        outcome=reached.outcome,
+        outcome=replace(reached.outcome, below_floor=lost),
         budget=Budget(goal.latency_ms, goal.speedup, goal.max_drop, met),
         latency=measured,
         predicted=Prediction(baseline_us / 1e3, predicted_ms, reached.timer.source, timed.latency.error),

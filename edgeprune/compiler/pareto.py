@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -100,7 +101,7 @@ def _point(
     recipe: Recipe,
     common: Mapping[str, float],
 ) -> tuple[Point, Report | None]:
-    """One speed-up; if it cannot be met, the point says why and has no report.
+    """One speed-up; if it cannot be met with a result of use, the point says why and has no report and no folder.
 
     ``common`` has the seconds of the steps that all points share; each point's report has these and its own.
     """
@@ -109,11 +110,13 @@ def _point(
     place = folder / folder_of(asked)
     try:
         reached = reach(session, goal)
-    except BudgetError as error:
+        place.mkdir()
+        delivered = deliver(session, goal, reached, place)
+    except BudgetError as error:  # the speed cannot be reached, or the result is below the floor of usefulness
+        shutil.rmtree(place, ignore_errors=True)
         progress.note(f"{asked:g}x: {error}")
         return Point(asked, False, str(error)), None
-    place.mkdir()
-    report = keep_recipe(_of_point(recipe, asked), deliver(session, goal, reached, place), place)
+    report = keep_recipe(_of_point(recipe, asked), delivered, place)
     return point_of(asked, place.name, report), report
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from edgeprune.report.model import Accuracy, Report
 from edgeprune.support import plural
@@ -17,6 +17,22 @@ _CALLED = {"compile": "compiled", "prune": "pruned"}
 
 
 COMPARISON_HEADER = ("", "before", "after", "change")
+
+
+class Judged(Protocol):
+    """An outcome, or a point of a curve."""
+
+    @property
+    def variant(self) -> str | None:
+        """What the model is: ``compressed``, ``unpruned-int8``, ..."""
+
+    @property
+    def pays(self) -> bool | None:
+        """Whether it is faster than the best network without pruning."""
+
+    @property
+    def below_floor(self) -> tuple[str, ...]:
+        """Why it lost too much to be of use."""
 
 
 class Row(NamedTuple):
@@ -39,9 +55,19 @@ def headline(report: Report) -> str:
         parts.append(f"{speedup}, predicted, not measured")
     if report.accuracy is not None:
         parts.append(f"{report.accuracy.metric} {score(report.accuracy, report.accuracy.after)}")
-    if any("lost too much to be of use" in text for text in report.warnings):
-        parts.append("below the floor of usefulness")
-    return ", ".join(parts)
+    return ", ".join([*parts, *doubts(report.outcome)])
+
+
+def doubts(result: Judged) -> list[str]:
+    """Why a result is perhaps not worth deploying, in a few words; the same in every view."""
+    pays = result.pays is not False or result.variant != "compressed"
+    return ["does not pay"] * (not pays) + ["below the floor of usefulness"] * bool(result.below_floor)
+
+
+def variant(result: Judged) -> str:
+    """What a result is, and its `doubts`: ``compressed (does not pay)``."""
+    found = doubts(result)
+    return f"{result.variant} ({', '.join(found)})" if found else str(result.variant)
 
 
 def _against(report: Report) -> str:
@@ -49,8 +75,7 @@ def _against(report: Report) -> str:
     gain, against = report.outcome.gain, report.outcome.against
     if gain is None or against in (None, "original") or report.outcome.variant == f"unpruned-{against}":
         return ""
-    pays = "" if report.outcome.pays else " (does not pay)"
-    return f" and {gain:.2f}x as fast as the unpruned {against} variant{pays}"
+    return f" and {gain:.2f}x as fast as the unpruned {against} variant"
 
 
 def comparison(report: Report) -> list[Row]:

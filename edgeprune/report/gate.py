@@ -28,6 +28,7 @@ from statistics import NormalDist
 
 from edgeprune.errors import UsageError
 from edgeprune.report.baselines import slower_machine
+from edgeprune.report.figures import doubts
 from edgeprune.report.model import Latency, Report
 from edgeprune.report.verdicts import Check, Gate, Verdict
 from edgeprune.timing import CONFIDENCE, Disturbance, disturbance, disturbance_of_ratio
@@ -89,7 +90,15 @@ def gate(
         checks.append(_check_regression(report, baseline, max_regression, session_noise))
     if not checks and not anything:
         raise UsageError("nothing to check: give --max-latency-ms, --max-predicted-ms, --max-drop or --baseline")
-    return Gate(tuple(checks))
+    return Gate(tuple(checks), _doubts(report))
+
+
+def _doubts(report: Report) -> tuple[str, ...]:
+    outcome = report.outcome
+    notes = [f"the result is below the floor of usefulness: {why}" for why in outcome.below_floor]
+    if "does not pay" in doubts(outcome):
+        notes.insert(0, f"the result does not pay: {outcome.reason}")
+    return tuple(notes)
 
 
 def _same_model(report: Report, other: Report) -> bool:

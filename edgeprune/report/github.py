@@ -23,6 +23,8 @@ def report_to_job(gate: Gate, report: Report) -> None:
     """
     for check in gate.checks:
         sys.stdout.write(annotation(check))
+    for note in gate.notes:
+        sys.stdout.write(f"::warning title={_property('edgeprune: result')}::{_data(note)}\n")
     sys.stdout.flush()
     _append("GITHUB_STEP_SUMMARY", f"{gate.to_markdown()}\n{to_markdown(report)}\n")
     _append("GITHUB_OUTPUT", "".join(f"{name}={value}\n" for name, value in outputs(gate, report).items()))

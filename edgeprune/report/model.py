@@ -35,6 +35,7 @@ class Outcome:
         reason: One sentence for people.
         gain: How many times as fast the result is as ``against``; None if they were not compared.
         against: The fastest engine without pruning: ``original`` or a variant such as ``int8``.
+        below_floor: Why the result lost too much to be of use; empty if it is of use.
     """
 
     variant: str
@@ -42,6 +43,7 @@ class Outcome:
     reason: str
     gain: float | None = None
     against: str | None = None
+    below_floor: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

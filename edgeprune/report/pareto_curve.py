@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgeprune.report.figures import doubts
 from edgeprune.report.model import Accuracy, ModelFile, Report
 from edgeprune.support import json_form
 from edgeprune.timing import Ratio
@@ -33,6 +34,8 @@ class Point:
         accuracy: before and after.
         predicted_ms: latency that was predicted before the measurement.
         file_bytes: size of its model.onnx.
+        pays: as in the point's report: at least 1.02 times as fast as the best network without pruning.
+        below_floor: as in the point's report: why it lost too much to be of use.
     """
 
     asked: float
@@ -46,6 +49,8 @@ class Point:
     accuracy: Accuracy | None = None
     predicted_ms: float | None = None
     file_bytes: int | None = None
+    pays: bool | None = None
+    below_floor: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +96,7 @@ def _line(point: Point) -> str:
         return f"{point.asked:g}x: {point.reason}"
     if point.accuracy is not None:
         text += f", {point.accuracy.metric} {point.accuracy.after:.2f} {point.accuracy.unit}"
-    return f"{text} ({point.variant})"
+    return f"{text} ({', '.join([str(point.variant), *doubts(point)])})"
 
 
 def point_of(asked: float, folder: str, report: Report) -> Point:
@@ -109,6 +114,8 @@ def point_of(asked: float, folder: str, report: Report) -> Point:
         report.accuracy,
         predicted.result_ms if predicted else None,
         report.sizes.result.file_bytes,
+        report.outcome.pays,
+        report.outcome.below_floor,
     )
 
 

@@ -102,7 +102,7 @@ def line(run: Run) -> tuple[str, ...]:
     if (accuracy := report.accuracy) is not None:
         scored = f"{figures.score(accuracy, accuracy.after)} ({figures.change_of(accuracy)})"
     macs, file_size = figures.count(report.sizes.result.macs), figures.file_size(report.sizes.result.file_bytes)
-    return run.name, report.target, report.outcome.variant, latency, speed, scored, macs, file_size
+    return run.name, report.target, figures.variant(report.outcome), latency, speed, scored, macs, file_size
 
 
 def differences(runs: Sequence[Run]) -> list[str]:

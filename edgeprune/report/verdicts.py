@@ -38,9 +38,15 @@ class Check:
 
 @dataclass(frozen=True)
 class Gate:
-    """All checks of one report."""
+    """All checks of one report.
+
+    Attributes:
+        checks: One for every limit.
+        notes: Sentences on the result for people; they change no verdict.
+    """
 
     checks: tuple[Check, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -56,13 +62,14 @@ class Gate:
 
     def to_json(self) -> dict[str, object]:
         """What ``--json`` prints."""
-        return {"verdict": self.verdict, "checks": [asdict(check) for check in self.checks]}
+        return {"verdict": self.verdict, "checks": [asdict(check) for check in self.checks], "notes": list(self.notes)}
 
     def to_markdown(self) -> str:
         """A table for a pull request or a CI job's summary."""
         rows = [(c.name, c.value, c.limit, c.verdict, c.detail) for c in self.checks]
         table = markdown_table(("check", "value", "limit", "verdict", "detail"), rows)
-        return "\n".join([f"### edgeprune gate: {self.verdict}", "", *table])
+        notes = [*(f"- {text}" for text in self.notes), ""] if self.notes else []
+        return "\n".join([f"### edgeprune gate: {self.verdict}", "", *table, *notes])
 
     def to_junit(self) -> str:
         """JUnit XML, one test case for each check."""

@@ -22,7 +22,7 @@ from edgeprune.devices.targets import load_profile
 from edgeprune.errors import BudgetError, TargetError, UsageError
 from edgeprune.outputs import usefulness
 from edgeprune.report.figures import headline
-from edgeprune.report.model import Report
+from edgeprune.report.model import Accuracy, Report
 from edgeprune.report.pareto_curve import Curve
 from tests import residual
 from tests.backends.fake_trtexec import KNOWN
@@ -200,7 +200,32 @@ def test_a_result_that_is_of_no_use_needs_consent(files: Path, monkeypatch: pyte
     assert "all boxes are elsewhere; --accept-loss writes it" in str(result.exception)
     assert not out.exists()
     assert run(files, "--speedup", "3", "--accept-loss", "-o", str(out)).exception is None
-    assert "below the floor of usefulness" in headline(Report.load(out))
+    report = Report.load(out)
+    assert report.outcome.below_floor == ("all boxes are elsewhere",)
+    assert "below the floor of usefulness" in headline(report)
+
+
+def test_a_result_that_is_of_no_use_marks_its_point_and_not_the_curve(
+    files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sure = []
+
+    def only_the_first(accuracy: Accuracy) -> tuple[str, ...]:
+        sure.append(accuracy)
+        return () if accuracy.after >= max(a.after for a in sure) else ("all boxes are elsewhere",)
+
+    for module in ("offers", "delivery"):
+        monkeypatch.setattr(f"edgeprune.compiler.{module}.usefulness", only_the_first)
+    out = files / "floor"
+    result = run(files, "--pareto", "1.2,3", "-o", str(out))
+    assert result.exception is None, result.output
+    kept, refused = Curve.load(out).points
+    assert kept.met
+    assert kept.folder == "1.2x"
+    assert not refused.met
+    assert refused.folder is None
+    assert "all boxes are elsewhere; --accept-loss writes it" in refused.reason
+    assert {f.name for f in out.iterdir()} == {"pareto.json", "recipe.toml", "report.html", "1.2x"}
 
 
 def test_the_result_does_not_depend_on_what_is_cached(

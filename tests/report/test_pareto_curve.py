@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 
 from edgeprune.errors import UsageError
-from edgeprune.report.model import Budget, ModelFile
+from edgeprune.report.model import Budget, ModelFile, Outcome
 from edgeprune.report.pareto_curve import PARETO_FILE, Curve, Point, folder_of, point_of
+from tests import reports
 from tests.reports import report
 
 
@@ -47,3 +48,11 @@ def test_lines_for_people() -> None:
 def test_a_folder_without_a_curve_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"pareto\.json"):
         Curve.load(tmp_path)
+
+
+def test_a_point_that_is_not_worth_deploying_says_so() -> None:
+    outcome = Outcome("compressed", False, "It is 1.01x as fast.", 1.01, "int8", ("boxes are elsewhere",))
+    point = point_of(2.0, folder_of(2.0), report(outcome=outcome))
+    assert (point.pays, point.below_floor) == (False, ("boxes are elsewhere",))
+    (line,) = reports.curve(point).lines()
+    assert line.endswith("(compressed, does not pay, below the floor of usefulness)")

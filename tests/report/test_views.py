@@ -8,9 +8,13 @@ from rich.console import Console
 
 from edgeprune.errors import UsageError
 from edgeprune.report import figures
+from edgeprune.report.gate import gate
+from edgeprune.report.github import report_to_job
+from edgeprune.report.html import to_html
 from edgeprune.report.markdown import to_markdown
 from edgeprune.report.model import Accuracy, Outcome, Prediction, Search
 from edgeprune.report.output_files import read_plan
+from edgeprune.report.runs import Run, line
 from edgeprune.report.terminal import print_measurements, print_report
 from edgeprune.support import plural
 from edgeprune.timing.protocol import ratio
@@ -97,3 +101,23 @@ def test_a_plan_that_is_none_is_refused(tmp_path: Path, text: str, message: str)
     (tmp_path / "plan.json").write_text(text)
     with pytest.raises(UsageError, match=message):
         read_plan(tmp_path)
+
+
+def test_every_view_calls_a_doubtful_result_so(capsys: pytest.CaptureFixture[str]):
+    """By the outcome's fields, not by the text of a warning."""
+    outcome = Outcome("compressed", False, "It is 1.01x as fast.", 1.01, "int8", ("boxes are elsewhere",))
+    doubtful = report(outcome=outcome, warnings=())
+    said = "does not pay, below the floor of usefulness"
+    checked = gate(doubtful, max_drop=5)
+    report_to_job(checked, doubtful)
+    job = capsys.readouterr().out
+    for view in (figures.headline(doubtful), to_markdown(doubtful), to_html(doubtful, {}, None)):
+        assert said in view
+    assert f"compressed ({said})" in line(Run("a", doubtful, {}))
+    for view in (checked.to_markdown(), job, str(checked.to_json())):
+        assert "does not pay: It is 1.01x as fast." in view
+        assert "below the floor of usefulness: boxes are elsewhere" in view
+    assert checked.passed
+    assert gate(report(), max_drop=5).notes == ()
+    unpruned = report(outcome=Outcome("unpruned-int8", False, "Because.", 1.0, "int8"))
+    assert "does not pay" not in figures.headline(unpruned)
