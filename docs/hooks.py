@@ -52,6 +52,7 @@ def recipe_schema() -> dict[str, Any]:
     import click
 
     from edgeprune.cli.commands import cli
+    from edgeprune.cli.quantity import Quantity
 
     kinds: dict[type[click.ParamType], dict[str, Any]] = {
         click.types.BoolParamType: {"type": "boolean"},
@@ -59,6 +60,7 @@ def recipe_schema() -> dict[str, Any]:
         click.types.IntRange: {"type": "integer"},
         click.types.FloatParamType: {"type": "number"},
         click.types.FloatRange: {"type": "number"},
+        Quantity: {"type": ["number", "string"]},
     }
     properties: dict[str, Any] = {"model": {"type": "string", "description": "The ONNX file."}}
     for parameter in cli.commands["compile"].params:
