@@ -35,7 +35,7 @@ def deliver(session: CompileSession, goal: Goal, reached: Reached, folder: Path)
     """
     opened, candidate, timed, progress = session.opened, reached.candidate, reached.timed, session.progress
     returns_original = reached.returned == ORIGINAL
-    model = opened.original if returns_original else reached.model
+    model = session.original if returns_original else reached.model
     predicted_ms, baseline_us = candidate.latency_us / 1e3, session.predicted_baseline_us(timed.latency)
     measured = reached.timer.report(timed, reached.returned)
     arrived = [opened.note] if opened.note else []

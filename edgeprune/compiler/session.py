@@ -133,6 +133,11 @@ class CompileSession(ABC):
         """The float format of its blocks."""
         return self.builder.float_format
 
+    @property
+    def original(self) -> ir.Model:
+        """The user's model in a form that the target runs."""
+        return self.opened.original
+
     @abstractmethod
     def timer(self, goal: Goal) -> Timer:
         """Measures or predicts candidates for a goal.

@@ -83,6 +83,11 @@ class TensorRtSession(CompileSession):
     surgery: Callable[[ir.Model], ir.Model]
     device: Device | None
 
+    @property
+    def original(self) -> ir.Model:
+        """The user's model; its float form if it is quantized, because TensorRT takes signed Q/DQ pairs alone."""
+        return self.opened.dense if self.opened.lifted else self.opened.original
+
     def timer(self, goal: Goal) -> EngineTimer | Predictor:
         """Measures candidates on the device, or predicts them if none is attached.
 
@@ -95,7 +100,7 @@ class TensorRtSession(CompileSession):
         return EngineTimer(
             goal,
             self.device,
-            self.opened.original,
+            self.original,
             open_shapes(self.opened),
             self.builder,
             lambda candidate: self.finish(self.recovered(candidate)),

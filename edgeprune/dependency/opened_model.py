@@ -31,6 +31,7 @@ class OpenedModel:
         sizes: these dimensions, and where they come from.
         analysis: the analysis of ``dense``.
         ranges: activation of ``dense`` -> (low, high), if the user's model quantizes it.
+        lifted: whether ``dense`` is the float form of a quantized model.
         note: what was done to a model that arrived quantized or in another float type; else empty.
     """
 
@@ -43,6 +44,7 @@ class OpenedModel:
     analysis: Analysis
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     note: str = ""
+    lifted: bool = False
 
 
 def open_model(
@@ -79,7 +81,9 @@ def open_model(
         analysis = analyse(dense, allow_statistic=allow_statistic)
     sizes = settle_sizes(dense, shapes, None if data is None else lambda: data(dense))
     fixed = fix_shapes(dense, sizes.shapes)
-    return OpenedModel(path, sha256, original, dense, fixed, sizes, analysis, source.ranges, source.note)
+    return OpenedModel(
+        path, sha256, original, dense, fixed, sizes, analysis, source.ranges, source.note, source.lifted
+    )
 
 
 def fix_shapes(model: ir.Model, shapes: Shapes) -> ir.Model:

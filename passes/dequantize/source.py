@@ -32,12 +32,14 @@ class FloatSource:
     Attributes:
         model: canonical, float32 inside; inputs and outputs as in the user's file.
         ranges: activation name -> (low, high), of the activations that the source quantizes.
+        lifted: whether the user's model was quantized, and its float form was found.
         note: what was done to the user's model, or why it was left as it is; empty for a float32 model.
     """
 
     model: ir.Model
     ranges: Ranges = field(default_factory=dict)
     note: str = ""
+    lifted: bool = False
 
 
 def float_source(model: ir.Model, *, verify: bool = True, only_needed: bool = False) -> FloatSource:
@@ -75,6 +77,7 @@ def float_source(model: ir.Model, *, verify: bool = True, only_needed: bool = Fa
         result,
         kept,
         f"the model arrived quantized: float weights were restored, and the ranges of {len(kept)} activations are kept",
+        lifted=True,
     )
 
 
