@@ -7,6 +7,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from edgeprune import graph
 from edgeprune.backends import OnnxRuntime
 from edgeprune.build import formats_of
 from edgeprune.calibration import (
@@ -20,9 +21,9 @@ from edgeprune.calibration import (
 )
 from edgeprune.compiler.request import Request
 from edgeprune.compiler.session import Conditions
-from edgeprune.dependency import OpenedModel, Shapes, open_model
+from edgeprune.dependency import OpenedModel, Shapes, analyse, open_model
 from edgeprune.latency import INT8, input_shapes
-from edgeprune.passes.quantize import equalize
+from edgeprune.passes.quantize import drop_idle_clips, equalize
 from edgeprune.search import Goal
 from edgeprune.support import Progress
 
@@ -96,7 +97,10 @@ def open_model_and_data(request: Request, may: Goal, progress: Progress) -> Open
     with progress.step("looking at the outputs"):
         data = data.judging(request.choice.applied_to(outputs_of(opened.dense, data, original)))
     fit, held_out = data.split(HOLDOUT_FRACTION, request.seed)
-    if not opened.ranges and _may_equalize(request, may, fit):  # trained ranges belong to the channels as they are
+    if opened.ranges:
+        with progress.step("looking at the trained ranges"):
+            opened = _without_idle_clips(opened, fit, request.threads)
+    elif _may_equalize(request, may, fit):  # trained ranges belong to the channels as they are
         with progress.step("equalizing channels"):
             symmetric = not request.is_for_cpu
             dense = equalize(opened.dense, fit, symmetric=symmetric, threads=request.threads)
@@ -107,6 +111,13 @@ def open_model_and_data(request: Request, may: Goal, progress: Progress) -> Open
         cache = ArrayCache(identity_of(opened, fit, f"{runtime.device}, {request.threads} threads"))
     conditions = Conditions(request.threads, request.seed, data.describe())
     return Opening(opened, data, fit, evaluator, cache, conditions, progress)
+
+
+def _without_idle_clips(opened: OpenedModel, fit: Calibration, threads: int) -> OpenedModel:
+    dense, ranges = drop_idle_clips(opened.dense, opened.ranges, fit, threads)
+    sizes = {str(v.name): tuple(int(str(d)) for d in v.shape or ()) for v in opened.fixed.graph.inputs}
+    fixed = graph.infer_shapes(graph.clone(dense), sizes)
+    return replace(opened, dense=dense, fixed=fixed, analysis=analyse(dense), ranges=ranges)
 
 
 def _may_equalize(request: Request, may: Goal, fit: Calibration) -> bool:

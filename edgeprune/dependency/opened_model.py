@@ -81,9 +81,7 @@ def open_model(
         analysis = analyse(dense, allow_statistic=allow_statistic)
     sizes = settle_sizes(dense, shapes, None if data is None else lambda: data(dense))
     fixed = fix_shapes(dense, sizes.shapes)
-    return OpenedModel(
-        path, sha256, original, dense, fixed, sizes, analysis, source.ranges, source.note, source.lifted
-    )
+    return OpenedModel(path, sha256, original, dense, fixed, sizes, analysis, source.ranges, source.note, source.lifted)
 
 
 def fix_shapes(model: ir.Model, shapes: Shapes) -> ir.Model:
