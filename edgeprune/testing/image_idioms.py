@@ -102,7 +102,7 @@ def shuffle(b: Builder, x: str) -> str:
     n, c, h, w = b.shape[x]
     g = b.choice([k for k in (2, 3, 4, c) if c % k == 0])
     y = b.transpose(b.reshape(x, n, g, c // g, h, w), 0, 2, 1, 3, 4)
-    return b.reshape(y, n, c, h, w)
+    return b.reshape(y, n, c, h, w, like=x)
 
 
 def gather(b: Builder, x: str) -> str:
@@ -147,7 +147,7 @@ def normalise(b: Builder, x: str) -> str:
     y = b.op(
         "InstanceNormalization", y, b.constant(np.ones(groups, np.float32)), b.constant(np.zeros(groups, np.float32))
     )
-    y = b.op("Mul", b.reshape(y, n, c, h, w), b.weight(c, 1, 1, offset=1.0, scale=0.1))
+    y = b.op("Mul", b.reshape(y, n, c, h, w, like=x), b.weight(c, 1, 1, offset=1.0, scale=0.1))
     return b.op("Add", y, b.weight(c, 1, 1))
 
 
@@ -159,7 +159,7 @@ def spatial(b: Builder, x: str) -> str:
     small = b.op("AveragePool", x, shape=(n, c, h // 2, w // 2), kernel_shape=[2, 2], strides=[2, 2])
     nothing = b.constant(np.zeros(0, np.float32))
     if b.rng.random() < 0.5:
-        return b.op("Resize", small, nothing, nothing, b.constant([n, c, h, w]), shape=(n, c, h, w), mode="nearest")
+        return b.op("Resize", small, nothing, nothing, b.target(n, c, h, w, like=x), shape=(n, c, h, w), mode="nearest")
     scales = b.constant(np.array([1, 1, 2, 2], np.float32))
     return b.op("Resize", small, nothing, scales, shape=(n, c, h, w), mode="linear")
 

@@ -116,7 +116,7 @@ def attention(b: Builder, x: str) -> str:
 
 def _repeated(b: Builder, x: str, times: int) -> str:
     n, h, t, d = b.shape[x]
-    y = b.op("Expand", b.reshape(x, n, h, 1, t, d), b.constant([n, h, times, t, d]), shape=(n, h, times, t, d))
+    y = b.op("Expand", b.reshape(x, n, h, 1, t, d), b.target(n, h, times, t, d, like=x), shape=(n, h, times, t, d))
     return b.reshape(y, n, h * times, t, d)
 
 
@@ -148,7 +148,7 @@ def einsum(b: Builder, x: str) -> str:
 def class_token(b: Builder, x: str) -> str:
     """A class token before the others, which is dropped again afterwards."""
     n, t, c = b.shape[x]
-    token = b.op("Expand", b.weight(1, 1, c), b.constant([n, 1, c]), shape=(n, 1, c))
+    token = b.op("Expand", b.weight(1, 1, c), b.target(n, 1, c, like=x), shape=(n, 1, c))
     y = mlp(b, b.op("Concat", token, x, shape=(n, t + 1, c), axis=1))
     return b.op("Slice", y, *(b.constant([v]) for v in (1, t + 1, 1)), shape=(n, t, c))
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from edgeprune.dependency import analyse
-from edgeprune.dependency.rules.shape import factorings
+from edgeprune.dependency.rules.shape import agreeing, factorings
+from edgeprune.lengths import Dim
 from edgeprune.passes.canonicalize import canonicalize
 from edgeprune.passes.prune import prune_channels
 from tests.passes.models import parse, random, run
@@ -67,3 +68,19 @@ def test_factors_of_open_lengths() -> None:
     assert left[0] == right[0]
     assert [len(text.strip("()").split()) for text in (left[1], left[2], right[1], right[2])] == [1, 2, 2, 1]
     assert sorted(map(str, sizes.values())) == ["16", "4", "n"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "replaced"),
+    [
+        (("n", 196, 64), (1, 196, 4, 16), ((1, 196, 64), (1, 196, 4, 16))),
+        ((2, 4, "2*(h//2)"), (2, 2, 2, "h"), ((2, 4, "h"), (2, 2, 2, "h"))),
+        ((6, 8), ("n", 16), ((6, 8), (3, 16))),
+        (("n", 5), (7, 3), (("n", 5), (7, 3))),
+        (("n", 6), ("n", 2, 3), (("n", 6), ("n", 2, 3))),
+    ],
+)
+def test_a_reshape_keeps_the_number_of_elements(
+    before: tuple[Dim, ...], after: tuple[Dim, ...], replaced: tuple[tuple[Dim, ...], tuple[Dim, ...]]
+) -> None:
+    assert tuple(map(tuple, agreeing(before, after))) == replaced

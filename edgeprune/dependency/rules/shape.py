@@ -25,6 +25,7 @@ def factorings(before: Sequence[Dim], after: Sequence[Dim]) -> tuple[list[str], 
     Returns:
         An axis expression for each axis before and after, and the factors' lengths.
     """
+    before, after = agreeing(before, after)
     left, right = [""] * len(before), [""] * len(after)
     sizes: dict[str, int | str] = {}
     low, high, stop_left, stop_right = 0, 0, len(before), len(after)
@@ -54,6 +55,25 @@ def factorings(before: Sequence[Dim], after: Sequence[Dim]) -> tuple[list[str], 
                 own = names[bottom:top][::-1]
                 side[k] = "1" if not own else own[0] if len(own) == 1 else f"({' '.join(own)})"
     return left, right, sizes
+
+
+def agreeing(before: Sequence[Dim], after: Sequence[Dim]) -> tuple[Sequence[Dim], Sequence[Dim]]:
+    """The shapes before and after a reshape, with one open length replaced if they would differ in their elements.
+
+    A reshape keeps the number of elements: ``[n, 196, 64] -> [1, 196, 4, 16]`` only runs where n is 1, and
+    ``[2, 2*(h//2), 4] -> [2, h, 2, 2]`` only where h is even.
+    """
+    wholes = lengths.product(before), lengths.product(after)
+    if None in wholes or 0 in wholes or wholes[0] == wholes[1]:
+        return before, after
+    for given, other, whole in ((before, after, wholes[1]), (after, before, wholes[0])):
+        for k, d in enumerate(given):
+            rest = lengths.product([*given[:k], *given[k + 1 :]])
+            true = lengths.divide(whole, rest) if lengths.is_divisible(whole, rest) else None
+            if not isinstance(d, int) and (isinstance(true, int) or true in other) and true is not None:
+                found = [*given[:k], true, *given[k + 1 :]]
+                return (found, after) if given is before else (before, found)
+    return before, after
 
 
 def _cuts(given: Sequence[Dim]) -> list[Dim]:
