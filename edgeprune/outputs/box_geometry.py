@@ -10,11 +10,13 @@ from edgeprune.outputs.output_spec import Array
 MOST_EXCEPTIONS = 0.02
 """Share of boxes that may break a rule: a network also draws impossible ones, where nothing is."""
 
-
 LEAST_SPREAD = 0.8
 """Standard deviation of the centers of such boxes, in mean sizes of a box."""
 MOST_OVERLAP, SPREAD_PAIRS = 0.15, 1000
 """The median overlap of this many random pairs of boxes that lie all over an image is at most this."""
+
+BLOCK = 64
+"""So many boxes suppress others at a time."""
 
 
 def to_corners(boxes: Array) -> Array:
@@ -46,14 +48,23 @@ def are_spread(boxes: Array) -> bool:
 
 
 def iou_of_pairs(one: Array, other: Array) -> NDArray[np.float64]:
-    """Intersection over union of boxes in corners, row by row; two equal boxes overlap fully, even empty ones."""
-    low, high = np.maximum(one[..., :2], other[..., :2]), np.minimum(one[..., 2:], other[..., 2:])
-    inter = np.clip(high - low, 0, None).prod(axis=-1)
-    areas = [np.clip(x[..., 2:] - x[..., :2], 0, None).prod(axis=-1) for x in (one, other)]
+    """Intersection over union of boxes in corners, row by row; two equal boxes overlap fully, even empty ones.
+
+    Shapes (..., 4) that broadcast: with (n, 1, 4) and (m, 4) every box meets every other.
+    """
+    one, other = np.moveaxis(one, -1, 0), np.moveaxis(other, -1, 0)
+    width = np.minimum(one[2], other[2]) - np.maximum(one[0], other[0])
+    height = np.minimum(one[3], other[3]) - np.maximum(one[1], other[1])
+    inter = np.maximum(width, 0) * np.maximum(height, 0)
+    areas = [np.maximum(x[2] - x[0], 0) * np.maximum(x[3] - x[1], 0) for x in (one, other)]
     union = areas[0] + areas[1] - inter
     with np.errstate(invalid="ignore", divide="ignore"):
-        found = np.where(union > 0, inter / union, 0.0)
-    return np.asarray(np.where((one == other).all(axis=-1), 1.0, found))
+        found = np.asarray(inter / union)
+    unknown = ~((union > 0) & (found >= 0))
+    if unknown.any():
+        equal = (one[0] == other[0]) & (one[1] == other[1]) & (one[2] == other[2]) & (one[3] == other[3])
+        found = np.where(unknown, equal, found)
+    return found
 
 
 def suppressed(boxes: Array, scores: Array, labels: Array, iou: float, most: int) -> NDArray[np.int64]:
@@ -61,8 +72,13 @@ def suppressed(boxes: Array, scores: Array, labels: Array, iou: float, most: int
     order = np.argsort(-scores, kind="stable")
     kept: list[int] = []
     while len(order) and len(kept) < most:
-        first, order = int(order[0]), order[1:]
-        kept.append(first)
-        same = labels[order] == labels[first]
-        order = order[~(same & (iou_of_pairs(boxes[first][None], boxes[order]) >= iou))]
-    return np.array(kept, np.int64)
+        block = order[:BLOCK]
+        over = iou_of_pairs(boxes[block][:, None], boxes[order]) >= iou
+        over &= labels[block][:, None] == labels[order]
+        free = np.ones(len(block), bool)
+        for i in range(len(block)):
+            if free[i]:
+                free[i + 1 :] &= ~over[i, i + 1 : len(block)]
+        kept += block[free].tolist()
+        order = order[len(block) :][~over[free, len(block) :].any(axis=0)]
+    return np.array(kept[:most], np.int64)

@@ -73,16 +73,14 @@ def decoded(head: Head, outputs: Mapping[str, Array]) -> Iterator[Detections]:
 
 def matches(one: Detections, other: Detections) -> int:
     """Number of matches; a detection with a higher score chooses first, and takes the box that it overlaps most."""
-    free = np.ones(len(one.scores), bool)
+    overlaps = iou_of_pairs(other.boxes[:, None], one.boxes)
+    overlaps[other.labels[:, None] != one.labels] = 0
     count = 0
-    for box, label in zip(other.boxes, other.labels, strict=True):
-        candidates = np.flatnonzero(free & (one.labels == label))
-        if not len(candidates):
-            continue
-        ious = iou_of_pairs(one.boxes[candidates], box[None])
-        best = int(ious.argmax())
-        if ious[best] >= MATCHED_IOU:
-            free[candidates[best]] = False
+    rows = overlaps[(overlaps >= MATCHED_IOU).any(axis=1)]
+    for row in rows:
+        best = int(row.argmax())
+        if row[best] >= MATCHED_IOU:
+            rows[:, best] = 0  # taken
             count += 1
     return count
 
