@@ -15,6 +15,7 @@ output the errors of its fields are averaged.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -122,7 +123,8 @@ class Reference:
         counted = [i for i, share in enumerate(self._shares) if share > 0 and outputs[i].size]
         self._floats = [i for i in counted if outputs[i].dtype.kind == "f"]
         self._integers = [i for i in counted if outputs[i].dtype.kind != "f"]
-        self._classes = [i for i in self._floats if has_classes(self._specs[i])]
+        classes = [i for i in self._floats if has_classes(self._specs[i])]
+        self._classes = {i: _Classes.of(outputs[i], self._specs[i].axis) for i in classes}
         self._fields = fields({i: outputs[i] for i in self._floats if i not in self._classes})
 
     def error(self, outputs: Sequence[Array]) -> float:
@@ -132,8 +134,8 @@ class Reference:
             if outputs[i].shape != self._outputs[i].shape or not np.isfinite(outputs[i]).all():
                 return WORST
         errors: dict[int, list[float]] = {}
-        for i in self._classes:
-            errors[i] = [_divergence(self._outputs[i], outputs[i], self._specs[i].axis)]
+        for i, classes in self._classes.items():
+            errors[i] = [classes.divergence(outputs[i])]
         for field in self._fields:
             errors.setdefault(field.index, []).append(field.error(by_channel(outputs[field.index])))
         for i in self._integers:
@@ -155,18 +157,45 @@ def _mismatch(reference: Array, output: Array) -> float:
     return float((reference != output).mean()) if reference.shape == output.shape else 1.0
 
 
-def _divergence(reference: Array, output: Array, axis: int) -> float:
-    reference, output = (np.moveaxis(x, axis, -1) for x in (reference, output))
-    if sum_to_one(reference, -1) and sum_to_one(output, -1):
-        p, q = (np.maximum(x.astype(np.promote_types(x.dtype, np.float32)), _LEAST) for x in (reference, output))
-        return float((p * np.log(p / q)).sum(axis=-1, dtype=np.float64).mean())
-    log_p, log_q = _log_softmax(reference), _log_softmax(output)
-    return float((np.exp(log_p) * (log_p - log_q)).sum(axis=-1).mean())
+@dataclass(frozen=True, eq=False)
+class _Classes:
+    """The original's class scores in the form that a divergence needs; the classes are on the last axis.
+
+    Attributes:
+        axis: of the classes in the output.
+        p: probabilities, none of them 0 if the output gives them.
+        log_p: their logarithms; None if the output gives the probabilities.
+    """
+
+    axis: int
+    p: Array
+    log_p: Array | None
+
+    @classmethod
+    def of(cls, output: Array, axis: int) -> _Classes:
+        x = np.moveaxis(output, axis, -1)
+        if sum_to_one(x, -1):
+            return cls(axis, _positive(x), None)
+        log_p = _log_softmax(x)
+        return cls(axis, np.exp(log_p), log_p)
+
+    def divergence(self, output: Array) -> float:
+        """Mean KL divergence, nats."""
+        x = np.moveaxis(output, self.axis, -1)
+        gives_probabilities = sum_to_one(x, -1)
+        if self.log_p is None and gives_probabilities:
+            ratio = np.log(self.p / _positive(x))
+        else:
+            log_q = np.log(_positive(x)) if gives_probabilities else _log_softmax(x)
+            ratio = (np.log(self.p) if self.log_p is None else self.log_p) - log_q
+        return float((self.p * ratio).sum(axis=-1, dtype=np.float64).mean())
+
+
+def _positive(probabilities: Array) -> Array:
+    return np.maximum(probabilities.astype(np.promote_types(probabilities.dtype, np.float32)), _LEAST)
 
 
 def _log_softmax(scores: Array) -> NDArray[np.float64]:
     x = scores.astype(np.float64)
-    if sum_to_one(x, -1):
-        return np.asarray(np.log(np.maximum(x, _LEAST)))
-    x = x - x.max(axis=-1, keepdims=True)
+    x -= x.max(axis=-1, keepdims=True)
     return np.asarray(x - np.log(np.exp(x).sum(axis=-1, keepdims=True)))
