@@ -111,14 +111,15 @@ def _apart(outputs: Sequence[Seen]) -> tuple[Head, list[Seen]] | None:
     if any(4 * length in lengths for length in lengths):
         return None  # one output for each level of a pyramid: distances that the user's code decodes
     for boxes in outputs:
-        if not boxes.is_float or boxes.array.ndim < 2 or boxes.array.shape[-1] != 4 or not boxes.array.size:
+        x = boxes.array
+        if not boxes.is_float or not 2 <= x.ndim <= 4 or x.shape[-1] != 4 or not x.size or _spatial(x):
             continue
         part = Part(boxes.name, 2, 0, 4)
-        places = channels_last({boxes.name: boxes.array}, part)
+        places = channels_last({boxes.name: x}, part)
         flat = places.reshape(-1, 4)
-        if not np.isfinite(flat).all() or boxes.array.ndim > 4 or not (are_corners(flat) or have_sizes(flat)):
+        if not np.isfinite(flat).all() or not (are_corners(flat) or have_sizes(flat)):
             continue
-        if len(flat) < LEAST_POSITIONS or _spatial(boxes.array) or not are_spread(flat):
+        if len(flat) < LEAST_POSITIONS or not are_spread(flat):
             continue
         for scores in outputs:
             head = None if scores is boxes else _with_scores(part, places, scores)

@@ -92,7 +92,7 @@ def channels_last(outputs: Mapping[str, Array], part: Part) -> Array:
         return x.reshape(x.shape[0] if x.ndim > 1 else 1, -1, 1)
     x = x[None] if x.ndim == 2 else x
     if x.ndim > 3:  # axes of length 1 between the samples and the positions
-        x = x.reshape(x.shape[0], *x.shape[-2:])
+        x = x.reshape(x.shape[0], -1, x.shape[-1])
     x = x.swapaxes(1, 2) if part.axis == 1 else x
     return x[..., part.start : part.stop]
 

@@ -181,3 +181,17 @@ def test_distances_to_the_sides_of_a_cell_are_no_boxes() -> None:
     scores = (0.01 * RNG.random((3, 400, 1))).astype(np.float32)
     text = "g (float[n,400,4] x, float[n,400,1] s) => (float[n,400,1] score_8, float[n,400,4] bbox_8) { score_8 = Sigmoid(s) bbox_8 = Identity(x) }"  # noqa: E501
     assert not any(spec.kind == "detections" for spec in found(text, scores, distances).specs)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(20, 20), (1, 400), (400, 1)])
+def test_boxes_on_a_grid_are_offsets_and_in_a_list_are_boxes(rows: int, columns: int) -> None:
+    """As the first stage of MTCNN from Keras, with the channels last."""
+    center = RNG.uniform(0, 1, (3, rows, columns, 2))
+    boxes = np.concatenate([center - 0.02, center + 0.02], axis=-1).astype(np.float32)
+    scores = softmax(RNG.standard_normal((3, rows * columns, 2)))
+    text = "g (float[n,a,b,4] x, float[n,k,2] s) => (float[n,k,2] prob, float[n,a,b,4] reg) { prob = Softmax(s) reg = Identity(x) }"  # noqa: E501
+    if min(rows, columns) > 1:
+        assert kinds(found(text, scores, boxes)) == {("prob",): ("sequence", "top1"), ("reg",): ("map", "sqnr")}
+    else:
+        (spec,) = found(text, scores, boxes).specs
+        assert spec.kind == "detections"
