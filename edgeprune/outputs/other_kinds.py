@@ -18,6 +18,7 @@ from edgeprune.outputs.output_spec import (
     INTEGERS,
     IOU,
     MAP,
+    RANKING,
     SORTED_SCORES,
     SQNR,
     STATE,
@@ -28,20 +29,33 @@ from edgeprune.outputs.output_spec import (
 from edgeprune.outputs.seen import LINEAR, Seen
 
 RECURRENT = ("LSTM", "GRU", "RNN")
+MOST_RANKED = 10
+"""So many indices of a TopK, or fewer, are a ranking, and people read the first one as the class."""
+
 IMAGE_LEVELS = 32
 """An output of 8-bit integers with more different values is an image."""
 
 
 def integers(seen: Seen) -> OutputSpec | None:
-    """Integers and truth values; the indices of a TopK or of suppressed boxes have no order."""
+    """Integers and truth values; the indices of a large TopK or of suppressed boxes have no order."""
     if seen.is_float:
         return None
     x = seen.array
     if x.dtype.kind == "u" and x.ndim > 2 and len(np.unique(x)) > IMAGE_LEVELS:
         return OutputSpec((seen.name,), MAP, SQNR, "8-bit values of an image")
+    if _is_ranking(seen):
+        return OutputSpec((seen.name,), RANKING, EQUAL, f"the first {x.shape[-1]} of a TopK")
     if seen.made_by() in ("TopK", "NonMaxSuppression", "NonZero") and seen.value is not None:
         return OutputSpec((seen.name,), INDICES, EQUAL, f"a {seen.made_by()} gives it")
     return OutputSpec((seen.name,), INTEGERS, EQUAL, f"{x.dtype} values")
+
+
+def _is_ranking(seen: Seen) -> bool:
+    node = seen.maker()
+    if node is None or node.op_type != "TopK" or seen.array.ndim < 2 or seen.array.shape[-1] > MOST_RANKED:
+        return False
+    last = node.attributes.get_int("axis", -1) in (-1, seen.array.ndim - 1)
+    return last and node.attributes.get_int("sorted", 1) != 0
 
 
 def sorted_scores(seen: Seen) -> OutputSpec | None:

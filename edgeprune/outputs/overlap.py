@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeprune.outputs.box_geometry import are_corners, iou_of_pairs, to_corners
-from edgeprune.outputs.output_spec import BOXES, INDICES, Array, OutputSpec
+from edgeprune.outputs.output_spec import BOXES, INDICES, RANKING, Array, OutputSpec
 
 
 class BoxOverlap:
@@ -49,14 +49,20 @@ class MaskOverlap:
 
 
 class Equality:
-    """Percent of integers that are equal; indices in any order along the last axis."""
+    """Percent of integers that are equal; indices in any order along the last axis.
+
+    The first one of a ranking also counts by itself. The lower of the two figures is the score.
+    """
 
     def __init__(self, spec: OutputSpec):
-        self._any_order = spec.kind == INDICES
-        self._same = self._count = 0
+        self._any_order, self._ranked = spec.kind in (INDICES, RANKING), spec.kind == RANKING
+        self._same = self._count = self._same_first = self._rows = 0
 
     def add(self, wanted: Array, got: Array) -> None:
         """Compare one batch; if the numbers of rows differ, the rows are compared as sets."""
+        if self._ranked:
+            self._rows += wanted[..., 0].size
+            self._same_first += int((wanted[..., 0] == got[..., 0]).sum()) if wanted.shape == got.shape else 0
         if wanted.shape != got.shape or (self._any_order and wanted.ndim):
             one, other = (_rows(x, wanted.shape == got.shape) for x in (wanted, got))
             self._same += sum((one & other).values())
@@ -67,7 +73,8 @@ class Equality:
 
     def score(self) -> float:
         """Percent."""
-        return 100.0 * self._same / self._count if self._count else 100.0
+        pairs = ((self._same, self._count), (self._same_first, self._rows))
+        return min(100.0 * same / count if count else 100.0 for same, count in pairs)
 
 
 def _rows(x: Array, by_sample: bool) -> Counter[object]:

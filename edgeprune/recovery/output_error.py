@@ -192,7 +192,7 @@ class _Classes:
 
 
 def _positive(probabilities: Array) -> Array:
-    return np.maximum(probabilities.astype(np.promote_types(probabilities.dtype, np.float32)), _LEAST)
+    return np.asarray(np.maximum(probabilities.astype(np.promote_types(probabilities.dtype, np.float32)), _LEAST))
 
 
 def _log_softmax(scores: Array) -> NDArray[np.float64]:

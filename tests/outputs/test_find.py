@@ -84,7 +84,7 @@ def test_integers_indices_and_sorted_scores() -> None:
     values = np.take_along_axis(x, order, axis=1)
     assert kinds(found(text, values, order, x.argmax(axis=1))) == {
         ("v",): ("sorted scores", "sqnr"),
-        ("i",): ("indices", "equal"),
+        ("i",): ("ranking", "equal"),
         ("a",): ("integers", "equal"),
     }
 

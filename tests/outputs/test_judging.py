@@ -62,6 +62,9 @@ def test_masks_indices_and_integers() -> None:
     indices = np.array([[1, 2, 3], [4, 5, 6]])
     assert score(spec("indices", "equal"), indices, indices[:, ::-1]) == 100
     assert score(spec("indices", "equal"), indices, indices + np.array([0, 0, 9])) == pytest.approx(200 / 3)
+    assert score(spec("ranking", "equal"), indices, indices[:, [0, 2, 1]]) == 100
+    assert score(spec("ranking", "equal"), indices, indices[:, ::-1]) == 0, "another class is the first one"
+    assert score(spec("ranking", "equal"), indices, indices + np.array([0, 0, 9])) == pytest.approx(200 / 3)
     assert score(spec("integers", "equal"), indices, indices[:, ::-1]) == pytest.approx(100 / 3)
     assert score(spec("integers", "equal"), indices, indices[:1], batches=1) == 50, "rows that are gone count"
 
