@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -18,9 +19,11 @@ from edgeprune.devices import Profile
 from edgeprune.latency import (
     INT8,
     SPARSE,
+    AnalyticModel,
     DeviceProfile,
     GpuNetwork,
     Latency,
+    MeasuredModel,
     gpu_network,
     is_sparse,
     known_profile,
@@ -56,12 +59,28 @@ class KernelTimes:
 
     kernels: GpuNetwork
     dense_kernels: GpuNetwork
-    latency: Latency
-    dense_latency: Latency
+    latency: AnalyticModel | MeasuredModel
+    dense_latency: AnalyticModel | MeasuredModel
     sparse: bool
     source: Literal["measured", "analytic"]
     baseline_us: float
     notes: tuple[str, ...]
+
+    def in_float32(self, nodes: Collection[str]) -> KernelTimes:
+        """The same kernels, with those led by these nodes priced in FP32 where others are in FP16.
+
+        Nodes that compute integers have a price of their own.
+        """
+        network = self.kernels.network
+        floats = {n.name for n in network.model.graph if any(o.dtype == ir.DataType.FLOAT for o in n.outputs)}
+        wide = [b for b, block in enumerate(network.blocks) if block.anchor in floats and block.anchor in nodes]
+        return replace(
+            self,
+            kernels=replace(self.kernels, latency=self.kernels.latency.in_float32(wide)),
+            dense_kernels=replace(self.dense_kernels, latency=self.dense_kernels.latency.in_float32(wide)),
+            latency=self.latency.in_float32(wide),
+            dense_latency=self.dense_latency.in_float32(wide),
+        )
 
 
 def kernel_times(opening: Opening, profile: Profile, options: Options) -> KernelTimes:

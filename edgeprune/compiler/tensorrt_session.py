@@ -250,6 +250,8 @@ def open_tensorrt_session(
         versions=versions_of(profile),
         trained=opened.ranges,
     )
+    with progress.step("looking for what FP16 cannot hold"):
+        times = times.in_float32(builder.fp32_reasons())
     dense = times.dense_kernels.network
     pricer = Pricer(opened.dense, dense, rankings, data, builder, threads, progress, cache, rankings.shared)
 

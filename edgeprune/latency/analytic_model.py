@@ -3,14 +3,14 @@
 A block is a kernel of the dense network (`edgeprune.costmodel.fusion`). At other widths its sizes follow from the
 shapes that its tensors would have, so the latency is the one that `edgeprune.costmodel.prediction` gives for the pruned
 network. A kernel that a plan sets to INT8 has the INT8 latency, also if 16 bits would be faster: the lowered graph
-states the precision.
+states the precision. A kernel that has to stay in FP32 has the FP32 latency where others have that of FP16.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +59,7 @@ class AnalyticModel:
         device: rates of the device.
         error: typical relative error of its predictions, as a fraction.
         correction: factor of all latencies.
+        wide: blocks that compute in FP32 where their format is FP16.
     """
 
     clusters: tuple[tuple[Cluster, ...], ...]
@@ -71,6 +72,7 @@ class AnalyticModel:
     device: Device
     error: float
     correction: float = 1.0
+    wide: frozenset[int] = frozenset()
     _known: dict[tuple[object, ...], float] = field(default_factory=dict, repr=False)
     _priced: dict[tuple[object, ...], float] = field(default_factory=dict, repr=False)
 
@@ -86,6 +88,11 @@ class AnalyticModel:
 
     total_us = sum_us
     corrected = rescaled
+
+    def in_float32(self, blocks: Iterable[int]) -> AnalyticModel:
+        """The same model with these blocks in FP32 where their format is FP16; unchanged if it has no FP32 rates."""
+        wide = frozenset(blocks) if "fp32" in self.device.matrix_fma else frozenset[int]()
+        return replace(self, wide=wide, _known={}) if wide != self.wide else self
 
     def formats(self, block: int) -> tuple[Format, ...]:
         """Formats that the block can run in."""
@@ -131,10 +138,12 @@ class AnalyticModel:
                     wanted.setdefault(tuple(here), near)
         kernels = {key: self.kernel(block, w) for key, w in wanted.items()}
         for fmt in self.available[block]:
-            works = {key: (fmt, *_work(k)) for key, k in kernels.items()}
+            precision = _PRECISIONS[dense_format(fmt)]
+            precision = "fp32" if precision == "fp16" and block in self.wide else precision
+            works = {key: (precision, is_sparse(fmt), *_work(k)) for key, k in kernels.items()}
             fresh = {work: kernels[key] for key, work in works.items() if work not in self._priced}
             if fresh:
-                precisions = [_PRECISIONS[dense_format(fmt)]] * len(fresh)
+                precisions = [precision] * len(fresh)
                 sparsity: Sparsity = "2:4" if is_sparse(fmt) else "dense"
                 times = latencies_us(list(fresh.values()), precisions, self.device, sparsity, mixed=False)
                 self._priced.update(zip(fresh, times.tolist(), strict=True))

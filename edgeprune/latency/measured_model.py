@@ -11,7 +11,7 @@ whole network.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -49,6 +49,7 @@ class MeasuredModel:
         call_base_us: microseconds of an inference besides its kernels.
         error: median relative error on whole networks that were left out of the fit, as a fraction.
         correction: factor of all latencies, from measurements of whole networks.
+        wide: the analytic model with the blocks in FP32 that have to be; they were measured in FP16.
     """
 
     analytic: AnalyticModel
@@ -56,6 +57,7 @@ class MeasuredModel:
     call_base_us: float
     error: float
     correction: float = 1.0
+    wide: AnalyticModel | None = None
     _offered: dict[int, tuple[Format, ...]] = field(default_factory=dict, repr=False)
 
     @property
@@ -89,7 +91,14 @@ class MeasuredModel:
 
     def block_us(self, block: int, fmt: Format, widths: Widths) -> float:
         """Predicted latency of one block, microseconds."""
-        return self.correction * float(self.heights[block, fmt] @ _features(self.analytic, block, fmt, widths))
+        measured = float(self.heights[block, fmt] @ _features(self.analytic, block, fmt, widths))
+        if self.wide is not None and block in self.wide.wide:
+            measured *= self.wide.block_us(block, fmt, widths) / self.analytic.block_us(block, fmt, widths)
+        return self.correction * measured
+
+    def in_float32(self, blocks: Iterable[int]) -> MeasuredModel:
+        """The same model with these blocks in FP32 where their format is FP16, slower as the analytic model says."""
+        return replace(self, wide=self.analytic.in_float32(blocks))
 
     def edge_us(self, edge: Edge, writer: Format, reader: Format, widths: Widths) -> float:
         """Latency of the reformat of a tensor that one block reads in INT8 and the other in float, microseconds."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -75,6 +76,20 @@ def test_a_tensor_read_in_two_precisions_is_converted_once() -> None:
     predicted = model_latency_us(model(), PROFILE, "fp16", precisions={str(k): v for k, v in anchors.items()})  # type: ignore[misc]
     assert len(latency.edges) == 1
     assert latency.total_us(latency.sizes, formats) == pytest.approx(predicted.latency_ms * 1e3, rel=1e-9)
+
+
+def test_what_fp16_cannot_hold_is_priced_in_fp32() -> None:
+    latency = network().latency
+    block = next(b for b, clusters in enumerate(latency.clusters) if clusters[0].anchor.outputs[0].name == "c")
+    latency.total_us(latency.sizes, float_formats())  # known prices are not those of the other model
+    wide = latency.in_float32([block])
+    anchor = str(latency.clusters[block][0].anchor.name)
+    predicted = model_latency_us(model(), PROFILE, "fp16", precisions={anchor: "fp32"})
+    assert wide.total_us(latency.sizes, float_formats()) == pytest.approx(predicted.latency_ms * 1e3, rel=1e-9)
+    assert wide.block_us(block, "fp16", latency.sizes) > latency.block_us(block, "fp16", latency.sizes)
+    assert wide.block_us(block, "int8", latency.sizes) == latency.block_us(block, "int8", latency.sizes)
+    without = replace(latency, device=replace(latency.device, matrix_fma={"fp16": 1024.0}))
+    assert without.in_float32([block]) is without
 
 
 def test_the_search_keeps_the_budget_with_the_time_of_the_call() -> None:

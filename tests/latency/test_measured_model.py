@@ -49,6 +49,18 @@ def test_a_device_that_is_slower_by_one_factor_is_fitted_exactly(gpu: GpuNetwork
     assert model.call_us == pytest.approx(5.0)
 
 
+def test_a_kernel_in_fp32_is_slower_than_measured_as_the_analytic_model_says(gpu: GpuNetwork) -> None:
+    sizes = gpu.latency.sizes
+    dense = tuple(int(s) for s in sizes)
+    model = fit_measured(gpu.latency, [sample(gpu, dense, f, 1.7) for f in ("fp16", "int8")])
+    wide, analytic = model.in_float32([1]), gpu.latency.in_float32([1])
+    ratio = analytic.block_us(1, "fp16", sizes) / gpu.latency.block_us(1, "fp16", sizes)
+    assert ratio > 1.2
+    assert wide.block_us(1, "fp16", sizes) == pytest.approx(ratio * model.block_us(1, "fp16", sizes))
+    assert wide.block_us(1, "int8", sizes) == model.block_us(1, "int8", sizes)
+    assert wide.block_us(0, "fp16", sizes) == model.block_us(0, "fp16", sizes)
+
+
 def test_formats_that_were_not_measured_are_not_offered(gpu: GpuNetwork) -> None:
     dense = tuple(int(s) for s in gpu.latency.sizes)
     model = fit_measured(gpu.latency, [sample(gpu, dense, "fp16", 1.2)])
