@@ -37,6 +37,7 @@ class CpuTimer:
     """
 
     source: ClassVar[Literal["measured", "analytic"]] = "measured"
+    measures: ClassVar[bool] = True
     margin: ClassVar[float] = 1.0
 
     goal: Goal

@@ -70,7 +70,7 @@ def deliver(session: CompileSession, goal: Goal, reached: Reached, folder: Path)
             accuracy = session.evaluator.accuracy(OnnxRuntime(session.conditions.threads).load(opened.path).run)
         else:
             accuracy = session.scores.accuracy(candidate, lowered)
-    check_useful(session, goal, accuracy, timed.latency, candidate.latency_us, reached.timer.margin)
+    check_useful(session, goal, accuracy, timed.latency, candidate.latency_us, reached.timer)
     lost = usefulness(accuracy)
     layers = layers_of_result(session.network, timed.latency, session.losses_of(candidate), candidate, plans)
     met = None if measured is None or not goal.has_budget else goal.is_met(measured.baseline, measured.result)

@@ -41,6 +41,7 @@ class EngineTimer:
         progress: shows the progress.
     """
 
+    measures: ClassVar[bool] = True
     margin: ClassVar[float] = 1.0
 
     goal: Goal

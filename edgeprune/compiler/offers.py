@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 from edgeprune.compiler.session import CompileSession
+from edgeprune.compiler.timer import Timer
 from edgeprune.errors import BudgetError
 from edgeprune.latency import Latency
 from edgeprune.outputs import usefulness
@@ -15,6 +16,9 @@ from edgeprune.search import Candidate, Goal, fastest, search
 TRIALS = 5
 CLOSE_ENOUGH = 1.02
 """The bisection ends when its bounds differ by less than this factor."""
+RESERVE = 1.08
+"""A budget is offered for a network that was measured if it is this many times its latency: the next measurement
+differs, and a search keeps some of its budget in reserve."""
 PAYS = 1.02
 """A pruned network is only offered if it is at least this many times as fast as the best one without pruning."""
 
@@ -25,7 +29,7 @@ class Offer:
 
     Attributes:
         budget_ms: the budget, milliseconds, rounded up.
-        candidate: that the search finds for it.
+        candidate: that the search finds for it, with its latency as predicted or measured.
         accuracy: of this candidate as it was built, before weights are learned.
     """
 
@@ -34,7 +38,7 @@ class Offer:
     accuracy: Accuracy
 
     def text(self, baseline_us: float) -> str:
-        """The predicted latency, the loss and the flag."""
+        """The latency, the loss and the flag."""
         us, found = self.candidate.latency_us, self.accuracy
         unit = found.unit if found.unit in ("", "%") else f" {found.unit}"
         return (
@@ -43,8 +47,17 @@ class Offer:
         )
 
 
-def offers(session: CompileSession, goal: Goal, latency: Latency, margin: float, floor_us: float = 0.0) -> str:
+def offers(
+    session: CompileSession,
+    goal: Goal,
+    latency: Latency,
+    margin: float,
+    floor_us: float = 0.0,
+    timer: Timer | None = None,
+) -> str:
     """What the best network without pruning reaches, and the fastest pruned one that is still of use.
+
+    With a timer that measures, both are measured for a moment, and their budgets have `RESERVE`.
 
     Args:
         session: of the model.
@@ -52,7 +65,10 @@ def offers(session: CompileSession, goal: Goal, latency: Latency, margin: float,
         latency: the latency model, corrected by measurements if there are any.
         margin: an offered budget is the predicted latency times this.
         floor_us: faster networks are not tried; they were refused already.
+        timer: of the goal; without one, everything is predicted.
     """
+    if timer is not None and timer.measures:
+        return _measured_offers(session, goal, timer)
     baseline_us = session.predicted_baseline_us(latency)
     variants = session.variants(goal.drop_limit).values()
     timed = [replace(v, latency_us=latency.total_us(v.widths, v.formats)) for v in variants]
@@ -67,8 +83,31 @@ def offers(session: CompileSession, goal: Goal, latency: Latency, margin: float,
     return "; ".join(texts)
 
 
+def _measured_offers(session: CompileSession, goal: Goal, timer: Timer) -> str:
+    variant = min(session.variants(goal.drop_limit).values(), key=lambda v: v.latency_us)
+    with session.progress.step("measuring what can be offered"):
+        timing = timer.timing(variant)
+    unpruned = _offer_of(variant, timing.measured_us, session.scores.accuracy(variant))
+    texts = [f"without pruning, the best network was measured at {unpruned.text(timing.baseline_us)}"]
+    latency = session.latency.corrected(timing.measured_us / variant.latency_us)
+    pruned = _fastest_useful(session, latency, RESERVE, timing.measured_us, 0.0) if goal.prune else None
+    if pruned is not None:
+        with session.progress.step("measuring what can be offered"):
+            timing = timer.timing(pruned.candidate)
+        pruned = _offer_of(pruned.candidate, timing.measured_us, pruned.accuracy)
+    if pruned is None or pruned.candidate.latency_us * PAYS > unpruned.candidate.latency_us:
+        texts.append("no pruned network is both of use and faster than that")
+    else:
+        texts.append(f"pruned, the fastest one that is still of use at {pruned.text(timing.baseline_us)}")
+    return "; ".join(texts)
+
+
+def _offer_of(candidate: Candidate, measured_us: float, accuracy: Accuracy) -> Offer:
+    return Offer(_up(measured_us * RESERVE), replace(candidate, latency_us=measured_us), accuracy)
+
+
 def check_useful(
-    session: CompileSession, goal: Goal, accuracy: Accuracy, latency: Latency, us: float, margin: float
+    session: CompileSession, goal: Goal, accuracy: Accuracy, latency: Latency, us: float, timer: Timer
 ) -> None:
     """Refuse a result that lost too much to be of use, unless the user accepts the loss.
 
@@ -81,7 +120,7 @@ def check_useful(
     start = f"the result lost too much to be of use, so nothing was written: {', '.join(why)}; --accept-loss writes it"
     if not goal.has_budget:
         raise BudgetError(start)
-    raise BudgetError(f"{start}; {offers(session, goal, latency, margin, us)}")
+    raise BudgetError(f"{start}; {offers(session, goal, latency, timer.margin, us, timer)}")
 
 
 def _fastest_useful(

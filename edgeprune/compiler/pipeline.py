@@ -10,10 +10,12 @@ from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
+from edgeprune.compiler.offers import offers
 from edgeprune.compiler.outcome import decide
 from edgeprune.compiler.refinement import open_search
 from edgeprune.compiler.session import CompileSession
 from edgeprune.compiler.timer import RESULT, Timed, Timer
+from edgeprune.errors import BudgetError
 from edgeprune.report import Outcome, Search
 from edgeprune.search import (
     Candidate,
@@ -52,14 +54,21 @@ def reach(session: CompileSession, goal: Goal) -> Reached:
     """Find, build and time the best network for a goal.
 
     Raises:
-        BudgetError: the goal can't be met; the text gives the lowest latency that was found.
+        BudgetError: the goal can't be met; the text gives the lowest latency that was found, and other budgets.
         BackendError: a device cannot be reached, or does not accept a model.
     """
     timer = session.timer(goal)
     variants = session.variants(goal.drop_limit)
     if goal.has_budget:
         start = _starting_point(session, timer, variants)
-        timed = _uncut_within_budget(session, goal, timer, start) or _within_budget(session, goal, timer, start)
+        try:
+            timed = _uncut_within_budget(session, goal, timer, start) or _within_budget(session, goal, timer, start)
+        except BudgetError as error:
+            if not timer.measures:
+                raise  # the session checked before what can be predicted
+            raise BudgetError(
+                f"{error}; {offers(session, goal, session.latency, timer.margin, timer=timer)}"
+            ) from error
     else:
         timed = _fastest_allowed(session, goal, timer, variants)
     returned, outcome = decide(session, goal, timed, timer.margin)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from edgeprune.compiler.timer import Timed
 from edgeprune.latency import Latency
@@ -24,6 +24,8 @@ class Predictor:
         variants: the unpruned variants, by name.
         source: of the latencies of the latency model.
     """
+
+    measures: ClassVar[bool] = False
 
     goal: Goal
     latency: Latency

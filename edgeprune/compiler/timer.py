@@ -85,6 +85,10 @@ class Timer(Protocol):
         """The source of the latencies of its latency model."""
 
     @property
+    def measures(self) -> bool:
+        """Whether candidates are measured, not predicted."""
+
+    @property
     def margin(self) -> float:
         """The largest allowed prediction is the budget divided by this; 1 if the latency is measured."""
 

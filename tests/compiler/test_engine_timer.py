@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -142,8 +143,18 @@ def test_a_curve_is_measured_on_the_device(files: Path, device: Loopback, tmp_pa
 def test_a_budget_that_no_measurement_meets_is_refused(files: Path, device: Loopback, tmp_path: Path) -> None:
     result = run_compile(files, "--latency-ms", "0.02", "--device", device.url, "-o", str(tmp_path / "never"))
     assert isinstance(result.exception, BudgetError)
-    assert "can't be met" in str(result.exception)
+    refused = str(result.exception)
+    assert "can't be met" in refused
+    assert "without pruning, the best network was measured at" in refused
+    assert "predicted" not in refused
     assert not (tmp_path / "never").exists()
+    offered = re.findall(r": --latency-ms ([0-9.]+) can be met", refused)
+    assert offered, refused
+    for k, budget_ms in enumerate(offered):
+        followed = tmp_path / f"followed{k}"
+        result = run_compile(files, "--latency-ms", budget_ms, "--device", device.url, "-o", str(followed))
+        assert result.exception is None, result.output
+        assert Report.load(followed).budget.met
 
 
 def test_a_profile_is_measured_once_and_resumed(
