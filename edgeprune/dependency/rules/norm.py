@@ -61,10 +61,11 @@ def _last_axes(n: NodeView, operands: int) -> Rel:
         if n.has(k) and n.rank(k) != rank - first:
             raise RuleError(f"operand {k} does not have the normalised shape")
     zeros = tuple((k,) for k in range(1, operands))
+    statistic = f"{axes(first)} .".strip()
     if first == rank - 1:
         result = axes(rank, {first: "+d"})
-        return Rel(f"{', '.join(terms)} -> {result}, ., .", zeros=zeros, normalized_reads=((f"c{first}", "d"),))
-    return Rel(f"{', '.join(terms)} -> {whole}, ., .", zeros=zeros)
+        return Rel(f"{', '.join(terms)} -> {result}, {statistic}, {statistic}", zeros=zeros, normalized_reads=((f"c{first}", "d"),))
+    return Rel(f"{', '.join(terms)} -> {whole}, {statistic}, {statistic}", zeros=zeros)
 
 
 @rule("LayerNormalization")

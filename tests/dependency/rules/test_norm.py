@@ -41,6 +41,12 @@ SCALES = {"s": (6,), "b": (6,)}
         weights=SCALES,
     ),
     Case("over space", "n = LayerNormalization<axis=2>(h, s, b) z = Relu(n)", (6,), weights={"s": (4, 4), "b": (4, 4)}),
+    Case(
+        "statistics that are read",
+        "n, mean, deviation = LayerNormalization<axis=2>(h, s, b) z = Sub(n, mean)",
+        (6,),
+        weights={"s": (4, 4), "b": (4, 4)},
+    ),
     Case("local response", "z = LRN<size=3>(h)", ()),
     Case("softmax over channels", "z = Softmax<axis=1>(h)", ()),
     Case("softmax over space", "z = Softmax<axis=3>(h)", (6,)),
@@ -154,3 +160,16 @@ def test_a_norm_before_a_projection_stays_whole() -> None:
     analysis = analyse(single(text, 17, w1=(8, 6), w2=(6, 3), **SCALES))
     assert not analysis.groups
     assert "takes a statistic" in str(analysis.why("w2", 0)[-1])
+
+
+def test_a_statistic_that_is_an_output_holds_the_axes_that_it_has() -> None:
+    model = single(
+        """g (float[1,3,4,4] x) => (float[1,5,4,4] y, float[1,6,4,1] mean) {
+            h = Conv(x, w1) n, mean = LayerNormalization<axis=-1>(h, s, b) y = Conv(n, w2) }""",
+        17,
+        w1=(6, 3, 1, 1),
+        s=(4,),
+        b=(4,),
+        w2=(5, 6, 1, 1),
+    )
+    assert not analyse(model).groups
