@@ -64,7 +64,8 @@ def _last_axes(n: NodeView, operands: int) -> Rel:
     statistic = f"{axes(first)} .".strip()
     if first == rank - 1:
         result = axes(rank, {first: "+d"})
-        return Rel(f"{', '.join(terms)} -> {result}, {statistic}, {statistic}", zeros=zeros, normalized_reads=((f"c{first}", "d"),))
+        text = f"{', '.join(terms)} -> {result}, {statistic}, {statistic}"
+        return Rel(text, zeros=zeros, normalized_reads=((f"c{first}", "d"),))
     return Rel(f"{', '.join(terms)} -> {whole}, {statistic}, {statistic}", zeros=zeros)
 
 

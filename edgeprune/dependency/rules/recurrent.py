@@ -16,7 +16,7 @@ def recurrent(n: NodeView) -> Rel:
         raise RuleError("batch-first layout is not supported")
     gates = _GATES[n.op]
     sizes = {"g": gates, "e": 2 * gates}
-    operands = ["s b i", "!d (!g h) i", "!d (!g h) h", "!d (!e h)", ".", "!d b h"]
+    operands = ["s b i", "!d (!g h) i", "!d (!g h) h", "!d (!e h)", "b", "!d b h"]
     results = ["s !d b h", "!d b h"]
     if n.op == "LSTM":
         operands += ["!d b h", "!d (!p h)"]

@@ -21,7 +21,7 @@ def pool(n: NodeView) -> Rel:
 @rule("MaxPool")
 def max_pool(n: NodeView) -> Rel:
     """Channel by channel; the optional indices number all channels."""
-    if n.outputs > 1 and n.node.outputs[1].uses():
+    if n.outputs > 1 and (n.node.outputs[1].uses() or n.node.outputs[1].is_graph_output()):
         raise RuleError("its indices count through the channels")
     return Rel("n c . -> n c ., .", zeros=LINEAR, why=_WHY)
 
@@ -73,9 +73,10 @@ def depth_to_space(n: NodeView) -> Rel:
 
 @rule("SpaceToDepth")
 def space_to_depth(n: NodeView) -> Rel:
-    """Channels ``c`` become ``(b b c)``."""
+    """Channels ``c`` become ``(b b c)`` or, in mode CRD, ``(c b b)``."""
+    whole = "(c !b !e)" if n.attr("mode", "DCR") == "CRD" else "(!b !e c)"
     block = n.attr("blocksize")
-    return Rel("n c . -> n (!b !e c) .", {"b": block, "e": block}, zeros=LINEAR, why="the block of a pixel shuffle")
+    return Rel(f"n c . -> n {whole} .", {"b": block, "e": block}, zeros=LINEAR, why="the block of a pixel shuffle")
 
 
 @rule("Col2Im")

@@ -1,5 +1,6 @@
 import pytest
 
+from edgeprune.dependency.solve import analyse
 from edgeprune.testing.oracle import verify
 from tests.models import single
 
@@ -45,3 +46,16 @@ def test_peepholes_and_states_follow() -> None:
         w2=(5, 3),
     )
     assert [g.size for g in verify(model).groups] == [5]
+
+
+def test_the_lengths_of_sequences_hold_the_batch() -> None:
+    model = single(
+        """g (float[5,3,4] x, int32[6] lengths) => (float[5,1,3,2] y) {
+            t = Conv(x, w1) z, h = LSTM<hidden_size=2>(t, w, r, e, lengths) s = Transpose<perm=[0,1,3,2]>(z)
+            y = MatMul(s, w2) }""".replace("(t, w, r, e, lengths)", "(t, w, r, , lengths)"),
+        w1=(6, 3, 1),
+        w=(1, 8, 4),
+        r=(1, 8, 2),
+        w2=(6, 3),
+    )
+    assert not any(member.value == "w1" for group in analyse(model).groups for member in group.members)

@@ -1,3 +1,4 @@
+from edgeprune.dependency.solve import analyse
 from edgeprune.testing.oracle import verify
 from tests.dependency.rules.cases import Case, cases, check
 from tests.models import single
@@ -72,3 +73,13 @@ def test_the_batch_axes_of_a_grid_and_its_image_are_one() -> None:
         w3=(12, 12, 1, 1),
     )
     assert 4 in [g.size for g in verify(model).groups]  # heads, in the image and in the grid
+
+
+def test_indices_that_are_an_output_hold_the_channels() -> None:
+    model = single(
+        """g (float[1,3,4,4] x) => (float[1,5,2,2] y, int64[1,6,2,2] at) {
+            h = Conv(x, w1) p, at = MaxPool<kernel_shape=[2,2], strides=[2,2]>(h) y = Conv(p, w2) }""",
+        w1=(6, 3, 1, 1),
+        w2=(5, 6, 1, 1),
+    )
+    assert not analyse(model).groups
