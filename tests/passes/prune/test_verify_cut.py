@@ -65,3 +65,27 @@ def test_shapes_alone(cut) -> None:  # type: ignore[no-untyped-def]
     weight = pruned.graph.initializers["v"]
     weight.const_value = ir.tensor(weight.const_value.numpy()[:, ::-1].copy(), name="v")
     assert verify_cut(model, pruned, analysis, kept, values=False)
+
+
+def test_probabilities_that_are_all_near_zero() -> None:
+    """The end of a text detector on noise: a sigmoid of about -16 has no correct digit, what it reads has six."""
+    text = """
+    net (float[N, 3, 16, 16] x) => (float[N, 1, 32, 32] y) {
+        h = Conv(x, w)
+        r = Relu(h)
+        u = ConvTranspose<strides=[2, 2]>(r, v, b)
+        y = Sigmoid(u)
+    }
+    """
+    model = parse(text, w=[512, 3, 1, 1], v=[512, 1, 2, 2], b=[1])
+    v, b = (model.graph.initializers[name] for name in "vb")
+    v.const_value = ir.tensor(v.const_value.numpy() * np.float32(0.02), name="v")
+    b.const_value = ir.tensor(np.array([-15.7], np.float32), name="b")
+    analysis = analyse(model)
+    cut = {analysis.groups[0].id: np.arange(1, 512, 2)}
+    pruned = prune_channels(model, analysis, cut)
+    assert verify_cut(model, pruned, analysis, cut)
+    weight = pruned.graph.initializers["v"]
+    weight.const_value = ir.tensor(weight.const_value.numpy()[::-1].copy(), name="v")
+    with pytest.raises(ModelError, match="output 'y' is off by"):
+        verify_cut(model, pruned, analysis, cut)

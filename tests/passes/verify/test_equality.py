@@ -43,6 +43,34 @@ def test_a_model_that_amplifies_its_last_bit_is_held_as_close_as_it_holds_itself
     verify_equal(parse(chaotic, s=np.float32(4000)), parse(chaotic, s=np.nextafter(np.float32(4000), np.float32(5000))))
 
 
+@pytest.mark.parametrize(
+    "end",
+    [
+        "y = Sigmoid(b)",
+        "s = Sigmoid(b)\n y = Transpose<perm=[1,0]>(s)",
+        "s = Sigmoid(b)\n y = Mul(b, s)",
+        "y = Softplus(b)",
+        "s = Sigmoid(n)\n y = Sub(one, s)",
+    ],
+)
+def test_outputs_far_below_the_rounding_of_a_sigmoid_are_compared_before_it(end: str) -> None:
+    text = "g (float[64,64] x) => (float[64,64] y) { a = Mul(x, s0)\n b = Add(a, t)\n n = Neg(b)\n " + end + " }"
+    constants = {"t": np.float32(-15.7), "one": np.float32(1)}
+    first = parse(text, s0=np.float32(0.3), **constants)
+    assert verify_equal(first, parse(text, s0=np.nextafter(np.float32(0.3), np.float32(1)), **constants))
+    with pytest.raises(ModelError, match="output 'y' is off by"):
+        verify_equal(first, parse(text, s0=np.float32(0.303), **constants))
+    with pytest.raises(ModelError, match="output 'y' is off by"):
+        verify_equal(first, parse(text, s0=np.float32(0.3), **{**constants, "t": np.float32(-15.5)}))
+
+
+def test_an_end_that_differs_is_no_excuse() -> None:
+    text = "g (float[64,64] x) => (float[64,64] y) { b = Add(x, t)\n y = OP(b) }"
+    first, second = (parse(text.replace("OP", op), t=np.float32(-15.7)) for op in ("Sigmoid", "Relu"))
+    with pytest.raises(ModelError, match="output 'y' is off by"):
+        verify_equal(first, second)
+
+
 def test_a_model_that_jumps_at_one_of_the_draws_is_held_on_the_others() -> None:
     text = "g (float[1] x) => (float[1] y) { a = Greater(x, t)\n b = Cast<to=1>(a)\n y = Add(x, b) }"
     feeds = random_feeds(parse(text, t=np.zeros(1, np.float32)), {"x": (1,)}, seed=0)
