@@ -33,6 +33,7 @@ from edgeprune.graph.edit import (
     static_shape,
     subgraphs,
 )
+from edgeprune.graph.forced_lengths import fix_inputs, forced_lengths
 from edgeprune.graph.length_elements import Memo as LengthMemo
 from edgeprune.graph.length_elements import elements_of
 from edgeprune.graph.linear_layers import Floats, Linear, find_linears, layers_by_weight, weights_read_once

@@ -40,6 +40,8 @@ from edgeprune.graph import (
     Names,
     add_initializer,
     dim_keys,
+    fix_inputs,
+    forced_lengths,
     input_at,
     int64_initializer,
     is_op,
@@ -83,6 +85,7 @@ def canonicalize(model: ir.Model, *, verify: bool = True) -> ir.Model:
     """
     result = without_functions(model)
     _settle(result)
+    declared = _fix_forced(result)
     if is_old(result):
         # Only now: the conversion of some operators needs ranks, which had to be derived first.
         result = modernize(result)
@@ -104,6 +107,8 @@ def canonicalize(model: ir.Model, *, verify: bool = True) -> ir.Model:
         graphs.complete_shapes(result)
         _settle(result)
     name_everything(result)
+    for value in result.graph.inputs:
+        value.shape = declared.get(value.name or "", value.shape)
     graphs.check(result, "the canonical form")
     if verify:
         from edgeprune.passes.verify import verify_equal
@@ -123,6 +128,16 @@ def without_functions(model: ir.Model) -> ir.Model:
     lift_constants(result)
     name_everything(result)
     return graphs.infer_shapes(result)
+
+
+def _fix_forced(model: ir.Model) -> dict[str, ir.Shape]:
+    """Fix open lengths that a Reshape to a constant target needs; returns the declared shapes of the inputs."""
+    declared: dict[str, ir.Shape] = {}
+    while sizes := forced_lengths(model):
+        declared = fix_inputs(model, sizes) | declared
+        graphs.infer_shapes(model)
+        _settle(model)
+    return declared
 
 
 def _settle(model: ir.Model) -> None:
