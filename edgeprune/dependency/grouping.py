@@ -44,7 +44,10 @@ def build_groups(
             unit = np.full(atoms.start[c + 1] - atoms.start[c], -1, dtype=np.int32)
             unit[position[mine]] = number[leaf[mine]]
             maps[c] = unit
-        kind = kinds.get(int(direct[ordered[0]]), "channel")
+        # Beside the batch as a frozen factor, a head is first met as a position of their product.
+        whole = {c for c in touched if atoms.start[c + 1] - atoms.start[c] == len(ordered)}
+        own = int(direct[ordered[0]])
+        kind = next((kinds[c] for c in (own, *sorted(whole)) if c in kinds), "channel")
         drafts.append((members, maps, kind, len(ordered)))
     computed = len(rels.axes) - sum(len(n.outputs) for n in rels.nodes)
     drafts.sort(key=lambda d: next((at for (at, _, _), _ in d[0] if at >= computed), d[0][0][0][0]))

@@ -84,3 +84,10 @@ def test_a_reshape_keeps_the_number_of_elements(
     before: tuple[Dim, ...], after: tuple[Dim, ...], replaced: tuple[tuple[Dim, ...], tuple[Dim, ...]]
 ) -> None:
     assert tuple(map(tuple, agreeing(before, after))) == replaced
+
+
+@pytest.mark.parametrize("batch", ["N", "2"])
+def test_heads_behind_a_product_with_the_batch_are_heads(batch: str) -> None:
+    text = HEADS.replace("5, N", f"5, {batch}")
+    kinds = {(g.kind, g.size) for g in analyse(canonicalize(parse(text, **WEIGHTS[HEADS]))).groups}
+    assert kinds == {("head", 4), ("dim", 8)}
