@@ -1,4 +1,4 @@
-"""Open lengths of inputs that a Reshape to a constant target fixes: the model runs at no other.
+"""Open lengths of inputs that a constant target of a Reshape, or a Split, fixes: the model runs at no other.
 
 Exporters with an open batch bake the batch of the example into the targets of attention: ``Reshape(x[n, 196, 576],
 [1, 196, 3, 4, 48])`` only runs where n is 1.
@@ -6,29 +6,40 @@ Exporters with an open batch bake the batch of the example into the targets of a
 
 from __future__ import annotations
 
+import math
+
 import onnx_ir as ir
 
 from edgeprune import lengths
 from edgeprune.graph.edit import constant, dim_keys, input_at, is_op
 from edgeprune.graph.size_candidates import data_inputs
+from edgeprune.lengths import Dim
 
 
 def forced_lengths(model: ir.Model) -> dict[str, int]:
     """Symbol -> the only length at which the model runs, for symbols of input axes. Shapes are inferred."""
-    open_ = {d for value in data_inputs(model) for d in dim_keys(value) or () if isinstance(d, str)}
+    free = {d for value in data_inputs(model) for d in dim_keys(value) or () if isinstance(d, str)}
     found: dict[str, int] = {}
-    for node in model.graph if open_ else ():
-        target = constant(input_at(node, 1)) if is_op(node, "Reshape") else None
-        dims = dim_keys(node.inputs[0]) if target is not None and node.inputs[0] is not None else None
-        if target is None or dims is None or not open_.intersection(map(str, dims)) or (target < 1).any():
-            continue
-        whole = lengths.product([int(d) for d in target.reshape(-1)])
-        for k, d in enumerate(dims):
-            rest = lengths.product([*dims[:k], *dims[k + 1 :]])
-            size = whole // rest if isinstance(whole, int) and isinstance(rest, int) and rest else 0
-            if isinstance(d, str) and d in open_ and size > 0 and size * int(str(rest)) == whole:
-                found.setdefault(d, size)
+    for node in model.graph if free else ():
+        computed, number = _equation(node)
+        for symbol in free.intersection(lengths.symbols(computed)):
+            times = lengths.divide(computed, symbol)
+            if isinstance(times, int) and times > 0 and number > 0 and number % times == 0:
+                found.setdefault(symbol, number // times)
     return found
+
+
+def _equation(node: ir.Node) -> tuple[Dim, int]:
+    """A length that must be a number, if a node needs that: elements of a Reshape, the parts of a Split."""
+    source, given = input_at(node, 0), constant(input_at(node, 1))
+    dims = None if source is None or given is None else dim_keys(source)
+    if dims is None or given is None or all(isinstance(d, int) for d in dims):
+        return None, 0
+    if is_op(node, "Reshape") and (given > 0).all():
+        return lengths.product(dims), math.prod(given.reshape(-1).tolist())
+    if is_op(node, "Split"):
+        return dims[node.attributes.get_int("axis", 0)], int(given.sum())
+    return None, 0
 
 
 def fix_inputs(model: ir.Model, sizes: dict[str, int]) -> dict[str, ir.Shape]:

@@ -26,10 +26,18 @@ def reshaped(before: str, *target: int) -> dict[str, int]:
         ("n, 6, 8", (0, 6, 2, 4), {}),
         ("n, m, 8", (1, 6, 8), {}),  # 1 and 6, or 2 and 3
         ("n, 6, 8", (5, 7), {}),  # it runs at no length
+        ("n, 6, n", (6, 25), {}),
     ],
 )
 def test_forced_lengths(before: str, target: tuple[int, ...], found: dict[str, int]) -> None:
     assert reshaped(before, *target) == found
+
+
+def test_lengths_that_are_computed() -> None:
+    """The batch is part of the tokens, and then of the channels that a Split divides."""
+    text = "g (float[n, 4, 6] x) => (float y, float z) { t = Reshape(x, to) y, z = Split<axis = 1>(t, parts) }"
+    weights = {"to": np.array([8, -1]), "parts": np.array([2, 4])}
+    assert forced_lengths(infer_shapes(parse(text, **weights))) == {"n": 2}
 
 
 def test_fixed_inputs() -> None:
