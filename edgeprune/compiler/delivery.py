@@ -10,12 +10,11 @@ from edgeprune.backends import OnnxRuntime
 from edgeprune.calibration import is_fidelity
 from edgeprune.compiler.assemble import layers_of, plan_of, refusals_of, sizes_of
 from edgeprune.compiler.layer_details import layers_of_result
-from edgeprune.compiler.offers import check_useful
+from edgeprune.compiler.offers import below_floor, check_useful
 from edgeprune.compiler.pipeline import Reached
 from edgeprune.compiler.session import CompileSession
 from edgeprune.compiler.timer import ORIGINAL
 from edgeprune.dependency import picture
-from edgeprune.outputs import usefulness
 from edgeprune.passes.prune import prune_channels, verify_cut
 from edgeprune.report import Budget, ModelFile, Prediction, Report, installed_versions, write_report
 from edgeprune.search import Goal
@@ -71,7 +70,7 @@ def deliver(session: CompileSession, goal: Goal, reached: Reached, folder: Path)
         else:
             accuracy = session.scores.accuracy(candidate, lowered)
     check_useful(session, goal, accuracy, timed.latency, candidate.latency_us, reached.timer)
-    lost = usefulness(accuracy)
+    lost = below_floor(session, accuracy)
     layers = layers_of_result(session.network, timed.latency, session.losses_of(candidate), candidate, plans)
     met = None if measured is None or not goal.has_budget else goal.is_met(measured.baseline, measured.result)
     warnings = [*opened.sizes.sentences(), *notes, *session.warnings(candidate, accuracy, goal)]

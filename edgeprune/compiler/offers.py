@@ -106,6 +106,11 @@ def _offer_of(candidate: Candidate, measured_us: float, accuracy: Accuracy) -> O
     return Offer(_up(measured_us * RESERVE), replace(candidate, latency_us=measured_us), accuracy)
 
 
+def below_floor(session: CompileSession, accuracy: Accuracy | None) -> tuple[str, ...]:
+    """Why a result is of no use; nothing if its samples are random numbers, which say nothing about the user's data."""
+    return () if session.builder.data.is_random else usefulness(accuracy)
+
+
 def check_useful(
     session: CompileSession, goal: Goal, accuracy: Accuracy, latency: Latency, us: float, timer: Timer
 ) -> None:
@@ -114,7 +119,7 @@ def check_useful(
     Raises:
         BudgetError: the outputs are too far from the original's; the text names them and milder budgets.
     """
-    why = usefulness(accuracy)
+    why = below_floor(session, accuracy)
     if not why or goal.accept_loss:
         return
     start = f"the result lost too much to be of use, so nothing was written: {', '.join(why)}; --accept-loss writes it"
@@ -149,7 +154,7 @@ def _fastest_useful(
 
 def _useful(session: CompileSession, candidate: Candidate, budget_ms: float) -> Offer | None:
     accuracy = session.scores.accuracy(candidate)
-    return None if usefulness(accuracy) else Offer(budget_ms, candidate, accuracy)
+    return None if below_floor(session, accuracy) else Offer(budget_ms, candidate, accuracy)
 
 
 def _up(us: float) -> float:

@@ -18,6 +18,7 @@ from edgeprune.backends.onnxruntime import OnnxRuntime
 from edgeprune.build.plan import Plan
 from edgeprune.build.tensorrt_builder import TensorRtBuilder
 from edgeprune.cli.commands import cli
+from edgeprune.compiler import offers
 from edgeprune.devices.targets import load_profile
 from edgeprune.errors import BudgetError, TargetError, UsageError
 from edgeprune.outputs import usefulness
@@ -193,8 +194,7 @@ def test_every_budget_that_a_refusal_offers_can_be_met(files: Path, which: int) 
 
 def test_a_result_that_is_of_no_use_needs_consent(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = files / "useless"
-    for module in ("offers", "delivery"):
-        monkeypatch.setattr(f"edgeprune.compiler.{module}.usefulness", lambda accuracy: ("all boxes are elsewhere",))
+    monkeypatch.setattr(offers, "usefulness", lambda accuracy: ("all boxes are elsewhere",))
     result = run(files, "--speedup", "3", "-o", str(out))
     assert isinstance(result.exception, BudgetError)
     assert "all boxes are elsewhere; --accept-loss writes it" in str(result.exception)
@@ -203,6 +203,13 @@ def test_a_result_that_is_of_no_use_needs_consent(files: Path, monkeypatch: pyte
     report = Report.load(out)
     assert report.outcome.below_floor == ("all boxes are elsewhere",)
     assert "below the floor of usefulness" in headline(report)
+
+
+def test_random_numbers_say_nothing_about_the_use_of_a_result(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(offers, "usefulness", lambda accuracy: ("all boxes are elsewhere",))
+    done = run(files, "--precision", "fp16", "--calib", "random", "-o", str(files / "random"))
+    assert done.exception is None, done.output
+    assert Report.load(files / "random").outcome.below_floor == ()
 
 
 def test_a_result_that_is_of_no_use_marks_its_point_and_not_the_curve(
@@ -214,8 +221,7 @@ def test_a_result_that_is_of_no_use_marks_its_point_and_not_the_curve(
         sure.append(accuracy)
         return () if accuracy.after >= max(a.after for a in sure) else ("all boxes are elsewhere",)
 
-    for module in ("offers", "delivery"):
-        monkeypatch.setattr(f"edgeprune.compiler.{module}.usefulness", only_the_first)
+    monkeypatch.setattr(offers, "usefulness", only_the_first)
     out = files / "floor"
     result = run(files, "--pareto", "1.2,3", "-o", str(out))
     assert result.exception is None, result.output
