@@ -73,16 +73,22 @@ def _same(node: ir.Node, memo: Memo) -> Dims | None:
 
 def _resize(node: ir.Node, memo: Memo) -> Dims | None:
     source = dim_keys(node.inputs[0])
-    if source is None or "axes" in node.attributes:
+    if source is None:
         return None
+    over, dims = [axis % len(source) for axis in ints_attribute(node, "axes") or range(len(source))], list(source)
     sizes = _vector(node, 3, memo) if len(node.inputs) == 4 else None
-    if sizes is not None and len(sizes) == len(source):
-        policy = node.attributes.get_string("keep_aspect_ratio_policy") or "stretch"
-        return tuple(sizes) if policy == "stretch" else None
+    if sizes is not None and len(sizes) == len(over):
+        for axis, size in zip(over, sizes, strict=True):
+            dims[axis] = size
+        return (
+            tuple(dims) if (node.attributes.get_string("keep_aspect_ratio_policy") or "stretch") == "stretch" else None
+        )
     scales = _vector(node, len(node.inputs) - 1, memo) if len(node.inputs) in (2, 3) else None
-    if scales is None or len(scales) != len(source):
+    if scales is None or len(scales) != len(over):
         return None
-    return tuple(lengths.floor(lengths.multiply(d, s)) for d, s in zip(source, scales, strict=True))
+    for axis, scale in zip(over, scales, strict=True):
+        dims[axis] = lengths.floor(lengths.multiply(dims[axis], scale))
+    return tuple(dims)
 
 
 def _concat(node: ir.Node, memo: Memo) -> Dims | None:
