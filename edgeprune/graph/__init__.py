@@ -58,6 +58,7 @@ from edgeprune.graph.qdq import (
     asymmetric_scale,
     dequantized_weight,
     insert_qdq,
+    opset_allows_int8,
     quantize,
     quantize_weight,
     representable_scale,

@@ -38,6 +38,16 @@ class Refused:
         return self.reason
 
 
+QDQ_OPSET = 13
+"""The first opset with a scale for each channel."""
+
+
+def opset_allows_int8(model: ir.Model) -> bool | Refused:
+    """Whether the opset has the Q/DQ that INT8 needs; one that could not be raised, for a node with a body, may not."""
+    opset = model.graph.opset_imports.get("", 0)
+    return opset >= QDQ_OPSET or Refused(f"the model stays at opset {opset}, and INT8 needs opset {QDQ_OPSET}")
+
+
 def require_int8(name: str, model: ir.Model, int8: Collection[str], eligible: Mapping[str, bool | Refused]) -> None:
     """Check what every quantizing pass requires.
 
@@ -50,7 +60,7 @@ def require_int8(name: str, model: ir.Model, int8: Collection[str], eligible: Ma
     Raises:
         PassError: the opset is older than 13, or a node is unknown or not eligible.
     """
-    if model.graph.opset_imports.get("", 0) < 13:
+    if not opset_allows_int8(model):
         raise PassError(f"{name}: per-channel DequantizeLinear needs opset 13 or newer")
     for node in int8:
         if node not in eligible:

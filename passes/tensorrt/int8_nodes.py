@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from edgeprune.graph import Refused, is_op, value_roles
+from edgeprune.graph import Refused, is_op, opset_allows_int8, value_roles
 
 MIN_CHANNELS = 16
 """With fewer input or output channels most of an INT8 tile is empty. The 3 or 4 channels of an image are packed."""
@@ -38,6 +38,8 @@ def int8_eligible(model: ir.Model) -> dict[str, bool | Refused]:
 
     Open dimensions leave more nodes undecided, and these are refused.
     """
+    if not (possible := opset_allows_int8(model)):
+        return {str(node.name): possible for node in model.graph}
     roles = value_roles(model.graph)
     return {str(node.name): _eligible(node) and _activations(node, roles) for node in model.graph}
 

@@ -17,7 +17,7 @@ from collections.abc import Collection, Mapping
 
 import onnx_ir as ir
 
-from edgeprune.graph import Refused, is_op, value_roles
+from edgeprune.graph import Refused, is_op, opset_allows_int8, value_roles
 from edgeprune.passes.quantize import affine_op_of
 from edgeprune.passes.x86.convolve_batchnorm import is_image_batchnorm
 from edgeprune.passes.x86.fuse_attention import attentions
@@ -50,6 +50,8 @@ _NORMALIZATIONS = frozenset(
 
 def int8_eligible(model: ir.Model) -> dict[str, bool | Refused]:
     """For every node of the main graph, whether it may run in INT8, or why not."""
+    if not (possible := opset_allows_int8(model)):
+        return {str(n.name): possible for n in model.graph}
     probabilities = _derived(model.graph, {"Softmax"})
     before = _before_last_weight(model.graph, probabilities)
     fused = {n for attention in attentions(model.graph) for n in attention.nodes}

@@ -16,6 +16,9 @@ from edgeprune.graph.qdq import (
     representable_scale,
     symmetric_scale,
 )
+from edgeprune.passes.tensorrt.int8_nodes import int8_eligible as tensorrt_eligible
+from edgeprune.passes.x86.int8_nodes import int8_eligible as x86_eligible
+from edgeprune.testing.oracle import parse
 
 MODEL = """
 <ir_version: 8, opset_import: ["" : 17]>
@@ -146,3 +149,17 @@ def test_errors_name_the_value():
 def test_a_refusal_is_false_and_says_why():
     assert not Refused("too narrow")
     assert str(Refused("too narrow")) == "too narrow"
+
+
+@pytest.mark.parametrize("opset", [11, 13])
+def test_a_model_that_stays_at_an_old_opset_stays_float(opset: int) -> None:
+    """As one with a Loop does, whose body cannot be lifted; every node says so."""
+    model = parse(
+        "g (float[1, 16, 8, 8] x) => (float[1, 16, 6, 6] y) { y = Conv (x, w) }",
+        w=(16, 16, 3, 3),
+    )
+    model.graph[0].name, model.graph.opset_imports[""] = "conv", opset
+    for eligible in (x86_eligible, tensorrt_eligible):
+        found = eligible(model)["conv"]
+        assert bool(found) == (opset == 13)
+        assert opset == 13 or str(found) == "the model stays at opset 11, and INT8 needs opset 13"

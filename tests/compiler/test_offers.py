@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import numpy as np
+
+from edgeprune.compiler.offers import Offer
+from edgeprune.report import Accuracy
+from edgeprune.search import Candidate
+
+ACCURACY = Accuracy("fidelity", "SQNR against the original", "dB", None, 40.0, 0.01, 8)
+
+
+def at(us: float) -> Candidate:
+    return Candidate(np.array([32]), ("fp32",), us, 0.0)
+
+
+def test_an_offer_names_the_latency_the_loss_and_the_flag():
+    text = Offer(0.108, at(100.0), ACCURACY).text(200.0)
+    assert text == (
+        "0.100 ms, 2.00x as fast as the original, with SQNR against the original 40.00 dB: "
+        "--latency-ms 0.108 can be met"
+    )
+
+
+def test_a_budget_that_the_original_meets_is_no_offer():
+    text = Offer(0.108, at(100.0), ACCURACY).text(101.0)
+    assert text.endswith("40.00 dB, which is not surely faster than the original")
+    assert "--latency-ms" not in text
