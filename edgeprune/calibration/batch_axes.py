@@ -7,7 +7,6 @@ after the other is something only a run can say.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -19,13 +18,6 @@ from edgeprune.backends import OnnxRuntime
 from edgeprune.calibration.sources import Array, Feeds, InputSpec, joined
 from edgeprune.errors import EdgepruneError
 
-_BATCH_NAME = re.compile(r"(?i)(.*[_.])?(batch|batch_?size|n_?batch|bs|b|n)(_?\d*|[_.].*)?")
-_RECURRENT = ("LSTM", "GRU", "RNN")
-_FIRST_AXIS = (
-    *("Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "DeformConv", "MaxPool", "AveragePool", "LpPool"),
-    *("GlobalAveragePool", "GlobalMaxPool", "BatchNormalization", "InstanceNormalization", "GroupNormalization"),
-    *("DepthToSpace", "SpaceToDepth", "GridSample", "LRN"),
-)
 _SAME = 1e-3
 """Largest difference, relative to the largest value of an output, between samples run together and one by one."""
 
@@ -49,56 +41,8 @@ class BatchAxes:
 
 def placed(specs: Sequence[InputSpec], model: ir.Model) -> tuple[InputSpec, ...]:
     """The inputs with the batch axis that the graph and the names of its sizes tell; by default the first."""
-    expected = batch_symbols(model)
-    return tuple(replace(spec, batch_axis=_axis_of(spec, expected)) for spec in specs)
-
-
-def _axis_of(spec: InputSpec, expected: frozenset[str]) -> int | None:
-    if not spec.shape:
-        return None
-    symbols = spec.symbols or ("",) * len(spec.shape)
-    told = [axis for axis, symbol in enumerate(symbols) if symbol in expected]
-    told = told or [axis for axis, symbol in enumerate(symbols) if _BATCH_NAME.fullmatch(symbol)]
-    if told:
-        return told[0]
-    # A fixed first axis of more than one, before a single open axis: time steps before the batch.
-    open_axes = [axis for axis, size in enumerate(spec.shape) if size is None]
-    return 1 if open_axes == [1] and (spec.shape[0] or 1) > 1 and len(spec.shape) > 2 else 0
-
-
-def batch_symbols(model: ir.Model) -> frozenset[str]:
-    """Names of open sizes that stand where an operator expects its batch; see `symbol_of` for nameless ones."""
-    nameless = [(v, a) for v in model.graph.inputs for a, d in enumerate(v.shape or ()) if is_nameless(d)]
-    if nameless:
-        model = graph.clone(model)
-        for value in model.graph.inputs:
-            if value.shape is not None:
-                value.shape = ir.Shape([symbol_of(value, axis) or d for axis, d in enumerate(value.shape)])
-        graph.infer_shapes(model)
-    found = set()
-    for node in model.graph.all_nodes():
-        if node.domain not in graph.ONNX_DOMAINS or not node.inputs or node.inputs[0] is None:
-            continue
-        axis = 0 if node.op_type in _FIRST_AXIS else None
-        if node.op_type in _RECURRENT:
-            axis = 0 if node.attributes.get_int("layout", 0) else 1
-        shape = node.inputs[0].shape
-        if axis is not None and shape is not None and len(shape) > axis:
-            dim = shape[axis]
-            if isinstance(dim, ir.SymbolicDim) and dim.value:
-                found.add(dim.value)
-    return frozenset(found)
-
-
-def is_nameless(dim: int | ir.SymbolicDim) -> bool:
-    """Whether a size is open and has no name."""
-    return isinstance(dim, ir.SymbolicDim) and not dim.value
-
-
-def symbol_of(value: ir.Value, axis: int) -> str:
-    """The name of an open size of an input, made up with a leading zero byte if it has none; empty for a fixed one."""
-    dim = (value.shape or ())[axis]
-    return "" if isinstance(dim, int) else dim.value or f"\0{value.name}.{axis}"
+    expected = graph.batch_symbols(model)
+    return tuple(replace(spec, batch_axis=graph.batch_axis_of(spec.shape, spec.symbols, expected)) for spec in specs)
 
 
 def without_batch(specs: Sequence[InputSpec], model: ir.Model) -> list[tuple[InputSpec, ...]]:
@@ -106,11 +50,11 @@ def without_batch(specs: Sequence[InputSpec], model: ir.Model) -> list[tuple[Inp
 
     Inputs whose batch the graph or its name tells stay as they are.
     """
-    expected = batch_symbols(model)
+    expected = graph.batch_symbols(model)
 
     def doubtful(spec: InputSpec) -> bool:
         symbol = spec.symbols[spec.batch_axis] if spec.symbols and spec.batch_axis is not None else ""
-        return bool(symbol) and symbol not in expected and not _BATCH_NAME.fullmatch(symbol)
+        return bool(symbol) and symbol not in expected and not graph.BATCH_NAME.fullmatch(symbol)
 
     if not any(map(doubtful, specs)):
         return []

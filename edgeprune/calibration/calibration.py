@@ -15,12 +15,13 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgeprune.calibration.batch_axes import BatchAxes, measured_axes, placed, symbol_of, without_batch
+from edgeprune.calibration.batch_axes import BatchAxes, measured_axes, placed, without_batch
 from edgeprune.calibration.source_arrays import open_arrays
 from edgeprune.calibration.source_function import open_function
 from edgeprune.calibration.source_images import open_images
 from edgeprune.calibration.sources import Feeds, InputSpec, RandomSource, Source, check_finite, open_random, rows_of
 from edgeprune.errors import CalibrationError
+from edgeprune.graph import symbol_of
 from edgeprune.outputs import Outputs
 from edgeprune.support import is_function_spec
 

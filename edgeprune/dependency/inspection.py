@@ -14,6 +14,7 @@ from edgeprune.dependency.groups import Freeze, Group
 from edgeprune.dependency.inspection_rows import FrozenRow, GroupRow
 from edgeprune.dependency.inspection_tables import frozen_table, group_table, headline
 from edgeprune.dependency.solve import Analysis, analyse
+from edgeprune.errors import UsageError
 from edgeprune.graph import count_macs, count_parameters
 from edgeprune.passes.dequantize import float_source
 from edgeprune.passes.verify import settle_sizes
@@ -90,7 +91,7 @@ def inspect_model(
     shapes: Mapping[str, Sequence[int]] | None = None,
     allow_statistic: bool = False,
 ) -> Inspection:
-    """Analyse a model without running it.
+    """Analyse a model; it is run only to propose sizes of open inputs.
 
     Args:
         model: the ONNX file, or a canonical model in memory.
@@ -105,7 +106,10 @@ def inspect_model(
         return inspection_of(model, analyse(model, allow_statistic=allow_statistic), model.graph.name or "model")
 
     canonical = float_source(graph.load(model), verify=False).model
-    sizes = settle_sizes(canonical, shapes, run=False)
+    try:
+        sizes = settle_sizes(canonical, shapes)
+    except UsageError:  # it runs at no size that was tried, or those given are wrong; sizes only serve to count MACs
+        sizes = settle_sizes(canonical, shapes, run=False)
     for sentence in sizes.sentences():
         graph.add_warning(canonical, sentence)
     analysis = analyse(canonical, allow_statistic=allow_statistic)

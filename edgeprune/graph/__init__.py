@@ -6,6 +6,7 @@ May import: support and below.
 """
 
 from edgeprune.graph.activation_memory import peak_activation_bytes
+from edgeprune.graph.batch_axis import BATCH_NAME, batch_axes, batch_axis_of, batch_symbols, symbol_of
 from edgeprune.graph.declarations import add_warning, compare_with_results, warnings_of
 from edgeprune.graph.edit import (
     ONNX_DOMAINS,

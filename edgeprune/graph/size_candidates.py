@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import onnx
 import onnx_ir as ir
 
+from edgeprune.graph.batch_axis import batch_axes
 from edgeprune.graph.edit import ints_attribute, is_op
 from edgeprune.graph.shape_inference import lite_proto
 
@@ -55,7 +56,7 @@ def size_candidates(
     Args:
         model: not changed.
         given: input name -> dimensions that are fixed already.
-        batch: size of an open first axis.
+        batch: size of an open batch.
     """
     known, symbols = _bindings(model, given or {}, batch)
     if not symbols:
@@ -88,6 +89,7 @@ def _bindings(
     """Sizes of symbols that are given or batches, and the symbols that are left."""
     known: dict[str, int] = {}
     left: dict[str, None] = {}
+    batches = batch_axes(model)
     for value in data_inputs(model):
         name = value.name or ""
         for axis, dim in enumerate(value.shape or ()):
@@ -95,7 +97,7 @@ def _bindings(
                 continue
             if name in given:
                 known[_key(name, axis, dim)] = int(given[name][axis])
-            elif axis == 0:
+            elif axis == batches[name]:
                 known.setdefault(_key(name, axis, dim), batch)
             else:
                 left[_key(name, axis, dim)] = None

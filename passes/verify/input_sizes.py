@@ -9,7 +9,7 @@ from typing import Literal
 import onnx_ir as ir
 
 from edgeprune.errors import ModelError, UsageError
-from edgeprune.graph import ONNX_DOMAINS, InputShapes, data_inputs, open_axes, size_candidates
+from edgeprune.graph import ONNX_DOMAINS, InputShapes, batch_axes, data_inputs, open_axes, size_candidates
 from edgeprune.passes.verify.running_sizes import running_sizes
 
 Origin = Literal["fixed", "given", "data", "proposed"]
@@ -71,9 +71,10 @@ def settle_sizes(
     known = {**given, **seen}
     decided = set(seen) - set(_undecided(model, given))
     origins: dict[str, Origin] = {}
+    batches = batch_axes(model)
     for value in data_inputs(model):
         name = str(value.name)
-        is_batch = name in decided and seen[name][0] == 1
+        is_batch = name in decided and seen[name][batches[name]] == 1
         origins[name] = "given" if name in given else "data" if name in seen and not is_batch else "fixed"
     left = _undecided(model, known)
     origins |= dict.fromkeys(left, "proposed")
@@ -98,9 +99,10 @@ def _undecided(model: ir.Model, known: Sizes) -> list[str]:
         if isinstance(dim, ir.SymbolicDim) and dim.value
     }
     found = []
+    batches = batch_axes(model)
     for name, axis in open_axes(model):
         dim = (values[name].shape or ())[axis]
-        if axis and name not in known and not (isinstance(dim, ir.SymbolicDim) and dim.value in bound):
+        if axis != batches[name] and name not in known and not (isinstance(dim, ir.SymbolicDim) and dim.value in bound):
             found.append(name)
     return list(dict.fromkeys(found))
 

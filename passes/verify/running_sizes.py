@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from edgeprune.errors import ModelError
-from edgeprune.graph import InputShapes, open_axes, size_candidates
+from edgeprune.graph import InputShapes, batch_axes, open_axes, size_candidates
 from edgeprune.passes.verify.random_inputs import random_feeds
 from edgeprune.passes.verify.sessions import run, session
 
@@ -34,7 +34,7 @@ def running_sizes(
     Args:
         model: not changed. Equal symbols get equal sizes.
         given: input name -> dimensions that are fixed already.
-        batches: sizes of an open first axis, one for each result wanted. Other open axes differ between results where
+        batches: sizes of an open batch, one for each result wanted. Other open axes differ between results where
             the model runs at several sizes.
         runner: a session of the model, if one is open.
 
@@ -74,7 +74,8 @@ def _candidates(
     if not where:
         yield next(size_candidates(model, given))
         return
-    where = [(name, axis) for name, axis in where if axis]
+    batch_axis = batch_axes(model)
+    where = [(name, axis) for name, axis in where if axis != batch_axis[name]]
     for wanted, batch in enumerate(batches, 1):
         for size in dict.fromkeys((batch, *_OTHER_BATCHES)):
             for shapes in _different_first(size_candidates(model, given, batch=size), where, found):

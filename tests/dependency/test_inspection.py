@@ -2,13 +2,17 @@
 
 import io
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 
+from edgeprune import graph
 from edgeprune.dependency.inspection import Inspection, inspect_model
 from edgeprune.errors import ModelError
 from tests.models import single
+from tests.passes.models import parse
 
 
 @pytest.fixture
@@ -58,3 +62,21 @@ def test_tables(inspection: Inspection) -> None:
     assert "1 groups, 6 units that can be removed" in text.replace("\n", " ")
     assert "w1:0" in text
     assert "more: --json lists all" in text
+
+
+def test_proposed_sizes_run(tmp_path: Path) -> None:
+    """Shape inference accepts a reflection of 64 samples at any length; onnxruntime needs more than 64."""
+    text = """g (float[?,?] x, float[2,?,4] state) => (float[a,b] y, float[2,c,4] next) {
+        y = Pad<mode="reflect">(x, pads)
+        next = Tanh(state)
+    }"""
+    model = parse(text, pads=np.array([0, 0, 0, 64]))
+    graph.save(model, tmp_path / "voice.onnx")
+    (note,) = inspect_model(tmp_path / "voice.onnx").warnings
+    assert note == "input x: 1x96, proposed from the graph: --shape to change"
+
+
+def test_a_model_that_runs_at_no_size_is_inspected(tmp_path: Path) -> None:
+    model = parse("g (float[a,5,w] x) => (float[p,q,r] y) { y = Reshape(x, never) }", never=np.array([3, 7, 11]))
+    graph.save(model, tmp_path / "never.onnx")
+    assert inspect_model(tmp_path / "never.onnx").nodes == 1

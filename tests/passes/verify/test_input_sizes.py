@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeprune.errors import UsageError
-from edgeprune.graph import parse_shape_option
+from edgeprune.graph import batch_axes, parse_shape_option
 from edgeprune.passes.verify import settle_sizes
+from tests.passes.models import parse
 
 HEADER = '<ir_version: 8, opset_import: ["" : 17]>'
 CONVOLUTION = """
@@ -49,6 +50,33 @@ def test_an_open_batch_is_one_without_a_word() -> None:
     text = CONVOLUTION.replace("3, h, w", "3, 8, 8").replace("4, oh, ow", "4, 2, 2")
     found = settle_sizes(model(text), {}, lambda: {"x": (1, 3, 8, 8)})
     assert (found.shapes, found.sentences()) == ({"x": (1, 3, 8, 8)}, ())
+
+
+@pytest.mark.parametrize("run", [True, False])
+def test_the_batch_of_a_state_behind_its_layers_is_one(run: bool) -> None:
+    """A voice detector whose export names no size: the batch of the state is no length to propose."""
+    text = """
+    g (float[?,?] x, float[2,?,128] state) => (float[a,b] y, float[2,c,128] next) {
+      h = Unsqueeze(state, zero)
+      s = Squeeze(h, zero)
+      next = Tanh(s)
+      m = ReduceMean<axes = [0, 2], keepdims = 0>(next)
+      zero_axis = Unsqueeze(m, one)
+      y = Add(x, zero_axis)
+    }
+    """
+    found = settle_sizes(parse(text, zero=np.array([0]), one=np.array([1])), run=run)
+    assert found.shapes["state"] == (2, 1, 128)
+    assert found.origins["state"] == "fixed"
+    assert found.sentences() == ("input x: 1x64, proposed from the graph: --shape to change",)
+
+
+def test_the_steps_before_the_batch_are_proposed() -> None:
+    text = "g (float[steps, batch, 4] x) => (float[a, b, 4] y) { y = Relu(x) }"
+    found = settle_sizes(parse(text))
+    assert found.sentences() == ("input x: 64x1x4, proposed from the graph: --shape to change",)
+    seen = settle_sizes(parse(text), {}, lambda: {"x": (5, 1, 4)})
+    assert seen.sentences() == ("input x: 5x1x4, as in the calibration data: --shape to change",)
 
 
 def test_all_inputs_are_named_at_once() -> None:
@@ -122,7 +150,12 @@ def test_what_a_sentence_offers_is_accepted_and_changes_nothing(dims: list[list[
     again = settle_sizes(net, dict(parse_shape_option(f"{name}={sizes}") for name, sizes in offered))
     assert again.shapes == found.shapes
     assert again.sentences() == ()
-    open_inputs = {f"in.{i}" for i, axes in enumerate(dims) if any(not d.isdigit() for d in axes[1:])}
+    batches = batch_axes(net)
+    open_inputs = {
+        f"in.{i}"
+        for i, axes in enumerate(dims)
+        if any(not d.isdigit() for axis, d in enumerate(axes) if axis != batches[f"in.{i}"])
+    }
     assert {name for name, _ in offered} == open_inputs
 
 
