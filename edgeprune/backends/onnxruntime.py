@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeprune.errors import BackendError, ModelError, UsageError
-from edgeprune.support import available_cores, random_values, this_cpu
+from edgeprune.support import available_cores, first_sentence, random_values, this_cpu
 from edgeprune.timing import OneThread
 
 if TYPE_CHECKING:
@@ -214,9 +214,3 @@ def failures() -> tuple[type[Exception], ...]:
 
     own = [c for c in vars(state).values() if isinstance(c, type) and issubclass(c, Exception)]
     return (*own, RuntimeError, ValueError, TypeError)
-
-
-def first_sentence(error: Exception) -> str:
-    """The first line of onnxruntime's message."""
-    lines = str(error).strip().splitlines()
-    return lines[0].removeprefix("[ONNXRuntimeError] : ").rstrip(".") if lines else type(error).__name__

@@ -16,6 +16,7 @@ import onnx_ir as ir
 from edgeprune import graph as graphs
 from edgeprune.backends.onnxruntime import Runner, failures, open_session
 from edgeprune.errors import BackendError
+from edgeprune.support import first_sentence
 
 FLOAT, FLOAT16 = ir.DataType.FLOAT, ir.DataType.FLOAT16
 
@@ -37,7 +38,7 @@ def load(model: ir.Model, threads: int = 1) -> Runner:
     try:
         return open_session(rounded_float32(model), options, threads)
     except failures() as error:
-        raise BackendError(f"onnxruntime cannot simulate the lowered model: {str(error).splitlines()[0]}") from error
+        raise BackendError(f"onnxruntime cannot simulate the lowered model: {first_sentence(error)}") from error
 
 
 def rounded_float32(model: ir.Model) -> ir.Model:

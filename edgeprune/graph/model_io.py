@@ -23,6 +23,7 @@ from edgeprune.graph import declarations
 from edgeprune.graph.file_checks import check_file, check_weights, parse
 from edgeprune.graph.shape_inference import complete, infer, lite_proto
 from edgeprune.graph.shape_refinement import INFERENCE_ERRORS
+from edgeprune.support import first_sentence
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -60,13 +61,13 @@ def load(path: str | PathLike[str]) -> ir.Model:
             graph.sort()
             _map_attributes(graph)
     except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, ir.serde.SerdeError) as error:
-        raise ModelError(f"{source.name} is not a valid ONNX model: {_first_line(error)}") from error
+        raise ModelError(f"{source.name} is not a valid ONNX model: {first_sentence(error)}") from error
     if declared or any(value.shape is None for value in model.graph.outputs):
         try:
             infer(model, keep=True)
         except INFERENCE_ERRORS as error:
             check(model, source.name)  # its sentence is the better one
-            raise ModelError(f"{source.name} is not a valid ONNX model: {_first_line(error)}") from error
+            raise ModelError(f"{source.name} is not a valid ONNX model: {first_sentence(error)}") from error
         declarations.compare_with_inferred(model, declared)
     for text in redeclared:
         declarations.add_warning(model, text)
@@ -89,7 +90,7 @@ def check(model: ir.Model, name: str = "the model") -> None:
     try:
         onnx.checker.check_model(proto)
     except (onnx.checker.ValidationError, ValueError) as error:
-        raise ModelError(f"{name} is not a valid ONNX model: {_first_line(error)}") from error
+        raise ModelError(f"{name} is not a valid ONNX model: {first_sentence(error)}") from error
 
 
 def save(model: ir.Model, path: str | PathLike[str], *, external_data: bool | None = None) -> None:
@@ -290,11 +291,3 @@ def _embedded(model: ir.Model) -> Iterator[None]:
     finally:
         for value, tensor in external:
             value.const_value = tensor
-
-
-def _first_line(error: BaseException) -> str:
-    """The first sentence of an error's innermost cause."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0].rstrip(".") if lines else type(error).__name__

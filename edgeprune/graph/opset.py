@@ -15,6 +15,7 @@ from edgeprune.errors import ModelError, PassError
 from edgeprune.graph import model_io as graphs
 from edgeprune.graph.edit import ONNX_DOMAINS, fresh_name, has_subgraph, naming
 from edgeprune.graph.shape_inference import lite_proto
+from edgeprune.support import first_sentence
 
 _IR_VERSION_OF_OPSET = {13: 7, 14: 7, 15: 8, 16: 8, 17: 8, 18: 8, 19: 9, 20: 9, 21: 10, 22: 10, 23: 11, 24: 12}
 
@@ -107,5 +108,4 @@ def _name_new_nodes(model: ir.Model) -> None:
 
 def _first_line(error: Exception) -> str:
     """The converter's message, without the source position before it."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0].rsplit("failed: ", 1)[-1].replace("Version $", "opset ").rstrip(".")
+    return first_sentence(error).rsplit("failed: ", 1)[-1].replace("Version $", "opset ").rstrip(".")

@@ -10,6 +10,7 @@ from edgeprune.support.atomic_output import check_file, check_output, output_fil
 from edgeprune.support.blas_threads import shared_cores
 from edgeprune.support.deferred_sympy import defer_sympy
 from edgeprune.support.disk_cache import LatencyCache, cache_folder
+from edgeprune.support.first_sentence import first_sentence
 from edgeprune.support.moved_names import keep_moved_names
 from edgeprune.support.plural import plural
 from edgeprune.support.prefetch import prefetch, run_in_parallel

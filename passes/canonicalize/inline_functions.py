@@ -6,6 +6,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass
 
 from edgeprune.errors import PassError
+from edgeprune.support import first_sentence
 
 
 def inline_functions(model: ir.Model) -> bool:
@@ -19,7 +20,6 @@ def inline_functions(model: ir.Model) -> bool:
     try:
         InlinePass()(model)
     except (ir.passes.PassError, ir.passes.InvariantError, ValueError) as error:
-        cause = error.__cause__ or error
-        raise PassError(f"cannot inline the model's functions: {str(cause).splitlines()[0]}") from error
+        raise PassError(f"cannot inline the model's functions: {first_sentence(error)}") from error
     model.functions.clear()
     return True

@@ -12,6 +12,7 @@ import onnx_ir as ir
 from edgeprune import graph as graphs
 from edgeprune.errors import ModelError
 from edgeprune.passes.verify.random_inputs import Feeds
+from edgeprune.support import first_sentence
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -51,7 +52,7 @@ def session(model: ir.Model) -> onnxruntime.InferenceSession:
             graphs.save(model, path)
             return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except refusals as error:
-        raise ModelError(f"onnxruntime does not accept the model: {str(error).splitlines()[0]}") from error
+        raise ModelError(f"onnxruntime does not accept the model: {first_sentence(error)}") from error
 
 
 def run(run_session: onnxruntime.InferenceSession, names: list[str], feeds: Feeds) -> list[Any]:
