@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,9 +18,10 @@ from edgeprune.compiler.layer_details import with_times
 from edgeprune.compiler.opening import Opening
 from edgeprune.compiler.session import CompileSession, Prices
 from edgeprune.importance import Context, LateRankings
-from edgeprune.latency import Latency, TimingHarness, lowered, measured_latency, network
+from edgeprune.latency import INT8, Latency, TimingHarness, lowered, measured_latency, network
+from edgeprune.passes.x86 import int8_eligible
 from edgeprune.recovery import Moments, Probe
-from edgeprune.report import Layer
+from edgeprune.report import Accuracy, Layer
 from edgeprune.search import (
     Candidate,
     Goal,
@@ -88,6 +90,18 @@ class CpuSession(CompileSession):
         if set(candidate.formats) == {self.floating}:
             return self.builder.build(candidate.widths, candidate.formats)
         return self.scores.model(candidate)
+
+    def warnings(self, candidate: Candidate, accuracy: Accuracy, goal: Goal) -> list[str]:
+        """Why the result is in float although INT8 was asked for."""
+        asked = goal.quantize and not goal.prune and not goal.has_budget and goal.max_drop is None
+        if not asked or any(INT8 in f for f in candidate.formats):
+            return []
+        count = sum(INT8 in forms and bool(forms[INT8]) for forms in self.network.int8_nodes)
+        if count:
+            return [f"INT8 was asked for, but it is not faster than float here: {count} blocks have an INT8 form"]
+        refused = Counter(str(verdict) for verdict in int8_eligible(self.opened.dense).values() if not verdict)
+        why = f": {refused.most_common(1)[0][0]}" if refused else ""
+        return [f"INT8 was asked for, but no layer has an INT8 form{why}"]
 
     @property
     def open_trial(self) -> Callable[[], JointTrial]:

@@ -1,0 +1,41 @@
+"""What a session for a CPU says about its result."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from edgeprune.compiler.cpu_session import CpuSession
+from edgeprune.report import Accuracy
+from edgeprune.search import Candidate, Goal
+from edgeprune.testing import parse
+
+ASKED = Goal(None, None, None, prune=False, quantize=True)
+ACCURACY = Accuracy("fidelity", "SQNR against the original", "dB", None, 40.0, 0.01, 8)
+
+
+def said(forms: dict[str, frozenset[str]], formats: tuple[str, ...], goal: Goal = ASKED, opset: int = 17) -> list[str]:
+    dense = parse("g (float[1, 8, 8, 8] x) => (float[1, 8, 6, 6] y) { y = Conv (x, w) }", w=(8, 8, 3, 3))
+    dense.graph[0].name, dense.graph.opset_imports[""] = "conv", opset
+    session = SimpleNamespace(network=SimpleNamespace(int8_nodes=(forms,)), opened=SimpleNamespace(dense=dense))
+    return CpuSession.warnings(cast(Any, session), Candidate(np.array([8]), formats, 1.0, 0.0), ACCURACY, goal)
+
+
+def test_float_that_was_faster_than_int8_is_said():
+    found = said({"int8": frozenset({"conv"})}, ("fp32",))
+    assert found == ["INT8 was asked for, but it is not faster than float here: 1 blocks have an INT8 form"]
+
+
+def test_float_without_an_int8_form_gives_the_reason():
+    (found,) = said({}, ("fp32",), opset=11)
+    assert found.endswith("no layer has an INT8 form: the model stays at opset 11, and INT8 needs opset 13")
+
+
+@pytest.mark.parametrize(
+    ("formats", "goal"), [(("int8",), ASKED), (("fp32",), Goal(None, 2.0, None, prune=True, quantize=True))]
+)
+def test_nothing_is_said_where_int8_came_or_was_a_choice(formats: tuple[str, ...], goal: Goal):
+    assert said({"int8": frozenset({"conv"})}, formats, goal) == []
