@@ -27,10 +27,14 @@ USUAL_S = {
     "exporting with": 15.0,
     "finding the best unpruned variant": 15.0,
     "finding what can be cut": 0.5,
+    "looking at the outputs": 1.0,
+    "looking at the trained ranges": 1.0,
+    "looking for what FP16 cannot hold": 1.0,
     "looking up what is known": 0.5,
     "making the module": 3.0,
     "matching weights": 1.0,
     "measuring network": 30.0,
+    "measuring what can be offered": 2.0,
     "predicting kernels": 1.0,
     "preparing trials": 6.0,
     "pricing 2:4 weights": 10.0,
@@ -48,6 +52,8 @@ USUAL_S = {
     "solving around the candidate": 2.0,
     "timing the layers": 2.0,
     "trying a faster network": 60.0,
+    "trying a milder budget": 5.0,
+    "verifying the cut": 2.0,
     "writing": 0.5,
 }
 """Step -> seconds, for every step that reports no pace of its own; more words may follow in a step's name."""
