@@ -98,7 +98,8 @@ class CpuSession(CompileSession):
             return []
         count = sum(INT8 in forms and bool(forms[INT8]) for forms in self.network.int8_nodes)
         if count:
-            return [f"INT8 was asked for, but it is not faster than float here: {count} blocks have an INT8 form"]
+            have = "1 block has" if count == 1 else f"{count} blocks have"
+            return [f"INT8 was asked for, but it is not faster than float here: {have} an INT8 form"]
         refused = Counter(str(verdict) for verdict in int8_eligible(self.opened.dense).values() if not verdict)
         why = f": {refused.most_common(1)[0][0]}" if refused else ""
         return [f"INT8 was asked for, but no layer has an INT8 form{why}"]

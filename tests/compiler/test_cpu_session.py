@@ -26,7 +26,7 @@ def said(forms: dict[str, frozenset[str]], formats: tuple[str, ...], goal: Goal 
 
 def test_float_that_was_faster_than_int8_is_said():
     found = said({"int8": frozenset({"conv"})}, ("fp32",))
-    assert found == ["INT8 was asked for, but it is not faster than float here: 1 blocks have an INT8 form"]
+    assert found == ["INT8 was asked for, but it is not faster than float here: 1 block has an INT8 form"]
 
 
 def test_float_without_an_int8_form_gives_the_reason():
