@@ -21,8 +21,8 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeprune.backends import simulation
-from edgeprune.calibration import Calibration, PartialRuns, with_outputs
-from edgeprune.graph import has_subgraph, is_op
+from edgeprune.calibration import Calibration, PartialRuns
+from edgeprune.graph import has_subgraph, is_op, with_outputs
 from edgeprune.passes.tensorrt import cast_fp16
 
 LIMIT_DB = 50.0

@@ -15,7 +15,7 @@ from edgeprune.calibration.evaluation import Evaluation, open_evaluation
 from edgeprune.calibration.evaluator import Evaluator, is_fidelity, open_evaluator
 from edgeprune.calibration.fidelity import Fidelity, fidelity
 from edgeprune.calibration.identity import identity_of
-from edgeprune.calibration.intermediate_outputs import IntermediateOutputs, with_outputs
+from edgeprune.calibration.intermediate_outputs import IntermediateOutputs
 from edgeprune.calibration.model_outputs import outputs_of
 from edgeprune.calibration.partial_run import PartialRuns, samples_first
 from edgeprune.calibration.run import Run

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edgeprune import graph as graphs
 from edgeprune.backends import OnnxRuntime
-from edgeprune.calibration.intermediate_outputs import with_outputs
+from edgeprune.graph import with_outputs
 from edgeprune.support import run_in_parallel
 
 Array = NDArray[Any]

@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeprune import graph as graphs
-from edgeprune.graph import Names, add_initializer, constant, detach, input_at, is_op, static_shape
+from edgeprune.graph import Names, add_initializer, constant, detach, input_at, is_op, move_body, static_shape
 
 IN_BODY = "::"
 """Between the name of a node and the name of a node in its body."""
@@ -131,18 +131,7 @@ def _inline(
     for inner, value in bound.items():
         if value is not None:
             inner.replace_all_uses_with(value)
-    body.outputs.clear()
-    for name, value in list(body.initializers.items()):
-        del body.initializers[name]
-        value.name = names.fresh(f"{base}{IN_BODY}{name}")
-        graph.register_initializer(value)
-    for member in list(body):
-        body.remove(member)
-        member.name = f"{base}{IN_BODY}{member.name or member.op_type}"
-        for output in member.outputs:
-            if output.name:
-                output.name = names.fresh(f"{base}{IN_BODY}{output.name}")
-        graph.insert_before(node, member)
+    move_body(body, node, names, f"{base}{IN_BODY}")
     for k, (old, result) in enumerate(zip(node.outputs, results[skipped:], strict=False)):
         assert result is not None
         new = result if k < states else _stacked(node, result, axes[k - states] if axes else 0, count, names)

@@ -35,6 +35,7 @@ from edgeprune.graph.edit import (
     subgraphs,
 )
 from edgeprune.graph.forced_lengths import fix_inputs, forced_lengths
+from edgeprune.graph.inner_outputs import with_outputs
 from edgeprune.graph.length_elements import Memo as LengthMemo
 from edgeprune.graph.length_elements import elements_of
 from edgeprune.graph.linear_layers import Floats, Linear, find_linears, layers_by_weight, weights_read_once
@@ -53,6 +54,7 @@ from edgeprune.graph.model_io import (
     to_references,
     weight_bytes,
 )
+from edgeprune.graph.move_body import move_body
 from edgeprune.graph.opset import convert_opset
 from edgeprune.graph.qdq import (
     Refused,

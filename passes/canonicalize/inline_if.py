@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from edgeprune.graph import Names, add_node, constant, detach, is_op, replace_value
+from edgeprune.graph import Names, add_node, constant, detach, is_op, move_body, replace_value
 
 
 def inline_if(node: ir.Node, names: Names) -> int:
@@ -21,18 +21,7 @@ def inline_if(node: ir.Node, names: Names) -> int:
         return 0
     graph, branch = node.graph, attribute.as_graph()
     results = list(branch.outputs)
-    for name, value in list(branch.initializers.items()):
-        del branch.initializers[name]
-        value.name = names.fresh(f"{node.name}_{name}")
-        graph.register_initializer(value)
-    for inner in list(branch):
-        branch.remove(inner)
-        inner.name = names.fresh(f"{node.name}_{inner.name or inner.op_type}")
-        for output in inner.outputs:
-            if output.name:
-                output.name = names.fresh(f"{node.name}_{output.name}")
-        graph.insert_before(node, inner)
-    branch.outputs.clear()
+    move_body(branch, node, names, f"{node.name}_")
     for old, new in zip(node.outputs, results, strict=True):
         if not replace_value(old, new):
             replace_value(old, add_node(node, "Identity", [new], names, name=f"{node.name}_same", like=new))

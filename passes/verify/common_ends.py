@@ -69,13 +69,3 @@ def _read(first: ir.Node | None, second: ir.Node | None) -> list[tuple[ir.Value,
         elif left is None or right is None or left.dtype != right.dtype or not np.array_equal(left, right):
             return None
     return read
-
-
-def with_outputs(model: ir.Model, names: list[str]) -> ir.Model:
-    """A copy of a model whose outputs are these values."""
-    copy = graphs.clone(model)
-    values = {value.name: value for node in copy.graph for value in node.outputs}
-    values |= {value.name: value for value in copy.graph.inputs}
-    copy.graph.outputs.clear()
-    copy.graph.outputs.extend(values[name] for name in dict.fromkeys(names))
-    return copy

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgeprune import graph as graphs
 from edgeprune.errors import ModelError
-from edgeprune.passes.verify.common_ends import common_ends, with_outputs
+from edgeprune.passes.verify.common_ends import common_ends
 from edgeprune.passes.verify.random_inputs import Feeds, random_feeds
 from edgeprune.passes.verify.running_sizes import running_sizes
 from edgeprune.passes.verify.sessions import run, session
@@ -125,10 +125,10 @@ def _equal_before_ends(reference: ir.Model, candidate: ir.Model, draws: list[Fee
         return False
     names, others = [a for a, _ in pairs], [b for _, b in pairs]
     try:
-        before = session(with_outputs(reference, names))
+        before = session(graphs.with_outputs(reference, names))
         expected = [run(before, names, feeds) for feeds in draws]
         del before  # one set of weights in memory at a time
-        before = session(with_outputs(candidate, others))
+        before = session(graphs.with_outputs(candidate, others))
         found = [run(before, others, feeds) for feeds in draws]
     except ModelError as error:
         logger.info("the values before the outputs are not compared: %s", error)

@@ -5,10 +5,10 @@ import onnx_ir as ir
 import pytest
 
 from edgeprune.backends.onnxruntime import OnnxRuntime
-from edgeprune.calibration.intermediate_outputs import with_outputs
 from edgeprune.calibration.partial_run import PartialRuns, frontier, unchanged
 from edgeprune.dependency.solve import analyse
 from edgeprune.graph import model_io as graph
+from edgeprune.graph import with_outputs
 from edgeprune.passes.prune.prune_channels import prune_channels
 from tests.small_models import build, normal
 

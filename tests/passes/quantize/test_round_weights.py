@@ -135,7 +135,7 @@ def test_other_layers_stay(model: ir.Model, data: Calibration) -> None:
 
 
 def _first_layer(model: ir.Model) -> ir.Model:
-    from edgeprune.calibration.intermediate_outputs import with_outputs
+    from edgeprune.graph import with_outputs
 
     return with_outputs(model, ["a"])
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgeprune.graph import check
-from edgeprune.passes.verify.common_ends import common_ends, with_outputs
+from edgeprune.graph import check, with_outputs
+from edgeprune.passes.verify.common_ends import common_ends
 from tests.passes.models import parse
 
 TEXT = """g (float[2,3] x, float[3,4] w) => (float[4,2] y, float[2,4] z) {
