@@ -10,6 +10,11 @@ from pathlib import Path
 import click
 import pytest
 
+try:
+    import tomllib
+except ImportError:  # Python 3.10
+    import tomli as tomllib
+
 import edgeprune
 from edgeprune.cli.commands import cli
 from tests.documents import hooks
@@ -26,10 +31,35 @@ def blocks(language: str) -> list[str]:
     return [code for text in texts for kind, code in BLOCK.findall(text) if kind == language]
 
 
+def lines(program: str) -> list[str]:
+    """All calls of a program in shell blocks, each in one line."""
+    code = [*blocks("sh"), *blocks("bash"), *blocks("console")]
+    found = [line for block in code for line in block.replace("\\\n", " ").splitlines()]
+    return [line for line in found if line.startswith(f"{program} ")]
+
+
 def commands() -> list[str]:
-    """All calls of edgeprune in shell blocks, without their comments."""
-    lines = [line for block in blocks("sh") for line in block.replace("\\\n", " ").splitlines()]
-    return [line for line in lines if line.startswith("edgeprune ")]
+    """All calls of edgeprune in shell blocks."""
+    return lines("edgeprune")
+
+
+INLINE = re.compile(rf"`edgeprune ((?:{'|'.join(cli.commands)})\b[^`]*)`")
+
+
+def mentions() -> list[tuple[str, str]]:
+    """(document, words) of every command within a sentence."""
+    texts = [(document.name, BLOCK.sub("", document.read_text(encoding="utf-8"))) for document in DOCUMENTS]
+    return sorted({(name, " ".join(words.split())) for name, text in texts for words in INLINE.findall(text)})
+
+
+KNOWN = {
+    *("model.onnx", "net.onnx", "yolov8n.onnx", "tracker.onnx", "mine.onnx", "resnet18.onnx", "vit.onnx"),
+    *("images.npz", "labelled.npz", "frames.npz", "scenes.npz", "evaluate.py", "checkpoint.pt", "nets.py"),
+    *("old/report.json", "baseline/report.json", "measured.json", "recipe.toml"),
+}
+"""Files that the reader brings, by the names that all documents give them."""
+WRITTEN = re.compile(r"(?:[./](?:cpu|orin)|^out|^again|^pruned|^curve)/[\w.]+$")
+"""A file in a result's folder."""
 
 
 @pytest.mark.parametrize("line", commands())
@@ -41,6 +71,43 @@ def test_commands_parse(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     command = cli.commands[name]
     with command.make_context(name, arguments, parent=click.Context(cli)) as context:
         assert context.command is command
+
+
+@pytest.mark.parametrize("line", commands())
+def test_commands_read_what_is_there(line: str):
+    """What a command reads is a file that the reader brings, one of the repository, or one that a command writes."""
+    line = line.partition("#")[0].partition(">")[0]
+    read = re.sub(r"(?:-o|--\w*out|--html|--dot|--markdown|--junit) \S+", "", line)
+    for file in re.findall(r"[\w./-]+\.(?:onnx|npz|py|pt|json|toml)\b", read):
+        assert file in KNOWN or WRITTEN.search(file) or (ROOT / file).exists(), file
+
+
+@pytest.mark.parametrize(("document", "words"), mentions())
+def test_commands_within_sentences_have_their_flags(document: str, words: str):
+    name, *rest = words.split()
+    command: click.Command = cli.commands[name]
+    if isinstance(command, click.Group) and rest:
+        command = command.commands[rest[0]]
+    flags = {flag for parameter in command.params for flag in (*parameter.opts, *parameter.secondary_opts)}
+    assert {word.partition("=")[0] for word in rest if word.startswith("--")} <= flags | {"--help"}
+
+
+@pytest.mark.parametrize("line", lines("python"))
+def test_scripts_exist_and_take_their_flags(line: str):
+    _, script, *rest = shlex.split(line, comments=True)
+    if script.startswith("-"):
+        return
+    code = (ROOT / script).read_text(encoding="utf-8")
+    assert all(f'"{word}"' in code for word in rest if word.startswith("--"))
+
+
+@pytest.mark.parametrize("line", lines("pip install"))
+def test_extras_exist(line: str):
+    declared = set(
+        tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    )
+    for extras in re.findall(r"\[([\w,]+)\]", line):
+        assert set(extras.split(",")) <= declared
 
 
 def test_every_command_is_shown():
