@@ -14,7 +14,11 @@ from edgeprune.cli.support import Verbosity
 
 @click.command()
 @options.model_argument
-@click.option("--why", metavar="TENSOR", help="Say for each axis of one tensor what cuts it, or what freezes it.")
+@click.option(
+    "--why",
+    metavar="NAME",
+    help="Say for each axis of a tensor what cuts it, or what freezes it; also of a node or a group.",
+)
 @options.shape_option
 @options.statistic_option
 @click.option("--dot", type=FILE, metavar="FILE", help="Also draw the groups over the graph as Graphviz text.")

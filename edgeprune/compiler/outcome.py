@@ -32,7 +32,9 @@ def decide(session: CompileSession, goal: Goal, timed: Timed, margin: float) -> 
     compared = f"{'predicted ' if predicted else ''}{gain:.2f}x as fast as {best_name}"
     kind = "compressed" if cut else f"unpruned-{_format(timed.candidate, session)}"
     if not cut and (predicted or (session.as_asked and best != ORIGINAL and not goal.prune)):
-        reason = _with_margin(f"Nothing was cut: {formats}.", session, goal, margin)
+        reason = _with_margin(
+            f"Nothing was cut: {formats}.{_gains_nothing(kind, session, timed)}", session, goal, margin
+        )
         return RESULT, Outcome(kind, not goal.has_budget and not goal.prune, reason)
     budget_us = goal.budget_us(session.predicted_baseline_us(timed.latency))
     if gain >= NEVER_SLOWER or (budget_us is not None and not timed.is_met_by(best, goal, budget_us / margin)):
@@ -44,6 +46,17 @@ def decide(session: CompileSession, goal: Goal, timed: Timed, margin: float) -> 
     if cut:
         reason = f"Pruning does not pay here: the pruned network is {compared}, which is returned."
     return best, Outcome(ORIGINAL if best == ORIGINAL else f"unpruned-{best}", False, reason, 1.0, best)
+
+
+def _gains_nothing(kind: str, session: CompileSession, timed: Timed) -> str:
+    """A sentence if INT8 is not faster than the float variant."""
+    if kind != f"unpruned-{INT8}" or (gain := timed.gain_over(session.floating)) >= NEVER_SLOWER:
+        return ""
+    predicted = "predicted to be " if timed.measured is None else ""
+    return (
+        f" INT8 gains nothing here: the network is {predicted}{gain:.2f}x as fast as in {session.floating}, which "
+        f"loses less; leave out --precision {INT8}."
+    )
 
 
 def _format(candidate: Candidate, session: CompileSession) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,11 +15,11 @@ from edgeprune.dependency.groups import Freeze, Group
 from edgeprune.dependency.inspection_rows import FrozenRow, GroupRow
 from edgeprune.dependency.inspection_tables import frozen_table, group_table, headline
 from edgeprune.dependency.solve import Analysis, analyse
-from edgeprune.errors import UsageError
+from edgeprune.errors import ModelError, UsageError
 from edgeprune.graph import count_macs, count_parameters
 from edgeprune.passes.dequantize import float_source
 from edgeprune.passes.verify import settle_sizes
-from edgeprune.support import plural
+from edgeprune.support import or_nearest, plural
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -61,13 +62,33 @@ class Inspection:
             "warnings": list(self.warnings),
         }
 
-    def why(self, tensor: str) -> list[str]:
+    def why(self, name: str) -> list[str]:
         """One line for each axis of a tensor: the groups that cut it, or the chain back to what froze it.
 
+        A tensor that the canonical form split is answered part by part; a node by its weights and outputs; a group by
+        its weights.
+
         Raises:
-            ModelError: if the model has no such tensor.
+            ModelError: if the model has no such tensor, node or group; the text has the nearest names.
         """
-        self.analysis.why(tensor)
+        return [line for tensor in self._tensors(name) for line in self._why(tensor)]
+
+    def _tensors(self, name: str) -> list[str]:
+        axes = self.analysis.relations.axes
+        if name in axes:
+            return [name]
+        if parts := [part for part in axes if re.fullmatch(rf"{re.escape(name)}_\d+", part)]:
+            return parts
+        if nodes := [node for node in self.analysis.relations.nodes if node.name == name]:
+            read = [value for value in nodes[0].inputs if value is not None and value.is_initializer()]
+            return [str(value.name) for value in (*read, *nodes[0].outputs) if value.name in axes]
+        if groups := [group for group in self.groups if group.id == name]:
+            return list(dict.fromkeys(tensor for tensor, _, _ in groups[0].tensors))
+        weights = [row.tensor for row in self.frozen] + [tensor for g in self.groups for tensor, _, _ in g.tensors]
+        named = [*weights, *(str(node.name) for node in self.analysis.relations.nodes), *axes]
+        raise ModelError(f"the model has no tensor {name!r} of known shape{or_nearest(name, named)}")
+
+    def _why(self, tensor: str) -> list[str]:
         lines = []
         for axis, factor in enumerate(self.analysis.relations.axes[tensor]):
             length = self.analysis.relations.sizes[factor]

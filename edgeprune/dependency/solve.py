@@ -24,6 +24,7 @@ from edgeprune.dependency.relate import relate
 from edgeprune.dependency.relations import Relations
 from edgeprune.dependency.zeroing import Place
 from edgeprune.errors import ModelError
+from edgeprune.support import or_nearest
 
 Ints = NDArray[np.int64]
 
@@ -84,7 +85,7 @@ class Analysis:
     def group(self, group_id: str) -> Group:
         """A group by its id. Raises ModelError if there is none."""
         if group_id not in self._by_id:
-            raise ModelError(f"there is no group {group_id!r}")
+            raise ModelError(f"there is no group {group_id!r}{or_nearest(group_id, self._by_id)}")
         return self._by_id[group_id]
 
     def is_frozen(self, factor: int) -> bool:
@@ -102,7 +103,8 @@ class Analysis:
         """
         axes = self.relations.axes.get(value)
         if axes is None:
-            raise ModelError(f"the model has no tensor {value!r} of known shape")
+            near = or_nearest(value, self.relations.axes)
+            raise ModelError(f"the model has no tensor {value!r} of known shape{near}")
         if axis is not None and not -len(axes) <= axis < len(axes):
             raise ModelError(f"{value!r} has {len(axes)} axes, not one numbered {axis}")
         for f in [axes[axis]] if axis is not None else axes:

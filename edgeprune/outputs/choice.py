@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -18,6 +17,7 @@ from edgeprune.outputs.output_spec import (
     Outputs,
     OutputSpec,
 )
+from edgeprune.support import nearest_names
 
 METRICS_OF_USERS = METRICS
 
@@ -70,7 +70,7 @@ class Choice:
         for flag, names in (("--outputs", self.weights), ("--fidelity", self.metrics)):
             for name in names:
                 if name not in found.names:
-                    near = difflib.get_close_matches(name, found.names, n=3, cutoff=0.3) or list(found.names[:5])
+                    near = nearest_names(name, found.names) or list(found.names[:5])
                     raise UsageError(f"{flag}: the model has no output {name!r}; it has {', '.join(map(repr, near))}")
         return Outputs(found.names, tuple(new for spec in found.specs for new in self._chosen(spec)))
 

@@ -40,6 +40,11 @@ def load_state(file: Path) -> dict[str, NDArray[Any]]:
     return {key: _array(tensor) for key, tensor in read_tensors(file).items()}
 
 
+def state_of(module: Any) -> dict[str, NDArray[Any]]:
+    """Parameters and buffers of a module by name; half precision becomes float32."""
+    return {str(key): _array(tensor) for key, tensor in module.state_dict().items()}
+
+
 def save_state(state: Mapping[str, NDArray[Any]], like: Path, out: Path, *, force: bool) -> None:
     """Write arrays as a state dict; the tensors get the types of those in another checkpoint.
 

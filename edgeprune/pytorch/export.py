@@ -15,7 +15,9 @@ import onnx_ir as ir
 
 from edgeprune import graph
 from edgeprune.errors import EdgepruneError, ModelError, UsageError
+from edgeprune.pytorch.checkpoint import state_of
 from edgeprune.pytorch.exporters import EXPORTERS, export_once
+from edgeprune.pytorch.module_names import restore_names
 from edgeprune.pytorch.module_source import TorchSource, open_source
 from edgeprune.pytorch.verify_export import largest_difference
 from edgeprune.support import Progress, check_file
@@ -129,6 +131,7 @@ def export_model(
             raise ModelError(f"{source} cannot be exported: " + "; ".join(f"{a.exporter}: {a.detail}" for a in tried))
         best = min(correct, key=lambda a: a.nodes)
         model = graph.load(Path(folder) / f"{best.exporter}.onnx")
+        restore_names(model, state_of(found.module))
         graph.save(model, out)
     notes = tuple(f"{a.exporter}: {a.detail}" for a in correct if a.detail)
     inputs = {

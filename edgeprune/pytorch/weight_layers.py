@@ -38,7 +38,7 @@ def layers_of(model: ir.Model) -> Iterator[Layer]:
         axis = _OUTPUT_AXIS.get(node.op_type, 1)
         if node.op_type == "Gemm" and node.attributes.get_int("transB"):
             axis = 0
-        yield Layer(str(node.name), str(weight.name), None if bias is None else str(bias.name), axis, _hint(node))
+        yield Layer(str(node.name), str(weight.name), None if bias is None else str(bias.name), axis, hint_of(node))
 
 
 def _initializer(node: ir.Node, index: int) -> ir.Value | None:
@@ -55,7 +55,16 @@ def _added(matmul: ir.Node) -> ir.Value | None:
     return other if other is not None and other.shape is not None and len(other.shape) == 1 else None
 
 
-def _hint(node: ir.Node) -> str:
-    """The module in the node name of a TorchScript export: ``/layer1/conv1/Conv`` belongs to ``layer1.conv1.``."""
+def hint_of(node: ir.Node) -> str:
+    """The module in a node's name: ``/layer1/conv1/Conv`` belongs to ``layer1.conv1.``, others to an empty text.
+
+    A member of a Sequential or a ModuleList repeats its container: ``/layer1/layer1.0/conv1/Conv``.
+    """
     parts = str(node.name).split("/")
-    return ".".join(parts[1:-1]) + "." if len(parts) > 2 and not parts[0] else ""
+    if len(parts) < 3 or parts[0]:
+        return ""
+    path: list[str] = []
+    for part in parts[1:-1]:
+        *container, member = part.split(".")
+        path.append(member if container and path[-len(container) :] == container else part)
+    return ".".join(path) + "."

@@ -12,6 +12,7 @@ from edgeprune.support.deferred_sympy import defer_sympy
 from edgeprune.support.disk_cache import LatencyCache, cache_folder
 from edgeprune.support.first_sentence import first_sentence
 from edgeprune.support.moved_names import keep_moved_names
+from edgeprune.support.nearest_names import nearest_names, or_nearest
 from edgeprune.support.plural import plural
 from edgeprune.support.prefetch import prefetch, run_in_parallel
 from edgeprune.support.processor import available_cores, int8_weight_bits, kernel_features, this_cpu, vector_lanes

@@ -66,6 +66,13 @@ def test_the_original_is_returned_if_it_is_the_fastest() -> None:
     assert "0.50x as fast as the original" in outcome.reason
 
 
+@pytest.mark.parametrize(("result_ms", "gains"), [(4.95, False), (3.0, True)])
+def test_int8_that_gains_nothing_says_so(result_ms: float, gains: bool) -> None:
+    name, outcome = decided(INT8, result_ms, Goal(prune=False), as_asked=True)
+    assert (name, outcome.variant) == ("result", "unpruned-int8")
+    assert ("INT8 gains nothing here: the network is 1.01x as fast as in fp32" in outcome.reason) != gains
+
+
 @pytest.mark.parametrize(("as_asked", "returned"), [(True, "result"), (False, "int8")])
 def test_a_precision_that_was_asked_for(as_asked: bool, returned: str) -> None:
     name, _ = decided(FLOATS, 5.0, Goal(prune=False), as_asked=as_asked)

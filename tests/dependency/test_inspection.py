@@ -13,6 +13,7 @@ from edgeprune.dependency.inspection import Inspection, inspect_model
 from edgeprune.errors import ModelError
 from tests.models import single
 from tests.passes.models import parse
+from tests.small_models import build, normal
 
 
 @pytest.fixture
@@ -80,3 +81,24 @@ def test_a_model_that_runs_at_no_size_is_inspected(tmp_path: Path) -> None:
     model = parse("g (float[a,5,w] x) => (float[p,q,r] y) { y = Reshape(x, never) }", never=np.array([3, 7, 11]))
     graph.save(model, tmp_path / "never.onnx")
     assert inspect_model(tmp_path / "never.onnx").nodes == 1
+
+
+def test_why_of_a_node_a_group_and_a_misspelled_name(inspection: Inspection) -> None:
+    of_node = {line.split()[0] for line in inspection.why("Conv_0")}
+    assert "w1" in of_node
+    assert len(of_node) == 2
+    assert {line.split()[0] for line in inspection.why("w1:0")} == {"w1", "w2"}
+    with pytest.raises(ModelError, match=r"no tensor 'W3' of known shape; there|no tensor 'W3' of known shape$"):
+        inspection.why("W3")
+    with pytest.raises(ModelError, match=r"the nearest (is|are) 'w1"):
+        inspection.why("ww1")
+
+
+def test_why_of_a_weight_that_the_canonical_form_split() -> None:
+    split = build(
+        """g (float[1, 8] x) => (float[1, 8] y) {
+            a = MatMul(x, qkv_0) b = MatMul(x, qkv_1) y = Add(a, b) }""",
+        qkv_0=normal(8, 8),
+        qkv_1=normal(8, 8),
+    )
+    assert {line.split()[0] for line in inspect_model(split).why("qkv")} == {"qkv_0", "qkv_1"}
