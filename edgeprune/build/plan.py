@@ -64,6 +64,7 @@ class Plan:
         baseline_ms: latency of the original, or None if nothing was measured.
         predicted_ms: predicted latency of the plan, or None.
         seed: seed of all random numbers.
+        input_shapes: input name -> sizes at which the groups hold, if the model with open axes has fewer; else empty.
     """
 
     target: str
@@ -75,6 +76,7 @@ class Plan:
     baseline_ms: float | None = None
     predicted_ms: float | None = None
     seed: int = 0
+    input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def cut(self) -> Cut:
@@ -94,6 +96,7 @@ class Plan:
             "layers": [asdict(x) for x in self.layers],
             "latency_ms": {"baseline": self.baseline_ms, "predicted": self.predicted_ms},
             "seed": self.seed,
+            **({"input_shapes": {n: list(s) for n, s in self.input_shapes.items()}} if self.input_shapes else {}),
         }
 
     def save(self, path: Path) -> None:
@@ -131,6 +134,7 @@ class Plan:
                 baseline_ms=data["latency_ms"]["baseline"],
                 predicted_ms=data["latency_ms"]["predicted"],
                 seed=int(data["seed"]),
+                input_shapes={n: tuple(map(int, dims)) for n, dims in data.get("input_shapes", {}).items()},
             )
         except (KeyError, TypeError, ValueError) as error:
             raise UsageError(f"the plan is malformed: {error!r}") from error

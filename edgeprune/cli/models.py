@@ -37,9 +37,10 @@ def inspect(
 ) -> None:
     """Show what can be removed from MODEL and what cannot, with reasons; nothing is run."""
     from edgeprune.dependency import inspect_model
+    from edgeprune.passes.prune import try_cut
     from edgeprune.support import write_text
 
-    found = inspect_model(model, shapes=shapes, allow_statistic=allow_statistic)
+    found = inspect_model(model, shapes=shapes, allow_statistic=allow_statistic, trial=try_cut)
     if dot is not None:
         from edgeprune.dependency import to_dot
 

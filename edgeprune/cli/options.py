@@ -95,7 +95,8 @@ def shape_option(command: Command) -> Command:
         multiple=True,
         metavar="NAME=1x3x48x320",
         callback=parse,
-        help="Sizes of an input with open axes; once for each input [default: the data's, else proposed].",
+        help="Sizes of an input with open axes, once for each input; they also count for what can be cut "
+        "[default: the data's, else proposed].",
     )(command)
 
 

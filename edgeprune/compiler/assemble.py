@@ -41,6 +41,7 @@ def plan_of(
         baseline_ms,
         predicted_ms,
         seed,
+        opened.sizes.shapes if opened.at_sizes else {},
     )
 
 

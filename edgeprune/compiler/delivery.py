@@ -37,13 +37,12 @@ def deliver(session: CompileSession, goal: Goal, reached: Reached, folder: Path)
     model = session.original if returns_original else reached.model
     predicted_ms, baseline_us = candidate.latency_us / 1e3, session.predicted_baseline_us(timed.latency)
     measured = reached.timer.report(timed, reached.returned)
-    arrived = [opened.note] if opened.note else []
-    notes = [*arrived, *graph.warnings_of(opened.dense), *session.notes, *session.proof(model)]
+    notes = [*session.notes, *session.proof(model)]
     lowered = session.lowered(candidate, model)
     if not returns_original:
         with progress.step("verifying the cut"):
-            cut = session.builder.cut(candidate.widths)
-            verify_cut(opened.dense, prune_channels(opened.dense, opened.analysis, cut), opened.analysis, cut)
+            dense, cut, sizes = opened.dense, session.builder.cut(candidate.widths), opened.sizes.shapes
+            verify_cut(dense, prune_channels(dense, opened.analysis, cut), opened.analysis, cut, sizes=sizes)
     with progress.step("writing"):
         graph.save(opened.dense, folder / "dense.onnx")
         graph.save(model, folder / "model.onnx")
@@ -73,7 +72,7 @@ def deliver(session: CompileSession, goal: Goal, reached: Reached, folder: Path)
     lost = below_floor(session, accuracy)
     layers = layers_of_result(session.network, timed.latency, session.losses_of(candidate), candidate, plans)
     met = None if measured is None or not goal.has_budget else goal.is_met(measured.baseline, measured.result)
-    warnings = [*opened.sizes.sentences(), *notes, *session.warnings(candidate, accuracy, goal)]
+    warnings = [*opened.sentences(), *notes, *session.warnings(candidate, accuracy, goal)]
     warnings += [f"the result lost too much to be of use (--accept-loss): {why}" for why in lost]
     if is_fidelity(session.evaluator):
         warnings.append("accuracy was not measured: without --eval, agreement with the original is reported instead")

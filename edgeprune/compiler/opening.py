@@ -23,6 +23,7 @@ from edgeprune.compiler.request import Request
 from edgeprune.compiler.session import Conditions
 from edgeprune.dependency import OpenedModel, Shapes, analyse, open_model
 from edgeprune.latency import INT8, input_shapes
+from edgeprune.passes.prune import try_cut
 from edgeprune.passes.quantize import drop_idle_clips, equalize
 from edgeprune.search import Goal
 from edgeprune.support import Progress
@@ -77,10 +78,20 @@ def open_with_data(
         found.append(calibration.open(dense, shapes))
         return {name: array.shape for name, array in next(iter(found[0].batches(1))).items()}
 
-    opened = open_model(model, shapes, progress, allow_statistic=allow_statistic, only_needed=only_needed, data=sizes)
-    if calibration is not None and not found:
-        found.append(calibration.open(opened.dense, opened.sizes.shapes))
-    return opened, found[0] if found else None
+    opened = open_model(
+        model,
+        shapes,
+        progress,
+        allow_statistic=allow_statistic,
+        only_needed=only_needed,
+        data=sizes,
+        fix_data=calibration is not None and calibration.size is not None,
+        trial=try_cut,
+    )
+    if calibration is None:
+        return opened, None
+    is_same = found and not (graph.open_axes(opened.original) and not graph.open_axes(opened.dense))
+    return opened, found[0] if is_same else calibration.open(opened.dense, opened.sizes.shapes)
 
 
 def open_model_and_data(request: Request, may: Goal, progress: Progress) -> Opening:
@@ -117,7 +128,9 @@ def _without_idle_clips(opened: OpenedModel, fit: Calibration, threads: int) -> 
     dense, ranges = drop_idle_clips(opened.dense, opened.ranges, fit, threads)
     sizes = {str(v.name): tuple(int(str(d)) for d in v.shape or ()) for v in opened.fixed.graph.inputs}
     fixed = graph.infer_shapes(graph.clone(dense), sizes)
-    return replace(opened, dense=dense, fixed=fixed, analysis=analyse(dense), ranges=ranges)
+    return replace(
+        opened, dense=dense, fixed=fixed, analysis=analyse(fixed if opened.at_sizes else dense), ranges=ranges
+    )
 
 
 def _may_equalize(request: Request, may: Goal, fit: Calibration) -> bool:

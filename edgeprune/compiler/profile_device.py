@@ -40,6 +40,7 @@ from edgeprune.latency import (
     profile_file,
 )
 from edgeprune.passes.canonicalize import canonicalize
+from edgeprune.passes.prune import try_cut
 from edgeprune.support import Progress, write_text
 
 RANDOM_WIDTHS = 2
@@ -97,7 +98,7 @@ def profile_on_device(
     profile = load_profile(target)
     board = device or open_device(address, "tensorrt")
     versions_of(profile)
-    opened = _probe_model(progress) if model is None else open_model(model, shapes or {}, progress)
+    opened = _probe_model(progress) if model is None else open_model(model, shapes or {}, progress, trial=try_cut)
     gpu = _describe(opened, profile)
     file = probe_file(profile.name) if model is None else profile_file(opened, profile.name)
     found = _start(opened, profile, file)

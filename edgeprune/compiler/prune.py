@@ -87,7 +87,9 @@ def prune_model(
         pruned = prune_channels(opened.dense, opened.analysis, cut)
     if cut:
         with progress.step("verifying the cut"):
-            verify_cut(opened.dense, pruned, opened.analysis, cut, values=not allow_statistic)
+            verify_cut(
+                opened.dense, pruned, opened.analysis, cut, values=not allow_statistic, sizes=opened.sizes.shapes
+            )
     if compensate and data is not None and cut:
         with progress.step("refitting what stays"):
             pruned = refit(opened.dense, pruned, opened.analysis, cut, data)
@@ -110,11 +112,7 @@ def prune_model(
             accuracy=accuracy,
             calibration=None if data is None else data.describe(),
             refused=refusals_of(opened.analysis),
-            warnings=(
-                *opened.sizes.sentences(),
-                *([opened.note] if opened.note else ()),
-                *graph.warnings_of(opened.dense),
-            ),
+            warnings=opened.sentences(),
         )
         write_report(folder, report, picture(opened.analysis))
     return report

@@ -39,7 +39,8 @@ from edgeprune.dependency.grammar import Grammar as Grammar
 from edgeprune.dependency.grammar import Term as Term
 from edgeprune.dependency.grammar import parse as parse
 from edgeprune.errors import RuleError
-from edgeprune.graph import ONNX_DOMAINS, dim_keys
+from edgeprune.graph import ONNX_DOMAINS, dim_keys, elements_of
+from edgeprune.lengths import Dim
 
 Zeros = tuple[tuple[int, ...], ...]
 """An output is zero if of *each* inner tuple *at least one* operand is zero. ``((0, 1), (2,))`` is x·w + b."""
@@ -144,6 +145,21 @@ class NodeView:
         if c is None:
             raise RuleError(f"input {i} is not a constant")
         return [int(x) for x in np.asarray(c).reshape(-1)]
+
+    def lengths(self, i: int) -> list[Dim]:
+        """Operand ``i``'s elements as far as they are known: numbers, lengths as text, or None for the others.
+
+        Raises:
+            RuleError: nothing is known, not even how many there are.
+        """
+        value = self.node.inputs[i] if self.has(i) else None
+        found = elements_of(value, {})
+        if found is not None:
+            return list(found.reshape(-1))
+        dims = dim_keys(value) or (None,)
+        if len(dims) != 1 or not isinstance(dims[0], int):
+            raise RuleError(f"input {i} is not a constant")
+        return [None] * dims[0]
 
     def axis(self, axis: int, rank: int) -> int:
         """A non-negative axis. Raises RuleError if it is out of range."""

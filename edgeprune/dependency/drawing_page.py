@@ -6,7 +6,7 @@ from html import escape
 
 from edgeprune.dependency.graph_drawing import picture
 from edgeprune.dependency.inspection import Inspection
-from edgeprune.dependency.inspection_rows import causes
+from edgeprune.dependency.inspection_tables import causes
 from edgeprune.report import Section, colour, graph_view, number, page, table
 
 

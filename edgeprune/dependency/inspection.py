@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import onnx_ir as ir
 
 from edgeprune import graph
+from edgeprune.dependency.fixed_sizes import Trial, analysed_at
 from edgeprune.dependency.groups import Freeze, Group
-from edgeprune.dependency.inspection_rows import FrozenRow, GroupRow
-from edgeprune.dependency.inspection_tables import frozen_table, group_table, headline
+from edgeprune.dependency.inspection_tables import FrozenRow, GroupRow, frozen_table, group_table, headline
 from edgeprune.dependency.solve import Analysis, analyse
 from edgeprune.errors import ModelError, UsageError
 from edgeprune.graph import count_macs, count_parameters
@@ -111,13 +111,15 @@ def inspect_model(
     *,
     shapes: Mapping[str, Sequence[int]] | None = None,
     allow_statistic: bool = False,
+    trial: Trial | None = None,
 ) -> Inspection:
-    """Analyse a model; it is run only to propose sizes of open inputs.
+    """Analyse a model; it is run only to propose sizes of open inputs, and for a trial cut at given sizes.
 
     Args:
         model: the ONNX file, or a canonical model in memory.
         shapes: input name -> dimensions, for inputs with open dimensions.
         allow_statistic: also cut axes over which a normalization computes its statistics.
+        trial: see `edgeprune.dependency.fixed_sizes`.
 
     Raises:
         ModelError: if the file is not a valid model.
@@ -126,15 +128,17 @@ def inspect_model(
     if isinstance(model, ir.Model):
         return inspection_of(model, analyse(model, allow_statistic=allow_statistic), model.graph.name or "model")
 
-    canonical = float_source(graph.load(model), verify=False).model
+    original = graph.load(model)
+    source = float_source(original, verify=False)
     try:
-        sizes = settle_sizes(canonical, shapes)
+        sizes = settle_sizes(source.model, shapes)
     except UsageError:  # it runs at no size that was tried, or those given are wrong; sizes only serve to count MACs
-        sizes = settle_sizes(canonical, shapes, run=False)
-    for sentence in sizes.sentences():
+        sizes = settle_sizes(source.model, shapes, run=False)
+    found = analysed_at(original, source, sizes, allow_statistic=allow_statistic, verify=False, trial=trial)
+    canonical = found.source.model
+    for sentence in (*sizes.sentences(), *([found.note] if found.note else ())):
         graph.add_warning(canonical, sentence)
-    analysis = analyse(canonical, allow_statistic=allow_statistic)
-    return inspection_of(canonical, analysis, Path(model).name, sizes.shapes)
+    return inspection_of(canonical, found.analysis, Path(model).name, sizes.shapes)
 
 
 def inspection_of(

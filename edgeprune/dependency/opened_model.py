@@ -10,7 +10,8 @@ from pathlib import Path
 import onnx_ir as ir
 
 from edgeprune import graph
-from edgeprune.dependency.solve import Analysis, analyse
+from edgeprune.dependency.fixed_sizes import Trial, analysed_at
+from edgeprune.dependency.solve import Analysis
 from edgeprune.passes.dequantize import float_source
 from edgeprune.passes.verify import InputSizes, check_sizes, settle_sizes
 from edgeprune.support import Progress
@@ -26,13 +27,15 @@ class OpenedModel:
         path: the user's file.
         sha256: SHA-256 of that file, hexadecimal.
         original: the model as loaded.
-        dense: its canonical form, to which every decision refers. Open dimensions stay open.
+        dense: its canonical form, to which every decision refers. Open dimensions stay open where they can.
         fixed: ``dense`` with all input dimensions fixed, for measurements.
         sizes: these dimensions, and where they come from.
-        analysis: the analysis of ``dense``.
+        analysis: the analysis of ``dense``, at the user's sizes if that frees more.
         ranges: activation of ``dense`` -> (low, high), if the user's model quantizes it.
         lifted: whether ``dense`` is the float form of a quantized model.
         note: what was done to a model that arrived quantized or in another float type; else empty.
+        size_note: what the given sizes decided beside the analysis; else empty.
+        at_sizes: whether ``analysis`` is of the graph of ``fixed``, which frees more.
     """
 
     path: Path
@@ -45,6 +48,13 @@ class OpenedModel:
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     note: str = ""
     lifted: bool = False
+    size_note: str = ""
+    at_sizes: bool = False
+
+    def sentences(self) -> tuple[str, ...]:
+        """What a user has to know of the model: its sizes, and what was done to it."""
+        said = (*self.sizes.sentences(), self.size_note, self.note, *graph.warnings_of(self.dense))
+        return tuple(sentence for sentence in said if sentence)
 
 
 def open_model(
@@ -55,6 +65,8 @@ def open_model(
     allow_statistic: bool = False,
     only_needed: bool = False,
     data: Callable[[ir.Model], Shapes] | None = None,
+    fix_data: bool = False,
+    trial: Trial | None = None,
 ) -> OpenedModel:
     """Load, canonicalize and analyse a model.
 
@@ -66,6 +78,9 @@ def open_model(
         only_needed: float16 and Q/DQ pairs stay.
         data: the shapes of one sample for the canonical model; called if axes are open and not in ``shapes``. Sizes
             that it does not tell are proposed.
+        fix_data: whether the result may take the sizes of the data alone, if more can be cut then. ``shapes`` always
+            allow it.
+        trial: see `edgeprune.dependency.fixed_sizes`.
 
     Raises:
         ModelError: if it is not a valid model or cannot be canonicalized.
@@ -76,12 +91,33 @@ def open_model(
         sha256 = file_digest(path)
         check_sizes(original, shapes)
         source = float_source(original, only_needed=only_needed)
-        dense = source.model
+        read = source.model
+        sizes = settle_sizes(read, shapes, None if data is None else lambda: data(read))
     with progress.step("finding what can be cut"):
-        analysis = analyse(dense, allow_statistic=allow_statistic)
-    sizes = settle_sizes(dense, shapes, None if data is None else lambda: data(dense))
-    fixed = fix_shapes(dense, sizes.shapes)
-    return OpenedModel(path, sha256, original, dense, fixed, sizes, analysis, source.ranges, source.note, source.lifted)
+        found = analysed_at(
+            original,
+            source,
+            sizes,
+            allow_statistic=allow_statistic,
+            only_needed=only_needed,
+            may_fix=bool(shapes) or fix_data,
+            trial=trial,
+        )
+    source, dense = found.source, found.source.model
+    return OpenedModel(
+        path,
+        sha256,
+        original,
+        dense,
+        fix_shapes(dense, sizes.shapes),
+        sizes,
+        found.analysis,
+        source.ranges,
+        source.note,
+        source.lifted,
+        found.note,
+        found.at_sizes,
+    )
 
 
 def fix_shapes(model: ir.Model, shapes: Shapes) -> ir.Model:

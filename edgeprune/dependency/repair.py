@@ -100,6 +100,17 @@ class Repair:
             self.node.resize_inputs(operand + 1)
         self.node.replace_input_with(operand, self.constant(array))
 
+    def set_elements(self, operand: int, new: Mapping[int, int]) -> None:
+        """Replace some elements of a vector of integers, which may be a constant or computed."""
+        old = self.view.const(operand)
+        if old is None:
+            self.replace_elements(operand, new)
+            return
+        array = np.array(old)
+        for k, value in new.items():
+            array[k] = value
+        self.set_input(operand, array)
+
     def constant(self, array: NDArray[Any]) -> ir.Value:
         """A new initializer."""
         name, k = f"{self.node.name}.repaired", 0
@@ -127,16 +138,17 @@ class Repair:
         if not (new or shares) or source is None or source.shape is None:
             return
         pieces = []
+        kind = np.dtype(np.int64) if source.dtype is None else source.dtype.numpy()
         for k in range(self.view.size(operand, 0)):
             if k in new:
-                pieces.append(self.constant(np.asarray([new[k]], dtype=np.int64)))
+                pieces.append(self.constant(np.asarray([new[k]], dtype=kind)))
                 continue
             name = f"{self.node.name}.length{k}"
             gather = ir.node("Gather", [source, self.constant(np.asarray([k], dtype=np.int64))], name=name)
             piece = self._insert(gather, source.type, ir.Shape((1,)))
             if k in shares:
                 for op, number in (("Mul", shares[k][0]), ("Div", shares[k][1])):
-                    scaled = ir.node(op, [piece, self.constant(np.asarray([number], np.int64))], name=f"{name}.{op}")
+                    scaled = ir.node(op, [piece, self.constant(np.asarray([number], kind))], name=f"{name}.{op}")
                     piece = self._insert(scaled, source.type, ir.Shape((1,)))
             pieces.append(piece)
         joined = ir.node("Concat", pieces, attributes={"axis": 0}, name=f"{self.node.name}.lengths")

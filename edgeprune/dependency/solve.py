@@ -153,9 +153,9 @@ class Analysis:
                 raise ModelError(f"nothing would be left of axis {place[1]} of {place[0]!r}")
         return kept
 
-    def open_wholes(self) -> dict[tuple[str, int], int]:
-        """(value, axis) -> number of positions that stand in for an open length, for axes that groups touch."""
-        return {(m.value, m.axis): len(m.unit) for g in self.groups for m in g.open_members}
+    def wholes(self) -> dict[tuple[str, int], int]:
+        """(value, axis) -> number of positions, of a stand-in where the length is open, for axes that groups touch."""
+        return {(m.value, m.axis): len(m.unit) for g in self.groups for m in (*g.members, *g.open_members)}
 
 
 def analyse(model: ir.Model, *, allow_statistic: bool = False) -> Analysis:

@@ -174,9 +174,11 @@ def _slice(node: ir.Node, memo: Memo) -> Dims | None:
         if any(g is None and input_at(node, k) is not None for k, g in enumerate(given[2:], 3)):
             return None
     starts, ends, over, steps = given
-    if starts is None or ends is None:
-        return (None,) * len(source)
     dims = list(source)
+    if starts is None or ends is None:
+        for axis in range(len(source)) if over is None else over:
+            dims[int(axis) % len(source)] = None
+        return tuple(dims)
     for j, (start, end) in enumerate(zip(starts, ends, strict=True)):
         axis = over[j] if over is not None else j
         k = int(axis) % len(source)

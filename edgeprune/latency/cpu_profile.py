@@ -16,6 +16,7 @@ from edgeprune.latency.cpu_model import measure
 from edgeprune.latency.features import FEATURES
 from edgeprune.latency.remote_harness import open_remote_harness
 from edgeprune.latency.timing_harness import TimingHarness, open_harness
+from edgeprune.passes.prune import try_cut
 from edgeprune.support import LatencyCache, Progress
 
 SCHEMA = 1
@@ -125,7 +126,7 @@ def profile_model(
     progress = progress or Progress()
     if load_profile(target).name != "cpu":
         raise UsageError(f"target {target!r} cannot be measured from this machine; only 'cpu' can")
-    opened = open_model(Path(model), shapes or {}, progress)
+    opened = open_model(Path(model), shapes or {}, progress, trial=try_cut)
     net = network(opened.dense, opened.analysis, opened.fixed)
     if device is None:
         harness = open_harness(opened, None, {}, threads)

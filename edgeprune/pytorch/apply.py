@@ -203,9 +203,10 @@ def match(dense: ir.Model, state: Mapping[str, Array], wanted: Mapping[str, Axes
 
 def _cut_model(dense: ir.Model, plan: Plan) -> ir.Model:
     """The dense model, cut by the plan and not changed otherwise."""
-    analysis = analyse(dense)
+    view = graph.infer_shapes(graph.clone(dense), plan.input_shapes) if plan.input_shapes else dense
+    analysis = analyse(view)
     if not {g.id for g in plan.groups} <= {g.id for g in analysis.groups}:
-        analysis = analyse(dense, allow_statistic=True)
+        analysis = analyse(view, allow_statistic=True)
     return prune_channels(dense, analysis, plan.cut)
 
 

@@ -7,4 +7,4 @@ May import: passes.x86 and below.
 
 from edgeprune.passes.prune.prune_channels import prune_channels
 from edgeprune.passes.prune.sparsify import sparsify, sparsity_eligible
-from edgeprune.passes.prune.verify_cut import masked, verify_cut
+from edgeprune.passes.prune.verify_cut import masked, try_cut, verify_cut

@@ -42,7 +42,7 @@ def prune_channels(model: ir.Model, analysis: Analysis, cut: Cut) -> ir.Model:
         return pruned
     expected = _expected_shapes(pruned, kept)
     changed = {name for name, _ in kept}
-    wholes = analysis.open_wholes()
+    wholes = analysis.wholes()
     for node in list(pruned.graph):
         touched = any(v is not None and v.name in changed for v in (*node.inputs, *node.outputs))
         function = repair_of(node, changed=touched)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -46,7 +47,12 @@ _BATCHES = (2, 3)
 
 
 def verify_equal(
-    reference: ir.Model, candidate: ir.Model, *, values: bool = True, tolerance: float | None = None
+    reference: ir.Model,
+    candidate: ir.Model,
+    *,
+    values: bool = True,
+    tolerance: float | None = None,
+    sizes: graphs.InputShapes | None = None,
 ) -> bool:
     """Compare two models in onnxruntime on random inputs.
 
@@ -55,6 +61,7 @@ def verify_equal(
         candidate: what a rewrite made of it.
         values: whether the values of the outputs must agree, or their shapes and types alone.
         tolerance: relative to an output's largest value; by default the precision of the types of ``reference``.
+        sizes: input name -> dimensions at which they are compared in any case; if axes are open, at others too.
 
     Returns:
         Whether they were compared; onnxruntime cannot run models with unknown custom operators.
@@ -65,22 +72,30 @@ def verify_equal(
     """
     macs = sum(graphs.count_macs(candidate).values())
     if not values:
-        return _verify(reference, candidate, 1, tolerance, values=False)
+        return _verify(reference, candidate, 1, tolerance, sizes, values=False)
     few = max(1, int(_DRAWN_MACS / max(macs, 1)))
     if few < _DRAWS:
         try:
-            return _verify(reference, candidate, few, tolerance)
+            return _verify(reference, candidate, few, tolerance, sizes)
         except ModelError as error:
             logger.info("%s; compared on more inputs", error)
-    return _verify(reference, candidate, _DRAWS, tolerance)
+    return _verify(reference, candidate, _DRAWS, tolerance, sizes)
 
 
-def _verify(reference: ir.Model, candidate: ir.Model, draws: int, given: float | None, *, values: bool = True) -> bool:
+def _verify(
+    reference: ir.Model,
+    candidate: ir.Model,
+    draws: int,
+    given: float | None,
+    sizes: graphs.InputShapes | None,
+    *,
+    values: bool = True,
+) -> bool:
     """As :func:`verify_equal`, on ``draws`` random inputs."""
     names = [value.name or "" for value in reference.graph.outputs]
     try:
         first = session(reference)
-        runs = _runs(reference, first, names, draws)
+        runs = _runs(reference, first, names, draws, sizes)
     except ModelError as error:
         logger.warning("not verified numerically: %s", error)
         return False
@@ -137,14 +152,23 @@ def _equal_before_ends(reference: ir.Model, candidate: ir.Model, draws: list[Fee
 
 
 def _runs(
-    model: ir.Model, run_session: onnxruntime.InferenceSession, names: list[str], draws: int
+    model: ir.Model,
+    run_session: onnxruntime.InferenceSession,
+    names: list[str],
+    draws: int,
+    given: graphs.InputShapes | None,
 ) -> list[tuple[Feeds, list[Any]]]:
     """Random inputs, and the outputs: several draws at the first sizes with which the model runs, one at the second.
+
+    Sizes that are given are the first.
 
     Raises:
         ModelError: if it does not run.
     """
-    sizes = running_sizes(model, batches=_BATCHES, runner=run_session)
+    sizes = [given] if given else running_sizes(model, batches=_BATCHES, runner=run_session)
+    if given and graphs.open_axes(model):
+        with contextlib.suppress(ModelError):  # it may run at the given sizes alone
+            sizes += [s for s in running_sizes(model, batches=_BATCHES, runner=run_session) if s != given][-1:]
     feeds = [random_feeds(model, sizes[0], seed=seed) for seed in range(draws)]
     feeds += [random_feeds(model, shapes, seed=0) for shapes in sizes[1:]]
     attempts = ((f, _attempt(run_session, names, f)) for f in feeds if f is not None)

@@ -1,6 +1,5 @@
 from edgeprune.dependency.groups import Freeze
-from edgeprune.dependency.inspection_rows import FrozenRow, causes
-from edgeprune.dependency.inspection_tables import frozen_table
+from edgeprune.dependency.inspection_tables import FrozenRow, causes, frozen_table
 
 
 def row(tensor: str, reason: str, node: str, macs: int, axis: int = 0) -> FrozenRow:

@@ -9,7 +9,7 @@ from edgeprune.dependency import analyse
 from edgeprune.dependency.rules.shape import agreeing, factorings
 from edgeprune.lengths import Dim
 from edgeprune.passes.canonicalize import canonicalize
-from edgeprune.passes.prune import prune_channels
+from edgeprune.passes.prune import masked, prune_channels
 from tests.passes.models import parse, random, run
 
 HEADS = """g (float[5, N, 16] x) => (float[a, b, c] y) {
@@ -32,7 +32,50 @@ GROUP_NORM = """g (float[N, 3, H, W] x) => (float[a, b, c, d] y) {
     k = Reshape(i, s)
     y = Conv(k, o)
 }"""
+WINDOWS = """g (float[1, 3, H, W] x) => (float[a, b, c, d] y) {
+    h = Conv<strides = [4, 4]>(x, w)
+    s = Shape<start = 2>(h)
+    over = Mod(s, seven)
+    short = Sub(seven, over)
+    more = Mod(short, seven)
+    pads = Concat<axis = 0>(nothing, more)
+    full = Pad(h, pads)
+    s2 = Shape<start = 2>(full)
+    n = Div(s2, seven)
+    r2 = Slice(n, zero, one)
+    c2 = Slice(n, one, two)
+    t = Concat<axis = 0>(one, wide, r2, seven, c2, seven)
+    p = Reshape(full, t)
+    q = Transpose<perm = [0, 2, 4, 1, 3, 5]>(p)
+    g = Relu(q)
+    back = Transpose<perm = [0, 3, 1, 4, 2, 5]>(g)
+    u = Concat<axis = 0>(one, wide, s2)
+    v = Reshape(back, u)
+    y = Conv(v, o)
+}"""
+CROP = """g (float[1, 3, H, W] x, float[1, 8, I, J] like) => (float[a, b, c, d] y) {
+    h = Conv<pads = [1, 1, 1, 1]>(x, w)
+    s = Shape<start = 2>(like)
+    part = Slice(h, corner, s, image)
+    o1 = Shape(part)
+    o2 = Shape<start = 2>(h)
+    both = Cast<to = 1>(o1)
+    space = Slice(both, two, four)
+    all = Cast<to = 1>(o2)
+    ratio = Div(all, space)
+    scales = Concat<axis = 0>(ones, ratio)
+    big = Resize(part, , scales)
+    y = Conv(big, o)
+}"""
 WEIGHTS = {
+    WINDOWS: {
+        **{"w": random(16, 3, 4, 4), "o": random(6, 16, 1, 1), "nothing": np.zeros(6, np.int64)},
+        **{n: np.array([v]) for n, v in {"zero": 0, "one": 1, "two": 2, "seven": 7, "wide": 16}.items()},
+    },
+    CROP: {
+        **{"w": random(16, 3, 3, 3), "o": random(6, 16, 1, 1), "ones": np.ones(2, np.float32)},
+        **{"corner": np.zeros(2, np.int64), "image": np.array([2, 3]), "two": np.array([2]), "four": np.array([4])},
+    },
     HEADS: {
         **{"one": np.array([1]), "two": np.array([2]), "four": np.array([4]), "five": np.array([5])},
         **{"eight": np.array([8]), "wide": np.array([32]), "w": random(16, 32), "o": random(32, 16)},
@@ -91,3 +134,25 @@ def test_heads_behind_a_product_with_the_batch_are_heads(batch: str) -> None:
     text = HEADS.replace("5, N", f"5, {batch}")
     kinds = {(g.kind, g.size) for g in analyse(canonicalize(parse(text, **WEIGHTS[HEADS]))).groups}
     assert kinds == {("head", 4), ("dim", 8)}
+
+
+@pytest.mark.parametrize(
+    ("text", "shapes"),
+    [
+        (WINDOWS, [{"x": (1, 3, 40, 32)}, {"x": (1, 3, 56, 28)}]),
+        (CROP, [{"x": (1, 3, 9, 8), "like": (1, 8, 4, 5)}, {"x": (1, 3, 6, 7), "like": (1, 8, 6, 2)}]),
+    ],
+    ids=["padded windows", "crop and scale"],
+)
+def test_computed_pads_bounds_and_scales_freeze_their_own_axes_alone(
+    text: str, shapes: list[dict[str, tuple[int, ...]]]
+) -> None:
+    dense = canonicalize(parse(text, **WEIGHTS[text]))
+    analysis = analyse(dense)
+    assert [g.size for g in analysis.groups] == [16]
+    cut = {g.id: np.arange(0, g.size, 2) for g in analysis.groups}
+    pruned = prune_channels(dense, analysis, cut)
+    for sizes in shapes:
+        feeds = {name: random(*shape) for name, shape in sizes.items()}
+        whole = run(masked(dense, analysis, cut), **feeds)[0]
+        np.testing.assert_allclose(run(pruned, **feeds)[0], whole, rtol=1e-4, atol=1e-5)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from edgeprune.dependency.dims import LINEAR, NodeView, Rel, names, rule
 from edgeprune.dependency.repair import Repair, repair
 from edgeprune.dependency.rules.axis_text import axes
+from edgeprune.lengths import Dim
 
 
 @rule("Concat")
@@ -59,29 +60,33 @@ def split_lengths(fix: Repair) -> None:
         fix.drop_attr("num_outputs")
 
 
-def slice_bounds(n: NodeView) -> tuple[list[int], list[int], list[int], list[int]]:
-    """Axes, starts, ends and steps of a Slice. Raises RuleError if they are not constant."""
+def slice_bounds(n: NodeView) -> tuple[list[int], list[Dim], list[Dim], list[Dim]]:
+    """Axes, starts, ends and steps of a Slice; a bound that is computed is text or None.
+
+    Raises:
+        RuleError: its axes are not constant.
+    """
     if n.opset < 10:
         starts, ends = list(n.attr("starts")), list(n.attr("ends"))
         over, steps = n.attr("axes"), None
     else:
-        starts, ends = n.ints(1), n.ints(2)
+        starts, ends = n.lengths(1), n.lengths(2)
         over = n.ints(3) if n.has(3) else None
-        steps = n.ints(4) if n.has(4) else None
+        steps = n.lengths(4) if n.has(4) else None
     over = [n.axis(int(k), n.rank(0)) for k in (over if over is not None else range(len(starts)))]
     return over, starts, ends, steps or [1] * len(starts)
 
 
 def slices(n: NodeView) -> dict[int, NDArray[np.int64]]:
-    """Axis -> the positions that a Slice selects, for axes of fixed length.
+    """Axis -> the positions that a Slice selects, for axes of fixed length and constant bounds.
 
     Raises:
-        RuleError: if the bounds are not constant.
+        RuleError: its axes are not constant.
     """
     out = {}
     for k, start, end, step in zip(*slice_bounds(n), strict=False):
         size = n.shape(0)[k]
-        if isinstance(size, int):
+        if isinstance(size, int) and isinstance(start, int) and isinstance(end, int) and isinstance(step, int):
             low = max(start, -size) if step > 0 else start
             stop = None if step < 0 and end < -size else end
             out[k] = np.arange(size, dtype=np.int64)[slice(low, stop, step)]
@@ -96,7 +101,8 @@ def slice_(n: NodeView) -> Rel:
     result: dict[int, str] = {}
     sizes: dict[str, int] = {}
     indices: dict[str, NDArray[np.int64]] = {}
-    for k, positions in slices(n).items():
+    selected = slices(n)
+    for k, positions in selected.items():
         size = n.size(0, k)
         if len(positions) == size and (size < 2 or positions[0] == 0):
             continue
@@ -106,8 +112,9 @@ def slice_(n: NodeView) -> Rel:
         else:
             indices[f"i{k}"] = positions
             result[k] = f"a{k}@i{k}"
+    over = slice_bounds(n)[0]
     for k, d in enumerate(n.shape(0)):
-        if not isinstance(d, int):
+        if not isinstance(d, int) or (k in over and k not in selected):
             data[k], result[k] = f"!x{k}", f"!y{k}"
     terms = [axes(rank, data)] + ["."] * (n.inputs - 1)
     return Rel(f"{', '.join(terms)} -> {axes(rank, result)}", sizes, indices, zeros=LINEAR, why="its length is dynamic")
@@ -137,16 +144,20 @@ def new_slice_bounds(fix: Repair) -> None:
         return
     for position, values in ((1, starts), (2, ends), (4, steps)):
         if position < 4 or n.has(4):
-            fix.set_input(position, np.asarray(values, dtype=np.int64))
+            fix.set_elements(position, {j: int(str(v)) for j, v in enumerate(values) if over[j] in changed})
 
 
-def pads(n: NodeView) -> dict[int, tuple[int, int]]:
-    """Axis -> numbers of positions padded before and after. Raises RuleError if they are not constant."""
+def pads(n: NodeView) -> dict[int, tuple[Dim, Dim]]:
+    """Axis -> numbers of positions padded before and after; None or text if it is computed.
+
+    Raises:
+        RuleError: not even the number of axes is known.
+    """
     rank = n.rank(0)
-    given = list(n.attr("pads") or n.attr("paddings")) if n.opset < 11 else n.ints(1)
+    given = list(n.attr("pads") or n.attr("paddings")) if n.opset < 11 else n.lengths(1)
     over = [n.axis(k, rank) for k in n.ints(3)] if n.opset >= 11 and n.has(3) else list(range(rank))
     half = len(given) // 2
-    return {k: (int(given[j]), int(given[half + j])) for j, k in enumerate(over)}
+    return {k: (given[j], given[half + j]) for j, k in enumerate(over)}
 
 
 @rule("Pad")
@@ -161,11 +172,12 @@ def pad(n: NodeView) -> Rel:
     for k, (before, after) in pads(n).items():
         if before == after == 0:
             continue
-        if not constant or before < 0 or after < 0 or not isinstance(n.shape(0)[k], int):
+        fixed = constant and isinstance(n.shape(0)[k], int)
+        if fixed and isinstance(before, int) and isinstance(after, int) and before >= 0 and after >= 0:
+            result[k], parts = _between(k, before, after, "+")
+            sizes |= parts
+        else:
             data[k], result[k] = f"!x{k}", f"!y{k}"
-            continue
-        result[k], parts = _between(k, before, after, "+")
-        sizes |= parts
     text = f"{', '.join([axes(rank, data)] + ['.'] * (n.inputs - 1))} -> {axes(rank, result)}"
     zero = filler is not None and not np.any(np.asarray(filler))
     return Rel(text, sizes, zeros=LINEAR if zero else None, why="padded by its own positions")
@@ -176,18 +188,17 @@ def pad_amounts(fix: Repair) -> None:
     """Set the numbers of remaining padded positions."""
     n = fix.view
     amounts = pads(n)
-    for k, (before, after) in amounts.items():
+    changed: dict[int, int] = {}
+    for j, (k, (before, after)) in enumerate(amounts.items()):
         kept = fix.out_kept(0, k)
-        if kept is not None and (before or after):
+        if kept is not None and isinstance(before, int) and isinstance(after, int) and (before or after):
             size = before + n.size(0, k)
-            amounts[k] = int((kept < before).sum()), int((kept >= size).sum())
-    if amounts == pads(n):
-        return
-    values = [before for before, _ in amounts.values()] + [after for _, after in amounts.values()]
-    if n.opset < 11:
-        fix.set_attr("pads", values)
-    else:
-        fix.set_input(1, np.asarray(values, dtype=np.int64))
+            changed |= {j: int((kept < before).sum()), j + len(amounts): int((kept >= size).sum())}
+    if changed and n.opset < 11:
+        values = [before for before, _ in amounts.values()] + [after for _, after in amounts.values()]
+        fix.set_attr("pads", [changed.get(j, value) for j, value in enumerate(values)])
+    elif changed:
+        fix.set_elements(1, changed)
 
 
 @rule("Gather")

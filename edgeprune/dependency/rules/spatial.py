@@ -32,9 +32,10 @@ def resize(n: NodeView) -> Rel:
     if n.attr("coordinate_transformation_mode", "") == "tf_crop_and_resize":
         raise RuleError("crops by a region of interest")
     before, after = n.shape(0), n.out_shape()
-    scales = n.attr("scales") if n.op == "Upsample" and not n.has(1) else n.const(1 if n.opset < 11 else 2)
+    at = 1 if n.opset < 11 else 2
+    scales = n.attr("scales") if n.op == "Upsample" and not n.has(1) else n.lengths(at) if n.has(at) else None
     chosen = [n.axis(k, len(before)) for k in n.attr("axes", range(len(before)))]
-    factor = {} if scales is None else dict(zip(chosen, np.asarray(scales).reshape(-1), strict=False))
+    factor = {} if scales is None else dict(zip(chosen, scales, strict=False))
     same = {
         k
         for k in range(len(before))
