@@ -45,7 +45,9 @@ class PartialRuns:
         cached_bytes: int = CACHED_BYTES,
         axes: Mapping[str, int] | None = None,
     ) -> None:
-        self._axes = axes
+        # By position: an output of a copy may have another name than the original's.
+        names = [str(o.name) for o in model.graph.outputs]
+        self._places = [0 if axes is None else axes.get(name) for name in names]
         self._model, self._feeds, self._runtime = model, feeds, OnnxRuntime(threads)
         self._cached_bytes = cached_bytes
         self._cached: dict[str, list[Array]] = {}  # the longest unused first
@@ -66,21 +68,21 @@ class PartialRuns:
         return {str(v.name) for v in self._model.graph.inputs}
 
     def _run(self, model: ir.Model) -> list[Array]:
-        return self._joined(model, self._feeds, [str(o.name) for o in model.graph.outputs])
+        return self._joined(model, self._feeds, self._places)
 
-    def _joined(self, model: ir.Model, feeds: Sequence[Mapping[str, Array]], names: Sequence[str]) -> list[Array]:
+    def _joined(
+        self, model: ir.Model, feeds: Sequence[Mapping[str, Array]], places: Sequence[int | None]
+    ) -> list[Array]:
+        """Outputs with all samples joined; ``places`` are the axes of their samples."""
         batches = run_in_parallel(self._runtime.load(model).run, feeds, self._runtime.threads)
-        axes = dict.fromkeys(names, 0) if self._axes is None else self._axes
-        return [
-            samples_first(outputs, axes.get(name))
-            for name, outputs in zip(names, zip(*batches, strict=True), strict=True)
-        ]
+        return [samples_first(found, axis) for found, axis in zip(zip(*batches, strict=True), places, strict=True)]
 
     def _resume(self, model: ir.Model, same: Collection[str], values: Mapping[str, Sequence[Array]]) -> list[Array]:
         names = [str(o.name) for o in model.graph.outputs]
-        wanted = list(dict.fromkeys(n for n in names if n not in same))
+        wanted = {n: axis for n, axis in zip(names, self._places, strict=True) if n not in same}
         feeds = [{n: arrays[i] for n, arrays in values.items()} for i in range(len(self._feeds))]
-        computed = dict(zip(wanted, self._joined(with_outputs(model, wanted, values), feeds, wanted), strict=True))
+        found = self._joined(with_outputs(model, wanted, values), feeds, list(wanted.values()))
+        computed = dict(zip(wanted, found, strict=True))
         return [computed.get(n, known) for n, known in zip(names, self.reference, strict=True)]
 
     def _values(self, names: Collection[str]) -> dict[str, list[Array]] | None:

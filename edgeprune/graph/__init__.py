@@ -77,6 +77,7 @@ from edgeprune.graph.set_weights import (
     set_shared_weights,
     set_weights,
     shift_outputs,
+    with_weights_of,
 )
 from edgeprune.graph.size_candidates import InputShapes, data_inputs, open_axes, size_candidates
 from edgeprune.graph.value_roles import value_roles

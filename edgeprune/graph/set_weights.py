@@ -10,8 +10,9 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeprune.errors import PassError
-from edgeprune.graph.edit import new_initializer
+from edgeprune.graph.edit import input_at, new_initializer
 from edgeprune.graph.linear_layers import Linear
+from edgeprune.graph.model_io import clone
 
 
 def has_bias(layer: Linear) -> bool:
@@ -73,6 +74,27 @@ def set_shared_weights(model: ir.Model, layers: Sequence[Linear], matrix: NDArra
         bias = new_initializer(model.graph, f"{layer.node}_bias", old)
         _read_bias(nodes, layer.bias.index, bias)
     _replace(bias, new, layer)
+
+
+def with_weights_of(model: ir.Model, other: ir.Model) -> ir.Model:
+    """A copy of a model with the weights of another one, whose nodes are among its own; also with biases they got."""
+    copy = clone(model)
+    nodes = {str(node.name): node for node in copy.graph}
+    added: dict[str, ir.Value] = {}
+    for node in other.graph:
+        mine = nodes[str(node.name)]
+        for index, value in enumerate(node.inputs):
+            if value is None or value.const_value is None or not value.is_initializer():
+                continue
+            present = input_at(mine, index)
+            if present is not None and present.name == value.name:
+                present.const_value = value.const_value
+                continue
+            name = str(value.name)
+            if name not in added:
+                added[name] = new_initializer(copy.graph, name, value.const_value.numpy())
+            _read_bias([mine], index, added[name])
+    return copy
 
 
 def _read_bias(nodes: Sequence[ir.Node], index: int, bias: ir.Value) -> None:

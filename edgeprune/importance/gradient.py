@@ -9,6 +9,7 @@ needed: onnxruntime computes the gradients (:mod:`edgeprune.gradients`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from edgeprune import graph
 from edgeprune.backends import OnnxRuntime
-from edgeprune.calibration import outputs_of
+from edgeprune.calibration import open_comparable, outputs_of
 from edgeprune.dependency import Group, Ranking
 from edgeprune.errors import PassError
 from edgeprune.gradients import Tape, backward
@@ -49,6 +50,10 @@ def fisher(context: Context) -> dict[str, Ranking]:
 
 
 def _rank(context: Context, measure: Callable[[Floats], Floats]) -> dict[str, Ranking]:
+    comparable = open_comparable(context.model, context.data())
+    context = replace(
+        context, model=comparable.of(context.model), calibration=comparable.data(context.data()), shared=None
+    )
     groups, rankings = rank_without_consumers(context)
     totals = {group.id: np.zeros(group.size) for group in groups}
     if not groups:

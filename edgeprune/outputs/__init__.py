@@ -6,10 +6,11 @@ May import: graph and below.
 """
 
 from edgeprune.outputs.choice import METRICS_OF_USERS, Choice
+from edgeprune.outputs.choices import Place, find_choices
 from edgeprune.outputs.class_agreement import nan_last
 from edgeprune.outputs.class_scores import sum_to_one
 from edgeprune.outputs.find import find_outputs, outputs_of_values
 from edgeprune.outputs.judging import MOST_POINTS, Comparison, points, worst
-from edgeprune.outputs.output_spec import CLASS_MAP, DETECTIONS, TOP1, Outputs, OutputSpec
+from edgeprune.outputs.output_spec import CLASS_MAP, DETECTIONS, ROWS, TOP1, Outputs, OutputSpec
 from edgeprune.outputs.signal_noise import CEILING_DB, channel_axis
 from edgeprune.outputs.usefulness import usefulness

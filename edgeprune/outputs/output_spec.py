@@ -26,6 +26,9 @@ STATE = "state"
 VALUES = "values"
 TENSOR = "tensor"
 
+ROWS = (DETECTIONS, BOXES, COORDINATES, INTEGERS, INDICES, VALUES, TENSOR)
+"""Kinds whose rows may be in the order of a choice inside the network."""
+
 TOP1, COSINE, SQNR, IOU, MATCHES, EQUAL = "top1", "cosine", "sqnr", "iou", "detections", "equal"
 METRICS = (TOP1, COSINE, SQNR, IOU, MATCHES, EQUAL)
 

@@ -4,7 +4,8 @@ Every output counts as what it is (`edgeprune.outputs`):
 
 * class scores, of a sample or of every step: mean KL divergence of the softmax over the classes, nats (the distillation
   loss of Hinton et al. 2015 at temperature 1);
-* integers: the share that differs;
+* integers: the share that differs. Those that a TopK or an ArgMax at the end gives are compared by the floats that it
+  chooses from, and so are sorted rows: see `edgeprune.outputs.choices`;
 * anything else: squared error divided by variance, see `edgeprune.recovery.output_fields`. That holds for class scores,
   too, whose class is the same on all samples: their softmax does not see a change of the values.
 
@@ -22,7 +23,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgeprune.calibration import Calibration, PartialRuns
+from edgeprune.calibration import Calibration, PartialRuns, open_comparable
 from edgeprune.errors import CalibrationError
 from edgeprune.outputs import (
     CLASS_MAP,
@@ -54,6 +55,8 @@ class Probe:
     """A few samples and the original's outputs on them, against which changed networks are scored."""
 
     def __init__(self, model: ir.Model, data: Calibration, items: int, threads: int):
+        self._comparable = open_comparable(model, data)
+        model, data = self._comparable.of(model), self._comparable.data(data)
         self._data = data
         self._feeds = [dict(feeds) for feeds in data.subset(items).batches(BATCH_ITEMS)]
         if not self._feeds:
@@ -73,7 +76,7 @@ class Probe:
 
     def error(self, model: ir.Model) -> float:
         """The changed network's error, unitless, 0 for the original itself."""
-        return self._reference.error(self._runs.outputs(model))
+        return self._reference.error(self._outputs_of(model))
 
     def difference(self, model: ir.Model, other: ir.Model) -> tuple[float, float]:
         """How much larger a network's error is than another's, and the standard error of that over the samples.
@@ -81,7 +84,7 @@ class Probe:
         By the jackknife (Efron & Stein 1981) over at most ``FOLDS`` groups of samples; infinite for a single sample.
         An output whose samples differ in size is a row of numbers, of which each group takes a share.
         """
-        outputs = self._runs.outputs(model), self._runs.outputs(other)
+        outputs = self._outputs_of(model), self._outputs_of(other)
         count = min([FOLDS, self.items, *(len(r) for r in self._outputs)])
         group = [np.arange(len(r)) * count // len(r) for r in self._outputs]
 
@@ -95,6 +98,9 @@ class Probe:
             return gap(-1), float("inf")
         without = np.array([gap(i) for i in range(count)])
         return gap(-1), float(np.sqrt((count - 1) * without.var()))
+
+    def _outputs_of(self, model: ir.Model) -> list[Array]:
+        return self._runs.outputs(self._comparable.of(model))
 
     def is_worse(self, model: ir.Model, other: ir.Model) -> bool:
         """Whether a network's error is larger than another's by more than the standard error of the difference."""

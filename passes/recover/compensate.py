@@ -33,6 +33,7 @@ from edgeprune.calibration import (
     StagedNetwork,
     boundary_bytes,
     largest_activation_bytes,
+    open_comparable,
     outputs_of,
 )
 from edgeprune.dependency import Analysis, Cut
@@ -112,17 +113,22 @@ def compensate(
     """
     settings = settings or CompensateSettings()
     kept = analysis.kept(cut)
+    comparable = open_comparable(dense, calibration)
+    delivered, dense, pruned = pruned, comparable.of(dense), comparable.of(pruned)
+    calibration = comparable.data(calibration)
     model = graph.clone(pruned)
     mixes = match_logits(dense, model, kept, calibration, settings.threads)
     found = find_targets(dense, model, kept, settings.most_features, settings.uncut_features)
     targets = [replace(t, mix=mixes.get(t.layer.node)) for t in found]
     if not targets and not mixes:
-        return model
+        return graph.clone(delivered)
     with Spool() as spool, (progress or Progress()).step("compensating", total=len(targets)) as step:
         rest, scored = _samples(dense, model, targets, calibration, settings)
         parts = rest.split(settings.holdout_fraction, settings.seed + 1) if rest.items > 1 else (rest, scored)
         _run(dense, model, targets, kept, parts, settings, spool, step)
-    return model if _is_closer(model, pruned, dense, scored, settings.threads) else graph.clone(pruned)
+    if not _is_closer(model, pruned, dense, scored, settings.threads):
+        return graph.clone(delivered)
+    return model if pruned is delivered else graph.with_weights_of(delivered, model)
 
 
 def _run(

@@ -23,7 +23,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeprune import graph
-from edgeprune.calibration import Calibration, IntermediateOutputs, Spool
+from edgeprune.calibration import Calibration, IntermediateOutputs, Spool, open_comparable
 from edgeprune.errors import BackendError, ModelError
 from edgeprune.graph import constant, static_shape
 from edgeprune.recovery import Adam, Arrays, Kept, Probe, Student, StudentBatches, find_distillation_spec, trainable
@@ -117,6 +117,13 @@ def reconstruct(
         CalibrationError: data that cannot be read, or a full disk.
     """
     settings, progress = settings or ReconstructSettings(), progress or Progress()
+    comparable = open_comparable(dense, fit)
+    delivered, dense, compressed, fit = (
+        compressed,
+        comparable.of(dense),
+        comparable.of(compressed),
+        comparable.data(fit),
+    )
     shapes = {name: array.shape for name, array in next(iter(fit.batches(1))).items()}
     single = graph.infer_shapes(graph.clone(compressed), shapes)
     macs = sum(graph.count_macs(single).values())
@@ -133,8 +140,8 @@ def reconstruct(
     spec = find_distillation_spec(dense, fixed, kept or {}, statistics, settings.inner_share)
     if not spec.compared or not names:
         return None
-    model = graph.clone(compressed)
-    rate = min(settings.most_learning_rate, settings.learning_rate * math.sqrt(held_out.error(compressed)))
+    model = graph.clone(delivered)
+    rate = min(settings.most_learning_rate, settings.learning_rate * math.sqrt(held_out.error(delivered)))
     together = max(1, batch // size)
     lanes = min(settings.threads, together)
     try:
@@ -155,7 +162,7 @@ def reconstruct(
         return None
     for name, array in optimizer.weights.items():
         model.graph.initializers[name].const_value = ir.Tensor(array, name=name)
-    return None if held_out.is_worse(model, compressed) else model
+    return None if held_out.is_worse(model, delivered) else model
 
 
 def _learn(

@@ -1,11 +1,18 @@
+from dataclasses import replace
+
 import numpy as np
+import onnx_ir as ir
 import pytest
 
 from edgeprune.calibration.calibration import Calibration
+from edgeprune.graph import model_io as graph
 from edgeprune.outputs.output_spec import CLASS_SCORES, MAP, SQNR, TOP1, Outputs, OutputSpec
 from edgeprune.recovery.output_error import WORST, Probe, output_error
 from edgeprune.testing.oracle import parse
+from tests.small_heads import HEADS, head
 from tests.small_models import calibration
+
+RNG = np.random.default_rng(0)
 
 
 def scores(seed: int, rows: int = 50) -> np.ndarray:
@@ -207,3 +214,28 @@ def test_a_depth_map_beside_a_rare_mask_is_read_everywhere() -> None:
     wrong = depth.copy()
     wrong[:, :, 5:] = 0
     assert output_error([mask, depth], [mask, wrong]) > 0.1
+
+
+def shaken(model: ir.Model, size: float) -> ir.Model:
+    """The model with noise in its weights."""
+    changed, rng = graph.clone(model), np.random.default_rng(1)
+    for name, value in changed.graph.initializers.items():
+        array = value.const_value.numpy()
+        if array.dtype == np.float32 and array.size > 1:
+            noisy = array + size * np.abs(array).mean() * rng.standard_normal(array.shape)
+            value.const_value = ir.Tensor(noisy.astype(np.float32), name=name)
+    return changed
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_rows_in_the_order_of_a_choice_are_no_error_by_their_order(name: str) -> None:
+    """The error grows with the square of a small change of the weights, whatever chooses from what they give."""
+    model = head(name)
+    data = calibration(1 if name == "suppressed" else 8, x=RNG.standard_normal((16, 3, 8, 8)).astype(np.float32))
+    if name == "suppressed":
+        data = replace(data, axes=replace(data.axes, joins=False))
+    probe = Probe(model, data, 16, 1)
+    small, larger = (probe.error(shaken(model, size)) for size in (1e-2, 1e-1))
+    assert probe.error(model) == 0
+    assert 0 < small < 5e-3
+    assert larger / small == pytest.approx(100, rel=0.4)
