@@ -1,4 +1,4 @@
-"""Runtimes and devices: onnxruntime, TensorRT, TensorRT for RTX and trtexec, on this machine or over SSH.
+"""Runtimes and devices: onnxruntime, OpenVINO, TensorRT, TensorRT for RTX and trtexec, on this machine or over SSH.
 
 In: a lowered model.
 Out: a session, an engine, latencies, a trace of all kernels.
@@ -10,6 +10,9 @@ from edgeprune.backends.block_trace import Trace, Tracer, pace, tag_blocks, time
 from edgeprune.backends.device import LOCAL, Device, open_device
 from edgeprune.backends.onnxruntime import OnnxRuntime
 from edgeprune.backends.onnxruntime_device import Machine, OnnxRuntimeDevice
-from edgeprune.backends.providers import TINY_NET, try_providers
+from edgeprune.backends.openvino import HINTS, STATED_PRECISION, OpenVino
+from edgeprune.backends.openvino import is_installed as openvino_is_installed
+from edgeprune.backends.providers import TINY_NET, try_openvino, try_providers
 from edgeprune.backends.results import DeviceResult, LayerTime
+from edgeprune.backends.runtimes import CpuRuntime, LoadedModel, open_runtime, tracer_of
 from edgeprune.backends.trtexec import Version, single_command, typing_of

@@ -58,21 +58,21 @@ def trace(
     """
     tagged = graph.to_bytes(tag_blocks(model, block_of))
     runtime = OnnxRuntime(threads)
-    clock = _clock(threads)
-    total_us = float(np.median(_timed_runs(runtime.load(tagged).bind(feeds), seconds / 2, clock))) * 1e6
+    clock = clock_of(threads)
+    total_us = float(np.median(timed_runs(runtime.load(tagged).bind(feeds), seconds / 2, clock))) * 1e6
     with tempfile.TemporaryDirectory() as folder:
         profiled = runtime.load(tagged, trace=Path(folder) / "trace")
-        runs = 1 + len(_timed_runs(profiled.bind(feeds), seconds / 2, clock))  # binding runs it once
+        runs = 1 + len(timed_runs(profiled.bind(feeds), seconds / 2, clock))  # binding runs it once
         events = json.loads(profiled.end_trace().read_text())
     return Trace(times_per_block(events, runs, total_us), total_us)
 
 
 def pace(run: Callable[[], object], threads: int) -> float:
     """Seconds of a short measurement now; compared with earlier ones it shows whether the machine became slower."""
-    return float(np.median(_timed_runs(run, PACE_SECONDS, _clock(threads))))
+    return float(np.median(timed_runs(run, PACE_SECONDS, clock_of(threads))))
 
 
-def _timed_runs(run: Callable[[], object], seconds: float, clock: Callable[[], float]) -> list[float]:
+def timed_runs(run: Callable[[], object], seconds: float, clock: Callable[[], float]) -> list[float]:
     """Seconds of each run, at least three."""
     times: list[float] = []
     start = time.perf_counter()
@@ -83,7 +83,8 @@ def _timed_runs(run: Callable[[], object], seconds: float, clock: Callable[[], f
     return times
 
 
-def _clock(threads: int) -> Callable[[], float]:
+def clock_of(threads: int) -> Callable[[], float]:
+    """The clock that times runs on so many threads, in seconds."""
     # On one thread, the thread's clock excludes the time that other processes had the processor.
     return time.thread_time if threads == 1 else time.perf_counter
 

@@ -6,7 +6,7 @@ import importlib.util
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import onnx_ir as ir
 
@@ -34,14 +34,12 @@ class Device(Protocol):
         """Build every model there and measure them in turns; name -> result."""
 
 
-def open_device(
-    spec: str, runtime: Literal["tensorrt", "onnxruntime"], *, threads: int = 1, ssh_config: Path | None = None
-) -> Device:
+def open_device(spec: str, runtime: str, *, threads: int = 1, ssh_config: Path | None = None) -> Device:
     """The device that ``--device`` names.
 
     Args:
         spec: ``local``, or ``ssh://user@host[:port]``.
-        runtime: the runtime of the target.
+        runtime: the runtime of the target: ``tensorrt`` or ``onnxruntime``.
         threads: threads of an inference, for onnxruntime.
         ssh_config: an OpenSSH client configuration instead of the user's own.
 

@@ -1,4 +1,4 @@
-"""Checks whether onnxruntime's execution providers can run a model: a list only says what was compiled in.
+"""Checks whether onnxruntime's providers and OpenVINO can run a model: a list only says what was compiled in.
 
 A provider that cannot find its driver silently falls back to the CPU. So a tiny convolution runs on each provider, in a
 new process (native code that crashes must not take this one down). Its result is compared with the CPU's, and
@@ -12,8 +12,13 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edgeprune.backends.child_process import call_in_child
+from edgeprune.backends.openvino import OpenVino
 
 TIMEOUT_S = 120.0
 
@@ -27,8 +32,10 @@ tiny (float[1, 8, 16, 16] x, float[8, 8, 3, 3] w) => (float[1, 8, 16, 16] y) {
 _REMOTE = frozenset({"AzureExecutionProvider"})
 """A provider that calls models on a server and computes nothing itself; it is in every build."""
 
+_OPENVINO = "OpenVINO"
+
 _TOLERANCE = 2e-2
-"""Relative to the largest output: TF32 and FP16 convolutions are within it, a wrong kernel is not."""
+"""Relative to the largest output: TF32, FP16 and BF16 convolutions are within it, a wrong kernel is not."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +56,13 @@ def try_providers() -> list[Trial]:
     return [try_provider(name) for name in ort.get_available_providers() if name not in _REMOTE]
 
 
+def try_openvino() -> Trial:
+    """The trial of OpenVINO, which has to be installed."""
+    return try_provider(_OPENVINO)
+
+
 def try_provider(name: str) -> Trial:
-    """Run the tiny model on a provider in another process."""
+    """Run the tiny model on a provider, or on OpenVINO, in another process."""
     try:
         done = call_in_child(__name__, "print_trial", name, timeout_s=TIMEOUT_S)
     except subprocess.TimeoutExpired:
@@ -65,16 +77,9 @@ def try_provider(name: str) -> Trial:
 
 def run_tiny_model(name: str) -> Trial:
     """Run the tiny model on a provider in this process; exceptions of the provider are not caught."""
-    import numpy as np
-    import onnx.parser
     import onnxruntime as ort
 
-    random = np.random.default_rng(0)
-    feeds = {
-        "x": random.standard_normal((1, 8, 16, 16), dtype=np.float32),
-        "w": random.standard_normal((8, 8, 3, 3), dtype=np.float32),
-    }
-    model = onnx.parser.parse_model(TINY_NET).SerializeToString()
+    model, feeds = _tiny()
     with tempfile.TemporaryDirectory(prefix="edgeprune-") as folder:
         options = ort.SessionOptions()
         options.log_severity_level = 4
@@ -87,14 +92,41 @@ def run_tiny_model(name: str) -> Trial:
     used = {event["args"]["provider"] for event in trace if event.get("args", {}).get("provider")}
     if name not in used:
         return Trial(name, False, f"it is listed, but {' and '.join(sorted(used)) or 'nothing'} ran the model")
+    return _compared(name, found, "")
+
+
+def run_tiny_in_openvino() -> Trial:
+    """Run the tiny model in OpenVINO in this process; its exceptions are not caught."""
+    model, feeds = _tiny()
+    runtime = OpenVino()
+    (found,) = runtime.load(model).run(feeds)
+    return _compared(_OPENVINO, found, f"; float layers in {' or '.join(runtime.float_precisions)}")
+
+
+def _tiny() -> tuple[bytes, dict[str, NDArray[Any]]]:
+    import onnx.parser
+
+    random = np.random.default_rng(0)
+    feeds: dict[str, NDArray[Any]] = {
+        "x": random.standard_normal((1, 8, 16, 16), dtype=np.float32),
+        "w": random.standard_normal((8, 8, 3, 3), dtype=np.float32),
+    }
+    return onnx.parser.parse_model(TINY_NET).SerializeToString(), feeds
+
+
+def _compared(name: str, found: NDArray[Any], more: str) -> Trial:
+    """The trial of a provider with this result."""
+    import onnxruntime as ort
+
+    model, feeds = _tiny()
     (wanted,) = ort.InferenceSession(model, providers=["CPUExecutionProvider"]).run(None, feeds)
     deviation = float(np.abs(found - wanted).max() / np.abs(wanted).max())
     if not deviation <= _TOLERANCE:
         return Trial(name, False, f"its result is wrong by {deviation:.2g} of the largest value")
-    return Trial(name, True, "ran a convolution with the correct result")
+    return Trial(name, True, f"ran a convolution with the correct result{more}")
 
 
 def print_trial(name: str) -> None:
     """Run the tiny model and print the result as JSON; this is called in the other process."""
-    trial = run_tiny_model(name)
+    trial = run_tiny_in_openvino() if name == _OPENVINO else run_tiny_model(name)
     print(json.dumps({"works": trial.works, "detail": trial.detail}))

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import edgeprune
-from edgeprune.backends import try_providers
+from edgeprune.backends import openvino_is_installed, try_openvino, try_providers
+from edgeprune.devices import load_profile
 from edgeprune.errors import EdgepruneError
 from edgeprune.support import cache_folder
 
@@ -28,6 +29,7 @@ _EXTRAS = {
     "images": ("pillow", "PIL", "folders of images as --calib"),
     "surgery": ("onnx-graphsurgeon", "onnx_graphsurgeon", "--surgery"),
     "rtx": ("tensorrt-rtx-cu13", "tensorrt_rtx", "a build without a GPU, which proves that TensorRT accepts the graph"),
+    "openvino": ("openvino", "openvino", "--runtime openvino, and auto, on a CPU"),
     "tensorrt": ("tensorrt", "tensorrt", "measuring on this machine's own NVIDIA GPU or Jetson"),
     "torch": ("torch", "torch", "`export` and `apply`"),
 }
@@ -80,8 +82,6 @@ def examine(target: str | None = None) -> Examination:
     """
     name = None
     if target is not None:
-        from edgeprune.devices import load_profile
-
         name = load_profile(target).name
     findings = [_version(), *_packages(), *_providers(), _cache(), *_extras(), *_devices(name)]
     return Examination(name, tuple(findings))
@@ -168,7 +168,8 @@ def _version_of(package: str) -> str:
 
 
 def _devices(target: str | None) -> Iterator[Finding]:
-    if target == "cpu":
+    if target is not None and load_profile(target).runtime().on_cpu:
+        yield from _openvino()
         return
     if importlib.util.find_spec("tensorrt_rtx") is not None:
         yield _rtx_builds()
@@ -188,6 +189,12 @@ def _devices(target: str | None) -> Iterator[Finding]:
     else:
         detail = "this machine has no such device, and no ssh to reach one"
         yield Finding(f"device {target}", "missing", detail, "sudo apt install openssh-client")
+
+
+def _openvino() -> Iterator[Finding]:
+    if openvino_is_installed():
+        trial = try_openvino()
+        yield Finding(trial.provider, "ok" if trial.works else "broken", trial.detail)
 
 
 def _rtx_builds() -> Finding:

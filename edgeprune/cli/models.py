@@ -71,6 +71,7 @@ def inspect(
 @click.option(
     "--device", metavar="ADDRESS", help="Its address: ssh://user@host[:port], or local [default: this process]."
 )
+@options.runtime_option
 @options.threads_option
 @options.shape_option
 @click.option("--seconds", "max_seconds", type=POSITIVE, default=10, show_default=True, help="Longest time to measure.")

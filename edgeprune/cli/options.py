@@ -50,6 +50,11 @@ target_option = click.option(
 threads_option = click.option(
     "--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of a CPU target."
 )
+runtime_option = click.option(
+    "--runtime",
+    type=click.Choice(["onnxruntime", "openvino"]),
+    help="What runs models on a CPU; openvino needs the [openvino] extra [default: onnxruntime].",
+)
 device_option = click.option(
     "--device",
     metavar="ADDRESS",

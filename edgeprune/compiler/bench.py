@@ -9,7 +9,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from edgeprune.backends import OnnxRuntime, open_device
+from edgeprune.backends import OpenVino, open_device, open_runtime
 from edgeprune.devices import load_profile
 from edgeprune.errors import BackendError, UsageError
 from edgeprune.graph import load
@@ -18,6 +18,7 @@ from edgeprune.support import Progress
 from edgeprune.timing import Measurement, Ratio, benchmark, ratio
 
 TURNS = 3
+OPENVINO_SUFFIX = ".xml"
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ def bench_models(
     files: Sequence[Path],
     *,
     target: str = "cpu",
+    runtime: str | None = None,
     threads: int = 1,
     shapes: Mapping[str, Sequence[int]] | None = None,
     max_seconds: float = 10.0,
@@ -55,8 +57,9 @@ def bench_models(
     """Measure models in turns, on random inputs.
 
     Args:
-        files: One model, or several to be compared with the first.
+        files: One model, or several to be compared with the first; OpenVINO also takes its own ``.xml``.
         target: Where to measure.
+        runtime: What runs them: ``onnxruntime`` or ``openvino``; by default the first of the target.
         threads: Threads of the runtime.
         shapes: Input name -> shape, for inputs with dynamic dimensions; some models may not have all of these inputs.
             Sizes that it does not give are proposed.
@@ -69,13 +72,19 @@ def bench_models(
         TargetError: The target is not known.
         BackendError: No runtime here can measure on the target.
     """
-    if load_profile(target).name != "cpu":
+    wanted = load_profile(target).runtime(runtime)
+    if not wanted.on_cpu:
         raise BackendError(f"no runtime on this machine can measure on {target!r}; only 'cpu' can be measured here")
-    backend = OnnxRuntime(threads)
+    backend = open_runtime(wanted.name, threads)
     progress = progress or Progress()
     candidates: dict[str, Callable[[], object]] = {}
-    models = [load(file) for file in files]  # its errors are one sentence, unlike those of the runtime
-    for file, own_shapes in zip(files, _sizes(models, shapes or {}, progress), strict=True):
+    own = wanted.name == OpenVino.name and any(file.suffix == OPENVINO_SUFFIX for file in files)
+    if own:  # these have no open sizes that could be proposed
+        sizes = [{name: tuple(shape) for name, shape in (shapes or {}).items()} for _ in files]
+    else:
+        models = [load(file) for file in files]  # its errors are one sentence, unlike those of the runtime
+        sizes = _sizes(models, shapes or {}, progress)
+    for file, own_shapes in zip(files, sizes, strict=True):
         runner = backend.load(file)
         candidates[_label(file, candidates)] = runner.bind(runner.random_feeds(shapes=own_shapes))
     with progress.step("measuring") as step:
@@ -97,6 +106,7 @@ def bench_on_device(
     device: str,
     *,
     target: str,
+    runtime: str | None = None,
     threads: int = 1,
     shapes: Mapping[str, Sequence[int]] | None = None,
     max_seconds: float = 10.0,
@@ -108,6 +118,7 @@ def bench_on_device(
         files: One model, or several to be compared with the first; no file twice.
         device: ``local``, or ``ssh://user@host[:port]``.
         target: Name of the device: ``cpu`` uses onnxruntime, every other target ``trtexec``.
+        runtime: One of the runtimes of the target that can be measured there; by default the first.
         threads: Threads of the runtime, on a CPU.
         shapes: Input name -> shape, for inputs with dynamic dimensions.
         max_seconds: Measuring time for all models together; ``trtexec`` needs at least three turns of a second.
@@ -118,11 +129,14 @@ def bench_on_device(
         UsageError: ``device`` is not the address of a device, or a file is given twice.
         BackendError: The device cannot be reached, has no runtime, or does not accept a model.
     """
-    on_cpu = load_profile(target).name == "cpu"
+    wanted = load_profile(target).runtime(runtime)
+    if not wanted.over_ssh:
+        raise UsageError(f"{wanted.name} is measured in this process only: leave --device out")
+    on_cpu = wanted.on_cpu
     names = [str(file) for file in files]
     if len(set(names)) < len(names):
         raise UsageError(f"{names[0]!r} is given twice: on a device every model is built only once")
-    board = open_device(device, "onnxruntime" if on_cpu else "tensorrt", threads=threads)
+    board = open_device(device, wanted.name, threads=threads)
     models = {name: load(file) for name, file in zip(names, files, strict=True)}
     progress = progress or Progress()
     sizes = _sizes(list(models.values()), shapes or {}, progress)

@@ -12,6 +12,7 @@ from typing import Any
 
 from edgeprune.devices.operating_point import Device, Precision
 from edgeprune.devices.profile_schema import validate
+from edgeprune.devices.runtimes import Runtime, runtime_of
 from edgeprune.errors import ProfileError, TargetError
 
 _NOT_PROFILES = frozenset({"schema.json"})
@@ -87,6 +88,19 @@ class Profile:
     def precisions(self) -> tuple[str, ...]:
         """Precisions of the device's convolutions and MatMuls."""
         return tuple(self.document["precisions"])
+
+    @property
+    def runtimes(self) -> tuple[str, ...]:
+        """Names of the runtimes that can run a result on the device, the default first."""
+        return tuple(self.document.get("runtimes", ("tensorrt",)))
+
+    def runtime(self, name: str | None = None) -> Runtime:
+        """A runtime of the device by name; by default its first.
+
+        Raises:
+            UsageError: the device has no such runtime.
+        """
+        return runtime_of(self.name, self.runtimes, name)
 
     @property
     def tensorrt(self) -> tuple[str, ...]:

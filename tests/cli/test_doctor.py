@@ -23,7 +23,7 @@ def _without_native_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setattr(doctor, "try_providers", lambda: [WORKING])
     monkeypatch.setenv("EDGEPRUNE_CACHE", str(tmp_path / "cache"))
     find_spec = importlib.util.find_spec
-    absent = {"tensorrt", "tensorrt_rtx", "torch", "onnx_graphsurgeon"}
+    absent = {"openvino", "tensorrt", "tensorrt_rtx", "torch", "onnx_graphsurgeon"}
 
     def find(name: str, *more: Any) -> Any:
         return None if name in absent else find_spec(name, *more)
@@ -89,3 +89,17 @@ def test_a_device_at_hand_needs_trtexec(monkeypatch: pytest.MonkeyPatch, tmp_pat
 def test_an_unknown_target_is_refused():
     with pytest.raises(TargetError, match="toaster"):
         examine("toaster")
+
+
+def test_openvino_is_tried_for_a_cpu_if_it_is_installed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    _, out = run(capsys, "--target", "cpu")
+    assert "optional, for [openvino]: pip install 'edgeprune[openvino]'" in out
+    monkeypatch.setattr(doctor, "openvino_is_installed", lambda: True)
+    for works, status in ((True, "ok"), (False, "broken")):
+        monkeypatch.setattr(doctor, "try_openvino", lambda works=works: Trial("OpenVINO", works, "tried"))
+        found = {f.name: f for f in examine("cpu").findings}
+        assert (found["OpenVINO"].status, found["OpenVINO"].detail) == (status, "tried")
+        assert examine("cpu").healthy  # onnxruntime is enough
+    assert "OpenVINO" not in {f.name for f in examine("orin").findings}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -56,3 +57,24 @@ def test_a_file_given_twice_and_a_wrong_address_are_refused(models: list[str], n
 def test_other_targets_cannot_be_measured_here() -> None:
     with pytest.raises(BackendError, match="can measure on 'orin'"):
         bench_models([Path("net.onnx")], target="orin")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="needs OpenVINO")
+def test_openvino_measures_onnx_files_and_its_own(models: list[str], tmp_path: Path) -> None:
+    import openvino as ov
+
+    own = tmp_path / "three.xml"
+    ov.save_model(ov.Core().read_model(models[0]), own)
+    for files, shape in ((models, "x=2x8"), ([models[0], str(own)], "x=2x8")):
+        flags = ["--runtime", "openvino", "--seconds", "0.2", "--shape", shape, "--json", "-q"]
+        result = CliRunner().invoke(cli, ["bench", *files, *flags])
+        assert result.exception is None, result.output
+        found = json.loads(result.output)
+        assert list(found["measurements"]) == files
+        assert found["runtime"].startswith("openvino ")
+
+
+def test_openvino_is_measured_in_this_process_only(models: list[str]) -> None:
+    result = CliRunner().invoke(cli, ["bench", models[0], "--runtime", "openvino", "--device", "local", "-q"])
+    assert isinstance(result.exception, UsageError)
+    assert "in this process only" in str(result.exception)
