@@ -125,8 +125,8 @@ def _fix_sizes(builder: Any, network: Any, config: Any, shapes: Mapping[str, Seq
         stated = tuple(value.shape)
         shape = tuple(shapes.get(value.name, (1 if a == 0 and d == -1 else d for a, d in enumerate(stated))))
         if -1 in shape:
-            example = "x".join(str(d if d > 0 else 64) for d in shape)
-            raise BackendError(f"input {value.name!r} has an open size; fix it, as in --shape {value.name}={example}")
+            shown = "x".join(str(d) if d > 0 else "?" for d in shape)
+            raise BackendError(f"input {value.name!r} ({shown}) has an open size: give --shape {value.name}=SIZES")
         if -1 in stated:
             profile.set_shape(value.name, shape, shape, shape)
     config.add_optimization_profile(profile)

@@ -61,7 +61,6 @@ def random_feeds(
 
 
 def _fixed_shape(port: Port, given: Sequence[int] | None) -> tuple[int, ...]:
-    example = f"--shape {port.name}={'x'.join(str(d if isinstance(d, int) else 1) for d in port.shape)}"
     if given is not None:
         fits = len(given) == len(port.shape) and all(
             size > 0 and (not isinstance(open_size, int) or size == open_size)
@@ -76,5 +75,6 @@ def _fixed_shape(port: Port, given: Sequence[int] | None) -> tuple[int, ...]:
     if len(fixed) < len(shape):
         open_size = next(size for size in shape if not isinstance(size, int))
         called = f"the open size {open_size!r}" if open_size else "an open size"
-        raise UsageError(f"input {port.name!r} has {called}; fix it, as in {example}")
+        shown = "x".join(str(d) if isinstance(d, int) else "?" for d in port.shape)
+        raise UsageError(f"input {port.name!r} ({shown}) has {called}: give --shape {port.name}=SIZES")
     return tuple(fixed)

@@ -116,7 +116,7 @@ def random_feeds(session: Any, job: dict[str, Any]) -> dict[str, Any]:
             size if isinstance(size, int) else (1 if axis == 0 else None) for axis, size in enumerate(port.shape)
         ]
         if None in shape:
-            sys.exit(f"input {port.name} has an open size; fix it with --shape")
+            sys.exit(f"input {port.name} has an open size: give --shape {port.name}=SIZES")
         word = port.type[len("tensor(") : -1]
         dtype = numpy.dtype(TYPES.get(word, word))
         values = generator.standard_normal(shape) if dtype.kind == "f" else generator.randint(0, 2, shape)

@@ -86,8 +86,11 @@ class TensorRt:
                 if name in inputs:
                     default = (1 if d == -1 and a == 0 else d for a, d in enumerate(shape))
                     shape = tuple((shapes or {}).get(name, default))
-                    if -1 in shape or not context.set_input_shape(name, shape):
-                        raise BackendError(f"input {name!r} does not accept the shape {shape}; fix it with --shape")
+                    shown = "x".join(str(d) if d != -1 else "?" for d in shape)
+                    if -1 in shape:
+                        raise BackendError(f"input {name!r} ({shown}) has an open size: give --shape {name}=SIZES")
+                    if not context.set_input_shape(name, shape):
+                        raise BackendError(f"the engine was built for other sizes of input {name!r} than {shown}")
                 dtype = np.dtype(trt.nptype(engine.get_tensor_dtype(name)))
                 address = held.enter_context(cuda.memory(math.prod(shape) * dtype.itemsize))
                 if name in inputs and dtype.kind == "f":

@@ -109,7 +109,9 @@ def append_efficient_nms(graph: Any, *, score: float, iou: float, boxes: int, cl
     head = graph.outputs[0]
     batch, rows, columns = head.shape
     if not (isinstance(rows, int) and isinstance(columns, int)):
-        raise ModelError(f"{EFFICIENT_NMS} needs a fixed number of anchors; fix the input size with --shape")
+        raise ModelError(
+            f"{EFFICIENT_NMS} needs a fixed number of anchors: export the model with fixed sizes of its inputs"
+        )
     if columns == 6 and rows <= _END_TO_END_ROWS:
         raise ModelError(f"{head.name!r} has final detections already: this head needs no {EFFICIENT_NMS}")
     objectness = rows > columns

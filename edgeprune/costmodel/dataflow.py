@@ -15,7 +15,7 @@ import onnx_ir as ir
 from edgeprune.costmodel.data_dependent import bounded_shapes
 from edgeprune.costmodel.op_types import NO_KERNELS, SOFT_READERS, STRIDED
 from edgeprune.errors import ModelError
-from edgeprune.graph import ints_attribute, static_shape
+from edgeprune.graph import UNRESOLVED, ints_attribute, static_shape
 
 
 @dataclass
@@ -140,9 +140,9 @@ def _shape(model: ir.Model, value: ir.Value, *, required: bool) -> tuple[int, ..
     shape = static_shape(value)
     if shape is None and required:
         node = value.producer()
-        opened = [v for v in model.graph.inputs if not v.is_initializer() and static_shape(v) is None]
-        if opened:
-            help_text = f"fix the model's inputs with --shape {opened[0].name}=1x3x224x224"
+        opened = [str(v.name) for v in model.graph.inputs if not v.is_initializer() and static_shape(v) is None]
+        if opened and UNRESOLVED not in str(value.shape):
+            help_text = f"give --shape NAME=SIZES for {', '.join(opened)}"
         else:
             help_text = f"it depends on the data ({node.op_type} {node.name!r})" if node else "it is not declared"
         raise ModelError(f"the shape of tensor {value.name} is not known: {help_text}")

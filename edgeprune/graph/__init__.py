@@ -6,10 +6,19 @@ May import: support and below.
 """
 
 from edgeprune.graph.activation_memory import peak_activation_bytes
-from edgeprune.graph.batch_axis import BATCH_NAME, batch_axes, batch_axis_of, batch_symbols, symbol_of
+from edgeprune.graph.batch_axis import (
+    BATCH_NAME,
+    batch_axes,
+    batch_axis_of,
+    batch_symbols,
+    data_inputs,
+    open_axes,
+    symbol_of,
+)
 from edgeprune.graph.declarations import add_warning, compare_with_results, warnings_of
 from edgeprune.graph.edit import (
     ONNX_DOMAINS,
+    UNRESOLVED,
     Names,
     add_initializer,
     add_node,
@@ -34,10 +43,10 @@ from edgeprune.graph.edit import (
     static_shape,
     subgraphs,
 )
-from edgeprune.graph.forced_lengths import fix_inputs, forced_lengths
 from edgeprune.graph.inner_outputs import with_outputs
 from edgeprune.graph.length_elements import Memo as LengthMemo
 from edgeprune.graph.length_elements import elements_of
+from edgeprune.graph.length_equations import Equation, equations, fix_inputs, forced_lengths
 from edgeprune.graph.linear_layers import Floats, Linear, find_linears, layers_by_weight, weights_read_once
 from edgeprune.graph.macs import count_macs, count_parameters
 from edgeprune.graph.model_io import (
@@ -79,5 +88,5 @@ from edgeprune.graph.set_weights import (
     shift_outputs,
     with_weights_of,
 )
-from edgeprune.graph.size_candidates import InputShapes, data_inputs, open_axes, size_candidates
+from edgeprune.graph.size_candidates import InputShapes, size_candidates
 from edgeprune.graph.value_roles import value_roles

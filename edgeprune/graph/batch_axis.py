@@ -1,4 +1,4 @@
-"""Which axis of an input counts the samples, as operators that expect a batch and the names of open sizes tell."""
+"""The open axes of inputs, and which axis counts the samples: operators that expect a batch and names tell."""
 
 from __future__ import annotations
 
@@ -17,6 +17,21 @@ _FIRST_AXIS = (
     *("GlobalAveragePool", "GlobalMaxPool", "BatchNormalization", "InstanceNormalization", "GroupNormalization"),
     *("DepthToSpace", "SpaceToDepth", "GridSample", "LRN"),
 )
+
+
+def data_inputs(model: ir.Model) -> list[ir.Value]:
+    """The inputs that a caller gives: those that are no initializers."""
+    return [v for v in model.graph.inputs if not v.is_initializer() and v.name not in model.graph.initializers]
+
+
+def open_axes(model: ir.Model) -> list[tuple[str, int]]:
+    """(input, axis) of every axis whose length the model leaves open."""
+    return [
+        (value.name or "", axis)
+        for value in data_inputs(model)
+        for axis, dim in enumerate(value.shape or ())
+        if not isinstance(dim, int)
+    ]
 
 
 def batch_axes(model: ir.Model) -> dict[str, int]:

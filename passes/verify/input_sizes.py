@@ -9,7 +9,17 @@ from typing import Literal
 import onnx_ir as ir
 
 from edgeprune.errors import ModelError, UsageError
-from edgeprune.graph import ONNX_DOMAINS, InputShapes, batch_axes, data_inputs, open_axes, size_candidates
+from edgeprune.graph import (
+    ONNX_DOMAINS,
+    InputShapes,
+    batch_axes,
+    data_inputs,
+    dim_keys,
+    equations,
+    open_axes,
+    size_candidates,
+)
+from edgeprune.lengths import evaluate
 from edgeprune.passes.verify.running_sizes import running_sizes
 
 Origin = Literal["fixed", "given", "data", "proposed"]
@@ -23,10 +33,12 @@ class InputSizes:
     Attributes:
         shapes: input name -> dimensions.
         origins: input name -> where they come from; an input whose batch alone is open counts as ``fixed``.
+        because: what the graph needs of proposed sizes; empty if others would do.
     """
 
     shapes: InputShapes
     origins: Mapping[str, Origin]
+    because: str = ""
 
     def sentences(self) -> tuple[str, ...]:
         """What was not given by the user or by the model: one sentence for the data, one for the proposals."""
@@ -34,7 +46,8 @@ class InputSizes:
         if seen := self._named("data"):
             said.append(f"{seen}, as in the calibration data: --shape to change")
         if proposed := self._named("proposed"):
-            said.append(f"{proposed}, proposed from the graph: --shape to change")
+            why = f"; {self.because}" if self.because else ""
+            said.append(f"{proposed}, proposed from the graph: --shape to change{why}")
         return tuple(said)
 
     def _named(self, origin: Origin) -> str:
@@ -76,17 +89,60 @@ def settle_sizes(
         name = str(value.name)
         is_batch = name in decided and seen[name][batches[name]] == 1
         origins[name] = "given" if name in given else "data" if name in seen and not is_batch else "fixed"
+    _check_needs(model, known, given, run=run)
     left = _undecided(model, known)
+    because = _because(model, left)
     origins |= dict.fromkeys(left, "proposed")
     if not left or not run or any(node.domain not in ONNX_DOMAINS for node in model.graph):
-        shapes = next(size_candidates(model, known), None)
+        shapes = next(size_candidates(model, known, typical=True), None)
         if shapes is None:
             raise UsageError(unresolved(model, known))
-        return InputSizes(shapes, origins)
+        return InputSizes(shapes, origins, because)
     try:
-        return InputSizes(running_sizes(model, known)[0], origins)
+        return InputSizes(running_sizes(model, known, typical=True)[0], origins, because)
     except ModelError as error:
         raise UsageError(f"{unresolved(model, known)}: {error}") from error
+
+
+def _because(model: ir.Model, names: Sequence[str]) -> str:
+    """The node whose constant decides the sizes of these inputs; empty if there is none."""
+    values = {str(v.name): v for v in data_inputs(model)}
+    symbols = [d for v in values.values() for d in dim_keys(v) or () if isinstance(d, str)]
+    batches = batch_axes(model)
+    own = [d for n in names for k, d in enumerate(dim_keys(values[n]) or ()) if isinstance(d, str) and k != batches[n]]
+    for needed in equations(model) if own else ():
+        if isinstance(needed.right, int) and any(needed.depends_on(symbol, symbols) for symbol in own):
+            return f"node {needed.node!r} needs a length of {needed.right}"
+    return ""
+
+
+def _check_needs(model: ir.Model, known: Sizes, given: Sizes, *, run: bool) -> None:
+    """Refuse known sizes at which a node does not get the length that it needs.
+
+    Raises:
+        UsageError: the text names the node.
+    """
+    if not open_axes(model) or any(name not in known for name, _ in open_axes(model)):
+        return
+    values = {str(v.name): v for v in data_inputs(model)}
+    pairs = [(key, int(size)) for n, s in known.items() for key, size in zip(dim_keys(values[n]) or (), s, strict=True)]
+    sizes = {key: size for key, size in pairs if isinstance(key, str)}
+    failed = next((needed for needed in equations(model) if not needed.holds(sizes)), None)
+    if failed is None:
+        return
+    try:  # what was derived may be wrong
+        if run and running_sizes(model, known):
+            return
+    except ModelError:
+        pass
+    shown = ", ".join(f"{name}={spelled(dims)}" for name, dims in known.items())
+    found, wanted = (evaluate(length, sizes) for length in (failed.left, failed.right))
+    told = f"--shape {shown}" if given else f"the calibration data ({shown})"
+    fits = next(size_candidates(model, typical=True), None) if isinstance(failed.right, int) else None
+    hint = "" if fits is None else f"; {', '.join(f'{n}={spelled(s)}' for n, s in fits.items())} fits"
+    raise UsageError(
+        f"{told} does not fit the model: node {failed.node!r} gets a length of {found}, not {wanted}{hint}"
+    )
 
 
 def _undecided(model: ir.Model, known: Sizes) -> list[str]:

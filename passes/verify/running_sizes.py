@@ -27,6 +27,7 @@ def running_sizes(
     given: Mapping[str, Sequence[int]] | None = None,
     *,
     batches: Sequence[int] = (1,),
+    typical: bool = False,
     runner: onnxruntime.InferenceSession | None = None,
 ) -> list[InputShapes]:
     """Shapes of all inputs with which the model runs in onnxruntime; the first that do, in the order of plausibility.
@@ -36,6 +37,7 @@ def running_sizes(
         given: input name -> dimensions that are fixed already.
         batches: sizes of an open batch, one for each result wanted. Other open axes differ between results where
             the model runs at several sizes.
+        typical: sizes that such networks are used at come first, else small ones.
         runner: a session of the model, if one is open.
 
     Returns:
@@ -49,7 +51,7 @@ def running_sizes(
     names = [value.name or "" for value in model.graph.outputs]
     found: list[InputShapes] = []
     refused: tuple[InputShapes, ModelError] | None = None
-    for shapes in _candidates(model, given or {}, batches, found):
+    for shapes in _candidates(model, given or {}, batches, found, typical):
         feeds = random_feeds(model, shapes, seed=0)
         if feeds is None:
             raise ModelError("an input of the model is not a tensor of numbers")
@@ -67,7 +69,11 @@ def running_sizes(
 
 
 def _candidates(
-    model: ir.Model, given: Mapping[str, Sequence[int]], batches: Sequence[int], found: list[InputShapes]
+    model: ir.Model,
+    given: Mapping[str, Sequence[int]],
+    batches: Sequence[int],
+    found: list[InputShapes],
+    typical: bool,
 ) -> Iterator[InputShapes]:
     """Candidates until there is one result for every batch; ``found`` grows while they are tried."""
     where = [(name, axis) for name, axis in open_axes(model) if name not in given]
@@ -78,7 +84,8 @@ def _candidates(
     where = [(name, axis) for name, axis in where if axis != batch_axis[name]]
     for wanted, batch in enumerate(batches, 1):
         for size in dict.fromkeys((batch, *_OTHER_BATCHES)):
-            for shapes in _different_first(size_candidates(model, given, batch=size), where, found):
+            candidates = size_candidates(model, given, batch=size, typical=typical)
+            for shapes in _different_first(candidates, where, found):
                 if shapes not in found:
                     yield shapes
                 if len(found) >= wanted:

@@ -126,8 +126,8 @@ def test_an_open_size_is_proposed_and_named(tmp_path: Path) -> None:
         path,
     )
     found = predict(path, "orin")
-    assert "input x: 1x3x64x64, proposed from the graph: --shape to change" in found.outside
-    fixed = predict(path, "orin", shapes={"x": (1, 3, 64, 64)})
+    assert "input x: 1x3x320x320, proposed from the graph: --shape to change" in found.outside
+    fixed = predict(path, "orin", shapes={"x": (1, 3, 320, 320)})
     assert fixed.latency_ms == found.latency_ms
     assert "proposed" not in " ".join(fixed.outside)
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeprune.errors import UsageError
-from edgeprune.graph import batch_axes, parse_shape_option
+from edgeprune.graph import batch_axes, infer_shapes, parse_shape_option
 from edgeprune.passes.verify import settle_sizes
 from tests.passes.models import parse
 
@@ -43,7 +43,7 @@ def test_given_sizes_win_over_the_data_and_the_data_over_proposals() -> None:
     assert seen.shapes == {"x": (1, 3, 8, 12)}
     assert seen.sentences() == ("input x: 1x3x8x12, as in the calibration data: --shape to change",)
     proposed = settle_sizes(model(CONVOLUTION))
-    assert proposed.sentences() == ("input x: 1x3x64x64, proposed from the graph: --shape to change",)
+    assert proposed.sentences() == ("input x: 1x3x320x320, proposed from the graph: --shape to change",)
 
 
 def test_an_open_batch_is_one_without_a_word() -> None:
@@ -160,3 +160,93 @@ def test_what_a_sentence_offers_is_accepted_and_changes_nothing(dims: list[list[
 
 
 FLOAT = ir.TensorType(ir.DataType.FLOAT)
+
+
+TOKENS = """
+g (float[n, 3, h, w] x) => (float[a, b, c] y) {
+  f = Conv<strides = [16, 16]>(x, patch)
+  s = Shape<start = 0, end = 2>(f)
+  all = Concat<axis = 0>(s, rest)
+  r = Reshape(f, all)
+  t = Transpose<perm = [0, 2, 1]>(r)
+  y = Add(t, table)
+}
+"""
+
+
+def tokens() -> ir.Model:
+    weights = {"patch": np.ones((8, 3, 16, 16), np.float32), "table": np.ones((1, 49, 8), np.float32)}
+    return infer_shapes(parse(TOKENS, rest=np.array([-1]), **weights))
+
+
+def test_a_table_of_positions_decides_the_size_and_is_named() -> None:
+    found = settle_sizes(tokens())
+    assert found.shapes == {"x": (1, 3, 112, 112)}
+    (said,) = found.sentences()
+    assert re.search(r"input x: 1x3x112x112, proposed from the graph: --shape to change; node '.*' needs a length of 49$", said)
+
+
+@pytest.mark.parametrize("run", [True, False])
+def test_a_given_size_that_the_table_does_not_fit_is_refused(run: bool) -> None:
+    assert settle_sizes(tokens(), {"x": (1, 3, 16, 784)}, run=run).shapes == {"x": (1, 3, 16, 784)}
+    with pytest.raises(UsageError, match=r"gets a length of 64, not 49; x=1x3x112x112 fits"):
+        settle_sizes(tokens(), {"x": (1, 3, 128, 128)}, run=run)
+
+
+@pytest.mark.parametrize(
+    ("dims", "output", "told", "found"),
+    [
+        ("3, 48, w", "4, oh, ow", {}, (48, 320)),  # a line of text
+        ("3, h, w", "4, oh, ow", {}, (320, 320)),
+        ("3, h, w", "4, oh, ow", {"imgsz": "[416, 640]"}, (416, 640)),
+        ("3, 96, w", "4, oh, ow", {}, (96, 96)),
+    ],
+)
+def test_sizes_that_such_networks_are_used_at(
+    dims: str, output: str, told: dict[str, str], found: tuple[int, int]
+) -> None:
+    open_model = parse(
+        f"g (float[n, {dims}] x) => (float[n, {output}] y) {{ y = Conv<strides = [4, 4]>(x, k) }}",
+        k=np.ones((4, 3, 4, 4), np.float32),
+    )
+    open_model.metadata_props.update(told)
+    assert settle_sizes(infer_shapes(open_model)).shapes["x"][2:] == found
+
+
+def test_labels_are_given_to_images_of_224() -> None:
+    text = "g (float[n, 3, h, w] x) => (float[n, 4, 1, 1] y) { f = Conv(x, k) y = GlobalAveragePool(f) }"
+    pooled = infer_shapes(parse(text, k=np.ones((4, 3, 4, 4), np.float32)))
+    assert settle_sizes(pooled).shapes["x"] == (1, 3, 224, 224)
+
+
+def test_windows_decide_by_which_number_a_size_is_divided() -> None:
+    text = """
+    g (float[1, 3, h, w] x) => (float[a, b, c, d, e, f] y) {
+      p = Conv<strides = [4, 4]>(x, k)
+      s = Shape<start = 2>(p)
+      n = Div(s, seven)
+      rows, columns = Split<axis = 0, num_outputs = 2>(n)
+      t = Concat<axis = 0>(four, rows, seven, columns, seven)
+      r = Reshape(p, t)
+      y = Relu(r)
+    }
+    """
+    weights = {"k": np.ones((4, 3, 4, 4), np.float32), "seven": np.array([7]), "four": np.array([1, 4])}
+    found = settle_sizes(infer_shapes(parse(text, opset=18, **weights)), run=False)
+    assert found.shapes["x"] == (1, 3, 224, 224)
+
+
+def test_a_size_is_found_although_a_body_needs_it() -> None:
+    """A Loop whose body reads windows of seven columns; the graph before it says nothing."""
+    text = """
+    g (float[1, w] x) => (float[a, 7] y) {
+      y = Loop(times, , start) <body = b (int64 i, bool go, float[p, 7] state) => (bool again, float[p, 7] next) {
+        again = Identity(go)
+        r = Reshape(x, to)
+        m = ReduceMean<axes = [0], keepdims = 1>(r)
+        next = Add(state, m)
+      }>
+    }
+    """
+    weights = {"times": np.array(2), "start": np.ones((1, 7), np.float32), "to": np.array([-1, 7])}
+    assert settle_sizes(infer_shapes(parse(text, **weights))).shapes["x"][1] % 7 == 0

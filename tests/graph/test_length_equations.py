@@ -1,4 +1,4 @@
-"""Lengths of inputs that the constant targets of Reshapes fix."""
+"""What constants and targets of a model need of the lengths of its inputs."""
 
 from __future__ import annotations
 
