@@ -29,6 +29,7 @@ ROOMS = (
     "gradients",
     "devices",
     "dependency",
+    "passes.tokens",
     "passes.tensorrt",
     "backends",
     "calibration",

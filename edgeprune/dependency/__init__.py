@@ -5,7 +5,7 @@ Out: groups of units; every frozen axis with its reason; the repairs that prunin
 May import: passes.dequantize, report and below.
 """
 
-from edgeprune.dependency.dims import NodeView, Rel, rule
+from edgeprune.dependency.dims import Axis, NodeView, Rel, rule, rule_of
 from edgeprune.dependency.drawing_page import drawing_html
 from edgeprune.dependency.graph_drawing import picture, picture_of, to_dot
 from edgeprune.dependency.groups import Cut, Group, Ranking

@@ -16,6 +16,7 @@ import functools
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import onnx_ir as ir
 
 from edgeprune import graph as graphs
@@ -27,8 +28,10 @@ from edgeprune.graph import (
     ints_attribute,
     is_op,
     naming,
+    new_initializer,
     new_node,
     only_use,
+    place_after,
     remove_dead,
     replace_value,
 )
@@ -51,7 +54,7 @@ class Attention:
         nodes: the nodes that the operator replaces.
         softmax: the Softmax among them, whose name the operator gets.
         query, key, value: shape (batch, positions, heads * dims).
-        mask: mask that is added to the scores, or None; shape (1 or batch, 1 or heads, positions, positions).
+        mask: mask that is added to the scores, or None; shape (1 or batch, 1 or heads, 1 or positions, positions).
         result: shape (batch, positions, heads * dims).
         heads: number of heads.
         scale: factor of the scores.
@@ -82,9 +85,10 @@ def fuse_attention(model: ir.Model, int8: Collection[str] = ()) -> ir.Model:
     except PassError:
         return model
     found = _to_fuse(copy.graph, int8)
+    whole: dict[ir.Value, ir.Value] = {}
     with naming(copy.graph):
         for attention in found:
-            _fuse(copy.graph, attention)
+            _fuse(copy.graph, attention, whole)
     remove_dead(copy.graph)
     return copy if found else model
 
@@ -111,10 +115,11 @@ def _to_fuse(graph: ir.Graph, int8: Collection[str]) -> list[Attention]:
     return [a for a in attentions(graph) if not any(n.name in int8 for n in a.nodes)]
 
 
-def _fuse(graph: ir.Graph, attention: Attention) -> None:
+def _fuse(graph: ir.Graph, attention: Attention, whole: dict[ir.Value, ir.Value]) -> None:
+    """Replace the nodes of an attention; ``whole`` has the masks that were given a row for each query."""
     inputs = [attention.query, attention.key, attention.value]
     if attention.mask is not None:
-        inputs.append(attention.mask)
+        inputs.append(_with_all_rows(graph, attention, attention.mask, whole))
     settings = {"q_num_heads": attention.heads, "kv_num_heads": attention.heads, "scale": attention.scale}
     name = str(attention.softmax.name)
     fused = new_node(graph, "Attention", inputs, f"{name}_attention", ir.DataType.FLOAT, settings)
@@ -126,6 +131,22 @@ def _fuse(graph: ir.Graph, attention: Attention) -> None:
     attention.softmax.name = f"{name}_before"
     attention.result.name = f"{result}_before"
     fused.name, fused.outputs[0].name = name, result
+
+
+def _with_all_rows(graph: ir.Graph, attention: Attention, mask: ir.Value, whole: dict[ir.Value, ir.Value]) -> ir.Value:
+    """The mask with a row for each query: onnxruntime does not broadcast a mask that is the same for all queries."""
+    shape, rows = dim_keys(mask), dim_keys(attention.softmax.outputs[0])
+    assert shape is not None
+    assert rows is not None
+    if shape[-2] == rows[-2]:
+        return mask
+    if mask not in whole:
+        target = new_initializer(graph, f"{mask.name}_rows", np.array([1, 1, rows[-2], 1], np.int64))
+        expand = new_node(graph, "Expand", [mask, target], f"{mask.name}_whole", ir.DataType.FLOAT)
+        expand.outputs[0].shape = ir.Shape([*shape[:2], rows[-2], shape[3]])
+        place_after(graph, mask, [expand])
+        whole[mask] = expand.outputs[0]
+    return whole[mask]
 
 
 class _Path:
@@ -245,9 +266,14 @@ def _behind(softmax: ir.Node, path: _Path) -> tuple[ir.Node, ir.Value] | None:
 
 
 def _is_mask(value: ir.Value | None, scores: tuple[int | str | None, ...]) -> bool:
-    """Whether a value is a constant that is added to the scores of every sample, per head or for all heads."""
+    """Whether a value is added to the scores: a constant for all samples, or one number computed for each key."""
     array = constant(value)
-    if array is None or array.ndim not in (2, 3, 4):
+    if array is None:
+        made = dim_keys(value)
+        if made is None or len(made) != 4 or value is None or value.dtype != ir.DataType.FLOAT:
+            return False
+        return made[0] in (1, scores[0]) and made[1:3] == (1, 1) and made[3] == scores[3] and isinstance(scores[2], int)
+    if array.ndim not in (2, 3, 4):
         return False
     shape = (1,) * (4 - array.ndim) + array.shape
     return shape[0] == 1 and shape[1] in (1, scores[1]) and shape[2:] == scores[2:]

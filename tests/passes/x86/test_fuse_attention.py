@@ -5,10 +5,12 @@ import onnx_ir as ir
 import pytest
 
 from edgeprune.graph import count_macs
+from edgeprune.passes.tokens import SETTINGS, TokenStep, reduce_tokens
 from edgeprune.passes.x86 import fuse_attention as module
 from edgeprune.passes.x86.fuse_attention import attentions, fuse_attention, known_here
 from edgeprune.passes.x86.int8_nodes import int8_eligible
 from edgeprune.testing.oracle import feeds_for, parse, run
+from tests.passes.tokens.vits import Vit
 
 needs_attention = pytest.mark.skipif(not known_here(), reason="this onnxruntime has no attention operator")
 
@@ -66,6 +68,19 @@ def test_attention_is_one_operator(scores: str, keys: str, batch: str) -> None:
     feeds = feeds_for(model, 0)
     (want,), (got,) = run(model, feeds), run(fused, feeds)
     # float32 in another order: the scale is spread over queries and keys.
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5 * float(np.abs(want).max()))
+
+
+@needs_attention
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_number_computed_for_each_key_is_given_a_row_for_each_query(batch: int) -> None:
+    model = Vit(tokens=16, batch=batch).model()
+    reduced = reduce_tokens(model, [TokenStep("attended0", 4)], SETTINGS["tome"])
+    fused = fuse_attention(reduced)
+    assert [n.op_type for n in fused.graph].count("Attention") == 2
+    assert not any(n.op_type == "Softmax" for n in fused.graph)
+    feeds = feeds_for(model, 0)
+    (want,), (got,) = run(reduced, feeds), run(fused, feeds)
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5 * float(np.abs(want).max()))
 
 
