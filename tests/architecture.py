@@ -17,6 +17,7 @@ FOLDERS = {
 ROOMS = (
     "errors",
     "support",
+    "images",
     "timing",
     "report",
     "lengths",

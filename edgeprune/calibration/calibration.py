@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from edgeprune.calibration.batch_axes import BatchAxes, measured_axes, placed, without_batch
 from edgeprune.calibration.source_arrays import open_arrays
 from edgeprune.calibration.source_function import open_function
-from edgeprune.calibration.source_images import open_images
+from edgeprune.calibration.source_images import ImageOptions, ImageSource, open_images
 from edgeprune.calibration.sources import Feeds, InputSpec, RandomSource, Source, check_finite, open_random, rows_of
 from edgeprune.errors import CalibrationError
 from edgeprune.graph import symbol_of
+from edgeprune.images import is_picture_source
 from edgeprune.outputs import Outputs
-from edgeprune.support import is_function_spec
+from edgeprune.support import Progress, is_function_spec
 
 DEFAULT_BATCH_SIZE = 32
 DEFAULT_RANDOM_SAMPLES = 64
@@ -72,6 +73,11 @@ class Calibration:
     def is_random(self) -> bool:
         """Whether the samples are random numbers, not data."""
         return isinstance(self.source, RandomSource)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of how the data was read, as sentences."""
+        return self.source.notes if isinstance(self.source, ImageSource) else ()
 
     def describe(self) -> str:
         """One line for the report: the source and the number of samples used."""
@@ -161,24 +167,36 @@ def open_calibration(
     *,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
-    layout: str = "NCHW",
+    layout: str | None = None,
     size: tuple[int, int] | None = None,
+    preprocess: str | None = None,
+    fit: str | None = None,
+    channel_order: str | None = None,
+    strict: bool = False,
     limit: int | None = None,
     batch_size: int | None = None,
     sizes: Mapping[str, Sequence[int]] | None = None,
+    progress: Progress | None = None,
 ) -> Calibration:
     """Calibration data for a model.
 
     Args:
-        spec: an .npz or .npy file, a folder of images, ``file.py:function`` that yields feeds, or ``random``.
+        spec: an .npz or .npy file; a folder of images and videos, a .txt with one file a line, or a video;
+            ``file.py:function`` that yields feeds; or ``random``.
         model: the model that the data must fit in names, types and shapes.
-        mean: per channel, subtracted from pixels scaled to 0..1 (images only; default 0).
-        std: per channel, divides the difference (images only; default 1).
-        layout: ``NCHW`` or ``NHWC`` (images only).
-        size: height and width in pixels (images only; default: the model's own).
+        mean: per channel, subtracted from pixels in 0 to 1; above 1, from pixels in 0 to 255 (images; default 0).
+        std: per channel, divides the difference (images; default 1).
+        layout: ``NCHW`` or ``NHWC`` (images; default: by the model's shape).
+        size: height and width in pixels (images and random data; default: the model's own).
+        preprocess: ``ultralytics``, ``timm``, ``torchvision`` or ``imagenet``: prepare images as these do; ``auto``: as
+            the export's metadata says, if it does; ``none`` (images; default ``auto``).
+        fit: ``stretch``, ``letterbox``, ``crop``, ``crop:FRACTION`` or ``center`` (images; default ``stretch``).
+        channel_order: ``RGB`` or ``BGR`` (images).
+        strict: a file that cannot be read is an error, not skipped (images).
         limit: use at most this many samples, spread evenly (from a function: the first ones).
         batch_size: rows in a batch, if the model's batch is open.
         sizes: input name -> dimensions, of random data and images where the model leaves them open.
+        progress: shows the progress.
 
     Raises:
         CalibrationError: there is no data, or it does not fit the model; the text says what was expected.
@@ -192,8 +210,10 @@ def open_calibration(
     if limit is not None and limit < 1:
         raise CalibrationError(f"the number of calibration samples must be at least 1, not {limit}")
 
+    images = ImageOptions(mean, std, layout, size, preprocess, fit, channel_order, strict)
+
     def opened(specs: tuple[InputSpec, ...]) -> Calibration:
-        source = _open_source(spec, specs, mean, std, layout, size, limit, sizes or {})
+        source = _open_source(spec, specs, images, limit, sizes or {}, model.metadata_props, progress)
         return all_samples(source, batch_size or DEFAULT_BATCH_SIZE, model)
 
     samples = opened(specs)
@@ -213,23 +233,26 @@ def open_calibration(
 def _open_source(
     spec: str,
     specs: tuple[InputSpec, ...],
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
-    layout: str,
-    size: tuple[int, int] | None,
+    images: ImageOptions,
     limit: int | None,
     sizes: Mapping[str, Sequence[int]],
+    metadata: Mapping[str, str],
+    progress: Progress | None,
 ) -> Source:
     path = Path(spec)
+    if not is_function_spec(spec) and spec != "random" and is_picture_source(path):
+        return open_images(path, specs, images, limit, sizes, metadata, progress)
+    if unused := [flag for flag in images.given() if flag not in (("--size",) if spec == "random" else ())]:
+        raise CalibrationError(f"{' and '.join(unused)} prepare images, but the calibration data is {spec!r}")
     if spec == "random":
         specs = tuple(s.sized(sizes[s.name]) if s.name in sizes else s for s in specs)
         return open_random(specs, limit or DEFAULT_RANDOM_SAMPLES)
     if is_function_spec(spec):
         return open_function(spec, specs, limit)
-    if path.is_dir():
-        return open_images(path, specs, mean, std, layout, size, sizes)
     if path.suffix.lower() in (".npz", ".npy"):
         return open_arrays(path, specs)
     if not path.exists():
         raise CalibrationError(f"{spec} does not exist")
-    raise CalibrationError(f"{spec} is not an .npz or .npy file, a folder of images or file.py:function")
+    raise CalibrationError(
+        f"{spec} is not an .npz or .npy file, a folder of images, a list of files (.txt), a video or file.py:function"
+    )

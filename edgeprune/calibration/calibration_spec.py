@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgeprune.errors import CalibrationError
+from edgeprune.images import exported_preprocessing, is_picture_source
+from edgeprune.support import Progress, is_function_spec
+
 if TYPE_CHECKING:
     import onnx_ir as ir
 
@@ -20,16 +24,26 @@ class CalibrationSpec:
     source: str
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
-    layout: str = "NCHW"
+    layout: str | None = None
     size: tuple[int, int] | None = None
     limit: int | None = None
+    preprocess: str | None = None
+    fit: str | None = None
+    channel_order: str | None = None
+    strict: bool = False
 
-    def open(self, model: ir.Model, sizes: Mapping[str, Sequence[int]] | None = None) -> Calibration:
+    def open(
+        self,
+        model: ir.Model,
+        sizes: Mapping[str, Sequence[int]] | None = None,
+        progress: Progress | None = None,
+    ) -> Calibration:
         """The data, checked against the model's inputs.
 
         Args:
             model: that the data must fit.
             sizes: input name -> dimensions, of random data and images where the model leaves them open.
+            progress: shows the progress.
 
         Raises:
             CalibrationError: there is no data, or it does not fit.
@@ -37,12 +51,30 @@ class CalibrationSpec:
         from edgeprune.calibration.calibration import open_calibration
 
         options = dict(vars(self))
-        return open_calibration(options.pop("source"), model, sizes=sizes, **options)
+        return open_calibration(options.pop("source"), model, sizes=sizes, progress=progress, **options)
 
-    @property
-    def has_sizes(self) -> bool:
-        """Whether the data itself tells the sizes of its samples."""
-        return self.source != "random" and (self.size is not None or not Path(self.source).is_dir())
+    def has_sizes(self, model: ir.Model) -> bool:
+        """Whether the data itself, or the metadata of the model, tells the sizes of its samples."""
+        if self.source == "random":
+            return False
+        pictures = not is_function_spec(self.source) and is_picture_source(Path(self.source))
+        return not pictures or self.size is not None or exported_preprocessing(model.metadata_props)[1] is not None
+
+    def random_shapes(self, model: ir.Model) -> dict[str, tuple[int, ...]]:
+        """Input name -> dimensions for random data that ``size`` gives to a model of images; else empty.
+
+        Raises:
+            CalibrationError: the size does not fit the model.
+        """
+        from edgeprune.calibration.calibration import input_specs
+        from edgeprune.calibration.source_images import ImageOptions, picture_shape
+
+        specs = input_specs(model)
+        if self.source != "random" or self.size is None:
+            return {}
+        if len(specs) != 1 or len(specs[0].shape) != 4:
+            raise CalibrationError("--size is for a model with one input of 4 axes; give --shape for each input")
+        return {specs[0].name: picture_shape(specs[0], ImageOptions(size=self.size), {}, {})[1]}
 
 
 def as_spec(calibration: CalibrationSpec | str | Path | None) -> CalibrationSpec | None:

@@ -1,37 +1,76 @@
-"""Calibration samples from a folder of images."""
+"""Calibration samples from pictures: folders, lists of files, videos."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeprune.calibration.sources import Array, Feeds, InputSpec, joined
+from edgeprune.calibration.sources import Array, Feeds, InputSpec
 from edgeprune.errors import CalibrationError
+from edgeprune.images import PRESETS, Pixels, Preprocessing, decode_all, exported_preprocessing, find_pictures
+from edgeprune.support import Progress, or_nearest, plural
 
-IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+DEFAULT_PICTURES = 1024
+"""So many pictures are used if the user does not say how many: more do not change ranges or rankings."""
+
+DEFAULT_FRAMES = 256
+"""Frames of a video that are used if the user does not say how many."""
+
+AUTO = "auto"
 
 
 @dataclass(frozen=True)
+class ImageOptions:
+    """How pictures become an input; see the arguments of `edgeprune.calibration.open_calibration`."""
+
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+    layout: str | None = None
+    size: tuple[int, int] | None = None
+    preprocess: str | None = None
+    fit: str | None = None
+    channel_order: str | None = None
+    strict: bool = False
+
+    def given(self) -> list[str]:
+        """The flags that were given."""
+        return [f"--{name.replace('_', '-')}" for name, value in vars(self).items() if value not in (None, False)]
+
+    def preprocessing(self, metadata: Mapping[str, str]) -> Preprocessing:
+        """What a preset, the export's metadata and the single options give together.
+
+        Raises:
+            CalibrationError: there is no such preset, or an option has no such value.
+        """
+        if self.preprocess not in (None, AUTO, "none", *PRESETS):
+            known = (AUTO, "none", *PRESETS)
+            near = or_nearest(str(self.preprocess), known, len(known))
+            raise CalibrationError(f"there is no preset {self.preprocess!r} for images{near}")
+        plain = Preprocessing()
+        if self.preprocess in PRESETS:
+            plain = PRESETS[str(self.preprocess)]
+        elif self.preprocess != "none":
+            plain = exported_preprocessing(metadata)[0] or plain
+        return plain.given(self.fit, self.channel_order, self.mean, self.std)
+
+
+@dataclass(frozen=True, eq=False)
 class ImageSource:
-    """A folder of images, decoded, resized and normalised when they are read.
+    """Decoded pictures, which are normalised when they are read.
 
     Pixels become ``(value / 255 - mean) / std`` in a float input and stay 0 to 255 in an integer one.
     """
 
-    folder: Path
-    files: tuple[Path, ...]
+    path: Path
+    pixels: Pixels
     spec: InputSpec
     layout: str
-    height: int
-    width: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    how: Preprocessing
+    notes: tuple[str, ...] = ()
     joins_items = True
 
     @property
@@ -40,99 +79,126 @@ class ImageSource:
         return (self.spec,)
 
     @property
-    def channels(self) -> int:
-        """1 or 3."""
-        return len(self.mean)
-
-    @property
     def items(self) -> int:
-        """One for each image."""
-        return len(self.files)
+        """One for each picture."""
+        return len(self.pixels.array)
 
     @property
     def samples(self) -> int:
-        """One for each image."""
-        return len(self.files)
+        """One for each picture."""
+        return self.items
 
     def describe(self) -> str:
-        """The folder and the options of the preprocessing."""
-        return (
-            f"{len(self.files)} images of {self.folder.name}/ at {self.height}x{self.width}, "
-            f"mean {list(self.mean)}, std {list(self.std)}, {self.layout}"
-        )
+        """The folder or file, and the options of the preprocessing."""
+        count, height, width, channels = self.pixels.array.shape
+        name = f"{self.path.name}/" if self.path.is_dir() else self.path.name
+        how = self.how.describe(channels) if self.spec.dtype.kind == "f" else self.how.fit
+        return f"{count} images of {name} at {height}x{width}, {how}, {self.layout}"
 
     def read(self, chosen: NDArray[np.bool_], items_per_batch: int) -> Iterator[Feeds]:
-        """Feeds of the chosen images, decoded one by one."""
-        items = ({self.spec.name: self._decode(file)[None]} for file in itertools.compress(self.files, chosen))
-        return joined(items, items_per_batch, {self.spec.name: 0})
+        """Feeds of the chosen pictures."""
+        numbers = np.flatnonzero(chosen)
+        for start in range(0, len(numbers), items_per_batch):
+            yield {self.spec.name: self._values(self.pixels.array[numbers[start : start + items_per_batch]])}
 
-    def _decode(self, file: Path) -> Array:
-        """One image as an array of the model's layout, without the batch axis."""
-        from PIL import Image, UnidentifiedImageError
-
-        try:
-            with closing(Image.open(file)) as image:
-                fitted = image.convert("L" if self.channels == 1 else "RGB")
-                if fitted.size != (self.width, self.height):
-                    fitted = fitted.resize((self.width, self.height), Image.Resampling.BILINEAR)
-                pixels = np.asarray(fitted).reshape(self.height, self.width, self.channels)
-        except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise CalibrationError(f"{file} can't be read as an image: {error}") from error
+    def _values(self, pixels: NDArray[np.uint8]) -> Array:
+        """Values of the input, from pixels of shape (pictures, height, width, channels)."""
+        values: Array = pixels
         if self.spec.dtype.kind == "f":
-            mean, std = np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)
-            pixels = (pixels.astype(np.float32) / 255 - mean) / std
-        pixels = pixels.astype(self.spec.dtype)
-        return np.ascontiguousarray(pixels.transpose(2, 0, 1) if self.layout == "NCHW" else pixels)
+            mean, std = (np.asarray(s, np.float32) for s in self.how.statistics(pixels.shape[-1]))
+            values = (pixels.astype(np.float32) / 255 - mean) / std
+        values = values.astype(self.spec.dtype)
+        return np.ascontiguousarray(values.transpose(0, 3, 1, 2) if self.layout == "NCHW" else values)
 
 
-def open_images(
-    folder: Path,
-    specs: tuple[InputSpec, ...],
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
-    layout: str,
-    size: tuple[int, int] | None,
-    sizes: Mapping[str, Sequence[int]] | None = None,
-) -> ImageSource:
-    """The images of a folder, in the order of their names.
-
-    Their size is ``size``, else that of the model's input, else that in ``sizes`` (input name -> dimensions).
+def picture_shape(
+    spec: InputSpec, options: ImageOptions, sizes: Mapping[str, Sequence[int]], metadata: Mapping[str, str]
+) -> tuple[str, tuple[int, int, int, int]]:
+    """The layout, and the shape of one sample: of the flags, the model, or the size in the export's metadata.
 
     Raises:
-        CalibrationError: there are none, Pillow is missing, or the model does not take images.
+        CalibrationError: the model does not take pictures, or nothing tells their size.
     """
-    try:
-        import PIL  # noqa: F401
-    except ImportError:
-        raise CalibrationError("reading images needs Pillow: pip install 'edgeprune[images]'") from None
-    files = tuple(sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()))
-    if not files:
-        raise CalibrationError(f"{folder} has no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
-    if len(specs) != 1 or len(specs[0].shape) != 4:
-        raise CalibrationError(
-            f"images need a model with one input of 4 axes; this one takes {', '.join(map(str, specs))}"
-        )
+    layout = options.layout or ("NHWC" if spec.shape[3] in (1, 3) and spec.shape[1] not in (1, 3) else "NCHW")
     if layout not in ("NCHW", "NHWC"):
         raise CalibrationError(f"the layout of images is NCHW or NHWC, not {layout!r}")
-    spec = specs[0]
     channel_axis, height_axis = (1, 2) if layout == "NCHW" else (3, 1)
-    channels = spec.shape[channel_axis] or len(mean or (0, 0, 0))
-    stated = (sizes or {}).get(spec.name, spec.shape)[height_axis : height_axis + 2]
+    channels = spec.shape[channel_axis] or len(options.mean or (0, 0, 0))
+    stated = sizes.get(spec.name, spec.shape)[height_axis : height_axis + 2]
+    size = options.size
     if size and any(want not in (None, got) for want, got in zip(stated, size, strict=True)):
-        said = "--shape gives" if spec.name in (sizes or {}) else "the model has"
+        said = "--shape gives" if spec.name in sizes else "the model has"
         raise CalibrationError(
             f"--size {size[0]}x{size[1]} contradicts input {spec.name!r}, for which {said} {stated[0]}x{stated[1]}"
         )
-    height, width = size or stated
+    exported = exported_preprocessing(metadata)[1] or (None, None)
+    height, width = size or [known or told for known, told in zip(stated, exported, strict=True)]
     if not height or not width:
         raise CalibrationError(f"input {spec.name!r} takes any size ({spec}): give the images' size")
     if channels not in (1, 3) or spec.shape[0] not in (None, 1):
         raise CalibrationError(f"images can't be fed to input {spec.name!r}, which takes {spec} in layout {layout}")
-    if spec.dtype.kind != "f" and (mean or std):
+    return layout, (1, channels, height, width) if layout == "NCHW" else (1, height, width, channels)
+
+
+def open_images(
+    path: Path,
+    specs: tuple[InputSpec, ...],
+    options: ImageOptions,
+    limit: int | None = None,
+    sizes: Mapping[str, Sequence[int]] | None = None,
+    metadata: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+) -> ImageSource:
+    """Pictures, in the order of their names or of a list, decoded on all cores.
+
+    Args:
+        path: a folder, a text file with one file a line, a video, or an image.
+        specs: the inputs of the model.
+        options: how the pictures become the input.
+        limit: use at most this many, spread evenly.
+        sizes: input name -> dimensions, where the model leaves them open.
+        metadata: of the ONNX file.
+        progress: shows the progress.
+
+    Raises:
+        CalibrationError: there are none, Pillow is missing, or the model does not take images.
+    """
+    pictures = find_pictures(path, min(limit or DEFAULT_FRAMES, DEFAULT_FRAMES))
+    if len(specs) != 1 or len(specs[0].shape) != 4:
+        raise CalibrationError(
+            f"images need a model with one input of 4 axes; this one takes {', '.join(map(str, specs))}"
+        )
+    spec = specs[0]
+    layout, shape = picture_shape(spec, options, sizes or {}, metadata or {})
+    channels, height, width = shape[1:] if layout == "NCHW" else (shape[3], *shape[1:3])
+    if spec.dtype.kind != "f" and (options.mean or options.std):
         raise CalibrationError(f"mean and std don't apply to input {spec.name!r}, which takes {spec}")
-    shape = (1, channels, height, width) if layout == "NCHW" else (1, height, width, channels)
-    spec.check_header(spec.dtype, shape, str(folder))
-    means, stds = tuple(mean or (0.0,) * channels), tuple(std or (1.0,) * channels)
-    if len(means) != channels or len(stds) != channels or min(stds) <= 0:
-        raise CalibrationError(f"mean and std need {channels} numbers each, std above 0; got {means} and {stds}")
-    return ImageSource(folder, files, spec, layout, height, width, means, stds)
+    spec.check_header(spec.dtype, shape, str(path))
+    how = options.preprocessing(metadata or {})
+    how.statistics(channels)
+    most = limit or DEFAULT_PICTURES
+    used = [pictures[i] for i in np.linspace(0, len(pictures) - 1, min(most, len(pictures))).round().astype(int)]
+    with (progress or Progress()).step(f"decoding {plural(len(used), 'image')}") as step:
+        pixels = decode_all(used, height, width, channels, how, strict=options.strict, progress=step.fraction)
+    notes = _notes(len(pictures), len(used), limit, pixels, channels, how, options)
+    return ImageSource(path, pixels, spec, layout, how, tuple(notes))
+
+
+def _notes(
+    found: int,
+    used: int,
+    limit: int | None,
+    pixels: Pixels,
+    channels: int,
+    how: Preprocessing,
+    options: ImageOptions,
+) -> Iterator[str]:
+    if limit is None and used < found:
+        yield f"{used} of {found} images are used for calibration, spread evenly; --calib-samples changes that"
+    if pixels.broken:
+        are = "file was" if len(pixels.broken) == 1 else "files were"
+        yield f"{len(pixels.broken)} {are} skipped, for example: {pixels.broken[0]}; --strict makes this an error"
+    if channels == 1:
+        yield "the model has one channel: images are converted to grey (0.299 R + 0.587 G + 0.114 B)"
+    if how.name and options.preprocess in (None, AUTO):
+        yield f"images are prepared as the export's metadata says ({how.describe(channels)}); --preprocess changes that"

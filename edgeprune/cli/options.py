@@ -125,7 +125,8 @@ def calibration_options(command: Command) -> Command:
 
     @functools.wraps(command)
     def wrapped(*args: Any, calib: str | None, calib_samples: int | None, **options: Any) -> Any:
-        images = {name: options.pop(name) for name in ("mean", "std", "layout", "size")}
+        names = ("mean", "std", "layout", "size", "preprocess", "fit", "channel_order", "strict")
+        images = {name: options.pop(name) for name in names}
         from edgeprune.calibration import CalibrationSpec
 
         calibration = None if calib is None else CalibrationSpec(calib, limit=calib_samples, **images)
@@ -137,16 +138,41 @@ def calibration_options(command: Command) -> Command:
                 "--calib",
                 type=SOURCE,
                 metavar="SRC",
-                help="Calibration data: an .npz or .npy keyed by input name, a folder of images, file.py:function that "
-                "yields feeds, or `random` numbers, which say nothing about your data.",
+                help="Calibration data: an .npz or .npy keyed by input name; a folder of images and videos, a .txt "
+                "with one file a line, or a video; file.py:function that yields feeds; or `random` numbers, which say "
+                "nothing about your data.",
             ),
             click.option("--calib-samples", type=click.IntRange(min=1), help="Use at most this many samples."),
-            click.option("--mean", metavar="R,G,B", callback=numbers, help="Images: subtracted from pixels in 0..1."),
+            click.option(
+                "--preprocess",
+                type=click.Choice(["auto", "none", "ultralytics", "timm", "torchvision", "imagenet"]),
+                help="Images: prepare them as these libraries do; auto: as the export's metadata says [default: auto].",
+            ),
+            click.option(
+                "--fit",
+                metavar="HOW",
+                help="Images: stretch, letterbox, crop (the shorter side is resized, the center cut out), "
+                "crop:FRACTION or center (no resize) [default: stretch].",
+            ),
+            click.option(
+                "--channel-order", type=click.Choice(["RGB", "BGR"]), help="Images: order of colors [default: RGB]."
+            ),
+            click.option(
+                "--mean",
+                metavar="R,G,B",
+                callback=numbers,
+                help="Images: subtracted from pixels in 0..1; numbers above 1: from pixels in 0..255.",
+            ),
             click.option("--std", metavar="R,G,B", callback=numbers, help="Images: then divides the pixels."),
             click.option(
-                "--layout", type=click.Choice(["NCHW", "NHWC"]), default="NCHW", help="Images: order of axes."
+                "--layout",
+                type=click.Choice(["NCHW", "NHWC"]),
+                help="Images: order of axes [default: by the model's shape].",
             ),
-            click.option("--size", metavar="HxW", callback=height_and_width, help="Images: resize to this size."),
+            click.option(
+                "--size", metavar="HxW", callback=height_and_width, help="Images and open axes: height and width."
+            ),
+            click.option("--strict", is_flag=True, help="Images: stop at a file that cannot be read; else skip it."),
         )
     ):
         option(wrapped)

@@ -73,9 +73,11 @@ def open_with_data(
     found: list[Calibration] = []
 
     def sizes(dense: ir.Model) -> Shapes:
-        if calibration is None or not calibration.has_sizes:
+        if calibration is None:
             return {}
-        found.append(calibration.open(dense, shapes))
+        if not calibration.has_sizes(dense):
+            return calibration.random_shapes(dense)
+        found.append(calibration.open(dense, shapes, progress))
         return {name: array.shape for name, array in next(iter(found[0].batches(1))).items()}
 
     opened = open_model(
@@ -91,7 +93,10 @@ def open_with_data(
     if calibration is None:
         return opened, None
     is_same = found and not (graph.open_axes(opened.original) and not graph.open_axes(opened.dense))
-    return opened, found[0] if is_same else calibration.open(opened.dense, opened.sizes.shapes)
+    used = found[0] if is_same else calibration.open(opened.dense, opened.sizes.shapes, progress)
+    for note in used.notes:
+        graph.add_warning(opened.dense, note)
+    return opened, used
 
 
 def open_model_and_data(request: Request, may: Goal, progress: Progress) -> Opening:

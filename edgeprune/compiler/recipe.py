@@ -127,7 +127,7 @@ def recipe_of(arguments: Mapping[str, object]) -> Recipe:
     given = {_FLAGS.get(name, name.replace("_", "-")): value for name, value in arguments.items()}
     calibration = given.pop("calibration", None)
     if isinstance(calibration, CalibrationSpec):
-        given |= {_FLAGS.get(name, name): value for name, value in vars(calibration).items()}
+        given |= {_FLAGS.get(name, name.replace("_", "-")): value for name, value in vars(calibration).items()}
     choice = given.pop("choice", None)
     if isinstance(choice, Choice):
         given |= choice.flags()

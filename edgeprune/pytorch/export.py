@@ -131,6 +131,7 @@ def export_model(
             raise ModelError(f"{source} cannot be exported: " + "; ".join(f"{a.exporter}: {a.detail}" for a in tried))
         best = min(correct, key=lambda a: a.nodes)
         model = graph.load(Path(folder) / f"{best.exporter}.onnx")
+        model.metadata_props.update(found.metadata)
         restore_names(model, state_of(found.module))
         graph.save(model, out)
     notes = tuple(f"{a.exporter}: {a.detail}" for a in correct if a.detail)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from edgeprune.errors import BackendError, UsageError
+from edgeprune.images import METADATA_KEY, Preprocessing, metadata_text
 from edgeprune.pytorch.checkpoint import import_torch, read_tensors
 from edgeprune.pytorch.fitted_module import run_module
+from edgeprune.pytorch.image_conventions import of_timm, of_torchvision, of_ultralytics
 from edgeprune.support import describe_failure, is_function_spec, load_function
 
 Shape = tuple[int, ...]
@@ -30,12 +32,14 @@ class TorchSource:
         inputs: input name -> example tensor, in that order.
         outputs: names of the outputs, if they are known.
         stem: for the name of the file.
+        metadata: how the library prepares pictures for it, for the exported file.
     """
 
     module: Any
     inputs: Mapping[str, Any]
     outputs: tuple[str, ...]
     stem: str
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 def open_source(
@@ -163,7 +167,7 @@ def _torchvision(name: str, shape: Sequence[int] | None, pretrained: bool) -> To
         raise _not_fetched(name, error) from error
     crop = getattr(getattr(weights, "DEFAULT", None), "transforms", lambda: None)()
     size = (getattr(crop, "crop_size", None) or [_CLASSIFIER_SIZE])[0]
-    return TorchSource(module, _image(shape, size), (), name)
+    return TorchSource(module, _image(shape, size), (), name, _prepared(of_torchvision(crop)))
 
 
 def _no_backbone(name: str, pretrained: bool) -> dict[str, object]:
@@ -180,8 +184,12 @@ def _timm(name: str, shape: Sequence[int] | None, pretrained: bool) -> TorchSour
         module = timm.create_model(name, pretrained=pretrained, exportable=True)
     except (OSError, RuntimeError) as error:
         raise _not_fetched(name, error) from error
-    size = timm.data.resolve_model_data_config(module)["input_size"]
-    return TorchSource(module, _image(shape, size[-1]), (), name)
+    config = timm.data.resolve_model_data_config(module)
+    return TorchSource(module, _image(shape, config["input_size"][-1]), (), name, _prepared(of_timm(config)))
+
+
+def _prepared(how: Preprocessing | None) -> dict[str, str]:
+    return {} if how is None else {METADATA_KEY: metadata_text(how)}
 
 
 def _not_fetched(name: str, error: Exception) -> BackendError:
@@ -205,7 +213,7 @@ def _ultralytics(name: str, shape: Sequence[int] | None, pretrained: bool) -> To
         # The attributes that ultralytics' own exporter sets, so that heads return only their predictions.
         if hasattr(part, "export"):
             part.export, part.format, part.dynamic = True, "onnx", False
-    return TorchSource(module, _image(shape, _DETECTOR_SIZE), ("output0",), name)
+    return TorchSource(module, _image(shape, _DETECTOR_SIZE), ("output0",), name, of_ultralytics(str(whole.task), name))
 
 
 def _image(shape: Sequence[int] | None, size: int) -> dict[str, Any]:

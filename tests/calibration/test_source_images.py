@@ -4,7 +4,9 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+from edgeprune.calibration import source_images
 from edgeprune.calibration.calibration import open_calibration
+from edgeprune.calibration.calibration_spec import CalibrationSpec
 from edgeprune.errors import CalibrationError
 
 Image = pytest.importorskip("PIL.Image")
@@ -69,7 +71,12 @@ def test_folders_without_images_and_broken_images(folder: Path, tmp_path: Path) 
         open_calibration(str(tmp_path / "empty"), model())
     (folder / "1.png").write_bytes((folder / "1.png").read_bytes()[:40])
     with pytest.raises(CalibrationError, match=r"1\.png can't be read as an image"):
-        list(open_calibration(str(folder), model()).batches())
+        open_calibration(str(folder), model(), strict=True)
+    calibration = open_calibration(str(folder), model())
+    assert calibration.items == 2
+    (note,) = calibration.notes
+    assert note.startswith("1 file was skipped, for example: ")
+    assert "1.png can't be read" in note
 
 
 @pytest.mark.parametrize("options", [{"size": (8, 6)}, {"sizes": {"x": (1, 3, 8, 6)}}])
@@ -79,3 +86,54 @@ def test_size_or_shape_alone_is_enough_for_images_of_an_open_model(folder: Path,
     assert first["x"].shape == (1, 3, 8, 6)
     with pytest.raises(CalibrationError, match="--size 4x4 contradicts input 'x', for which --shape gives 8x6"):
         open_calibration(str(folder), ir.from_onnx_text(text), size=(4, 4), sizes={"x": (1, 3, 8, 6)})
+
+
+def test_the_metadata_of_an_export_decides_unless_the_user_does(folder: Path) -> None:
+    yolo = model(dims="n, 3, h, w")
+    yolo.metadata_props.update({"task": "detect", "stride": "32", "names": "{}", "imgsz": "[8, 8]"})
+    letterboxed = open_calibration(str(folder), yolo)
+    (feeds,) = letterboxed.batches()
+    assert feeds["x"].shape == (3, 3, 8, 8)
+    np.testing.assert_allclose(feeds["x"][0, :, 0], 114 / 255, rtol=1e-6)  # 4 x 6 becomes 5 x 8
+    assert "letterboxed, as ultralytics does" in letterboxed.describe()
+    assert "as the export's metadata says" in letterboxed.notes[0]
+    assert CalibrationSpec(str(folder)).has_sizes(yolo)
+    plain = open_calibration(str(folder), yolo, preprocess="none")
+    assert plain.notes == ()
+    assert "stretched" in plain.describe()
+    assert "center crop" in open_calibration(str(folder), yolo, fit="crop:0.5").describe()
+
+
+def test_order_layout_and_grey(folder: Path) -> None:
+    rgb = next(open_calibration(str(folder), model()).batches())["x"]
+    bgr = next(open_calibration(str(folder), model(), channel_order="BGR").batches())["x"]
+    np.testing.assert_array_equal(rgb, bgr[:, ::-1])
+    channels_last = next(open_calibration(str(folder), model(dims="n, 4, 6, 3")).batches())["x"]
+    np.testing.assert_array_equal(channels_last, rgb.transpose(0, 2, 3, 1))
+    grey = open_calibration(str(folder), model(dims="n, 1, 4, 6"), preprocess="torchvision")
+    assert grey.notes[0].startswith("the model has one channel: images are converted to grey")
+    with pytest.raises(CalibrationError, match="there is no preset 'tim' for images; the nearest is 'timm'"):
+        open_calibration(str(folder), model(), preprocess="tim")
+
+
+def test_many_images_are_thinned_out_evenly(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source_images, "DEFAULT_PICTURES", 2)
+    calibration = open_calibration(str(folder), model())
+    assert calibration.notes[0].startswith("2 of 3 images are used")
+    assert next(calibration.batches())["x"][:, 1, 0, 0].tolist() == [0, pytest.approx(100 / 255)]
+    assert open_calibration(str(folder), model(), limit=3).samples == 3
+
+
+def test_options_for_images_with_other_data(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.zeros((2, 3, 4, 6), np.float32))
+    with pytest.raises(CalibrationError, match="--mean and --fit prepare images, but the calibration data is .*npz"):
+        open_calibration(str(tmp_path / "a.npz"), model(), mean=[0.5], fit="crop")
+
+
+def test_size_fixes_the_open_axes_for_random_data() -> None:
+    assert CalibrationSpec("random", size=(32, 48)).random_shapes(model(dims="n, 3, h, w")) == {"x": (1, 3, 32, 48)}
+    assert CalibrationSpec("random").random_shapes(model(dims="n, 3, h, w")) == {}
+    with pytest.raises(CalibrationError, match="--size is for a model with one input of 4 axes"):
+        CalibrationSpec("random", size=(32, 48)).random_shapes(model(dims="n, 3"))
+    with pytest.raises(CalibrationError, match="--size 32x48 contradicts"):
+        CalibrationSpec("random", size=(32, 48)).random_shapes(model())
