@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgeprune.calibration.accuracy import accuracy, compare_with_original
@@ -25,12 +25,14 @@ class Evaluator:
         before: the original's score; None for fidelity.
         samples: number of samples, if it is known.
         identity: a text that differs if scores may differ; None if that is not known, as for a user's function.
+        beside: fidelity to the original, which is listed output by output beside the user's score.
     """
 
     evaluation: Evaluation | Fidelity
     before: float | None
     samples: int | None
     identity: str | None = None
+    beside: Fidelity | None = None
 
     def drop(self, run: Run) -> float:
         """The drop in points against the original; of the output that loses most."""
@@ -45,6 +47,10 @@ class Evaluator:
         assert self.before is not None  # every evaluation has scored the original
         return accuracy(self.evaluation, self.before, self.evaluation.score(run), samples=self.samples)
 
+    def with_outputs(self, scored: Accuracy, run: Run) -> Accuracy:
+        """The accuracy of a model with the agreement of each of its outputs."""
+        return scored if self.beside is None else replace(scored, outputs=self.beside.compare(run))
+
 
 def open_evaluator(spec: str | None, opened: OpenedModel, original: Run, held_out: Calibration) -> Evaluator:
     """An evaluator with the user's evaluation, or with fidelity if there is none.
@@ -52,15 +58,15 @@ def open_evaluator(spec: str | None, opened: OpenedModel, original: Run, held_ou
     Raises:
         EvaluationError: the evaluation cannot be opened, or it fails on the original.
     """
+    agreement = fidelity(original, held_out, opened.dense)
     if spec is None:
-        chosen = fidelity(original, held_out, opened.dense)
-        identity = f"fidelity on {digest(held_out)} of {chosen.outputs}"
-        return Evaluator(chosen, None, held_out.samples, identity)
+        identity = f"fidelity on {digest(held_out)} of {agreement.outputs}"
+        return Evaluator(agreement, None, held_out.samples, identity)
     evaluation = open_evaluation(spec, opened.dense)
     before = evaluation.score(original)
     if isinstance(evaluation, Top1):
-        return Evaluator(evaluation, before, evaluation.data.samples, file_digest(Path(spec)))
-    return Evaluator(evaluation, before, None)
+        return Evaluator(evaluation, before, evaluation.data.samples, file_digest(Path(spec)), agreement)
+    return Evaluator(evaluation, before, None, beside=agreement)
 
 
 def is_fidelity(evaluator: Evaluator) -> bool:

@@ -15,6 +15,7 @@ from edgeprune.compiler.pipeline import Reached
 from edgeprune.compiler.session import CompileSession
 from edgeprune.compiler.timer import ORIGINAL
 from edgeprune.dependency import picture
+from edgeprune.outputs import unseen
 from edgeprune.passes.prune import prune_channels, verify_cut
 from edgeprune.report import Budget, ModelFile, Prediction, Report, installed_versions, write_report
 from edgeprune.search import Goal
@@ -65,15 +66,17 @@ def deliver(session: CompileSession, goal: Goal, reached: Reached, folder: Path)
         commands = session.write_commands(model, predicted_ms, folder)
     with progress.step("scoring the result"):
         if returns_original:
-            accuracy = session.evaluator.accuracy(OnnxRuntime(session.conditions.threads).load(opened.path).run)
+            run = OnnxRuntime(session.conditions.threads).load(opened.path).run
+            accuracy = session.evaluator.with_outputs(session.evaluator.accuracy(run), run)
         else:
-            accuracy = session.scores.accuracy(candidate, lowered)
+            accuracy = session.scores.with_outputs(candidate, lowered)
     check_useful(session, goal, accuracy, timed.latency, candidate.latency_us, reached.timer)
     lost = below_floor(session, accuracy)
     layers = layers_of_result(session.network, timed.latency, session.losses_of(candidate), candidate, plans)
     met = None if measured is None or not goal.has_budget else goal.is_met(measured.baseline, measured.result)
     warnings = [*opened.sentences(), *notes, *session.warnings(candidate, accuracy, goal)]
     warnings += [f"the result lost too much to be of use (--accept-loss): {why}" for why in lost]
+    warnings += [f"the evaluation does not see all of it: {why}" for why in unseen(accuracy)]
     if is_fidelity(session.evaluator):
         warnings.append("accuracy was not measured: without --eval, agreement with the original is reported instead")
     if measured is not None and abs(off := predicted_ms / measured.result.median_ms - 1) > OFF_PREDICTION:

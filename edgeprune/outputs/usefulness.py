@@ -33,6 +33,13 @@ def usefulness(accuracy: Accuracy | None) -> tuple[str, ...]:
     return tuple(reason for score in accuracy.outputs if score.counts for reason in _of_output(score))
 
 
+def unseen(accuracy: Accuracy) -> tuple[str, ...]:
+    """What is below the floor at single outputs although the user's evaluation is above it: one clause for each."""
+    if accuracy.kind != "evaluation" or _of_evaluation(accuracy):
+        return ()
+    return tuple(reason for score in accuracy.outputs if score.counts for reason in _of_output(score))
+
+
 def _of_output(score: OutputScore) -> tuple[str, ...]:
     return _below(score.title, score.metric, score.unit, score.after)
 

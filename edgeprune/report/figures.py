@@ -114,7 +114,7 @@ OUTPUTS_HEADER = ("output", "what it is", "compared by", "agreement", "points lo
 
 
 def outputs(report: Report) -> list[tuple[str, str, str, str, str]]:
-    """The agreement of each output with the original's; empty for an evaluation by the user."""
+    """The agreement of each output with the original's."""
     scores = () if report.accuracy is None else report.accuracy.outputs
     return [
         (

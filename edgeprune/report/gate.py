@@ -140,7 +140,7 @@ def _check_drop(report: Report, limit: float, outputs: Sequence[str]) -> Check:
             raise UsageError(f"--outputs: the report has no output {missing[0]!r}; it has {has}")
         worst = max((known[name] for name in outputs), key=lambda score: score.drop)
         drop, metric = worst.drop, f"{worst.metric} of {worst.title}"
-    elif len(accuracy.outputs) > 1:
+    elif len(accuracy.outputs) > 1 and accuracy.kind == "fidelity":
         metric += f" of {max((s for s in accuracy.outputs if s.counts), key=lambda s: s.drop).title}"
     on = f"on {accuracy.samples} samples" if accuracy.samples else "on the evaluation's own data"
     kind = "" if accuracy.kind == "evaluation" else ", fidelity to the original instead of accuracy"

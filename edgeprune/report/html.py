@@ -92,9 +92,11 @@ def _before_and_after(report: Report) -> Section:
 def _outputs(report: Report) -> Section:
     """The agreement of each output with the original's."""
     rows = [[escape(text) for text in row] for row in figures.outputs(report)]
+    evaluated = report.accuracy is not None and report.accuracy.kind == "evaluation"
+    above = "your own evaluation" if evaluated else "that of the output that loses most points"
     text = (
-        '<p class="soft">Each output is compared as what it is. The accuracy above is that of the output that loses '
-        "most points. For a signal-to-noise ratio, a point is 1% noise.</p>"
+        f'<p class="soft">Each output is compared with the original\'s as what it is. The accuracy above is {above}. '
+        "For a signal-to-noise ratio, a point is 1% noise.</p>"
     )
     return Section("Outputs", text + table(figures.OUTPUTS_HEADER, rows, "Outputs") if rows else "")
 

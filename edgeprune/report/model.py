@@ -148,7 +148,7 @@ class Accuracy:
         after: Of the result.
         drop: What ``--max-drop`` limits, in points; negative if the result is better.
         samples: Number of samples; None for a user's function, which does not report it.
-        outputs: Fidelity output by output; the other fields then describe the one that loses most.
+        outputs: Fidelity output by output. For ``fidelity``, the other fields describe the one that loses most.
     """
 
     kind: Literal["evaluation", "fidelity"]

@@ -23,7 +23,8 @@ def print_report(console: Console, report: Report, *, reasons: bool = False) -> 
     console.print(figures.headline(report), markup=False, style="bold")
     console.print(report.outcome.reason, markup=False)
     print_table(console, figures.COMPARISON_HEADER, figures.comparison(report))
-    if len(rows := figures.outputs(report)) > 1 or (rows and reasons):
+    evaluated = report.accuracy is not None and report.accuracy.kind == "evaluation"
+    if len(rows := figures.outputs(report)) > 1 or (rows and (reasons or evaluated)):
         print_table(console, figures.OUTPUTS_HEADER, rows)
     print_notes(console, report.warnings)
     if reasons:

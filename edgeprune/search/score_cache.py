@@ -43,6 +43,11 @@ class ScoreCache:
             self._scored[candidate.key] = self.evaluator.accuracy(run)
         return self._scored[candidate.key]
 
+    def with_outputs(self, candidate: Candidate, model: ir.Model) -> Accuracy:
+        """Accuracy of a candidate, with the agreement of each output of the given model of it."""
+        scored = self.accuracy(candidate, model)
+        return self.evaluator.with_outputs(scored, self.run_of(model)) if self.evaluator.beside else scored
+
     def forget(self, candidate: Candidate) -> None:
         """Score a candidate again the next time: its weights have changed."""
         self._scored.pop(candidate.key, None)

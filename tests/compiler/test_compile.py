@@ -98,6 +98,9 @@ def test_the_report_has_the_measurements(compiled: Path) -> None:
     assert report.accuracy is not None
     assert report.accuracy.kind == "evaluation"
     assert report.accuracy.before == 100.0
+    (score,) = report.accuracy.outputs
+    assert score.kind == "class scores"
+    assert 0 <= score.after <= 100
     assert set(report.latency.variants) >= {"fp32"}
     assert report.search is not None
     assert report.search.error_after <= report.search.error_before

@@ -1,6 +1,6 @@
 import pytest
 
-from edgeprune.outputs.usefulness import usefulness
+from edgeprune.outputs.usefulness import unseen, usefulness
 from edgeprune.report import Accuracy, OutputScore
 
 
@@ -46,3 +46,11 @@ def test_an_evaluation_may_lose_a_fifth_of_its_score() -> None:
 
 def test_nothing_is_said_of_what_was_not_scored() -> None:
     assert usefulness(None) == ()
+
+
+def test_an_output_that_an_evaluation_does_not_see_is_said() -> None:
+    accuracy = Accuracy("evaluation", "top-1", "%", 90.0, 89.0, 1.0, outputs=(score("SQNR", "dB", 3.0),))
+    assert usefulness(accuracy) == ()
+    (reason,) = unseen(accuracy)
+    assert "3.0 dB" in reason
+    assert unseen(fidelity(score("SQNR", "dB", 3.0))) == ()
