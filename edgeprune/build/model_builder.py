@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -16,7 +17,7 @@ import onnx_ir as ir
 from edgeprune.calibration import Calibration
 from edgeprune.dependency import Cut, Ranking, Widths
 from edgeprune.latency import FLOAT, INT8, Format, Network
-from edgeprune.passes.canonicalize import twin_values
+from edgeprune.passes.canonicalize import twin_nodes, twin_values
 from edgeprune.passes.prune import prune_channels
 from edgeprune.passes.quantize import round_weights
 from edgeprune.passes.recover import ReconstructSettings, compensate, reconstruct, split_for_learning
@@ -101,7 +102,17 @@ class ModelBuilder(ABC):
         """Names of the model's nodes that are in INT8 in these formats."""
         alive = {str(n.name) for n in model.graph}
         forms = zip(self.network.int8_nodes, formats, strict=True)
-        return frozenset(n for available, f in forms for n in available[f] if n in alive)
+        return self.all_or_none(model, {n for available, f in forms for n in available[f] if n in alive})
+
+    def all_or_none(self, model: ir.Model, nodes: Collection[str]) -> frozenset[str]:
+        """The nodes without those that have a twin outside: calls of one layer on equal inputs must give the same."""
+        alive = {str(n.name) for n in model.graph} if self._twins else frozenset[str]()
+        outside = alive - set(nodes)
+        return frozenset(n for n in nodes if not self._twins.get(n, frozenset()) & outside)
+
+    @cached_property
+    def _twins(self) -> Mapping[str, frozenset[str]]:
+        return twin_nodes(self.dense)
 
     def sparse_nodes(self, model: ir.Model, formats: Sequence[Format]) -> frozenset[str]:
         """Names of the model's nodes whose weights are 2:4 sparse in these formats."""

@@ -16,6 +16,7 @@ from edgeprune.calibration import Calibration, IntermediateOutputs
 from edgeprune.dependency import Ranking, analyse
 from edgeprune.graph import convert_opset, find_linears, symmetric_scale
 from edgeprune.latency import FLOAT, INT8, Format, is_sparse
+from edgeprune.passes.canonicalize import twin_values
 from edgeprune.passes.prune import sparsify, sparsity_eligible
 from edgeprune.passes.quantize import fake_quantizer, relax_clips
 from edgeprune.passes.tensorrt import (
@@ -102,7 +103,10 @@ class TensorRtBuilder(ModelBuilder):
             model = self._per_channel(self.dense)
             eligible = fp16_eligible(model, self._extremes_of(self.dense))
             half = [name for name, verdict in eligible.items() if verdict]
-            self._worse[self.dense] = worse_in_fp16(model, half, self.data, self.threads)
+            worse = worse_in_fp16(model, half, self.data, self.threads)
+            self._worse[self.dense] = {
+                twin: reason for name, reason in worse.items() for twin in {name} | self._twins.get(name, frozenset())
+            }
         return self._worse[self.dense]
 
     def quantized(self, model: ir.Model, int8: Collection[str], bounds: Bounds) -> ir.Model:
@@ -124,7 +128,7 @@ class TensorRtBuilder(ModelBuilder):
     def int8_nodes(self, model: ir.Model, formats: Sequence[Format]) -> frozenset[str]:
         """Names of the model's nodes that are in INT8 in these formats; nodes that became too narrow stay float."""
         eligible = int8_eligible(model)
-        return frozenset(n for n in super().int8_nodes(model, formats) if eligible[n])
+        return self.all_or_none(model, {n for n in super().int8_nodes(model, formats) if eligible[n]})
 
     def _sparsified(self, model: ir.Model, nodes: Collection[str], int8: Collection[str]) -> ir.Model:
         """The model with these nodes 2:4 sparse, with channels in an order that loses less."""
@@ -143,11 +147,16 @@ class TensorRtBuilder(ModelBuilder):
             return frozenset()
         int8 = self.int8_nodes(model, formats)
         fits = {step: sparse_fits(model, step) for step in set(SPARSE_STEPS.values())}
-        return frozenset(n for n in chosen if n in fits[SPARSE_STEPS[INT8 if n in int8 else "fp16"]])
+        return self.all_or_none(model, {n for n in chosen if n in fits[SPARSE_STEPS[INT8 if n in int8 else "fp16"]]})
 
     def _extremes_of(self, model: ir.Model) -> dict[str, tuple[float, float]]:
         if model not in self._extremes:
-            self._extremes[model] = float_extremes(model, self.data.subset(EXTREMES_ITEMS), self.threads)
+            found = float_extremes(model, self.data.subset(EXTREMES_ITEMS), self.threads)
+            for names in set(twin_values(model).values()):
+                seen = [found[name] for name in names if name in found]
+                low, high = np.array(seen).T if seen else np.zeros((2, 1))
+                found |= {name: (float(low.min()), float(high.max())) for name in names if name in found}
+            self._extremes[model] = found
         return self._extremes[model]
 
     def _per_channel(self, model: ir.Model) -> ir.Model:

@@ -145,7 +145,7 @@ def open_cpu_session(opening: Opening, may: Goal, harness: TimingHarness) -> Cpu
     builder = X86Builder(opened.dense, net, rankings, data, bits, threads, trained=opened.ranges)
     pricer = Pricer(opened.dense, net, rankings, data, builder, threads, progress, cache, rankings.shared)
     levels, losses = levels_of(net), pricer.formats(latency)
-    problem, ranges = uncut(levels, losses, latency), dict[str, tuple[float, float]]()
+    problem, ranges = uncut(levels, losses, latency, net.twins), dict[str, tuple[float, float]]()
     raced: tuple[Raced, ...] = ()
     if may.quantize:
         ranges = typical_ranges(opened.dense, net, data, builder, cache)
@@ -161,6 +161,7 @@ def open_cpu_session(opening: Opening, may: Goal, harness: TimingHarness) -> Cpu
             levels,
             lambda: (losses, losses),
             lambda: pricer.widths(levels) if may.prune else no_widths(levels),
+            net.twins,
         ),
         evaluator=opening.evaluator,
         scores=ScoreCache(cache, builder, opening.evaluator, lambda model: harness.runtime.load(model).run),

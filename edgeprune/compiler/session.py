@@ -54,6 +54,7 @@ class Prices:
         levels: per group, its possible widths.
         formats: computes the losses of all formats except 2:4, and those of all formats that may be chosen.
         widths: ranks units, and computes the losses of the levels.
+        twins: blocks that must have the same format.
     """
 
     def __init__(
@@ -62,14 +63,15 @@ class Prices:
         levels: Levels,
         formats: Callable[[], tuple[FormatLosses, FormatLosses]],
         widths: Callable[[], WidthLosses],
+        twins: tuple[tuple[int, ...], ...] = (),
     ):
-        self.latency = latency
+        self.latency, self._twins = latency, twins
         self._levels, self._formats, self._widths = levels, functools.cache(formats), functools.cache(widths)
 
     @property
     def dense(self) -> Problem:
         """Dense widths in all formats except 2:4, for the unpruned variants."""
-        return uncut(self._levels, self._formats()[0], self.latency)
+        return uncut(self._levels, self._formats()[0], self.latency, self._twins)
 
     @property
     def uncut(self) -> Problem:

@@ -276,7 +276,7 @@ def open_tensorrt_session(
         target=profile.name,
         network=times.kernels.network,
         builder=builder,
-        prices=Prices(times.latency, levels, price_formats, price_widths),
+        prices=Prices(times.latency, levels, price_formats, price_widths, times.kernels.network.twins),
         evaluator=opening.evaluator,
         scores=ScoreCache(cache, builder, opening.evaluator, lambda model: simulation.load(model, threads).run),
         cache=cache,

@@ -70,6 +70,7 @@ from edgeprune.graph.qdq import (
     asymmetric_scale,
     dequantized_weight,
     insert_qdq,
+    merge_equal_integers,
     opset_allows_int8,
     quantize,
     quantize_weight,

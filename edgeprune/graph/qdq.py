@@ -245,3 +245,19 @@ def dequantized_weight(
     if not source.uses() and not source.is_graph_output():
         del graph.initializers[base]
     return new[-1].outputs[0]
+
+
+def merge_equal_integers(graph: ir.Graph) -> None:
+    """Let INT8 tensors with equal values, the quantized form of a shared weight, be one; vectors stay as they are."""
+    known: dict[tuple[object, ...], ir.Value] = {}
+    for name, value in list(graph.initializers.items()):
+        tensor = value.const_value
+        if tensor is None or len(tensor.shape) < 2 or tensor.dtype not in (ir.DataType.INT8, ir.DataType.UINT8):
+            continue
+        if value.is_graph_input() or value.is_graph_output():
+            continue
+        first = known.setdefault((tensor.dtype, tuple(tensor.shape), hash(tensor.tobytes())), value)
+        if first is not value and np.array_equal(first.const_value.numpy(), tensor.numpy()):  # type: ignore[union-attr]
+            for node, index in tuple(value.uses()):
+                node.replace_input_with(index, first)
+            del graph.initializers[name]

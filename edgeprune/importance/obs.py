@@ -90,15 +90,19 @@ def _order_heads(context: Context, heads: Sequence[Group]) -> Mapping[str, Ints]
 
 
 def gather_moments(context: Context, linears: Sequence[Linear]) -> dict[str, Moments]:
-    """Node -> covariances of the features. ``context.shared``, if given, keeps as many as ``SHARED_BYTES`` allows."""
+    """Node -> covariances of the features. ``context.shared``, if given, keeps as many as ``SHARED_BYTES`` allows.
+
+    Layers that share a weight have those of all their inputs together.
+    """
     shared = {} if context.shared is None else context.shared
     missing = [linear for linear in linears if linear.node not in shared]
-    moments = {linear.node: Moments(linear.features > MOST_FEATURES, np.float32) for linear in missing}
+    by_weight = {linear.weight: Moments(linear.features > MOST_FEATURES, np.float32) for linear in missing}
+    moments = {linear.node: by_weight[linear.weight] for linear in missing}
     if missing:
         sampling = Sampling(macs=2e10, most_rows=16_384, seed=context.seed)
         for linear, x in gather_rows(context.model, missing, context.data(), sampling):
             moments[linear.node].add(x)
-        for fresh in moments.values():
+        for fresh in by_weight.values():
             fresh.settle()
     found = moments | {linear.node: shared[linear.node] for linear in linears if linear.node in shared}
     if context.shared is not None:

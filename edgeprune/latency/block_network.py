@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import onnx_ir as ir
@@ -14,6 +15,7 @@ from edgeprune.graph import count_macs
 from edgeprune.latency import formats as forms
 from edgeprune.latency.block_latency import Edge, edges_of
 from edgeprune.latency.features import Geometry, boundary, geometries
+from edgeprune.passes.canonicalize import twin_nodes
 
 DEPTHWISE_STEP = 16
 
@@ -30,6 +32,16 @@ class Network:
     edges: tuple[Edge, ...]
     sizes: Widths
     macs: int
+
+    @cached_property
+    def twins(self) -> tuple[tuple[int, ...], ...]:
+        """Numbers of blocks that call the same layers again: they run in the same format."""
+        nodes = twin_nodes(self.model)
+        found: dict[frozenset[str], list[int]] = {}
+        for number, block in enumerate(self.blocks):
+            if block.anchor in nodes:
+                found.setdefault(nodes[block.anchor], []).append(number)
+        return tuple(tuple(numbers) for numbers in found.values() if len(numbers) > 1)
 
     @property
     def steps(self) -> tuple[int, ...]:

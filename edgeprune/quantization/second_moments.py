@@ -59,6 +59,8 @@ def input_moments(
 ) -> Iterator[tuple[Linear, InputMoments]]:
     """Every layer with the moments of its input, as many layers at a time as memory allows.
 
+    Layers that share a weight have the moments of all their inputs together.
+
     Args:
         model: the model that computes the activations. All layers of one pass are measured before the first is
             yielded, so the caller may change their weights.
@@ -72,19 +74,25 @@ def input_moments(
     Raises:
         CalibrationError: an activation is NaN or infinite; the message names it.
     """
-    todo = list(linears)
+    by_weight: dict[str, list[Linear]] = {}
+    for layer in linears:
+        by_weight.setdefault(layer.weight, []).append(layer)
+    todo = list(by_weight)
     while todo:
-        sizes = (8 * x.groups * (x.features if x.features > most_features else x.features**2) for x in todo)
+        first = (by_weight[weight][0] for weight in todo)
+        sizes = (8 * x.groups * (x.features if x.features > most_features else x.features**2) for x in first)
         wave, todo = split_by_memory(todo, sizes, GRAM_BYTES)
-        found = {layer.node: Moments(diagonal=layer.features > most_features) for layer in wave}
+        found = {w: Moments(diagonal=by_weight[w][0].features > most_features) for w in wave}
         true_sums: dict[str, Floats] = dict.fromkeys(found, np.zeros(1))
-        for layer, x in gather_rows(model, wave, data, sampling, threads):
-            true_sums[layer.node] = true_sums[layer.node] + x.sum(axis=1, dtype=np.float64)
+        layers = [layer for weight in wave for layer in by_weight[weight]]
+        for layer, x in gather_rows(model, layers, data, sampling, threads):
+            true_sums[layer.weight] = true_sums[layer.weight] + x.sum(axis=1, dtype=np.float64)
             quantizer = (quantizers or {}).get(layer.input)
-            found[layer.node].add(x if quantizer is None else quantizer(x))
-        for layer in wave:
-            moments = found.pop(layer.node)
+            found[layer.weight].add(x if quantizer is None else quantizer(x))
+        for weight in wave:
+            moments = found.pop(weight)
             mean, _ = moments.means()
             covariance, _ = moments.covariances()
-            true_mean = true_sums[layer.node] / moments.rows
-            yield layer, InputMoments(mean, covariance, not moments.diagonal, true_mean)
+            true_mean = true_sums[weight] / moments.rows
+            seen = InputMoments(mean, covariance, not moments.diagonal, true_mean)
+            yield from ((layer, seen) for layer in by_weight[weight])

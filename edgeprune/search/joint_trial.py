@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from edgeprune.build import ModelBuilder
 from edgeprune.dependency import Analysis, Cut
-from edgeprune.graph import Linear, find_linears, set_weights, shift_outputs
+from edgeprune.graph import Linear, find_linears, layers_by_weight, set_shared_weights, shift_outputs
 from edgeprune.importance import DAMPING, MOST_FEATURES, Context, gather_moments
 from edgeprune.passes.prune import prune_channels
 from edgeprune.recovery import Probe
@@ -81,19 +81,24 @@ class JointTrial:
         kept = self.analysis.kept(cut)
         model = prune_channels(self.dense, self.analysis, cut)
         linears = find_linears(model)
+        together = dict(layers_by_weight(model, linears.values()))
         for name, layer in self.layers.items():
             dense = layer.linear
             channels = kept.get((dense.weight, dense.channel_axis))
             if channels is None or name not in linears:
                 continue
+            twins = together.pop(linears[name].weight, None)
+            if twins is None:  # set already, with the first of the layers that share it
+                continue
             stays = np.zeros(dense.weight_shape[dense.channel_axis], np.bool_)
             stays[channels] = True
             outputs = kept.get((dense.weight, _output_axis(dense)), slice(None))
             if not len(channels):  # the residual branch of this layer is dropped: its mean stays
-                shift_outputs(model, linears[name], (layer.matrix @ layer.mean)[outputs])
+                for twin in twins:
+                    shift_outputs(model, twin, (layer.matrix @ layer.mean)[outputs])
                 continue
             matrix, bias = self._refit(layer, dense.feature_values(stays)[0])
-            set_weights(model, linears[name], matrix[outputs][None], bias[outputs][None])
+            set_shared_weights(model, twins, matrix[outputs][None], bias[outputs][None])
         return model
 
     def _refit(self, layer: _Layer, stays: NDArray[np.bool_]) -> tuple[Floats, Floats]:
@@ -120,7 +125,10 @@ def open_joint_trial(
 ) -> JointTrial:
     """Gather the covariances of all layers that read cuttable channels, in one pass over the data."""
     consumers = {c.linear.node: c.linear for g in context.groups for c in context.consumers(g)}
-    refittable = [x for x in consumers.values() if x.groups == 1 and x.features <= MOST_FEATURES]
+    together = layers_by_weight(context.model, context.linears.values())
+    refittable = [
+        x for x in consumers.values() if x.groups == 1 and x.features <= MOST_FEATURES and x.weight in together
+    ]
     chosen: list[Linear] = []
     total = 0
     for linear in sorted(refittable, key=lambda x: x.features):

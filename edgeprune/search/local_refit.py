@@ -17,7 +17,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeprune.dependency import Analysis, Group
-from edgeprune.graph import Linear, find_linears, shift_outputs
+from edgeprune.graph import Linear, find_linears, layers_by_weight, shift_outputs
 from edgeprune.importance import DAMPING, Consumer, Context, gather_moments, next_wave
 from edgeprune.passes.prune import prune_channels
 from edgeprune.recovery import Moments
@@ -41,15 +41,22 @@ def cut_and_refit(
     """The model with this group alone cut to the kept units, and its linear consumers refitted."""
     pruned = prune_channels(context.model, analysis, {group.id: kept})
     linears = find_linears(pruned)
+    together = dict(layers_by_weight(pruned, linears.values()))
     stays = np.zeros(group.size + 1, dtype=bool)
     stays[kept] = stays[-1] = True  # position -1 stands for channels that belong to no unit
     for consumer in context.consumers(group):
         linear = linears.get(consumer.linear.node)
         fitted = moments.get(consumer.linear.node)
-        if linear is not None and fitted is not None and not len(kept):  # the branch is dropped: its mean stays
+        if linear is None or fitted is None:
+            continue
+        twins = together.pop(linear.weight, None)
+        if twins is None:  # refitted already, with the first of the layers that share it, or no one fit serves all
+            continue
+        if not len(kept):  # the branch is dropped: its mean stays
             matrix = consumer.linear.matrix(context.weight(consumer.linear.weight))[0]
-            shift_outputs(pruned, linear, matrix @ fitted.means()[0][0])
-        elif linear is not None and fitted is not None:
+            for twin in twins:
+                shift_outputs(pruned, twin, matrix @ fitted.means()[0][0])
+        else:
             _refit(context, pruned, linear, consumer, stays[consumer.unit], fitted)
     return pruned
 

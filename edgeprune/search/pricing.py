@@ -39,9 +39,9 @@ FormatLosses = tuple[Mapping[Format, float], ...]
 """Per block, format -> loss."""
 
 
-def uncut(levels: Levels, formats: FormatLosses, latency: Latency) -> Problem:
-    """The problem with dense widths, where only formats are chosen."""
-    return Problem(latency, *no_widths(levels), formats)
+def uncut(levels: Levels, formats: FormatLosses, latency: Latency, twins: tuple[tuple[int, ...], ...] = ()) -> Problem:
+    """The problem with dense widths, where only formats are chosen; see `Problem` for the twins."""
+    return Problem(latency, *no_widths(levels), formats, twins)
 
 
 def no_widths(levels: Levels) -> WidthLosses:
@@ -216,7 +216,7 @@ class _Trials:
             int8 = builder.int8_nodes(self.dense, formats)
             return self.probe.error(builder.quantized(self.dense, int8, ranges))
 
-        return format_losses(available, builder.float_format, trial, progress)
+        return format_losses(available, builder.float_format, trial, progress, self.network.twins)
 
 
 def _width_trial(

@@ -21,12 +21,14 @@ class Problem:
         levels: per group, its possible widths, ascending; the last one is the dense width.
         width_loss: per group, shape (levels,): loss of each width, 0 for the dense one.
         format_loss: per block, format -> loss, 0 for the float one; a format that is not listed is not allowed.
+        twins: blocks that must have the same format: the calls of one layer on several inputs.
     """
 
     latency: Latency
     levels: tuple[NDArray[np.int64], ...]
     width_loss: tuple[NDArray[np.float64], ...]
     format_loss: tuple[Mapping[Format, float], ...]
+    twins: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

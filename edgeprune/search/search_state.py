@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeprune.dependency import Widths
+from edgeprune.latency import Format
 from edgeprune.search.min_cut import best_labels
 from edgeprune.search.problem import Candidate, Problem
 
@@ -187,6 +188,21 @@ class State:
             self._tables[key] = times
         return np.asarray(times - times[p.formats[block]])
 
+    def _with_equal_twins(self, p: Point) -> Point:
+        """The point with one format for each set of twins: the faster one, so that a budget is kept."""
+        for twins in self.problem.twins:
+            names = {self.format_names[b][p.formats[b]] for b in twins}
+            common = [f for f in self.format_names[twins[0]] if all(f in self.format_names[b] for b in twins)]
+            options = [f for f in common if f in names] or common
+            if len(names) > 1 and options:
+                p = min((self._with_formats(p, twins, f) for f in options), key=self.time)
+        return p
+
+    def _with_formats(self, p: Point, blocks: Sequence[int], name: Format) -> Point:
+        for b in blocks:
+            p = self.with_format(p, b, self.format_names[b].index(name))
+        return p
+
     def point(self, candidate: Candidate) -> Point:
         """The point of a candidate with the same levels and formats."""
         levels = (int(np.searchsorted(v, w)) for v, w in zip(self.problem.levels, candidate.widths, strict=True))
@@ -195,7 +211,8 @@ class State:
         )
 
     def candidate(self, p: Point) -> Candidate:
-        """The candidate of a point."""
+        """The candidate of a point, with the same format for all calls of a layer."""
+        p = self._with_equal_twins(p)
         names = tuple(n[i] for n, i in zip(self.format_names, p.formats, strict=True))
         return Candidate(self.widths(p), names, self.time(p), self.loss(p))
 

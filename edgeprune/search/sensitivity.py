@@ -96,17 +96,27 @@ def _follow(
 def format_losses(
     formats: Sequence[Sequence[Format]],
     floating: Format,
-    trial: Callable[[Mapping[int, Format]], float],
+    alone: Callable[[Mapping[int, Format]], float],
     progress: Callable[[float], None] | None = None,
+    twins: Sequence[Sequence[int]] = (),
 ) -> tuple[dict[Format, float], ...]:
     """Loss at the output of every format of every block.
 
     Args:
         formats: per block, its possible formats; ``floating`` is one of them and has no loss.
         floating: name of the float format.
-        trial: (block -> format, for the blocks that are not float) -> output error.
+        alone: (block -> format, for the blocks that are not float) -> output error.
         progress: called with the fraction done.
+        twins: blocks that have the same format; they are tried together, and each has its share of the loss.
     """
+    same = {b: blocks for blocks in twins for b in blocks}
+    later = {b for blocks in twins for b in blocks[1:]}
+    every = formats
+    formats = [() if b in later else of for b, of in enumerate(every)]
+
+    def trial(chosen: Mapping[int, Format]) -> float:
+        return alone({b: f for first, f in chosen.items() for b in same.get(first, (first,)) if f in every[b]})
+
     losses: list[dict[Format, float]] = [{floating: 0.0} for _ in formats]
     names = [f for f in dict.fromkeys(f for fs in formats for f in fs) if f != floating]
     shares: dict[int, float] = {}
@@ -120,6 +130,10 @@ def format_losses(
             losses[b][name] = total * shares[b] / known if known > 0 else total / len(having)
         if progress is not None:
             progress((i + 1) / len(names))
+    for blocks in twins:
+        each = {name: loss / len(blocks) for name, loss in losses[blocks[0]].items()}
+        for b in blocks:
+            losses[b] = {name: loss for name, loss in each.items() if name in every[b]}
     return tuple(losses)
 
 

@@ -42,6 +42,7 @@ def sparse_losses(
                     model.graph.initializers[name].const_value = sparse.graph.initializers[name].const_value
         return probe.error(model)
 
+    twins = [found for blocks in network.twins if len(found := [b for b in blocks if b in nodes]) > 1]
     available = [("dense", _SPARSE) if b in nodes else ("dense",) for b in range(len(network.blocks))]
-    losses = format_losses(available, "dense", trial)
+    losses = format_losses(available, "dense", trial, twins=twins)
     return {b: losses[b][_SPARSE] for b in nodes}

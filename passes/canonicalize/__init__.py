@@ -7,4 +7,4 @@ May import: passes.layout, passes.verify, graph and below.
 
 from edgeprune.passes.canonicalize.fold_batchnorm import FOLDED_SCALE
 from edgeprune.passes.canonicalize.pipeline import canonicalize, without_functions
-from edgeprune.passes.canonicalize.shared_weights import twin_values
+from edgeprune.passes.canonicalize.shared_weights import twin_nodes, twin_values

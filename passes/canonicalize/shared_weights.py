@@ -90,17 +90,32 @@ def share_weights(model: ir.Model) -> int:
 
 def twin_values(model: ir.Model) -> dict[str, frozenset[str]]:
     """Computed value -> the values at the same place of its twins, itself among them; only values that have any."""
+    groups = _twins_of(model)
+    places = (zip(*([*node.inputs, *node.outputs] for node in group), strict=False) for group in groups)
+    values = (value for place in places for value in place)
+    return _together([{str(v.name) for v in several if v is not None and not v.is_initializer()} for several in values])
+
+
+def twin_nodes(model: ir.Model) -> dict[str, frozenset[str]]:
+    """Node -> its twins, itself among them; only nodes that have any."""
+    return _together([{str(node.name) for node in group} for group in _twins_of(model)])
+
+
+def _twins_of(model: ir.Model) -> list[Twins]:
     weights = (value for value in model.graph.initializers.values() if len(value.uses()) > 1)
     if not any(is_weight(value) for value in weights):
-        return {}
+        return []
     contents = _Contents()
+    return _grow(_seeds(model, contents), contents)
+
+
+def _together(groups: Sequence[set[str]]) -> dict[str, frozenset[str]]:
+    """Name -> all names that share a group with it, directly or through others."""
     together: dict[str, frozenset[str]] = {}
-    for group in _grow(_seeds(model, contents), contents):
-        for places in zip(*([*node.inputs, *node.outputs] for node in group), strict=False):
-            names = {str(v.name) for v in places if v is not None and not v.is_initializer()}
-            if len(names) > 1:
-                whole = frozenset(names).union(*(together.get(name, frozenset()) for name in names))
-                together |= dict.fromkeys(whole, whole)
+    for names in groups:
+        if len(names) > 1:
+            whole = frozenset(names).union(*(together.get(name, frozenset()) for name in names))
+            together |= dict.fromkeys(whole, whole)
     return together
 
 

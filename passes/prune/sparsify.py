@@ -28,9 +28,9 @@ from edgeprune.graph import (
     has_bias,
     layer_bias,
     layer_matrix,
+    layers_by_weight,
     quantize_weight,
-    set_weights,
-    weights_read_once,
+    set_shared_weights,
 )
 from edgeprune.passes.prune.permute_channels import permute_channels
 from edgeprune.quantization import METHODS, Grid, InputMoments, Method, input_moments, is_two_of_four, sparsify_matrix
@@ -40,17 +40,17 @@ from edgeprune.support import shared_cores
 def sparsity_eligible(model: ir.Model) -> dict[str, bool | Refused]:
     """For every node, whether its weights can be 2:4 sparse, or why not."""
     linears = find_linears(model)
-    single = weights_read_once(model, linears.values())
-    return {str(n.name): _eligible(n, linears.get(str(n.name)), single) for n in model.graph}
+    together = layers_by_weight(model, linears.values())
+    return {str(n.name): _eligible(n, linears.get(str(n.name)), together) for n in model.graph}
 
 
-def _eligible(node: ir.Node, layer: Linear | None, single: set[str]) -> bool | Refused:
+def _eligible(node: ir.Node, layer: Linear | None, together: Collection[str]) -> bool | Refused:
     if layer is None or layer.op == "ConvTranspose":
         return Refused(f"{node.op_type} has no constant weight for each input channel")
     if layer.groups > 1:
         return Refused("it is a grouped convolution")
-    if layer.weight not in single:
-        return Refused(f"its weight {layer.weight!r} is shared with another node")
+    if layer.weight not in together:
+        return Refused(f"its weight {layer.weight!r} is shared with a node that uses it in another way")
     channels = layer.features // layer.taps
     if channels % 4:
         return Refused(f"its {channels} input channels are no multiple of 4")
@@ -93,10 +93,17 @@ def sparsify(
             raise PassError(f"sparsify: the model has no node {name!r}")
         if not eligible[name]:
             raise PassError(f"sparsify: node {name!r} cannot be 2:4: {eligible[name]}")
+    linears = find_linears(model)
+    readers = layers_by_weight(model, linears.values())
+    for name in nodes:
+        if missing := [x.node for x in readers[linears[name].weight] if x.node not in nodes]:
+            raise PassError(f"sparsify: node {name!r} shares its weight with {missing[0]!r}, so both must be 2:4")
     copy = permute_channels(model, groups, nodes, _variances(model, nodes, calibration, threads) if groups else None)
     linears = find_linears(copy)
+    together = dict(layers_by_weight(copy, linears.values()))
     for layer, moments in _with_moments(copy, [linears[n] for n in dict.fromkeys(nodes)], calibration, threads):
-        _sparsify_layer(copy, layer, moments, method, layer.node in int8)
+        if (layers := together.pop(layer.weight, None)) is not None:
+            _sparsify_layers(copy, layers, moments, method, layer.node in int8)
     check_two_of_four(copy, nodes)
     return copy
 
@@ -136,7 +143,11 @@ def _with_moments(
     yield from list(input_moments(model, layers, calibration, threads=threads))
 
 
-def _sparsify_layer(model: ir.Model, layer: Linear, moments: InputMoments | None, method: Method, int8: bool) -> None:
+def _sparsify_layers(
+    model: ir.Model, layers: Sequence[Linear], moments: InputMoments | None, method: Method, int8: bool
+) -> None:
+    """Make the weight of one layer 2:4, or of several layers that share it."""
+    layer = layers[0]
     matrix = layer_matrix(model, layer)[0]
     centred = has_bias(layer)
     gram = None if moments is None else moments.gram(0, centred)
@@ -145,4 +156,4 @@ def _sparsify_layer(model: ir.Model, layer: Linear, moments: InputMoments | None
     bias = layer_bias(model, layer)
     if moments is not None and centred:
         bias = bias + ((matrix - sparse) @ moments.mean[0])[None]
-    set_weights(model, layer, sparse[None], bias)
+    set_shared_weights(model, layers, sparse[None], bias)

@@ -14,7 +14,7 @@ quantizing them changes nothing more.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -28,9 +28,9 @@ from edgeprune.graph import (
     has_bias,
     layer_bias,
     layer_matrix,
+    layers_by_weight,
     quantize_weight,
-    set_weights,
-    weights_read_once,
+    set_shared_weights,
 )
 from edgeprune.passes.quantize.affine_ops import AffineOp, affine_op_of
 from edgeprune.quantization import (
@@ -74,8 +74,12 @@ def round_weights(
     copy = graphs.clone(model)
     quantizers = _with_affine_ops(model, int8, quantizers or {})
     linears = find_linears(copy)
-    single = weights_read_once(copy, linears.values())
-    layers = [layer for name, layer in linears.items() if name in int8 and layer.weight in single]
+    together = {
+        weight: layers
+        for weight, layers in layers_by_weight(copy, linears.values()).items()
+        if all(layer.node in int8 for layer in layers)
+    }
+    layers = [layer for several in together.values() for layer in several]
     moments = input_moments(
         model,
         layers,
@@ -86,7 +90,8 @@ def round_weights(
         threads=threads,
     )
     for layer, seen in moments:
-        _round_layer(copy, layer, seen, weight_bits, search)
+        if (several := together.pop(layer.weight, None)) is not None:
+            _round_layers(copy, several, seen, weight_bits, search)
     return copy
 
 
@@ -131,7 +136,9 @@ def _quantizer_after(affine_op: AffineOp, quantizer: Quantizer) -> Quantizer:
     return rounded
 
 
-def _round_layer(model: ir.Model, layer: Linear, seen: InputMoments, bits: int, search: bool) -> None:
+def _round_layers(model: ir.Model, layers: Sequence[Linear], seen: InputMoments, bits: int, search: bool) -> None:
+    """Round the weight of one layer, or of several layers that share it."""
+    layer = layers[0]
     matrix = layer_matrix(model, layer)
     bias = layer_bias(model, layer)
     rounded = np.empty_like(matrix)
@@ -145,7 +152,7 @@ def _round_layer(model: ir.Model, layer: Linear, seen: InputMoments, bits: int, 
             rounded[g] = grid.snap(matrix[g])
     wanted = np.einsum("gof,gf->go", matrix, seen.true_mean)
     bias = bias + wanted - np.einsum("gof,gf->go", rounded, seen.mean)
-    set_weights(model, layer, rounded, bias)
+    set_shared_weights(model, layers, rounded, bias)
 
 
 def _keeping_scale(matrix: Floats, rounded: Floats, gram: Floats, grid: Grid) -> Floats:

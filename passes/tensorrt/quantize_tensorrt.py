@@ -16,7 +16,15 @@ import onnx_ir as ir
 
 from edgeprune import graph as graphs
 from edgeprune.errors import PassError
-from edgeprune.graph import dequantized_weight, insert_qdq, naming, require_int8, symmetric_scale, value_roles
+from edgeprune.graph import (
+    dequantized_weight,
+    insert_qdq,
+    merge_equal_integers,
+    naming,
+    require_int8,
+    symmetric_scale,
+    value_roles,
+)
 from edgeprune.passes.tensorrt.int8_nodes import int8_eligible, operands
 
 _COMMUTING_OPS = frozenset(
@@ -97,6 +105,7 @@ def quantize_tensorrt(
                 if group:
                     scale = symmetric_scale(-limits[value], limits[value], dtype=rounded)
                     insert_qdq(copy, value, scale.astype(np.float32), consumers=group)
+    merge_equal_integers(copy.graph)
     return copy
 
 

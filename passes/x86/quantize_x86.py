@@ -31,6 +31,7 @@ from edgeprune.errors import PassError
 from edgeprune.graph import (
     asymmetric_scale,
     insert_qdq,
+    merge_equal_integers,
     naming,
     new_initializer,
     new_node,
@@ -114,6 +115,7 @@ def quantize_x86(
         separate_readers(graph, chosen)
         repeat_pixels(graph, chosen)
     remove_dead(graph)  # the float weights
+    merge_equal_integers(graph)
     return copy
 
 

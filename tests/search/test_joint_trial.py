@@ -18,6 +18,7 @@ from edgeprune.search.joint_trial import JointTrial, open_joint_trial
 from edgeprune.search.pricing import typical_ranges
 from edgeprune.search.problem import Candidate
 from edgeprune.testing.oracle import parse
+from tests.siamese import pairs, siamese
 from tests.small_models import calibration, class_scores
 
 TEXT = """
@@ -136,3 +137,17 @@ def test_a_candidate_that_drops_a_branch() -> None:
     assert trial.probe.error(in_int8) < trial.probe.error(delivered) + 1e-3
     assert net.geometries[0].features(np.array([0]), net.sizes, 16).tolist() == [0.0] * 6
     assert net.geometries[1].features(np.array([0]), net.sizes, 16)[:3].tolist() == [1.0, 0.0, 0.0]
+
+
+def test_a_shared_layer_is_refitted_once_for_all_its_inputs() -> None:
+    model, feeds = siamese(), pairs(48)
+    analysis, data = analyse(model), calibration(**feeds)
+    net = network(model, analysis)
+    builder = X86Builder(model, net, rank("l2", model, analysis, data, 8), data)
+    trial = open_joint_trial(Context(model, analysis.groups, data), analysis, builder, Probe(model, data, 24, 1), {})
+    widths = net.sizes * 3 // 4
+    cut = trial._cut(builder.cut(widths))
+    same = OnnxRuntime().load(cut).run({"a": feeds["a"], "b": feeds["a"]})[0]
+    np.testing.assert_array_equal(same, 0)
+    plain = prune_channels(model, analysis, builder.cut(widths))
+    assert trial.probe.error(cut) < trial.probe.error(plain)

@@ -9,6 +9,7 @@ from edgeprune.importance.context import Context
 from edgeprune.passes.prune.prune_channels import prune_channels
 from edgeprune.search.local_refit import cut_and_refit, waves
 from edgeprune.testing.oracle import parse
+from tests.siamese import pairs, siamese
 from tests.small_models import calibration
 
 TEXT = """
@@ -63,3 +64,19 @@ def test_a_dropped_branch_leaves_its_mean() -> None:
     want, got = (-runtime.load(m).run({"x": images})[0] - images for m in (model, refitted))
     # Float32 sums of 2048 values.
     np.testing.assert_allclose(got, np.broadcast_to(want.mean(axis=(0, 2, 3), keepdims=True), got.shape), atol=1e-4)
+
+
+def test_a_shared_layer_is_refitted_once_for_all_its_inputs() -> None:
+    model, feeds = siamese(), pairs(48)
+    analysis = analyse(model)
+    context = Context(model, analysis.groups, calibration(**feeds))
+    runtime = OnnxRuntime()
+    for wave, moments in waves(context):
+        for group in wave:
+            kept = np.arange(group.size * 3 // 4)
+            plain = prune_channels(model, analysis, {group.id: kept})
+            refitted = cut_and_refit(context, analysis, group, kept, moments)
+            want, cut, got = (runtime.load(m).run(feeds)[0] for m in (model, plain, refitted))
+            assert np.square(want - got).mean() < np.square(want - cut).mean()
+            same = runtime.load(refitted).run({"a": feeds["a"], "b": feeds["a"]})[0]
+            np.testing.assert_array_equal(same, 0)

@@ -88,3 +88,16 @@ def test_the_smallest_width_is_tried_if_it_is_far_below_the_others() -> None:
     (losses,) = width_losses([group(128)], [levels], {"g": np.linspace(0, 1, 129)}, trial)
     assert sorted(tried) == [8, 48, 96]
     assert losses[0] == pytest.approx(1 - 8 / 128)
+
+
+def test_calls_of_one_layer_are_tried_together_and_share_the_loss() -> None:
+    tried = []
+
+    def trial(chosen: Mapping[int, str]) -> float:
+        tried.append(sorted(chosen))
+        return 0.1 * sum(3.0 if b in (0, 2) else 1.0 for b in chosen)
+
+    formats = [("fp32", "int8")] * 4
+    losses = format_losses(formats, "fp32", trial, twins=[(0, 2)])
+    assert [round(of["int8"], 6) for of in losses] == [0.3, 0.1, 0.3, 0.1]
+    assert all((0 in blocks) == (2 in blocks) for blocks in tried)

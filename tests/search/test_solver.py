@@ -1,6 +1,7 @@
 """The search against enumeration, on small networks with an artificial latency model."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -120,3 +121,14 @@ def test_a_search_that_starts_from_the_last_result_is_as_good(seed: int) -> None
         found = searcher.search(budget_us)
         assert found.latency_us <= budget_us
         assert found.loss <= 1.05 * search(problem, budget_us).loss + 1e-9
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_calls_of_one_layer_have_one_format(seed: int) -> None:
+    problem = replace(chain(4, np.random.default_rng(seed)), twins=((0, 2), (1, 4)))
+    slowest, quickest = fastest_unpruned(replace(problem, twins=())).latency_us, fastest(problem).latency_us
+    for share in (0.1, 0.4, 0.8):
+        found = search(problem, quickest + share * (slowest - quickest))
+        assert found.formats[0] == found.formats[2]
+        assert found.formats[1] == found.formats[4]
+        assert found.latency_us == pytest.approx(problem.latency.total_us(found.widths, found.formats))

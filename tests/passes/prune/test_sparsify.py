@@ -16,6 +16,8 @@ from edgeprune.errors import PassError
 from edgeprune.graph.qdq import quantize_weight
 from edgeprune.passes.prune.sparsify import check_two_of_four, sparsify, sparsity_eligible
 from tests.passes.models import parse, random, run
+from tests.siamese import pairs, siamese
+from tests.small_models import calibration
 
 NETWORK = """
 net (float[n,4,9,9] x) => (float[n,5] y) {
@@ -123,3 +125,15 @@ def _weight(model: ir.Model, name: str) -> NDArray[Any]:
     tensor = model.graph.initializers[name].const_value
     assert tensor is not None
     return tensor.numpy()
+
+
+def test_a_shared_weight_is_made_sparse_once_for_all_its_layers() -> None:
+    model, data = siamese(), calibration(**pairs())
+    nodes = ["node_2", "node_9"]
+    assert all(sparsity_eligible(model)[name] for name in nodes)
+    sparse = sparsify(model, nodes, data)
+    check_two_of_four(sparse, nodes)
+    x = pairs()["a"]
+    np.testing.assert_array_equal(run(sparse, a=x, b=x)[0], 0)
+    with pytest.raises(PassError, match="shares its weight with 'node_9'"):
+        sparsify(model, nodes[:1], data)

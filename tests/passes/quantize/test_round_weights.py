@@ -17,6 +17,8 @@ from edgeprune.graph.set_weights import layer_matrix
 from edgeprune.passes.quantize.round_weights import fake_quantizer, round_weights
 from edgeprune.passes.x86.quantize_x86 import quantize_x86
 from tests.passes.models import parse, random, run
+from tests.siamese import pairs, siamese
+from tests.small_models import calibration
 
 NETWORK = """
 net (float[n,4,9,9] x) => (float[n,5] y) {
@@ -144,3 +146,19 @@ def _array(model: ir.Model, name: str) -> NDArray[Any]:
     tensor = model.graph.initializers[name].const_value
     assert tensor is not None
     return tensor.numpy()
+
+
+def test_layers_that_share_a_weight_keep_sharing_weight_and_bias() -> None:
+    model, data = siamese(), calibration(**pairs())
+    layers = list(find_linears(model))
+    rounded = round_weights(model, layers, data, search=False)
+    x = pairs()
+    np.testing.assert_array_equal(run(rounded, a=x["a"], b=x["a"])[0], 0)
+    shared = [str(v.name) for v in rounded.graph.initializers.values() if len(tuple(v.uses())) == 2]
+    assert sorted(shared) == ["b1", "b2", "b3", "w1", "w2", "w3"]
+    matrix = layer_matrix(rounded, find_linears(rounded)["node_0"])[0]
+    integers, scale, _ = quantize_weight(matrix, 0)
+    np.testing.assert_allclose(integers * scale[:, None], matrix, rtol=1e-5, atol=1e-7)
+    assert (
+        rounded.graph.initializers["b1"].const_value.numpy() != model.graph.initializers["b1"].const_value.numpy()
+    ).any()
