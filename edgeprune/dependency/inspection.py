@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from edgeprune.dependency.inspection_tables import FrozenRow, GroupRow, frozen_t
 from edgeprune.dependency.solve import Analysis, analyse
 from edgeprune.errors import ModelError, UsageError
 from edgeprune.graph import count_macs, count_parameters
+from edgeprune.passes.canonicalize import copied_vectors
 from edgeprune.passes.dequantize import float_source
 from edgeprune.passes.verify import settle_sizes
 from edgeprune.support import or_nearest, plural
@@ -36,7 +38,7 @@ class Inspection:
         macs: multiply-accumulates of one inference.
         groups: what can be removed, in graph order.
         frozen: axes of weights that cannot be cut, without those of length one.
-        warnings: what was wrong in the file and was set right, as sentences.
+        warnings: what was wrong in the file and was set right, and which shared vectors were copied, as sentences.
         analysis: the analysis of the model.
     """
 
@@ -161,7 +163,7 @@ def inspection_of(
         groups=rows,
         frozen=tuple(_frozen_rows(model, analysis, macs, readers)),
         analysis=analysis,
-        warnings=graph.warnings_of(model),
+        warnings=(*graph.warnings_of(model), *_copies(model)),
     )
 
 
@@ -224,3 +226,16 @@ def _frozen_rows(
             if length > 1 and analysis.is_frozen(factor):
                 rows.append(FrozenRow(name, axis, length, tuple(analysis.why(name, axis)), held))
     return rows
+
+
+def _copies(model: ir.Model) -> Iterator[str]:
+    """What is said of vectors that the file stores once for layers that have nothing to do with each other."""
+    counts = Counter(copied_vectors(model))
+    if not counts:
+        return
+    (name, count), others = counts.most_common(1)[0], len(counts) - 1
+    more = f", and {plural(others, 'other vector')} in the same way" if others else ""
+    yield (
+        f"{name!r} is stored once for {count + 1} places that are no calls of one layer{more}: each place has its own "
+        "copy here, so that channels can be removed from one alone"
+    )

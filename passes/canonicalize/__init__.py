@@ -7,4 +7,5 @@ May import: passes.layout, passes.verify, graph and below.
 
 from edgeprune.passes.canonicalize.fold_batchnorm import FOLDED_SCALE
 from edgeprune.passes.canonicalize.pipeline import canonicalize, without_functions
-from edgeprune.passes.canonicalize.shared_weights import twin_nodes, twin_values
+from edgeprune.passes.canonicalize.shared_weights import copied_vectors
+from edgeprune.passes.canonicalize.twin_layers import twin_nodes, twin_values

@@ -102,3 +102,14 @@ def test_why_of_a_weight_that_the_canonical_form_split() -> None:
         qkv_1=normal(8, 8),
     )
     assert {line.split()[0] for line in inspect_model(split).why("qkv")} == {"qkv_0", "qkv_1"}
+
+
+def test_a_vector_that_layers_share_without_being_calls_of_one_is_named(tmp_path: Path) -> None:
+    text = """g (float[1,6,4,4] x) => (float[1,6,4,4] y) { h = Conv(x, w1, zeros) r = Relu(h) k = Conv(r, w2, zeros)
+        s = Relu(k) y = Conv(s, w3, zeros) }"""
+    weights = {name: normal(6, 6, 1, 1, seed=seed) for seed, name in enumerate(("w1", "w2", "w3"))}
+    graph.save(build(text, **weights, zeros=normal(6)), tmp_path / "m.onnx")
+    (said,) = inspect_model(tmp_path / "m.onnx").warnings
+    assert said.startswith(
+        "'zeros' is stored once for 3 places that are no calls of one layer: each place has its own copy"
+    )

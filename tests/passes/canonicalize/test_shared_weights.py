@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from edgeprune.dependency.solve import analyse
 from edgeprune.graph import model_io
 from edgeprune.passes.canonicalize.pipeline import canonicalize
-from edgeprune.passes.canonicalize.shared_weights import MAX_BYTES, share_weights, twin_values
+from edgeprune.passes.canonicalize.shared_weights import MAX_BYTES, share_weights
+from edgeprune.passes.canonicalize.twin_layers import twin_values
 from edgeprune.testing.oracle import verify
 from tests.models import single
 from tests.passes.models import parse, random
@@ -84,6 +85,7 @@ def test_values_of_two_calls_are_twins() -> None:
     twins = twin_values(canonicalize(pair()))
     assert twins["a"] == twins["b"] == {"a", "b"}
     assert twins["a2"] == {"a2", "b2"}
+    assert {len(names) for names in twin_nodes(canonicalize(pair())).values()} == {2}
     assert "y" not in twins
     assert (
         twin_values(single(TEXT.replace("WIDTH", "3"), w1=(6, 3, 1, 1), w2=(6, 6, 1, 1), w3=(4, 6, 1, 1), b=(6,))) == {}
