@@ -11,7 +11,7 @@ from edgeprune.dependency.solve import analyse
 from edgeprune.graph import model_io
 from edgeprune.passes.canonicalize.pipeline import canonicalize
 from edgeprune.passes.canonicalize.shared_weights import MAX_BYTES, share_weights
-from edgeprune.passes.canonicalize.twin_layers import twin_values
+from edgeprune.passes.canonicalize.twin_layers import twin_nodes, twin_values
 from edgeprune.testing.oracle import verify
 from tests.models import single
 from tests.passes.models import parse, random
