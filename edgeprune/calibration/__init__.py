@@ -5,7 +5,7 @@ Out: feeds, activations, scores, and the identity under which statistics are cac
 May import: backends, dependency and below.
 """
 
-from edgeprune.calibration.accuracy import compare_with_original
+from edgeprune.calibration.accuracy import compare_with_original, hint_of_samples
 from edgeprune.calibration.activation_spool import Spool
 from edgeprune.calibration.array_cache import ArrayCache, Arrays
 from edgeprune.calibration.batch_axes import BatchAxes

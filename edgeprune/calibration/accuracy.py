@@ -7,23 +7,61 @@ from collections.abc import Sequence
 from edgeprune.calibration.evaluation import Evaluation
 from edgeprune.calibration.fidelity import Fidelity
 from edgeprune.calibration.run import Run
-from edgeprune.outputs import worst
+from edgeprune.outputs import agreement_interval, paired_interval, points, samples_for_a_point, worst
 from edgeprune.report import Accuracy, OutputScore
+from edgeprune.support import plural
+
+WORTH_SAYING_POINTS = 1.0
+"""A drop of so many points that the samples could miss is worth a sentence."""
 
 
 def compare_with_original(fidelity: Fidelity, result: Run) -> Accuracy:
     """The fidelity of a result to the original."""
-    return accuracy_of_outputs(fidelity.compare(result), samples=fidelity.held_out.samples)
+    return accuracy_of_outputs(fidelity.compare(result, with_intervals=True), samples=fidelity.held_out.samples)
 
 
 def accuracy_of_outputs(scores: Sequence[OutputScore], *, samples: int | None = None) -> Accuracy:
     """The accuracy for the report from the scores of all outputs: that of the output which loses most, and all."""
     main = worst(scores)
     metric = f"{main.metric}{_with_the_original(main)}"
-    return Accuracy("fidelity", metric, main.unit, main.before, main.after, main.drop, samples, tuple(scores))
+    drops = None if main.interval is None else tuple(points(main.unit, bound) for bound in reversed(main.interval))
+    return Accuracy(
+        "fidelity",
+        metric,
+        main.unit,
+        main.before,
+        main.after,
+        main.drop,
+        samples,
+        tuple(scores),
+        main.interval,
+        None if drops is None else (drops[0], drops[1]),
+    )
 
 
-def accuracy(evaluation: Evaluation, before: float, after: float, *, samples: int | None = None) -> Accuracy:
+def hint_of_samples(accuracy: Accuracy) -> tuple[str, ...]:
+    """A sentence if there are too few samples to tell a drop of one point."""
+    if accuracy.drop_interval is None or accuracy.samples is None:
+        return ()
+    unseen = accuracy.drop_interval[1] - max(accuracy.drop, 0.0)
+    if unseen <= WORTH_SAYING_POINTS:
+        return ()
+    enough = samples_for_a_point(accuracy.samples, unseen, clean=accuracy.drop == 0)
+    more = "larger --eval data" if accuracy.kind == "evaluation" else "more calibration data, or --eval with labels"
+    return (
+        f"{plural(accuracy.samples, 'sample is', 'samples are')} too few to tell drops below {unseen:.2g} points "
+        f"(95%); about {enough} tell one point: give {more}",
+    )
+
+
+def accuracy(
+    evaluation: Evaluation,
+    before: float,
+    after: float,
+    *,
+    samples: int | None = None,
+    hits: tuple[Sequence[bool], Sequence[bool]] | None = None,
+) -> Accuracy:
     """The accuracy for the report, from two scores of one evaluation.
 
     Args:
@@ -31,10 +69,25 @@ def accuracy(evaluation: Evaluation, before: float, after: float, *, samples: in
         before: score of the original.
         after: score of the result.
         samples: number of samples, if it is known.
+        hits: for every label whether the original and the result are right.
     """
     name, _, unit = evaluation.metric.rpartition(" (")
     unit = unit.rstrip(")") if name else ""
-    return Accuracy("evaluation", name or evaluation.metric, unit, before, after, before - after, samples)
+    interval = drop_interval = None
+    if hits is not None:
+        interval = agreement_interval(after, [100.0 * hit for hit in hits[1]])
+        drop_interval = paired_interval(*hits)
+    return Accuracy(
+        "evaluation",
+        name or evaluation.metric,
+        unit,
+        before,
+        after,
+        before - after,
+        samples,
+        interval=interval,
+        drop_interval=drop_interval,
+    )
 
 
 def _with_the_original(score: OutputScore) -> str:

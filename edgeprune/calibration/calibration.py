@@ -29,6 +29,10 @@ from edgeprune.support import Progress, is_function_spec
 DEFAULT_BATCH_SIZE = 32
 DEFAULT_RANDOM_SAMPLES = 64
 
+LEAST_HELD_OUT, MOST_HELD_OUT = 0.125, 0.25
+ENOUGH = 64
+"""Held-out items from which on the rest is of more use for the search and the refit."""
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -98,8 +102,10 @@ class Calibration:
                 check_finite(array, name, self.source.describe())
             yield feeds
 
-    def split(self, holdout_fraction: float = 0.125, seed: int = 0) -> tuple[Calibration, Calibration]:
+    def split(self, holdout_fraction: float | None = None, seed: int = 0) -> tuple[Calibration, Calibration]:
         """Two disjoint sets, both with at least one item: a larger one, and a smaller one that is held out.
+
+        By default an eighth is held out; of few items up to a quarter, as long as that is no more than `ENOUGH`.
 
         Raises:
             CalibrationError: there are fewer than two items.
@@ -107,7 +113,8 @@ class Calibration:
         indices = np.flatnonzero(self.chosen)
         if len(indices) < 2:
             raise CalibrationError(f"{self.source.describe()}: at least 2 samples are needed, one of them to hold out")
-        count = min(len(indices) - 1, max(1, round(holdout_fraction * len(indices))))
+        share = held_out_share(len(indices)) if holdout_fraction is None else holdout_fraction
+        count = min(len(indices) - 1, max(1, round(share * len(indices))))
         held_out = np.zeros_like(self.chosen)
         held_out[np.random.default_rng(seed).permutation(indices)[:count]] = True
         return self._with(self.chosen & ~held_out), self._with(held_out)
@@ -127,6 +134,11 @@ class Calibration:
 
     def _with(self, chosen: NDArray[np.bool_]) -> Calibration:
         return replace(self, chosen=chosen)
+
+
+def held_out_share(items: int) -> float:
+    """The share that is held out by default: a quarter of up to 256 items, an eighth of 512 and more."""
+    return max(LEAST_HELD_OUT, min(MOST_HELD_OUT, ENOUGH / max(items, 1)))
 
 
 def input_specs(model: ir.Model) -> tuple[InputSpec, ...]:

@@ -53,8 +53,12 @@ class Top1:
         Raises:
             EvaluationError: the labels fit no output.
         """
+        return 100.0 * float(self.hits(run).mean())
+
+    def hits(self, run: Run) -> NDArray[np.bool_]:
+        """For every label whether it is met; see `score`."""
         labels = _read_labels(self.labels)
-        hits = total = start = 0
+        start, hits = 0, list[NDArray[np.bool_]]()
         for feeds in self.data.batches(EVALUATION_BATCH):
             outputs = run(feeds)
             rows = self.data.rows(feeds)
@@ -70,9 +74,8 @@ class Top1:
                 raise EvaluationError(
                     f"labels run from {truth.min()} to {truth.max()}, the model has {scores.shape[1]} classes"
                 )
-            hits += int((nan_last(scores).argmax(axis=1) == truth).sum())
-            total += truth.size
-        return 100.0 * hits / total
+            hits.append((nan_last(scores).argmax(axis=1) == truth).reshape(-1))
+        return np.concatenate(hits)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edgeprune.calibration.accuracy import accuracy, compare_with_original
 from edgeprune.calibration.calibration import Calibration
 from edgeprune.calibration.evaluation import Evaluation, Top1, open_evaluation
@@ -26,6 +29,7 @@ class Evaluator:
         samples: number of samples, if it is known.
         identity: a text that differs if scores may differ; None if that is not known, as for a user's function.
         beside: fidelity to the original, which is listed output by output beside the user's score.
+        hits: for every label whether the original is right, if there are labels.
     """
 
     evaluation: Evaluation | Fidelity
@@ -33,6 +37,7 @@ class Evaluator:
     samples: int | None
     identity: str | None = None
     beside: Fidelity | None = None
+    hits: NDArray[np.bool_] | None = None
 
     def drop(self, run: Run) -> float:
         """The drop in points against the original; of the output that loses most."""
@@ -45,11 +50,20 @@ class Evaluator:
         if isinstance(self.evaluation, Fidelity):
             return compare_with_original(self.evaluation, run)
         assert self.before is not None  # every evaluation has scored the original
+        if isinstance(self.evaluation, Top1) and self.hits is not None and self.labels_are_samples:
+            hits = self.evaluation.hits(run)
+            score, both = 100.0 * float(hits.mean()), (self.hits.tolist(), hits.tolist())
+            return accuracy(self.evaluation, self.before, score, samples=self.samples, hits=both)
         return accuracy(self.evaluation, self.before, self.evaluation.score(run), samples=self.samples)
 
     def with_outputs(self, scored: Accuracy, run: Run) -> Accuracy:
         """The accuracy of a model with the agreement of each of its outputs."""
         return scored if self.beside is None else replace(scored, outputs=self.beside.compare(run))
+
+    @property
+    def labels_are_samples(self) -> bool:
+        """Whether there is one label for each sample; labels of one image, such as pixels, depend on each other."""
+        return self.hits is not None and len(self.hits) == self.samples
 
 
 def open_evaluator(spec: str | None, opened: OpenedModel, original: Run, held_out: Calibration) -> Evaluator:
@@ -63,10 +77,11 @@ def open_evaluator(spec: str | None, opened: OpenedModel, original: Run, held_ou
         identity = f"fidelity on {digest(held_out)} of {agreement.outputs}"
         return Evaluator(agreement, None, held_out.samples, identity)
     evaluation = open_evaluation(spec, opened.dense)
-    before = evaluation.score(original)
     if isinstance(evaluation, Top1):
-        return Evaluator(evaluation, before, evaluation.data.samples, file_digest(Path(spec)), agreement)
-    return Evaluator(evaluation, before, None, beside=agreement)
+        hits = evaluation.hits(original)
+        before = 100.0 * float(hits.mean())
+        return Evaluator(evaluation, before, evaluation.data.samples, file_digest(Path(spec)), agreement, hits)
+    return Evaluator(evaluation, evaluation.score(original), None, beside=agreement)
 
 
 def is_fidelity(evaluator: Evaluator) -> bool:

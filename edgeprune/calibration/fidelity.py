@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import onnx_ir as ir
 
@@ -12,7 +12,7 @@ from edgeprune.calibration.model_outputs import outputs_of
 from edgeprune.calibration.run import Run
 from edgeprune.calibration.sources import Array, Feeds
 from edgeprune.errors import EvaluationError
-from edgeprune.outputs import Comparison, Outputs, worst
+from edgeprune.outputs import Comparison, Outputs, score_interval, worst
 from edgeprune.report import OutputScore
 
 KEPT_BYTES = 256 << 20
@@ -41,19 +41,55 @@ class Fidelity:
         """What the worst output is judged by depends on the result, so this only says that it is fidelity."""
         return "fidelity to the original"
 
-    def compare(self, run: Run) -> tuple[OutputScore, ...]:
-        """The agreement of every output.
+    def compare(self, run: Run, *, with_intervals: bool = False) -> tuple[OutputScore, ...]:
+        """The agreement of every output, perhaps with its 95% interval by the scatter of single samples.
 
         Raises:
             EvaluationError: the two models have different numbers of outputs.
         """
         comparison = Comparison(self.outputs)
+        each: list[tuple[OutputScore, ...]] = []
         for feeds, wanted in self._reference_batches():
             got = run(feeds)
             if len(got) != len(wanted):
                 raise EvaluationError(f"the model has {len(got)} outputs, the original {len(wanted)}")
             comparison.add(wanted, got)
+            if with_intervals:
+                each += [self._scores(*sample) for sample in self._samples(feeds, wanted, got)]
+        scores = comparison.scores()
+        if not with_intervals:
+            return scores
+        by_output = [[one[number].after for one in each] for number in range(len(scores))]
+        return tuple(replace(s, interval=score_interval(s, e)) for s, e in zip(scores, by_output, strict=True))
+
+    def _scores(self, wanted: Sequence[Array], got: Sequence[Array]) -> tuple[OutputScore, ...]:
+        comparison = Comparison(self.outputs)
+        comparison.add(wanted, got)
         return comparison.scores()
+
+    def _samples(
+        self, feeds: Feeds, wanted: Sequence[Array], got: Sequence[Array]
+    ) -> Iterator[tuple[Sequence[Array], Sequence[Array]]]:
+        """The outputs of every single sample; nothing if an output does not say where its samples are."""
+        rows = self.held_out.rows(feeds)
+        if rows == 1:
+            yield wanted, got
+            return
+        axes = [self.held_out.axes.outputs.get(name) for name in self.outputs.names]
+        places = [axis for axis in axes if axis is not None]
+        lengths = [
+            o.shape[a] if o.ndim > a else 0 for both in (wanted, got) for o, a in zip(both, places, strict=False)
+        ]
+        if len(places) < len(axes) or any(not length or length % rows for length in lengths):
+            return
+        for row in range(rows):
+            yield tuple(
+                [
+                    array.take(range(row * (array.shape[axis] // rows), (row + 1) * (array.shape[axis] // rows)), axis)
+                    for array, axis in zip(arrays, places, strict=True)
+                ]
+                for arrays in (wanted, got)
+            )
 
     def score(self, run: Run) -> float:
         """Minus the points that the worst output loses, so that higher is better; see `compare`."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edgeprune import graph
 from edgeprune.backends import OnnxRuntime
-from edgeprune.calibration import is_fidelity
+from edgeprune.calibration import hint_of_samples, is_fidelity
 from edgeprune.compiler.assemble import layers_of, plan_of, refusals_of, sizes_of
 from edgeprune.compiler.layer_details import layers_of_result
 from edgeprune.compiler.offers import below_floor, check_useful
@@ -77,6 +77,7 @@ def deliver(session: CompileSession, goal: Goal, reached: Reached, folder: Path)
     warnings = [*opened.sentences(), *notes, *session.warnings(candidate, accuracy, goal)]
     warnings += [f"the result lost too much to be of use (--accept-loss): {why}" for why in lost]
     warnings += [f"the evaluation does not see all of it: {why}" for why in unseen(accuracy)]
+    warnings += hint_of_samples(accuracy)
     if is_fidelity(session.evaluator):
         warnings.append("accuracy was not measured: without --eval, agreement with the original is reported instead")
     if measured is not None and abs(off := predicted_ms / measured.result.median_ms - 1) > OFF_PREDICTION:

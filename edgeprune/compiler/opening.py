@@ -28,8 +28,6 @@ from edgeprune.passes.quantize import drop_idle_clips, equalize
 from edgeprune.search import Goal
 from edgeprune.support import Progress
 
-HOLDOUT_FRACTION = 0.125
-
 
 @dataclass(frozen=True, eq=False)
 class Opening:
@@ -112,7 +110,7 @@ def open_model_and_data(request: Request, may: Goal, progress: Progress) -> Open
     original = runtime.load(request.model).run
     with progress.step("looking at the outputs"):
         data = data.judging(request.choice.applied_to(outputs_of(opened.dense, data, original)))
-    fit, held_out = data.split(HOLDOUT_FRACTION, request.seed)
+    fit, held_out = data.split(seed=request.seed)
     if opened.ranges:
         with progress.step("looking at the trained ranges"):
             opened = _without_idle_clips(opened, fit, request.threads)

@@ -14,10 +14,11 @@ from edgeprune.calibration import (
     as_spec,
     compare_with_original,
     fidelity,
+    hint_of_samples,
     outputs_of,
 )
 from edgeprune.compiler.assemble import float_layers, plan_of, refusals_of, sizes_of
-from edgeprune.compiler.opening import HOLDOUT_FRACTION, open_with_data
+from edgeprune.compiler.opening import open_with_data
 from edgeprune.dependency import OpenedModel, Shapes, picture
 from edgeprune.devices import load_profile
 from edgeprune.errors import CalibrationError
@@ -112,7 +113,7 @@ def prune_model(
             accuracy=accuracy,
             calibration=None if data is None else data.describe(),
             refused=refusals_of(opened.analysis),
-            warnings=opened.sentences(),
+            warnings=(*opened.sentences(), *(() if accuracy is None else hint_of_samples(accuracy))),
         )
         write_report(folder, report, picture(opened.analysis))
     return report
@@ -127,7 +128,7 @@ def _judged(
             raise CalibrationError("--outputs and --fidelity compare outputs on calibration data: give --calib")
         return None, None
     data = data.judging(choice.applied_to(outputs_of(opened.dense, data)))
-    return data.split(HOLDOUT_FRACTION, seed) if data.items >= 2 else (data, None)
+    return data.split(seed=seed) if data.items >= 2 else (data, None)
 
 
 def _fidelity(opened: OpenedModel, pruned: ir.Model, held_out: Calibration | None) -> Accuracy | None:

@@ -54,7 +54,7 @@ def headline(report: Report) -> str:
         speedup = f"{report.predicted.speedup:.2f}x as fast as the original{_against(report)}"
         parts.append(f"{speedup}, predicted, not measured")
     if report.accuracy is not None:
-        parts.append(f"{report.accuracy.metric} {score(report.accuracy, report.accuracy.after)}")
+        parts.append(f"{report.accuracy.metric} {score_between(report.accuracy)}")
     return ", ".join([*parts, *doubts(report.outcome)])
 
 
@@ -95,7 +95,7 @@ def comparison(report: Report) -> list[Row]:
         what = accuracy.metric if accuracy.kind == "evaluation" else f"fidelity to the original: {accuracy.metric}"
         before = "" if accuracy.before is None else score(accuracy, accuracy.before)
         samples = "" if accuracy.samples is None else f" on {accuracy.samples} samples"
-        rows.append(Row(what, before, score(accuracy, accuracy.after), f"{change_of(accuracy)}{samples}"))
+        rows.append(Row(what, before, score_between(accuracy), f"{change_of(accuracy)}{samples}"))
     old_size, new_size = report.sizes.baseline, report.sizes.result
     for what, old_count, new_count, text in (
         ("parameters", old_size.parameters, new_size.parameters, count),
@@ -181,17 +181,30 @@ def seconds(duration_s: float) -> str:
 def change_of(accuracy: Accuracy) -> str:
     """The gain or loss, such as ``-0.50 points``; zero after rounding has no sign.
 
-    For a signal-to-noise ratio, whose points are hundredths of the signal, it is the noise: ``0.36% noise``.
+    With its 95% interval, if that is known. For a signal-to-noise ratio, whose points are hundredths of the signal, it
+    is the noise: ``0.36% noise``.
     """
+    bounds = accuracy.drop_interval
     if accuracy.unit == "dB":
-        return f"{accuracy.drop:.2f}% noise"
-    points = f"{-accuracy.drop:+.2f}"
-    return f"{points.lstrip('+-') if float(points) == 0 else points} points"
+        return f"{accuracy.drop:.2f}% noise" + (f" ({bounds[0]:.2f} to {bounds[1]:.2f})" if bounds else "")
+    between = f" ({_signed(-bounds[1])} to {_signed(-bounds[0])})" if bounds else ""
+    return f"{_signed(-accuracy.drop)} points{between}"
 
 
 def score(accuracy: Accuracy, value: float) -> str:
     """A score with its unit, such as ``92.60%`` or ``31.50 dB``."""
     return f"{value:.2f}{'' if accuracy.unit == '%' else ' '}{accuracy.unit}".rstrip()
+
+
+def score_between(accuracy: Accuracy) -> str:
+    """The score of the result with its 95% interval, such as ``92.60% (90.1 to 94.5)``."""
+    bounds = accuracy.interval
+    return score(accuracy, accuracy.after) + (f" ({bounds[0]:.1f} to {bounds[1]:.1f})" if bounds else "")
+
+
+def _signed(points: float) -> str:
+    text = f"{points:+.2f}"
+    return text.lstrip("+-") if float(text) == 0 else text
 
 
 def shortened(text: str, limit: int) -> str:

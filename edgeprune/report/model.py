@@ -149,6 +149,8 @@ class Accuracy:
         drop: What ``--max-drop`` limits, in points; negative if the result is better.
         samples: Number of samples; None for a user's function, which does not report it.
         outputs: Fidelity output by output. For ``fidelity``, the other fields describe the one that loses most.
+        interval: In which ``after`` lies on other samples of the same kind, at 95%; None if it is not known.
+        drop_interval: In which ``drop`` lies, at 95%.
     """
 
     kind: Literal["evaluation", "fidelity"]
@@ -159,6 +161,8 @@ class Accuracy:
     drop: float
     samples: int | None = None
     outputs: tuple[OutputScore, ...] = ()
+    interval: tuple[float, float] | None = None
+    drop_interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ class OutputScore:
         drop: points lost.
         weight: weight of the outputs in output errors; 0 if they are shown, but do not count.
         why: how the kind was recognized, or who chose the metric.
+        interval: in which ``after`` lies on other samples of the same kind, at 95%; None if it is not known.
     """
 
     names: tuple[str, ...]
@@ -30,6 +31,7 @@ class OutputScore:
     drop: float
     weight: float = 1.0
     why: str = ""
+    interval: tuple[float, float] | None = None
 
     @property
     def title(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgeprune.report.figures import NO_TARGET, score
+from edgeprune.report.figures import NO_TARGET, score, score_between
 from edgeprune.report.model import Report
 
 
@@ -42,7 +42,7 @@ def _result(report: Report) -> list[str]:
     if (accuracy := report.accuracy) is not None:
         before = "" if accuracy.before is None else f" instead of {score(accuracy, accuracy.before)}"
         called = accuracy.metric if accuracy.kind == "evaluation" else f"a fidelity ({accuracy.metric})"
-        parts.append(f"with {called} of {score(accuracy, accuracy.after)}{before}")
+        parts.append(f"with {called} of {score_between(accuracy)}{before}")
     if not parts:
         old_macs, new_macs = report.sizes.baseline.macs, report.sizes.result.macs
         parts.append(

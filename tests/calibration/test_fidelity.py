@@ -2,7 +2,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from edgeprune.calibration.accuracy import compare_with_original
+from edgeprune.calibration.accuracy import compare_with_original, hint_of_samples
 from edgeprune.calibration.calibration import Calibration
 from edgeprune.calibration.fidelity import Fidelity, fidelity
 from edgeprune.errors import EvaluationError
@@ -83,3 +83,15 @@ def test_the_original_runs_once_for_all_comparisons(data: Calibration) -> None:
 def test_another_number_of_outputs_is_refused(data: Calibration) -> None:
     with pytest.raises(EvaluationError, match="2 outputs, the original 1"):
         Fidelity(identity, data, Outputs(("y",), (LOGITS,))).compare(lambda feeds: [feeds["x"]] * 2)
+
+
+def test_intervals_come_from_single_samples() -> None:
+    data = calibration(x=np.random.default_rng(0).standard_normal((20, 4)).astype(np.float32))
+    held_out = Fidelity(identity, data, Outputs(("y",), (LOGITS,)))
+    found = compare_with_original(held_out, identity)
+    assert found.interval == pytest.approx((83.9, 100), abs=0.1)
+    assert found.drop_interval == pytest.approx((0, 16.1), abs=0.1)
+    assert found.outputs[0].interval == found.interval
+    (hint,) = hint_of_samples(found)
+    assert hint.startswith("20 samples are too few to tell drops below 16 points (95%); about 390 tell one point: give")
+    assert held_out.compare(identity)[0].interval is None

@@ -126,7 +126,7 @@ def test_many_images_are_thinned_out_evenly(folder: Path, monkeypatch: pytest.Mo
 
 def test_options_for_images_with_other_data(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x=np.zeros((2, 3, 4, 6), np.float32))
-    with pytest.raises(CalibrationError, match="--mean and --fit prepare images, but the calibration data is .*npz"):
+    with pytest.raises(CalibrationError, match=r"--mean and --fit prepare images, but the calibration data is .*npz"):
         open_calibration(str(tmp_path / "a.npz"), model(), mean=[0.5], fit="crop")
 
 

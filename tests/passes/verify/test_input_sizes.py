@@ -183,7 +183,9 @@ def test_a_table_of_positions_decides_the_size_and_is_named() -> None:
     found = settle_sizes(tokens())
     assert found.shapes == {"x": (1, 3, 112, 112)}
     (said,) = found.sentences()
-    assert re.search(r"input x: 1x3x112x112, proposed from the graph: --shape to change; node '.*' needs a length of 49$", said)
+    assert re.search(
+        r"input x: 1x3x112x112, proposed from the graph: --shape to change; node '.*' needs a length of 49$", said
+    )
 
 
 @pytest.mark.parametrize("run", [True, False])
