@@ -83,17 +83,7 @@ class Fidelity:
         if len(places) < len(axes) or any(not length or length % rows for length in lengths):
             return
         for row in range(rows):
-            yield tuple(
-                [
-                    array.take(range(row * (array.shape[axis] // rows), (row + 1) * (array.shape[axis] // rows)), axis)
-                    for array, axis in zip(arrays, places, strict=True)
-                ]
-                for arrays in (wanted, got)
-            )
-
-    def score(self, run: Run) -> float:
-        """Minus the points that the worst output loses, so that higher is better; see `compare`."""
-        return -worst(self.compare(run)).drop
+            yield _of_sample(wanted, places, row, rows), _of_sample(got, places, row, rows)
 
     def _reference_batches(self) -> Iterator[tuple[Feeds, Sequence[Array]]]:
         yield from self._kept
@@ -106,6 +96,13 @@ class Fidelity:
                 self._kept.append((feeds, outputs))
                 room -= size
             yield feeds, outputs
+
+
+def _of_sample(arrays: Sequence[Array], axes: Sequence[int], row: int, rows: int) -> Sequence[Array]:
+    """The part of every array that belongs to one of ``rows`` samples, which lie side by side on its axis."""
+    sizes = [array.shape[axis] // rows for array, axis in zip(arrays, axes, strict=True)]
+    parts = [range(row * size, (row + 1) * size) for size in sizes]
+    return [array.take(part, axis) for array, part, axis in zip(arrays, parts, axes, strict=True)]
 
 
 def fidelity(reference: Run, held_out: Calibration, model: ir.Model) -> Fidelity:
