@@ -85,6 +85,10 @@ class Fidelity:
         for row in range(rows):
             yield _of_sample(wanted, places, row, rows), _of_sample(got, places, row, rows)
 
+    def score(self, run: Run) -> float:
+        """Minus the points that the worst output loses, so that higher is better; see `compare`."""
+        return -worst(self.compare(run)).drop
+
     def _reference_batches(self) -> Iterator[tuple[Feeds, Sequence[Array]]]:
         yield from self._kept
         room = self.kept_bytes - sum(_bytes(feeds, outputs) for feeds, outputs in self._kept)
