@@ -16,20 +16,21 @@ from edgeprune.passes.layout.order import Order
 from edgeprune.passes.layout.regions import Candidates, Region, candidates, produced_in, regions
 
 _RANKS = (3, 4, 5)
-_OPSET = 13
-"""Axes of Squeeze, Unsqueeze and Split are inputs, and Softmax has one axis, since this opset."""
+_OPSET = 7
+"""Before it, broadcasting had attributes of its own. Newer forms of single operators: see `operators.py`."""
 
 
 def channels_first(model: ir.Model) -> int:
     """Turn, in place, every part that needs fewer Transposes then; returns how many nodes. Dead nodes stay."""
-    if model.opset_imports.get("", 0) < _OPSET:
+    opset = model.opset_imports.get("", 0)
+    if opset < _OPSET:
         return 0
     perms = {ints_attribute(node, "perm") for node in model.graph if is_op(node, "Transpose")}
     names, count = Names(model), 0
     for order in map(Order, _RANKS):
         if not perms & {order.to_last, order.to_first}:
             continue
-        known, edits = candidates(model.graph, order), Edits(order, names)
+        known, edits = candidates(model.graph, order, opset), Edits(order, names)
         for region in regions(model.graph, order, known):
             if not _contradicts(region, known, order):
                 _turn(model.graph, region, known, edits)

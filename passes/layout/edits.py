@@ -17,6 +17,7 @@ class Edits:
     def __init__(self, order: Order, names: Names) -> None:
         self.order, self.names = order, names
         self._turned: dict[ir.Value, ir.Value] = {}
+        self._kernels: dict[ir.Value, ir.Value] = {}
 
     def constant(self, node: ir.Node, index: int) -> None:
         """Replace a constant input that is broadcast or joined by its channels-first form."""
@@ -29,6 +30,18 @@ class Edits:
             turned = np.ascontiguousarray(self.order.array(array))
             self._turned[value] = add_initializer(node.graph, self.names.fresh(f"{value.name}__nchw"), turned)
         node.replace_input_with(index, self._turned[value])
+
+    def kernel(self, node: ir.Node, index: int) -> None:
+        """Replace a constant matrix (inputs, outputs) by the kernel (outputs, inputs, 1, ...) of a convolution."""
+        value = node.inputs[index]
+        array = constant(value)
+        assert value is not None
+        assert array is not None
+        assert node.graph is not None
+        if value not in self._kernels:
+            kernel = np.ascontiguousarray(array.T).reshape(*array.T.shape, *[1] * (self.order.rank - 2))
+            self._kernels[value] = add_initializer(node.graph, self.names.fresh(f"{value.name}__kernel"), kernel)
+        node.replace_input_with(index, self._kernels[value])
 
     def integers(self, node: ir.Node, index: int, entries: Sequence[int] | int, what: str) -> None:
         """Give a node new integers, such as axes, of the type of the old ones; an input that was absent is added."""

@@ -28,7 +28,7 @@ def _fold(model: ir.Model, node: ir.Node) -> bool:
     order, source = Order(len(node.inputs[0].shape or ()) if node.inputs[0] is not None else 0), node.inputs[0]
     if order.rank < 3 or not order.turns_last(node) or source is None:
         return False
-    between, use = _between(node, order)
+    between, use = _between(node, order, model.opset_imports.get("", 1))
     if use is None or use[1] != 0 or not _folds(model.graph, use[0], order):
         return False
     edits = Edits(order, Names(model))
@@ -43,12 +43,14 @@ def _fold(model: ir.Model, node: ir.Node) -> bool:
     return True
 
 
-def _between(node: ir.Node, order: Order) -> tuple[list[tuple[ir.Node, int, Turned]], tuple[ir.Node, int] | None]:
+def _between(
+    node: ir.Node, order: Order, opset: int
+) -> tuple[list[tuple[ir.Node, int, Turned]], tuple[ir.Node, int] | None]:
     """The nodes after a Transpose that turn with it, with the input that they read; and what reads the last of them."""
     found = []
     use = only_use(node.outputs[0])
     while use is not None and use[0].graph is node.graph:
-        how = turned(use[0], order)
+        how = turned(use[0], order, opset)
         if how is None or how.results != (0,) or use[1] not in how.operands:
             break
         if any(constant_tensor(use[0].inputs[operand]) is None for operand in how.operands if operand != use[1]):

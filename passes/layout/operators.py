@@ -10,7 +10,18 @@ import onnx_ir as ir
 from edgeprune.graph import ONNX_DOMAINS, has_subgraph
 from edgeprune.passes.layout import shape_rules
 from edgeprune.passes.layout.order import Order
-from edgeprune.passes.layout.rules import Rule, Turned, along, arg, concat, elementwise, gather, quantization, reduction
+from edgeprune.passes.layout.rules import (
+    Rule,
+    Turned,
+    along,
+    arg,
+    concat,
+    dense,
+    elementwise,
+    gather,
+    quantization,
+    reduction,
+)
 
 _ELEMENTWISE = (
     {"Abs", "Acos", "Acosh", "Add", "And", "Asin", "Asinh", "Atan", "Atanh", "BitShift", "BitwiseAnd"}
@@ -35,6 +46,7 @@ _RULES: dict[str, Rule] = {
     "Expand": shape_rules.repeated,
     "Flatten": shape_rules.flattened,
     "Gather": gather,
+    "MatMul": dense,
     "Pad": shape_rules.padded,
     "QuantizeLinear": quantization,
     "Reshape": shape_rules.reshaped,
@@ -48,9 +60,24 @@ _RULES: dict[str, Rule] = {
 }
 
 
-def turned(node: ir.Node, order: Order) -> Turned | None:
+_SINCE = {
+    **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax", "Split", "Squeeze", "Unsqueeze", "ReduceSum"), 13),
+    **dict.fromkeys(("DequantizeLinear", "QuantizeLinear"), 13),
+    **dict.fromkeys(("Pad", "Resize", "TopK"), 11),
+    "Slice": 10,
+}
+"""Opset of the form that the rule of an operator is for; the other rules are for all opsets from 7 on."""
+
+
+def turned(node: ir.Node, order: Order, opset: int) -> Turned | None:
     """How a node computes on channels-first tensors; None if it does not, or it is not certain."""
     rule = _RULES.get(node.op_type)
-    if rule is None or node.domain not in ONNX_DOMAINS or has_subgraph(node) or not node.inputs:
+    if (
+        rule is None
+        or opset < _SINCE.get(node.op_type, 0)
+        or node.domain not in ONNX_DOMAINS
+        or has_subgraph(node)
+        or not node.inputs
+    ):
         return None
     return rule(node, order) if node.inputs[0] is not None else None

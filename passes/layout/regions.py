@@ -17,22 +17,24 @@ Region: TypeAlias = dict[ir.Node, None]
 """A set of nodes with an order, so that equal models give equal results."""
 
 
-def candidates(graph: ir.Graph, order: Order) -> dict[ir.Node, Turned]:
+def candidates(graph: ir.Graph, order: Order, opset: int) -> dict[ir.Node, Turned]:
     """All nodes that can compute on channels-first tensors."""
-    found = ((node, turned(node, order)) for node in graph)
+    found = ((node, turned(node, order, opset)) for node in graph)
     return {node: how for node, how in found if how is not None}
 
 
 def regions(graph: ir.Graph, order: Order, known: Candidates) -> list[Region]:
-    """Sets of connected nodes whose Transposes are fewer, or smaller, in channels-first."""
+    """Sets of connected nodes whose Transposes are fewer, or as many and smaller, in channels-first."""
     chosen = []
     for region in _connected(graph, known):
         touched = {value for node in region for value in layout_values(node, known)}
-        before = sum(transposed(value, (), known, order) for value in touched)
-        if not before:
+        before = [transposed(value, (), known, order) for value in touched]
+        if not sum(before):
             continue
         _peel(region, known, order)
-        if region and sum(transposed(value, region, known, order) for value in touched) < before:
+        after = [transposed(value, region, known, order) for value in touched]
+        # A Split of a Transpose is no gain if each part needs its own then, although less is moved.
+        if region and sum(after) < sum(before) and sum(map(bool, after)) <= sum(map(bool, before)):
             chosen.append(region)
     return chosen
 

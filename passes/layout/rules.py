@@ -126,6 +126,27 @@ def reduction(node: ir.Node, order: Order) -> Turned | None:
     return dropping(listed, kept, order, set_axes(listed, 1))
 
 
+def dense(node: ir.Node, order: Order) -> Turned | None:
+    """A MatMul of an image's channels with a constant matrix, as Keras applies a Dense to images: a 1x1 convolution."""
+    data, weight = node.inputs[0], constant_tensor(node.inputs[1]) if len(node.inputs) == 2 else None
+    if order.rank < _IMAGE or weight is None or len(weight.shape) != 2 or not order.has(data):
+        return None
+    if data is None or data.dtype not in _CONVOLVED:
+        return None
+
+    def edit(node: ir.Node, edits: Edits) -> None:
+        node.op_type = "Conv"
+        node.attributes["kernel_shape"] = ir.AttrInt64s("kernel_shape", [1] * (order.rank - 2))
+        edits.kernel(node, 1)
+
+    return Turned((0,), (0,), edit)
+
+
+_IMAGE = 4
+"""Tensors of rank 3 are tokens more often than signals, and their Transposes belong to attention."""
+_CONVOLVED = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE)
+
+
 def set_axes(axes: tuple[int, ...], index: int) -> Edit:
     """Write channels-last axes as channels-first ones: in the attribute if the node has it, else as an input."""
 

@@ -9,7 +9,7 @@ from edgeprune.dependency import analyse
 from edgeprune.dependency.rules.shape import agreeing, factorings
 from edgeprune.lengths import Dim
 from edgeprune.passes.canonicalize import canonicalize
-from edgeprune.passes.prune import masked, prune_channels
+from edgeprune.passes.prune import masked, prune_channels, verify_cut
 from tests.passes.models import parse, random, run
 
 HEADS = """g (float[5, N, 16] x) => (float[a, b, c] y) {
@@ -156,3 +156,37 @@ def test_computed_pads_bounds_and_scales_freeze_their_own_axes_alone(
         feeds = {name: random(*shape) for name, shape in sizes.items()}
         whole = run(masked(dense, analysis, cut), **feeds)[0]
         np.testing.assert_allclose(run(pruned, **feeds)[0], whole, rtol=1e-4, atol=1e-5)
+
+
+def test_lengths_that_depend_on_the_data_freeze_no_channels() -> None:
+    """The second stage of a detector: as many regions as a suppression leaves."""
+    text = """g (float[1,3,16,16] x, float[1,20,4] boxes, float[1,1,20] scores) => (float[a,5] y) {
+        f = Conv<pads = [1, 1, 1, 1]>(x, w)
+        chosen = NonMaxSuppression(boxes, scores, ten, threshold, threshold)
+        k = Gather<axis = 1>(chosen, two)
+        all = Squeeze(boxes, first)
+        rois = Gather<axis = 0>(all, k)
+        image = Gather<axis = 1>(chosen, zero)
+        p = RoiAlign<output_height = 3, output_width = 3>(f, rois, image)
+        h = Conv(p, wc)
+        n = Shape<end = 1>(h)
+        to = Concat<axis = 0>(n, rest)
+        q = Reshape(h, to)
+        u = Relu(q)
+        t = MatMul(u, w1)
+        heads = Reshape(t, four)
+        turned = Transpose<perm = [0, 2, 1]>(heads)
+        back = Reshape(turned, row)
+        y = MatMul(back, w2)
+    }"""
+    weights = {
+        **{"w": random(16, 3, 3, 3), "wc": random(12, 16, 2, 2), "w1": random(48, 24), "w2": random(24, 5)},
+        **{"ten": np.array([10]), "threshold": np.float32([0.1]), "two": np.array(2), "zero": np.array(0)},
+        **{"first": np.array([0]), "rest": np.array([-1]), "four": np.array([-1, 4, 6]), "row": np.array([-1, 24])},
+    }
+    dense = canonicalize(parse(text, **weights))
+    analysis = analyse(dense)
+    found = {(g.kind, g.size) for g in analysis.groups}
+    assert found == {("channel", 16), ("channel", 12), ("head", 4), ("dim", 6)}
+    cut = {g.id: np.arange(g.size // 2) for g in analysis.groups}
+    verify_cut(dense, prune_channels(dense, analysis, cut), analysis, cut)
