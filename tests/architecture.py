@@ -28,6 +28,7 @@ ROOMS = (
     "passes.canonicalize",
     "passes.dequantize",
     "gradients",
+    "executor",
     "devices",
     "dependency",
     "passes.tokens",

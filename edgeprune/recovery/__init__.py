@@ -16,6 +16,7 @@ from edgeprune.recovery.layer_rows import (
     split_by_memory,
 )
 from edgeprune.recovery.output_error import WORST, Probe, has_classes, output_error
+from edgeprune.recovery.output_weights import OutputWeights, learn_weights
 from edgeprune.recovery.ridge import DAMPINGS, Moments, refit
 from edgeprune.recovery.student import Arrays, Student
 from edgeprune.recovery.student_batches import StudentBatches
