@@ -15,7 +15,7 @@ from edgeprune.compiler.request import Request
 from edgeprune.dependency import picture_of
 from edgeprune.outputs import Choice
 from edgeprune.report import Report, write_report
-from edgeprune.support import Progress, check_output, output_folder, shared_cores
+from edgeprune.support import Progress, output_folder, shared_cores
 
 
 @shared_cores()
@@ -102,9 +102,11 @@ def compile_model(
     )
     out = Path(out or f"{request.model.stem}.{target}")
     recipe = recipe or recipe_of(arguments | {"calibration": request.calibration}).moved_to(out)
-    check_output(out, force=force)
+    request.check_room(out, force=force)
     request.check()
     goal = request.goal(latency_ms, speedup, max_drop)
+    if (plan := goal.without_budget) is not None:
+        progress.note(plan)
     session = open_session(request, goal, progress)
     reached = reach(session, goal)
     with output_folder(out, force=force) as folder:

@@ -26,7 +26,7 @@ from edgeprune.report import (
     open_runs,
     point_of,
 )
-from edgeprune.support import Progress, check_output, output_folder, shared_cores
+from edgeprune.support import Progress, output_folder, shared_cores
 
 
 @shared_cores()
@@ -67,7 +67,7 @@ def compile_pareto(
         raise UsageError("--pareto takes speed-ups above 0, separated by commas, such as 1.5,2,3")
     if request.precision == "int8":
         raise UsageError("--pareto chooses the precision for each speed-up: leave out --precision int8")
-    check_output(out, force=force)
+    request.check_room(out, force=force)
     request.check()
     session = open_session(request, request.goal(None, asked[0], None), progress)
     common = dict(progress.seconds)

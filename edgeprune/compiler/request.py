@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from glob import escape
 from pathlib import Path
 
 from edgeprune.build import Options, check_sparsity, versions_of
@@ -12,8 +13,12 @@ from edgeprune.devices import Profile, load_profile
 from edgeprune.errors import CalibrationError, UsageError
 from edgeprune.outputs import Choice
 from edgeprune.search import Goal
+from edgeprune.support import check_output, check_temporary_room
 
 CPU = "cpu"
+
+WRITTEN_MODELS, TEMPORARY_MODELS = 2, 2
+"""How often the weights of a model are written: dense.onnx and model.onnx; and to temporary files for runtimes."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,16 @@ class Request:
     seed: int = 0
     accept_loss: bool = False
     choice: Choice = field(default_factory=Choice)
+
+    def check_room(self, out: Path, *, force: bool) -> None:
+        """Refuse an output folder that cannot be written, and disks that are too full for the work.
+
+        Raises:
+            UsageError: naming the folder, and the flag or variable that names another.
+        """
+        model_bytes = sum(file.stat().st_size for file in self.model.parent.glob(f"{escape(self.model.name)}*"))
+        check_output(out, force=force, needs_bytes=WRITTEN_MODELS * model_bytes)
+        check_temporary_room(TEMPORARY_MODELS * model_bytes)
 
     @property
     def profile(self) -> Profile:

@@ -33,6 +33,18 @@ class Goal:
         return self.latency_ms is not None or self.speedup is not None
 
     @property
+    def without_budget(self) -> str | None:
+        """What a compile does if no budget was given, in a sentence; None if one was given."""
+        if self.has_budget or self.max_drop is not None:
+            return None
+        if not self.prune:
+            return "no budget: nothing is cut, the network is only given the precision that was asked for"
+        return (
+            f"no budget: this looks for the fastest network that loses at most {DEFAULT_MAX_DROP:g} point; "
+            "--latency-ms, --speedup or --max-drop set a budget"
+        )
+
+    @property
     def drop_limit(self) -> float:
         """Points of accuracy that may be lost if accuracy is the limit."""
         return DEFAULT_MAX_DROP if self.max_drop is None else self.max_drop

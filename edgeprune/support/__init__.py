@@ -6,7 +6,14 @@ May import: errors.
 """
 
 from edgeprune.support import json_form
-from edgeprune.support.atomic_output import check_file, check_output, output_file, output_folder, write_text
+from edgeprune.support.atomic_output import (
+    check_file,
+    check_output,
+    check_temporary_room,
+    output_file,
+    output_folder,
+    write_text,
+)
 from edgeprune.support.blas_threads import shared_cores
 from edgeprune.support.deferred_sympy import defer_sympy
 from edgeprune.support.disk_cache import LatencyCache, cache_folder

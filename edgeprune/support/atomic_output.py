@@ -10,6 +10,7 @@ import errno
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,15 +22,60 @@ OUTPUT_FILES = frozenset({"model.onnx", "dense.onnx", "plan.json", "report.json"
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
-def check_output(folder: Path, *, force: bool) -> None:
+def check_output(folder: Path, *, force: bool, needs_bytes: int = 0) -> None:
     """Refuse, before the work begins, an output folder that could not be written at its end.
 
+    Args:
+        folder: the output folder.
+        force: an old one may be replaced.
+        needs_bytes: about what will be written.
+
     Raises:
-        UsageError: It exists and ``force`` is not given; or it may not be replaced, because it is a file, a link, a
-            folder that edgeprune did not write, or one that contains the working folder.
+        UsageError: It exists and ``force`` is not given; it may not be replaced, because it is a file, a link, a
+            folder that edgeprune did not write, or one that contains the working folder; its place cannot be written,
+            or has too little room.
     """
-    if not os.path.lexists(folder):
-        return
+    if os.path.lexists(folder):
+        _check_replaceable(folder, force=force)
+    place = next(parent for parent in folder.absolute().parents if parent.exists())
+    _check_writable(place, folder)
+    if (free := shutil.disk_usage(place).free) < needs_bytes:
+        raise UsageError(
+            f"the output folder {str(folder)!r} needs about {_megabytes(needs_bytes)}, but its disk has "
+            f"{_megabytes(free)} left: name another folder with -o"
+        )
+
+
+def check_temporary_room(needs_bytes: int) -> None:
+    """Refuse, before the work begins, to work without room for temporary files.
+
+    Raises:
+        UsageError: no folder for temporary files can be written, or it has less than ``needs_bytes`` left.
+    """
+    try:
+        folder = tempfile.gettempdir()
+    except FileNotFoundError:
+        raise UsageError("no folder for temporary files can be written: name one in TMPDIR") from None
+    if (free := shutil.disk_usage(folder).free) < needs_bytes:
+        raise UsageError(
+            f"temporary files need about {_megabytes(needs_bytes)}, but {folder!r} has {_megabytes(free)} left: name "
+            "another folder in TMPDIR"
+        )
+
+
+def _check_writable(place: Path, output: Path) -> None:
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise UsageError(f"cannot write {str(output)!r}: {error.strerror}") from error
+
+
+def _megabytes(size: int) -> str:
+    return f"{max(1, round(size / 1e6)):,} MB"
+
+
+def _check_replaceable(folder: Path, *, force: bool) -> None:
     if folder.is_symlink() or not folder.is_dir():
         raise UsageError(f"the output folder {str(folder)!r} exists and is not a folder")
     if not force:
@@ -152,7 +198,8 @@ def check_file(file: Path, *, force: bool) -> None:
     """Refuse, before the work begins, an output file that could not be written at its end.
 
     Raises:
-        UsageError: it exists and ``force`` is not given, it is a folder, or its folder does not exist.
+        UsageError: it exists and ``force`` is not given, it is a folder, or its folder does not exist or cannot
+            be written.
     """
     if file.is_dir():
         raise UsageError(f"the output {str(file)!r} is a folder")
@@ -160,3 +207,4 @@ def check_file(file: Path, *, force: bool) -> None:
         raise UsageError(f"the output file {str(file)!r} exists; --force replaces it")
     if not file.absolute().parent.is_dir():
         raise UsageError(f"the folder of the output file {str(file)!r} does not exist")
+    _check_writable(file.absolute().parent, file)

@@ -54,3 +54,9 @@ def test_a_miss_may_be_chance_if_the_interval_reaches_the_goal() -> None:
 def test_the_default_limit_on_the_drop() -> None:
     assert Goal().drop_limit == DEFAULT_MAX_DROP
     assert Goal(max_drop=0.0).drop_limit == 0.0
+
+
+def test_no_budget_says_what_it_does() -> None:
+    assert Goal(speedup=2).without_budget is Goal(max_drop=1).without_budget is None
+    assert "the fastest network that loses at most 1 point" in str(Goal().without_budget)
+    assert "nothing is cut" in str(Goal(prune=False).without_budget)

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
+import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from edgeprune.errors import UsageError
-from edgeprune.support.atomic_output import check_output, output_folder, write_text
+from edgeprune.support.atomic_output import check_file, check_output, check_temporary_room, output_folder, write_text
 
 
 def entries(folder: Path) -> list[str]:
@@ -117,3 +120,31 @@ def test_text_is_written_whole_or_not_at_all(tmp_path: Path):
     with pytest.raises(UsageError, match="cannot write"):
         write_text(tmp_path / "missing" / "a.md", "text")
     assert entries(tmp_path) == ["a.md"]
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def read_only(**_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", read_only)
+    with pytest.raises(UsageError, match=r"cannot write '.*/a/b': Read-only file system"):
+        check_output(tmp_path / "a" / "b", force=False)
+    with pytest.raises(UsageError, match=r"cannot write '.*/a\.onnx': Read-only file system"):
+        check_file(tmp_path / "a.onnx", force=False)
+
+
+def test_full_disks_are_refused_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=5_000_000))
+    check_output(tmp_path / "out", force=False, needs_bytes=4_000_000)
+    with pytest.raises(UsageError, match="needs about 8 MB, but its disk has 5 MB left: name another folder with -o"):
+        check_output(tmp_path / "out", force=False, needs_bytes=8_000_000)
+    with pytest.raises(UsageError, match=r"temporary files need about 8 MB, but .* has 5 MB left: .* in TMPDIR"):
+        check_temporary_room(8_000_000)
+    check_temporary_room(1)
+
+    def nowhere() -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(tempfile, "gettempdir", nowhere)
+    with pytest.raises(UsageError, match="no folder for temporary files can be written: name one in TMPDIR"):
+        check_temporary_room(1)
