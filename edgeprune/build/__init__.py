@@ -9,6 +9,7 @@ from edgeprune.build.device_options import Options, check_sparsity, formats_of, 
 from edgeprune.build.model_builder import ModelBuilder
 from edgeprune.build.plan import AxisPlan, LayerPlan, Plan, groups_of, initializers_of
 from edgeprune.build.surgery import surgeon
+from edgeprune.build.taken_back import levers, single
 from edgeprune.build.tensorrt_builder import EXTREMES_ITEMS, SPARSE_STEPS, TensorRtBuilder, sparse_fits
 from edgeprune.build.verify_script import bench_line, command_for, write_verify_script
 from edgeprune.build.x86_builder import X86Builder

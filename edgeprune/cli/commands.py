@@ -79,6 +79,11 @@ def cli() -> None:
     metavar="SRC",
     help="file.py:function that edits the graph for TensorRT, or efficient-nms to append its NMS to a YOLO head.",
 )
+@click.option(
+    "--explain-loss",
+    is_flag=True,
+    help="Find what the loss comes from: score the result with one lever, group or layer taken back at a time.",
+)
 @click.option("--accept-loss", is_flag=True, help="Write the result even if it lost too much to be of use.")
 @options.threads_option
 @options.shape_option

@@ -38,6 +38,7 @@ def compile_model(
     threads: int = 1,
     shapes: Mapping[str, Sequence[int]] | None = None,
     accept_loss: bool = False,
+    explain_loss: bool = False,
     force: bool = False,
     seed: int = 0,
     choice: Choice | None = None,
@@ -67,6 +68,7 @@ def compile_model(
         threads: of the runtime, on a CPU.
         shapes: input name -> dimensions, for inputs with dynamic dimensions.
         accept_loss: write the result even if its outputs are too far from the original's to be of use.
+        explain_loss: find what the loss comes from: build and score the result with one thing taken back at a time.
         force: replace the folder if it exists.
         seed: of all random numbers.
         choice: which outputs count, and how they are compared.
@@ -98,6 +100,7 @@ def compile_model(
         shapes or {},
         seed,
         accept_loss,
+        explain_loss,
         choice or Choice(),
     )
     out = Path(out or f"{request.model.stem}.{target}")

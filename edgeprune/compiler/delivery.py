@@ -9,7 +9,7 @@ from edgeprune import graph
 from edgeprune.backends import OnnxRuntime
 from edgeprune.calibration import hint_of_samples, is_fidelity
 from edgeprune.compiler.assemble import layers_of, plan_of, refusals_of, sizes_of
-from edgeprune.compiler.layer_details import layers_of_result
+from edgeprune.compiler.layer_details import layers_of_result, losses_taken_back
 from edgeprune.compiler.offers import below_floor, check_useful
 from edgeprune.compiler.pipeline import Reached
 from edgeprune.compiler.session import CompileSession
@@ -78,6 +78,8 @@ def deliver(session: CompileSession, goal: Goal, reached: Reached, folder: Path)
     warnings += [f"the result lost too much to be of use (--accept-loss): {why}" for why in lost]
     warnings += [f"the evaluation does not see all of it: {why}" for why in unseen(accuracy)]
     warnings += hint_of_samples(accuracy)
+    if (new := [str(v.name) for v in model.graph.outputs]) != (old := [str(v.name) for v in lowered.graph.outputs]):
+        warnings.append(f"after --surgery the outputs are {', '.join(new)} instead of {', '.join(old)}")
     if is_fidelity(session.evaluator):
         warnings.append("accuracy was not measured: without --eval, agreement with the original is reported instead")
     if measured is not None and abs(off := predicted_ms / measured.result.median_ms - 1) > OFF_PREDICTION:
@@ -98,6 +100,8 @@ def deliver(session: CompileSession, goal: Goal, reached: Reached, folder: Path)
         calibration=session.conditions.calibration,
         search=timed.search,
         layers=session.measured_layers(layers, model),
+        operating_point=session.operating_point(timed.results.get(reached.returned)),
+        losses=losses_taken_back(session, candidate) if goal.explain_loss and not returns_original else (),
         refused=refusals_of(opened.analysis),
         warnings=(*warnings, *session.device_notes(candidate, timed.results.get(reached.returned)), *commands),
     )

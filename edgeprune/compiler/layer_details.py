@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeprune.backends import Tracer
-from edgeprune.build import LayerPlan
+from edgeprune.build import LayerPlan, levers, single
+from edgeprune.compiler.session import CompileSession
 from edgeprune.costmodel import Block
 from edgeprune.latency import CORE, FLOAT, INT8, Format, Latency, Network
-from edgeprune.report import Layer
+from edgeprune.report import Layer, LossPart
 from edgeprune.search import Candidate, Problem
 
 TRACE_SECONDS = 0.5
@@ -75,6 +77,27 @@ def with_times(
         )
         for b, layer in enumerate(layers)
     )
+
+
+def losses_taken_back(session: CompileSession, candidate: Candidate) -> tuple[LossPart, ...]:
+    """The drop of the result with one lever, group or layer taken back at a time; every variant is built and scored."""
+    sizes, floating, net = session.latency.sizes, session.floating, session.network
+    problem = session.losses_of(candidate)
+    priced = zip(candidate.widths, problem.levels, problem.width_loss, strict=True)
+    widths = np.array([np.interp(width, levels, losses) for width, levels, losses in priced])
+    formats = np.array([form.get(f, 0.0) for form, f in zip(problem.format_loss, candidate.formats, strict=True)])
+    names = [g.id for g in net.analysis.groups], [block.anchor for block in net.blocks]
+    variants = [
+        *levers(candidate.widths, candidate.formats, sizes, floating),
+        *single(candidate.widths, candidate.formats, sizes, floating, widths, formats, names),
+    ]
+    found = [LossPart("nothing", "result", session.scores.drop(candidate))]
+    with session.progress.step("finding what the loss comes from", len(variants)) as step:
+        for variant in variants:
+            drop = session.scores.drop(replace(candidate, widths=variant.widths, formats=variant.formats))
+            found.append(LossPart(variant.name, variant.kind, drop))
+            step.advance()
+    return tuple(found)
 
 
 def layer_losses(net: Network, problem: Problem, candidate: Candidate) -> NDArray[np.float64]:

@@ -39,6 +39,7 @@ class Request:
     shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
     seed: int = 0
     accept_loss: bool = False
+    explain_loss: bool = False
     choice: Choice = field(default_factory=Choice)
 
     def check_room(self, out: Path, *, force: bool) -> None:
@@ -86,6 +87,7 @@ class Request:
             prune=not only_lowered,
             quantize=self.precision != "fp32",
             accept_loss=self.accept_loss,
+            explain_loss=self.explain_loss,
         )
 
     def check(self) -> None:

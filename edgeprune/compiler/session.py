@@ -227,6 +227,10 @@ class CompileSession(ABC):
         """Notes about the measurement on a device."""
         return []
 
+    def operating_point(self, result: DeviceResult | None) -> dict[str, str]:
+        """How the device was set for the measurement, or is for the prediction."""
+        return {}
+
     def measured_layers(self, layers: tuple[Layer, ...], model: ir.Model) -> tuple[Layer, ...]:
         """The layers of a delivered model, with measured latencies if the target has a profiler."""
         return layers

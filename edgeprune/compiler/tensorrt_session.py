@@ -166,6 +166,15 @@ class TensorRtSession(CompileSession):
             found.append("engines were built with 2:4 kernels allowed; the builder chose them where they were faster")
         return found
 
+    def operating_point(self, result: DeviceResult | None) -> dict[str, str]:
+        """Power mode, TensorRT and clocks: of the measurement, or those that the prediction is for."""
+        mode = self.profile.power_mode(self.options.power_mode)
+        if result is None:
+            versions = " or ".join(self.profile.tensorrt) or "not stated by the profile"
+            return {"power mode": mode.name, "TensorRT": versions, "clocks": f"GPU {mode.gpu_mhz:g} MHz, assumed"}
+        found = next((text for name, text in result.versions.items() if "tensorrt" in name.lower()), "not reported")
+        return {"power mode": mode.name, "TensorRT": found, "clocks": result.clocks or "not reported"}
+
     def _check_reachable(self, goal: Goal) -> None:
         """Refuse a budget that no candidate is predicted to meet, and offer others with their losses."""
         if not goal.has_budget:

@@ -12,6 +12,7 @@ from edgeprune.report.gate import DEFAULT_REGRESSION, gate
 from edgeprune.report.github import report_to_job
 from edgeprune.report.graph_view import MOST_DRAWN, colour, fills, graph_view
 from edgeprune.report.html import to_html
+from edgeprune.report.loss_part import LossPart
 from edgeprune.report.markdown import to_markdown
 from edgeprune.report.model import (
     Accuracy,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,7 @@ def lead(runs: Sequence[Run], missed: Sequence[Missed]) -> str:
         fastest = min(results, key=lambda p: p.latency_ms)
         said += f"; the fastest is {fastest.name} with {fastest.latency_ms:.3g} ms"
         said += "" if fastest.measured else " (predicted)"
-    same = comparable(runs)
+    same = next(iter(comparable(runs)), [])
     if len(same) < 2:
         return f"{said}."
     best = [p.name for p in frontier(points(same))]
@@ -76,9 +77,14 @@ def _notes(runs: Sequence[Run], missed: Sequence[Missed]) -> list[str]:
 
 
 def _tradeoff(runs: Sequence[Run]) -> tuple[Chart, ...]:
-    """Runs of one target that were scored in the same way."""
-    same = comparable(runs)
-    return tradeoff_chart(points(same), same[0].report.accuracy) if same else ()
+    """One chart for each target and measure of accuracy."""
+    charts = []
+    for number, same in enumerate(comparable(runs)):
+        name = f"chart-tradeoff-{number}" if number else "chart-tradeoff"
+        for chart in tradeoff_chart(points(same), same[0].report.accuracy, name):
+            on = f"{same[0].report.target}: " if len(comparable(runs)) > 1 else ""
+            charts.append(replace(chart, caption=f"{on}{chart.caption}"))
+    return tuple(charts)
 
 
 def _latency(runs: Sequence[Run]) -> tuple[Chart, ...]:

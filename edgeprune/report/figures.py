@@ -141,6 +141,7 @@ def conditions(report: Report) -> list[tuple[str, str]]:
         if (denied := measured.result.denied) > _WORTH_SAYING:
             runs += f"; other processes had the processor {denied:.0%} of the time, which is not counted"
         facts.append(("runs", runs))
+    facts += report.operating_point.items()
     facts.append(("calibration", report.calibration or "none"))
     if (found := report.search) is not None:
         gap = "" if found.gap is None else f"; the first one within {found.gap:.1%} of the least predicted loss near it"

@@ -9,6 +9,8 @@ from typing import Any
 from edgeprune.report import figures
 from edgeprune.report.charts import group_chart, latency_charts, layer_chart
 from edgeprune.report.graph_view import colour, graph_view
+from edgeprune.report.loss_part import HEADER as LOSS_HEADER
+from edgeprune.report.loss_part import rows as loss_rows
 from edgeprune.report.model import Layer, Report
 from edgeprune.report.picture import Picture, channels
 from edgeprune.report.sentence import sentence
@@ -35,6 +37,7 @@ def to_html(
     sections = [
         _before_and_after(report),
         _outputs(report),
+        _losses(report),
         _latency(report),
         _tradeoff(report, others),
         _layers(report, plan, picture),
@@ -99,6 +102,16 @@ def _outputs(report: Report) -> Section:
         "For a signal-to-noise ratio, a point is 1% noise.</p>"
     )
     return Section("Outputs", text + table(figures.OUTPUTS_HEADER, rows, "Outputs") if rows else "")
+
+
+def _losses(report: Report) -> Section:
+    """What the loss comes from."""
+    rows = [[escape(text) for text in row] for row in loss_rows(report.losses)]
+    text = (
+        '<p class="soft">The result was built and scored again with one thing taken back at a time. Losses need not '
+        "add up.</p>"
+    )
+    return Section("Why it is worse", text + table(LOSS_HEADER, rows, "Why it is worse") if rows else "")
 
 
 def _latency(report: Report) -> Section:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 import edgeprune
+from edgeprune.report.loss_part import LossPart
 from edgeprune.report.output_score import OutputScore
 from edgeprune.support import json_form, plural
 from edgeprune.timing import Measurement, Ratio
@@ -240,6 +241,8 @@ class Report:
         recipe: Every flag of the compile, and ``model``; paths are relative to the folder of the report. None if the
             compile was not started from the command line.
         reproduce: The command line that reproduces it, to run in that folder.
+        losses: What the loss comes from, if that was asked for.
+        operating_point: Power mode, TensorRT and clocks, for a device with TensorRT.
     """
 
     schema: int = SCHEMA
@@ -258,6 +261,8 @@ class Report:
     calibration: str | None = None
     recipe: Mapping[str, object] | None = None
     reproduce: str | None = None
+    losses: tuple[LossPart, ...] = ()
+    operating_point: Mapping[str, str] = field(default_factory=dict)
     search: Search | None = None
     layers: tuple[Layer, ...] = ()
     refused: tuple[Refusal, ...] = ()

@@ -126,13 +126,10 @@ def differences(runs: Sequence[Run]) -> list[str]:
     return found
 
 
-def comparable(runs: Sequence[Run]) -> list[Run]:
-    """The runs for one chart: those of the most common target and measure of accuracy."""
+def comparable(runs: Sequence[Run]) -> list[list[Run]]:
+    """The runs for each chart: those of one target and one measure of accuracy, the most common first."""
     kinds = Counter((r.report.target, _measure(r.report)) for r in runs if r.report.accuracy)
-    if not kinds:
-        return []
-    most = kinds.most_common(1)[0][0]
-    return [r for r in runs if (r.report.target, _measure(r.report)) == most]
+    return [[r for r in runs if (r.report.target, _measure(r.report)) == kind] for kind, _ in kinds.most_common()]
 
 
 def points(runs: Sequence[Run]) -> list[Reached]:

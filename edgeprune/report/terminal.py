@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from edgeprune.report import figures
+from edgeprune.report.loss_part import HEADER as LOSS_HEADER
+from edgeprune.report.loss_part import rows as loss_rows
 from edgeprune.support import plural
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ def print_report(console: Console, report: Report, *, reasons: bool = False) -> 
     evaluated = report.accuracy is not None and report.accuracy.kind == "evaluation"
     if len(rows := figures.outputs(report)) > 1 or (rows and (reasons or evaluated)):
         print_table(console, figures.OUTPUTS_HEADER, rows)
+    if parts := loss_rows(report.losses):
+        print_table(console, LOSS_HEADER, parts)
     print_notes(console, report.warnings)
     if reasons:
         _print_reasons(console, report)

@@ -71,15 +71,18 @@ def frontier(points: Sequence[Reached]) -> list[Reached]:
     return best
 
 
-def tradeoff_chart(points: Sequence[Reached], accuracy: Accuracy | None) -> tuple[Chart, ...]:
+def tradeoff_chart(
+    points: Sequence[Reached], accuracy: Accuracy | None, name: str = "chart-tradeoff"
+) -> tuple[Chart, ...]:
     """Points with their intervals, the frontier as a line; latencies without a score as vertical lines.
 
     Args:
         points: what was reached.
         accuracy: a score, for the metric and the unit; there is no chart without one.
+        name: id of the chart in its page.
     """
     scored = [p for p in points if p.score is not None]
-    if accuracy is None or not scored or len(points) < 2:
+    if accuracy is None or len(scored) < 2:  # a single point shows no trade-off
         return ()
     metric, unit = accuracy.metric, accuracy.unit
     edge = frontier(points)
@@ -131,7 +134,7 @@ def tradeoff_chart(points: Sequence[Reached], accuracy: Accuracy | None) -> tupl
     said = "; ".join(f"{p.name} {p.latency_ms:.4g} ms, {p.score:.4g} {unit}".rstrip() for p in scored)
     caption = f"Speed against {metric}: up and to the left is better. On the best line: {len(edge)} of "
     caption += f"{plural(len(scored), 'point')}."
-    return (Chart("chart-tradeoff", caption, f"Points: {said}.", {"data": data, "layout": layout}),)
+    return (Chart(name, caption, f"Points: {said}.", {"data": data, "layout": layout}),)
 
 
 def _notes(unscored: Sequence[Reached]) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ class Goal:
     """The goal: at most one of a latency, a speed-up and a limit on the loss of accuracy.
 
     ``accept_loss``: a result is delivered even if its outputs are too far from the original's to be of use.
+    ``explain_loss``: the report tells what the loss comes from, by variants with one thing taken back.
     """
 
     latency_ms: float | None = None
@@ -26,6 +27,7 @@ class Goal:
     prune: bool = True
     quantize: bool = True
     accept_loss: bool = False
+    explain_loss: bool = False
 
     @property
     def has_budget(self) -> bool:
