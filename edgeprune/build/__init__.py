@@ -5,7 +5,7 @@ Out: the model for the runtime, its plan.json, and the script that verifies it o
 May import: latency, passes and below.
 """
 
-from edgeprune.build.device_options import Options, check_sparsity, formats_of, versions_of
+from edgeprune.build.device_options import Options, check_sparsity, formats_of, operating_point, versions_of
 from edgeprune.build.model_builder import ModelBuilder
 from edgeprune.build.plan import AxisPlan, LayerPlan, Plan, groups_of, initializers_of
 from edgeprune.build.surgery import surgeon

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgeprune.backends import DeviceResult
 from edgeprune.devices import Profile
 from edgeprune.errors import TargetError, UsageError
 from edgeprune.latency import INT8, Format
@@ -68,3 +69,13 @@ def check_sparsity(sparsity: str, precision: str, profile: Profile) -> None:
         raise UsageError(f"target {profile.name} has no 2:4 sparse tensor cores, which came with Ampere")
     if precision == "fp32":
         raise UsageError("--sparsity 2:4 needs fp16 or int8: TensorRT has no sparse float32 kernels")
+
+
+def operating_point(profile: Profile, power_mode: str | None, result: DeviceResult | None) -> dict[str, str]:
+    """Power mode, TensorRT and clocks, for the report: of a measurement, or those that a prediction is for."""
+    mode = profile.power_mode(power_mode)
+    if result is None:
+        versions = " or ".join(profile.tensorrt) or "not stated by the profile"
+        return {"power mode": mode.name, "TensorRT": versions, "clocks": f"GPU {mode.gpu_mhz:g} MHz, assumed"}
+    version = next((text for name, text in result.versions.items() if "tensorrt" in name.lower()), "not reported")
+    return {"power mode": mode.name, "TensorRT": version, "clocks": result.clocks or "not reported"}

@@ -17,6 +17,7 @@ from edgeprune.build import (
     bench_line,
     command_for,
     formats_of,
+    operating_point,
     versions_of,
     write_verify_script,
 )
@@ -168,12 +169,7 @@ class TensorRtSession(CompileSession):
 
     def operating_point(self, result: DeviceResult | None) -> dict[str, str]:
         """Power mode, TensorRT and clocks: of the measurement, or those that the prediction is for."""
-        mode = self.profile.power_mode(self.options.power_mode)
-        if result is None:
-            versions = " or ".join(self.profile.tensorrt) or "not stated by the profile"
-            return {"power mode": mode.name, "TensorRT": versions, "clocks": f"GPU {mode.gpu_mhz:g} MHz, assumed"}
-        found = next((text for name, text in result.versions.items() if "tensorrt" in name.lower()), "not reported")
-        return {"power mode": mode.name, "TensorRT": found, "clocks": result.clocks or "not reported"}
+        return operating_point(self.profile, self.options.power_mode, result)
 
     def _check_reachable(self, goal: Goal) -> None:
         """Refuse a budget that no candidate is predicted to meet, and offer others with their losses."""

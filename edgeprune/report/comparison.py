@@ -78,13 +78,14 @@ def _notes(runs: Sequence[Run], missed: Sequence[Missed]) -> list[str]:
 
 def _tradeoff(runs: Sequence[Run]) -> tuple[Chart, ...]:
     """One chart for each target and measure of accuracy."""
-    charts = []
-    for number, same in enumerate(comparable(runs)):
-        name = f"chart-tradeoff-{number}" if number else "chart-tradeoff"
-        for chart in tradeoff_chart(points(same), same[0].report.accuracy, name):
-            on = f"{same[0].report.target}: " if len(comparable(runs)) > 1 else ""
-            charts.append(replace(chart, caption=f"{on}{chart.caption}"))
-    return tuple(charts)
+    groups = comparable(runs)
+    return tuple(
+        replace(chart, caption=f"{same[0].report.target}: {chart.caption}" if len(groups) > 1 else chart.caption)
+        for number, same in enumerate(groups)
+        for chart in tradeoff_chart(
+            points(same), same[0].report.accuracy, f"chart-tradeoff-{number}".removesuffix("-0")
+        )
+    )
 
 
 def _latency(runs: Sequence[Run]) -> tuple[Chart, ...]:

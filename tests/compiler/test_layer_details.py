@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 import pytest
 
+import edgeprune
+from edgeprune.backends import tensorrt_rtx
 from edgeprune.backends.block_trace import Trace
+from edgeprune.build.tensorrt_builder import TensorRtBuilder
 from edgeprune.compiler.layer_details import first_producers, layer_losses, with_times
 from edgeprune.dependency.solve import analyse
 from edgeprune.latency.block_network import network
 from edgeprune.report.model import Layer
 from edgeprune.search.solver import Candidate, Problem
+from tests import residual
 from tests.models import single
 
 
@@ -70,3 +75,30 @@ def test_latencies_belong_to_their_layers(model: ir.Model):
     same = with_times(layers, net.blocks, model, model, tracer)
     assert len(seen) == 1
     assert [f.measured_us for f in same] == [f.dense_us for f in same]
+
+
+def test_what_the_loss_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tensorrt_rtx, "is_installed", lambda: False)
+    monkeypatch.setattr(TensorRtBuilder, "recover", lambda *args: False)
+    rng = np.random.default_rng(0)
+    residual.save(tmp_path / "net.onnx", rng, pixels=160)
+    np.savez(tmp_path / "calib.npz", x=rng.standard_normal((8, 3, 160, 160)).astype(np.float32))
+    report = edgeprune.compile(
+        tmp_path / "net.onnx",
+        "orin-nano-8",
+        speedup=3,
+        calibration=tmp_path / "calib.npz",
+        out=tmp_path / "out",
+        accept_loss=True,
+        explain_loss=True,
+    )
+    assert report.accuracy is not None
+    by_kind = {part.kind: part for part in report.losses}
+    assert report.losses[0].kind == "result"
+    assert report.losses[0].drop == pytest.approx(report.accuracy.drop, abs=0.05)
+    pruning = next(part for part in report.losses if part.taken_back == "pruning")
+    assert pruning.drop < report.losses[0].drop
+    assert "group" in by_kind
+    assert report.operating_point["power mode"] == "MAXN_SUPER"
+    assert "8.5" in report.operating_point["TensorRT"] or "10" in report.operating_point["TensorRT"]
+    assert report.operating_point["clocks"].startswith("GPU ")

@@ -102,13 +102,14 @@ def test_only_comparable_runs_are_compared(folders: list[Path]):
     (first, second), _ = open_runs(folders)
     guessed = report(target="orin", latency=None, predicted=Prediction(6.0, 2.0, "analytic", 0.2))
     third = Run("third", guessed, {})
-    assert [run.name for run in comparable([third, first, second])] == ["slow", "fast"]
+    assert [[run.name for run in same] for same in comparable([third, first, second])] == [["slow", "fast"], ["third"]]
     assert lead([third, first, second], ()) == (
         "3 runs; of the 2 that can be compared, no other beats fast or slow or original in both speed and accuracy."
     )
     assert lead([third, first], ()) == "2 runs."
     text = comparison_html([third, first, second])
     assert "third" not in str(figures(text)["chart-tradeoff"])
+    assert "third" in str(figures(text)["chart-tradeoff-1"]), "runs of another target have a chart of their own"
 
 
 def test_a_run_that_measured_nothing_says_so():

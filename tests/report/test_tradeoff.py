@@ -34,7 +34,9 @@ def test_variants_were_timed_but_not_scored() -> None:
 
 def test_an_original_that_agrees_with_itself_without_bound_is_a_line() -> None:
     fidelity = Accuracy("fidelity", "signal to noise", "dB", None, 31.5, 0.2)
-    (chart,) = tradeoff_chart(reached(report(accuracy=fidelity)), fidelity)
+    found = reached(report(accuracy=fidelity))
+    assert tradeoff_chart(found, fidelity) == (), "one point is no trade-off"
+    (chart,) = tradeoff_chart([*found, at("another", 3, 40.0)], fidelity)
     assert [a["text"] for a in chart.figure["layout"]["annotations"]] == ["original"]
 
 
