@@ -50,6 +50,7 @@ ROOMS = (
     "compiler",
     "pytorch",
     "testing",
+    "sweep",
     "cli",
 )
 """From the ground floor up: a room imports only from rooms before it."""

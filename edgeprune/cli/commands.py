@@ -18,6 +18,7 @@ from edgeprune.cli.recipe import BUDGETS, effective, recipe, recipe_option
 from edgeprune.cli.reports import gate, report
 from edgeprune.cli.setup import completion, doctor
 from edgeprune.cli.support import Verbosity
+from edgeprune.cli.sweep import sweep
 from edgeprune.errors import UsageError
 
 if TYPE_CHECKING:
@@ -138,7 +139,9 @@ def prune(model: Path, ratio: float, out: Path | None, as_json: bool, verbosity:
     _print_result(result, out, as_json, verbosity)
 
 
-for command in (apply, bench, completion, doctor, export, gate, inspect, predict, profile, recipe, report, targets):
+for command in (
+    *(apply, bench, completion, doctor, export, gate, inspect, predict, profile, recipe, report, sweep, targets),
+):
     cli.add_command(command)
 
 

@@ -123,6 +123,11 @@ def _parameters(command: click.Command) -> dict[str, click.Parameter]:
     return found
 
 
+def flags_of(command: click.Command) -> frozenset[str]:
+    """The keys that a recipe of this command may have."""
+    return frozenset(_parameters(command))
+
+
 def _for_click(parameter: click.Parameter, value: Value) -> Value:
     if parameter.multiple:
         return value if isinstance(value, list) else [str(value)]

@@ -6,7 +6,7 @@ May import: timing and below; nothing here reads a model.
 """
 
 from edgeprune.report.baselines import find_baseline, keep_baseline, why_no_baseline
-from edgeprune.report.comparison import comparison_html, comparison_markdown, print_comparison
+from edgeprune.report.comparison import comparison_html, comparison_markdown, print_comparison, tradeoffs
 from edgeprune.report.figures import count
 from edgeprune.report.gate import DEFAULT_REGRESSION, gate
 from edgeprune.report.github import report_to_job
@@ -33,6 +33,8 @@ from edgeprune.report.output_files import write_report
 from edgeprune.report.output_score import OutputScore
 from edgeprune.report.pareto_curve import PARETO_FILE, Curve, Point, folder_of, point_of
 from edgeprune.report.picture import Box, Picture
-from edgeprune.report.runs import open_runs, siblings
+from edgeprune.report.runs import HEADER as RUN_HEADER
+from edgeprune.report.runs import Run, open_runs, siblings
+from edgeprune.report.runs import line as run_line
 from edgeprune.report.terminal import print_measurements, print_notes, print_report, print_table
 from edgeprune.report.web_page import Section, number, page, table

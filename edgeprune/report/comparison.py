@@ -49,7 +49,7 @@ def comparison_html(runs: Sequence[Run], missed: Sequence[Missed] = ()) -> str:
     rows = [[escape(cell) for cell in line(run)] for run in runs]
     sections = [
         Section("Side by side", table(HEADER, rows, "Runs side by side", sortable=True)),
-        Section("Speed against accuracy", "", _tradeoff(runs)),
+        Section("Speed against accuracy", "", tradeoffs(runs)),
         Section("Latency", "", _latency(runs)),
         _widths(runs),
         Section("Not reached", "".join(f"<p>{escape(m.name)}: {escape(m.reason)}</p>" for m in missed)),
@@ -76,15 +76,13 @@ def _notes(runs: Sequence[Run], missed: Sequence[Missed]) -> list[str]:
     return [*differences(runs), *(f"{m.name} was not reached: {m.reason}" for m in missed)]
 
 
-def _tradeoff(runs: Sequence[Run]) -> tuple[Chart, ...]:
-    """One chart for each target and measure of accuracy."""
+def tradeoffs(runs: Sequence[Run], name: str = "chart-tradeoff") -> tuple[Chart, ...]:
+    """One chart for each target and measure of accuracy; ``name`` begins the id of each."""
     groups = comparable(runs)
     return tuple(
         replace(chart, caption=f"{same[0].report.target}: {chart.caption}" if len(groups) > 1 else chart.caption)
         for number, same in enumerate(groups)
-        for chart in tradeoff_chart(
-            points(same), same[0].report.accuracy, f"chart-tradeoff-{number}".removesuffix("-0")
-        )
+        for chart in tradeoff_chart(points(same), same[0].report.accuracy, f"{name}-{number}".removesuffix("-0"))
     )
 
 
