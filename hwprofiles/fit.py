@@ -14,7 +14,7 @@ import argparse
 from pathlib import Path
 
 from edgeprune.hwprofiles.fit_report import print_family, store
-from edgeprune.hwprofiles.fitting import Problem, families, fit, leave_out, prior, quality
+from edgeprune.hwprofiles.fitting import Problem, families, fit, leave_out, prior
 from edgeprune.hwprofiles.published import read_kernels, read_rows, write_kernels
 
 FOLDER = Path(__file__).resolve().parent
@@ -37,12 +37,10 @@ def main() -> None:
         known = [r for r in rows if r.target in names]
         used = [r for r in known if not r.unused]
         values = fit(Problem(used, kernels)) if used else prior()
-        held_out = leave_out(used, kernels, values, lambda r: r.kernels)
+        held_out = leave_out(used, kernels, values, lambda r: r.architecture)
         several = len({r.target for r in used}) > 1
         device_out = leave_out(used, kernels, values, lambda r: r.target) if several else held_out
-        print_family(family, names, known, kernels, values, held_out, each_row=options.rows)
-        if several:
-            print(f"   device left out {quality(used, device_out)}")
+        print_family(family, names, known, kernels, values, (held_out, device_out), each_row=options.rows)
         if options.write:
             store(FOLDER, names, used, kernels, values, held_out, device_out)
 

@@ -9,15 +9,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeprune.costmodel import latencies_us, with_batch
+from edgeprune.costmodel import family_of, latencies_us, with_batch
 from edgeprune.devices import load_profile
-from edgeprune.hwprofiles.fitting import NAMES, Problem, quality, with_parameters
-from edgeprune.hwprofiles.published import Counted, Row
+from edgeprune.hwprofiles.fitting import NAMES, OF_THE_HARNESS, Problem, Quality, quality, with_parameters
+from edgeprune.hwprofiles.published import NMS, Counted, Row
 
 Floats = NDArray[np.float64]
 
 _ENOUGH_MODELS = 10
 """A device with rows of fewer models does not claim a smaller error than its whole family."""
+
+_FITTED = ("concat_launches", "matmul_efficiency", "image_copies", "nms_cycles")
+"""Fitted fields that a profile may lack: then the term is not priced."""
 
 _MODEL_OUT = "absolute relative error on published latencies, every model left out of the fit once"
 _DEVICE_OUT = "absolute relative error on published latencies, every device left out of the fit once"
@@ -29,29 +32,39 @@ def print_family(
     rows: Sequence[Row],
     kernels: Mapping[str, Counted],
     values: Floats,
-    held_out: Floats,
+    left_out: tuple[Floats, Floats],
     *,
     each_row: bool,
 ) -> None:
-    """Print parameters and errors of a family; ``held_out`` has the predictions of the used rows, in order."""
+    """Print parameters and errors of a family of devices.
+
+    ``left_out``: predictions of the used rows, in order, by fits without their model, and without their device.
+    """
+    held_out, device_out = left_out
     used = [r for r in rows if not r.unused]
     print(f"\n== {family}: {', '.join(names)}")
     print("   " + "  ".join(f"{n} {v:.4g}" for n, v in zip(NAMES, np.exp(values), strict=True)))
     if not used:
         print("   no published row: the parameters are the medians of the prior")
         return
-    print(f"   fitted          {quality(used, Problem(used, kernels).predict_ms(values))}")
-    print(f"   model left out  {quality(used, held_out)}")
+    fitted = Problem(used, kernels).predict_ms(values)
     groups: dict[str, Callable[[Row], str]] = {
-        "tier": lambda r: r.tier,
-        "target": lambda r: r.target,
+        "all": lambda r: "",
+        "device": lambda r: f"{r.target} {r.power_mode}",
+        "family": lambda r: family_of(kernels[r.kernels]),
         "precision": lambda r: r.precision,
-        "model": lambda r: r.model,
+        "harness": lambda r: r.harness,
+        "size": lambda r: r.kernels.removesuffix(NMS).rpartition("_")[2],
+        "model": lambda r: r.architecture,
     }
+    print(f"   median / 90th percentile of the error {'':17s} rows       fitted  model left out device left out")
     for title, key in groups.items():
         for value in sorted({key(r) for r in used}):
             inside = [i for i, r in enumerate(used) if key(r) == value]
-            print(f"     {title:9s} {value:26s} {quality([used[i] for i in inside], held_out[inside])}")
+            own = [used[i] for i in inside]
+            errors = [quality(own, p[inside]) for p in (fitted, held_out, device_out)]
+            figures = "  ".join(f"{q.median:6.1%}/{q.p90:6.1%}" for q in errors)
+            print(f"     {title:9s} {value:40s} {len(own):4d}  {figures}")
     unused = [r for r in rows if r.unused]
     for reason in sorted({r.unused for r in unused}):
         apart = [r for r in unused if r.unused == reason]
@@ -83,7 +96,7 @@ def store(
         document = dict(load_profile(name).document)
         device = with_parameters(load_profile(name).device(), values)
         model = dict(document["cost_model"])
-        for key in model:
+        for key in (*model, *(f for f in _FITTED if f not in model)):
             if key not in ("tiles", "padding"):
                 number = getattr(device, key)
                 model[key] = (
@@ -93,7 +106,7 @@ def store(
         document.pop("error", None)
         document.pop("fitted", None)
         if used:
-            document["error"] = _error(name, used, held_out, device_out)
+            document["error"] = _error(name, used, kernels, held_out, device_out)
             gmacs = [sum(k.macs * n for k, n in kernels[r.kernels]) / 1e9 for r in used]
             document["fitted"] = {
                 "devices": devices,
@@ -101,13 +114,16 @@ def store(
                 "precisions": sorted({r.precision for r in used}),
                 "gmacs": [_short(min(gmacs)), _short(max(gmacs))],
                 "kinds": _largest_shares(used, kernels, values),
+                "harness": {n: _short(float(np.exp(values[NAMES.index(n)]))) for n in OF_THE_HARNESS},
             }
         document["provenance"] = document.pop("provenance")
         text = json.dumps(document, indent=2, ensure_ascii=False)
         (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
 
 
-def _error(name: str, used: Sequence[Row], held_out: Floats, device_out: Floats) -> dict[str, object]:
+def _error(
+    name: str, used: Sequence[Row], kernels: Mapping[str, Counted], held_out: Floats, device_out: Floats
+) -> dict[str, object]:
     """The error that a profile claims.
 
     A device with rows of enough models claims the error of its own rows. Otherwise it claims the error of its family,
@@ -123,14 +139,22 @@ def _error(name: str, used: Sequence[Row], held_out: Floats, device_out: Floats)
     if not own:
         claims[f"{_DEVICE_OUT}; {family}"] = quality(used, device_out)
     method, q = max(claims.items(), key=lambda claim: claim[1].median)
+    families: dict[str, list[int]] = {}
+    precisions: dict[str, list[int]] = {}
+    for i, row in enumerate(used):
+        families.setdefault(family_of(kernels[row.kernels]), []).append(i)
+        precisions.setdefault(row.precision, []).append(i)
     return {
         "method": method,
-        "rows": q.rows,
-        "models": q.models,
-        "median": _short(q.median),
-        "p90": _short(q.p90),
+        **_figures(q),
         "rank_correlation": _short(q.rank_correlation),
+        "families": {f: _figures(quality([used[i] for i in rows], held_out[rows])) for f, rows in families.items()},
+        "precisions": {p: _figures(quality([used[i] for i in rows], held_out[rows])) for p, rows in precisions.items()},
     }
+
+
+def _figures(q: Quality) -> dict[str, float]:
+    return {"rows": q.rows, "models": q.models, "median": _short(q.median), "p90": _short(q.p90)}
 
 
 def _largest_shares(used: Sequence[Row], kernels: Mapping[str, Counted], values: Floats) -> dict[str, float]:

@@ -17,6 +17,11 @@ from edgeprune.errors import UsageError
 Counted = tuple[tuple[Kernel, int], ...]
 """Distinct kernels of a model, and how often each occurs."""
 
+NMS = "+nms"
+"""Ending of a model's name with EfficientNMS behind it: 80 classes, the boxes of strides 8, 16 and 32."""
+_CLASSES = 80
+_BOXES_PER_PIXEL = 1 / 8**2 + 1 / 16**2 + 1 / 32**2
+
 _NAMES = frozenset({"anchor", "nodes", "input", "output", "reads", "writes"})
 _SIZES = tuple(f.name for f in fields(Kernel) if f.name not in _NAMES)
 
@@ -26,7 +31,8 @@ class Row:
     """One published latency: of a whole batch, in milliseconds.
 
     ``kernels`` names the model in ``kernels.json.gz``. ``gpu_mhz`` and ``dram_gb_per_s`` are 0 if they are those of the
-    power mode. ``unused`` is the reason why the row is not fitted, or empty.
+    power mode. ``harness`` is the program that measured, see :data:`edgeprune.hwprofiles.fitting.HARNESSES`. ``unused``
+    is the reason why the row is not fitted, or empty.
     """
 
     model: str
@@ -38,10 +44,16 @@ class Row:
     gpu_mhz: float
     dram_gb_per_s: float
     latency_ms: float
+    harness: str
     tier: str
     conditions: str
     source: str
     unused: str
+
+    @property
+    def architecture(self) -> str:
+        """The model's name without its image size: all sizes are left out together."""
+        return self.kernels.removesuffix(NMS).rpartition("_")[0]
 
     def device(self) -> Device:
         """The device with the clocks of the row."""
@@ -65,14 +77,56 @@ def _row(record: dict[str, str]) -> Row:
     return Row(**{**texts, **numbers, "batch": int(record["batch"])})
 
 
-def read_kernels(path: Path) -> dict[str, Counted]:
+class Kernels(dict[str, Counted]):
+    """Model -> its kernels, without names.
+
+    A model at another image size has the stored kernels with their positions scaled by its area: exact for networks of
+    convolutions, in which every position is a pixel. The ending ``+nms`` adds EfficientNMS.
+    """
+
+    def __missing__(self, model: str) -> Counted:
+        """Kernels of a model that is not stored itself.
+
+        Raises:
+            KeyError: no image size of the model is stored.
+        """
+        if model.endswith(NMS):
+            plain = model.removesuffix(NMS)
+            found = (*self[plain], (_nms(int(plain.rpartition("_")[2])), 1))
+        else:
+            name, _, size = model.rpartition("_")
+            stored = next((m for m in self if m.rpartition("_")[0] == name), None)
+            if stored is None:
+                raise KeyError(model)
+            area = (int(size) / int(stored.rpartition("_")[2])) ** 2
+            found = tuple((_scaled(kernel, area), count) for kernel, count in self[stored])
+        self[model] = found
+        return found
+
+
+def _nms(size: int) -> Kernel:
+    boxes = round(size**2 * _BOXES_PER_PIXEL)
+    wide = {"groups": 1, "rows": boxes, "cin": _CLASSES + 4, "cout": 4, "taps": 1, "weighted": False}
+    return _nameless({"kind": "nms", **wide, "read_positions": float(boxes), "write_positions": 100.0})
+
+
+def _scaled(k: Kernel, area: float) -> Kernel:
+    if k.kind == "attention":
+        raise ValueError("the kernels of an attention do not scale with the area")
+    positions = {name: getattr(k, name) * area for name in ("read_positions", "write_positions", "side_elements")}
+    return replace(k, rows=max(1, round(k.rows * area)), **positions)
+
+
+def read_kernels(path: Path) -> Kernels:
     """Model -> its kernels, without names."""
     document = _document(path)
     names = document["fields"]
-    return {
-        model: tuple((_nameless(dict(zip(names, sizes, strict=True))), count) for *sizes, count in kernels)
-        for model, kernels in document["models"].items()
-    }
+    return Kernels(
+        {
+            model: tuple((_nameless(dict(zip(names, sizes, strict=True))), count) for *sizes, count in kernels)
+            for model, kernels in document["models"].items()
+        }
+    )
 
 
 def _document(path: Path) -> dict[str, Any]:

@@ -15,4 +15,4 @@ from edgeprune.backends.openvino import is_installed as openvino_is_installed
 from edgeprune.backends.providers import TINY_NET, try_openvino, try_providers
 from edgeprune.backends.results import DeviceResult, LayerTime
 from edgeprune.backends.runtimes import CpuRuntime, LoadedModel, open_runtime, tracer_of
-from edgeprune.backends.trtexec import Version, single_command, typing_of
+from edgeprune.backends.trtexec import Version, graph_arguments, single_command, typing_of

@@ -13,6 +13,7 @@ import onnx_ir as ir
 from edgeprune.backends.host import Host, LocalHost
 from edgeprune.backends.results import DeviceResult
 from edgeprune.backends.ssh import SshHost
+from edgeprune.errors import UsageError
 
 LOCAL = "local"
 
@@ -34,7 +35,9 @@ class Device(Protocol):
         """Build every model there and measure them in turns; name -> result."""
 
 
-def open_device(spec: str, runtime: str, *, threads: int = 1, ssh_config: Path | None = None) -> Device:
+def open_device(
+    spec: str, runtime: str, *, threads: int = 1, ssh_config: Path | None = None, cuda_graph: bool = False
+) -> Device:
     """The device that ``--device`` names.
 
     Args:
@@ -42,12 +45,16 @@ def open_device(spec: str, runtime: str, *, threads: int = 1, ssh_config: Path |
         runtime: the runtime of the target: ``tensorrt`` or ``onnxruntime``.
         threads: threads of an inference, for onnxruntime.
         ssh_config: an OpenSSH client configuration instead of the user's own.
+        cuda_graph: whether measurements replay the kernels as one CUDA graph; ``trtexec`` alone does.
 
     Raises:
-        UsageError: The text is not the address of a device. It is first contacted when it is used.
+        UsageError: The text is not the address of a device (it is first contacted when it is used), or the runtime
+            replays no CUDA graphs.
         BackendError: This machine has TensorRT's Python module, but no GPU for it.
     """
     host: Host = LocalHost() if spec == LOCAL else SshHost(spec, config=ssh_config)
+    if runtime == "onnxruntime" and cuda_graph:
+        raise UsageError("--cuda-graph is for targets with TensorRT, not for cpu")
     if runtime == "onnxruntime":
         from edgeprune.backends.onnxruntime_device import OnnxRuntimeDevice
 
@@ -58,5 +65,7 @@ def open_device(spec: str, runtime: str, *, threads: int = 1, ssh_config: Path |
     if spec == LOCAL and not is_installed() and importlib.util.find_spec("tensorrt") is not None:
         from edgeprune.backends.tensorrt_device import TensorRtDevice
 
+        if cuda_graph:
+            raise UsageError("--cuda-graph needs trtexec: TensorRT's Python module measures without CUDA graphs")
         return TensorRtDevice()
-    return Trtexec(host)
+    return Trtexec(host, cuda_graph=cuda_graph)

@@ -53,6 +53,9 @@ class Typing:
     sparse: bool = False
 
 
+_GRAPH_BY_DEFAULT = 11
+"""From this version on, CUDA graph replay, spinning and no data transfers are the default."""
+
 _SKIPS_INFERENCE = Version(8, 6)
 """Before this version, as on JetPack 5, the option for a build without inference had another name."""
 
@@ -93,12 +96,25 @@ def build_arguments(version: Version, typing: Typing) -> list[str]:
     return arguments
 
 
-def bench_arguments(version: Version, *, duration_s: float) -> list[str]:
-    """Options that measure ``model.engine`` and export ``times.json``, without data transfers, with a CUDA graph."""
+def bench_arguments(version: Version, *, duration_s: float, cuda_graph: bool = False) -> list[str]:
+    """Options that measure ``model.engine`` and export ``times.json``, without data transfers.
+
+    Args:
+        version: version of TensorRT.
+        duration_s: time of the measurement.
+        cuda_graph: replay the kernels as one CUDA graph. Without it, as the profiles are fitted, each is launched.
+    """
     arguments = ["--loadEngine=model.engine", f"--duration={max(1, round(duration_s))}", "--warmUp=500"]
-    if version.major < 11:  # from 11 on these are the default
-        arguments += ["--useCudaGraph", "--useSpinWait", "--noDataTransfers"]
-    return [*arguments, "--exportTimes=times.json"]
+    if version.major < _GRAPH_BY_DEFAULT:
+        arguments += ["--useSpinWait", "--noDataTransfers"]
+    return [*arguments, *graph_arguments(version, cuda_graph), "--exportTimes=times.json"]
+
+
+def graph_arguments(version: Version, cuda_graph: bool) -> list[str]:
+    """The option that turns CUDA graph replay on or off, where it is not the default."""
+    if version.major < _GRAPH_BY_DEFAULT:
+        return ["--useCudaGraph"] if cuda_graph else []
+    return [] if cuda_graph else ["--noCudaGraph"]
 
 
 def profile_arguments(version: Version) -> list[str]:
@@ -110,13 +126,16 @@ def profile_arguments(version: Version) -> list[str]:
 
 
 def single_command(version: Version, typing: Typing) -> list[str]:
-    """One command that builds ``model.onnx`` and measures the engine, for the user to run on the device."""
+    """One command that builds ``model.onnx`` and measures the engine, for the user to run on the device.
+
+    :func:`graph_arguments` come behind it.
+    """
     build = build_arguments(version, typing)
     bench = bench_arguments(version, duration_s=10)
     return [
         "trtexec",
         *(a for a in build if a not in ("--skipInference", "--buildOnly")),
-        *(a for a in bench if "loadEngine" not in a),
+        *(a for a in bench if "loadEngine" not in a and a != "--noCudaGraph"),
     ]
 
 

@@ -63,14 +63,23 @@ class Trtexec:
         host: the machine; this one by default.
         command: path of ``trtexec``, if not in one of the usual folders.
         timeout_s: longest time for one build.
+        cuda_graph: whether measurements replay the kernels as one CUDA graph.
     """
 
     name = "trtexec"
 
-    def __init__(self, host: Host | None = None, *, command: str | None = None, timeout_s: float = 3600.0):
+    def __init__(
+        self,
+        host: Host | None = None,
+        *,
+        command: str | None = None,
+        timeout_s: float = 3600.0,
+        cuda_graph: bool = False,
+    ):
         self.host = host or LocalHost()
         self._command = command
         self._timeout_s = timeout_s
+        self._cuda_graph = cuda_graph
 
     def measure(
         self,
@@ -150,7 +159,8 @@ class Trtexec:
         self, command: str, version: Version, folders: list[str], rounds: int, seconds: float, shapes: str
     ) -> str:
         extra = [f"--shapes={shapes}"] if shapes else []
-        timing = shlex.join([command, *bench_arguments(version, duration_s=seconds), *extra])
+        options = bench_arguments(version, duration_s=seconds, cuda_graph=self._cuda_graph)
+        timing = shlex.join([command, *options, *extra])
         profiling = shlex.join([command, *profile_arguments(version), *extra])
         lines = [_LOCK_CLOCKS.strip(), ": >bench.log"]
         for turn in range(rounds):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from edgeprune.backends import Version, single_command, typing_of
+from edgeprune.backends import Version, graph_arguments, single_command, typing_of
 from edgeprune.devices import Profile
 
 VERIFY = "verify.sh"
@@ -50,6 +50,7 @@ def write_verify_script(
 def verify_script(command: str, bench: str, profile: Profile, predicted_ms: float, error: float) -> str:
     """The text of the script."""
     weak = _version(profile).major < _STRONGLY_TYPED
+    replayed, launched = (shlex.join(graph_arguments(_version(profile), graph)) for graph in (True, False))
     return "\n".join(
         [
             "#!/bin/sh",
@@ -59,6 +60,7 @@ def verify_script(command: str, bench: str, profile: Profile, predicted_ms: floa
             *(_WEAKLY_TYPED_NOTE.splitlines() if weak else []),
             "# From another machine, where edgeprune is installed:",
             f"#   {bench}",
+            "# sh verify.sh --cuda-graph replays the kernels as one CUDA graph; the prediction is without it.",
             "set -eu",
             'cd "$(dirname "$0")"',
             f'PATH="$PATH:{_PLACES}"',
@@ -66,7 +68,8 @@ def verify_script(command: str, bench: str, profile: Profile, predicted_ms: floa
             f'  echo "$0: there is no trtexec in {_PLACES} or on the PATH: sudo apt install libnvinfer-bin" >&2',
             "  exit 5",
             "}",
-            f"exec {command}",
+            f'if [ "${{1:-}}" = --cuda-graph ]; then set -- {replayed}; else set -- {launched}; fi',
+            f'exec {command} "$@"',
             "",
         ]
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -29,6 +30,8 @@ def targets(as_json: bool, verbosity: Verbosity) -> None:
                     "title": profile.title,
                     "source": profile.source,
                     "error": profile.error and profile.error.median,
+                    "error_by_family": profile.error and _medians(profile.error.families),
+                    "error_by_precision": profile.error and _medians(profile.error.precisions),
                     "precisions": profile.precisions,
                     "power_modes": [mode.name for mode in profile.power_modes],
                 }
@@ -39,6 +42,10 @@ def targets(as_json: bool, verbosity: Verbosity) -> None:
     from edgeprune.cli.tables import print_targets
 
     print_targets(support.output_console(), profiles)
+
+
+def _medians(parts: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    return {name: figures["median"] for name, figures in parts.items()}
 
 
 @click.command()

@@ -10,6 +10,7 @@ import click
 from edgeprune.cli import options, support
 from edgeprune.cli.options import FILE, POSITIVE, Shapes
 from edgeprune.cli.support import Verbosity
+from edgeprune.errors import UsageError
 
 
 @click.command()
@@ -75,21 +76,30 @@ def inspect(
 @options.threads_option
 @options.shape_option
 @click.option("--seconds", "max_seconds", type=POSITIVE, default=10, show_default=True, help="Longest time to measure.")
+@click.option("--cuda-graph", is_flag=True, help="With --device and TensorRT: replay the kernels as one CUDA graph.")
 @options.json_option
 @support.verbosity_options
 def bench(
-    model: Path, other: Path | None, device: str | None, as_json: bool, verbosity: Verbosity, **asked: Any
+    model: Path,
+    other: Path | None,
+    device: str | None,
+    cuda_graph: bool,
+    as_json: bool,
+    verbosity: Verbosity,
+    **asked: Any,
 ) -> None:
     """Measure MODEL's latency, and OTHER's against it, in turns of 0.15 s."""
     models = [model] if other is None else [model, other]
     if device is None:
+        if cuda_graph:
+            raise UsageError("--cuda-graph is for an engine on a device: give --device")
         from edgeprune.compiler import bench_models
 
         result = bench_models(models, progress=verbosity.progress(), **asked)
     else:
         from edgeprune.compiler import bench_on_device
 
-        result = bench_on_device(models, device, progress=verbosity.progress(), **asked)
+        result = bench_on_device(models, device, cuda_graph=cuda_graph, progress=verbosity.progress(), **asked)
     if as_json:
         support.print_json(result.to_json())
         return

@@ -20,6 +20,9 @@ def print_targets(console: Console, profiles: Sequence[Profile]) -> None:
     rows = []
     for profile in profiles:
         error = "" if profile.error is None else f"{profile.error.median:.0%}"
+        if profile.error is not None and len(known := profile.error.families) > 1:
+            parts = [f"{name} {of['median']:.0%}" for name, of in known.items()]
+            error += f" ({', '.join(parts)})"
         modes = ", ".join(mode.name for mode in profile.power_modes)
         rows.append((profile.name, profile.title, profile.source, error, modes))
     print_table(console, ("target", "device", "latencies", "typical error", "power modes"), rows)
@@ -31,7 +34,7 @@ def print_prediction(console: Console, found: Prediction, shown: int) -> None:
     error = f"typical error {found.error:.0%}, nine of ten within {found.error_p90:.0%}"
     text = f"{found.latency_ms:.4g} ms predicted, not measured, on {conditions}: {error}"
     console.print(text, markup=False, style="bold")
-    print_notes(console, found.outside)
+    print_notes(console, (*found.advice, *found.outside))
     header = (f"slowest of {found.launches} kernels", "precision", "time", "share", "bound by")
     rows = [
         (f"{k.name} ({k.kind})", k.precision, f"{k.latency_us:.1f} us", f"{k.share:.0%}", k.bound)

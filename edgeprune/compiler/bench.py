@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import onnx_ir as ir
 
@@ -110,6 +111,7 @@ def bench_on_device(
     threads: int = 1,
     shapes: Mapping[str, Sequence[int]] | None = None,
     max_seconds: float = 10.0,
+    cuda_graph: bool = False,
     progress: Progress | None = None,
 ) -> BenchResult:
     """Build models on a device and measure them there in turns, on random inputs.
@@ -122,11 +124,12 @@ def bench_on_device(
         threads: Threads of the runtime, on a CPU.
         shapes: Input name -> shape, for inputs with dynamic dimensions.
         max_seconds: Measuring time for all models together; ``trtexec`` needs at least three turns of a second.
+        cuda_graph: Replay the kernels of an engine as one CUDA graph; predictions are without it.
         progress: Shows the progress.
 
     Raises:
         ModelError: A file is not a valid model.
-        UsageError: ``device`` is not the address of a device, or a file is given twice.
+        UsageError: ``device`` is not the address of a device, a file is given twice, or the runtime replays no graphs.
         BackendError: The device cannot be reached, has no runtime, or does not accept a model.
     """
     wanted = load_profile(target).runtime(runtime)
@@ -136,7 +139,7 @@ def bench_on_device(
     names = [str(file) for file in files]
     if len(set(names)) < len(names):
         raise UsageError(f"{names[0]!r} is given twice: on a device every model is built only once")
-    board = open_device(device, wanted.name, threads=threads)
+    board = open_device(device, wanted.name, threads=threads, cuda_graph=cuda_graph)
     models = {name: load(file) for name, file in zip(names, files, strict=True)}
     progress = progress or Progress()
     sizes = _sizes(list(models.values()), shapes or {}, progress)

@@ -13,7 +13,7 @@ from edgeprune import graph
 from edgeprune.build import SPARSE_STEPS, Options, TensorRtBuilder, formats_of, sparse_fits
 from edgeprune.calibration import Calibration
 from edgeprune.compiler.opening import Opening
-from edgeprune.costmodel import model_latency_us
+from edgeprune.costmodel import family_of, kernels_of, model_latency_us
 from edgeprune.dependency import OpenedModel
 from edgeprune.devices import Profile
 from edgeprune.latency import (
@@ -35,7 +35,8 @@ from edgeprune.passes.dequantize import with_pairs
 from edgeprune.search import FormatLosses, sparse_losses
 
 SPARSE_PAYS = 1.03
-"""With ``--sparsity auto``, a kernel is made 2:4 only if it was measured at least this many times as fast as dense."""
+"""With ``--sparsity auto``, a kernel is made 2:4 only if it is at least this many times as fast as dense, as measured
+or published."""
 
 _WITHOUT_ERROR = 1.0
 
@@ -91,7 +92,8 @@ def kernel_times(opening: Opening, profile: Profile, options: Options) -> Kernel
     sparse = _sparse_nodes(fixed, profile, options, measured)
     narrow = INT8 if options.precision == INT8 else formats[0]
     step = profile.channel_step(narrow, "2:4" if options.sparsity == "2:4" else "dense")
-    error = profile.error.median if profile.error else _WITHOUT_ERROR
+    family = family_of((k, 1) for k in kernels_of(fixed))
+    error = profile.error.of(family)[0] if profile.error else _WITHOUT_ERROR
     device = profile.device(mode)
     dense = gpu_network(fixed, opened.analysis, device, formats, step=step, error=error)
     kernels = gpu_network(fixed, opened.analysis, device, formats, step=step, error=error, sparse=sparse)
@@ -120,11 +122,21 @@ def _fixed_original(opened: OpenedModel) -> ir.Model:
 def _sparse_nodes(
     model: ir.Model, profile: Profile, options: Options, measured: DeviceProfile | None
 ) -> frozenset[str]:
-    """Nodes that may become 2:4: all that fit, if 2:4 was asked for or measured on the device."""
+    """Nodes that may become 2:4: all that fit, if 2:4 was asked for, measured on the device, or published to pay."""
     was_measured = measured is not None and any(is_sparse(n.format) for n in measured.networks)
-    if options.sparsity == "2:4" or (options.sparsity == "auto" and profile.has_sparse_products and was_measured):
+    if options.sparsity == "none" or (options.sparsity == "auto" and not profile.has_sparse_products):
+        return frozenset()
+    if options.sparsity == "2:4" or was_measured:
         return sparse_fits(model, min(SPARSE_STEPS.values()))
-    return frozenset()
+    published = profile.published_sparse_gains if measured is None else {}
+    wide = profile.device(options.power_mode).sparse_channels
+    fits = sparse_fits(model, min(SPARSE_STEPS.values())) if published else frozenset()
+    return frozenset(
+        name
+        for kernel in kernels_of(model)
+        for name in kernel.nodes
+        if name in fits and min(kernel.cin, kernel.cout) // kernel.groups >= wide
+    )
 
 
 def all_sparse(losses: FormatLosses, latency: Latency) -> FormatLosses:
@@ -140,7 +152,7 @@ def all_sparse(losses: FormatLosses, latency: Latency) -> FormatLosses:
 def with_sparse(
     losses: FormatLosses, kernels: GpuNetwork, builder: TensorRtBuilder, data: Calibration, latency: Latency
 ) -> FormatLosses:
-    """The losses of formats, with 2:4 where the device measured that it is faster."""
+    """The losses of formats, with 2:4 where it is faster as measured on the device, or else as published."""
     sizes = latency.sizes
     paying = [
         [

@@ -37,6 +37,8 @@ from edgeprune.latency import (
     GpuNetwork,
     Latency,
     is_sparse,
+    overhead_advice,
+    sparse_ground,
 )
 from edgeprune.report import Accuracy
 from edgeprune.search import (
@@ -152,6 +154,10 @@ class TensorRtSession(CompileSession):
         why = stays_float(candidate, self.latency, self.kernels.latency, self.source)
         if self.options.precision == INT8 and why:
             found.append(why)
+        mode, model = self.options.power_mode, self.kernels.latency
+        found += overhead_advice(model, candidate.widths, candidate.formats, self.profile, mode)
+        if self.source == "analytic":
+            found += sparse_ground(candidate.formats, self.profile, mode)
         if not goal.prune and goal.max_drop is None and accuracy.drop > DEFAULT_MAX_DROP:
             found.append(f"this precision loses {accuracy.drop:.2f} points; --max-drop limits the loss")
         return found

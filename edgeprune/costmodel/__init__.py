@@ -18,6 +18,7 @@ from edgeprune.costmodel.cost import (
     with_batch,
 )
 from edgeprune.costmodel.fusion import Cluster, fuse
-from edgeprune.costmodel.kernel import Kernel
+from edgeprune.costmodel.kernel import Family, Kernel, family_of
 from edgeprune.costmodel.kernels import kernel_at, kernel_clusters, kernels_of
+from edgeprune.costmodel.overhead import Overhead, overhead, what_helps
 from edgeprune.costmodel.prediction import Prediction, Wanted, model_latency_us, predict

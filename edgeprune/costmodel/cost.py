@@ -29,8 +29,14 @@ Sparsity = Literal["dense", "2:4"]
 
 BYTES: dict[Precision, int] = {"fp32": 4, "fp16": 2, "int8": 1}
 _SPLITS = (1, 2, 4, 8)
-_SHARPNESS = 3.0
+_SHARPNESS = 3.4
 """Exponent of the norm that joins compute and memory time: they overlap, but not perfectly."""
+_STREAMS_SHARPNESS = 5.0
+"""The same for the times of the L2 cache and of DRAM: a copy keeps both busy at once."""
+_NMS_KERNELS, _NMS_PASSES = 7, 2.25
+"""Kernels of EfficientNMS (filter, segmented sort, suppression), and how often it passes over scores and boxes."""
+_FUSED_HEADS = (16, 256, 8)
+"""Sizes of the heads that TensorRT's fused attention takes: least, most, multiple (TensorRT documentation)."""
 _SCALAR_RATE = 0.25
 """Fraction of the vector units' rate that pointwise, pooling and reduction code reaches."""
 _SOFTMAX_RATE = 0.125
@@ -50,6 +56,7 @@ class Sizes:
     rows: Floats
     taps: Floats
     keys: Floats
+    image: Floats
     repeats: Floats
     read_positions: Floats
     write_positions: Floats
@@ -88,8 +95,7 @@ def latencies_us(
         kernels: n kernels.
         precisions: precision of each kernel; a device that lacks it takes the next wider one.
         device: rates and fitted parameters.
-        sparsity: sparsity of all their weights. ``2:4`` uses the device's measured speedup, which is 1 until it is
-            measured.
+        sparsity: sparsity of all their weights. ``2:4`` uses the device's measured speed-up, else the published one.
         mixed: whether the builder may run an INT8 kernel in 16 bits if that is faster. False if the graph states every
             precision.
 
@@ -145,8 +151,9 @@ def sizes_latency_us(
     time = kernel_cost(sizes, precision, sparsity, device).total_us
     if precision == "int8" and mixed:
         time = np.minimum(time, kernel_cost(sizes, "fp16", sparsity, device).total_us)
-    copied = device.concat_copies if sizes.kind == "concat" else 1.0
-    return np.asarray(time * sizes.repeats * copied, dtype=np.float64)
+    if sizes.kind == "concat":
+        time = (time - device.launch_us) * device.concat_copies + device.launch_us * device.concat_launches
+    return np.asarray(time * sizes.repeats, dtype=np.float64)
 
 
 def kernel_cost(s: Sizes, precision: Precision, sparsity: Sparsity, device: Device) -> KernelCost:
@@ -157,30 +164,53 @@ def kernel_cost(s: Sizes, precision: Precision, sparsity: Sparsity, device: Devi
     read = s.read_positions * _up(s.cin, step) * element
     written = s.write_positions * _up(s.cout, step) * element
     side = s.side_elements * s.cout * element
-    requantize = np.zeros_like(read)
+    tail = np.zeros_like(read)
     if s.kind == "matmul" and precision == "int8":
         # Between the MatMuls of a transformer everything is float (normalization, GELU, softmax, residuals): a separate
         # kernel quantizes the operand, and the result is written in 16 bits.
         written = written * 2
-        requantize = device.launch_us + traffic_us([read * 2, read], device)
-    memory = traffic_us([read, written, side], device) + _weights(s, step) * element / device.dram_bytes_per_us
+        tail = tail + device.launch_us + traffic_us([read * 2, read], device)
+    if s.kind == "conv" and device.image_copies:
+        # The image arrives in float32 and planes; the first convolution reads it padded, channels last.
+        copy = device.launch_us + traffic_us([s.read_positions * s.cin * BYTES["fp32"], read], device)
+        tail = tail + s.image * device.image_copies * copy
+    memory = traffic_us([read, written, side], device, once=_weights(s, step) * element)
     if s.kind == "attention":
         compute = _attention_us(s, precision, device)
+        scores = s.groups * s.rows * s.keys * max(2, BYTES[precision])
+        # Without the fused kernel the scores are written, normalized and read again, by three kernels.
+        apart = 2 * device.launch_us + traffic_us([scores] * 4, device)
+        tail = tail + np.where(fused_attention(s, precision, device), 0.0, apart)
     elif contraction:
-        k = _up(s.cin / s.groups, step) * s.taps / _transformed(s, device)
-        compute = _tiled_us(s.rows, s.cout / s.groups, k, s.groups, precision, device)
+        share = device.matmul_efficiency if s.kind == "matmul" else 1.0
+        together = _groups_together(s, device)
+        k = _up(s.cin / s.groups * together, step) * s.taps / _transformed(s, device)
+        n, groups = s.cout / s.groups * together, np.ceil(s.groups / together)
+        compute = _tiled_us(s.rows, n, k, groups, precision, device, share)
         if sparsity == "2:4":
-            compute = compute / device.sparse_gain(precision)
+            gain = device.sparse_gain(precision, np.minimum(s.cin, s.cout) / s.groups)
+            compute, memory = compute / gain, memory / gain
     elif s.kind == "depthwise":
-        packed = 1 if precision == "fp32" else 2
+        packed = BYTES["fp32"] // BYTES[precision]
         compute = s.rows * s.cout * s.taps / (device.vector_fma_per_us * device.depthwise_efficiency * packed)
+    elif s.kind == "nms":
+        compute = np.full_like(read, device.nms_cycles / device.clock_mhz)
+        tail = tail + (_NMS_KERNELS - 1) * device.launch_us
+        memory = traffic_us([_NMS_PASSES * s.read_positions * s.cin * BYTES["fp32"]], device)
     else:
         compute = s.write_positions * s.cout * s.taps / (device.vector_fma_per_us * _SCALAR_RATE)
-    tail = requantize
     if s.epilogue == "complex":
         separate = device.launch_us + traffic_us([written, written, side], device)
         tail = tail + (1 - device.fused_tails[precision]) * separate
     return KernelCost(np.full_like(memory, device.launch_us), np.asarray(compute, dtype=np.float64), memory, tail)
+
+
+def _groups_together(s: Sizes, device: Device) -> Floats:
+    """Groups of a grouped convolution that one tile computes, as a block-diagonal product: as many as fill a tile."""
+    if s.kind != "conv":
+        return np.ones_like(s.cout)
+    narrowest = min(columns for _, columns in device.tiles)
+    return np.asarray(np.clip(np.floor(narrowest / (s.cout / s.groups)), 1, s.groups), dtype=np.float64)
 
 
 def _transformed(s: Sizes, device: Device) -> Floats:
@@ -208,9 +238,19 @@ def _attention_us(s: Sizes, precision: Precision, device: Device) -> Floats:
     return np.asarray(scores + values + softmax, dtype=np.float64)
 
 
-def _tiled_us(rows: Floats, n: Floats, k: Floats, groups: Floats, precision: Precision, device: Device) -> Floats:
-    """Latency with the fastest tile and split of the contracted axis."""
-    rate = device.matrix_fma_per_sm_us(precision)
+def fused_attention(s: Sizes, precision: Precision, device: Device) -> NDArray[np.bool_]:
+    """Whether one kernel computes an attention: in 16 bits, for heads of the same size for queries, keys and values."""
+    least, most, multiple = _FUSED_HEADS
+    head, value = s.cin / s.groups, s.cout / s.groups
+    fits = (head == value) & (head >= least) & (head <= most) & (head % multiple == 0)
+    return np.asarray(fits & device.fused_attention & (precision != "fp32"))
+
+
+def _tiled_us(
+    rows: Floats, n: Floats, k: Floats, groups: Floats, precision: Precision, device: Device, share: float = 1.0
+) -> Floats:
+    """Latency with the fastest tile and split of the contracted axis; ``share`` of the usual rate is reached."""
+    rate = device.matrix_fma_per_sm_us(precision) * share
     best = np.full(np.broadcast_shapes(rows.shape, n.shape, k.shape), np.inf)
     for tile_m, tile_n in device.tiles:
         # The smaller a tile, the less often each operand that reaches an SM is reused.
@@ -226,11 +266,15 @@ def _tiled_us(rows: Floats, n: Floats, k: Floats, groups: Floats, precision: Pre
     return best
 
 
-def traffic_us(tensors: list[Floats], device: Device) -> Floats:
-    """Every byte passes the L2 cache; the fraction s / (s + cache) of a tensor of s bytes also passes DRAM."""
-    total = sum((t / device.l2_bytes_per_us for t in tensors), start=np.float64(0))
-    spilled = sum((t * t / (t + device.l2_bytes) / device.dram_bytes_per_us for t in tensors), start=np.float64(0))
-    return np.asarray(total + spilled, dtype=np.float64)
+def traffic_us(tensors: list[Floats], device: Device, once: Floats | float = 0.0) -> Floats:
+    """Every byte passes the L2 cache; the fraction s / (s + cache) of a tensor of s bytes also passes DRAM.
+
+    ``once``: bytes of weights, which always come from DRAM. The slower of both streams decides, with a smooth maximum.
+    """
+    cached = sum(tensors, start=np.float64(0)) + once
+    spilled = sum((t * t / (t + device.l2_bytes) for t in tensors), start=np.float64(0)) + once
+    times = (cached / device.l2_bytes_per_us, spilled / device.dram_bytes_per_us)
+    return np.asarray(sum(t**_STREAMS_SHARPNESS for t in times) ** (1 / _STREAMS_SHARPNESS), dtype=np.float64)
 
 
 def _up(channels: Floats, step: int) -> Floats:

@@ -29,6 +29,7 @@ class Dataflow:
         users: computed value -> nodes with a kernel that read it.
         kept: computed values behind a graph output.
         dequantized: values that come directly from DequantizeLinear.
+        inputs: the model's inputs.
     """
 
     nodes: list[ir.Node]
@@ -37,6 +38,7 @@ class Dataflow:
     users: dict[str, list[ir.Node]] = field(default_factory=lambda: defaultdict(list))
     kept: set[str] = field(default_factory=set)
     dequantized: set[str] = field(default_factory=set)
+    inputs: frozenset[str] = frozenset()
 
     def operands(self, node: ir.Node) -> list[str]:
         """Names of the node's run-time inputs."""
@@ -62,7 +64,8 @@ def dataflow(model: ir.Model) -> Dataflow:
             required = name not in static and name not in bounded
             shapes[name] = bounded[name] if name in bounded else _shape(model, value, required=required)
     absorbed = _absorbed(model, live)
-    flow = Dataflow([], shapes, {str(v.name): (str(v.name),) for v in model.graph.inputs if str(v.name) not in static})
+    inputs = frozenset(str(v.name) for v in model.graph.inputs if str(v.name) not in static)
+    flow = Dataflow([], shapes, {name: (name,) for name in inputs}, inputs=inputs)
     for node in live:
         if is_view(node, flow.shapes) or node in absorbed:
             through = tuple(dict.fromkeys(s for v in flow.operands(node) for s in flow.sources[v]))

@@ -18,7 +18,7 @@ from edgeprune.costmodel.blocks import POINTWISE_OPS
 from edgeprune.costmodel.bodies import Flat, flatten_bodies
 from edgeprune.costmodel.dataflow import Dataflow, dataflow
 from edgeprune.costmodel.kernel import Epilogue, Kind
-from edgeprune.costmodel.op_types import ACTIVATIONS, ALONE, CONTRACTION_OPS, REDUCTIONS
+from edgeprune.costmodel.op_types import ACTIVATIONS, ALONE, CONTRACTION_OPS, GENERATED, NMS_PLUGINS, REDUCTIONS
 from edgeprune.graph import ONNX_DOMAINS, is_op
 
 
@@ -41,6 +41,7 @@ class Cluster:
     output: str = ""
     window: int = 1
     quantized: bool = False
+    image: bool = False
     weighted: bool = True
     repeats: int = 1
 
@@ -113,7 +114,7 @@ class _State:
         size = math.prod(self.flow.shapes[self.flow.outputs(node)[0]])
         for index in self._candidates(node):
             cluster = self.clusters[index]
-            alone = cluster.kind in ("pool", "copy", "concat", "unknown")
+            alone = cluster.kind in ("pool", "copy", "concat", "nms", "unknown")
             if alone or cluster.elements != size or not self._same_runs(node, index) or self._circular(node, index):
                 continue
             if cluster.kind in ("pointwise", "reduce"):
@@ -146,7 +147,7 @@ class _State:
             cluster.residuals += outside
             cluster.tail.append("add" if node.op_type == "Add" else "mix")
         elif node.op_type in ACTIVATIONS:
-            cluster.tail.append("act")
+            cluster.tail.append("mix" if node.op_type in GENERATED else "act")
         elif len(flow.operands(node)) > 1 or node.op_type not in ("Add", "Sub", "Mul", "Div"):
             cluster.tail.append("mix")
         # Otherwise it is a bias or a scale by a constant, which every kernel takes.
@@ -221,6 +222,8 @@ def _is_contraction(node: ir.Node) -> bool:
 
 def _kind_alone(node: ir.Node, flow: Dataflow) -> Kind:
     """Kind of a node that is not fused; the operands of a Concat of feature maps may be written in place."""
+    if node.op_type in NMS_PLUGINS:
+        return "nms"
     if node.domain not in ONNX_DOMAINS:
         return "unknown"
     maps = node.op_type == "Concat" and len(flow.shapes[flow.outputs(node)[0]]) >= 4
@@ -247,6 +250,8 @@ def _finish(cluster: Cluster, flow: Dataflow) -> Cluster:
     last = flow.outputs(cluster.nodes[-1])[0]
     cluster.output = last
     cluster.input = cluster.reads[0] if cluster.reads else last
+    first = flow.sources[flow.operands(cluster.anchor)[0]] if cluster.kind == "conv" else ()
+    cluster.image = any(source in flow.inputs for source in first)
     cluster.quantized = any(v in flow.dequantized for v in flow.operands(cluster.anchor)[:1])
     if cluster.kind in ("conv", "depthwise", "matmul", "attention"):
         cluster.input = flow.operands(cluster.anchor)[0]

@@ -7,11 +7,16 @@ that the same record serves every pruned width.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-Kind = Literal["conv", "depthwise", "matmul", "attention", "pointwise", "reduce", "pool", "copy", "concat", "unknown"]
+Kind = Literal[
+    "conv", "depthwise", "matmul", "attention", "pointwise", "reduce", "pool", "copy", "concat", "nms", "unknown"
+]  # fmt: skip
 Epilogue = Literal["none", "simple", "complex"]
+Family = Literal["convolutional", "transformer"]
+"""Kinds of networks whose predictions err differently."""
 
 CONTRACTIONS: frozenset[Kind] = frozenset({"conv", "matmul", "attention"})
 """Kinds that run on tensor cores where the device has them."""
@@ -34,6 +39,7 @@ class Kernel:
         keys: number of keys of an attention.
         repeats: sequential launches (time steps of a recurrence, runs of the body of a Loop or Scan).
         quantized: whether its operands come from DequantizeLinear.
+        image: whether it reads an input of the model, which is float32 and in another layout.
         reads, writes: computed values that pass between kernels.
     """
 
@@ -55,6 +61,7 @@ class Kernel:
     keys: int = 0
     repeats: int = 1
     quantized: bool = False
+    image: bool = False
     reads: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
 
@@ -72,3 +79,15 @@ class Kernel:
     def to_json(self) -> dict[str, object]:
         """Field name -> value."""
         return asdict(self)
+
+
+def family_of(kernels: Iterable[tuple[Kernel, int]]) -> Family:
+    """The family of a network: a transformer does most of its multiply-adds in MatMuls and attention.
+
+    Args:
+        kernels: kernels, and how often each occurs.
+    """
+    macs = {True: 0, False: 0}
+    for kernel, count in kernels:
+        macs[kernel.kind in ("matmul", "attention")] += kernel.macs * count
+    return "transformer" if macs[True] > macs[False] else "convolutional"

@@ -81,6 +81,7 @@ def _make(cluster: Cluster, kind: Kind, **sizes: object) -> Kernel:
         "output": cluster.output,
         "epilogue": cluster.epilogue,
         "quantized": cluster.quantized,
+        "image": cluster.image,
         "reads": tuple(cluster.sources),
         "writes": tuple(cluster.writes),
     }

@@ -22,6 +22,10 @@ ACTIVATIONS = frozenset({
 })  # fmt: skip
 """Single nodes that the kernel of a convolution or MatMul can apply to its result."""
 
+GENERATED = frozenset({"HardSwish", "Swish", "Mish", "Gelu", "Softplus"})
+"""Activations that TensorRT builds of several pointwise operators: no precompiled convolution has them, and they are a
+kernel of their own (like SiLU as Sigmoid and Mul). The code generated for a MatMul takes them."""
+
 REDUCTIONS = frozenset({
     "Softmax", "LogSoftmax", "LayerNormalization", "RMSNormalization", "InstanceNormalization",
     "GroupNormalization", "LpNormalization", "MeanVarianceNormalization", "ReduceMean", "ReduceSum", "ReduceMax",
@@ -31,6 +35,9 @@ REDUCTIONS = frozenset({
 
 SOFT_READERS = POINTWISE_OPS | REDUCTIONS | {"MatMul", "Gemm", "Einsum"}
 """Readers whose code is generated for any access pattern; a convolution needs its operand in its own layout."""
+
+NMS_PLUGINS = frozenset({"EfficientNMS_TRT", "EfficientNMS_ONNX_TRT"})
+"""Plugins of TensorRT that are priced from published times; any other plugin is not priced."""
 
 _POOLS = frozenset({"MaxPool", "AveragePool", "LpPool"})
 _OVER_MAPS = frozenset({

@@ -18,8 +18,9 @@ import onnx_ir as ir
 from edgeprune.costmodel.cost import BYTES, kernel_cost, latencies_us, runs_int8, stack, traffic_us
 from edgeprune.costmodel.data_dependent import data_dependent
 from edgeprune.costmodel.fusion import fuse
-from edgeprune.costmodel.kernel import Kernel
+from edgeprune.costmodel.kernel import Family, Kernel, family_of
 from edgeprune.costmodel.kernels import kernels_from
+from edgeprune.costmodel.overhead import overhead, what_helps
 from edgeprune.devices import Device, Precision, Profile, load_profile
 from edgeprune.errors import UsageError
 from edgeprune.graph import warnings_of
@@ -51,8 +52,9 @@ class Prediction:
     """Predicted latency of a model.
 
     ``error`` and ``error_p90`` are the median and the 90th percentile of the profile's absolute relative error on
-    models that it was not fitted on, as fractions. ``outside`` has one sentence for each way in which the prediction
-    extrapolates. ``launches`` counts kernel launches.
+    models of the same ``family`` that it was not fitted on, as fractions. ``outside`` has one sentence for each way in
+    which the prediction extrapolates. ``launches`` counts kernels, each run of a repeated one. ``overhead_share`` is
+    the fraction of the latency that is their overhead; ``advice`` says what helps if this is most of it.
     """
 
     latency_ms: float
@@ -64,6 +66,9 @@ class Prediction:
     source: str
     launches: int
     gmacs: float
+    family: Family
+    overhead_share: float
+    advice: tuple[str, ...]
     outside: tuple[str, ...]
     kernels: tuple[KernelTime, ...]
 
@@ -81,6 +86,9 @@ class Prediction:
             "outside_fit": list(self.outside),
             "launches": self.launches,
             "gmacs": round(self.gmacs, 4),
+            "family": self.family,
+            "overhead_share": round(self.overhead_share, 4),
+            "advice": list(self.advice),
             "kernels": [
                 asdict(replace(k, latency_us=round(k.latency_us, 2), share=round(k.share, 4)))
                 for k in self.costliest(costliest)
@@ -165,17 +173,21 @@ def model_latency_us(
         for k, p, t in zip(kernels, chosen, times, strict=True)
     ]
     gmacs = sum(k.macs for k in kernels) / 1e9
-    error = profile.error
+    family = family_of((k, 1) for k in kernels)
+    error, error_p90 = profile.error.of(family) if profile.error else (1.0, 1.0)
     return Prediction(
         latency_ms=total_us / 1e3,
-        error=error.median if error else 1.0,
-        error_p90=error.p90 if error else 1.0,
+        error=error,
+        error_p90=error_p90,
         target=profile.name,
         power_mode=device.power_mode,
         precision=precision or ("as quantized" if any(k.quantized for k in kernels) else "fp16"),
         source=profile.source,
         launches=sum(k.repeats for k in kernels),
         gmacs=gmacs,
+        family=family,
+        overhead_share=overhead(kernels, total_us, device).share,
+        advice=tuple(what_helps(kernels, chosen, profile, power_mode)),
         outside=(
             *warnings_of(model),
             *_outside(profile, device, set(chosen), gmacs, rows),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -16,8 +16,10 @@ from edgeprune.devices.runtimes import Runtime, runtime_of
 from edgeprune.errors import ProfileError, TargetError
 
 _NOT_PROFILES = frozenset({"schema.json"})
+_FUSED_ATTENTION = 7.5
+"""Least compute capability for which TensorRT has a fused attention in 16 bits."""
 _NEEDED_TO_COMPUTE = (
-    *("family", "l2_mb", "matrix_fma_per_clock_per_sm", "vector_fma_per_clock_per_sm"),
+    *("architecture", "family", "l2_mb", "matrix_fma_per_clock_per_sm", "vector_fma_per_clock_per_sm"),
     *("power_modes", "default_power_mode", "cost_model"),
 )
 
@@ -43,6 +45,13 @@ class ErrorEstimate:
     median: float
     p90: float
     rank_correlation: float | None
+    families: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    precisions: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    def of(self, family: str) -> tuple[float, float]:
+        """Median and 90th percentile for networks of a family; never less than those of all rows of the claim."""
+        own = self.families.get(family)
+        return (max(self.median, own["median"]), max(self.p90, own["p90"])) if own else (self.median, self.p90)
 
 
 @dataclass(frozen=True)
@@ -117,6 +126,16 @@ class Profile:
         """Whether its tensor cores are faster with 2:4 weights."""
         return bool(self.document.get("sparsity", {}).get("2:4", False))
 
+    @property
+    def published_sparse_gains(self) -> dict[Precision, float]:
+        """Precision -> ratio of dense to 2:4 time that was published for products of 256 channels or more."""
+        return _by_precision(self.document.get("sparsity", {}).get("published_gain", {}))
+
+    @property
+    def graph_saves_us(self) -> float:
+        """Microseconds that CUDA graph replay saves for each kernel, as published; 0 if nothing is known."""
+        return float(self.document.get("cuda_graph", {}).get("saves_us_per_kernel", 0.0))
+
     def power_mode(self, name: str | None = None) -> PowerMode:
         """A power mode by name; by default the fastest.
 
@@ -154,7 +173,9 @@ class Profile:
             matrix_fma=_by_precision(document["matrix_fma_per_clock_per_sm"]),
             vector_fma=float(document["vector_fma_per_clock_per_sm"]),
             tiles=tuple((int(m), int(n)) for m, n in document["cost_model"]["tiles"]),
+            fused_attention=float(document["architecture"]["compute_capability"]) >= _FUSED_ATTENTION,
             sparse_gains=_by_precision(document.get("sparsity", {}).get("measured_gain", {})),
+            published_sparse_gains=self.published_sparse_gains,
             **model,
         )
 

@@ -24,6 +24,7 @@ from edgeprune.latency.formats import CORE, FLOAT, INT8
 from edgeprune.latency.kernel_network import GpuNetwork, gpu_network
 from edgeprune.latency.kernel_times import launch_times
 from edgeprune.latency.measured_model import MeasuredModel, scaled
+from edgeprune.latency.price_grounds import overhead_advice, sparse_ground
 from edgeprune.latency.probe_network import NAME, probe_network
 from edgeprune.latency.remote_harness import open_remote_harness
 from edgeprune.latency.same_work import same_work

@@ -113,6 +113,11 @@ class AnalyticModel:
         traffic = traffic_us([np.asarray(float(elements * BYTES[p])) for p in ("int8", "fp16")], self.device)
         return self.correction * (self.device.launch_us + float(traffic))
 
+    def precision(self, block: int, fmt: Format) -> Precision:
+        """The precision in which the block computes if it has this format."""
+        found = _PRECISIONS[dense_format(fmt)]
+        return "fp32" if found == "fp16" and block in self.wide else found
+
     def kernel(self, block: int, widths: Widths) -> Kernel:
         """The block's kernel at these widths."""
         return kernel_at(self.clusters[block], self.shapes.at(widths))
@@ -138,8 +143,7 @@ class AnalyticModel:
                     wanted.setdefault(tuple(here), near)
         kernels = {key: self.kernel(block, w) for key, w in wanted.items()}
         for fmt in self.available[block]:
-            precision = _PRECISIONS[dense_format(fmt)]
-            precision = "fp32" if precision == "fp16" and block in self.wide else precision
+            precision = self.precision(block, fmt)
             works = {key: (precision, is_sparse(fmt), *_work(k)) for key, k in kernels.items()}
             fresh = {work: kernels[key] for key, work in works.items() if work not in self._priced}
             if fresh:
@@ -209,5 +213,5 @@ def _work(k: Kernel) -> tuple[object, ...]:
     """Everything that a kernel's latency depends on, without names."""
     return (
         k.kind, k.epilogue, k.weighted, k.groups, k.rows, k.cin, k.cout, k.taps,
-        k.read_positions, k.write_positions, k.side_elements, k.keys, k.repeats,
+        k.read_positions, k.write_positions, k.side_elements, k.keys, k.repeats, k.image,
     )  # fmt: skip

@@ -27,7 +27,7 @@ KNOWN = {
     8503: (COMMON - {"--skipInference"}) | TIMING | WEAK | {"--buildOnly"},
     8601: COMMON | TIMING | WEAK,
     100300: COMMON | TIMING | WEAK | {"--stronglyTyped"},
-    110000: COMMON | {"--stronglyTyped"},
+    110000: COMMON | {"--stronglyTyped", "--noCudaGraph"},
 }
 
 

@@ -10,6 +10,7 @@ from edgeprune.backends.trtexec import (
     bench_arguments,
     build_arguments,
     error_in,
+    graph_arguments,
     parse_version,
     profile_arguments,
     read_layers,
@@ -49,6 +50,7 @@ def test_each_version_gets_the_options_it_knows():
     for number, version in ((8601, OLD), (100300, ORIN), (110000, NEXT)):
         given = build_arguments(version, Typing(True, True, ("pow",), True))
         given += bench_arguments(version, duration_s=3) + profile_arguments(version)
+        given += bench_arguments(version, duration_s=3, cuda_graph=True)
         assert {option.partition("=")[0] for option in given} <= fake_trtexec.KNOWN[number]
         assert "--sparsity=enable" in given
     weak = build_arguments(OLD, Typing(True, True, ("pow", "a,b", "c:d")))
@@ -106,9 +108,18 @@ def test_weakly_typed_builders_are_told_what_must_stay_float32():
 def test_the_command_for_the_user_builds_and_times():
     assert single_command(ORIN, Typing(fp16=True, int8=True)) == [
         *("trtexec", "--onnx=model.onnx", "--saveEngine=model.engine", "--profilingVerbosity=detailed"),
-        *("--stronglyTyped", "--duration=10", "--warmUp=500", "--useCudaGraph", "--useSpinWait", "--noDataTransfers"),
+        *("--stronglyTyped", "--duration=10", "--warmUp=500", "--useSpinWait", "--noDataTransfers"),
         "--exportTimes=times.json",
     ]
+
+
+def test_engines_are_measured_as_the_profiles_were_fitted_unless_a_cuda_graph_is_asked_for() -> None:
+    """Before TensorRT 11 each kernel is launched by default; from 11 on a CUDA graph is."""
+    for version, launched, replayed in ((ORIN, [], ["--useCudaGraph"]), (NEXT, ["--noCudaGraph"], [])):
+        for cuda_graph, wanted in ((False, launched), (True, replayed)):
+            given = bench_arguments(version, duration_s=3, cuda_graph=cuda_graph)
+            assert [a for a in given if a in ("--useCudaGraph", "--noCudaGraph")] == wanted
+            assert graph_arguments(version, cuda_graph) == wanted
 
 
 def test_an_island_of_float32_stays_in_float32_and_a_part_of_an_int8_layer_does_not() -> None:

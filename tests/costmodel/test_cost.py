@@ -45,7 +45,7 @@ kernels = st.builds(
     conv,
     rows=st.integers(1, 20_000),
     taps=st.sampled_from([1, 9, 25]),
-    kind=st.sampled_from(["conv", "depthwise", "matmul", "attention", "pointwise", "reduce", "pool", "copy", "concat"]),
+    kind=st.sampled_from(["conv", "depthwise", "matmul", "pointwise", "reduce", "pool", "copy", "concat", "nms"]),
     groups=st.sampled_from([1, 4]),
     keys=st.integers(1, 2000),
     epilogue=st.sampled_from(["none", "simple", "complex"]),
@@ -78,6 +78,18 @@ def test_latency_never_rises_as_aligned_widths_shrink(
     assert narrow <= wider_out + slack
     assert narrow <= wider_in + slack
     assert max(wider_in, wider_out) <= wide + slack
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 2000), st.integers(1, 16), st.integers(1, 16), st.sampled_from(PRECISIONS))
+def test_an_attention_of_fewer_heads_is_never_slower(tokens: int, heads: int, more: int, precision: Precision) -> None:
+    device = load_profile("orin").device()
+    few, many = (
+        conv(kind="attention", rows=tokens, keys=tokens, groups=n, cin=64 * n, cout=64 * n, weighted=False, taps=1)
+        for n in (heads, heads + more)
+    )
+    narrow, wide = latencies_us([few, many], [precision, precision], device)
+    assert narrow <= wide * (1 + 1e-9)
 
 
 def test_channels_between_two_steps_cost_as_much_as_the_upper_one(orin: Device) -> None:
@@ -128,12 +140,71 @@ def test_the_smallest_kernel_costs_the_launch_overhead(orin: Device) -> None:
     assert float(kernel_latency_us(kernel, 1, 1, "fp16", "dense", orin)) == pytest.approx(orin.launch_us, rel=1e-2)
 
 
-def test_sparsity_gains_nothing_until_measured(orin: Device) -> None:
-    kernel = conv(rows=6400)
+def test_sparsity_gains_nothing_until_measured_or_published(orin: Device) -> None:
+    kernel, unknown = conv(rows=6400), replace(orin, published_sparse_gains={})
     dense = kernel_latency_us(kernel, 256, 256, "fp16", "dense", orin)
-    assert kernel_latency_us(kernel, 256, 256, "fp16", "2:4", orin) == dense
-    measured = replace(orin, sparse_gains={"fp16": 1.5})
+    assert kernel_latency_us(kernel, 256, 256, "fp16", "2:4", unknown) == dense
+    measured = replace(unknown, sparse_gains={"fp16": 1.5})
     assert kernel_latency_us(kernel, 256, 256, "fp16", "2:4", measured) < dense
+
+
+def test_published_gains_of_sparsity_are_for_wide_float16_products(orin: Device) -> None:
+    """1.17 to 1.26 times as fast where a product has 256 channels; INT8 with explicit Q/DQ gains nothing."""
+
+    def gain(width: int, precision: Precision) -> float:
+        dense, sparse = (
+            float(kernel_latency_us(conv(rows=6400), width, width, precision, s, orin)) for s in ("dense", "2:4")
+        )
+        return dense / sparse
+
+    assert 1.1 < gain(256, "fp16") <= 1.26
+    assert gain(248, "fp16") == 1.0
+    assert gain(256, "int8") == 1.0
+
+
+def test_an_attention_loses_its_fused_kernel_with_other_head_sizes_or_in_float32(orin: Device) -> None:
+    """TensorRT fuses it in 16 bits for equal head sizes of 16 to 256 that are multiples of 8."""
+    whole = conv(kind="attention", rows=577, keys=577, groups=12, taps=1, weighted=False)
+
+    def apart(query: int, value: int, precision: Precision = "fp16", device: Device = orin) -> float:
+        cost = kernel_cost(stack([replace(whole, cin=12 * query, cout=12 * value)]), precision, "dense", device)
+        return float(cost.tail_us[0])
+
+    assert apart(64, 64) == apart(256, 256) == apart(16, 16) == 0.0
+    for query, value in ((64, 56), (60, 60), (8, 8), (264, 264)):
+        assert apart(query, value) > 2 * orin.launch_us
+    assert apart(64, 64, "fp32") > apart(60, 60, "fp16")
+    assert apart(64, 64, device=replace(orin, fused_attention=False)) > 0
+
+
+def test_the_time_of_an_attention_grows_faster_than_its_tokens(orin: Device) -> None:
+    """Four times the tokens are sixteen times the products; scores that are written also leave the cache."""
+    attention = conv(kind="attention", groups=12, cin=768, cout=768, taps=1, weighted=False)
+    short, long = (
+        replace(attention, rows=n, keys=n, read_positions=2.0 * n, write_positions=2.0 * n) for n in (577, 2305)
+    )
+    for precision in ("fp16", "fp32"):
+        one, many = latencies_us([short, long], [precision, precision], orin)
+        assert 6 < many / one < 20
+
+
+def test_the_image_is_brought_into_the_layout_of_the_first_convolution(orin: Device) -> None:
+    first = conv(rows=320 * 320, cin=3, cout=16, read_positions=640.0 * 640)
+    inner, image = latencies_us([first, replace(first, image=True)], ["fp16", "fp16"], orin)
+    assert image > inner + 640 * 640 * 3 * 4 / (orin.dram_gb_per_s * 1e3)
+
+
+def test_groups_of_few_channels_share_a_tile(orin: Device) -> None:
+    """A convolution with 32 groups of 4 channels costs about as much as a dense one of the same width, not 8 times."""
+    grouped, dense = conv(rows=40_000, cin=128, cout=128, groups=32), conv(rows=40_000, cin=128, cout=128)
+    one, other = latencies_us([grouped, dense], ["int8", "int8"], orin)
+    assert one <= 1.1 * other
+
+
+def test_non_maximum_suppression_takes_at_least_its_kernels(orin: Device) -> None:
+    plugin = conv(kind="nms", rows=8400, taps=1, cin=84, cout=4, read_positions=8400.0, write_positions=100.0)
+    found = float(latencies_us([plugin], ["fp16"], orin)[0])
+    assert 7 * orin.launch_us < found < 500
 
 
 def test_a_slower_clock_and_fewer_multiprocessors_are_slower(orin: Device) -> None:
