@@ -6,24 +6,25 @@ which the profile was fitted.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from os import PathLike
 from typing import Literal
 
-import numpy as np
 import onnx_ir as ir
 
-from edgeprune.costmodel.cost import BYTES, kernel_cost, latencies_us, runs_int8, stack, traffic_us
+from edgeprune.costmodel.cost import kernel_cost, latencies_us, runs_int8, stack
 from edgeprune.costmodel.data_dependent import data_dependent
 from edgeprune.costmodel.fusion import fuse
 from edgeprune.costmodel.kernel import Family, Kernel, family_of
 from edgeprune.costmodel.kernels import kernels_from
 from edgeprune.costmodel.overhead import overhead, what_helps
+from edgeprune.costmodel.precision_mix import fastest_mix, reformats_us
 from edgeprune.devices import Device, Precision, Profile, load_profile
 from edgeprune.errors import UsageError
 from edgeprune.graph import warnings_of
+from edgeprune.passes.tensorrt import int8_eligible
 
 Wanted = Literal["fp32", "fp16", "int8", "best"]
 WANTED: tuple[Wanted, ...] = ("fp32", "fp16", "int8", "best")
@@ -113,8 +114,9 @@ def predict(
         path: the model.
         target: name of the target.
         power_mode: NVIDIA's name of one of the target's power modes; by default the fastest.
-        precision: ``fp32`` as TensorRT runs it (TF32 if the device has it), ``fp16``, ``int8``, or ``best``: the
-            fastest mix that the device has. By default the graph's own: INT8 if it is quantized, 16 bits elsewhere.
+        precision: ``fp32`` as TensorRT runs it (TF32 if the device has it), ``fp16``, or ``int8``: the fastest mix of
+            INT8 and 16 bits, as a compile places it if no accuracy is lost; ``best`` is the same. By default the
+            graph's own: INT8 if it is quantized, 16 bits elsewhere.
         shapes: input name -> dimensions, to fix symbolic ones. A symbolic batch is 1 unless it is fixed; other sizes
             are proposed, and a sentence in ``outside`` says so.
 
@@ -165,8 +167,10 @@ def model_latency_us(
     kernels = kernels_from(fused)
     chosen = [_precision(k, precision, precisions or {}, device) for k in kernels]
     stated = any(k.quantized for k in kernels)
-    times = latencies_us(kernels, chosen, device, mixed=not stated)
-    reformats = _reformats_us(kernels, chosen, device) if precisions or stated else 0.0
+    if precision in ("int8", "best") and not precisions and not stated:
+        chosen = fastest_mix(kernels, [name for name, may in int8_eligible(model).items() if may], device, fused.shapes)
+    times = latencies_us(kernels, chosen, device, mixed=False)
+    reformats = reformats_us(kernels, chosen, device, fused.shapes)
     total_us = float(times.sum()) + reformats + device.call_us
     rows = [
         KernelTime(k.anchor, k.kind, p, float(t), float(t) / total_us, _bound(k, p, device))
@@ -209,23 +213,6 @@ def _precision(kernel: Kernel, wanted: Wanted | None, precisions: Mapping[str, P
         named = "int8" if wanted == "best" else wanted
     supported = device.supported(named)
     return supported if supported != "int8" or runs_int8(kernel) else device.supported("fp16")
-
-
-def _reformats_us(kernels: Sequence[Kernel], chosen: Sequence[Precision], device: Device) -> float:
-    """Latency of reformats: a tensor that INT8 and 16-bit kernels read is written once and converted for the others."""
-    readers: dict[str, Counter[bool]] = defaultdict(Counter)
-    size: dict[str, float] = {}
-    for kernel, precision in zip(kernels, chosen, strict=True):
-        for value in kernel.reads:
-            readers[value][precision == "int8"] += 1
-        for value in kernel.writes:
-            size[value] = kernel.write_positions * kernel.cout
-    mixed = [size[v] for v, count in readers.items() if len(count) == 2 and v in size]
-    one, two = BYTES["int8"], BYTES["fp16"]
-    return sum(
-        device.launch_us + float(traffic_us([np.asarray(elements * one), np.asarray(elements * two)], device))
-        for elements in mixed
-    )
 
 
 def _bound(kernel: Kernel, precision: Precision, device: Device) -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeprune.costmodel import BYTES, Cluster, Kernel, Sparsity, kernel_at, latencies_us, traffic_us
+from edgeprune.costmodel import BYTES, Cluster, Kernel, Sparsity, kernel_at, latencies_us, reformat_us
 from edgeprune.dependency import AxisLengths, Dim, Widths
 from edgeprune.devices import Device, Precision
 from edgeprune.latency.block_latency import Edge, Format, rescaled, sum_us
@@ -110,8 +110,7 @@ class AnalyticModel:
         if is_int8(writer) == is_int8(reader):
             return 0.0
         elements = math.prod(self.shapes.at(widths)[self.shared[edge.tensor]])
-        traffic = traffic_us([np.asarray(float(elements * BYTES[p])) for p in ("int8", "fp16")], self.device)
-        return self.correction * (self.device.launch_us + float(traffic))
+        return self.correction * reformat_us(elements, self.device)
 
     def precision(self, block: int, fmt: Format) -> Precision:
         """The precision in which the block computes if it has this format."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
@@ -11,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgeprune.costmodel import Block, Kernel, fuse, kernel_at, kernel_clusters, runs_int8
+from edgeprune.costmodel import Block, Kernel, fuse, kernel_at, kernel_clusters, runs_int8, successive_readers
 from edgeprune.dependency import Analysis, Group, axis_lengths
 from edgeprune.devices import Device
 from edgeprune.graph import count_macs
@@ -114,15 +113,7 @@ def levels_of(group: Group, step: int, least: int = 1) -> NDArray[np.int64]:
 
 def _conversions(kernels: Sequence[Kernel]) -> tuple[tuple[Edge, ...], tuple[str, ...]]:
     """Edges between every two successive readers of a computed tensor, and the names of these tensors."""
-    readers: dict[str, list[int]] = defaultdict(list)
-    for i, k in enumerate(kernels):
-        for value in k.reads:
-            readers[value].append(i)
-    computed = {value for k in kernels for value in k.writes}
-    shared = tuple(v for v, several in readers.items() if v in computed and len(several) > 1)
-    edges = tuple(
-        Edge(a, b, t)
-        for t, value in enumerate(shared)
-        for a, b in zip(readers[value], readers[value][1:], strict=False)
-    )
-    return edges, shared
+    found = successive_readers(kernels)
+    shared = tuple(dict.fromkeys(value for _, _, value in found))
+    numbers = {value: t for t, value in enumerate(shared)}
+    return tuple(Edge(a, b, numbers[value]) for a, b, value in found), shared

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -172,3 +173,23 @@ def test_quantized_graph_is_predicted_as_it_is() -> None:
     found = model_latency_us(canonicalize(ir.from_proto(model), verify=False), load_profile("orin"))
     assert [(k.kind, k.precision) for k in found.kernels] == [("conv", "int8")]
     assert found.precision == "as quantized"
+
+
+def test_int8_is_predicted_as_a_compile_places_it() -> None:
+    """The fastest mix with all reformats: the same number as the search of a compile finds, for the same network."""
+    from edgeprune.dependency.solve import analyse
+    from edgeprune.latency.kernel_network import gpu_network
+
+    model = canonicalize(ir.from_proto(network()))
+    profile = load_profile("orin")
+    gpu = gpu_network(model, analyse(model), profile.device(), ("fp16", "int8"), step=32, error=0.05)
+    found = model_latency_us(model, profile, "int8")
+    formats = [k.precision for k in found.kernels]
+    assert "int8" in formats
+    assert found.latency_ms * 1e3 == pytest.approx(gpu.latency.total_us(gpu.latency.sizes, formats), rel=1e-9)
+    blocks = [b for b in range(len(formats)) if "int8" in gpu.latency.formats(b)]
+    for chosen in itertools.product(("fp16", "int8"), repeat=len(blocks)):
+        other = list(formats)
+        for block, fmt in zip(blocks, chosen, strict=True):
+            other[block] = fmt
+        assert gpu.latency.total_us(gpu.latency.sizes, other) >= found.latency_ms * 1e3 * (1 - 1e-9)
