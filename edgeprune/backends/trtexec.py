@@ -17,6 +17,7 @@ import onnx_ir as ir
 
 from edgeprune.backends.results import LayerTime
 from edgeprune.errors import BackendError
+from edgeprune.passes.tensorrt import OLDEST, Release, release
 
 _QUAD, _GLANCE = 4, 256
 
@@ -35,6 +36,11 @@ class Version:
     def __str__(self) -> str:
         return f"{self.major}.{self.minor}.{self.patch}"
 
+    @property
+    def release(self) -> Release:
+        """The properties of the version; trtexec's options did not change before the oldest one of the table."""
+        return release(max((self.major, self.minor), OLDEST))
+
 
 @dataclass(frozen=True)
 class Typing:
@@ -51,13 +57,6 @@ class Typing:
     int8: bool = False
     keep_fp32: tuple[str, ...] = ()
     sparse: bool = False
-
-
-_GRAPH_BY_DEFAULT = 11
-"""From this version on, CUDA graph replay, spinning and no data transfers are the default."""
-
-_SKIPS_INFERENCE = Version(8, 6)
-"""Before this version, as on JetPack 5, the option for a build without inference had another name."""
 
 
 def parse_version(banner: str) -> Version:
@@ -81,13 +80,13 @@ def build_arguments(version: Version, typing: Typing) -> list[str]:
         version: version of TensorRT.
         typing: properties of the graph.
     """
-    build_only = "--skipInference" if version >= _SKIPS_INFERENCE else "--buildOnly"
-    arguments = ["--onnx=model.onnx", "--saveEngine=model.engine", build_only, "--profilingVerbosity=detailed"]
+    kind = version.release
+    arguments = ["--onnx=model.onnx", "--saveEngine=model.engine", kind.build_only, "--profilingVerbosity=detailed"]
     if typing.sparse:
         arguments.append("--sparsity=enable")
-    if version.major == 10:
+    if kind.typing == "flag":
         arguments.append("--stronglyTyped")
-    if version.major < 10:
+    if kind.typing == "weak":
         arguments += [flag for flag, wanted in (("--fp16", typing.fp16), ("--int8", typing.int8)) if wanted]
         # The syntax of the option cannot express names with these characters.
         plain = [name for name in typing.keep_fp32 if not re.search(r"[:,*\"]", name)]
@@ -105,14 +104,14 @@ def bench_arguments(version: Version, *, duration_s: float, cuda_graph: bool = F
         cuda_graph: replay the kernels as one CUDA graph. Without it, as the profiles are fitted, each is launched.
     """
     arguments = ["--loadEngine=model.engine", f"--duration={max(1, round(duration_s))}", "--warmUp=500"]
-    if version.major < _GRAPH_BY_DEFAULT:
+    if not version.release.graph_by_default:
         arguments += ["--useSpinWait", "--noDataTransfers"]
     return [*arguments, *graph_arguments(version, cuda_graph), "--exportTimes=times.json"]
 
 
 def graph_arguments(version: Version, cuda_graph: bool) -> list[str]:
     """The option that turns CUDA graph replay on or off, where it is not the default."""
-    if version.major < _GRAPH_BY_DEFAULT:
+    if not version.release.graph_by_default:
         return ["--useCudaGraph"] if cuda_graph else []
     return [] if cuda_graph else ["--noCudaGraph"]
 
@@ -120,7 +119,7 @@ def graph_arguments(version: Version, cuda_graph: bool) -> list[str]:
 def profile_arguments(version: Version) -> list[str]:
     """Options that measure the single kernels of ``model.engine``, in a separate run since that slows it down."""
     arguments = ["--loadEngine=model.engine", "--duration=1", "--profilingVerbosity=detailed"]
-    if version.major < 11:
+    if not version.release.graph_by_default:
         arguments += ["--useSpinWait", "--noDataTransfers", "--separateProfileRun"]
     return [*arguments, "--exportProfile=profile.json", "--exportLayerInfo=layers.json"]
 

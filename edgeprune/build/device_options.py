@@ -9,10 +9,7 @@ from edgeprune.backends import DeviceResult
 from edgeprune.devices import Profile
 from edgeprune.errors import TargetError, UsageError
 from edgeprune.latency import INT8, Format
-
-STRONGLY_TYPED = (10, 0)
-NEWEST = "11.0"
-OLDEST = (8, 5)
+from edgeprune.passes.tensorrt import NEWEST, OLDEST, STRONGLY_TYPED
 
 
 @dataclass(frozen=True)

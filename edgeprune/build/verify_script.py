@@ -13,7 +13,6 @@ from edgeprune.devices import Profile
 
 VERIFY = "verify.sh"
 _PLACES = "/usr/src/tensorrt/bin"
-_STRONGLY_TYPED = 10
 
 _WEAKLY_TYPED_NOTE = """\
 # This device's TensorRT is weakly typed (JetPack 5 has 8.5): it may compute a layer in a wider type than the graph
@@ -49,7 +48,7 @@ def write_verify_script(
 
 def verify_script(command: str, bench: str, profile: Profile, predicted_ms: float, error: float) -> str:
     """The text of the script."""
-    weak = _version(profile).major < _STRONGLY_TYPED
+    weak = _version(profile).release.typing == "weak"
     replayed, launched = (shlex.join(graph_arguments(_version(profile), graph)) for graph in (True, False))
     return "\n".join(
         [

@@ -37,7 +37,8 @@ def decide(session: CompileSession, goal: Goal, timed: Timed, margin: float) -> 
         )
         return RESULT, Outcome(kind, not goal.has_budget and not goal.prune, reason)
     budget_us = goal.budget_us(session.predicted_baseline_us(timed.latency))
-    if gain >= NEVER_SLOWER or (budget_us is not None and not timed.is_met_by(best, goal, budget_us / margin)):
+    # A cut that gains nothing is no reason to cut: then a variant within the budget is enough, without the margin.
+    if gain >= NEVER_SLOWER or (budget_us is not None and not timed.is_met_by(best, goal, budget_us)):
         what = "Widths and precision were chosen together" if cut else "Nothing had to be cut"
         pays = gain >= NEVER_SLOWER
         reason = f"{what}: {formats}; {compared}{'' if pays else _MISSES}."

@@ -27,19 +27,12 @@ from edgeprune.compiler.offers import offers
 from edgeprune.compiler.opening import Opening, open_shapes
 from edgeprune.compiler.predictor import Predictor
 from edgeprune.compiler.session import CompileSession, Prices
+from edgeprune.costmodel import plugin_notes
 from edgeprune.dependency import OpenedModel
 from edgeprune.devices import Profile
 from edgeprune.errors import BackendError, BudgetError
 from edgeprune.importance import LateRankings
-from edgeprune.latency import (
-    INT8,
-    SPARSE,
-    GpuNetwork,
-    Latency,
-    is_sparse,
-    overhead_advice,
-    sparse_ground,
-)
+from edgeprune.latency import INT8, SPARSE, GpuNetwork, Latency, is_sparse, overhead_advice, sparse_ground
 from edgeprune.report import Accuracy
 from edgeprune.search import (
     DEFAULT_MAX_DROP,
@@ -146,7 +139,8 @@ class TensorRtSession(CompileSession):
         shapes = open_shapes(self.opened)
         command, bench = command_for(model, self.profile, shapes), bench_line(self.profile, shapes)
         write_verify_script(folder, command, bench, self.profile, predicted_ms, self.latency.error)
-        return [f"to measure it, on the device: {command}", f"or from here: {bench}"]
+        plugins = plugin_notes(model, self.kernels.latency.device, counted=False)
+        return [*plugins, f"to measure it, on the device: {command}", f"or from here: {bench}"]
 
     def warnings(self, candidate: Candidate, accuracy: Accuracy, goal: Goal) -> list[str]:
         """Why kernels stay in float although INT8 was asked for, and the loss of a precision that was asked for."""

@@ -2,7 +2,7 @@
 
 In: a model and a device.
 Out: the kernels that a GPU runtime launches for the model, and the predicted latency of each.
-May import: devices, graph, passes.tensorrt, passes.dequantize and below.
+May import: devices, graph, report, passes.tensorrt, passes.dequantize and below.
 """
 
 from edgeprune.costmodel.blocks import WEIGHTED_OPS, Block, partition
@@ -21,5 +21,6 @@ from edgeprune.costmodel.fusion import Cluster, fuse
 from edgeprune.costmodel.kernel import Family, Kernel, family_of
 from edgeprune.costmodel.kernels import kernel_at, kernel_clusters, kernels_of
 from edgeprune.costmodel.overhead import Overhead, overhead, what_helps
+from edgeprune.costmodel.plugins import plugin_notes
 from edgeprune.costmodel.precision_mix import fastest_mix, reformat_us, successive_readers
 from edgeprune.costmodel.prediction import Prediction, Wanted, model_latency_us, predict

@@ -20,6 +20,7 @@ from edgeprune.costmodel.fusion import fuse
 from edgeprune.costmodel.kernel import Family, Kernel, family_of
 from edgeprune.costmodel.kernels import kernels_from
 from edgeprune.costmodel.overhead import overhead, what_helps
+from edgeprune.costmodel.plugins import plugin_notes
 from edgeprune.costmodel.precision_mix import fastest_mix, reformats_us
 from edgeprune.devices import Device, Precision, Profile, load_profile
 from edgeprune.errors import UsageError
@@ -194,6 +195,7 @@ def model_latency_us(
         advice=tuple(what_helps(kernels, chosen, profile, power_mode)),
         outside=(
             *warnings_of(model),
+            *plugin_notes(model, device, counted=True),
             *_outside(profile, device, set(chosen), gmacs, rows),
             *_longest(model),
             *fused.notes,

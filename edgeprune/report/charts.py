@@ -108,10 +108,11 @@ def medians_text(timed: Mapping[str, Measurement]) -> str:
 
 
 def _predicted(guess: Prediction, budget_ms: float | None) -> Chart:
-    spans = {"original": guess.span_ms(guess.baseline_ms), "result": guess.span_ms(guess.result_ms)}
+    spans = {name: guess.span_ms(latency_ms) for name, latency_ms in guess.timed.items()}
     error = "its error is not known" if guess.error is None else f"error bars: its typical error of {guess.error:.0%}"
     caption = f"Predicted, not measured, by an analytic profile; {error}."
-    alt = f"Bars: original {guess.baseline_ms:.4g} ms, result {guess.result_ms:.4g} ms, predicted."
+    bars = ", ".join(f"{name} {latency_ms:.4g} ms" for name, latency_ms in guess.timed.items())
+    alt = f"Bars: {bars}, predicted."
     return Chart("chart-latency", caption, alt, _spans(spans, "result", "predicted latency, ms", budget_ms))
 
 

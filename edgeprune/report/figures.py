@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 from edgeprune.report.model import Accuracy, Report
@@ -49,9 +50,9 @@ def headline(report: Report) -> str:
     whole = f"{report.model.file} {_CALLED[report.command]}"
     parts = [whole if report.target == NO_TARGET else f"{whole} for {report.target}"]
     if report.latency is not None:
-        parts.append(f"{report.latency.speedup.value:.2f}x as fast as the original{_against(report)}, measured")
+        parts.append(f"{_against(report)}{report.latency.speedup.value:.2f}x as fast as the original, measured")
     elif report.predicted is not None:
-        speedup = f"{report.predicted.speedup:.2f}x as fast as the original{_against(report)}"
+        speedup = f"{_against(report)}{report.predicted.speedup:.2f}x as fast as the original"
         parts.append(f"{speedup}, predicted, not measured")
     if report.accuracy is not None:
         parts.append(f"{report.accuracy.metric} {score_between(report.accuracy)}")
@@ -71,11 +72,24 @@ def variant(result: Judged) -> str:
 
 
 def _against(report: Report) -> str:
-    """The gain over the fastest engine without pruning, if the result is another one."""
+    """The gain over the fastest other engine without pruning, which comes before the gain over what came in."""
     gain, against = report.outcome.gain, report.outcome.against
-    if gain is None or against in (None, "original") or report.outcome.variant == f"unpruned-{against}":
+    if gain is not None and against not in (None, "original") and report.outcome.variant != f"unpruned-{against}":
+        return f"{gain:.2f}x as fast as the unpruned {against} variant and "
+    timed: Mapping[str, float] = {}
+    if report.latency is not None:
+        timed = {name: m.median_ms for name, m in report.latency.timed.items()}
+    elif report.predicted is not None:
+        timed = report.predicted.timed
+    others = {n: ms for n, ms in timed.items() if n not in ("original", "result", _unpruned(report.outcome.variant))}
+    if not others or report.outcome.variant == "original":
         return ""
-    return f" and {gain:.2f}x as fast as the unpruned {against} variant"
+    best = min(others, key=lambda name: others[name])
+    return f"{others[best] / timed['result']:.2f}x as fast as the unpruned {best} variant and "
+
+
+def _unpruned(variant: str) -> str:
+    return variant.removeprefix("unpruned-")
 
 
 def comparison(report: Report) -> list[Row]:

@@ -30,6 +30,7 @@ from edgeprune.errors import UsageError
 from edgeprune.report.baselines import slower_machine
 from edgeprune.report.figures import doubts
 from edgeprune.report.model import Latency, Report
+from edgeprune.report.unmeasured import NOT_IN_TIME
 from edgeprune.report.verdicts import Check, Gate, Verdict
 from edgeprune.timing import CONFIDENCE, Disturbance, disturbance, disturbance_of_ratio
 
@@ -98,6 +99,7 @@ def _doubts(report: Report) -> tuple[str, ...]:
     notes = [f"the result is below the floor of usefulness: {why}" for why in outcome.below_floor]
     if "does not pay" in doubts(outcome):
         notes.insert(0, f"the result does not pay: {outcome.reason}")
+    notes += [text for text in report.warnings if NOT_IN_TIME in text]
     return tuple(notes)
 
 

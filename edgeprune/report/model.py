@@ -99,17 +99,24 @@ class Prediction:
         result_ms: Of the model that was written.
         source: ``measured`` or ``analytic``: the source of the profile's times.
         error: The profile's typical relative error, as a fraction; None if it was never compared with measurements.
+        variants_ms: Of the unpruned alternatives by name, such as ``fp16`` and ``int8``.
     """
 
     baseline_ms: float
     result_ms: float
     source: Literal["measured", "analytic"]
     error: float | None = None
+    variants_ms: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def speedup(self) -> float:
         """Baseline over result."""
         return self.baseline_ms / self.result_ms
+
+    @property
+    def timed(self) -> dict[str, float]:
+        """Name -> milliseconds of everything that was predicted."""
+        return {"original": self.baseline_ms, **self.variants_ms, "result": self.result_ms}
 
     def span_ms(self, latency_ms: float) -> tuple[float, float, float]:
         """A latency between its bounds by the typical error."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from edgeprune.report.model import Report
 
+NOT_IN_TIME = "is not in the predicted time"
+"""Part of every sentence on a plugin that a prediction leaves out; a gate repeats it."""
+
 
 def unmeasured(report: Report) -> list[str]:
     """One sentence for each thing that was not measured."""

@@ -8,7 +8,7 @@ If the result of an INT8 node is only read quantized again, the float type betwe
 that result as a float, so this costs nothing. And onnxruntime quantizes the bias of such a node with a scale that
 float16 cannot hold.
 
-These depend on the target's versions:
+These depend on the target's versions (`edgeprune.passes.tensorrt.versions`):
 
     opset            19 where INT8 meets FP16 and all versions are 10 or newer: from this opset on QuantizeLinear takes
                      float16. At most 17 for 8.x; there the values around INT8 nodes are float32.
@@ -33,9 +33,7 @@ from edgeprune.passes.tensorrt.cast_pixels import cast_pixels_first
 from edgeprune.passes.tensorrt.fp16_rules import fp16_eligible
 from edgeprune.passes.tensorrt.int8_nodes import COMPUTE_OPS
 from edgeprune.passes.tensorrt.quantize_tensorrt import quantize_tensorrt, read_only_quantized
-
-MAX_OPSET = {(8, 5): 17, (8, 6): 17, (9, 0): 19, (10, 0): 20, (10, 8): 22, (10, 15): 24, (11, 0): 24}
-"""Newest opset of the ONNX parser, by the TensorRT version that brought it (onnx-tensorrt, docs/operators.md)."""
+from edgeprune.passes.tensorrt.versions import release
 
 _FP16_QUANTIZE_OPSET = 19
 _PRECISIONS = ("fp32", "fp16", "int8")
@@ -77,7 +75,7 @@ def lower_tensorrt(
     present = {node.name for node in model.graph}
     precision = {name: kind for name, kind in precision.items() if name in present}
     int8 = {str(n.name) for n in model.graph if precision.get(str(n.name)) == "int8" and n.op_type in COMPUTE_OPS}
-    modern = min(versions) >= (10, 0)
+    modern = all(release(version).stored_int8 for version in versions)
     beside_int8 = int8_float or ("fp16" if "fp16" in precision.values() else "fp32")
     kinds = {"fp16", "int8"} if modern and beside_int8 == "fp16" else {"fp16"}
     lowest = _FP16_QUANTIZE_OPSET if modern and int8 and kinds & set(precision.values()) else 13
@@ -96,10 +94,7 @@ def lower_tensorrt(
 
 def _target_opset(model: ir.Model, lowest: int, versions: Iterable[tuple[int, int]]) -> int:
     """The model's own opset, at least ``lowest``, and at most the newest that all parsers take."""
-    parsers = [max((v for v in MAX_OPSET if v <= version), default=None) for version in versions]
-    if None in parsers:
-        raise PassError("lower_tensorrt: TensorRT before 8.5 is not supported")
-    newest = min(MAX_OPSET[parser] for parser in parsers if parser is not None)
+    newest = min(release(version).opset for version in versions)
     return min(max(model.graph.opset_imports.get("", 1), lowest), newest)
 
 
