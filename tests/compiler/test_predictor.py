@@ -133,9 +133,35 @@ def test_the_script_names_a_missing_trtexec(compiled: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
+def test_the_script_replays_a_cuda_graph_only_if_asked_to(compiled: Path, tmp_path: Path) -> None:
+    """The prediction is without one."""
+    stand_in = tmp_path / "trtexec"
+    stand_in.write_text('#!/bin/sh\necho "$@"\n')
+    stand_in.chmod(0o755)
+    given = {
+        flag: subprocess.run(
+            ["sh", str(compiled / "verify.sh"), *flag],
+            env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.split()
+        for flag in ((), ("--cuda-graph",))
+    }
+    assert "--useCudaGraph" not in given[()]
+    assert given["--cuda-graph",] == [*given[()], "--useCudaGraph"]
+
+
+OWN = ("--", "--cuda-graph")
+
+
 def options(script: Path) -> set[str]:
-    command = next(line for line in script.read_text().splitlines() if line.startswith("exec trtexec"))
-    return {word.split("=")[0] for word in shlex.split(command)[2:]}
+    """Options of the command, with and without a CUDA graph."""
+    lines = script.read_text().splitlines()
+    command = next(line for line in lines if line.startswith("exec trtexec"))
+    both = next(line for line in lines if "--cuda-graph ]" in line).replace(";", "").split()
+    words = [*shlex.split(command)[2:-1], *(word for word in both if word.startswith("--") and word not in OWN)]
+    return {word.split("=")[0] for word in words}
 
 
 def test_trtexec_knows_every_option_of_the_script(compiled: Path) -> None:
