@@ -29,6 +29,7 @@ Sparsity = Literal["dense", "2:4"]
 
 BYTES: dict[Precision, int] = {"fp32": 4, "fp16": 2, "int8": 1}
 _SPLITS = (1, 2, 4, 8)
+_GROUPS_IN_A_TILE = (1, 2, 4, 8, 16, 32)
 _SHARPNESS = 3.4
 """Exponent of the norm that joins compute and memory time: they overlap, but not perfectly."""
 _STREAMS_SHARPNESS = 5.0
@@ -182,11 +183,7 @@ def kernel_cost(s: Sizes, precision: Precision, sparsity: Sparsity, device: Devi
         apart = 2 * device.launch_us + traffic_us([scores] * 4, device)
         tail = tail + np.where(fused_attention(s, precision, device), 0.0, apart)
     elif contraction:
-        share = device.matmul_efficiency if s.kind == "matmul" else 1.0
-        together = _groups_together(s, device)
-        k = _up(s.cin / s.groups * together, step) * s.taps / _transformed(s, device)
-        n, groups = s.cout / s.groups * together, np.ceil(s.groups / together)
-        compute = _tiled_us(s.rows, n, k, groups, precision, device, share)
+        compute = _product_us(s, precision, step, device)
         if sparsity == "2:4":
             gain = device.sparse_gain(precision, np.minimum(s.cin, s.cout) / s.groups)
             compute, memory = compute / gain, memory / gain
@@ -205,12 +202,18 @@ def kernel_cost(s: Sizes, precision: Precision, sparsity: Sparsity, device: Devi
     return KernelCost(np.full_like(memory, device.launch_us), np.asarray(compute, dtype=np.float64), memory, tail)
 
 
-def _groups_together(s: Sizes, device: Device) -> Floats:
-    """Groups of a grouped convolution that one tile computes, as a block-diagonal product: as many as fill a tile."""
-    if s.kind != "conv":
-        return np.ones_like(s.cout)
-    narrowest = min(columns for _, columns in device.tiles)
-    return np.asarray(np.clip(np.floor(narrowest / (s.cout / s.groups)), 1, s.groups), dtype=np.float64)
+def _product_us(s: Sizes, precision: Precision, step: int, device: Device) -> Floats:
+    """A convolution or MatMul; one tile computes several narrow groups as a block-diagonal product where this pays."""
+    share = device.matmul_efficiency if s.kind == "matmul" else 1.0
+    each = s.cout / s.groups
+    most = np.clip(np.floor(min(columns for _, columns in device.tiles) / each), 1, s.groups)
+    best = np.full(np.broadcast_shapes(s.rows.shape, each.shape), np.inf)
+    for wanted in _GROUPS_IN_A_TILE if s.kind == "conv" and bool(np.any(most > 1)) else (1,):
+        together = np.minimum(most, wanted)
+        k = _up(s.cin / s.groups * together, step) * s.taps / _transformed(s, device)
+        groups = np.ceil(s.groups / together)
+        best = np.minimum(best, _tiled_us(s.rows, each * together, k, groups, precision, device, share))
+    return best
 
 
 def _transformed(s: Sizes, device: Device) -> Floats:
