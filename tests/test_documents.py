@@ -55,7 +55,7 @@ def mentions() -> list[tuple[str, str]]:
 KNOWN = {
     *("model.onnx", "net.onnx", "yolov8n.onnx", "tracker.onnx", "mine.onnx", "resnet18.onnx", "vit.onnx"),
     *("images.npz", "labelled.npz", "frames.npz", "scenes.npz", "evaluate.py", "checkpoint.pt", "nets.py"),
-    *("old/report.json", "baseline/report.json", "measured.json", "recipe.toml"),
+    *("old/report.json", "baseline/report.json", "measured.json", "recipe.toml", "sweep.toml"),
 }
 """Files that the reader brings, by the names that all documents give them."""
 WRITTEN = re.compile(r"(?:[./](?:cpu|orin)|^out|^again|^pruned|^curve)/[\w.]+$")

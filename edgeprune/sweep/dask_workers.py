@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from edgeprune.errors import BackendError
 from edgeprune.support import describe_failure
@@ -28,11 +30,11 @@ def run_on_cluster(jobs: Sequence[Job], out: Path, scheduler: str) -> Iterator[E
         BackendError: Dask is not installed, the scheduler does not answer, or workers were lost again and again.
     """
     try:
-        from distributed import Client, KilledWorker, as_completed
+        dask: Any = import_module("distributed")  # without types
     except ImportError:
         raise BackendError("--scheduler needs Dask: pip install 'edgeprune[cluster]'") from None
     try:
-        client = Client(scheduler, timeout=_CONNECT_S, set_as_default=False)
+        client = dask.Client(scheduler, timeout=_CONNECT_S, set_as_default=False)
     except (OSError, ValueError) as error:
         raise BackendError(f"no Dask scheduler answers at {scheduler} ({describe_failure(error)})") from error
     with client:
@@ -41,9 +43,9 @@ def run_on_cluster(jobs: Sequence[Job], out: Path, scheduler: str) -> Iterator[E
             for job in jobs
         ]
         try:
-            for future in as_completed(coming):
+            for future in dask.as_completed(coming, loop=client.loop):
                 yield future.result()
-        except KilledWorker as error:
+        except dask.KilledWorker as error:
             raise BackendError(f"the cluster lost workers again and again: {describe_failure(error)}") from error
         finally:
             client.cancel(coming)

@@ -58,7 +58,7 @@ BEST_HEADER = ("target", "model", "budget", "latency", "speed", "accuracy")
 def best_rows(done: Sequence[Done], out: Path) -> list[tuple[str, ...]]:
     """For every target and model the fastest result that did not lose too much to be of use."""
     runs = _runs(done, out)
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for target in dict.fromkeys(entry.job.target for entry in done):
         for model in dict.fromkeys(entry.job.model for entry in done):
             mine = [e for e in done if (e.job.target, e.job.model) == (target, model) and e.job.key in runs]

@@ -56,7 +56,7 @@ def test_devices_and_no_budget(tmp_path: Path):
     ("text", "message"),
     [
         ("models = [", "is not TOML"),
-        ('targets = ["cpu"]', 'models must be a list of names, such as models = ["a.onnx"'),
+        ('targets = ["cpu"]', r"models must be a list of names, such as models = \["),
         ('models = ["a.onnx"]\ntargets = []', "targets must be a list"),
         ('models = ["a.onnx"]\ntargets = ["cpu"]\ncalbi = "x"', "'calbi' is no flag .* the nearest is 'calib'"),
         ('models = ["a.onnx"]\ntargets = ["cpu"]\nspeedup = [true]', "speedup must be a list of numbers"),
