@@ -15,7 +15,7 @@ import onnx_ir as ir
 from edgeprune.costmodel.data_dependent import bounded_shapes
 from edgeprune.costmodel.op_types import NO_KERNELS, SOFT_READERS, STRIDED
 from edgeprune.errors import ModelError
-from edgeprune.graph import UNRESOLVED, ints_attribute, static_shape
+from edgeprune.graph import UNRESOLVED, contradiction, ints_attribute, static_shape
 
 
 @dataclass
@@ -141,10 +141,14 @@ def _shape(model: ir.Model, value: ir.Value, *, required: bool) -> tuple[int, ..
     if value.const_value is not None:
         return tuple(value.const_value.shape.numpy())
     shape = static_shape(value)
+    if shape is not None and 0 in shape and value.is_graph_input():
+        raise ModelError(f"input {value.name} has an axis of length 0: there is nothing to run")
     if shape is None and required:
         node = value.producer()
         opened = [str(v.name) for v in model.graph.inputs if not v.is_initializer() and static_shape(v) is None]
-        if opened and UNRESOLVED not in str(value.shape):
+        if invalid := contradiction(model):
+            help_text = f"the model is not valid ({invalid})"
+        elif opened and UNRESOLVED not in str(value.shape):
             help_text = f"give --shape NAME=SIZES for {', '.join(opened)}"
         else:
             help_text = f"it depends on the data ({node.op_type} {node.name!r})" if node else "it is not declared"

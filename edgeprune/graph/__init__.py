@@ -89,5 +89,6 @@ from edgeprune.graph.set_weights import (
     shift_outputs,
     with_weights_of,
 )
+from edgeprune.graph.shape_inference import contradiction
 from edgeprune.graph.size_candidates import InputShapes, size_candidates
 from edgeprune.graph.value_roles import value_roles

@@ -95,7 +95,7 @@ def _stored_as(value: ir.Value) -> ir.Value:
 
 
 def _bytes(value: ir.Value) -> int | None:
-    if value.name == "":
+    if value.name == "" or value.dtype is ir.DataType.STRING:
         return 0
     shape = static_shape(value)
     return None if shape is None or value.dtype is None else math.ceil(math.prod(shape) * value.dtype.itemsize)

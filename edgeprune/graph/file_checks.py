@@ -92,11 +92,16 @@ def tensor_protos(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
 
 
 def check_file(proto: onnx.ModelProto, source: Path) -> None:
-    """Check what a file says of its inputs, stored tensors and external data.
+    """Check what a file says of its attributes, inputs, stored tensors and external data.
 
     Raises:
         ModelError: one of them is incomplete, damaged or missing.
     """
+    for node in proto.graph.node:
+        untyped = [a.name for a in node.attribute if not a.type and not a.ref_attr_name]
+        if untyped and proto.ir_version > 1:
+            what = f"attribute {untyped[0]!r} of node {node.name or node.op_type!r}"
+            raise ModelError(f"{source.name} is not a valid ONNX model: {what} has no type")
     check_tensors(proto, source.name)
     check_external_data(proto, source)
     check_inputs(proto, source.name)
@@ -139,6 +144,8 @@ def check_tensors(proto: onnx.ModelProto, name: str) -> None:
             raise ModelError(f"{name} is not a valid ONNX model: tensor {tensor.name!r} has a negative size")
         if tensor.data_location == onnx.TensorProto.EXTERNAL or not tensor.HasField("raw_data"):
             continue
+        if tensor.data_type == onnx.TensorProto.STRING:
+            raise ModelError(f"{name} is not a valid ONNX model: tensor {tensor.name!r} of texts has raw bytes")
         needed_bytes = math.ceil(math.prod(tensor.dims) * ir.DataType(tensor.data_type).bitwidth / 8)
         if len(tensor.raw_data) != needed_bytes:
             raise ModelError(

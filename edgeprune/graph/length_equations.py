@@ -116,9 +116,9 @@ def _elements(node: ir.Node, memo: Memo) -> Iterator[tuple[Dim, Dim, bool]]:
         if -1 in target:
             parts = lengths.multiply(parts, lengths.floor_divide(whole, parts))
         yield whole, parts, False
-    given = constant(input_at(node, 1))
-    if is_op(node, "Split") and given is not None:
-        yield dims[node.attributes.get_int("axis", 0)], int(given.sum()), False
+    given, axis = constant(input_at(node, 1)), node.attributes.get_int("axis", 0)
+    if is_op(node, "Split") and given is not None and -len(dims) <= axis < len(dims):
+        yield dims[axis], int(given.sum()), False
 
 
 _MOST = 2048

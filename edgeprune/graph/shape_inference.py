@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator
 
 import onnx
 import onnx_ir as ir
 
 from edgeprune.graph.edit import ONNX_DOMAINS, has_subgraph, static_shape
-from edgeprune.graph.shape_refinement import SMALL_TENSOR_BYTES, name_dims, named, refine
+from edgeprune.graph.shape_refinement import INFERENCE_ERRORS, SMALL_TENSOR_BYTES, name_dims, named, refine
+from edgeprune.support import first_sentence
 
 
 def lite_proto(model: ir.Model, *, declared: frozenset[ir.Value] | None = None) -> onnx.ModelProto:
@@ -81,6 +83,18 @@ def _large_constant(node: ir.Node) -> ir.TensorProtocol | None:
         return None
     tensor: ir.TensorProtocol = value.value
     return tensor if tensor.nbytes > SMALL_TENSOR_BYTES else None
+
+
+def contradiction(model: ir.Model) -> str:
+    """What ONNX's inference says of a node that does not fit its operands; empty if all do."""
+    try:
+        onnx.shape_inference.infer_shapes(lite_proto(model, declared=frozenset()), strict_mode=True, data_prop=True)
+    except INFERENCE_ERRORS as error:
+        text = first_sentence(error)
+        found = re.search(r"\(op_type:(\w+)(?:, node name: (.*?))?\): (.*)", text)
+        said = text if found is None else f"{found[1]} {found[2] or ''}: {found[3]}"
+        return re.sub(r"\[\w+Error\] |(?<= ):", "", said).replace(" : ", ": ")
+    return ""
 
 
 def infer(model: ir.Model, *, keep: bool) -> None:

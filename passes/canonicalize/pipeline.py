@@ -35,6 +35,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeprune import graph as graphs
+from edgeprune.errors import ModelError
 from edgeprune.graph import (
     LengthMemo,
     Names,
@@ -83,6 +84,16 @@ def canonicalize(model: ir.Model, *, verify: bool = True) -> ir.Model:
     Raises:
         ModelError: if the model has no canonical form, or the result differs from the original.
     """
+    try:
+        return _canonical(model, verify=verify)
+    except (LookupError, TypeError, ValueError, ArithmeticError, AssertionError) as error:
+        # The checker looks at no attribute's value: axes out of range come to light only where they are used.
+        if found := graphs.contradiction(model):
+            raise ModelError(f"the model is not valid: {found}") from error
+        raise
+
+
+def _canonical(model: ir.Model, *, verify: bool) -> ir.Model:
     result = without_functions(model)
     _settle(result)
     declared = _fix_forced(result)
