@@ -2,7 +2,7 @@
 
 In: a lowered model.
 Out: a session, an engine, latencies, a trace of all kernels.
-May import: passes.tensorrt, timing and below.
+May import: passes.openvino, passes.tensorrt, timing and below.
 """
 
 from edgeprune.backends import simulation, tensorrt_rtx
@@ -10,7 +10,7 @@ from edgeprune.backends.block_trace import Trace, Tracer, pace, tag_blocks, time
 from edgeprune.backends.device import LOCAL, Device, open_device
 from edgeprune.backends.onnxruntime import OnnxRuntime
 from edgeprune.backends.onnxruntime_device import Machine, OnnxRuntimeDevice
-from edgeprune.backends.openvino import HINTS, STATED_PRECISION, OpenVino
+from edgeprune.backends.openvino import HINTS, OpenVino, save_xml
 from edgeprune.backends.openvino import is_installed as openvino_is_installed
 from edgeprune.backends.providers import TINY_NET, try_openvino, try_providers
 from edgeprune.backends.results import DeviceResult, LayerTime

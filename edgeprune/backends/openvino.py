@@ -1,8 +1,9 @@
 """OpenVINO on this machine's CPU: the second runtime of target ``cpu``, from the ``[openvino]`` extra.
 
 OpenVINO computes the float layers of a model in one type: float32, or bfloat16 where the processor has it, which is
-then its own default. A model states the type under `STATED_PRECISION`; one that states nothing runs with the default.
-Layers between Q/DQ pairs run in INT8 in both. The model is compiled for latency: one stream.
+then its own default. A model states the type in its metadata (`edgeprune.passes.openvino.float_precision`); one that
+states nothing runs with the default. Layers between Q/DQ pairs run in INT8 in both. The model is compiled for latency:
+one stream.
 """
 
 from __future__ import annotations
@@ -20,15 +21,13 @@ from numpy.typing import NDArray
 from edgeprune.backends.ports import Port, random_feeds
 from edgeprune.backends.results import LayerTime
 from edgeprune.errors import BackendError, ModelError, UsageError
+from edgeprune.passes.openvino import STATED_PRECISION
 from edgeprune.support import this_cpu
 from edgeprune.timing import OneThread
 
 if TYPE_CHECKING:
     import onnx_ir as ir
     import openvino as ov
-
-STATED_PRECISION = "edgeprune.float_precision"
-"""Key in the metadata of an ONNX model, and in the ``rt_info`` of an OpenVINO one: fp32, bf16 or fp16."""
 
 HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 """Float precision -> OpenVINO's ``INFERENCE_PRECISION_HINT``."""
@@ -192,7 +191,7 @@ class OpenVino:
             "ENABLE_CPU_PINNING": False,
             "PERF_COUNT": trace,
         }
-        if stated := stated_precision(model, read):
+        if stated := stated_precision(read):
             settings["INFERENCE_PRECISION_HINT"] = HINTS[stated]
         return OpenVinoRunner(read, settings, self.threads)
 
@@ -220,25 +219,27 @@ def read_model(model: ir.Model | str | os.PathLike[str] | bytes) -> ov.Model:
         raise ModelError(f"OpenVINO does not accept the model: {reason(error)}") from error
 
 
-def stated_precision(model: ir.Model | str | os.PathLike[str] | bytes, read: ov.Model) -> str | None:
-    """The type of float layers that a model states; None leaves it to OpenVINO."""
-    if read.has_rt_info([STATED_PRECISION]):
-        stated = str(read.get_rt_info([STATED_PRECISION]))
-        return stated if stated in HINTS else None
-    if isinstance(model, bytes):
-        import onnx
+def save_xml(onnx_file: Path, xml_file: Path, precision: str) -> None:
+    """Write an ONNX model in OpenVINO's own form, an ``.xml`` with its weights beside it, and state its float type.
 
-        found = {p.key: p.value for p in onnx.load_model_from_string(model).metadata_props}
-    elif isinstance(model, (str, os.PathLike)):
-        if not os.fspath(model).endswith(".onnx"):
-            return None
-        import onnx
+    Weights in INT8 stay in INT8, and the others in their own type.
+    """
+    import openvino as ov
 
-        found = {p.key: p.value for p in onnx.load(os.fspath(model), load_external_data=False).metadata_props}
-    else:
-        found = model.metadata_props
-    stated = found.get(STATED_PRECISION, "")
-    return stated if stated in HINTS else None
+    read = read_model(onnx_file)
+    read.set_rt_info(precision, [STATED_PRECISION])
+    ov.save_model(read, xml_file, compress_to_fp16=False)
+
+
+def stated_precision(read: ov.Model) -> str | None:
+    """The type of float layers that a model states; None leaves it to OpenVINO.
+
+    OpenVINO keeps the metadata of an ONNX model under ``framework``.
+    """
+    for path in ([STATED_PRECISION], ["framework", STATED_PRECISION]):
+        if read.has_rt_info(path) and (stated := str(read.get_rt_info(path).value)) in HINTS:
+            return stated
+    return None
 
 
 def reason(error: BaseException) -> str:

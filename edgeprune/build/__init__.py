@@ -7,6 +7,8 @@ May import: latency, passes and below.
 
 from edgeprune.build.device_options import Options, check_sparsity, formats_of, operating_point, versions_of
 from edgeprune.build.model_builder import ModelBuilder
+from edgeprune.build.openvino_builder import OpenVinoBuilder
+from edgeprune.build.openvino_files import write_openvino
 from edgeprune.build.plan import AxisPlan, LayerPlan, Plan, groups_of, initializers_of
 from edgeprune.build.surgery import surgeon
 from edgeprune.build.taken_back import levers, single

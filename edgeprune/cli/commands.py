@@ -53,10 +53,10 @@ def cli() -> None:
 @options.output_options("TARGET")
 @click.option(
     "--precision",
-    type=click.Choice(["auto", "fp32", "fp16", "int8"]),
+    type=click.Choice(["auto", "fp32", "bf16", "fp16", "int8"]),
     default="auto",
     show_default=True,
-    help="Precision of the layers; auto chooses one for each layer.",
+    help="Precision of the layers; auto chooses one for each layer. bf16 is OpenVINO's on a CPU.",
 )
 @click.option(
     "--sparsity",
@@ -65,6 +65,7 @@ def cli() -> None:
     show_default=True,
     help="Sparsity of the weights; auto uses 2:4 where the target is faster with it.",
 )
+@options.compile_runtime_option
 @click.option("--power-mode", metavar="NAME", help="Power mode of a Jetson, by NVIDIA's name [default: the fastest].")
 @options.device_option
 @click.option(

@@ -59,6 +59,7 @@ def _medians(parts: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     show_default=True,
     help="With --device: start no new network after this time; run it again to continue.",
 )
+@options.runtime_option
 @options.threads_option
 @options.shape_option
 @click.option("-o", "--out", type=FILE, metavar="FILE", help="Write the profile as JSON.")
@@ -68,6 +69,7 @@ def profile(
     target: str,
     device: str | None,
     minutes: float,
+    runtime: str | None,
     threads: int,
     shapes: Shapes,
     out: Path | None,
@@ -102,8 +104,9 @@ def profile(
         from edgeprune.latency import profile_model
 
         address = None if device == "local" else device
+        progress = verbosity.progress()
         measured = profile_model(
-            model, known.name, threads=threads, shapes=shapes, device=address, progress=verbosity.progress()
+            model, known.name, runtime=runtime, threads=threads, shapes=shapes, device=address, progress=progress
         )
         text = json.dumps(measured.to_json(), indent=1) + "\n"
     if out is None:

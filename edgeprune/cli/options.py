@@ -50,6 +50,12 @@ target_option = click.option(
 threads_option = click.option(
     "--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of a CPU target."
 )
+compile_runtime_option = click.option(
+    "--runtime",
+    type=click.Choice(["onnxruntime", "openvino", "auto"]),
+    help="What runs the result on a CPU: auto measures onnxruntime and OpenVINO (the [openvino] extra) and keeps the "
+    "faster [default: onnxruntime].",
+)
 runtime_option = click.option(
     "--runtime",
     type=click.Choice(["onnxruntime", "openvino"]),

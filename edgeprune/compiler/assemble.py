@@ -13,6 +13,7 @@ from edgeprune.build import LayerPlan, ModelBuilder, Plan, groups_of, initialize
 from edgeprune.dependency import Analysis, Cut, OpenedModel
 from edgeprune.graph import peak_activation_bytes
 from edgeprune.latency import CORE, FLOAT, INT8, Format
+from edgeprune.passes.openvino import STATED_PRECISION
 from edgeprune.report import Refusal, Size, Sizes
 from edgeprune.search import Candidate
 
@@ -67,7 +68,8 @@ def layers_of(
     model = builder.float_model(candidate.widths)
     int8 = builder.int8_nodes(model, candidate.formats)
     sparse = builder.sparse_nodes(model, candidate.formats)
-    as_lowered = {n.name: "fp16" if _is_half(n.outputs) else FLOAT for n in lowered.graph}
+    floating = lowered.metadata_props.get(STATED_PRECISION, FLOAT)
+    as_lowered = {n.name: "fp16" if _is_half(n.outputs) else floating for n in lowered.graph}
     reasons = builder.fp32_reasons()
     found = []
     for n in model.graph:

@@ -44,6 +44,7 @@ def compile_model(
     choice: Choice | None = None,
     progress: Progress | None = None,
     recipe: Recipe | None = None,
+    runtime: str | None = None,
 ) -> Report:
     """Compress a model for a target within a budget, measure it, and write the folder of a compile.
 
@@ -73,6 +74,8 @@ def compile_model(
         seed: of all random numbers.
         choice: which outputs count, and how they are compared.
         progress: shows the progress.
+        runtime: what runs the result on a CPU: ``onnxruntime``, ``openvino``, or ``auto`` for the faster of those that
+            are installed; by default the first of the target.
         recipe: the flags of this run, relative to ``out``, to be stored with the result; by default the arguments of
             this call.
 
@@ -102,6 +105,7 @@ def compile_model(
         accept_loss,
         explain_loss,
         choice or Choice(),
+        runtime,
     )
     out = Path(out or f"{request.model.stem}.{target}")
     recipe = recipe or recipe_of(arguments | {"calibration": request.calibration}).moved_to(out)

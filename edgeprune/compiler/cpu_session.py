@@ -6,20 +6,20 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import onnx_ir as ir
 
-from edgeprune.build import X86Builder
+from edgeprune.build import ModelBuilder, OpenVinoBuilder, X86Builder
 from edgeprune.calibration import Calibration
 from edgeprune.compiler.cpu_timer import CpuTimer
 from edgeprune.compiler.layer_details import with_times
 from edgeprune.compiler.opening import Opening
 from edgeprune.compiler.session import CompileSession, Prices
 from edgeprune.importance import Context, LateRankings
-from edgeprune.latency import INT8, Latency, TimingHarness, lowered, measured_latency, network
-from edgeprune.passes.x86 import int8_eligible
+from edgeprune.latency import INT8, X86, Latency, Lowering, TimingHarness, lowered, measured_latency, network
 from edgeprune.recovery import Moments, Probe
 from edgeprune.report import Accuracy, Layer
 from edgeprune.search import (
@@ -53,6 +53,7 @@ class CpuSession(CompileSession):
         data: the samples for refitting weights.
         ranges: of activations, for INT8 in proxy models.
         shared: covariances that were gathered so far, by node.
+        files: writes what the runtime needs beside ``model.onnx`` into the output folder; returns notes on it.
     """
 
     block_name: ClassVar[str] = "blocks"
@@ -63,6 +64,7 @@ class CpuSession(CompileSession):
     data: Calibration
     ranges: Mapping[str, tuple[float, float]]
     shared: dict[str, Moments]
+    files: Callable[[Path], list[str]]
 
     def timer(self, goal: Goal) -> CpuTimer:
         """Measures candidates on the CPU."""
@@ -76,6 +78,12 @@ class CpuSession(CompileSession):
             self.latency,
             self.progress,
         )
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """The runtime of the result, where it is not the one that every compile uses."""
+        runtime = self.network.lowering.runtime
+        return () if runtime == X86.runtime else (runtime,)
 
     def predicted_baseline_us(self, latency: Latency) -> float:
         """Predicted latency of the dense network in float, microseconds."""
@@ -100,9 +108,14 @@ class CpuSession(CompileSession):
         if count:
             have = "1 block has" if count == 1 else f"{count} blocks have"
             return [f"INT8 was asked for, but it is not faster than float here: {have} an INT8 form"]
-        refused = Counter(str(verdict) for verdict in int8_eligible(self.opened.dense).values() if not verdict)
+        eligible = self.network.lowering.int8_eligible(self.opened.dense)
+        refused = Counter(str(verdict) for verdict in eligible.values() if not verdict)
         why = f": {refused.most_common(1)[0][0]}" if refused else ""
         return [f"INT8 was asked for, but no layer has an INT8 form{why}"]
+
+    def write_commands(self, model: ir.Model, predicted_ms: float, folder: Path) -> list[str]:
+        """Write what the runtime needs beside ``model.onnx``, unless that is the user's own model."""
+        return [] if model is self.original else self.files(folder)
 
     @property
     def open_trial(self) -> Callable[[], JointTrial]:
@@ -128,21 +141,32 @@ class CpuSession(CompileSession):
             return with_times(layers, self.network.blocks, dense, shown, self.harness.trace)
 
 
-def open_cpu_session(opening: Opening, may: Goal, harness: TimingHarness) -> CpuSession:
+def open_cpu_session(
+    opening: Opening,
+    may: Goal,
+    harness: TimingHarness,
+    lowering: Lowering = X86,
+    files: Callable[[Path], list[str]] = lambda folder: [],
+) -> CpuSession:
     """Profile the blocks of a model on a CPU, price its formats, and race whole networks.
 
     Args:
         opening: the model and its data.
         may: whether the model may be pruned and quantized; its budget is not used.
         harness: times models.
+        lowering: to the runtime of the harness.
+        files: writes what the runtime needs beside ``model.onnx``; returns notes on it.
     """
     opened, data, cache, progress = opening.opened, opening.fit, opening.cache, opening.progress
     threads, seed = opening.conditions.threads, opening.conditions.seed
-    net = network(opened.dense, opened.analysis, opened.fixed)
+    net = network(opened.dense, opened.analysis, opened.fixed, lowering)
     latency = measured_latency(net, harness, quantizable=may.quantize, seed=seed, progress=progress)
     rankings = LateRankings(opened, data, cache, seed, progress)
     bits = int8_weight_bits(harness.features)
-    builder = X86Builder(opened.dense, net, rankings, data, bits, threads, trained=opened.ranges)
+    kind: type[ModelBuilder] = X86Builder if lowering is X86 else OpenVinoBuilder
+    builder = kind(
+        opened.dense, net, rankings, data, bits, threads, float_format=lowering.float_format, trained=opened.ranges
+    )
     pricer = Pricer(opened.dense, net, rankings, data, builder, threads, progress, cache, rankings.shared)
     levels, losses = levels_of(net), pricer.formats(latency)
     problem, ranges = uncut(levels, losses, latency, net.twins), dict[str, tuple[float, float]]()
@@ -173,4 +197,5 @@ def open_cpu_session(opening: Opening, may: Goal, harness: TimingHarness) -> Cpu
         data=data,
         ranges=ranges,
         shared=rankings.shared,
+        files=files,
     )

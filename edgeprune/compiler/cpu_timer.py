@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 import onnx_ir as ir
 
 from edgeprune.compiler.timer import ORIGINAL, RESULT, Timed
-from edgeprune.latency import FLOAT, INT8, Latency, TimingHarness, same_work
+from edgeprune.latency import INT8, Latency, TimingHarness, same_work
 from edgeprune.report import Latency as Measured
 from edgeprune.report import Search
 from edgeprune.search import Candidate, ClosedLoop, FeasibleCandidate, Goal, Problem, StartingPoint, Timing, noise
@@ -57,7 +57,7 @@ class CpuTimer:
 
     def timing(self, candidate: Candidate) -> Timing:
         """The latency by a measurement of a few seconds, beside the same other models as in the final one."""
-        anchors = {name: model for name, model in self._variant_models.items() if name != FLOAT}
+        anchors = {name: model for name, model in self._variant_models.items() if name == INT8}
         return self._paced(self.harness.quick({RESULT: self.proxy(candidate), **anchors}))
 
     def timing_in_final(self, candidate: Candidate) -> Timing:
@@ -100,7 +100,8 @@ class CpuTimer:
         original, result = timed.measured[ORIGINAL], timed.measured[returned]
         others = {name: m for name, m in timed.measured.items() if name not in (ORIGINAL, RESULT)}
         h = self.harness
-        return Measured(h.device, h.runtime_version, h.threads, original, result, ratio(original, result), others)
+        faster = ratio(original, result)
+        return Measured(h.device, h.runtime_version, h.threads, original, result, faster, others, h.baseline_version)
 
     def _final(self, candidate: Candidate, model: ir.Model) -> Timed:
         """The final measurement; a variant that is equal to the candidate is not measured beside it."""

@@ -100,7 +100,7 @@ def deliver(session: CompileSession, goal: Goal, reached: Reached, folder: Path)
         ),
         accuracy=accuracy,
         sizes=sizes_of(opened, model, folder / "model.onnx"),
-        versions=installed_versions(),
+        versions=installed_versions(*session.packages),
         seconds=progress.seconds,
         seed=session.conditions.seed,
         calibration=session.conditions.calibration,

@@ -1,17 +1,27 @@
-"""Open the compile session for a request and its target."""
+"""Open the compile session for a request, its target and the runtime there."""
 
 from __future__ import annotations
 
-from edgeprune.backends import LOCAL, open_device
-from edgeprune.build import surgeon
-from edgeprune.compiler.cpu_session import open_cpu_session
-from edgeprune.compiler.opening import open_model_and_data
+from dataclasses import replace
+from functools import partial
+
+from edgeprune.backends import LOCAL, OpenVino, open_device, openvino_is_installed
+from edgeprune.build import surgeon, write_openvino
+from edgeprune.compiler.cpu_session import CpuSession, open_cpu_session
+from edgeprune.compiler.opening import Opening, open_model_and_data, open_shapes
 from edgeprune.compiler.request import Request
 from edgeprune.compiler.session import CompileSession
 from edgeprune.compiler.tensorrt_session import open_tensorrt_session
-from edgeprune.latency import open_harness, open_remote_harness
+from edgeprune.devices import AUTO
+from edgeprune.errors import BackendError, ModelError, UsageError
+from edgeprune.latency import FLOAT, Format, open_harness, open_remote_harness, openvino_lowering
+from edgeprune.passes.openvino import state_precision
 from edgeprune.search import Goal
 from edgeprune.support import Progress
+from edgeprune.timing import benchmark
+
+WORSE_IN_16_BITS = 0.25
+"""Points that the network may lose with its float layers in bfloat16 before they stay in float32."""
 
 
 def open_session(request: Request, may: Goal, progress: Progress) -> CompileSession:
@@ -25,16 +35,84 @@ def open_session(request: Request, may: Goal, progress: Progress) -> CompileSess
     Raises:
         CalibrationError, EvaluationError: data is missing or does not fit the model.
         ModelError: the model is invalid or not supported.
-        BackendError: the device cannot be reached, or has no runtime.
+        BackendError: the device cannot be reached, or the runtime is not installed.
     """
-    profile, surgery = request.profile, surgeon(request.surgery)
-    device = None
-    if request.device is not None:
-        device = open_device(request.device, "onnxruntime" if request.is_for_cpu else "tensorrt")
+    runtime, surgery = request.runs_on, surgeon(request.surgery)
+    device = None if request.device is None else open_device(request.device, runtime.name)
+    if runtime.name == OpenVino.name:
+        OpenVino(request.threads)  # before all work: whether it is installed
     opening = open_model_and_data(request, may, progress)
-    if not request.is_for_cpu:
-        return open_tensorrt_session(opening, may, profile, request.options, surgery, device)
-    harness = open_harness(opening.opened, opening.data, request.shapes, request.threads)
+    if not runtime.on_cpu:
+        return open_tensorrt_session(opening, may, request.profile, request.options, surgery, device)
+    if request.runtime == AUTO:
+        return _fastest(request, opening, may)
+    return _open_on_cpu(request, opening, may, runtime.name)
+
+
+def _open_on_cpu(request: Request, opening: Opening, may: Goal, runtime: str) -> CpuSession:
+    """The session of one runtime."""
+    harness = open_harness(opening.opened, opening.data, request.shapes, request.threads, runtime)
+    if runtime == OpenVino.name:
+        precision, notes = _float_format(request, opening)
+        shapes = open_shapes(opening.opened)
+        files = partial(write_openvino, threads=request.threads, precision=precision, shapes=shapes)
+        session = open_cpu_session(opening, may, harness, openvino_lowering(precision), files)
+        return replace(session, notes=(*session.notes, *notes))
     if request.device not in (None, LOCAL):
         harness = open_remote_harness(opening.opened, harness.feeds, str(request.device), request.threads)
     return open_cpu_session(opening, may, harness)
+
+
+def _float_format(request: Request, opening: Opening) -> tuple[Format, list[str]]:
+    """The type of the float layers in OpenVINO, and a sentence if it is not the one that the processor is fastest in.
+
+    Raises:
+        UsageError: the processor has no instructions for the precision that was asked for.
+        ModelError, BackendError: OpenVINO does not run the model.
+    """
+    runtime = OpenVino(request.threads)
+    wider = [f for f in runtime.float_precisions if f != FLOAT]
+    if request.precision == "bf16" and "bf16" not in wider:
+        raise UsageError("--precision bf16: this processor has no instructions for bfloat16")
+    fast = FLOAT if request.precision == FLOAT or not wider else wider[0]
+    with opening.progress.step("scoring the float network in OpenVINO"):
+        dense = opening.opened.dense
+        drop = opening.evaluator.drop(runtime.load(state_precision(dense, fast)).run)
+        if fast == FLOAT or drop <= WORSE_IN_16_BITS or request.precision == fast:
+            return fast, []
+    return FLOAT, [f"float layers stay in fp32: the network would lose {drop:.2g} points in {fast}"]
+
+
+def _fastest(request: Request, opening: Opening, may: Goal) -> CpuSession:
+    """The session of the runtime whose best unpruned network of acceptable loss is the fastest, timed in turns.
+
+    A runtime that is not installed, or does not run the model, is left out; a sentence says so.
+    """
+    names, notes = request.profile.runtimes, list[str]()
+    default = _open_on_cpu(request, opening, may, names[0])
+    sessions = {names[0]: default}
+    if request.device not in (None, LOCAL):
+        notes.append("--runtime auto: only onnxruntime is measured over SSH")
+    elif not openvino_is_installed():
+        notes.append("--runtime auto: OpenVINO is not installed, so onnxruntime runs the result")
+    else:
+        try:
+            sessions[OpenVino.name] = _open_on_cpu(request, opening, may, OpenVino.name)
+        except (ModelError, BackendError) as error:
+            notes.append(f"--runtime auto: onnxruntime runs the result, because OpenVINO cannot run the model: {error}")
+    if len(sessions) == 1:
+        return replace(default, notes=(*default.notes, *notes))
+    limit, models = may.drop_limit, {}
+    for name, session in sessions.items():
+        for variant, candidate in session.variants(limit).items():
+            models[name, variant] = session.harness.bind(session.variant_model(candidate))
+    with opening.progress.step("comparing runtimes") as step:
+        found = benchmark({" ".join(key): run for key, run in models.items()}, progress=step.fraction)
+    ms = {name: min((found[" ".join(key)].median_ms, key[1]) for key in models if key[0] == name) for name in sessions}
+    winner, loser = sorted(ms, key=lambda name: ms[name])
+    notes.append(
+        f"--runtime auto: {winner} runs the result: its fastest unpruned network takes {ms[winner][0]:.3g} ms "
+        f"({ms[winner][1]}), that of {loser} {ms[loser][0]:.3g} ms ({ms[loser][1]})"
+    )
+    chosen = sessions[winner]
+    return replace(chosen, notes=(*chosen.notes, *notes))

@@ -116,7 +116,7 @@ def open_model_and_data(request: Request, may: Goal, progress: Progress) -> Open
             opened = _without_idle_clips(opened, fit, request.threads)
     elif _may_equalize(request, may, fit):  # trained ranges belong to the channels as they are
         with progress.step("equalizing channels"):
-            symmetric = not request.is_for_cpu
+            symmetric = request.runs_on.symmetric
             dense = equalize(opened.dense, fit, symmetric=symmetric, threads=request.threads)
         opened = replace(opened, dense=dense)
     with progress.step("scoring the original"):
@@ -138,7 +138,7 @@ def _without_idle_clips(opened: OpenedModel, fit: Calibration, threads: int) -> 
 
 def _may_equalize(request: Request, may: Goal, fit: Calibration) -> bool:
     """Whether the model may run in INT8. For TensorRT the data must be real: random data has no real channel ranges."""
-    if request.is_for_cpu:
+    if request.runs_on.on_cpu:
         return may.quantize
     return INT8 in formats_of(request.precision, request.profile) and not fit.is_random
 

@@ -82,7 +82,7 @@ def compile_pareto(
             model=ModelFile(session.opened.path.name, session.opened.sha256),
             device=first.latency.device if first.latency else f"{request.profile.title}, not attached",
             runtime=first.latency.runtime if first.latency else "TensorRT, predicted",
-            threads=request.threads if request.is_for_cpu else None,
+            threads=request.threads if request.runs_on.on_cpu else None,
             seed=request.seed,
             calibration=session.conditions.calibration,
             points=points,

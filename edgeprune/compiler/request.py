@@ -7,15 +7,17 @@ from dataclasses import dataclass, field
 from glob import escape
 from pathlib import Path
 
+from edgeprune.backends import LOCAL
 from edgeprune.build import Options, check_sparsity, versions_of
 from edgeprune.calibration import CalibrationSpec
-from edgeprune.devices import Profile, load_profile
+from edgeprune.devices import AUTO, Profile, Runtime, load_profile
 from edgeprune.errors import CalibrationError, UsageError
 from edgeprune.outputs import Choice
 from edgeprune.search import Goal
 from edgeprune.support import check_output, check_temporary_room
 
-CPU = "cpu"
+FLOATS = ("fp32", "bf16")
+"""Precisions in which nothing is quantized."""
 
 WRITTEN_MODELS, TEMPORARY_MODELS = 2, 2
 """How often the weights of a model are written: dense.onnx and model.onnx; and to temporary files for runtimes."""
@@ -41,6 +43,7 @@ class Request:
     accept_loss: bool = False
     explain_loss: bool = False
     choice: Choice = field(default_factory=Choice)
+    runtime: str | None = None
 
     def check_room(self, out: Path, *, force: bool) -> None:
         """Refuse an output folder that cannot be written, and disks that are too full for the work.
@@ -62,9 +65,13 @@ class Request:
         return load_profile(self.target)
 
     @property
-    def is_for_cpu(self) -> bool:
-        """Whether onnxruntime on a CPU runs the result."""
-        return self.profile.name == CPU
+    def runs_on(self) -> Runtime:
+        """The runtime of the result; for ``auto`` the default one, until the faster one is known.
+
+        Raises:
+            UsageError: the target has no such runtime.
+        """
+        return self.profile.runtime(None if self.runtime == AUTO else self.runtime)
 
     @property
     def options(self) -> Options:
@@ -85,7 +92,7 @@ class Request:
             speedup,
             max_drop,
             prune=not only_lowered,
-            quantize=self.precision != "fp32",
+            quantize=self.precision not in FLOATS,
             accept_loss=self.accept_loss,
             explain_loss=self.explain_loss,
         )
@@ -100,22 +107,27 @@ class Request:
         """
         if self.calibration is None:
             raise CalibrationError("compile needs calibration data to search, refit and quantize: give --calib")
-        profile = self.profile
-        if self.precision not in ("auto", "fp32", "fp16", "int8"):
-            raise UsageError(f"--precision {self.precision!r}: expected auto, fp32, fp16 or int8")
+        profile, runtime = self.profile, self.runs_on
+        if self.precision not in ("auto", "fp32", "bf16", "fp16", "int8"):
+            raise UsageError(f"--precision {self.precision!r}: expected auto, fp32, bf16, fp16 or int8")
         if self.precision != "auto" and self.precision not in profile.precisions:
             has = ", ".join(profile.precisions)
             raise UsageError(f"target {profile.name} has no {self.precision}; it has {has}")
+        if self.precision != "auto" and self.precision not in runtime.precisions:
+            has = ", ".join(runtime.precisions)
+            raise UsageError(f"{runtime.name} has no {self.precision} on target {profile.name}; it has {has}")
+        if self.device not in (None, LOCAL) and self.runtime is not None and not runtime.over_ssh:
+            raise UsageError(f"{runtime.name} is measured in this process only: leave --device out")
         if self.sparsity not in ("auto", "none", "2:4"):
             raise UsageError(f"--sparsity {self.sparsity!r}: expected auto, none or 2:4")
-        if not self.is_for_cpu:
+        if self.sparsity == "2:4" and not runtime.sparse:
+            raise UsageError(f"target cpu gains nothing from 2:4 sparsity: {runtime.name} has no sparse kernels")
+        if not runtime.edits and (self.surgery is not None or self.profile_file is not None):
+            raise UsageError("--surgery and --profile are for targets with TensorRT, not for cpu")
+        if not runtime.on_cpu:
             check_sparsity(self.sparsity, self.precision, profile)
             versions_of(profile)
-        elif self.sparsity == "2:4":
-            raise UsageError("target cpu gains nothing from 2:4 sparsity: onnxruntime has no sparse kernels")
-        elif self.surgery is not None or self.profile_file is not None:
-            raise UsageError("--surgery and --profile are for targets with TensorRT, not for cpu")
-        if not self.is_for_cpu or self.power_mode is not None:
+        if not runtime.on_cpu or self.power_mode is not None:
             profile.power_mode(self.power_mode)
         if self.calibration is None:
             raise CalibrationError("compile needs calibration data to search, refit and quantize: give --calib")

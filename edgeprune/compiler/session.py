@@ -136,6 +136,11 @@ class CompileSession(ABC):
         return self.builder.float_format
 
     @property
+    def packages(self) -> tuple[str, ...]:
+        """Packages that determine the result besides those of every compile; the report has their versions."""
+        return ()
+
+    @property
     def original(self) -> ir.Model:
         """The user's model in a form that the target runs."""
         return self.opened.original

@@ -8,7 +8,7 @@ May import: costmodel, passes, calibration and below.
 from edgeprune.latency.analytic_model import SPARSE, AnalyticModel, dense_format, is_int8, is_sparse
 from edgeprune.latency.block_latency import Format, Latency, LatencyModel
 from edgeprune.latency.block_network import Network, network
-from edgeprune.latency.cpu_model import FORM, lowered
+from edgeprune.latency.cpu_model import lowered
 from edgeprune.latency.cpu_profile import measured_latency, profile_model
 from edgeprune.latency.device_profile import (
     ORIGINAL,
@@ -23,6 +23,7 @@ from edgeprune.latency.device_profile import (
 from edgeprune.latency.formats import CORE, FLOAT, INT8
 from edgeprune.latency.kernel_network import GpuNetwork, gpu_network
 from edgeprune.latency.kernel_times import launch_times
+from edgeprune.latency.lowering import X86, Lowering, openvino_lowering
 from edgeprune.latency.measured_model import MeasuredModel, scaled
 from edgeprune.latency.price_grounds import overhead_advice, sparse_ground
 from edgeprune.latency.probe_network import NAME, probe_network

@@ -15,6 +15,7 @@ from edgeprune.graph import count_macs
 from edgeprune.latency import formats as forms
 from edgeprune.latency.block_latency import Edge, edges_of
 from edgeprune.latency.features import Geometry, boundary, geometries
+from edgeprune.latency.lowering import X86, Lowering
 from edgeprune.passes.canonicalize import twin_nodes
 
 DEPTHWISE_STEP = 16
@@ -22,7 +23,10 @@ DEPTHWISE_STEP = 16
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A network as a latency model sees it: blocks, their formats and their geometry at fixed shapes."""
+    """A network as a latency model sees it: blocks, their formats and their geometry at fixed shapes.
+
+    ``lowering`` is how a CPU profile builds it; a GPU has its own builder.
+    """
 
     model: ir.Model
     analysis: Analysis
@@ -32,6 +36,7 @@ class Network:
     edges: tuple[Edge, ...]
     sizes: Widths
     macs: int
+    lowering: Lowering = X86
 
     @cached_property
     def twins(self) -> tuple[tuple[int, ...], ...]:
@@ -49,13 +54,14 @@ class Network:
         return channel_steps(self.model, self.analysis.groups)
 
 
-def network(model: ir.Model, analysis: Analysis, fixed: ir.Model | None = None) -> Network:
+def network(model: ir.Model, analysis: Analysis, fixed: ir.Model | None = None, lowering: Lowering = X86) -> Network:
     """Partition a canonical model into blocks.
 
     Args:
         model: the model that is built and timed; open dimensions stay open, as in the result.
         analysis: its analysis.
         fixed: the same model with all dimensions fixed, if some dimensions of ``model`` are open.
+        lowering: to the runtime.
     """
     blocks = partition(model)
     lengths = axis_lengths(analysis.groups)
@@ -64,11 +70,12 @@ def network(model: ir.Model, analysis: Analysis, fixed: ir.Model | None = None) 
         model,
         analysis,
         blocks,
-        forms.int8_nodes(model, blocks),
+        lowering.int8_nodes(model, blocks),
         shapes,
         _edges(model, blocks),
         lengths.sizes,
         sum(count_macs(fixed or model).values()),
+        lowering,
     )
 
 

@@ -18,7 +18,6 @@ from edgeprune.latency.block_latency import Format, LatencyModel, fit_theta
 from edgeprune.latency.block_network import Network, lowest_units
 from edgeprune.latency.features import FEATURES, describe
 from edgeprune.passes.prune import prune_channels
-from edgeprune.passes.x86 import lower_x86, quantize_x86, values_to_quantize
 from edgeprune.quantization import extremes
 from edgeprune.support import LatencyCache
 
@@ -31,8 +30,10 @@ MIXED_VARIANTS = 3
 
 SECONDS_PER_VARIANT = 0.5
 
-FORM = 7
-"""Version of the lowering: cached times of another version are not used."""
+_NOTHING_US = 1e-2
+
+_Sample = tuple[NDArray[np.float64], float]
+"""Features of a block, and its latency in microseconds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,16 +95,17 @@ def measure(
         if not v.mixed:
             for b, work in mine.items():
                 features = net.geometries[b].features(v.widths, net.sizes, lanes)
-                samples.setdefault(v.formats[b], []).append((b, features, max(times[work], 1e-2)))
+                samples.setdefault(v.formats[b], []).append((b, features, times[work]))
     return _fit(net, samples, totals, lanes)
 
 
 def _variants(net: Network, quantizable: bool, rng: np.random.Generator) -> list[_Variant]:
-    whole = tuple(forms.FLOAT for _ in net.blocks)
+    whole = tuple(net.lowering.float_format for _ in net.blocks)
     kinds = [whole]
     if quantizable:
         kinds.append(_uniform(net, forms.INT8))
-        kinds.append(_uniform(net, forms.CORE))
+        if any(forms.CORE in f for f in net.int8_nodes):
+            kinds.append(_uniform(net, forms.CORE))
     kinds = list(dict.fromkeys(kinds))
     widths = [net.sizes, *(_random_widths(net, rng) for _ in range(RANDOM_VARIANTS))]
     if not len(net.sizes):
@@ -118,8 +120,9 @@ def _variants(net: Network, quantizable: bool, rng: np.random.Generator) -> list
 
 def _uniform(net: Network, fmt: Format) -> tuple[Format, ...]:
     """Every block in this format, or in the nearest format that it has."""
+    floating = net.lowering.float_format
     return tuple(
-        fmt if fmt in f else (forms.INT8 if fmt == forms.CORE and b.weighted and forms.INT8 in f else forms.FLOAT)
+        fmt if fmt in f else (forms.INT8 if fmt == forms.CORE and b.weighted and forms.INT8 in f else floating)
         for b, f in zip(net.blocks, net.int8_nodes, strict=True)
     )
 
@@ -141,7 +144,7 @@ def _works(net: Network, v: _Variant) -> dict[int, str]:
     for b, block in enumerate(net.blocks):
         what = describe([nodes[n] for n in block.nodes], net.geometries[b], v.widths, net.sizes)
         # With neighbours in other formats a block has another latency: such times are not shared.
-        works[b] = f"{v.formats[b]}, form {FORM}|{what}|among {neighbours}"
+        works[b] = f"{v.formats[b]}, form {net.lowering.form}|{what}|among {neighbours}"
     return works
 
 
@@ -173,15 +176,15 @@ def lowered(
     model = prune_channels(net.model, net.analysis, cut) if cut else net.model
     alive = {str(n.name) for n in model.graph}
     int8 = {n for forms_of, f in zip(net.int8_nodes, formats, strict=True) for n in forms_of.get(f, ())} & alive
-    model = lower_x86(model, int8)
-    return quantize_x86(model, int8, ranges) if int8 else model
+    return net.lowering.lowered(model, int8, ranges)
 
 
 def observed_ranges(net: Network, feeds: Mapping[str, NDArray[np.generic]]) -> dict[str, tuple[float, float]]:
     """Extremes on one input of every value that some format quantizes: plausible ranges for timing."""
     every = {n for f in net.int8_nodes for n in f.get(forms.INT8, ())}
     cores = {n for f in net.int8_nodes for n in f.get(forms.CORE, ())}
-    names = {*values_to_quantize(net.model, every), *values_to_quantize(net.model, cores)}
+    values = net.lowering.values_to_quantize
+    names = {*values(net.model, every), *values(net.model, cores)}
     names |= {str(o.name) for n in net.model.graph if n.name in every for o in n.outputs}
     return extremes(IntermediateOutputs(net.model, sorted(names)), [feeds]) if names else {}
 
@@ -196,7 +199,7 @@ def _fit(
     for fmt, rows in samples.items():
         table = np.full((len(net.blocks), len(FEATURES)), np.nan)
         for b in {b for b, _, _ in rows}:
-            mine = [(x, us) for i, x, us in rows if i == b]
+            mine = _nonzero([(x, us) for i, x, us in rows if i == b])
             table[b] = fit_theta(np.stack([x for x, _ in mine]), np.array([us for _, us in mine]))
         theta[fmt] = table
     for b, available in enumerate(net.int8_nodes):
@@ -207,6 +210,16 @@ def _fit(
     model = replace(model, switch_us=_fit_switch(model, totals))
     errors = [abs(model.total_us(v.widths, v.formats) / us - 1) for v, us in totals]
     return replace(model, error=float(np.median(errors)))
+
+
+def _nonzero(samples: list[_Sample]) -> list[_Sample]:
+    """The samples in which the block took time, if it took some in most.
+
+    In the others another kernel computed it, or it only renamed a tensor. The error is relative, so one such sample
+    would outweigh all others. A block that takes no time in most networks is priced at nearly nothing.
+    """
+    timed = [(x, us) for x, us in samples if us > 0]
+    return timed if 2 * len(timed) >= len(samples) else [(x, max(us, _NOTHING_US)) for x, us in samples]
 
 
 def _fit_switch(model: LatencyModel, totals: Sequence[tuple[_Variant, float]]) -> tuple[float, float]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgeprune.backends import OpenVino
 from edgeprune.dependency import Shapes, open_model
 from edgeprune.devices import load_profile
 from edgeprune.errors import UsageError
@@ -14,6 +15,7 @@ from edgeprune.latency.block_latency import LatencyModel
 from edgeprune.latency.block_network import Network, network
 from edgeprune.latency.cpu_model import measure
 from edgeprune.latency.features import FEATURES
+from edgeprune.latency.lowering import X86, openvino_lowering
 from edgeprune.latency.remote_harness import open_remote_harness
 from edgeprune.latency.timing_harness import TimingHarness, open_harness
 from edgeprune.passes.prune import try_cut
@@ -110,6 +112,7 @@ def profile_model(
     model: Path,
     target: str = "cpu",
     *,
+    runtime: str | None = None,
     threads: int = 1,
     shapes: Shapes | None = None,
     device: str | None = None,
@@ -117,19 +120,26 @@ def profile_model(
 ) -> MeasuredProfile:
     """Measure the blocks of a model on a CPU, at aligned widths, in every format that the target has.
 
-    ``device`` is the address of the CPU, ``ssh://user@host[:port]``; None means this machine.
+    ``runtime`` is ``onnxruntime`` or ``openvino``; by default the first of the target. ``device`` is the address of the
+    CPU, ``ssh://user@host[:port]``; None means this machine.
 
     Raises:
-        UsageError: the target is no CPU, or an input has open dimensions.
+        UsageError: the target is no CPU, its runtime is not measured at the device, or an input has open dimensions.
+        BackendError: the runtime is not installed.
         ModelError: the model is invalid.
     """
     progress = progress or Progress()
-    if load_profile(target).name != "cpu":
+    wanted, lowering = load_profile(target).runtime(runtime), X86
+    if not wanted.on_cpu:
         raise UsageError(f"target {target!r} cannot be measured from this machine; only 'cpu' can")
+    if device is not None and not wanted.over_ssh:
+        raise UsageError(f"{wanted.name} is measured in this process only: leave --device out")
+    if wanted.name == OpenVino.name:
+        lowering = openvino_lowering(OpenVino(threads).float_precisions[-1])
     opened = open_model(Path(model), shapes or {}, progress, trial=try_cut)
-    net = network(opened.dense, opened.analysis, opened.fixed)
+    net = network(opened.dense, opened.analysis, opened.fixed, lowering)
     if device is None:
-        harness = open_harness(opened, None, {}, threads)
+        harness = open_harness(opened, None, {}, threads, wanted.name)
     else:
         harness = open_remote_harness(opened, {}, device, threads)
     latency = measured_latency(net, harness, progress=progress)

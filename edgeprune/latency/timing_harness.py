@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgeprune.backends import OnnxRuntime, Trace, pace, trace
+from edgeprune.backends import CpuRuntime, OnnxRuntime, Trace, open_runtime, pace, tracer_of
 from edgeprune.calibration import Calibration
 from edgeprune.dependency import OpenedModel, Shapes
 from edgeprune.support import this_cpu, vector_lanes
@@ -29,12 +29,12 @@ class TimingHarness:
     """Times models on one machine.
 
     Attributes:
-        runtime: the runtime.
+        runtime: runs the candidates.
         feeds: the input on which all models are timed.
-        original: runs the user's model once on it.
+        original: runs the user's model once on it, in onnxruntime: the baseline is the same for all runtimes.
     """
 
-    runtime: OnnxRuntime
+    runtime: CpuRuntime
     feeds: Mapping[str, NDArray[Any]]
     original: Callable[[], object]
 
@@ -47,6 +47,13 @@ class TimingHarness:
     def runtime_version(self) -> str:
         """Name and version of the runtime."""
         return f"{self.runtime.name} {self.runtime.version}"
+
+    @property
+    def baseline_version(self) -> str | None:
+        """Name and version of the runtime of the original, if it is another one."""
+        if self.runtime.name == OnnxRuntime.name:
+            return None
+        return f"{OnnxRuntime.name} {OnnxRuntime(self.threads).version}"
 
     @property
     def threads(self) -> int:
@@ -65,7 +72,7 @@ class TimingHarness:
 
     def trace(self, model: ir.Model, block_of: Mapping[str, int], seconds: float) -> Trace:
         """Time the blocks of a model; see `edgeprune.backends.block_trace.trace`."""
-        return trace(model, block_of, self.feeds, self.threads, seconds)
+        return tracer_of(self.runtime.name, self.feeds, self.threads)(model, block_of, seconds)
 
     def pace(self) -> float:
         """Current latency of the original, seconds; see `edgeprune.backends.block_trace.pace`."""
@@ -108,13 +115,18 @@ def input_shapes(opened: OpenedModel) -> dict[str, tuple[int, ...]]:
     return {str(v.name): tuple(int(str(d)) for d in v.shape or ()) for v in opened.fixed.graph.inputs}
 
 
-def open_harness(opened: OpenedModel, data: Calibration | None, shapes: Shapes, threads: int) -> TimingHarness:
-    """A timing harness for an opened model, on the first sample, or on random input if there is none of fixed shape."""
-    runtime = OnnxRuntime(threads)
-    original = runtime.load(opened.path)
+def open_harness(
+    opened: OpenedModel, data: Calibration | None, shapes: Shapes, threads: int, runtime: str = OnnxRuntime.name
+) -> TimingHarness:
+    """A timing harness for an opened model, on the first sample, or on random input if there is none of fixed shape.
+
+    Raises:
+        BackendError: the runtime is not installed.
+    """
+    original = OnnxRuntime(threads).load(opened.path)
     wanted = input_shapes(opened)
     sample = {} if data is None else next(iter(data.batches(1)))
     real = all(sample[n].shape == s for n, s in wanted.items() if n in sample) and set(wanted) >= set(sample)
     feeds: Mapping[str, NDArray[Any]] = sample if sample and real else original.random_feeds(shapes=wanted)
     fixed = {name: np.ascontiguousarray(x) for name, x in feeds.items()}
-    return TimingHarness(runtime, fixed, original.bind(fixed))
+    return TimingHarness(open_runtime(runtime, threads), fixed, original.bind(fixed))

@@ -16,7 +16,7 @@ MANY = 16
 
 COLOURS = ("var(--c1)", "var(--c2)", "var(--c3)", "var(--c4)")
 QUIET, FAINT = "var(--quiet)", "var(--faint)"
-PRECISIONS = {"int8": COLOURS[0], "fp16": COLOURS[2], "fp32": COLOURS[1]}
+PRECISIONS = {"int8": COLOURS[0], "fp16": COLOURS[2], "bf16": COLOURS[2], "fp32": COLOURS[1]}
 
 
 def latency_charts(report: Report) -> tuple[Chart, ...]:

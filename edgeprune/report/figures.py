@@ -149,6 +149,8 @@ def conditions(report: Report) -> list[tuple[str, str]]:
         measured = report.latency
         threads = "" if measured.threads is None else f", {plural(measured.threads, 'thread')}"
         facts.append(("measured on", f"{measured.device}; {measured.runtime}{threads}"))
+        if measured.baseline_runtime is not None:
+            facts.append(("original run by", measured.baseline_runtime))
         runs = f"{measured.result.runs} runs in {plural(len(measured.result.blocks_ms), 'block')}"
         if aside := measured.result.set_aside:
             runs += f"; {plural(aside, 'disturbed round')} not counted"

@@ -69,6 +69,7 @@ class Latency:
         result: The model that was written.
         speedup: Baseline over result, from paired blocks.
         variants: The unpruned alternatives by name, such as ``int8``.
+        baseline_runtime: Name and version of the runtime of the original, if it is another one.
     """
 
     device: str
@@ -78,6 +79,7 @@ class Latency:
     result: Measurement
     speedup: Ratio
     variants: Mapping[str, Measurement] = field(default_factory=dict)
+    baseline_runtime: str | None = None
 
     @property
     def timed(self) -> dict[str, Measurement]:
@@ -295,9 +297,9 @@ class Report:
         return json_form.load(cls, file / "report.json" if file.is_dir() else file, schema=SCHEMA)
 
 
-def installed_versions() -> dict[str, str]:
-    """Versions of the packages that determine the result, and of ``python``."""
-    packages = ("onnx", "onnx-ir", "onnxruntime", "numpy", "scipy", "highspy")
+def installed_versions(*also: str) -> dict[str, str]:
+    """Versions of the packages that determine the result, of ``also``, and of ``python``."""
+    packages = ["onnx", "onnx-ir", "onnxruntime", "numpy", "scipy", "highspy", *also]
     return {
         "edgeprune": edgeprune.__version__,
         "python": platform.python_version(),

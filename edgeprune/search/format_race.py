@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeprune.calibration import ArrayCache, Arrays
-from edgeprune.latency import FLOAT, FORM, INT8, Format, LatencyModel, Network, TimingHarness, lowered
+from edgeprune.latency import INT8, Format, LatencyModel, Network, TimingHarness, lowered
 from edgeprune.search.solver import Candidate, Problem, fastest_unpruned
 from edgeprune.timing import ratio
 
@@ -97,8 +97,9 @@ def _shares(latency: LatencyModel, candidate: Candidate, formats: Sequence[Forma
 def _uniform(problem: Problem, latency: LatencyModel) -> list[Candidate]:
     """Dense widths with every block in one format; a block without it runs in INT8, or else in float."""
     found = []
+    floating = next(f for f in latency.theta if not f.startswith(INT8))
     for wanted in latency.theta:
-        near = (FLOAT,) if wanted == FLOAT else (wanted, INT8, FLOAT)
+        near = (floating,) if wanted == floating else (wanted, INT8, floating)
         formats = tuple(next(f for f in near if f in losses) for losses in problem.format_loss)
         loss = sum(losses[f] for losses, f in zip(problem.format_loss, formats, strict=True))
         found.append(Candidate(latency.sizes, formats, latency.total_us(latency.sizes, formats), loss))
@@ -117,7 +118,8 @@ def race_of(
             original = found["original"]
             return {"us": np.array([original.median_ms * 1e3 / ratio(original, found[i]).value for i in models])}
 
-        settings = {"device": harness.device, "form": FORM, "formats": [list(c.formats) for c in candidates]}
+        formats = [list(c.formats) for c in candidates]
+        settings = {"device": harness.device, "form": net.lowering.form, "formats": formats}
         return [float(us) for us in cache.arrays("race", settings, compute)["us"]]
 
     return time_us

@@ -8,11 +8,11 @@ DQ through them (pools, reshapes, activations) or fuses them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import onnx_ir as ir
 
 from edgeprune.graph import Refused, is_op, opset_allows_int8, value_roles
+from edgeprune.passes.placement import POOLS, operands, rank_of
 
 MIN_CHANNELS = 16
 """With fewer input or output channels most of an INT8 tile is empty. The 3 or 4 channels of an image are packed."""
@@ -20,17 +20,8 @@ MIN_CHANNELS = 16
 _IMAGE_CHANNELS = 4
 _MATRIX_OPS = frozenset({"Gemm", "MatMul"})
 _CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
-_POOLS = frozenset({"AveragePool", "GlobalAveragePool"})
-COMPUTE_OPS = _MATRIX_OPS | _CONVOLUTIONS | _POOLS
+COMPUTE_OPS = _MATRIX_OPS | _CONVOLUTIONS | POOLS
 _PREPROCESSING = frozenset({"Add", "Cast", "Clip", "Div", "Mul", "Sub", "Transpose"})
-
-
-@dataclass(frozen=True)
-class Operands:
-    """The inputs of a node to quantize: activations per tensor, weights per channel (value, axis)."""
-
-    activations: tuple[ir.Value, ...]
-    weights: tuple[tuple[ir.Value, int], ...]
 
 
 def int8_eligible(model: ir.Model) -> dict[str, bool | Refused]:
@@ -42,24 +33,6 @@ def int8_eligible(model: ir.Model) -> dict[str, bool | Refused]:
         return {str(node.name): possible for node in model.graph}
     roles = value_roles(model.graph)
     return {str(node.name): _eligible(node) and _activations(node, roles) for node in model.graph}
-
-
-def operands(node: ir.Node) -> Operands:
-    """The inputs of an eligible node to quantize."""
-    data = [value for value in node.inputs[: 1 if node.op_type in _POOLS else 2] if value is not None]
-    weights = [(value, weight_axis(node)) for value in data if value.const_value is not None]
-    return Operands(tuple(v for v in data if v.const_value is None), tuple(weights))
-
-
-def weight_axis(node: ir.Node) -> int:
-    """The output-channel axis of a node's weight."""
-    if node.op_type == "Conv":
-        return 0
-    if node.op_type == "ConvTranspose":
-        return 1
-    if node.op_type == "Gemm":
-        return 0 if node.attributes.get_int("transB", 0) else 1
-    return _rank(node.inputs[1]) - 1
 
 
 def _eligible(node: ir.Node) -> bool | Refused:
@@ -74,7 +47,7 @@ def _eligible(node: ir.Node) -> bool | Refused:
             return Refused(f"its input {value.name!r} is quantized already")
     if not data.activations:
         return Refused("all of its inputs are constant")
-    if node.op_type in _POOLS:
+    if node.op_type in POOLS:
         return _enough("channels", _size(data.activations[0], 1))
     if node.op_type in _CONVOLUTIONS:
         return _convolution(node)
@@ -112,7 +85,7 @@ def _convolution(node: ir.Node) -> bool | Refused:
 
 def _matmul(node: ir.Node) -> bool | Refused:
     a, b = node.inputs[0], node.inputs[1]
-    if a is None or b is None or _rank(a) < 2 or _rank(b) < 2:
+    if a is None or b is None or rank_of(a) < 2 or rank_of(b) < 2:
         return Refused("the shapes of its operands are unknown or have less than two axes")
     if a.const_value is not None:
         return Refused("its left operand is constant")
@@ -128,7 +101,7 @@ def _matmul(node: ir.Node) -> bool | Refused:
         return blocker
     transposed = node.op_type == "Gemm" and bool(node.attributes.get_int("transB", 0))
     k, n = _size(a, -1), _size(b, -2 if transposed else -1)
-    rows = [_size(a, axis) for axis in range(_rank(a) - 1)] if b.const_value is not None else [_size(a, -2)]
+    rows = [_size(a, axis) for axis in range(rank_of(a) - 1)] if b.const_value is not None else [_size(a, -2)]
     m = 1
     for size in rows:
         m *= size or 1  # an open size is a batch, which is 1 on edge devices
@@ -187,10 +160,6 @@ def _is_graph_input(value: ir.Value) -> bool:
         return value.is_graph_input()
     first = producer.inputs[0]
     return producer.op_type in _PREPROCESSING and first is not None and _is_graph_input(first)
-
-
-def _rank(value: ir.Value | None) -> int:
-    return 0 if value is None or value.shape is None else value.shape.rank()
 
 
 def _size(value: ir.Value, axis: int) -> int | None:

@@ -9,7 +9,7 @@ one scale, so that nothing is requantized.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import onnx_ir as ir
@@ -23,21 +23,16 @@ from edgeprune.graph import (
     naming,
     require_int8,
     symmetric_scale,
-    value_roles,
 )
-from edgeprune.passes.tensorrt.int8_nodes import int8_eligible, operands
-
-_COMMUTING_OPS = frozenset(
-    {"MaxPool", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Split", "Identity", "DepthToSpace"}
-)
-"""Quantizing before or after these gives the same numbers, so values on both sides can share a scale."""
+from edgeprune.passes.placement import operands, quantized_readers, residual_inputs, shared_scales
+from edgeprune.passes.tensorrt.int8_nodes import int8_eligible
 
 _CLIPS = frozenset({"Clip", "Relu"})
 
 
 def values_to_quantize(model: ir.Model, int8: Collection[str]) -> list[str]:
     """Names of the activations that are quantized if the named nodes are INT8; each of them needs a range."""
-    return [str(value.name) for value in _readers(model, int8)]
+    return [str(value.name) for value in quantized_readers(model, int8)]
 
 
 def read_only_quantized(model: ir.Model, int8: Collection[str]) -> set[str]:
@@ -45,7 +40,7 @@ def read_only_quantized(model: ir.Model, int8: Collection[str]) -> set[str]:
 
     A Relu, a Clip or the addition of a quantized residual behind such a node is included: one kernel computes all.
     """
-    readers = _readers(model, int8)
+    readers = quantized_readers(model, int8)
     nodes = [node for node in model.graph if node.name in int8]
     residuals = dict(residual_inputs(nodes))
     found: set[str] = set()
@@ -86,7 +81,7 @@ def quantize_tensorrt(
     """
     require_int8("quantize_tensorrt", model, int8, int8_eligible(model))
     copy = graphs.clone(model)
-    readers = _readers(copy, int8)
+    readers = quantized_readers(copy, int8)
     limits = _limits(copy.graph, readers, ranges)
     halves = {node for node in copy.graph if node.name in half}
     with naming(copy.graph):
@@ -109,19 +104,6 @@ def quantize_tensorrt(
     return copy
 
 
-def _readers(model: ir.Model, int8: Collection[str]) -> dict[ir.Value, list[ir.Node]]:
-    """Activations to quantize, in graph order -> the nodes that read them quantized."""
-    nodes = [node for node in model.graph if node.name in int8]
-    found: dict[ir.Value, list[ir.Node]] = {}
-    for node in nodes:
-        for value in operands(node).activations:
-            if node not in found.setdefault(value, []):
-                found[value].append(node)
-    for add, value in residual_inputs(nodes):
-        found.setdefault(value, []).append(add)
-    return found
-
-
 def _limits(
     graph: ir.Graph, quantized: Collection[ir.Value], ranges: Mapping[str, tuple[float, float]]
 ) -> dict[ir.Value, float]:
@@ -138,97 +120,3 @@ def _limits(
         widest = max(limits[value] for value in group)
         limits.update(dict.fromkeys(group, widest))
     return limits
-
-
-def residual_inputs(nodes: Collection[ir.Node]) -> Iterator[tuple[ir.Node, ir.Value]]:
-    """(Add node, its residual input) for every Add that TensorRT fuses with an INT8 convolution.
-
-    TensorRT computes ``Conv + residual`` in one kernel if the residual is quantized and the branch that the kernel
-    computes is not. If both branches end in a convolution, the later one is fused. Adds behind MatMuls are left out:
-    the residual stream of a transformer has outliers that one scale cannot represent. An Add to positions or to a state
-    is left out too.
-    """
-    position = {node: index for index, node in enumerate(nodes)}
-    chosen = set(position)
-    done: set[ir.Node] = set()
-    roles = value_roles(graph) if nodes and (graph := next(iter(nodes)).graph) is not None else {}
-    for conv in position:
-        for add in conv.outputs[0].consumers() if conv.op_type == "Conv" else ():
-            branches = [value for value in add.inputs if value is not None]
-            if (
-                add in done
-                or add.op_type != "Add"
-                or add.outputs[0] in roles
-                or len(branches) != 2
-                or any(v.const_value is not None for v in branches)
-            ):
-                continue
-            done.add(add)
-            if branches[0].shape is None or branches[0].shape != branches[1].shape:
-                continue
-            fused = [v for v in branches if _is_private_conv(v, chosen)]
-            if not fused:
-                continue
-            last = max(fused, key=lambda v: position[_producer(v)])
-            (residual,) = (v for v in branches if v is not last) if branches[0] is not branches[1] else (None,)
-            if residual is not None:
-                yield add, residual
-
-
-def shared_scales(graph: ir.Graph, quantized: Collection[ir.Value]) -> list[set[ir.Value]]:
-    """Sets of quantized values that must share one scale: a Concat's quantized output and its quantized inputs.
-
-    An input also counts as quantized if it is quantized before operators that commute with quantization (a MaxPool).
-    With different scales TensorRT would have to requantize every branch.
-    """
-    parent = {value: value for value in quantized}
-
-    def root(value: ir.Value) -> ir.Value:
-        while parent[value] is not value:
-            value = parent[value]
-        return value
-
-    for node in graph:
-        if node.op_type == "Concat" and (ends := _quantized_after(node.outputs[0], parent)):
-            for value in (*ends, *(s for v in node.inputs if v is not None for s in _quantized_before(v, parent))):
-                parent[root(value)] = root(ends[0])
-    groups: dict[ir.Value, set[ir.Value]] = {}
-    for value in parent:
-        groups.setdefault(root(value), set()).add(value)
-    return [group for group in groups.values() if len(group) > 1]
-
-
-def _is_private_conv(value: ir.Value, chosen: Collection[ir.Node]) -> bool:
-    """Whether an INT8 convolution computes the value and exactly one node reads it."""
-    producer = value.producer()
-    return (
-        producer is not None
-        and producer.op_type == "Conv"
-        and producer in chosen
-        and len(value.uses()) == 1
-        and not value.is_graph_output()
-    )
-
-
-def _quantized_before(value: ir.Value, quantized: Collection[ir.Value]) -> Iterator[ir.Value]:
-    """The value if it is quantized, otherwise the quantized values before commuting operators."""
-    if value in quantized:
-        yield value
-        return
-    producer = value.producer()
-    if producer is not None and producer.op_type in _COMMUTING_OPS and producer.inputs[0] is not None:
-        yield from _quantized_before(producer.inputs[0], quantized)
-
-
-def _quantized_after(value: ir.Value, quantized: Collection[ir.Value]) -> list[ir.Value]:
-    """The value if it is quantized, otherwise the quantized values behind commuting operators."""
-    if value in quantized:
-        return [value]
-    following = [node for node in value.consumers() if node.op_type in _COMMUTING_OPS and node.inputs[0] is value]
-    return [found for node in following for output in node.outputs for found in _quantized_after(output, quantized)]
-
-
-def _producer(value: ir.Value) -> ir.Node:
-    producer = value.producer()
-    assert producer is not None
-    return producer

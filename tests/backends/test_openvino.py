@@ -15,8 +15,9 @@ import pytest
 
 from edgeprune.backends import openvino
 from edgeprune.backends.onnxruntime import OnnxRuntime
-from edgeprune.backends.openvino import STATED_PRECISION, OpenVino, reason
+from edgeprune.backends.openvino import OpenVino, reason
 from edgeprune.errors import BackendError, ModelError, UsageError
+from edgeprune.passes.openvino import STATED_PRECISION
 from edgeprune.timing import OneThread
 
 needs_openvino = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="needs OpenVINO")

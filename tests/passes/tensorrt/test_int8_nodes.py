@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from edgeprune.passes.tensorrt.int8_nodes import int8_eligible, operands
+from edgeprune.passes.placement import operands
+from edgeprune.passes.tensorrt.int8_nodes import int8_eligible
 from tests.passes.graphs import build
 
 

@@ -5,12 +5,8 @@ import onnx_ir as ir
 import pytest
 
 from edgeprune.errors import PassError
-from edgeprune.passes.tensorrt.quantize_tensorrt import (
-    quantize_tensorrt,
-    residual_inputs,
-    shared_scales,
-    values_to_quantize,
-)
+from edgeprune.passes.placement import residual_inputs, shared_scales
+from edgeprune.passes.tensorrt.quantize_tensorrt import quantize_tensorrt, values_to_quantize
 from edgeprune.testing.oracle import parse
 from tests.passes.graphs import RESIDUAL, build, observed
 

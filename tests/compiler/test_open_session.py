@@ -1,0 +1,162 @@
+"""Which runtime runs a result on a CPU, and what the report and the folder say about it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from edgeprune.calibration import as_spec
+from edgeprune.cli.commands import cli
+from edgeprune.compiler import open_session
+from edgeprune.compiler.opening import Opening
+from edgeprune.compiler.request import Request
+from edgeprune.errors import BackendError, ModelError, UsageError
+from edgeprune.latency import cpu_model
+from edgeprune.latency import timing_harness as harness
+from edgeprune.search import Goal
+from edgeprune.support import Progress
+from tests import residual
+
+needs_openvino = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="needs OpenVINO")
+GOAL = Goal(None, None, None, prune=True, quantize=True)
+
+
+def request(**given: Any) -> Request:
+    return Request(Path("net.onnx"), given.pop("target", "cpu"), as_spec("random"), **given)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"target": "orin", "runtime": "openvino"}, "target orin has no runtime 'openvino'; it has tensorrt"),
+        ({"precision": "bf16"}, "onnxruntime has no bf16 on target cpu; it has fp32, int8"),
+        ({"precision": "fp16", "runtime": "openvino"}, "target cpu has no fp16; it has fp32, bf16, int8"),
+        ({"runtime": "openvino", "device": "ssh://me@board"}, "openvino is measured in this process only"),
+        ({"runtime": "openvino", "sparsity": "2:4"}, "openvino has no sparse kernels"),
+        ({"runtime": "openvino", "surgery": "efficient-nms"}, "are for targets with TensorRT"),
+    ],
+)
+def test_flags_that_do_not_fit_the_runtime_are_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        request(**given).check()
+
+
+def test_each_runtime_of_a_cpu_has_its_precisions() -> None:
+    request(runtime="openvino", precision="bf16").check()
+    request(runtime="auto", precision="int8").check()
+    assert request().runs_on.name == "onnxruntime"
+    assert request(runtime="auto").runs_on.on_cpu
+    assert not request(target="orin").runs_on.on_cpu
+
+
+@dataclass(frozen=True)
+class Session:
+    """What `_fastest` needs of a session: unpruned variants, each with its seconds of a run."""
+
+    seconds: float
+    notes: tuple[str, ...] = ()
+    harness: Any = field(default_factory=lambda: SimpleNamespace(bind=lambda run: run))
+
+    def variants(self, limit: float) -> dict[str, float]:
+        return {"fp32": 3 * self.seconds, "int8": self.seconds}
+
+    def variant_model(self, seconds: float) -> Callable[[], None]:
+        def busy() -> None:
+            import time
+
+            until = time.process_time() + seconds
+            while time.process_time() < until:
+                pass
+
+        return busy
+
+
+def fastest(
+    monkeypatch: pytest.MonkeyPatch, sessions: dict[str, Session | Exception], installed: bool = True, **given: Any
+) -> Session:
+    def opened(asked: Request, opening: Opening, may: Goal, runtime: str) -> Any:
+        found = sessions[runtime]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    monkeypatch.setattr(open_session, "_open_on_cpu", opened)
+    monkeypatch.setattr(open_session, "openvino_is_installed", lambda: installed)
+    opening = cast(Any, SimpleNamespace(progress=Progress()))
+    return cast(Any, open_session._fastest(request(runtime="auto", **given), opening, GOAL))
+
+
+@pytest.mark.parametrize(("ort_s", "ov_s", "winner"), [(0.001, 0.003, "onnxruntime"), (0.003, 0.001, "openvino")])
+def test_auto_keeps_the_runtime_whose_unpruned_network_is_faster(
+    monkeypatch: pytest.MonkeyPatch, ort_s: float, ov_s: float, winner: str
+) -> None:
+    found = fastest(monkeypatch, {"onnxruntime": Session(ort_s), "openvino": Session(ov_s)})
+    assert found.seconds == 0.001
+    assert found.notes[0].startswith(f"--runtime auto: {winner} runs the result: its fastest unpruned network takes")
+    assert "(int8)" in found.notes[0]
+
+
+def test_auto_without_openvino_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = fastest(monkeypatch, {"onnxruntime": Session(0.001)}, installed=False)
+    assert found.notes == ("--runtime auto: OpenVINO is not installed, so onnxruntime runs the result",)
+
+
+@pytest.mark.parametrize("error", [ModelError("no rule for Swoosh"), BackendError("no rule for Swoosh")])
+def test_a_model_that_openvino_refuses_falls_back_with_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    found = fastest(monkeypatch, {"onnxruntime": Session(0.001), "openvino": error})
+    (note,) = found.notes
+    assert note.endswith("because OpenVINO cannot run the model: no rule for Swoosh")
+
+
+def test_auto_over_ssh_is_onnxruntime(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = fastest(monkeypatch, {"onnxruntime": Session(0.001)}, device="ssh://me@board")
+    assert found.notes == ("--runtime auto: only onnxruntime is measured over SSH",)
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small network compiled for OpenVINO in INT8."""
+    folder = tmp_path_factory.mktemp("openvino")
+    rng = np.random.default_rng(0)
+    residual.save(folder / "net.onnx", rng)
+    np.savez(folder / "calib.npz", x=rng.standard_normal((16, 3, 48, 48)).astype(np.float32))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGEPRUNE_CACHE", str(folder / "cache"))
+        patch.setattr(harness, "QUICK_SECONDS", 0.5)
+        patch.setattr(harness, "FINAL_SECONDS", 3.0)
+        patch.setattr(cpu_model, "SECONDS_PER_VARIANT", 0.02)
+        flags = ["--target", "cpu", "--runtime", "openvino", "--precision", "int8", "--accept-loss", "-q"]
+        arguments = ["compile", str(folder / "net.onnx"), "--calib", str(folder / "calib.npz"), *flags]
+        result = CliRunner().invoke(cli, [*arguments, "-o", str(folder / "out")])
+        assert result.exception is None, result.output
+    return folder / "out"
+
+
+@needs_openvino
+def test_the_report_names_both_runtimes(compiled: Path) -> None:
+    report = json.loads((compiled / "report.json").read_text())
+    assert report["latency"]["runtime"].startswith("openvino ")
+    assert report["latency"]["baseline_runtime"].startswith("onnxruntime ")
+    assert report["versions"]["openvino"]
+    assert report["recipe"]["runtime"] == "openvino"
+
+
+@needs_openvino
+def test_the_folder_has_the_model_in_both_forms_and_a_script_unless_the_original_is_returned(compiled: Path) -> None:
+    report = json.loads((compiled / "report.json").read_text())
+    own = report["outcome"]["variant"] == "original"
+    for name in ("model.xml", "model.bin", "run_openvino.py"):
+        assert (compiled / name).is_file() != own
+    plan = json.loads((compiled / "plan.json").read_text())
+    assert {layer["precision"] for layer in plan["layers"]} <= {"int8", "bf16", "fp32"}
