@@ -3,8 +3,9 @@
 A range says where FP16 overflows. It does not say where FP16 is too coarse: pixel coordinates of 1000 have a step of
 0.5. So the network runs once with everything in FP16 that may be, as the engine computes it
 (`edgeprune.backends.simulation`). Most networks pass, and nothing else is run. Otherwise the nodes are halved until
-those are found that cause more than the limit alone. An error that all nodes cause together, as in a very deep network,
-names no node, and all stay in FP16.
+those are found that cause more than the limit alone. Many nodes just under the limit add up, as in a very deep network:
+if all others together leave less than a lower limit, the parts of the network that add most stay in FP32, too, until
+they do not.
 
 The error is measured before operators that decide (TopK, NonMaxSuppression, comparisons): behind them any change of the
 order counts as a large error.
@@ -27,6 +28,12 @@ from edgeprune.passes.tensorrt import cast_fp16
 
 LIMIT_DB = 50.0
 """A node stays in FP32 if FP16 there alone leaves less than this signal-to-noise ratio at an output."""
+
+WHOLE_DB = 40.0
+"""All nodes in FP16 together leave at least this signal-to-noise ratio at every output: 1% of the amplitude."""
+
+PARTS = 16
+"""Consecutive parts of the network of which those with the most noise stay in FP32."""
 
 ITEMS = 4
 """Samples that are run: the error of a rounding hardly depends on the sample."""
@@ -72,6 +79,22 @@ def worse_in_fp16(model: ir.Model, half: Collection[str], data: Calibration, thr
         middle = len(names) // 2
         halves = [(trial.noise(part), part) for part in (names[:middle], names[middle:])]
         ranges += [(noise, part) for noise, part in halves if noise.is_over]
+    return found | _added_up(trial, [name for name in nodes if name not in found], data)
+
+
+def _added_up(trial: _Trial, nodes: Sequence[str], data: Calibration) -> dict[str, str]:
+    """Nodes that stay in FP32 because all together leave too little; the parts with the most noise come first."""
+    left, found = list(nodes), dict[str, str]()
+    total = trial.noise(left)
+    if total.is_within(WHOLE_DB) or (data.is_random and not np.isfinite(total.share)):
+        return {}
+    size = -(-len(left) // PARTS)
+    parts = [left[start : start + size] for start in range(0, len(left), size)]
+    for part in sorted(parts, key=lambda part: -trial.noise(part).share):
+        found.update(dict.fromkeys(part, f"{total.words('FP16 in all nodes', WHOLE_DB)}; this part adds most"))
+        left = [name for name in left if name not in found]
+        if not left or (total := trial.noise(left)).is_within(WHOLE_DB):
+            break
     return found
 
 
@@ -100,13 +123,19 @@ class _Noise:
 
     @property
     def is_over(self) -> bool:
-        return not self.share <= 10 ** (-LIMIT_DB / 10)
+        return not self.is_within(LIMIT_DB)
+
+    def is_within(self, limit_db: float) -> bool:
+        return self.share <= 10 ** (-limit_db / 10)
 
     @property
     def reason(self) -> str:
+        return self.words("FP16 here", LIMIT_DB)
+
+    def words(self, what: str, limit_db: float) -> str:
         if not np.isfinite(self.share):
-            return f"FP16 here makes {self.output!r} infinite or NaN"
-        return f"FP16 here leaves {-10 * np.log10(self.share):.0f} dB at {self.output!r}, less than {LIMIT_DB:.0f}"
+            return f"{what} makes {self.output!r} infinite or NaN"
+        return f"{what} leaves {-10 * np.log10(self.share):.0f} dB at {self.output!r}, less than {limit_db:.0f}"
 
 
 @dataclass(eq=False)

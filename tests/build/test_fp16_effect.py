@@ -129,3 +129,18 @@ def test_noise_is_a_share_of_the_power_about_the_mean() -> None:
     assert noise_share(np.array([np.inf, 1.0, 2.0]), np.array([np.inf, 1.0, 2.0])) == 0
     assert noise_share(np.full(3, 2.0), np.full(3, 2.02)) == pytest.approx(1e-4)
     assert noise_share(np.zeros(2), np.zeros(2)) == 0
+
+
+@pytest.mark.parametrize(("steps", "some"), [(4, False), (48, True)])
+def test_many_nodes_just_under_the_limit_add_up(steps: int, some: bool, tmp_path: Path) -> None:
+    """Every rotation alone leaves more than 50 dB behind the sine; 48 of them leave less than 40."""
+    turns = {f"w{k}": np.linalg.qr(weight(24, 24, seed=k))[0].astype(np.float32) for k in range(steps)}
+    lines = " ".join(f"h{k + 1} = MatMul(h{k}, w{k})" for k in range(steps))
+    text = f"g (float[n, 24] x) => (float[n, 24] y) {{ h0 = Relu(x) {lines} m = Mul(h{steps}, four) y = Sin(m) }}"
+    model = model_of(text, four=np.float32(7), **turns)
+    x = 1.4 * np.random.default_rng(1).standard_normal((400, 24)).astype(np.float32)
+    data, half = data_for(model, tmp_path, x), [str(n.name) for n in model.graph if n.op_type == "MatMul"]
+    found = worse_in_fp16(model, half, data, 1)
+    assert bool(found) == some
+    assert len(found) < len(half)
+    assert all("FP16 in all nodes leaves" in reason for reason in found.values())

@@ -156,3 +156,26 @@ def test_external_weights_are_mapped_not_copied(tmp_path: Path, monkeypatch: pyt
     assert verify_equal(models[0], models[0])
     with pytest.raises(ModelError, match="differs"):
         verify_equal(*models)
+
+
+@pytest.mark.parametrize(("step", "refused"), [(0.001, False), (2.0, True)])
+def test_bytes_of_a_float_model_differ_by_one_step_at_most(step: float, refused: bool) -> None:
+    """A Cast cuts off: a value just below an integer is one step off after a change of the last bit, never two."""
+    text = """g (float[4,16] x) => (uint8[4,16] y) { z = Clip(x, zero, one) s = Mul(z, k) t = Add(s, c)
+        y = Cast<to=2>(t) }"""
+    weights = {"zero": np.float32(0), "one": np.float32(1), "k": np.float32(200)}
+    reference = parse(text, **weights, c=np.float32(20))
+    other = parse(text, **weights, c=np.float32(20 + step))
+    if refused:
+        with pytest.raises(ModelError, match="integers that differ by more than one"):
+            verify_equal(reference, other)
+    else:
+        assert verify_equal(reference, other)
+
+
+def test_bytes_of_a_quantized_model_are_numbers() -> None:
+    text = """g (float[4,16] x) => (uint8[4,16] y) { q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z) t = Add(d, c)
+        y = QuantizeLinear(t, s, z) }"""
+    weights = {"s": np.float32(0.02), "z": np.uint8(128)}
+    first, other = (parse(text, **weights, c=np.float32(c)) for c in (0.0, 0.04))
+    assert verify_equal(first, other)
