@@ -27,12 +27,17 @@ _SMALL_BYTES = 4096
 
 
 class Runner:
-    """A model that onnxruntime has loaded."""
+    """A model that onnxruntime has loaded.
+
+    Attributes:
+        note: what a user has to know of how it runs.
+    """
 
     def __init__(self, session: ort.InferenceSession, threads: int, weights: Sequence[object] = ()):
         self._session = session
         self._weights = weights  # the session reads them in place, so they must stay alive
         self._threads = threads
+        self.note = ""
         self.inputs = tuple(Port(i.name, i.type, tuple(i.shape)) for i in session.get_inputs())
         self.outputs = tuple(Port(o.name, o.type, tuple(o.shape)) for o in session.get_outputs())
 
@@ -67,8 +72,9 @@ class Runner:
 class OnnxRuntime:
     """onnxruntime on this machine's CPU with a fixed number of threads.
 
-    All graph optimizations are on. With more threads than cores, waiting threads do not spin, since they would take a
-    core that another thread needs. They also do not spin if ``spinning`` is off, for work that is not measured and
+    All graph optimizations are on. Where onnxruntime's own fusion makes an invalid node of a valid model (a QLinearAdd
+    whose scale is a vector of one), the model runs without fusion, and the runner's note says so. With more threads
+    than cores, waiting threads do not spin, since they would take a core that another thread needs. They also do not spin if ``spinning`` is off, for work that is not measured and
     should leave the other cores free.
     """
 
@@ -105,6 +111,22 @@ class OnnxRuntime:
         """
         import onnxruntime as ort
 
+        try:
+            return open_session(model, self._options(trace), self.threads)
+        except failures() as error:
+            reason = first_sentence(error)
+        basic = self._options(trace)
+        basic.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        try:
+            runner = open_session(model, basic, self.threads)
+        except failures():
+            raise ModelError(f"onnxruntime does not accept the model: {reason}") from None
+        runner.note = f"onnxruntime cannot fuse the nodes of the model and runs it without: {reason}"
+        return runner
+
+    def _options(self, trace: Path | None) -> ort.SessionOptions:
+        import onnxruntime as ort
+
         options = ort.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
@@ -115,10 +137,7 @@ class OnnxRuntime:
             options.enable_profiling, options.profile_file_prefix = True, str(trace)
         if not self.spinning:
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        try:
-            return open_session(model, options, self.threads)
-        except failures() as error:
-            raise ModelError(f"onnxruntime does not accept the model: {first_sentence(error)}") from error
+        return options
 
 
 def open_session(model: ir.Model | str | os.PathLike[str] | bytes, options: ort.SessionOptions, threads: int) -> Runner:

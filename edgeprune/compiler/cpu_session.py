@@ -192,6 +192,7 @@ def open_cpu_session(
         cache=cache,
         conditions=opening.conditions,
         progress=progress,
+        notes=opening.notes,
         raced=raced,
         harness=harness,
         data=data,

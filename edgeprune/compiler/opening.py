@@ -41,6 +41,7 @@ class Opening:
         cache: statistics that outlive the process.
         conditions: threads, seed and data, for the report.
         progress: shows the progress.
+        notes: sentences for the report.
     """
 
     opened: OpenedModel
@@ -50,6 +51,7 @@ class Opening:
     cache: ArrayCache
     conditions: Conditions
     progress: Progress
+    notes: tuple[str, ...] = ()
 
 
 def open_with_data(
@@ -107,7 +109,8 @@ def open_model_and_data(request: Request, may: Goal, progress: Progress) -> Open
     opened, data = open_with_data(request.model, request.shapes, request.calibration, progress)
     assert data is not None  # a checked request has data
     runtime = OnnxRuntime(request.threads)
-    original = runtime.load(request.model).run
+    runner = runtime.load(request.model)
+    original = runner.run
     with progress.step("looking at the outputs"):
         data = data.judging(request.choice.applied_to(outputs_of(opened.dense, data, original)))
     fit, held_out = data.split(seed=request.seed)
@@ -124,7 +127,8 @@ def open_model_and_data(request: Request, may: Goal, progress: Progress) -> Open
     with progress.step("looking up what is known"):
         cache = ArrayCache(identity_of(opened, fit, f"{runtime.device}, {request.threads} threads"))
     conditions = Conditions(request.threads, request.seed, data.describe())
-    return Opening(opened, data, fit, evaluator, cache, conditions, progress)
+    notes = (f"the original: {runner.note}",) if runner.note else ()
+    return Opening(opened, data, fit, evaluator, cache, conditions, progress, notes)
 
 
 def _without_idle_clips(opened: OpenedModel, fit: Calibration, threads: int) -> OpenedModel:

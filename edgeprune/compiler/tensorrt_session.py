@@ -287,7 +287,7 @@ def open_tensorrt_session(
         cache=cache,
         conditions=opening.conditions,
         progress=progress,
-        notes=times.notes,
+        notes=(*opening.notes, *times.notes),
         profile=profile,
         options=options,
         kernels=times.kernels,

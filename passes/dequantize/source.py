@@ -76,9 +76,15 @@ def float_source(model: ir.Model, *, verify: bool = True, only_needed: bool = Fa
     return FloatSource(
         result,
         kept,
-        f"the model arrived quantized: float weights were restored, and the ranges of {len(kept)} activations are kept",
+        f"the model arrived quantized: float weights were restored, {_said_of(len(kept))}",
         lifted=True,
     )
+
+
+def _said_of(ranges: int) -> str:
+    if not ranges:
+        return "and it has no ranges of activations to keep: it measures them at every inference"
+    return f"and the {'range of one activation is' if ranges == 1 else f'ranges of {ranges} activations are'} kept"
 
 
 def with_pairs(model: ir.Model) -> ir.Model:

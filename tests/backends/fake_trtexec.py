@@ -55,6 +55,16 @@ def made_up_layers(model_file: str) -> list[dict[str, object]]:
     return layers
 
 
+def unsigned_pair(model_file: str) -> str:
+    """The name of a QuantizeLinear or DequantizeLinear with a zero point of type uint8, which TensorRT refuses."""
+    import onnx
+
+    model = onnx.load(model_file)
+    unsigned = {t.name for t in model.graph.initializer if t.data_type == onnx.TensorProto.UINT8}
+    pairs = (n for n in model.graph.node if n.op_type in ("QuantizeLinear", "DequantizeLinear"))
+    return next((n.name for n in pairs if len(n.input) > 2 and n.input[2] in unsigned), "")
+
+
 def times(version: int, count: int, total_us: float | None = None) -> str:
     rows = []
     for i in range(count):
@@ -115,6 +125,9 @@ def main(version: int, options: list[str]) -> int:
         if b"Unbuildable" in model:
             print("[11/22/2026-10:00:00] [I] [TRT] parsing")
             print("[11/22/2026-10:00:00] [E] Error[4]: node 'bad' [Unbuildable]: no importer registered for op.")
+            return 1
+        if b"QuantizeLinear" in model and (node := unsigned_pair(given["--onnx"])):
+            print(f"[11/22/2026-10:00:00] [E] Error[4]: node '{node}': TensorRT only supports symmetric quantization.")
             return 1
         if b"Slow" in model:
             time.sleep(3)

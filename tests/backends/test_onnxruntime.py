@@ -118,3 +118,18 @@ def test_weights_in_any_memory_order_are_taken():
     model.graph.register_initializer(value)
     x = np.ones((1, 64), np.float32)
     np.testing.assert_allclose(OnnxRuntime().load(model).run({"x": x})[0], x @ weight, rtol=1e-5, atol=1e-5)
+
+
+def test_a_valid_model_that_its_fusion_breaks_runs_without() -> None:
+    """Exporters write scales of one element as vectors; onnxruntime's QLinearAdd takes scalars alone."""
+    text = """<ir_version: 8, opset_import: ["" : 13]>
+    g (float[2,4] x, float[2,4] x2) => (float[2,4] y) <float[1] s = {0.1}, int8[1] z = {0}> {
+        q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z)
+        q2 = QuantizeLinear(x2, s, z) d2 = DequantizeLinear(q2, s, z) r = Add(d, d2)
+        t = QuantizeLinear(r, s, z) y = DequantizeLinear(t, s, z)
+    }"""
+    runner = OnnxRuntime().load(onnx.parser.parse_model(text).SerializeToString())
+    assert runner.note.startswith("onnxruntime cannot fuse the nodes of the model and runs it without: ")
+    x = np.array([[0.1, 0.2, 0.3, -0.4]] * 2, np.float32)
+    np.testing.assert_allclose(runner.run({"x": x, "x2": x})[0], 2 * x, atol=1e-6)
+    assert not OnnxRuntime().load(serialized()).note

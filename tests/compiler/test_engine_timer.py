@@ -15,9 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 from click.testing import CliRunner, Result
 
+from edgeprune import graph
 from edgeprune.backends import tensorrt_rtx
 from edgeprune.backends.device import open_device
 from edgeprune.build.plan import Plan
@@ -124,6 +126,27 @@ def test_a_budget_is_met_as_measured_on_the_device(files: Path, device: Loopback
         )
     ]
     assert off[0] < off[1] / 2
+
+
+def test_a_quantized_original_is_timed_in_its_float_form(files: Path, device: Loopback, tmp_path: Path) -> None:
+    """TensorRT refuses its unsigned pairs; its float form takes as long as the network before it was quantized."""
+    model = graph.load(files / "net.onnx")
+    for node in [n for n in model.graph if n.op_type == "Conv"]:
+        graph.insert_qdq(model, node.inputs[0], 0.05, 117, ir.DataType.UINT8, consumers=[node])
+        graph.dequantized_weight(model, node.inputs[1], 0, consumers=[node])
+    graph.save(model, tmp_path / "quantized.onnx")
+    fixed = ["--target", "orin-nano-8", "--calib", str(files / "calib.npz"), "--device", device.url]
+    found = []
+    for number, file in enumerate((files / "net.onnx", tmp_path / "quantized.onnx")):
+        out = tmp_path / f"out{number}"
+        result = CliRunner().invoke(cli, ["compile", str(file), *fixed, "--precision", "int8", "-o", str(out)])
+        assert result.exception is None, result.output
+        found.append(Report.load(out))
+    baselines = [report.latency.baseline.median_ms for report in found if report.latency is not None]
+    assert baselines[0] == pytest.approx(baselines[1], rel=1e-3)
+    assert found[1].latency is not None
+    assert found[1].latency.speedup.value > 1.1
+    assert any("arrived quantized" in warning for warning in found[1].warnings)
 
 
 def test_a_curve_is_measured_on_the_device(files: Path, device: Loopback, tmp_path: Path) -> None:

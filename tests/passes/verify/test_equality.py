@@ -174,7 +174,8 @@ def test_bytes_of_a_float_model_differ_by_one_step_at_most(step: float, refused:
 
 
 def test_bytes_of_a_quantized_model_are_numbers() -> None:
-    text = """g (float[4,16] x) => (uint8[4,16] y) { q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z) t = Add(d, c)
+    text = """g (float[4,16] x) => (uint8[4,16] y) {
+        q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z) t = Add(d, c)
         y = QuantizeLinear(t, s, z) }"""
     weights = {"s": np.float32(0.02), "z": np.uint8(128)}
     first, other = (parse(text, **weights, c=np.float32(c)) for c in (0.0, 0.04))
