@@ -74,8 +74,8 @@ class OnnxRuntime:
 
     All graph optimizations are on. Where onnxruntime's own fusion makes an invalid node of a valid model (a QLinearAdd
     whose scale is a vector of one), the model runs without fusion, and the runner's note says so. With more threads
-    than cores, waiting threads do not spin, since they would take a core that another thread needs. They also do not spin if ``spinning`` is off, for work that is not measured and
-    should leave the other cores free.
+    than cores, waiting threads do not spin, since they would take a core that another thread needs. They also do not
+    spin if ``spinning`` is off, for work that is not measured and should leave the other cores free.
     """
 
     name = "onnxruntime"
