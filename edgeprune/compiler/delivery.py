@@ -45,8 +45,8 @@ def deliver(session: CompileSession, goal: Goal, reached: Reached, folder: Path)
             dense, cut, sizes = opened.dense, session.builder.cut(candidate.widths), opened.sizes.shapes
             verify_cut(dense, prune_channels(dense, opened.analysis, cut), opened.analysis, cut, sizes=sizes)
     with progress.step("writing"):
-        graph.save(opened.dense, folder / "dense.onnx")
-        graph.save(model, folder / "model.onnx")
+        graph.save(opened.as_file(opened.dense), folder / "dense.onnx")
+        graph.save(opened.as_file(model), folder / "model.onnx")
         blocks = enumerate(session.network.blocks)
         block_us = {
             block.anchor: timed.latency.block_us(b, candidate.formats[b], candidate.widths) for b, block in blocks
@@ -66,7 +66,7 @@ def deliver(session: CompileSession, goal: Goal, reached: Reached, folder: Path)
         commands = session.write_commands(model, predicted_ms, folder)
     with progress.step("scoring the result"):
         if returns_original:
-            run = OnnxRuntime(session.conditions.threads).load(opened.path).run
+            run = OnnxRuntime(session.conditions.threads).load(opened.scored).run
             accuracy = session.evaluator.with_outputs(session.evaluator.accuracy(run), run)
         else:
             accuracy = session.scores.with_outputs(candidate, lowered)

@@ -109,7 +109,7 @@ def open_model_and_data(request: Request, may: Goal, progress: Progress) -> Open
     opened, data = open_with_data(request.model, request.shapes, request.calibration, progress)
     assert data is not None  # a checked request has data
     runtime = OnnxRuntime(request.threads)
-    runner = runtime.load(request.model)
+    runner = runtime.load(opened.scored)
     original = runner.run
     with progress.step("looking at the outputs"):
         data = data.judging(request.choice.applied_to(outputs_of(opened.dense, data, original)))

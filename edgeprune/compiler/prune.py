@@ -136,7 +136,7 @@ def _fidelity(opened: OpenedModel, pruned: ir.Model, held_out: Calibration | Non
         return None
 
     runtime = OnnxRuntime()
-    reference = runtime.load(opened.path if opened.ranges else opened.dense).run  # what came in, as it came
+    reference = runtime.load(opened.scored if opened.ranges else opened.dense).run  # what came in, as it came
     return compare_with_original(fidelity(reference, held_out, opened.dense), runtime.load(pruned).run)
 
 

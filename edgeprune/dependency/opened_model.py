@@ -12,7 +12,7 @@ import onnx_ir as ir
 from edgeprune import graph
 from edgeprune.dependency.fixed_sizes import Trial, analysed_at
 from edgeprune.dependency.solve import Analysis
-from edgeprune.passes.dequantize import float_source
+from edgeprune.passes.dequantize import NO_BFLOAT16, Interface, float_source, with_interface
 from edgeprune.passes.verify import InputSizes, check_sizes, settle_sizes
 from edgeprune.support import Progress
 
@@ -36,6 +36,8 @@ class OpenedModel:
         note: what was done to a model that arrived quantized or in another float type; else empty.
         size_note: what the given sizes decided beside the analysis; else empty.
         at_sizes: whether ``analysis`` is of the graph of ``fixed``, which frees more.
+        reference: runs in place of a file that onnxruntime cannot run; then ``original`` is ``dense``.
+        interface: inputs and outputs of the file that are bfloat16, and float32 in ``dense``.
     """
 
     path: Path
@@ -50,6 +52,22 @@ class OpenedModel:
     lifted: bool = False
     size_note: str = ""
     at_sizes: bool = False
+    reference: ir.Model | None = None
+    interface: Interface = NO_BFLOAT16
+
+    @property
+    def scored(self) -> Path | ir.Model:
+        """What onnxruntime runs to tell what the user's model computes."""
+        return self.path if self.reference is None else self.reference
+
+    @property
+    def timed(self) -> Path | ir.Model:
+        """What onnxruntime runs to tell how long the user's model takes."""
+        return self.path if self.reference is None else self.original
+
+    def as_file(self, model: ir.Model) -> ir.Model:
+        """A model as it is written: with the types of the file's inputs and outputs."""
+        return with_interface(model, self.interface)
 
     def sentences(self) -> tuple[str, ...]:
         """What a user has to know of the model: its sizes, and what was done to it."""
@@ -107,7 +125,7 @@ def open_model(
     return OpenedModel(
         path,
         sha256,
-        original,
+        original if source.reference is None else dense,
         dense,
         fix_shapes(dense, sizes.shapes),
         sizes,
@@ -117,6 +135,8 @@ def open_model(
         source.lifted,
         found.note,
         found.at_sizes,
+        source.reference,
+        source.interface,
     )
 
 

@@ -96,6 +96,6 @@ def open_remote_harness(
     if not isinstance(there, OnnxRuntimeDevice):
         raise UsageError(f"--device {address!r}: expected ssh://user@host or ssh://user@host:port")
     runtime = OnnxRuntime(threads)
-    original = runtime.load(opened.path)
+    original = runtime.load(opened.timed)
     given = feeds or original.random_feeds(shapes=input_shapes(opened))
     return RemoteHarness(runtime, given, original.bind(given), there, there.describe(), opened)

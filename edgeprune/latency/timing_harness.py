@@ -123,7 +123,7 @@ def open_harness(
     Raises:
         BackendError: the runtime is not installed.
     """
-    original = OnnxRuntime(threads).load(opened.path)
+    original = OnnxRuntime(threads).load(opened.timed)
     wanted = input_shapes(opened)
     sample = {} if data is None else next(iter(data.batches(1)))
     real = all(sample[n].shape == s for n, s in wanted.items() if n in sample) and set(wanted) >= set(sample)

@@ -5,4 +5,5 @@ Out: a float32 model with the interface of the original, and the ranges that its
 May import: passes.canonicalize, passes.verify and below.
 """
 
+from edgeprune.passes.dequantize.bfloat16 import NO_BFLOAT16, Interface, with_interface
 from edgeprune.passes.dequantize.source import FloatSource, float_source, with_pairs

@@ -10,6 +10,14 @@ import onnx_ir as ir
 from edgeprune import graph as graphs
 from edgeprune.errors import ModelError, PassError
 from edgeprune.passes.canonicalize import canonicalize, without_functions
+from edgeprune.passes.dequantize.bfloat16 import (
+    NO_BFLOAT16,
+    Interface,
+    bfloat16_values,
+    interface_of,
+    rounded,
+    without_interface,
+)
 from edgeprune.passes.dequantize.lifting import LiftError
 from edgeprune.passes.dequantize.pairs import Ranges, remove_pairs
 from edgeprune.passes.dequantize.single_floats import as_float32, has_other_floats, is_double
@@ -33,6 +41,9 @@ class FloatSource:
         model: canonical, float32 inside; inputs and outputs as in the user's file.
         ranges: activation name -> (low, high), of the activations that the source quantizes.
         lifted: whether the user's model was quantized, and its float form was found.
+        reference: runs in place of a model that onnxruntime cannot run: one in bfloat16, see
+            `edgeprune.passes.dequantize.bfloat16`.
+        interface: the inputs and outputs of the user's model that are bfloat16; those of ``model`` are float32.
         note: what was done to the user's model, or why it was left as it is; empty for a float32 model.
     """
 
@@ -40,6 +51,8 @@ class FloatSource:
     ranges: Ranges = field(default_factory=dict)
     note: str = ""
     lifted: bool = False
+    reference: ir.Model | None = None
+    interface: Interface = NO_BFLOAT16
 
 
 def float_source(model: ir.Model, *, verify: bool = True, only_needed: bool = False) -> FloatSource:
@@ -59,6 +72,8 @@ def float_source(model: ir.Model, *, verify: bool = True, only_needed: bool = Fa
     """
     if only_needed and not has_other_formats(model):
         return FloatSource(canonicalize(model, verify=verify))
+    if (brain := _of_bfloat16(model, verify=verify)) is not None:
+        return brain
     canonical, note = _single(model, verify=verify)
     if not is_quantized(canonical):
         return FloatSource(canonical, {}, note)
@@ -100,6 +115,32 @@ def with_pairs(model: ir.Model) -> ir.Model:
         return canonicalize(unpack(canonical), verify=False)
     except (LiftError, ModelError, PassError):
         return canonical
+
+
+def _of_bfloat16(model: ir.Model, *, verify: bool) -> FloatSource | None:
+    """The source of a model in bfloat16; None if it has no such weights, is quantized too, or stays as it is."""
+    prepared = without_functions(model)
+    names = bfloat16_values(prepared)
+    if not names or not has_other_floats(prepared) or is_quantized(prepared):
+        return None
+    single, interface = as_float32(prepared), interface_of(prepared)
+    if single is None:
+        return None
+    try:
+        plain = without_interface(single, interface)
+        reference, result = rounded(plain, names), canonicalize(plain, verify=False)
+        if verify:
+            verify_equal(reference, result)
+    except (ModelError, PassError) as error:
+        logger.warning("the model stays in its float type: %s", error)
+        return None
+    return FloatSource(
+        result,
+        note="the model is in bfloat16, which onnxruntime has no CPU kernels for: its float32 form is compiled, timed "
+        "on CPUs in its place, and compared with its values rounded to bfloat16; inputs and outputs keep their types",
+        reference=reference,
+        interface=interface,
+    )
 
 
 def _single(model: ir.Model, *, verify: bool) -> tuple[ir.Model, str]:

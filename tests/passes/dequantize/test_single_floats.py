@@ -9,6 +9,7 @@ from onnx import helper as h
 from onnx import numpy_helper as nh
 
 from edgeprune.passes.dequantize import float_source
+from edgeprune.passes.dequantize.bfloat16 import with_interface
 from tests.passes.dequantize.models import outputs
 
 
@@ -71,8 +72,11 @@ def test_float64_computes_in_float32_with_the_interface_kept():
 
 def test_bfloat16_keeps_its_interface():
     source = float_source(_model(T.BFLOAT16, ir.DataType.BFLOAT16.numpy()))
-    assert [v.dtype for v in source.model.graph.inputs] == [ir.DataType.BFLOAT16]
-    assert [v.dtype for v in source.model.graph.outputs] == [ir.DataType.BFLOAT16] * 2
+    assert [v.dtype for v in source.model.graph.inputs] == [ir.DataType.FLOAT]
+    restored = with_interface(source.model, source.interface)
+    assert [v.dtype for v in restored.graph.inputs] == [ir.DataType.BFLOAT16]
+    assert [v.dtype for v in restored.graph.outputs] == [ir.DataType.BFLOAT16] * 2
+    assert [v.name for v in restored.graph.outputs] == [v.name for v in source.model.graph.outputs]
     weights = [v for v in source.model.graph.initializers.values() if v.name in ("w", "v")]
     assert [v.dtype for v in weights] == [ir.DataType.FLOAT] * 2
 
