@@ -15,7 +15,10 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 COMMANDS = "<!-- commands -->"
-"""Where in a page the command reference goes."""
+"""Where in a page the command reference begins; it goes to the end of the page."""
+
+PAGE = ROOT / "docs" / "reference" / "commands.md"
+"""The page with the command reference, which is kept in the repository: ``python docs/hooks.py`` writes it."""
 
 
 def command_reference() -> str:
@@ -100,4 +103,9 @@ def on_files(files: Any, config: Any) -> Any:
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Put the command reference in its place."""
-    return markdown.replace(COMMANDS, command_reference()) if COMMANDS in markdown else markdown
+    before, marker, _ = markdown.partition(COMMANDS)
+    return f"{before}{COMMANDS}\n\n{command_reference()}" if marker else markdown
+
+
+if __name__ == "__main__":
+    PAGE.write_text(on_page_markdown(PAGE.read_text(encoding="utf-8")), encoding="utf-8")

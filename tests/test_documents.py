@@ -146,7 +146,9 @@ def test_the_command_reference_has_every_command_and_option():
 
 
 def test_the_command_reference_has_its_place():
-    assert hooks.COMMANDS in (ROOT / "docs" / "reference" / "commands.md").read_text(encoding="utf-8")
+    page = hooks.PAGE.read_text(encoding="utf-8")
+    assert hooks.COMMANDS in page
+    assert page == hooks.on_page_markdown(page), "stale: run `python docs/hooks.py`"
     assert hooks.on_page_markdown("nothing") == "nothing"
     assert "### edgeprune compile" in hooks.on_page_markdown(hooks.COMMANDS)
 

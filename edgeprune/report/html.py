@@ -164,9 +164,10 @@ def _layers(report: Report, plan: Mapping[str, Any], picture: Picture | None) ->
         *("predicted, us", "measured, us", "original measured, us", "loss"),
     )
     text = (
-        '<p class="soft">Channels made and read: what the weights keep of their output and input channels. The runtime '
-        "runs some nodes as one kernel; the time is then at its first node, and the others name that node. The loss is "
-        "the predicted change of the outputs, at the node that makes the removed channels.</p>"
+        '<p class="soft">A layer makes its output channels and reads its input channels: the table shows how many of '
+        "each stay. If several nodes run in one kernel, its time stands at the first node, and the others name that "
+        "node. The loss is the predicted change of the outputs. It stands at the node that makes the removed "
+        "channels.</p>"
     )
     body = _folded_if_long(table(header, rows, "Layers", sortable=True), len(rows), "layer")
     return Section("Layers", text + body if rows else "", layer_chart(report.layers))
