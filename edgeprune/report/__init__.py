@@ -27,7 +27,6 @@ from edgeprune.report.model import (
     Search,
     Size,
     Sizes,
-    installed_versions,
 )
 from edgeprune.report.output_files import write_report
 from edgeprune.report.output_score import OutputScore
@@ -38,4 +37,5 @@ from edgeprune.report.runs import Run, open_runs, siblings
 from edgeprune.report.runs import line as run_line
 from edgeprune.report.terminal import print_measurements, print_notes, print_report, print_table
 from edgeprune.report.unmeasured import NOT_IN_TIME
+from edgeprune.report.versions import installed_versions
 from edgeprune.report.web_page import Section, number, page, table

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
-import edgeprune
 from edgeprune.report.loss_part import LossPart
 from edgeprune.report.output_score import OutputScore
 from edgeprune.support import json_form, plural
@@ -295,13 +292,3 @@ class Report:
         """Read a report.json, or the one in a folder."""
         file = Path(file)
         return json_form.load(cls, file / "report.json" if file.is_dir() else file, schema=SCHEMA)
-
-
-def installed_versions(*also: str) -> dict[str, str]:
-    """Versions of the packages that determine the result, of ``also``, and of ``python``."""
-    packages = ["onnx", "onnx-ir", "onnxruntime", "numpy", "scipy", "highspy", *also]
-    return {
-        "edgeprune": edgeprune.__version__,
-        "python": platform.python_version(),
-        **{package: version(package) for package in packages},
-    }

@@ -7,7 +7,7 @@ import jsonschema
 import pytest
 
 from edgeprune.errors import UsageError
-from edgeprune.report.model import Report, installed_versions
+from edgeprune.report.model import Report
 from tests.reports import report
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "report.schema.json").read_text(encoding="utf-8"))
@@ -42,9 +42,3 @@ def test_the_published_schema_knows_every_key():
 def test_a_folder_without_a_report_is_named(tmp_path: Path):
     with pytest.raises(UsageError, match=r"cannot read .*report\.json"):
         Report.load(tmp_path)
-
-
-def test_versions_are_of_what_is_installed():
-    versions = installed_versions()
-    assert versions["onnxruntime"]
-    assert list(versions)[:2] == ["edgeprune", "python"]
