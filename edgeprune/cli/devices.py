@@ -120,7 +120,7 @@ def profile(
 @options.target_option
 @click.option(
     "--precision",
-    type=click.Choice(["fp32", "fp16", "int8", "best"]),
+    type=click.Choice(["fp32", "fp16", "int8", "fp8", "best"]),
     help="Precision of all layers; best is the fastest mix [default: as in the graph].",
 )
 @click.option("--power-mode", metavar="NAME", help="Power mode of the target [default: the fastest].")

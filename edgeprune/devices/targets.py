@@ -132,6 +132,12 @@ class Profile:
         return _by_precision(self.document.get("sparsity", {}).get("published_gain", {}))
 
     @property
+    def fp8_gain(self) -> float | None:
+        """How many times as fast a Linear is in FP8 as in FP16, as published; None if the device has no FP8."""
+        found = self.document.get("fp8")
+        return None if found is None else float(found["published_gain"])
+
+    @property
     def graph_saves_us(self) -> float:
         """Microseconds that CUDA graph replay saves for each kernel, as published; 0 if nothing is known."""
         return float(self.document.get("cuda_graph", {}).get("saves_us_per_kernel", 0.0))

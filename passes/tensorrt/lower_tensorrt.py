@@ -1,8 +1,8 @@
 """Lower a planned model to one ONNX graph that every TensorRT version of the target builds as planned.
 
 TensorRT 11 and TensorRT for RTX are strongly typed: the graph states the precision. So the graph states every
-precision: INT8 as symmetric Q/DQ pairs, FP16 as float16 tensors with casts, everything else float32. TensorRT 8.6 and
-10 build the same graph weakly typed with ``--fp16 --int8``.
+precision: INT8 as symmetric Q/DQ pairs, FP8 as E4M3 pairs, FP16 as float16 tensors with casts, everything else float32.
+TensorRT 8.6 and 10 build the same graph weakly typed with ``--fp16 --int8``.
 
 If the result of an INT8 node is only read quantized again, the float type between is float32. TensorRT never writes
 that result as a float, so this costs nothing. And onnxruntime quantizes the bias of such a node with a scale that
@@ -32,11 +32,12 @@ from edgeprune.passes.tensorrt.cast_fp16 import cast_fp16
 from edgeprune.passes.tensorrt.cast_pixels import cast_pixels_first
 from edgeprune.passes.tensorrt.fp16_rules import fp16_eligible
 from edgeprune.passes.tensorrt.int8_nodes import COMPUTE_OPS
+from edgeprune.passes.tensorrt.quantize_fp8 import quantize_fp8
 from edgeprune.passes.tensorrt.quantize_tensorrt import quantize_tensorrt, read_only_quantized
 from edgeprune.passes.tensorrt.versions import release
 
 _FP16_QUANTIZE_OPSET = 19
-_PRECISIONS = ("fp32", "fp16", "int8")
+_PRECISIONS = ("fp32", "fp16", "int8", "fp8")
 _FOREIGN = frozenset({"ConvInteger", "DynamicQuantizeLinear", "MatMulInteger", "QLinearConv", "QLinearMatMul"})
 
 
@@ -52,10 +53,11 @@ def lower_tensorrt(
 
     Args:
         model: canonical, float32.
-        precision: node name -> "fp32", "fp16" or "int8"; nodes that are not named are fp32. "int8" for an operator
-            without an INT8 form of its own (Relu, MaxPool, Concat) means that it lies between INT8 nodes: it gets the
-            type ``int8_float``, and TensorRT moves the Q/DQ pairs through it. A node with "fp16" that would overflow or
-            lose its constants stays fp32: see `edgeprune.passes.tensorrt.fp16_rules.fp16_eligible`.
+        precision: node name -> "fp32", "fp16", "int8" or, for a Linear, "fp8"; nodes that are not named are fp32.
+            "int8" for an operator without an INT8 form of its own (Relu, MaxPool, Concat) means that it lies between
+            INT8 nodes: it gets the type ``int8_float``, and TensorRT moves the Q/DQ pairs through it. A node with
+            "fp16" that would overflow or lose its constants stays fp32: see
+            `edgeprune.passes.tensorrt.fp16_rules.fp16_eligible`.
         ranges: value name -> observed (low, high). Needed for all of `values_to_quantize`; others decide where float16
             would overflow.
         target_versions: TensorRT versions that have to build the graph, such as ("10.3", "11.0").
@@ -77,14 +79,19 @@ def lower_tensorrt(
     int8 = {str(n.name) for n in model.graph if precision.get(str(n.name)) == "int8" and n.op_type in COMPUTE_OPS}
     modern = all(release(version).stored_int8 for version in versions)
     beside_int8 = int8_float or ("fp16" if "fp16" in precision.values() else "fp32")
-    kinds = {"fp16", "int8"} if modern and beside_int8 == "fp16" else {"fp16"}
-    lowest = _FP16_QUANTIZE_OPSET if modern and int8 and kinds & set(precision.values()) else 13
+    kinds = {"fp16", "fp8", "int8"} if modern and beside_int8 == "fp16" else {"fp16", "fp8"}
+    fp8 = {name for name, kind in precision.items() if kind == "fp8"}
+    if fp8 and not all(release(version).fp8 for version in versions):
+        raise PassError("lower_tensorrt: FP8 needs TensorRT 10 or newer")
+    lowest = _FP16_QUANTIZE_OPSET if fp8 or (modern and int8 and kinds & set(precision.values())) else 13
     converted = convert_opset(model, _target_opset(model, lowest, versions))
     allowed = fp16_eligible(converted, ranges)
     half = {name for name, kind in precision.items() if kind in kinds and allowed[name]}
     half -= read_only_quantized(converted, int8)
     quantized = quantize_tensorrt(converted, int8, ranges, half=half if modern else (), stored=modern)
     lowered = cast_fp16(quantized, half | (_half_pairs(quantized, half) if modern else set()))
+    if fp8:
+        lowered = quantize_fp8(lowered, fp8, ranges)
     try:
         graphs.check(lowered)
     except ModelError as error:

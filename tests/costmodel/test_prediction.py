@@ -193,3 +193,15 @@ def test_int8_is_predicted_as_a_compile_places_it() -> None:
         for block, fmt in zip(blocks, chosen, strict=True):
             other[block] = fmt
         assert gpu.latency.total_us(gpu.latency.sizes, other) >= found.latency_ms * 1e3 * (1 - 1e-9)
+
+
+def test_fp8_is_priced_from_published_ratios_on_devices_that_have_it() -> None:
+    model = canonicalize(ir.from_proto(network()))
+    thor = load_profile("thor")
+    half, eight = (model_latency_us(model, thor, p) for p in ("fp16", "fp8"))
+    assert [k.precision for k in eight.kernels if k.kind == "matmul"] == ["fp8"]
+    one, other = (next(k.latency_us for k in p.kernels if k.kind == "matmul") for p in (half, eight))
+    assert one / other == pytest.approx(thor.fp8_gain)
+    assert any("FP8 in 1 MatMuls is priced from published ratios" in text for text in eight.outside)
+    with pytest.raises(UsageError, match="target orin has no FP8"):
+        model_latency_us(model, load_profile("orin"), "fp8")
