@@ -31,8 +31,7 @@ Wanted = Literal["fp32", "fp16", "int8", "fp8", "best"]
 WANTED: tuple[Wanted, ...] = ("fp32", "fp16", "int8", "fp8", "best")
 
 _FP8_GROUND = (
-    "FP8 in {} MatMuls is priced from published ratios, at {:g} times the speed of FP16; edgeprune never measured an FP8 "
-    "engine"
+    "FP8 in {} MatMuls is priced from published ratios ({:g} times the speed of FP16), and was never measured here"
 )
 _EXTRAPOLATION = 1.5
 """A model's size may lie outside the fitted range by this factor without a warning."""

@@ -105,5 +105,5 @@ def _quantize_weight(model: ir.Model, weight: ir.Value, reader: ir.Node) -> None
     )
     place_after(model.graph, weight, [restored])
     reader.replace_input_with(1, restored.outputs[0])
-    if not weight.uses() and weight.name in model.graph.initializers:
-        del model.graph.initializers[weight.name]
+    if not weight.uses() and base in model.graph.initializers:
+        del model.graph.initializers[base]
