@@ -16,6 +16,7 @@ import onnx_ir as ir
 
 from edgeprune.calibration import Calibration
 from edgeprune.dependency import Cut, Ranking, Widths
+from edgeprune.graph import add_warning
 from edgeprune.latency import FLOAT, INT8, Format, Network
 from edgeprune.passes.canonicalize import twin_nodes, twin_values
 from edgeprune.passes.prune import prune_channels
@@ -184,6 +185,7 @@ class ModelBuilder(ABC):
         if not held_out.is_worse(self.simulated(after), simulated):
             return True
         self._float_models[key], self._built[key, tuple(formats)] = before, built
+        add_warning(before, "learned weights were left out: in these formats the outputs were farther with them")
         return False
 
     def rounded(self, model: ir.Model, int8: Collection[str], bounds: Bounds) -> ir.Model:

@@ -78,6 +78,9 @@ def deliver(session: CompileSession, goal: Goal, reached: Reached, folder: Path)
     warnings += [f"the result lost too much to be of use (--accept-loss): {why}" for why in lost]
     warnings += [f"the evaluation does not see all of it: {why}" for why in unseen(accuracy)]
     warnings += hint_of_samples(accuracy)
+    if not returns_original:
+        refitted = graph.warnings_of(session.builder.float_model(candidate.widths))
+        warnings += [text for text in refitted if text not in warnings]
     if (new := [str(v.name) for v in model.graph.outputs]) != (old := [str(v.name) for v in lowered.graph.outputs]):
         warnings.append(f"after --surgery the outputs are {', '.join(new)} instead of {', '.join(old)}")
     if is_fidelity(session.evaluator):

@@ -113,7 +113,10 @@ def prune_model(
             accuracy=accuracy,
             calibration=None if data is None else data.describe(),
             refused=refusals_of(opened.analysis),
-            warnings=(*opened.sentences(), *(() if accuracy is None else hint_of_samples(accuracy))),
+            warnings=(
+                *dict.fromkeys((*opened.sentences(), *graph.warnings_of(pruned))),
+                *(() if accuracy is None else hint_of_samples(accuracy)),
+            ),
         )
         write_report(folder, report, picture(opened.analysis))
     return report

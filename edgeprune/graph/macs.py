@@ -6,7 +6,7 @@ import math
 
 import onnx_ir as ir
 
-from edgeprune.graph.edit import dim_keys
+from edgeprune.graph.edit import constant, dim_keys, has_subgraph, input_at, ints_attribute, subgraphs
 
 
 def count_parameters(model: ir.Model) -> int:
@@ -18,14 +18,39 @@ def count_macs(model: ir.Model) -> dict[str, int]:
     """Multiply-accumulates of every contraction: node name -> count, symbolic dimensions counted as 1.
 
     Conv and ConvTranspose are counted by the dense formula (padding included), as is usual. Elementwise work is not
-    counted.
+    counted. The body of a Loop or Scan counts once for each of its trips, and once if their number is not known. An If
+    counts as its branch with more.
     """
-    counts = {}
-    for node in model.graph:
-        macs = _MACS[node.op_type](node) if node.domain == "" and node.op_type in _MACS else 0
-        if macs and node.name:
-            counts[node.name] = macs
-    return counts
+    return {node.name: macs for node in model.graph if node.name and (macs := _count(node))}
+
+
+def _count(node: ir.Node) -> int:
+    if node.domain != "":
+        return 0
+    if has_subgraph(node):
+        bodies = [sum(map(_count, body)) for body in subgraphs(node)]
+        return max(bodies) if node.op_type == "If" else sum(bodies) * _trips(node)
+    return _MACS[node.op_type](node) if node.op_type in _MACS else 0
+
+
+def _trips(node: ir.Node) -> int:
+    """How often a body runs.
+
+    The constant limit of a Loop, or the length of what it collects; the length of what a Scan reads;
+    1 if that is not known.
+    """
+    if node.op_type == "Loop":
+        limit = constant(input_at(node, 0))
+        if limit is not None:
+            return max(0, int(limit.reshape(-1)[0]))
+        scanned = (_dims(value) for value in node.outputs[len(node.inputs) - 2 :])
+        return next((dims[0] for dims in scanned if dims), 1)
+    if node.op_type == "Scan":
+        count = node.attributes.get_int("num_scan_inputs", 0)
+        axes = ints_attribute(node, "scan_input_axes") or (0,) * count
+        lengths = _dims(node.inputs[len(node.inputs) - count]) if count else []
+        return lengths[axes[0]] if lengths else 1
+    return 1
 
 
 def _size(value: ir.Value | None) -> int:

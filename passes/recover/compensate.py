@@ -127,8 +127,17 @@ def compensate(
         parts = rest.split(settings.holdout_fraction, settings.seed + 1) if rest.items > 1 else (rest, scored)
         _run(dense, model, targets, kept, parts, settings, spool, step)
     if not _is_closer(model, pruned, dense, scored, settings.threads):
-        return graph.clone(delivered)
+        left = graph.clone(delivered)
+        names = [t.layer.node for t in targets] or list(mixes)
+        graph.add_warning(left, f"{_named(names)} not refitted: on held-out samples the outputs were no closer with it")
+        return left
     return model if pruned is delivered else graph.with_weights_of(delivered, model)
+
+
+def _named(names: Sequence[str]) -> str:
+    if len(names) == 1:
+        return f"layer {names[0]!r} was"
+    return f"{len(names)} layers ({names[0]!r} to {names[-1]!r}) were"
 
 
 def _run(

@@ -27,10 +27,12 @@ from edgeprune.calibration import Calibration, IntermediateOutputs, Spool, open_
 from edgeprune.errors import BackendError, ModelError
 from edgeprune.graph import constant, static_shape
 from edgeprune.recovery import Adam, Arrays, Kept, Probe, Student, StudentBatches, find_distillation_spec, trainable
-from edgeprune.support import Progress, Step
+from edgeprune.support import Progress, Step, plural
 
 MACS_PER_UPDATE = 350
 """Cost of updating one weight, in multiply-accumulates."""
+
+_LEFT_OUT = "were left out: on held-out samples the outputs were farther from the original's with them"
 
 SCORED_BYTES = 256 << 20
 """Most bytes of held-out outputs that are kept for scoring."""
@@ -104,6 +106,8 @@ def reconstruct(
 ) -> ir.Model | None:
     """Return a copy of the compressed model with learned weights; None if none are learned, or if they are worse.
 
+    If they are worse, the compressed model has a warning that says so.
+
     Args:
         dense: the canonical dense model, float32.
         compressed: the same model with channels cut and weights changed; its batch may be open.
@@ -162,7 +166,10 @@ def reconstruct(
         return None
     for name, array in optimizer.weights.items():
         model.graph.initializers[name].const_value = ir.Tensor(array, name=name)
-    return None if held_out.is_worse(model, delivered) else model
+    if not held_out.is_worse(model, delivered):
+        return model
+    graph.add_warning(delivered, f"learned weights of {plural(len(student.trained), 'tensor')} {_LEFT_OUT}")
+    return None
 
 
 def _learn(

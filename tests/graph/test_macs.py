@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
+import onnx_ir as ir
 import pytest
 
 from edgeprune import graph as graphs
@@ -42,3 +44,25 @@ def test_macs_of_one_node(text: str, weights: dict[str, tuple[int, ...]], macs: 
 def test_elementwise_work_is_not_counted() -> None:
     model = parse("g (float[3] x) => (float[3] y) { y = Relu(x) }")
     assert graphs.count_macs(model) == {}
+
+
+LOOP = """g (float[2,6] x) => (float[2,6] y) <int64 n = {5}, bool t = {1}> {
+    y = Loop<body = body (int64 i, bool c, float[2,6] h) => (bool c2, float[2,6] h2) {
+        c2 = Identity(c) k = MatMul(h, w) h2 = Relu(k) }>(n, t, x)
+}"""
+SCAN = """g (float[7,2,6] x, float[2,6] h0) => (float[2,6] y, float[7,2,6] z) {
+    y, z = Scan<num_scan_inputs = 1, body = body (float[2,6] h, float[2,6] s) => (float[2,6] h2, float[2,6] o) {
+        k = MatMul(s, w) h2 = Add(h, k) o = Identity(h2) }>(h0, x)
+}"""
+IF = """g (float[2,6] x, bool c) => (float[2,6] y) {
+    y = If<then_branch = a () => (float[2,6] p) { p = Relu(x) },
+           else_branch = b () => (float[2,6] q) { r = MatMul(x, w) q = MatMul(r, w) }>(c)
+}"""
+
+
+@pytest.mark.parametrize(("text", "macs"), [(LOOP, 5 * 72), (SCAN, 7 * 72), (IF, 2 * 72)])
+def test_bodies_count_for_each_of_their_trips_and_an_if_as_its_larger_branch(text: str, macs: int) -> None:
+    proto = onnx.parser.parse_model('<ir_version: 8, opset_import: ["" : 17]>\n' + text)
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(random(6, 6), "w"))
+    proto.graph.node[0].name = "holder"
+    assert graphs.count_macs(graphs.infer_shapes(ir.from_proto(proto))) == {"holder": macs}

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -7,6 +9,7 @@ from edgeprune.calibration.fidelity import Fidelity
 from edgeprune.dependency.solve import analyse
 from edgeprune.errors import CalibrationError
 from edgeprune.graph import model_io as graph
+from edgeprune.graph.declarations import warnings_of
 from edgeprune.passes.canonicalize.pipeline import canonicalize
 from edgeprune.passes.prune.prune_channels import prune_channels
 from edgeprune.passes.recover.compensate import CompensateSettings, compensate
@@ -175,6 +178,9 @@ def test_a_refit_that_makes_outputs_worse_is_undone(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(Fidelity, "compare", lambda self, run: (next(found),))
     result = compensate(dense, pruned, analysis, cut, calibration(x=images()))
     np.testing.assert_array_equal(run(result, x=images()), run(pruned, x=images()))
+    (said,) = warnings_of(result)
+    assert re.fullmatch("layer '.*' was not refitted: on held-out samples the outputs were no closer with it", said)
+    assert warnings_of(pruned) == ()
 
 
 def test_half_precision_stays_half_precision() -> None:

@@ -11,6 +11,7 @@ from edgeprune.backends.onnxruntime import OnnxRuntime
 from edgeprune.calibration.calibration import Calibration, open_calibration
 from edgeprune.dependency.solve import analyse
 from edgeprune.graph import model_io as graph
+from edgeprune.graph.declarations import warnings_of
 from edgeprune.passes.prune.prune_channels import prune_channels
 from edgeprune.passes.recover.compensate import compensate
 from edgeprune.passes.recover.reconstruct import ReconstructSettings, reconstruct, split_for_learning
@@ -61,6 +62,9 @@ def test_a_step_that_does_not_help_is_undone() -> None:
     wild = ReconstructSettings(learning_rate=1e6, most_learning_rate=1e3, most_epochs=1)
     result = learned(dense, pruned, calibration(x=images()), analysis.kept(cut), wild)
     assert result is None
+    (said,) = warnings_of(pruned)
+    assert said.startswith("learned weights of")
+    assert said.endswith("farther from the original's with them")
 
 
 def test_the_same_seed_gives_the_same_weights() -> None:
