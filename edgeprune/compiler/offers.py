@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass, replace
 
 from edgeprune.compiler.session import CompileSession
@@ -76,7 +77,7 @@ def offers(
     variants = session.variants(goal.drop_limit).values()
     timed = [replace(v, latency_us=latency.total_us(v.widths, v.formats)) for v in variants]
     variant = min(timed, key=lambda v: v.latency_us)
-    unpruned = Offer(_up(variant.latency_us * margin), variant, session.scores.accuracy(variant))
+    unpruned = Offer(_up(variant.latency_us * margin), variant, _first_accuracy(session, variant))
     texts = [f"without pruning, the best network is predicted at {unpruned.text(baseline_us)}"]
     pruned = _fastest_useful(session, latency, margin, variant.latency_us, floor_us)
     if pruned is None or pruned.candidate.latency_us * PAYS > variant.latency_us:
@@ -90,7 +91,7 @@ def _measured_offers(session: CompileSession, goal: Goal, timer: Timer) -> str:
     variant = min(session.variants(goal.drop_limit).values(), key=lambda v: v.latency_us)
     with session.progress.step("measuring what can be offered"):
         timing = timer.timing(variant)
-    unpruned = _offer_of(variant, timing.measured_us, session.scores.accuracy(variant))
+    unpruned = _offer_of(variant, timing.measured_us, _first_accuracy(session, variant))
     texts = [f"without pruning, the best network was measured at {unpruned.text(timing.baseline_us)}"]
     latency = session.latency.corrected(timing.measured_us / variant.latency_us)
     pruned = _fastest_useful(session, latency, RESERVE, timing.measured_us, 0.0) if goal.prune else None
@@ -103,6 +104,20 @@ def _measured_offers(session: CompileSession, goal: Goal, timer: Timer) -> str:
     else:
         texts.append(f"pruned, the fastest one that is still of use at {pruned.text(timing.baseline_us)}")
     return "; ".join(texts)
+
+
+def _first_accuracy(session: CompileSession, variant: Candidate) -> Accuracy:
+    """The accuracy of the best network without pruning; says how long the search for an offer will take after it."""
+    started = time.monotonic()
+    accuracy = session.scores.accuracy(variant)
+    session.progress.note(announced(time.monotonic() - started))
+    return accuracy
+
+
+def announced(seconds: float) -> str:
+    """What a user waits for before a refusal, if one network takes so many seconds to build and compare."""
+    text = f"the budget can't be met; up to {TRIALS + 1} networks are built and compared to offer one that can"
+    return f"{text}, at least {seconds * (TRIALS + 1):.0f} s" if seconds >= 1 else text
 
 
 def _offer_of(candidate: Candidate, measured_us: float, accuracy: Accuracy) -> Offer:

@@ -18,6 +18,8 @@ from edgeprune.lengths.text import Dim, bracketed, dim_of, length, quotient_part
 
 def add(a: Dim, b: Dim) -> Dim:
     """The sum."""
+    if isinstance(a, int) and isinstance(b, int):
+        return a + b
     return _combined(a, b, plus)
 
 
@@ -28,6 +30,8 @@ def subtract(a: Dim, b: Dim) -> Dim:
 
 def multiply(a: Dim, b: Dim) -> Dim:
     """The product; 0 times an unknown length is unknown."""
+    if isinstance(a, int) and isinstance(b, int):
+        return a * b
     return _combined(a, b, times)
 
 

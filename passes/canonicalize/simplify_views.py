@@ -37,8 +37,10 @@ def _is_view(node: ir.Node | None) -> bool:
         return False
     if is_op(node, *VIEWS):
         return all(constant(value) is not None for value in node.inputs[1:])
+    if not is_op(node, "Transpose"):
+        return False
     dims, perm = dim_keys(node.inputs[0]), ints_attribute(node, "perm")
-    if not is_op(node, "Transpose") or dims is None or perm is None:
+    if dims is None or perm is None:
         return False
     moved = [p for p in perm if dims[p] != 1]
     return moved == sorted(moved)

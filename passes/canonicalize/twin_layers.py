@@ -91,6 +91,18 @@ class Contents:
     def __init__(self) -> None:
         self._known: dict[int, tuple[object, ...]] = {}
 
+    def equal(self, uses: Sequence[tuple[ir.Node, ir.Value]]) -> list[list[tuple[ir.Node, ir.Value]]]:
+        """The uses of constants in sets of equal ones; only what a few elements do not tell apart is read whole."""
+        rough: dict[object, list[tuple[ir.Node, ir.Value]]] = defaultdict(list)
+        for node, value in uses if len(uses) > 1 else ():
+            rough[_sketch(value)].append((node, value))
+        found: dict[object, list[tuple[ir.Node, ir.Value]]] = defaultdict(list)
+        for number, several in enumerate(rough.values()):
+            is_one = len({id(value) for _, value in several}) == 1
+            for node, value in several:
+                found[number if is_one else self.key(value)].append((node, value))
+        return list(found.values())
+
     def key(self, value: ir.Value | None) -> tuple[object, ...]:
         """The key of a constant; one key for all computed values."""
         if value is None or not value.is_initializer() or value.is_graph_input() or value.const_value is None:
@@ -110,6 +122,18 @@ class Contents:
         return all(self.key(x) == self.key(y) for x, y in zip(a.inputs, b.inputs, strict=True))
 
 
+_SKETCHED = 64
+"""Elements that tell most weights apart."""
+
+
+def _sketch(value: ir.Value) -> bytes:
+    """A few elements of a constant, evenly spread."""
+    assert value.const_value is not None
+    array = value.const_value.numpy()
+    few: bytes = array.flat[:: max(1, array.size // _SKETCHED)].tobytes()
+    return few
+
+
 def _seeds(model: ir.Model, contents: Contents) -> list[Twins]:
     """Layers that read one weight, or equal ones; see the module's text."""
     shapes: dict[object, list[tuple[ir.Node, ir.Value]]] = defaultdict(list)
@@ -127,10 +151,7 @@ def _seeds(model: ir.Model, contents: Contents) -> list[Twins]:
                 shapes[key].append((node, value))
     found: list[Twins] = []
     for alike in shapes.values():
-        equal: dict[object, list[tuple[ir.Node, ir.Value]]] = defaultdict(list)
-        for node, value in alike if len(alike) > 1 else ():
-            equal[contents.key(value)].append((node, value))
-        for several in equal.values():
+        for several in contents.equal(alike):
             if len(several) < 2 or not is_weight(several[0][1]):
                 continue
             origins: dict[str, list[ir.Node]] = defaultdict(list)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgeprune.compiler.offers import Offer
+from edgeprune.compiler.offers import TRIALS, Offer, announced
 from edgeprune.report import Accuracy
 from edgeprune.search import Candidate
 
@@ -25,3 +25,10 @@ def test_a_budget_that_the_original_meets_is_no_offer():
     text = Offer(0.108, at(100.0), ACCURACY).text(101.0)
     assert text.endswith("40.00 dB, which is not surely faster than the original")
     assert "--latency-ms" not in text
+
+
+def test_a_refusal_says_how_long_it_will_take():
+    assert announced(2.0).endswith(
+        f"up to {TRIALS + 1} networks are built and compared to offer one that can, at least 12 s"
+    )
+    assert announced(0.01).endswith("to offer one that can")
