@@ -19,10 +19,11 @@ from edgeprune.graph import (
     open_axes,
     size_candidates,
 )
+from edgeprune.images import exported_preprocessing
 from edgeprune.lengths import evaluate
 from edgeprune.passes.verify.running_sizes import running_sizes
 
-Origin = Literal["fixed", "given", "data", "proposed"]
+Origin = Literal["fixed", "given", "data", "exported", "proposed"]
 Sizes = Mapping[str, Sequence[int]]
 
 
@@ -45,6 +46,8 @@ class InputSizes:
         said = []
         if seen := self._named("data"):
             said.append(f"{seen}, as in the calibration data: --shape to change")
+        if exported := self._named("exported"):
+            said.append(f"{exported}, as the metadata of the export says: --shape to change")
         if proposed := self._named("proposed"):
             why = f"; {self.because}" if self.because else ""
             said.append(f"{proposed}, proposed from the graph: --shape to change{why}")
@@ -64,7 +67,7 @@ def spelled(dims: Sequence[int | None]) -> str:
 def settle_sizes(
     model: ir.Model, given: Sizes | None = None, data: Callable[[], Sizes] | None = None, *, run: bool = True
 ) -> InputSizes:
-    """Sizes for all inputs: those given, else those of the data, else proposed ones with which the model runs.
+    """Sizes for all inputs: those given, of the data, of the export's metadata, or proposed ones at which it runs.
 
     An open batch is 1 unless it is given.
 
@@ -90,6 +93,9 @@ def settle_sizes(
         is_batch = name in decided and seen[name][batches[name]] == 1
         origins[name] = "given" if name in given else "data" if name in seen and not is_batch else "fixed"
     _check_needs(model, known, given, run=run)
+    if stated := _exported(model, known, run=run):
+        known |= stated
+        origins |= dict.fromkeys(stated, "exported")
     left = _undecided(model, known)
     because = _because(model, left)
     origins |= dict.fromkeys(left, "proposed")
@@ -102,6 +108,25 @@ def settle_sizes(
         return InputSizes(running_sizes(model, known, typical=True)[0], origins, because)
     except ModelError as error:
         raise UsageError(f"{unresolved(model, known)}: {error}") from error
+
+
+def _exported(model: ir.Model, known: Sizes, *, run: bool) -> dict[str, tuple[int, ...]]:
+    """The size of images that the exporter wrote into the file, for its only input, if the model runs at it."""
+    left, size = _undecided(model, known), exported_preprocessing(model.metadata_props)[1]
+    values = {str(v.name): v for v in data_inputs(model)}
+    if len(left) != 1 or len(values) != 1 or size is None or len(dims := tuple(values[left[0]].shape or ())) != 4:
+        return {}
+    sides = (2, 3) if dims[1] in (1, 3) or dims[3] not in (1, 3) else (1, 2)
+    told = dict(zip(sides, size, strict=True)) | {batch_axes(model)[left[0]]: 1}
+    shape = tuple(dim if isinstance(dim, int) else told.get(axis, 0) for axis, dim in enumerate(dims))
+    if not all(shape):
+        return {}
+    try:
+        if run:
+            running_sizes(model, {left[0]: shape})
+    except ModelError:
+        return {}
+    return {left[0]: shape}
 
 
 def _because(model: ir.Model, names: Sequence[str]) -> str:

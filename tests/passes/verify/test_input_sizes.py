@@ -252,3 +252,14 @@ def test_a_size_is_found_although_a_body_needs_it() -> None:
     """
     weights = {"times": np.array(2), "start": np.ones((1, 7), np.float32), "to": np.array([-1, 7])}
     assert settle_sizes(infer_shapes(parse(text, **weights))).shapes["x"][1] % 7 == 0
+
+
+def test_the_image_size_that_an_exporter_wrote_is_used() -> None:
+    exported = model(CONVOLUTION)
+    exported.metadata_props.update({"task": "detect", "stride": "32", "names": "{}", "imgsz": "[320, 480]"})
+    found = settle_sizes(exported)
+    assert found.shapes["x"] == (1, 3, 320, 480)
+    assert found.sentences() == ("input x: 1x3x320x480, as the metadata of the export says: --shape to change",)
+    assert settle_sizes(exported, {"x": (1, 3, 32, 32)}).shapes["x"] == (1, 3, 32, 32)
+    exported.metadata_props["imgsz"] = "[2, 2]"
+    assert settle_sizes(exported).origins["x"] == "proposed", "the model does not run at this size"
