@@ -14,4 +14,4 @@ from edgeprune.build.surgery import surgeon
 from edgeprune.build.taken_back import levers, single
 from edgeprune.build.tensorrt_builder import EXTREMES_ITEMS, SPARSE_STEPS, TensorRtBuilder, sparse_fits
 from edgeprune.build.verify_script import bench_line, command_for, write_verify_script
-from edgeprune.build.x86_builder import X86Builder
+from edgeprune.build.x86_builder import ArmBuilder, X86Builder

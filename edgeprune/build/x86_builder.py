@@ -1,4 +1,4 @@
-"""From a candidate to a model for onnxruntime on x86."""
+"""From a candidate to a model for onnxruntime on x86, or on Arm."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edgeprune.build.model_builder import Bounds, ModelBuilder
 from edgeprune.graph import asymmetric_scale
 from edgeprune.latency import Format
 from edgeprune.passes.quantize import fake_quantizer, relax_clips
-from edgeprune.passes.x86 import lower_x86, quantize_x86, values_to_quantize
+from edgeprune.passes.x86 import lower_x86, quantize_x86, signed_activations, values_to_quantize
 from edgeprune.quantization import Quantizer
 
 
@@ -40,3 +40,14 @@ class X86Builder(ModelBuilder):
     def values_to_quantize(self, model: ir.Model, int8: Collection[str]) -> list[str]:
         """Names of the activations for which `quantized` needs a range."""
         return values_to_quantize(model, int8)
+
+
+class ArmBuilder(X86Builder):
+    """Builds models of one network for onnxruntime on Arm: the same with signed activations.
+
+    Losses are computed with unsigned ones, which are equal and which this machine runs faster if it is x86.
+    """
+
+    def lowered(self, model: ir.Model, formats: Sequence[Format]) -> ir.Model:
+        """A float model of the network in these formats, lowered to onnxruntime."""
+        return signed_activations(super().lowered(model, formats))

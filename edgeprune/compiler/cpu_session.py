@@ -12,14 +12,14 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
-from edgeprune.build import ModelBuilder, OpenVinoBuilder, X86Builder
+from edgeprune.build import ArmBuilder, ModelBuilder, OpenVinoBuilder, X86Builder
 from edgeprune.calibration import Calibration
 from edgeprune.compiler.cpu_timer import CpuTimer
 from edgeprune.compiler.layer_details import with_times
 from edgeprune.compiler.opening import Opening
 from edgeprune.compiler.session import CompileSession, Prices
 from edgeprune.importance import Context, LateRankings
-from edgeprune.latency import INT8, X86, Latency, Lowering, TimingHarness, lowered, measured_latency, network
+from edgeprune.latency import ARM, INT8, X86, Latency, Lowering, TimingHarness, lowered, measured_latency, network
 from edgeprune.recovery import Moments, Probe
 from edgeprune.report import Accuracy, Layer
 from edgeprune.search import (
@@ -163,8 +163,8 @@ def open_cpu_session(
     latency = measured_latency(net, harness, quantizable=may.quantize, seed=seed, progress=progress)
     rankings = LateRankings(opened, data, cache, seed, progress)
     bits = int8_weight_bits(harness.features)
-    kind: type[ModelBuilder] = X86Builder if lowering is X86 else OpenVinoBuilder
-    builder = kind(
+    kinds: dict[str, type[ModelBuilder]] = {X86.form: X86Builder, ARM.form: ArmBuilder}
+    builder = kinds.get(lowering.form, OpenVinoBuilder)(
         opened.dense, net, rankings, data, bits, threads, float_format=lowering.float_format, trained=opened.ranges
     )
     pricer = Pricer(opened.dense, net, rankings, data, builder, threads, progress, cache, rankings.shared)

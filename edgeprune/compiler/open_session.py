@@ -14,7 +14,14 @@ from edgeprune.compiler.session import CompileSession
 from edgeprune.compiler.tensorrt_session import open_tensorrt_session
 from edgeprune.devices import AUTO
 from edgeprune.errors import BackendError, ModelError, UsageError
-from edgeprune.latency import FLOAT, Format, open_harness, open_remote_harness, openvino_lowering
+from edgeprune.latency import (
+    FLOAT,
+    Format,
+    onnxruntime_lowering,
+    open_harness,
+    open_remote_harness,
+    openvino_lowering,
+)
 from edgeprune.passes.openvino import state_precision
 from edgeprune.search import Goal
 from edgeprune.support import Progress
@@ -60,7 +67,7 @@ def _open_on_cpu(request: Request, opening: Opening, may: Goal, runtime: str) ->
         return replace(session, notes=(*session.notes, *notes))
     if request.device not in (None, LOCAL):
         harness = open_remote_harness(opening.opened, harness.feeds, str(request.device), request.threads)
-    return open_cpu_session(opening, may, harness)
+    return open_cpu_session(opening, may, harness, onnxruntime_lowering(harness.features))
 
 
 def _float_format(request: Request, opening: Opening) -> tuple[Format, list[str]]:

@@ -23,7 +23,7 @@ from edgeprune.latency.device_profile import (
 from edgeprune.latency.formats import CORE, FLOAT, INT8
 from edgeprune.latency.kernel_network import GpuNetwork, gpu_network
 from edgeprune.latency.kernel_times import launch_times
-from edgeprune.latency.lowering import X86, Lowering, openvino_lowering
+from edgeprune.latency.lowering import ARM, X86, Lowering, onnxruntime_lowering, openvino_lowering
 from edgeprune.latency.measured_model import MeasuredModel, scaled
 from edgeprune.latency.price_grounds import overhead_advice, sparse_ground
 from edgeprune.latency.probe_network import NAME, probe_network

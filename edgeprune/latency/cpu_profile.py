@@ -15,7 +15,7 @@ from edgeprune.latency.block_latency import LatencyModel
 from edgeprune.latency.block_network import Network, network
 from edgeprune.latency.cpu_model import measure
 from edgeprune.latency.features import FEATURES
-from edgeprune.latency.lowering import X86, openvino_lowering
+from edgeprune.latency.lowering import onnxruntime_lowering, openvino_lowering
 from edgeprune.latency.remote_harness import open_remote_harness
 from edgeprune.latency.timing_harness import TimingHarness, open_harness
 from edgeprune.passes.prune import try_cut
@@ -129,19 +129,21 @@ def profile_model(
         ModelError: the model is invalid.
     """
     progress = progress or Progress()
-    wanted, lowering = load_profile(target).runtime(runtime), X86
+    wanted = load_profile(target).runtime(runtime)
     if not wanted.on_cpu:
         raise UsageError(f"target {target!r} cannot be measured from this machine; only 'cpu' can")
     if device is not None and not wanted.over_ssh:
         raise UsageError(f"{wanted.name} is measured in this process only: leave --device out")
-    if wanted.name == OpenVino.name:
-        lowering = openvino_lowering(OpenVino(threads).float_precisions[-1])
     opened = open_model(Path(model), shapes or {}, progress, trial=try_cut)
-    net = network(opened.dense, opened.analysis, opened.fixed, lowering)
     if device is None:
         harness = open_harness(opened, None, {}, threads, wanted.name)
     else:
         harness = open_remote_harness(opened, {}, device, threads)
+    if wanted.name == OpenVino.name:
+        lowering = openvino_lowering(OpenVino(threads).float_precisions[-1])
+    else:
+        lowering = onnxruntime_lowering(harness.features)
+    net = network(opened.dense, opened.analysis, opened.fixed, lowering)
     latency = measured_latency(net, harness, progress=progress)
     today = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     return MeasuredProfile(

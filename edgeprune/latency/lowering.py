@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
@@ -48,7 +48,20 @@ def _lowered_x86(model: ir.Model, int8: Collection[str], ranges: Ranges) -> ir.M
 X86 = Lowering(
     "onnxruntime", forms.FLOAT, "7", x86.int8_eligible, forms.int8_nodes, x86.values_to_quantize, _lowered_x86
 )
-"""For onnxruntime."""
+"""For onnxruntime on x86."""
+
+ARM = replace(
+    X86,
+    form=f"{X86.form} signed",
+    lowered=lambda model, int8, ranges: x86.signed_activations(_lowered_x86(model, int8, ranges)),
+)
+"""For onnxruntime on Arm: the same formats with signed activations."""
+
+
+def onnxruntime_lowering(features: Collection[str]) -> Lowering:
+    """For onnxruntime on a processor with these instruction set extensions, as Linux spells them."""
+    return ARM if "asimd" in features else X86
+
 
 _MOVES = ("AveragePool", "Concat", "Flatten", "GlobalAveragePool", "MaxPool", "Reshape", "Resize", "Slice", "Split",
           "Squeeze", "Transpose", "Unsqueeze")  # fmt: skip

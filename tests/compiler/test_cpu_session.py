@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from edgeprune.compiler.cpu_session import CpuSession
+from edgeprune.latency import X86
 from edgeprune.report import Accuracy
 from edgeprune.search import Candidate, Goal
 from edgeprune.testing import parse
@@ -20,7 +21,9 @@ ACCURACY = Accuracy("fidelity", "SQNR against the original", "dB", None, 40.0, 0
 def said(forms: dict[str, frozenset[str]], formats: tuple[str, ...], goal: Goal = ASKED, opset: int = 17) -> list[str]:
     dense = parse("g (float[1, 8, 8, 8] x) => (float[1, 8, 6, 6] y) { y = Conv (x, w) }", w=(8, 8, 3, 3))
     dense.graph[0].name, dense.graph.opset_imports[""] = "conv", opset
-    session = SimpleNamespace(network=SimpleNamespace(int8_nodes=(forms,)), opened=SimpleNamespace(dense=dense))
+    session = SimpleNamespace(
+        network=SimpleNamespace(int8_nodes=(forms,), lowering=X86), opened=SimpleNamespace(dense=dense)
+    )
     return CpuSession.warnings(cast(Any, session), Candidate(np.array([8]), formats, 1.0, 0.0), ACCURACY, goal)
 
 
