@@ -7,6 +7,7 @@ import math
 import random
 from collections.abc import Sequence
 
+from edgeprune.report.compile_cost import CompileCost, Cost
 from edgeprune.report.model import (
     Accuracy,
     Latency,
@@ -56,6 +57,9 @@ def report(**changes: object) -> Report:
         ),
         versions={"edgeprune": "0.1.0"},
         seconds={"profiling": 61.0, "searching": 2.5},
+        cost=CompileCost(
+            Cost(90.0, 1_500_000_000, 0), Cost(80.5, 1_400_000_000, 20_000_000), {"profiling": 70.0, "searching": 3.0}
+        ),
         seed=3,
         latency=latency(measurement(6.0, noise=0.01, seed=1), measurement(2.0, noise=0.01, seed=2)),
         predicted=Prediction(6.1, 2.05, "measured", 0.05),

@@ -35,7 +35,7 @@ WHOLE_DB = 40.0
 PARTS = 16
 """Consecutive parts of the network of which those with the most noise stay in FP32."""
 
-ITEMS = 4
+ITEMS = 2
 """Samples that are run: the error of a rounding hardly depends on the sample."""
 
 MOST_TRIALS = 96

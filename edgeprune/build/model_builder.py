@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
-from edgeprune.calibration import Calibration
+from edgeprune.calibration import RANGE_ROWS, RANGE_TRIALS, RANGES, Calibration
 from edgeprune.dependency import Cut, Ranking, Widths
 from edgeprune.graph import add_warning
 from edgeprune.latency import FLOAT, INT8, Format, Network
@@ -180,7 +180,6 @@ class ModelBuilder(ABC):
             return False
         self._float_models[key] = learned
         self._built.pop((key, tuple(formats)), None)
-        self._keep_calibrators(before, learned)
         after = self.build(widths, formats)
         if not held_out.is_worse(self.simulated(after), simulated):
             return True
@@ -198,7 +197,7 @@ class ModelBuilder(ABC):
         return round_weights(
             model,
             int8,
-            self.data,
+            self.data.subset(RANGES.of(self.network.macs)),
             quantizers={name: self.quantizer(*range_) for name, range_ in bounds.items()},
             weight_bits=self.weight_bits,
             search=self.weight_bits < 8,
@@ -218,24 +217,17 @@ class ModelBuilder(ABC):
         """
         twins = twin_values(model)
         asked, names = names, list(dict.fromkeys(t for n in names for t in (n, *sorted(twins.get(n, ())))))
+        if names and self.refitted:
+            self._know_calibrators()
         known = self._ranges.setdefault((model, data.items), {})
-        if names and not known and self.refitted:
-            int8 = self.int8_nodes(model, [INT8 if INT8 in f else self.float_format for f in self.network.int8_nodes])
-            if model is self.dense or not self.calibrators.keys() >= set(self.values_to_quantize(model, int8)):
-                known |= self._best_ranges(model, int8, data)
         missing = [n for n in names if n not in known]
-        for name, h in histograms(model, missing, data, self.threads).items():
+        if missing and not known and self.refitted:  # all in one pass over the data: others will be asked for, too
+            missing = list(dict.fromkeys([*missing, *self._all_values(model)]))
+        for name, h in self._histograms(model, missing, data).items():
             # A plan may quantize activations that are not quantized when all blocks are in INT8.
             known[name] = self._range(name, h, self.calibrators.get(name, "max"))
         alike = {n: [n] if n in self.trained else [n, *twins.get(n, ())] for n in asked}
         return {name: _widest([known[t] for t in several]) for name, several in alike.items()}
-
-    def _keep_calibrators(self, before: ir.Model, learned: ir.Model) -> None:
-        """Take the ranges of a network with learned weights from the calibrators that it had before."""
-        known = self._ranges.get((before, self.data.items), {})
-        counted = histograms(learned, known, self.data, self.threads)
-        ranges = {n: self._range(n, h, known[n].calibrator) for n, h in counted.items()}
-        self._ranges[learned, self.data.items] = ranges
 
     def quantizable_values(self, model: ir.Model) -> list[str]:
         """Names of all activations of a model of this network that some format quantizes, sorted."""
@@ -244,20 +236,46 @@ class ModelBuilder(ABC):
         made = {str(o.name) for n in alive for o in n.outputs}
         return sorted(made | set(self.values_to_quantize(model, {str(n.name) for n in alive})))
 
-    def _best_ranges(self, model: ir.Model, int8: Collection[str], data: Calibration) -> dict[str, Range]:
-        """Ranges of all activations that may be quantized; the best ones when every block is in INT8."""
-        needed = self.values_to_quantize(model, int8)
-        counted = histograms(model, dict.fromkeys([*needed, *self.quantizable_values(model)]), data, self.threads)
+    def _know_calibrators(self) -> None:
+        """If calibrators are not known, choose those with which INT8 in the whole dense network loses least."""
+        int8 = self._all_int8(self.dense)
+        needed = self.values_to_quantize(self.dense, int8)
+        if self.calibrators.keys() >= set(needed) - self.trained.keys():
+            return
+        counted = self._histograms(self.dense, self._all_values(self.dense), self.data)
         trained = {n: self._range(n, h, "max") for n, h in counted.items() if n in self.trained}
         free = {n: h for n, h in counted.items() if n not in trained}
         if not free:
-            return trained
+            return
 
         def quantized(ranges: Mapping[str, Range]) -> ir.Model:
             chosen = {**ranges, **trained}
-            return self.quantized(model, int8, {n: (chosen[n].low, chosen[n].high) for n in needed})
+            return self.quantized(self.dense, int8, {n: (chosen[n].low, chosen[n].high) for n in needed})
 
-        return best_ranges(model, free, data, quantized, symmetric=self.symmetric, threads=self.threads)[1] | trained
+        found = best_ranges(
+            self.dense,
+            free,
+            self.data.subset(RANGE_ROWS.of(self.network.macs)),
+            quantized,
+            tried_items=RANGE_TRIALS.of(self.network.macs),
+            symmetric=self.symmetric,
+            threads=self.threads,
+        )[1]
+        self.calibrators.update({n: r.calibrator for n, r in found.items()})
+        known = {n: self._range(n, h, self.calibrators.get(n, "max")) for n, h in counted.items()}
+        self._ranges[self.dense, self.data.items] = known
+
+    def _histograms(self, model: ir.Model, names: Collection[str], data: Calibration) -> dict[str, Histogram]:
+        return histograms(model, names, data.subset(RANGES.of(self.network.macs)), self.threads)
+
+    def _all_int8(self, model: ir.Model) -> frozenset[str]:
+        """The nodes in INT8 if every block is."""
+        return self.int8_nodes(model, [INT8 if INT8 in f else self.float_format for f in self.network.int8_nodes])
+
+    def _all_values(self, model: ir.Model) -> list[str]:
+        """All activations that any plan may quantize."""
+        needed = self.values_to_quantize(model, self._all_int8(model))
+        return list(dict.fromkeys([*needed, *self.quantizable_values(model)]))
 
     def _range(self, name: str, histogram: Histogram, calibrator: str) -> Range:
         """The trained range of an activation, on the grid of the target; if there is none, that of a calibrator."""

@@ -12,7 +12,7 @@ import onnx_ir as ir
 from edgeprune.backends import simulation
 from edgeprune.build.fp16_effect import worse_in_fp16
 from edgeprune.build.model_builder import Bounds, ModelBuilder
-from edgeprune.calibration import Calibration, IntermediateOutputs
+from edgeprune.calibration import EXTREMES, Calibration, IntermediateOutputs
 from edgeprune.dependency import Ranking, analyse
 from edgeprune.graph import convert_opset, find_linears, symmetric_scale
 from edgeprune.latency import FLOAT, INT8, Format, is_sparse
@@ -32,9 +32,6 @@ SPARSE_STEPS = {"fp16": 16, INT8: 32}
 """Multiples of the input and output channels of a 2:4 sparse layer, by precision (TensorRT's alignment)."""
 
 PER_CHANNEL_OPSET = 13
-
-EXTREMES_ITEMS = 16
-"""Samples from which float16 overflow is predicted, with a headroom of 2."""
 
 
 @dataclass(eq=False)
@@ -77,12 +74,13 @@ class TensorRtBuilder(ModelBuilder):
         """A float model of the network in these formats, lowered to TensorRT."""
         int8, sparse = self.int8_nodes(model, formats), self.sparse_nodes(model, formats)
         model = self._sparsified(model, sparse, int8)
+        seen = self._extremes_of(model)  # rounding weights hardly changes them
         ranges = self.bounds(model, self.values_to_quantize(model, int8), self.data)
         model = self.rounded(model, int8 - sparse, ranges)
         if self.trained:
             model, int8, ranges = relax_clips(model, int8, ranges, symmetric=True)
-        if self.float_format == "fp16":
-            ranges = self._extremes_of(model) | ranges
+            seen = self._extremes_of(model)
+        ranges = seen | ranges
         wide = self._worse_in_fp16()
         precision = {
             str(n.name): INT8 if n.name in int8 else FLOAT if n.name in wide else self.float_format for n in model.graph
@@ -149,9 +147,17 @@ class TensorRtBuilder(ModelBuilder):
         fits = {step: sparse_fits(model, step) for step in set(SPARSE_STEPS.values())}
         return self.all_or_none(model, {n for n in chosen if n in fits[SPARSE_STEPS[INT8 if n in int8 else "fp16"]]})
 
+    @property
+    def few_samples(self) -> Calibration:
+        """Enough samples for the extremes of activations."""
+        return self.data.subset(EXTREMES.of(self.network.macs))
+
     def _extremes_of(self, model: ir.Model) -> dict[str, tuple[float, float]]:
+        """Extremes of all activations; empty where no node computes in float16."""
+        if self.float_format != "fp16":
+            return {}
         if model not in self._extremes:
-            found = float_extremes(model, self.data.subset(EXTREMES_ITEMS), self.threads)
+            found = float_extremes(model, self.few_samples, self.threads)
             for names in set(twin_values(model).values()):
                 seen = [found[name] for name in names if name in found]
                 low, high = np.array(seen).T if seen else np.zeros((2, 1))

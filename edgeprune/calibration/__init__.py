@@ -16,9 +16,18 @@ from edgeprune.calibration.evaluation import Evaluation, open_evaluation
 from edgeprune.calibration.evaluator import Evaluator, is_fidelity, open_evaluator
 from edgeprune.calibration.fidelity import Fidelity, fidelity
 from edgeprune.calibration.identity import identity_of
-from edgeprune.calibration.intermediate_outputs import IntermediateOutputs
+from edgeprune.calibration.intermediate_outputs import ACTIVATION_BYTES, IntermediateOutputs
 from edgeprune.calibration.model_outputs import outputs_of
 from edgeprune.calibration.partial_run import PartialRuns, samples_first
 from edgeprune.calibration.run import Run
+from edgeprune.calibration.sample_counts import (
+    COMPENSATION,
+    COVARIANCES,
+    EXTREMES,
+    RANGE_ROWS,
+    RANGE_TRIALS,
+    RANGES,
+    prices_of,
+)
 from edgeprune.calibration.sources import Feeds
-from edgeprune.calibration.staged_run import StagedNetwork, boundary_bytes, largest_activation_bytes
+from edgeprune.calibration.staged_run import StagedNetwork, largest_activation_bytes

@@ -7,10 +7,11 @@ import onnx_ir as ir
 from edgeprune.backends import OnnxRuntime
 from edgeprune.calibration.calibration import Calibration
 from edgeprune.calibration.run import Run
+from edgeprune.calibration.sample_counts import OUTPUTS
 from edgeprune.errors import CalibrationError
+from edgeprune.graph import count_macs
 from edgeprune.outputs import Outputs, find_outputs
 
-SAMPLES = 32
 BATCH = 8
 HELD_BYTES = 256 << 20
 """Most bytes of outputs that are looked at."""
@@ -32,7 +33,9 @@ def outputs_of(model: ir.Model, data: Calibration, run: Run | None = None) -> Ou
         return data.outputs
     run = run or OnnxRuntime().load(model).run
     batches, held = [], 0
-    for feeds in data.subset(SAMPLES).batches(BATCH):
+    macs = sum(count_macs(model).values())  # an open size counts as one: then more samples are run than needed
+    few = data.subset(OUTPUTS.of(macs))
+    for feeds in few.batches(BATCH):
         batches.append(list(run(feeds)))
         held += sum(array.nbytes for array in batches[-1])
         if held > HELD_BYTES:

@@ -27,7 +27,7 @@ class StagedNetwork:
     Args:
         model: its weights are read again at every level.
         stops: names of the nodes that start a level.
-        watched: names of values to keep for later levels, even if no later level reads them.
+        watched: names of values to keep for the caller, and the last level at which it reads them.
         spool: storage of the boundary activations.
         tag: separates this network's values from another network's in the same spool.
         threads: threads of onnxruntime.
@@ -38,7 +38,7 @@ class StagedNetwork:
         self,
         model: ir.Model,
         stops: Collection[str],
-        watched: Collection[str],
+        watched: Mapping[str, int],
         spool: Spool,
         tag: str,
         threads: int,
@@ -51,7 +51,8 @@ class StagedNetwork:
         inputs = [str(value.name) for value in model.graph.inputs]
         self._needed_inputs = [n for n in inputs if n in watched or any(n in s.inputs for s in self.segments[1:])]
         self._last_level = {name: s.level for s in self.segments[1:] for name in s.inputs}
-        self._last_level |= dict.fromkeys(watched, len(self.segments))
+        for name, level in watched.items():
+            self._last_level[name] = max(level, self._last_level.get(name, 0), self.level_of.get(name, 0))
 
     @cached_property
     def level_of(self) -> Mapping[str, int]:
@@ -61,6 +62,13 @@ class StagedNetwork:
     @cached_property
     def _start(self) -> Any:
         return self._load(self.segments[0], self.segments[0].outputs)
+
+    def stored_bytes(self, sized: ir.Model) -> int:
+        """The most bytes of one sample that are stored at the same time; ``sized``: the model with its sizes."""
+        values = {str(v.name): v for v in sized.graph.inputs} | {str(o.name): o for n in sized.graph for o in n.outputs}
+        made = dict.fromkeys(self._needed_inputs, 0) | {name: s.level for s in self.segments for name in s.outputs}
+        kept = [(made[name], last, _bytes(values[name])) for name, last in self._last_level.items() if name in made]
+        return max((sum(b for m, n, b in kept if m <= s.level <= n) for s in self.segments), default=0)
 
     def feed(self, batch: Arrays) -> None:
         """Run level 0 on the next batch of model inputs."""
@@ -108,20 +116,6 @@ class StagedNetwork:
 def largest_activation_bytes(model: ir.Model) -> int:
     """Bytes of the largest activation of one sample; open dimensions count as 1."""
     return max((_bytes(value) for node in model.graph for value in node.outputs), default=1)
-
-
-def boundary_bytes(segments: Sequence[Segment], model: ir.Model) -> int:
-    """The most bytes of boundary activations of one sample that are stored at the same time."""
-    values = {str(o.name): o for node in model.graph for o in node.outputs}
-    last = {name: s.level for s in segments for name in s.inputs}
-    made = {name: s.level for s in segments for name in s.outputs}
-    return max(
-        (
-            sum(_bytes(values[n]) for n, level in made.items() if level <= s.level <= last.get(n, level))
-            for s in segments
-        ),
-        default=0,
-    )
 
 
 def _bytes(value: ir.Value) -> int:

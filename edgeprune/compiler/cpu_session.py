@@ -161,13 +161,16 @@ def open_cpu_session(
     threads, seed = opening.conditions.threads, opening.conditions.seed
     net = network(opened.dense, opened.analysis, opened.fixed, lowering)
     latency = measured_latency(net, harness, quantizable=may.quantize, seed=seed, progress=progress)
-    rankings = LateRankings(opened, data, cache, seed, progress)
+    shared: dict[str, Moments] = {}
+    rankings = LateRankings(opened, data, cache, seed, progress, shared)
     bits = int8_weight_bits(harness.features)
     kinds: dict[str, type[ModelBuilder]] = {X86.form: X86Builder, ARM.form: ArmBuilder}
     builder = kinds.get(lowering.form, OpenVinoBuilder)(
         opened.dense, net, rankings, data, bits, threads, float_format=lowering.float_format, trained=opened.ranges
     )
-    pricer = Pricer(opened.dense, net, rankings, data, builder, threads, progress, cache, rankings.shared)
+    pricer = Pricer(opened.dense, net, rankings, data, builder, threads, progress, cache)
+    cut = may.prune and bool(opened.analysis.groups)
+    expected = opening.announce_cost(net, quantized=may.quantize, cut=cut, measured=True)
     levels, losses = levels_of(net), pricer.formats(latency)
     problem, ranges = uncut(levels, losses, latency, net.twins), dict[str, tuple[float, float]]()
     raced: tuple[Raced, ...] = ()
@@ -197,6 +200,7 @@ def open_cpu_session(
         harness=harness,
         data=data,
         ranges=ranges,
-        shared=rankings.shared,
+        shared=shared,
         files=files,
+        expected=expected,
     )

@@ -17,8 +17,9 @@ from edgeprune.compiler.timer import ORIGINAL
 from edgeprune.dependency import picture
 from edgeprune.outputs import unseen
 from edgeprune.passes.prune import prune_channels, verify_cut
-from edgeprune.report import Budget, ModelFile, Prediction, Report, installed_versions, write_report
+from edgeprune.report import Budget, CompileCost, Cost, ModelFile, Prediction, Report, installed_versions, write_report
 from edgeprune.search import Goal
+from edgeprune.support import TEMPORARY_FILES, peak_memory_bytes
 
 ENGINE = "model.engine"
 OFF_PREDICTION = 0.10
@@ -105,6 +106,11 @@ def deliver(session: CompileSession, goal: Goal, reached: Reached, folder: Path)
         sizes=sizes_of(opened, model, folder / "model.onnx"),
         versions=installed_versions(*session.packages),
         seconds=progress.seconds,
+        cost=CompileCost(
+            session.expected,
+            Cost(progress.used_s, peak_memory_bytes(), TEMPORARY_FILES.most_bytes),
+            progress.processor_s,
+        ),
         seed=session.conditions.seed,
         calibration=session.conditions.calibration,
         search=timed.search,

@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 import onnx_ir as ir
 
 from edgeprune.backends import Device, DeviceResult
-from edgeprune.build import EXTREMES_ITEMS, TensorRtBuilder
+from edgeprune.build import TensorRtBuilder
 from edgeprune.compiler.timer import ORIGINAL, RESULT, Timed
 from edgeprune.errors import BudgetError
 from edgeprune.report import Latency as Measured
@@ -59,7 +59,7 @@ class EngineTimer:
     @cached_property
     def _proxies(self) -> TensorRtBuilder:
         """Builds proxy models, with weights and ranges that are only meant for timing."""
-        return self.builder.for_timing(self.builder.data.subset(EXTREMES_ITEMS))
+        return self.builder.for_timing(self.builder.few_samples)
 
     def timing(self, candidate: Candidate) -> Timing:
         """The latency by the engine of a proxy model; the original is timed once, because the clocks are steady."""

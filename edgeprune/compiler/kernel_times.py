@@ -32,7 +32,7 @@ from edgeprune.latency import (
 )
 from edgeprune.passes.canonicalize import canonicalize
 from edgeprune.passes.dequantize import with_pairs
-from edgeprune.search import FormatLosses, sparse_losses
+from edgeprune.search import FormatLosses, Goal, fastest, sparse_losses, uncut
 
 SPARSE_PAYS = 1.03
 """With ``--sparsity auto``, a kernel is made 2:4 only if it is at least this many times as fast as dense, as measured
@@ -82,6 +82,15 @@ class KernelTimes:
             latency=self.latency.in_float32(wide),
             dense_latency=self.dense_latency.in_float32(wide),
         )
+
+    def must_cut(self, goal: Goal, margin: float) -> bool:
+        """Whether no network that cuts nothing is predicted to be within the goal's budget over the margin."""
+        levels = self.kernels.levels
+        if not goal.has_budget or not levels:
+            return bool(levels)
+        free = tuple(dict.fromkeys(self.latency.formats(b), 0.0) for b in range(len(self.kernels.network.blocks)))
+        least_us = fastest(uncut(levels, free, self.latency)).latency_us
+        return least_us > goal.needed_us(self.baseline_us) / margin
 
 
 def kernel_times(opening: Opening, profile: Profile, options: Options) -> KernelTimes:

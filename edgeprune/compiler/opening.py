@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from edgeprune import graph
 from edgeprune.backends import OnnxRuntime
-from edgeprune.build import formats_of
+from edgeprune.build import expected_cost, formats_of
 from edgeprune.calibration import (
     ArrayCache,
     Calibration,
     CalibrationSpec,
     Evaluator,
+    Feeds,
+    Run,
     identity_of,
     open_evaluator,
     outputs_of,
@@ -22,11 +28,12 @@ from edgeprune.calibration import (
 from edgeprune.compiler.request import Request
 from edgeprune.compiler.session import Conditions
 from edgeprune.dependency import OpenedModel, Shapes, analyse, open_model
-from edgeprune.latency import INT8, input_shapes
+from edgeprune.latency import INT8, Network, input_shapes
 from edgeprune.passes.prune import try_cut
 from edgeprune.passes.quantize import drop_idle_clips, equalize
-from edgeprune.search import Goal
-from edgeprune.support import Progress
+from edgeprune.report import Cost
+from edgeprune.search import MOST_FORMAT_TRIALS, Goal
+from edgeprune.support import Progress, processor_s
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +48,7 @@ class Opening:
         cache: statistics that outlive the process.
         conditions: threads, seed and data, for the report.
         progress: shows the progress.
+        sample_s: processor seconds of one sample through the original.
         notes: sentences for the report.
     """
 
@@ -51,7 +59,32 @@ class Opening:
     cache: ArrayCache
     conditions: Conditions
     progress: Progress
+    sample_s: float
     notes: tuple[str, ...] = ()
+
+    def announce_cost(self, network: Network, *, quantized: bool, cut: bool, measured: bool) -> Cost:
+        """Tell the user and the progress what the rest of the compile is expected to take.
+
+        Args:
+            network: the blocks of the model.
+            quantized: whether blocks may run in INT8.
+            cut: whether widths must be priced.
+            measured: whether candidates are measured on this processor.
+        """
+        found = expected_cost(
+            self.opened,
+            network,
+            self.fit,
+            self.data.items - self.fit.items,
+            sample_s=self.sample_s,
+            spent_s=self.progress.used_s,
+            format_trials=MOST_FORMAT_TRIALS if quantized else 0,
+            cut=cut,
+            measured=measured,
+        )
+        self.progress.expect(found.steps)
+        self.progress.note(f"this will take {found}")
+        return found.cost
 
 
 def open_with_data(
@@ -111,8 +144,10 @@ def open_model_and_data(request: Request, may: Goal, progress: Progress) -> Open
     runtime = OnnxRuntime(request.threads)
     runner = runtime.load(opened.scored)
     original = runner.run
+    meter = _Meter()
     with progress.step("looking at the outputs"):
-        data = data.judging(request.choice.applied_to(outputs_of(opened.dense, data, original)))
+        metered = functools.partial(meter.run, original, data)
+        data = data.judging(request.choice.applied_to(outputs_of(opened.dense, data, metered)))
     fit, held_out = data.split(seed=request.seed)
     if opened.ranges:
         with progress.step("looking at the trained ranges"):
@@ -128,7 +163,28 @@ def open_model_and_data(request: Request, may: Goal, progress: Progress) -> Open
         cache = ArrayCache(identity_of(opened, fit, f"{runtime.device}, {request.threads} threads"))
     conditions = Conditions(request.threads, request.seed, data.describe())
     notes = (f"the original: {runner.note}",) if runner.note else ()
-    return Opening(opened, data, fit, evaluator, cache, conditions, progress, notes)
+    return Opening(opened, data, fit, evaluator, cache, conditions, progress, meter.sample_s, notes)
+
+
+@dataclass
+class _Meter:
+    """The processor time of a model on all samples so far."""
+
+    used_s: float = 0.0
+    items: int = 0
+
+    def run(self, run: Run, data: Calibration, feeds: Feeds) -> Sequence[NDArray[Any]]:
+        """The outputs of a batch."""
+        before = processor_s()
+        outputs = run(feeds)
+        self.used_s += processor_s() - before
+        self.items += data.rows(feeds) if data.batchable else 1
+        return outputs
+
+    @property
+    def sample_s(self) -> float:
+        """Processor seconds of an item."""
+        return self.used_s / max(1, self.items)
 
 
 def _without_idle_clips(opened: OpenedModel, fit: Calibration, threads: int) -> OpenedModel:

@@ -17,7 +17,7 @@ from edgeprune.calibration import ArrayCache, Evaluator
 from edgeprune.compiler.timer import Timer
 from edgeprune.dependency import OpenedModel
 from edgeprune.latency import INT8, Format, Latency, Network
-from edgeprune.report import Accuracy, Layer
+from edgeprune.report import Accuracy, Cost, Layer
 from edgeprune.search import (
     Candidate,
     FormatLosses,
@@ -101,6 +101,7 @@ class CompileSession(ABC):
         conditions: for the report.
         progress: shows the progress.
         notes: sentences for the report.
+        expected: the cost of the compile, as it was announced.
         raced: unpruned candidates whose latency was measured, the fastest first.
     """
 
@@ -121,6 +122,7 @@ class CompileSession(ABC):
     cache: ArrayCache
     conditions: Conditions
     progress: Progress
+    expected: Cost
     notes: tuple[str, ...] = ()
     raced: tuple[Raced, ...] = ()
     _variants: dict[float, dict[str, Candidate]] = field(default_factory=dict, init=False, repr=False)

@@ -258,7 +258,7 @@ def open_tensorrt_session(
     with progress.step("looking for what FP16 cannot hold"):
         times = times.in_float32(builder.fp32_reasons())
     dense = times.dense_kernels.network
-    pricer = Pricer(opened.dense, dense, rankings, data, builder, threads, progress, cache, rankings.shared)
+    pricer = Pricer(opened.dense, dense, rankings, data, builder, threads, progress, cache)
 
     def price_formats() -> tuple[FormatLosses, FormatLosses]:
         losses = pricer.formats(times.dense_latency)
@@ -270,11 +270,12 @@ def open_tensorrt_session(
         return losses, losses
 
     levels = times.kernels.levels
+    quantized = any(len(times.dense_latency.formats(b)) > 1 for b in range(len(dense.blocks)))
+    cut = may.prune and times.must_cut(may, 1.0 if device is not None else 1 + times.latency.error)
+    expected = opening.announce_cost(dense, quantized=quantized, cut=cut, measured=False)
 
     def price_widths() -> WidthLosses:
-        priced = pricer.widths(levels) if may.prune else no_widths(levels)
-        rankings.shared.clear()  # nothing else reads the covariances, and they are large
-        return priced
+        return pricer.widths(levels) if may.prune else no_widths(levels)
 
     return TensorRtSession(
         opened=opened,
@@ -295,4 +296,5 @@ def open_tensorrt_session(
         baseline_us=times.baseline_us,
         surgery=surgery,
         device=device,
+        expected=expected,
     )

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from edgeprune.calibration import Calibration
 from edgeprune.dependency import Group, Ranking
 from edgeprune.errors import CalibrationError
-from edgeprune.graph import Floats, Linear, find_linears
+from edgeprune.graph import Floats, Linear, clone, count_macs, find_linears, infer_shapes
+from edgeprune.importance.reader_refits import ReaderRefits
 from edgeprune.recovery import Moments
 
 _CHUNK_ELEMENTS = 1 << 22
@@ -42,6 +43,7 @@ class Context:
         step: units that will be removed at a time.
         seed: seed of the random rows.
         shared: covariances by node, kept for later calls with the same model and data; None to keep none.
+        refits: keeps the refits that `obs` makes, by group; None to keep none.
     """
 
     model: ir.Model
@@ -50,6 +52,7 @@ class Context:
     step: int = 1
     seed: int = 0
     shared: dict[str, Moments] | None = None
+    refits: dict[str, ReaderRefits] | None = None
 
     @cached_property
     def linears(self) -> dict[str, Linear]:
@@ -72,6 +75,12 @@ class Context:
         if self.calibration is None:
             raise CalibrationError("this criterion needs calibration data")
         return self.calibration
+
+    @cached_property
+    def macs(self) -> int:
+        """Multiply-accumulates of one batch of one sample."""
+        shapes = {name: x.shape for name, x in next(iter(self.data().batches(1))).items()}
+        return sum(count_macs(infer_shapes(clone(self.model), shapes)).values())
 
     def consumers(self, group: Group) -> list[Consumer]:
         """The linear layers that contract the group's channels."""

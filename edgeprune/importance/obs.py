@@ -24,29 +24,29 @@ from dataclasses import replace
 
 import numpy as np
 
-from edgeprune import graph
+from edgeprune.calibration import COVARIANCES
 from edgeprune.dependency import Group, Ranking
 from edgeprune.errors import BackendError, ModelError, PassError
-from edgeprune.graph import Linear
+from edgeprune.graph import Linear, weight_bytes
 from edgeprune.importance.bilinear import rank_without_consumers
 from edgeprune.importance.context import Consumer, Context, ranking_from
 from edgeprune.importance.gradient import DRAWS, SAMPLES, fisher
 from edgeprune.importance.magnitude import weight_energy
+from edgeprune.importance.reader_refits import ReaderRefits, refit_widths, removed_at_once
 from edgeprune.importance.registry import criterion
 from edgeprune.importance.removal_batch import Ints
 from edgeprune.importance.surgeon import Surgeon
-from edgeprune.importance.sweep import in_order, sweep
+from edgeprune.importance.sweep import Seen, in_order, sweep
 from edgeprune.recovery import Moments, Sampling, gather_rows, split_by_memory
 from edgeprune.support import shared_cores
 
 DAMPING = 1e-2
 """r as a fraction of the mean diagonal of C."""
-GRAM_BYTES = 512 << 20
-"""Covariances held at a time; more are gathered in further passes over the data."""
+GRAM_BYTES, GRAM_SHARE = 512 << 20, 4
+"""Covariances held at a time, or this many times the bytes of the weights, if that is more; other covariances are
+gathered in further passes over the data."""
 SHARED_BYTES = 512 << 20
 """Covariances that are kept for later calls."""
-MOST_BATCHES = 40
-"""Most batches of a group: a large group is cut in batches larger than the step."""
 MOST_FEATURES = 6144
 """For a wider layer the correlations between its features are ignored."""
 GRADIENT_MACS = 1.2e11
@@ -62,8 +62,9 @@ def obs(context: Context) -> dict[str, Ranking]:
     todo, rankings = rank_without_consumers(context)
     consumers = {group.id: context.consumers(group) for group in todo}
     heads = _order_heads(context, [g for g in todo if g.kind == "head"])
+    most_bytes = max(GRAM_BYTES, GRAM_SHARE * weight_bytes(context.model))
     while todo:
-        wave, todo = next_wave(todo, consumers)
+        wave, todo = next_wave(todo, consumers, most_bytes)
         linears = {c.linear.node: c.linear for group in wave for c in consumers[group.id]}
         moments = gather_moments(context, list(linears.values()))
         for group in wave:
@@ -76,10 +77,8 @@ def _order_heads(context: Context, heads: Sequence[Group]) -> Mapping[str, Ints]
     if not heads:
         return {}
     data = context.data()
-    shapes = {name: x.shape for name, x in next(iter(data.batches(1))).items()}
-    macs = sum(graph.count_macs(graph.infer_shapes(graph.clone(context.model), shapes)).values())
     # One forward pass, and twice its work for the gradients, for every draw of labels.
-    items = int(min(GRADIENT_MACS / (3 * DRAWS * max(macs, 1)), SAMPLES))
+    items = int(min(GRADIENT_MACS / (3 * DRAWS * max(context.macs, 1)), SAMPLES))
     if items < min(LEAST_SAMPLES, data.items):
         return {}
     try:
@@ -100,7 +99,8 @@ def gather_moments(context: Context, linears: Sequence[Linear]) -> dict[str, Mom
     moments = {linear.node: by_weight[linear.weight] for linear in missing}
     if missing:
         sampling = Sampling(macs=2e10, most_rows=16_384, seed=context.seed)
-        for linear, x in gather_rows(context.model, missing, context.data(), sampling):
+        few = context.data().subset(COVARIANCES.of(context.macs))
+        for linear, x in gather_rows(context.model, missing, few, sampling):
             moments[linear.node].add(x)
         for fresh in by_weight.values():
             fresh.settle()
@@ -123,7 +123,7 @@ def rank_group(
     order: Ints | None = None,
 ) -> Ranking:
     """The summed relative loss after each removal; the order of removal is chosen unless it is given."""
-    surgeons = []
+    layers: dict[str, list[Surgeon]] = {}
     for consumer in consumers:
         c_xx, _ = moments[consumer.linear.node].covariances()
         matrix = consumer.linear.matrix(context.weight(consumer.linear.weight))
@@ -133,20 +133,43 @@ def rank_group(
             energy = float(np.einsum("gok,gok->", (matrix.astype(c_xx.dtype) @ c_xx).astype(np.float64), matrix))
         if energy <= 0:
             continue
-        surgeons += [
+        states = [
             Surgeon.of(c_xx[g], matrix[g], consumer.unit[g], 1 / energy, DAMPING)
             for g in range(consumer.linear.groups)
             if (consumer.unit[g] >= 0).any()
         ]
+        if states:
+            layers[consumer.linear.node] = states
+    surgeons = [surgeon for states in layers.values() for surgeon in states]
     if not surgeons:
         return ranking_from(weight_energy(context, group))
-    if order is not None:
-        return in_order(surgeons, order)
-    batch = max(context.step, -(-group.size // MOST_BATCHES))
-    return sweep(surgeons, group.size, batch)
+    batch = removed_at_once(group.size, context.step)
+    seen = _keeper(context, group, consumers, moments, layers, batch)
+    return sweep(surgeons, group.size, batch, seen) if order is None else in_order(surgeons, order, seen)
 
 
-def next_wave(todo: list[Group], consumers: dict[str, list[Consumer]]) -> tuple[list[Group], list[Group]]:
+def _keeper(
+    context: Context,
+    group: Group,
+    consumers: Sequence[Consumer],
+    moments: Mapping[str, Moments],
+    layers: Mapping[str, Sequence[Surgeon]],
+    batch: int,
+) -> Seen:
+    """Keeps the refits of the readers at a few widths, if they are wanted."""
+    if context.refits is None:
+        return lambda _: None
+    whole = {c.linear.node: c.linear.groups for c in consumers}
+    kept = {node: states for node, states in layers.items() if len(states) == whole[node]}
+    refits = ReaderRefits({node: moments[node].means()[0] for node in whole})
+    context.refits[group.id] = refits
+    widths = refit_widths(group.size, batch)
+    return lambda left: refits.keep(kept, len(left)) if len(left) in widths else None
+
+
+def next_wave(
+    todo: list[Group], consumers: dict[str, list[Consumer]], most_bytes: int
+) -> tuple[list[Group], list[Group]]:
     """As many groups as fit into the memory for covariances, at least one, and the rest."""
     seen: set[str] = set()
 
@@ -155,4 +178,4 @@ def next_wave(todo: list[Group], consumers: dict[str, list[Consumer]]) -> tuple[
         seen.update(fresh)
         return sum(4 * x.groups * min(x.features, MOST_FEATURES) ** 2 for x in fresh.values())
 
-    return split_by_memory(todo, map(added_bytes, todo), GRAM_BYTES)
+    return split_by_memory(todo, map(added_bytes, todo), most_bytes)

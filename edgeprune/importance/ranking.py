@@ -9,6 +9,7 @@ from edgeprune.dependency import Analysis, Ranking
 from edgeprune.errors import CalibrationError
 from edgeprune.importance import activation, gradient, magnitude, obs, output, scale
 from edgeprune.importance.context import Context
+from edgeprune.importance.reader_refits import ReaderRefits
 from edgeprune.importance.registry import find_criterion
 from edgeprune.recovery import Moments
 
@@ -23,6 +24,7 @@ def rank(
     step: int = 1,
     seed: int = 0,
     shared: dict[str, Moments] | None = None,
+    refits: dict[str, ReaderRefits] | None = None,
 ) -> dict[str, Ranking]:
     """Rank the units of every group of a model.
 
@@ -34,6 +36,7 @@ def rank(
         step: how many units will be removed at a time (the target's channel step).
         seed: seed of the random rows.
         shared: covariances by node, kept for later calls with the same model and data; None to keep none.
+        refits: keeps the refits that ``obs`` makes, by group; None to keep none.
 
     Returns:
         Group id -> order of removal and predicted loss after each removal. ``obs`` predicts the squared error of the
@@ -47,4 +50,4 @@ def rank(
     criterion = find_criterion(name)
     if criterion.needs_data and calibration is None:
         raise CalibrationError(f"criterion {name!r} needs calibration data")
-    return dict(criterion.rank(Context(model, analysis.groups, calibration, step, seed, shared)))
+    return dict(criterion.rank(Context(model, analysis.groups, calibration, step, seed, shared, refits)))

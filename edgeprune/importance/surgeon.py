@@ -50,6 +50,11 @@ class Surgeon:
         """The refitted W of the features that are left, shape (outputs, features)."""
         return np.asarray(self.rows.T)
 
+    @property
+    def left(self) -> NDArray[np.float32]:
+        """The same without features that have been removed."""
+        return np.ascontiguousarray(self.rows[self.unit != GONE].T, np.float32)
+
     def losses(self, units: Ints) -> Floats:
         """Loss of removing each unit alone: shape (len(units),)."""
         result = np.zeros(len(units))

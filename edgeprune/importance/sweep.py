@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -11,8 +11,11 @@ from edgeprune.graph import Floats
 from edgeprune.importance.removal_batch import Ints, UnitBlocks, choose_batch
 from edgeprune.importance.surgeon import Surgeon
 
+Seen = Callable[[Ints], None]
+"""Called with the units that are left after every batch."""
 
-def sweep(surgeons: Sequence[Surgeon], size: int, batch: int) -> Ranking:
+
+def sweep(surgeons: Sequence[Surgeon], size: int, batch: int, seen: Seen = lambda _: None) -> Ranking:
     """Rank a group's units, ``batch`` at a time; the surgeons are used up."""
     remaining = np.arange(size)
     order: list[int] = []
@@ -28,10 +31,11 @@ def sweep(surgeons: Sequence[Surgeon], size: int, batch: int) -> Ranking:
         for surgeon in surgeons:
             surgeon.remove(chosen)
         remaining = np.setdiff1d(remaining, chosen)
+        seen(remaining)
     return Ranking(np.array(order, np.int64), np.maximum.accumulate(np.array(losses)))
 
 
-def in_order(surgeons: Sequence[Surgeon], order: Ints) -> Ranking:
+def in_order(surgeons: Sequence[Surgeon], order: Ints, seen: Seen = lambda _: None) -> Ranking:
     """The losses of removing a group's units in a given order; the surgeons are used up."""
     losses = [0.0]
     for start in range(len(order)):
@@ -39,6 +43,7 @@ def in_order(surgeons: Sequence[Surgeon], order: Ints) -> Ranking:
         losses.append(losses[-1] + max(0.0, float(_losses(surgeons, unit)[0])))
         for surgeon in surgeons:
             surgeon.remove(unit)
+        seen(np.sort(order[start + 1 :]))
     return Ranking(order, np.array(losses))
 
 

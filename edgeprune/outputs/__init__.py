@@ -12,6 +12,6 @@ from edgeprune.outputs.class_agreement import nan_last
 from edgeprune.outputs.class_scores import sum_to_one
 from edgeprune.outputs.find import find_outputs, outputs_of_values
 from edgeprune.outputs.judging import MOST_POINTS, Comparison, points, worst
-from edgeprune.outputs.output_spec import CLASS_MAP, DETECTIONS, ROWS, TOP1, Outputs, OutputSpec
+from edgeprune.outputs.output_spec import CLASS_MAP, DENSE_KINDS, DETECTIONS, ROWS, TOP1, Outputs, OutputSpec
 from edgeprune.outputs.signal_noise import CEILING_DB, channel_axis
 from edgeprune.outputs.usefulness import unseen, usefulness

@@ -29,6 +29,9 @@ TENSOR = "tensor"
 ROWS = (DETECTIONS, BOXES, COORDINATES, INTEGERS, INDICES, VALUES, TENSOR)
 """Kinds whose rows may be in the order of a choice inside the network."""
 
+DENSE_KINDS = frozenset({CLASS_MAP, DETECTIONS, BOXES, MAP})
+"""Outputs with a value for each of many positions."""
+
 TOP1, COSINE, SQNR, IOU, MATCHES, EQUAL = "top1", "cosine", "sqnr", "iou", "detections", "equal"
 METRICS = (TOP1, COSINE, SQNR, IOU, MATCHES, EQUAL)
 

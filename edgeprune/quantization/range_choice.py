@@ -27,8 +27,6 @@ Proposals = Mapping[str, Mapping[str, tuple[float, float]]]
 PER_TENSOR = "per tensor"
 TRIED_ITEMS = 32
 """Samples on which whole networks are compared."""
-ITEMS = 128
-"""Samples from which the readers' inputs are taken."""
 SAMPLING = Sampling(macs=1e8, rows_per_feature=0.0, least_rows=256, most_rows=1024)
 SKETCHED_OUTPUTS = 32
 """For layers with more outputs the error is measured on this many random mixtures of the outputs."""
@@ -40,6 +38,7 @@ def best_ranges(
     data: Calibration,
     quantize: Callable[[Mapping[str, Range]], ir.Model],
     *,
+    tried_items: int = TRIED_ITEMS,
     symmetric: bool = False,
     threads: int = 1,
 ) -> tuple[str, dict[str, Range]]:
@@ -48,15 +47,16 @@ def best_ranges(
     Args:
         model: the float model.
         counted: value name -> histogram over the calibration data.
-        data: the same data; the network is run on a few samples of it, seven times.
+        data: samples, from which the inputs of the layers are taken.
         quantize: quantizes the network with given ranges.
+        tried_items: how many samples the network is run on, seven times.
         symmetric: whether ranges are [-a, a].
         threads: threads of onnxruntime.
     """
     proposals = {name: propose(h, symmetric=symmetric) for name, h in counted.items()}
     candidates = {c: {name: Range(*bounds[c], c) for name, bounds in proposals.items()} for c in CALIBRATORS}
     candidates[PER_TENSOR] = least_noise(model, counted, proposals, data, threads)
-    probe = Probe(model, data, TRIED_ITEMS, threads)
+    probe = Probe(model, data, tried_items, threads)
     errors = {name: probe.error(quantize(ranges)) for name, ranges in candidates.items()}
     best = min(errors, key=errors.__getitem__)
     return best, candidates[best]
@@ -85,7 +85,7 @@ def _errors_behind_weights(
     noise = {layer.node: dict.fromkeys(CALIBRATORS, 0.0) for layer in layers}
     energy = dict.fromkeys(noise, 0.0)
     sketches: dict[str, Floats] = {}
-    for layer, x in gather_rows(model, layers, data.subset(ITEMS), SAMPLING, threads):
+    for layer, x in gather_rows(model, layers, data, SAMPLING, threads):
         if layer.node not in sketches:
             sketches[layer.node] = _sketched(_matrix(model, layer)).transpose(0, 2, 1)
         weight = sketches[layer.node]

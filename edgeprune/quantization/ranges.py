@@ -1,7 +1,7 @@
 """Activation ranges for INT8: streaming histograms, and the range that each of five calibrators proposes.
 
-Histograms take two passes over the calibration data, with memory independent of its size: the first pass finds each
-tensor's extremes, the second counts the values between them. From the histogram every calibrator proposes a range:
+Histograms take one pass over the calibration data, with memory independent of its size. The values are counted in fine
+bins, which are made wider when a batch goes beyond them. From the histogram every calibrator proposes a range:
 
     max       the extremes
     p99.999   the central 99.999% of the values
@@ -16,29 +16,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgeprune.calibration import IntermediateOutputs
+from edgeprune.calibration import Calibration, IntermediateOutputs
 from edgeprune.errors import CalibrationError
 from edgeprune.support import prefetch
 
 BINS = 2048
+FINE_BINS = 8 * BINS
+"""Bins while values are still counted: fine enough that widening them does not blur the result."""
+ROOM = 0.5
+"""Share of the range by which the bins reach beyond a new extreme."""
 LEVELS = 256
 """Integers of 8 bits."""
 VALUES_PER_BATCH = 50_000
 """Values of a tensor that are counted per batch."""
 CALIBRATORS = ("max", "p99.999", "p99.99", "mse", "entropy")
-
-
-class Batches(Protocol):
-    """Anything that can yield its feeds several times, such as a calibration set."""
-
-    def batches(self) -> Iterable[Mapping[str, NDArray[Any]]]:
-        """All feeds by input name, from the start."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +62,7 @@ class Histogram:
         return np.asarray((edges[:-1] + edges[1:]) / 2)
 
 
-def histograms(model: ir.Model, names: Iterable[str], data: Batches, threads: int = 1) -> dict[str, Histogram]:
+def histograms(model: ir.Model, names: Iterable[str], data: Calibration, threads: int = 1) -> dict[str, Histogram]:
     """Histogram of every named value over the data.
 
     Raises:
@@ -74,15 +71,15 @@ def histograms(model: ir.Model, names: Iterable[str], data: Batches, threads: in
     names = list(names)
     if not names:
         return {}
-    intermediate = IntermediateOutputs(model, names, threads)
-    found = extremes(intermediate, data.batches())
-    if bad := [n for n in intermediate.names if not np.isfinite(found.get(n, np.inf)).all()]:
-        raise CalibrationError(f"activation {bad[0]!r} is not finite on the calibration data, or there is no data")
-    counts = {n: np.zeros(BINS) for n in intermediate.names}
-    for values in prefetch(intermediate.run(feeds) for feeds in data.batches()):
+    counters = {n: _Counter() for n in names}
+    intermediate = IntermediateOutputs(model, counters, threads)
+    for values in prefetch(intermediate.run(feeds) for feeds in intermediate.batches(data)):
         for name, x in values.items():
-            counts[name] += _count(x, *found[name])
-    return {n: Histogram(*found[n], counts[n]) for n in intermediate.names}
+            if x.size:
+                counters[name].add(x, name)
+    if bad := [n for n, counter in counters.items() if not counter.has_values]:
+        raise CalibrationError(f"activation {bad[0]!r} has no values: there is no data")
+    return {n: counter.histogram() for n, counter in counters.items()}
 
 
 def extremes(
@@ -98,14 +95,66 @@ def extremes(
     return found
 
 
-def _count(x: NDArray[Any], low: float, high: float) -> NDArray[np.int64]:
-    """Counts per bin; only every n-th value is counted if there are more than ``VALUES_PER_BATCH``."""
-    x = x.ravel()
-    x = x[:: max(1, x.size // VALUES_PER_BATCH) | 1]  # an odd stride visits all positions of power-of-two rows
+class _Counter:
+    """Counts the values of one tensor, batch by batch."""
+
+    def __init__(self) -> None:
+        self._low, self._high = np.inf, -np.inf
+        self._edges = 0.0, 0.0
+        self._counts = np.zeros(FINE_BINS)
+
+    @property
+    def has_values(self) -> bool:
+        return self._low <= self._high
+
+    def add(self, x: NDArray[Any], name: str) -> None:
+        """Count a batch; only every n-th value if there are more than ``VALUES_PER_BATCH``.
+
+        Raises:
+            CalibrationError: a value is NaN or infinite.
+        """
+        low, high = float(x.min()), float(x.max())
+        if not np.isfinite(low) or not np.isfinite(high):
+            raise CalibrationError(f"activation {name!r} is not finite on the calibration data")
+        self._widen(low, high)
+        x = x.ravel()
+        x = x[:: max(1, x.size // VALUES_PER_BATCH) | 1]  # an odd stride visits all positions of power-of-two rows
+        self._counts += _binned(x.astype(np.float32, copy=False), None, *self._edges, FINE_BINS)
+
+    def histogram(self) -> Histogram:
+        """All counts between the extremes."""
+        counts = _binned(self._centers(), self._counts, self._low, self._high, BINS)
+        return Histogram(self._low, self._high, counts)
+
+    def _widen(self, low: float, high: float) -> None:
+        """Take up new extremes; the bins then reach well beyond them, so that they are seldom widened again."""
+        first = not self.has_values
+        self._low, self._high = min(self._low, low), max(self._high, high)
+        start, stop = self._edges
+        if start <= low and high <= stop and not first:
+            return
+        room = 0.0 if first else ROOM * (self._high - self._low)
+        edges = (
+            self._low - room * (self._low < start or first),
+            self._high + room * (self._high > stop or first),
+        )
+        if not first:
+            self._counts = _binned(self._centers(), self._counts, *edges, FINE_BINS)
+        self._edges = edges
+
+    def _centers(self) -> NDArray[np.float64]:
+        start, stop = self._edges
+        return np.asarray(start + (np.arange(FINE_BINS) + 0.5) * ((stop - start) / FINE_BINS))
+
+
+def _binned(
+    x: NDArray[Any], weights: NDArray[np.float64] | None, low: float, high: float, bins: int
+) -> NDArray[np.float64]:
+    """Counts, or sums of the weights, of values in equal bins; values beyond count in the outer bins."""
     if high <= low:
-        return np.bincount([0], weights=None, minlength=BINS) * x.size
-    index = ((x.astype(np.float32) - np.float32(low)) * np.float32(BINS / (high - low))).astype(np.int32)
-    return np.bincount(np.clip(index, 0, BINS - 1), minlength=BINS)
+        return np.asarray(np.eye(1, bins)[0] * (x.size if weights is None else weights.sum()))
+    index = ((x - x.dtype.type(low)) * x.dtype.type(bins / (high - low))).astype(np.int64)
+    return np.asarray(np.bincount(np.clip(index, 0, bins - 1), weights, minlength=bins), np.float64)
 
 
 def propose(histogram: Histogram, *, symmetric: bool = False) -> dict[str, tuple[float, float]]:

@@ -8,7 +8,6 @@ May import: calibration, gradients and below.
 from edgeprune.recovery.adam import Adam
 from edgeprune.recovery.distillation import Kept, find_distillation_spec, trainable
 from edgeprune.recovery.layer_rows import (
-    ACTIVATION_BYTES,
     Sampling,
     activations,
     gather_rows,

@@ -17,9 +17,6 @@ from edgeprune.support import prefetch
 
 T = TypeVar("T")
 
-ACTIVATION_BYTES = 128 << 20
-"""Batches are made so small that their activations stay below this."""
-
 
 @dataclass(frozen=True)
 class Sampling:
@@ -107,11 +104,7 @@ def activations(
 
 def _sized_batches(calibration: Calibration, intermediate: IntermediateOutputs | None) -> Iterator[tuple[Feeds, int]]:
     """Batches and the number of samples in each; the batch size follows from the activations of one sample."""
-    size = calibration.batch_size
-    if intermediate is not None and calibration.batchable:
-        first = next(iter(calibration.batches(1)))
-        size = max(1, min(size, ACTIVATION_BYTES // max(1, sum(a.nbytes for a in intermediate.run(first).values()))))
-    for feeds in calibration.batches(size):
+    for feeds in calibration.batches() if intermediate is None else intermediate.batches(calibration):
         yield feeds, calibration.rows(feeds) if calibration.batchable else 1
 
 

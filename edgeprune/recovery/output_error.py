@@ -42,7 +42,8 @@ WORST = 1e3
 """The error of outputs that are not finite."""
 
 BATCH_ITEMS = 8
-"""Large enough for onnxruntime to run at full speed, small enough that all cores get batches."""
+"""Most samples in a batch: enough for onnxruntime to run at full speed. There are at least two batches, so that two
+cores are busy."""
 
 FOLDS = 16
 """Groups of samples that are left out in turn to estimate the standard error of a difference."""
@@ -58,7 +59,8 @@ class Probe:
         self._comparable = open_comparable(model, data)
         model, data = self._comparable.of(model), self._comparable.data(data)
         self._data = data
-        self._feeds = [dict(feeds) for feeds in data.subset(items).batches(BATCH_ITEMS)]
+        few = data.subset(items)
+        self._feeds = [dict(feeds) for feeds in few.batches(min(BATCH_ITEMS, -(-few.items // 2)))]
         if not self._feeds:
             raise CalibrationError(f"{data.describe()}: there are no samples to score the model on")
         self._runs = PartialRuns(model, self._feeds, threads, axes=data.axes.outputs)

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from edgeprune.calibration import Calibration, Spool
 from edgeprune.recovery.student import Arrays
 
-KEPT_BYTES = 2 << 30
-"""Targets kept on disk; the teacher computes the others again each time."""
+KEPT_BYTES = 1 << 30
+"""Inputs and targets kept on disk. Samples whose inputs do not fit are left out; targets that do not fit are computed
+again each time."""
 
 
 class StudentBatches:
@@ -40,16 +41,19 @@ class StudentBatches:
         seed: int = 0,
     ) -> None:
         self._spool, self._targets_of = spool, targets
-        self._room = KEPT_BYTES if again else 0
         self._places: dict[int, int] = {}
         self._target_names: tuple[str, ...] = ()
         self._names = tuple(shapes)
-        count = 0
+        count, room = 0, KEPT_BYTES
         for feeds in data.batches(1):
+            room -= sum(array.nbytes for array in feeds.values())
+            if room < 0 and count >= size * together:
+                break
             if all(feeds[name].shape == shape for name, shape in shapes.items()):
                 for name in self._names:
                     spool.append(f"input/{name}", feeds[name])
                 count += 1
+        self._room = room if again else 0
         order = np.random.default_rng(seed).permutation(count)
         batches = order[: count // size * size].reshape(-1, size)
         whole = max(1, len(batches) // together) * together

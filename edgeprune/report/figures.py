@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
+from edgeprune.report.compile_cost import Cost
 from edgeprune.report.model import Accuracy, Report
 from edgeprune.support import plural
 from edgeprune.timing import Measurement
@@ -165,6 +166,10 @@ def conditions(report: Report) -> list[tuple[str, str]]:
         facts.append(("search", f"{tried}, error {found.error_before:.3g} to {found.error_after:.3g}{gap}"))
     facts.append(("versions", ", ".join(f"{name} {number}" for name, number in report.versions.items())))
     facts.append(("time taken", seconds(sum(report.seconds.values()))))
+    if report.cost is not None:
+        facts.append(("cost of the compile", cost(report.cost.used)))
+        if report.cost.expected is not None:
+            facts.append(("expected cost", cost(report.cost.expected)))
     facts.append(("seed", str(report.seed)))
     return facts
 
@@ -185,6 +190,12 @@ def count(number: int) -> str:
 def file_size(number_of_bytes: int) -> str:
     """A size in decimal units, such as ``11.2 MB``."""
     return f"{number_of_bytes} bytes" if number_of_bytes < 1000 else f"{count(number_of_bytes)}B"
+
+
+def cost(of: Cost) -> str:
+    """What a compile takes, such as ``2 min 5 s of processor time, 1.5 GB of memory, 310 MB of temporary files``."""
+    memory = f"{file_size(of.memory_bytes)} of memory"
+    return f"{seconds(of.processor_s)} of processor time, {memory}, {file_size(of.temporary_bytes)} of temporary files"
 
 
 def seconds(duration_s: float) -> str:

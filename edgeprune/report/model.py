@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from edgeprune.report.compile_cost import CompileCost
 from edgeprune.report.loss_part import LossPart
 from edgeprune.report.output_score import OutputScore
 from edgeprune.support import json_form, plural
@@ -240,10 +241,10 @@ class Report:
 
     Attributes:
         seconds: Step -> seconds it took.
+        cost: What the compile took, beside what was expected before it started; None for a prune.
         search: How trials of whole candidates found widths and precision; None if none was tried.
         layers: Time and loss of each layer, in the order they run; empty for a prune, which measures no latency.
-        warnings: Sentences for people.
-        calibration: The calibration data in words; None if there was none.
+        calibration, warnings: The calibration data in words, None if there was none; sentences for people.
         recipe: Every flag of the compile, and ``model``; paths are relative to the folder of the report. None if the
             compile was not started from the command line.
         reproduce: The command line that reproduces it, to run in that folder.
@@ -273,6 +274,7 @@ class Report:
     layers: tuple[Layer, ...] = ()
     refused: tuple[Refusal, ...] = ()
     warnings: tuple[str, ...] = ()
+    cost: CompileCost | None = None
 
     def to_json(self) -> str:
         """The text of report.json."""

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeprune.build import ModelBuilder
-from edgeprune.calibration import ArrayCache, Arrays, Calibration
-from edgeprune.dependency import Analysis, Group, Ranking, bypassed, droppable
-from edgeprune.importance import Context
+from edgeprune.calibration import ArrayCache, Arrays, Calibration, prices_of
+from edgeprune.dependency import bypassed, droppable
+from edgeprune.importance import STEP, Context, LateRankings, refit_widths, removed_at_once
 from edgeprune.latency import Format, Latency, Network
 from edgeprune.quantization import CALIBRATORS
-from edgeprune.recovery import Moments, Probe
-from edgeprune.search.local_refit import cut_and_refit, waves
-from edgeprune.search.sensitivity import format_losses, width_losses
+from edgeprune.recovery import Probe
+from edgeprune.search.local_refit import cut_and_refit
+from edgeprune.search.sensitivity import format_losses, tried_widths, width_losses
 from edgeprune.search.solver import Problem
 from edgeprune.support import Progress
-
-PROBE_MACS = 8e9
-PROBE_ITEMS = (16, 256)
-"""A width or format is tried on as many samples as this many multiply-accumulates allow, within these bounds."""
 
 SMALLEST_SHARE = 0.125
 """No group is cut below this share of its units, unless a residual connection bypasses it."""
@@ -66,11 +62,6 @@ def levels_of(network: Network) -> tuple[NDArray[np.int64], ...]:
     return tuple(found)
 
 
-def probe_items(network: Network) -> int:
-    """How many samples are used to try a single width or format."""
-    return int(np.clip(PROBE_MACS / max(network.macs, 1), *PROBE_ITEMS))
-
-
 @dataclass(frozen=True, eq=False)
 class Pricer:
     """Tries single widths and formats in a network and measures the output error of each; results are cached.
@@ -84,22 +75,20 @@ class Pricer:
         threads: of onnxruntime.
         progress: shows the steps.
         cache: losses and ranges of earlier runs.
-        shared: covariances that were gathered for the rankings.
     """
 
     dense: ir.Model
     network: Network
-    rankings: Mapping[str, Ranking]
+    rankings: LateRankings
     data: Calibration
     builder: ModelBuilder
     threads: int
     progress: Progress
     cache: ArrayCache
-    shared: dict[str, Moments] | None = None
 
     @cached_property
     def _trials(self) -> _Trials:
-        return _Trials(self.dense, self.network, self.rankings, self.data, self.builder, self.threads, self.shared)
+        return _Trials(self.dense, self.network, self.rankings, self.data, self.builder, self.threads)
 
     def widths(self, levels: Levels) -> WidthLosses:
         """The loss of every width of every group."""
@@ -107,7 +96,9 @@ class Pricer:
             return no_widths(levels)
         len(self.rankings)  # computes them now if necessary: this is a step of its own
         with self.progress.step("pricing widths") as step:
-            return levels, self._trials.widths(levels, self.cache, step.fraction)
+            found = self._trials.widths(levels, self.cache, step.fraction)
+        self.rankings.clear()
+        return levels, found
 
     def formats(self, latency: Latency) -> FormatLosses:
         """The loss of every format that the latency model has for each block."""
@@ -119,7 +110,7 @@ class Pricer:
 def typical_ranges(
     dense: ir.Model, network: Network, data: Calibration, builder: ModelBuilder, cache: ArrayCache
 ) -> dict[str, tuple[float, float]]:
-    """The range in the dense network of every activation that any format quantizes, from a few samples.
+    """The range in the dense network of every activation that any format quantizes.
 
     The builder is told which calibrator chose each range.
     """
@@ -127,7 +118,7 @@ def typical_ranges(
     settings = {"names": names, "builder": builder.describe()}
 
     def compute() -> Arrays:
-        found = builder.ranges(dense, names, data.subset(probe_items(network)))
+        found = builder.ranges(dense, names, data)
         return {
             "ranges": np.array([(found[n].low, found[n].high) for n in names]).reshape(-1, 2),
             "calibrators": np.array([CALIBRATORS.index(found[n].calibrator) for n in names], np.int64),
@@ -144,29 +135,34 @@ class _Trials:
 
     dense: ir.Model
     network: Network
-    rankings: Mapping[str, Ranking]
+    rankings: LateRankings
     data: Calibration
     builder: ModelBuilder
     threads: int
-    shared: dict[str, Moments] | None
 
     @cached_property
     def probe(self) -> Probe:
         """Computes output errors on the samples for trials."""
-        return Probe(self.dense, self.data, probe_items(self.network), self.threads)
+        return Probe(self.dense, self.data, prices_of(self.data.outputs).of(self.network.macs), self.threads)
 
     def widths(
         self, levels: tuple[NDArray[np.int64], ...], cache: ArrayCache, progress: Callable[[float], None]
     ) -> tuple[NDArray[np.float64], ...]:
         """Per group, the loss of each of its levels."""
+        groups = self.network.analysis.groups
         orders = [hashlib.sha256(r.order.tobytes()).hexdigest() for r in self.rankings.values()]
-        settings = {"levels": [v.tolist() for v in levels], "orders": orders}
+        tried = [
+            tried_widths(g.size, v, refit_widths(g.size, removed_at_once(g.size, STEP)))
+            for g, v in zip(groups, levels, strict=True)
+        ]
 
         def compute() -> Arrays:
-            return dict(zip(map(str, range(len(levels))), self._try_widths(levels, progress), strict=True))
+            return {str(g): errors for g, errors in enumerate(self._try_widths(tried, progress))}
 
-        found = cache.arrays("width losses", settings, compute)
-        return tuple(found[str(g)] for g in range(len(levels)))
+        # Not by levels: other targets have others, but the same trials.
+        found = cache.arrays("width trials", {"tried": tried, "orders": orders}, compute)
+        measured = [dict(zip(widths, found[str(g)].tolist(), strict=True)) for g, widths in enumerate(tried)]
+        return width_losses(groups, levels, measured, {g: r.loss for g, r in self.rankings.items()})
 
     def formats(
         self, available: Sequence[Sequence[Format]], cache: ArrayCache, progress: Callable[[float], None]
@@ -186,22 +182,19 @@ class _Trials:
         return tuple({name: float(found[f"{b} {name}"]) for name in forms} for b, forms in enumerate(available))
 
     def _try_widths(
-        self, levels: tuple[NDArray[np.int64], ...], progress: Callable[[float], None]
-    ) -> tuple[NDArray[np.float64], ...]:
+        self, tried: Sequence[Sequence[int]], progress: Callable[[float], None]
+    ) -> Iterator[NDArray[np.float64]]:
+        """Per group, the output errors of the network with this group alone cut to each width."""
         analysis = self.network.analysis
-        context = Context(self.dense, analysis.groups, self.data, shared=self.shared)
-        position = {g.id: i for i, g in enumerate(analysis.groups)}
-        losses: list[NDArray[np.float64]] = [np.zeros(len(v)) for v in levels]
-        done = 0
-        for wave, moments in waves(context):
-            trial = partial(_width_trial, context, analysis, wave, self.rankings, moments, self.probe)
-            curves = {g.id: self.rankings[g.id].loss for g in wave}
-            wave_levels = [levels[position[g.id]] for g in wave]
-            for group, loss in zip(wave, width_losses(wave, wave_levels, curves, trial), strict=True):
-                losses[position[group.id]] = loss
-            done += len(wave)
-            progress(done / len(levels))
-        return tuple(losses)
+        context = Context(self.dense, analysis.groups, self.data)
+        for g, (group, widths) in enumerate(zip(analysis.groups, tried, strict=True)):
+            order, refits = self.rankings[group.id].order, self.rankings.refits().get(group.id)
+            errors = [
+                self.probe.error(cut_and_refit(context, analysis, group, np.sort(order[group.size - w :]), refits))
+                for w in widths
+            ]
+            yield np.array(errors, np.float64)
+            progress((g + 1) / len(tried))
 
     def _try_formats(
         self,
@@ -217,19 +210,3 @@ class _Trials:
             return self.probe.error(builder.quantized(self.dense, int8, ranges))
 
         return format_losses(available, builder.float_format, trial, progress, self.network.twins)
-
-
-def _width_trial(
-    context: Context,
-    analysis: Analysis,
-    wave: Sequence[Group],
-    rankings: Mapping[str, Ranking],
-    moments: Mapping[str, Moments],
-    probe: Probe,
-    index: int,
-    width: int,
-) -> float:
-    """Output error of the network with one group of the wave cut to a width."""
-    group = wave[index]
-    kept = np.sort(rankings[group.id].order[group.size - width :])
-    return probe.error(cut_and_refit(context, analysis, group, kept, moments))

@@ -4,8 +4,8 @@ The error inside a layer says little about the output: a residual branch tolerat
 not. So each change is tried in the real network, and the change of the *output* is measured
 (``edgeprune.recovery.output_error``):
 
-* Widths: every group is cut to a few widths, and its consumers are refitted. Between these widths the curve follows the
-  loss of the ranking.
+* Widths: every group is cut to a few widths at which its readers are refitted. Between these widths the curve follows
+  the loss of the ranking.
 * Formats: ranges of consecutive blocks run in INT8 together. A range with almost no error is not split further. A range
   with an error is halved until the blocks that cause it are found. Most networks need tens of trials instead of one for
   each block. A second INT8 format of the same blocks is tried once for all of them, and its error is divided in the
@@ -22,14 +22,13 @@ from numpy.typing import NDArray
 from edgeprune.dependency import Group
 from edgeprune.latency import Format
 
-PROBED = (0.75, 0.375)
-"""Fractions of a group's size that are tried as widths."""
-
 EXTRAPOLATED = 0.12
-"""If the smallest width is below this fraction of a group's size, it is tried as well and not extrapolated."""
+"""If the smallest width is below this fraction of a group's size, it is not extrapolated: a width near it is tried."""
 
 MOST_SPLITS = 20
 """Largest number of times that a range of blocks is halved; each time needs two trials."""
+
+MOST_FORMAT_TRIALS = 2 * MOST_SPLITS + 1
 
 NEGLIGIBLE_SHARE = 0.05
 """A range of blocks is not split if it causes less than this share of the error of all blocks together."""
@@ -38,37 +37,39 @@ NEGLIGIBLE_SHARE = 0.05
 def width_losses(
     groups: Sequence[Group],
     levels: Sequence[NDArray[np.int64]],
+    tried: Sequence[Mapping[int, float]],
     ranking_loss: Mapping[str, NDArray[np.float64]],
-    trial: Callable[[int, int], float],
-    progress: Callable[[float], None] | None = None,
 ) -> tuple[NDArray[np.float64], ...]:
     """Loss at the output of every width of every group.
 
     Args:
         groups: shape (groups,).
         levels: per group, the widths to price, ascending; the last one is the dense width.
+        tried: per group, width -> output error of the network with only that group cut and refitted.
         ranking_loss: group id -> shape (size + 1,), predicted loss after removing the first k units.
-        trial: (group index, width) -> output error of the network with only that group cut and refitted.
-        progress: called with the fraction done.
 
     Returns:
         Per group, shape (levels,): non-increasing in the width, 0 at the dense width.
     """
     losses = []
-    for g, group in enumerate(groups):
-        removed = group.size - levels[g]
-        if len(levels[g]) < 2:
-            losses.append(np.zeros(len(levels[g])))
+    for group, widths, errors in zip(groups, levels, tried, strict=True):
+        if len(widths) < 2 or not errors:
+            losses.append(np.zeros(len(widths)))
             continue
-        probes = {int(levels[g][np.abs(levels[g] - f * group.size).argmin()]) for f in PROBED} - {group.size}
-        lowest = levels[g][: 2 if levels[g][0] == 0 else 1]  # width 0 may differ much from the smallest one above it
-        probes |= {int(w) for w in lowest if w < EXTRAPOLATED * group.size}
-        measured = {group.size - w: max(trial(g, w), 0.0) for w in sorted(probes)}
+        measured = {group.size - w: max(error, 0.0) for w, error in sorted(errors.items())}
         curve = np.maximum.accumulate(np.maximum(ranking_loss[group.id], 0.0))
-        losses.append(_follow(removed, measured, curve))
-        if progress is not None:
-            progress((g + 1) / len(groups))
+        losses.append(_follow(group.size - widths, measured, curve))
     return tuple(losses)
+
+
+def tried_widths(size: int, levels: NDArray[np.int64], refitted: Sequence[int]) -> list[int]:
+    """The widths of a group that are tried, ascending; ``refitted``: those at which the readers have been refitted."""
+    if len(levels) < 2:
+        return []
+    lowest = levels[: 2 if levels[0] == 0 else 1]  # width 0 may differ much from the smallest one above it
+    small = any(0 < w < EXTRAPOLATED * size for w in lowest)
+    tried = [w for w in refitted if small or w > 2 * EXTRAPOLATED * size] or [int(levels[-2])]
+    return [0, *tried] if levels[0] == 0 else tried
 
 
 def _follow(

@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 
 from edgeprune import graph
 from edgeprune.build import SPARSE_STEPS, TensorRtBuilder, sparse_fits
-from edgeprune.calibration import Calibration
+from edgeprune.calibration import Calibration, prices_of
 from edgeprune.graph import find_linears
 from edgeprune.latency import Format, Network
 from edgeprune.passes.prune import sparsify
 from edgeprune.recovery import Probe
-from edgeprune.search.pricing import probe_items
 from edgeprune.search.sensitivity import format_losses
 
 _SPARSE: Format = "2:4"
@@ -31,7 +30,7 @@ def sparse_losses(
     nodes = {b: [n for n in network.blocks[b].nodes if n in fits] for b in blocks}
     sparse = sparsify(dense, sorted(n for names in nodes.values() for n in names), data, threads=builder.threads)
     linears = find_linears(dense)
-    probe = Probe(dense, data, probe_items(network), builder.threads)
+    probe = Probe(dense, data, prices_of(data.outputs).of(network.macs), builder.threads)
 
     # Trials leave out a bias that was added to a layer, so they slightly overestimate the loss.
     def trial(chosen: Mapping[int, Format]) -> float:

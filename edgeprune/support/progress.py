@@ -1,4 +1,4 @@
-"""Progress of long steps, and the seconds that each step took.
+"""Progress of long steps, and the seconds that each step took on the clock and on the processor.
 
 The library is silent by default. The command line shows bars on a terminal, and one line for each step elsewhere, as
 in a CI log.
@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from edgeprune.support.process_usage import processor_s
 from edgeprune.support.step_times import StepTimes
 
 if TYPE_CHECKING:
@@ -33,11 +34,25 @@ class Progress:
     """Steps without a display.
 
     Attributes:
-        seconds: Step -> seconds it took; a step entered twice adds up.
+        seconds: step -> seconds it took; a step entered twice adds up.
+        processor_s: step -> processor seconds it took, those of steps inside it included.
+        expected_s: step -> seconds that it is expected to take for this model; see `expect`.
     """
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self.processor_s: dict[str, float] = {}
+        self.expected_s: dict[str, float] = {}
+        self._began_at = processor_s()
+
+    @property
+    def used_s(self) -> float:
+        """Processor seconds since the first of all steps."""
+        return processor_s() - self._began_at
+
+    def expect(self, seconds: Mapping[str, float]) -> None:
+        """Tell what steps are expected to take: step -> seconds."""
+        self.expected_s.update(seconds)
 
     @contextlib.contextmanager
     def step(self, name: str, total: float | None = None) -> Iterator[Step]:
@@ -47,12 +62,13 @@ class Progress:
             name: The step as shown to the user, such as "profiling blocks".
             total: The sum of all calls of `Step.advance`; None if the step calls only `Step.fraction`, or nothing.
         """
-        started = time.perf_counter()
+        started, used = time.perf_counter(), processor_s()
         try:
             with self._shown(name, total) as step:
                 yield step
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+            self.processor_s[name] = self.processor_s.get(name, 0.0) + processor_s() - used
 
     def note(self, text: str) -> None:
         """Tell the user something that is not an error."""
@@ -66,7 +82,7 @@ class TerminalProgress(Progress):
     """Bars on a terminal, which disappear when done; elsewhere one line for every finished step.
 
     A bar shows the time left: from the step's own pace if it reports one, else from the time of the last run of the
-    same step, else from its usual time (``times``).
+    same step (``times``), else from what is expected for the model, else from its usual time.
     """
 
     def __init__(self, console: Console, times: StepTimes | None = None):
@@ -88,7 +104,9 @@ class TerminalProgress(Progress):
             return
         with self._open_bars() as bars:
             expected_s = None if self._times is None else self._times.get(name)
-            usual_s = None if self._times is None else self._times.usual(name)
+            usual_s = self.expected_s.get(name)
+            if usual_s is None and self._times is not None:
+                usual_s = self._times.usual(name)
             task = bars.add_task(name, total=total, expected_s=expected_s, usual_s=usual_s)
             started = time.perf_counter()
             try:

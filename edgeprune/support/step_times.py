@@ -1,7 +1,8 @@
 """Seconds that each step took the last time, in the user's cache folder; progress bars show the time left from them.
 
-For a new model there are only usual times: those of the last model with the same command, or else those of small
-networks (YOLOv8n at 160 pixels, ResNet-18, a small ViT) on one thread of an x86 server.
+For a new model a compile predicts its long steps from the graph (`edgeprune.build.cost_forecast`). The other steps
+have usual times: those of the last model with the same command, or else those of small networks (YOLOv8n at 160 pixels,
+ResNet-18, a small ViT) on one thread of an x86 server.
 """
 
 from __future__ import annotations

@@ -7,3 +7,4 @@ May import: passes.prune and below.
 
 from edgeprune.passes.recover.compensate import compensate
 from edgeprune.passes.recover.reconstruct import ReconstructSettings, reconstruct, split_for_learning
+from edgeprune.passes.recover.refit_samples import SPOOL_BYTES

@@ -17,7 +17,7 @@ pruned model is returned.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -31,59 +31,30 @@ from edgeprune.calibration import (
     Fidelity,
     Spool,
     StagedNetwork,
-    boundary_bytes,
-    largest_activation_bytes,
     open_comparable,
     outputs_of,
 )
 from edgeprune.dependency import Analysis, Cut
-from edgeprune.graph import aligned_levels, cut_into_segments, has_bias, layer_matrix, read_names, set_shared_weights
+from edgeprune.graph import (
+    aligned_levels,
+    has_bias,
+    layer_matrix,
+    read_names,
+    set_shared_weights,
+)
 from edgeprune.outputs import MOST_POINTS
 from edgeprune.passes.recover.attention_logits import match_logits
+from edgeprune.passes.recover.refit_samples import CompensateSettings, batch_size, choose_samples
 from edgeprune.passes.recover.refit_targets import Target, find_targets
 from edgeprune.recovery import (
-    ACTIVATION_BYTES,
-    DAMPINGS,
     Kept,
     Moments,
-    Sampling,
     refit,
     require_finite,
 )
-from edgeprune.support import Progress, Step, shared_cores
+from edgeprune.support import Progress, Step, prefetch, shared_cores
 
 Rows = tuple[NDArray[Any], NDArray[Any]]
-
-
-@dataclass(frozen=True)
-class CompensateSettings:
-    """Settings of the fits.
-
-    Attributes:
-        sampling: how many rows are gathered for a layer.
-        holdout_fraction: share of the samples on which damping and blend are chosen, and share of the samples on which
-            the result is scored.
-        blends: shares of the compressed network's inputs, the rest being the dense network's, to which a layer with few
-            rows may be fitted; 1, its real inputs, is always a candidate.
-        blended_rows: fewer rows per feature than this are few.
-        dampings: candidates, as fractions of the mean diagonal of the covariance.
-        most_features: a wider layer gets only a new bias: its covariance would take too much memory.
-        uncut_features: a wider layer whose input lost no channels gets only a new bias: a refit gains too little.
-        spool_bytes: activations on disk at a time; if more samples do not fit, evenly spread ones are used.
-        seed: seed of the random rows and of the held-out samples.
-        threads: threads of onnxruntime.
-    """
-
-    sampling: Sampling = field(default_factory=Sampling)
-    holdout_fraction: float = 0.125
-    blends: tuple[float, ...] = (0.5,)
-    blended_rows: float = 8.0
-    dampings: tuple[float, ...] = DAMPINGS
-    most_features: int = 6144
-    uncut_features: int = 1152
-    spool_bytes: int = 4 << 30
-    seed: int = 0
-    threads: int = 1
 
 
 @shared_cores()
@@ -123,9 +94,7 @@ def compensate(
     if not targets and not mixes:
         return graph.clone(delivered)
     with Spool() as spool, (progress or Progress()).step("compensating", total=len(targets)) as step:
-        rest, scored = _samples(dense, model, targets, calibration, settings)
-        parts = rest.split(settings.holdout_fraction, settings.seed + 1) if rest.items > 1 else (rest, scored)
-        _run(dense, model, targets, kept, parts, settings, spool, step)
+        scored = _run(dense, model, targets, kept, calibration, settings, spool, step)
     if not _is_closer(model, pruned, dense, scored, settings.threads):
         left = graph.clone(delivered)
         names = [t.layer.node for t in targets] or list(mixes)
@@ -145,24 +114,31 @@ def _run(
     model: ir.Model,
     targets: Sequence[Target],
     kept: Kept,
-    samples: tuple[Calibration, Calibration],
+    calibration: Calibration,
     settings: CompensateSettings,
     spool: Spool,
     step: Step,
-) -> None:
-    """Refit the targets in place, level by level."""
+) -> Calibration:
+    """Refit the targets in place, level by level; returns samples that were not used, to score the result on."""
     stops = {target.layer.node for target in targets}
     read = {str(node.name): set(read_names(node)) for node in dense.graph}
-    watched = {target.skip for target in targets if target.skip is not None}
-    watched |= {target.layer.input for target in targets if target.layer.input not in read[target.layer.node]}
-    known = watched | {name for target in targets for name in (target.layer.input, target.layer.output)}
+    watched = {
+        t.layer.node: ({t.skip} if t.skip is not None else set()) | ({t.layer.input} - read[t.layer.node])
+        for t in targets
+    }
+    known = {name for t in targets for name in (t.layer.input, t.layer.output)}.union(*watched.values())
     shared = [[t.layer.output for t in group] for group in _by_weight(targets).values() if len(group) > 1]
     aligned = aligned_levels((dense, model), stops, known, shared)
+    until: dict[str, int] = {}
+    for t in targets:
+        for name in watched[t.layer.node]:
+            until[name] = max(until.get(name, 0), aligned[t.layer.output])
     networks = [
-        StagedNetwork(m, stops, watched, spool, tag, settings.threads, aligned)
+        StagedNetwork(m, stops, until, spool, tag, settings.threads, aligned)
         for m, tag in ((dense, "dense/"), (model, "pruned/"))
     ]
-    size = _batch_size(dense, samples[0])
+    samples, scored = choose_samples((dense, model), networks, calibration, settings, spool)
+    size = batch_size(dense, samples[0])
     share = min(1.0, size / (samples[0].items + samples[1].items))
     fitted_batches = 0
     for part in samples:
@@ -178,7 +154,7 @@ def _run(
         here = [t for t in targets if levels[t.layer.output] == level]
         here = [t if t.skip and levels.get(t.skip, 0) < level else replace(t, skip=None) for t in here]
         fits = {t.layer.weight: _Evidence() for t in here}
-        for batch, values in networks[0].run(level, [t.layer.output for t in here]):
+        for batch, values in prefetch(networks[0].run(level, [t.layer.output for t in here])):
             for t in here:
                 found = _rows(t, values, networks, batch, kept, rng, settings, share)
                 fits[t.layer.weight].add(found, t, held_out=batch >= fitted_batches)
@@ -189,6 +165,7 @@ def _run(
             pass
         for network in networks:
             network.release(level)
+    return scored
 
 
 class _Evidence:
@@ -272,16 +249,6 @@ def _refit(model: ir.Model, targets: Sequence[Target], evidence: _Evidence, sett
     set_shared_weights(model, [target.layer for target in targets], fit.matrix, fit.offset)
 
 
-def _samples(
-    dense: ir.Model, pruned: ir.Model, targets: Sequence[Target], calibration: Calibration, settings: CompensateSettings
-) -> tuple[Calibration, Calibration]:
-    """Samples to fit on and samples to score on, as many as fit on disk."""
-    stops = {target.layer.node for target in targets}
-    each = sum(boundary_bytes(cut_into_segments(m, stops), m) for m in (dense, pruned))
-    most = max(2, settings.spool_bytes // max(1, each))
-    return calibration.subset(most).split(settings.holdout_fraction, settings.seed)
-
-
 def _is_closer(model: ir.Model, pruned: ir.Model, dense: ir.Model, held_out: Calibration, threads: int) -> bool:
     """Whether the model's outputs on held-out samples are closer to the dense network's than the pruned model's."""
     runtime = OnnxRuntime(threads)
@@ -291,9 +258,3 @@ def _is_closer(model: ir.Model, pruned: ir.Model, dense: ir.Model, held_out: Cal
     lost, lost_before = (sum(score.weight * score.drop for score in found) for found in scores)
     # An output whose size depends on the data cannot be compared: then nothing speaks against the refit.
     return lost < lost_before or any(score.drop >= MOST_POINTS for score in scores[1])
-
-
-def _batch_size(dense: ir.Model, calibration: Calibration) -> int:
-    if not calibration.batchable:
-        return 1
-    return max(1, min(calibration.batch_size, ACTIVATION_BYTES // max(1, largest_activation_bytes(dense))))

@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edgeprune.backends.onnxruntime import OnnxRuntime
+from edgeprune.build import model_builder
 from edgeprune.build.x86_builder import X86Builder
 from edgeprune.calibration.calibration import open_calibration
 from edgeprune.dependency.solve import analyse
@@ -121,10 +122,22 @@ def test_ranges_do_not_depend_on_what_was_asked_before(
         assert found[0] == found[1]
 
 
-def test_the_whole_network_chooses_its_own_calibrators(
+def test_calibrators_that_are_known_only_in_part_are_chosen(
     model: ir.Model, samples: NDArray[np.float32], tmp_path: Path
 ) -> None:
     np.savez(tmp_path / "x.npz", x=samples)
     builder, fresh = builder_of(model, str(tmp_path / "x.npz")), builder_of(model, str(tmp_path / "x.npz"))
-    builder.calibrators |= {"x": "entropy", "r": "entropy"}
+    builder.calibrators |= {"x": "entropy"}
     assert builder.ranges(model, ["x", "r"], builder.data) == fresh.ranges(model, ["x", "r"], fresh.data)
+
+
+def test_calibrators_are_chosen_once_for_all_networks(
+    model: ir.Model, samples: NDArray[np.float32], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.savez(tmp_path / "x.npz", x=samples)
+    builder, calls = builder_of(model, str(tmp_path / "x.npz")), []
+    real = model_builder.best_ranges
+    monkeypatch.setattr(model_builder, "best_ranges", lambda *a, **k: calls.append(a[0]) or real(*a, **k))
+    for asked in (ir.from_proto(ir.to_proto(model)), model, ir.from_proto(ir.to_proto(model))):
+        builder.ranges(asked, ["x", "r"], builder.data)
+    assert calls == [model]

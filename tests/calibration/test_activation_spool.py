@@ -19,6 +19,20 @@ def test_spool_gives_back_what_it_was_given() -> None:
         np.testing.assert_array_equal(spool.read("w", 0), 2.0)
 
 
+def test_half_precision_takes_half_the_space_where_the_range_allows() -> None:
+    fine, large = np.linspace(-3, 3, 64, dtype=np.float32), np.full(64, 1e5, np.float32)
+    with Spool(half=True) as spool:
+        for array in (fine, large):
+            spool.append("v", array)
+        assert spool.most_bytes == 64 * (2 + 4)
+        np.testing.assert_allclose(spool.read("v", 0), fine, rtol=2**-11)
+        np.testing.assert_array_equal(spool.read("v", 1), large)
+        assert spool.read("v", 0).dtype == np.float32
+        spool.drop("v")
+        spool.append("w", fine)
+        assert spool.most_bytes == 64 * (2 + 4)
+
+
 def test_a_full_disk_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     import pathlib
 

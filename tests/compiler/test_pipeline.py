@@ -65,6 +65,7 @@ def session(*, int8_drop: float = 0.5, error: float = 0.0) -> FakeSession:
         cache=unused,
         conditions=unused,
         progress=Progress(),
+        expected=unused,
         int8_drop=int8_drop,
     )
 

@@ -1,17 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from edgeprune.errors import CalibrationError
 from edgeprune.quantization.ranges import BINS, CALIBRATORS, Histogram, Range, expected_error, histograms, propose
 from edgeprune.testing.oracle import parse
-
-
-class Data:
-    def __init__(self, *batches: np.ndarray) -> None:
-        self._batches = batches
-
-    def batches(self) -> list[dict[str, np.ndarray]]:
-        return [{"x": b} for b in self._batches]
+from tests.small_models import calibration
 
 
 def histogram_of(x: np.ndarray) -> Histogram:
@@ -70,17 +65,21 @@ def test_a_constant_tensor_has_a_range() -> None:
     assert (chosen.low, chosen.high) == (0.0, 0.0)
 
 
-def test_histograms_stream_over_batches() -> None:
-    model = parse("g (float[n, 4] x) => (float[n, 4] y) { h = Relu(x) y = Neg(h) }")
+@pytest.mark.parametrize("shift", [0.0, -3.0])
+def test_histograms_stream_over_batches_whose_values_grow(shift: float) -> None:
+    """The bins are widened again and again, and the counts are those of one pass with the extremes known."""
+    model = parse("g (float[n, 4096] x) => (float[n, 4096] y) { h = Neg(x) y = Neg(h) }")
     rng = np.random.default_rng(3)
-    batches = [rng.standard_normal((8, 4)).astype(np.float32) for _ in range(5)]
-    found = histograms(model, ["h"], Data(*batches))["h"]
-    values = np.maximum(np.concatenate(batches), 0)
-    assert found.counts.sum() == values.size
-    assert (found.low, found.high) == (values.min(), values.max())
+    samples = np.stack([k * (rng.standard_normal(4096) + shift) for k in range(1, 13)]).astype(np.float32)
+    data = replace(calibration(x=samples), batch_size=1)
+    found, wanted = histograms(model, ["h"], data)["h"], histogram_of(-samples)
+    assert (found.low, found.high) == (wanted.low, wanted.high)
+    assert found.counts.sum() == samples.size
+    gap = np.abs(np.cumsum(found.counts) - np.cumsum(wanted.counts))
+    assert gap.max() <= wanted.counts.max()  # no value is further off than the next bin
 
 
 def test_a_value_that_is_not_finite_is_named() -> None:
     model = parse("g (float[n, 4] x) => (float[n, 4] y) { h = Log(x) y = Neg(h) }")
     with pytest.raises(CalibrationError, match="'h' is not finite"):
-        histograms(model, ["h"], Data(np.zeros((1, 4), np.float32)))
+        histograms(model, ["h"], calibration(x=np.zeros((1, 4), np.float32)))

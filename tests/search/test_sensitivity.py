@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from edgeprune.dependency.groups import Group
-from edgeprune.search.sensitivity import format_losses, width_losses
+from edgeprune.importance.reader_refits import refit_widths, removed_at_once
+from edgeprune.search.sensitivity import format_losses, tried_widths, width_losses
 
 
 def group(size: int) -> Group:
@@ -13,33 +14,48 @@ def group(size: int) -> Group:
 
 def test_measured_widths_keep_their_loss_and_others_are_interpolated() -> None:
     curve = np.linspace(0, 1, 33) ** 2
-    (losses,) = width_losses([group(32)], [np.arange(4, 33, 4)], {"g": curve}, lambda _, w: 0.5 * (1 - w / 32) ** 2)
     widths = np.arange(4, 33, 4)
+    tried = {w: 0.5 * (1 - w / 32) ** 2 for w in (12, 24)}
+    (losses,) = width_losses([group(32)], [widths], [tried], {"g": curve})
     np.testing.assert_allclose(losses, 0.5 * (1 - widths / 32) ** 2, rtol=1e-3, atol=1e-9)
     assert losses[-1] == 0
     assert (np.diff(losses) <= 0).all()
 
 
-def test_only_two_widths_are_tried() -> None:
-    tried: list[int] = []
-
-    def trial(_: int, width: int) -> float:
-        tried.append(width)
-        return 1.0 - width / 64
-
-    width_losses([group(64)], [np.arange(8, 65, 8)], {"g": np.linspace(0, 1, 65)}, trial)
-    assert sorted(tried) == [24, 48]
-
-
 def test_losses_never_increase_with_the_width_although_trials_have_noise() -> None:
     noise = {24: 0.2, 48: 0.25}
-    (losses,) = width_losses([group(64)], [np.arange(8, 65, 8)], {"g": np.linspace(0, 1, 65)}, lambda _, w: noise[w])
+    (losses,) = width_losses([group(64)], [np.arange(8, 65, 8)], [noise], {"g": np.linspace(0, 1, 65)})
     assert (np.diff(losses) <= 0).all()
 
 
-def test_a_group_with_one_width_has_no_loss() -> None:
-    (losses,) = width_losses([group(1)], [np.array([1])], {"g": np.zeros(2)}, lambda *_: pytest.fail("tried"))
+def test_a_group_with_one_width_has_no_loss_and_is_not_tried() -> None:
+    levels = np.array([1])
+    assert tried_widths(1, levels, refit_widths(1, 1)) == []
+    (losses,) = width_losses([group(1)], [levels], [{}], {"g": np.zeros(2)})
     assert losses.tolist() == [0]
+
+
+def test_only_two_widths_are_tried() -> None:
+    assert tried_widths(64, np.arange(8, 65, 8), refit_widths(64, 8)) == [24, 48]
+
+
+def test_the_smallest_width_is_tried_if_it_is_far_below_the_others() -> None:
+    levels = np.array([8, *range(16, 129, 8)])
+    assert tried_widths(128, levels, refit_widths(128, 8)) == [8, 48, 96]
+    tried = {w: 1 - w / 128 for w in (8, 48, 96)}
+    (losses,) = width_losses([group(128)], [levels], [tried], {"g": np.linspace(0, 1, 129)})
+    assert losses[0] == pytest.approx(1 - 8 / 128)
+
+
+def test_a_branch_that_can_be_dropped_is_tried_without_it() -> None:
+    assert tried_widths(64, np.array([0, *range(8, 65, 8)]), refit_widths(64, 8)) == [0, 24, 48]
+
+
+@pytest.mark.parametrize(("size", "step"), [(2, 8), (3, 8), (12, 8), (16, 8), (1000, 8), (6, 1)])
+def test_every_group_has_a_width_at_which_its_readers_are_refitted(size: int, step: int) -> None:
+    batch = removed_at_once(size, step)
+    assert all(0 < w < size and (size - w) % batch == 0 for w in refit_widths(size, batch))
+    assert refit_widths(size, batch)
 
 
 def test_the_blocks_with_large_errors_are_found_in_few_trials() -> None:
@@ -75,19 +91,6 @@ def test_a_second_int8_format_needs_one_more_trial() -> None:
 def test_blocks_without_a_format_have_no_loss_for_it() -> None:
     losses = format_losses([("fp32",), ("fp32", "int8")], "fp32", lambda chosen: float(len(chosen)))
     assert losses == ({"fp32": 0.0}, {"fp32": 0.0, "int8": 1.0})
-
-
-def test_the_smallest_width_is_tried_if_it_is_far_below_the_others() -> None:
-    tried: list[int] = []
-
-    def trial(_: int, width: int) -> float:
-        tried.append(width)
-        return 1.0 - width / 128
-
-    levels = np.array([8, *range(16, 129, 8)])
-    (losses,) = width_losses([group(128)], [levels], {"g": np.linspace(0, 1, 129)}, trial)
-    assert sorted(tried) == [8, 48, 96]
-    assert losses[0] == pytest.approx(1 - 8 / 128)
 
 
 def test_calls_of_one_layer_are_tried_together_and_share_the_loss() -> None:

@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
+import pytest
 
 from edgeprune.search.solver import Candidate, Problem
-from edgeprune.search.unpruned import best_unpruned, most_accurate_unpruned
+from edgeprune.search.unpruned import _int8_variants, best_unpruned, most_accurate_unpruned
 from tests.search.test_solver import chain
 
 
@@ -43,3 +46,21 @@ def test_the_most_accurate_variant_has_the_least_loss_of_those_in_int8() -> None
     assert found is not None
     assert found.formats[2] == "fp32"
     assert "int8" in found.formats
+
+
+@pytest.mark.parametrize("most", range(8))
+def test_bisection_finds_the_fastest_network_within_the_limit(most: int) -> None:
+    """Blocks whose loss falls by more than half from one to the next: every cap leaves fewer of them in INT8."""
+    problem = chain(6, np.random.default_rng(0))
+    losses = tuple({"fp32": 0.0, "int8": 5.0**-b} for b in range(len(problem.format_loss)))
+    problem = replace(problem, format_loss=losses)
+    scored: list[int] = []
+
+    def drop(candidate: Candidate) -> float:
+        scored.append(sum(f == "int8" for f in candidate.formats))
+        return float(scored[-1])
+
+    found = best_unpruned(problem, drop, limit=most)
+    inside = [c for c in _int8_variants(problem) if sum(f == "int8" for f in c.formats) <= most]
+    assert (found and found.formats) == (inside[0].formats if inside else None)
+    assert len(scored) <= 4

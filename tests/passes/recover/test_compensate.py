@@ -12,7 +12,8 @@ from edgeprune.graph import model_io as graph
 from edgeprune.graph.declarations import warnings_of
 from edgeprune.passes.canonicalize.pipeline import canonicalize
 from edgeprune.passes.prune.prune_channels import prune_channels
-from edgeprune.passes.recover.compensate import CompensateSettings, compensate
+from edgeprune.passes.recover.compensate import compensate
+from edgeprune.passes.recover.refit_samples import CompensateSettings
 from edgeprune.passes.recover.refit_targets import find_targets
 from edgeprune.recovery.layer_rows import Sampling
 from edgeprune.report import OutputScore

@@ -1,0 +1,158 @@
+"""What a compile will take, said before its long steps start: processor time, memory and temporary files.
+
+All of it follows from the graph: multiply-accumulates, sizes of activations and layers, groups, and the numbers of
+samples of `edgeprune.calibration.sample_counts`. The unit of time is one sample through the original, which has been
+measured on this machine by then. So no model or machine has seconds of its own here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from edgeprune import graph
+from edgeprune.calibration import COMPENSATION, COVARIANCES, RANGE_ROWS, RANGE_TRIALS, RANGES, Calibration, prices_of
+from edgeprune.dependency import OpenedModel
+from edgeprune.graph import Linear, static_shape
+from edgeprune.importance import MOST_FEATURES, STEP, Context, refit_widths, removed_at_once
+from edgeprune.latency import Network
+from edgeprune.passes.recover import SPOOL_BYTES, ReconstructSettings
+from edgeprune.recovery import Sampling
+from edgeprune.report import Cost
+from edgeprune.support import usual_s
+
+SIMULATED = 1.6
+"""Time of a model with simulated precisions over that of the float model."""
+SUFFIX = 0.55
+"""Share of the network that a trial of one change computes again."""
+CANDIDATES = 3
+"""Unpruned variants that are built and scored."""
+KEPT = 0.6
+"""Share of the network that stays after a cut."""
+BLAS_MACS_PER_S = 2.5e10
+"""Multiply-accumulates of matrix products in a second of one core, float32 and float64 mixed."""
+NODE_S = 1.2e-3
+"""Seconds for each node to make a changed copy of a network and to load it."""
+BASE_BYTES = 450 << 20
+"""Memory of the interpreter with its libraries."""
+CACHED_BYTES = 600 << 20
+"""Memory of cached activations, of batches and of onnxruntime's arenas."""
+
+
+@dataclass(frozen=True)
+class ExpectedCost:
+    """The cost in all, and the processor seconds of the long steps."""
+
+    cost: Cost
+    steps: Mapping[str, float] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        minutes = self.cost.processor_s / 60
+        time = f"{minutes:.0f} min" if minutes >= 1.5 else f"{10 * np.ceil(self.cost.processor_s / 10):.0f} s"
+        memory, disk = self.cost.memory_bytes / 1e9, self.cost.temporary_bytes / 1e9
+        files = f", {disk:.1f} GB of temporary files" if disk >= 0.05 else ""
+        return f"about {time} of processor time, {memory:.1f} GB of memory{files}"
+
+
+def expected_cost(
+    opened: OpenedModel,
+    network: Network,
+    fit: Calibration,
+    held_out: int,
+    *,
+    sample_s: float,
+    spent_s: float,
+    format_trials: int,
+    cut: bool,
+    measured: bool,
+) -> ExpectedCost:
+    """The expected cost of a compile.
+
+    Args:
+        opened: the model.
+        network: its blocks.
+        fit: the samples for the search, the refit and the quantization.
+        held_out: how many samples score a result.
+        sample_s: processor seconds of one sample through the original.
+        spent_s: processor seconds so far.
+        format_trials: the most trials of formats; 0 if there is only one format.
+        cut: whether widths must be priced.
+        measured: whether candidates are measured on this processor.
+    """
+    one, weights = sample_s, graph.weight_bytes(opened.dense)
+    activations = _activation_bytes(opened)
+
+    def items(count: int) -> int:
+        return min(count, fit.items)
+
+    probed = items(prices_of(fit.outputs).of(network.macs))
+    copy = NODE_S * len(network.model.graph)
+    steps = {"scoring the result": SIMULATED * held_out * one, "verifying the cut": 16 * one}
+    if format_trials:
+        trials = min(format_trials, 2 * sum(len(forms) > 1 for forms in network.int8_nodes))
+        ranged, rows = items(RANGES.of(network.macs)), items(RANGE_ROWS.of(network.macs))
+        tried = 7 * items(RANGE_TRIALS.of(network.macs))
+        steps["pricing formats"] = one * (
+            1.5 * ranged + rows + SIMULATED * tried + SIMULATED * SUFFIX * trials * probed
+        ) + copy * (trials + 7)
+        steps["finding the best unpruned variant"] = CANDIDATES * (SIMULATED * held_out * one + 3 * copy)
+        if not fit.is_random:
+            steps["finding the best unpruned variant"] += CANDIDATES * ranged * one
+    layers = _readers(opened) if cut else []
+    if cut:
+        groups = opened.analysis.groups
+        widths = sum(len(refit_widths(g.size, removed_at_once(g.size, STEP))) - 0.5 for g in groups if g.size > 1)
+        gathered = items(COVARIANCES.of(network.macs))
+        steps["ranking units"] = 1.3 * gathered * one + _ranking_macs(layers) / BLAS_MACS_PER_S
+        steps["pricing widths"] = widths * (SUFFIX * probed * one + copy)
+        refitted = items(COMPENSATION.of(network.macs))
+        steps["building the result"] = (1 + 2 * KEPT) * refitted * one + KEPT * _refit_macs(layers) / BLAS_MACS_PER_S
+        if not fit.is_random:
+            settings = ReconstructSettings()
+            seen = min(settings.work_macs / (4 * max(network.macs, 1)), settings.most_epochs * fit.items)
+            enough = seen >= min(settings.least_samples, settings.most_epochs * fit.items)
+            steps["recovering accuracy"] = 4 * seen * one * enough + 8 * SIMULATED * one
+    if measured:
+        names = ("measuring network", "racing formats", "searching and measuring") if cut else ("measuring network",)
+        steps |= {name: usual_s(name) or 0.0 for name in names}
+    seconds = spent_s + sum(steps.values())
+    memory = BASE_BYTES + CACHED_BYTES + 5 * weights + 2 * activations + _covariance_bytes(layers, weights)
+    # About a tenth of the activations are alive between the layers, in the dense network and in the cut one.
+    spooled = 0.1 * (1 + KEPT) * items(COMPENSATION.of(network.macs)) * activations
+    return ExpectedCost(Cost(seconds, memory, int(min(SPOOL_BYTES, spooled)) if cut else 0), steps)
+
+
+def _readers(opened: OpenedModel) -> list[Linear]:
+    """The layers that read any group."""
+    context = Context(opened.dense, opened.analysis.groups, None)
+    found = {c.linear.node: c.linear for group in context.groups for c in context.consumers(group)}
+    return list(found.values())
+
+
+def _ranking_macs(layers: list[Linear]) -> float:
+    """Covariances of all layers, and the removal of all units from their inverses."""
+    sampling = Sampling(macs=2e10, most_rows=16_384)
+    gathered = sum(x.groups * sampling.rows(x.features) * x.features**2 / 2 for x in layers)
+    return gathered + sum(2.5 * x.groups * min(x.features, MOST_FEATURES) ** 3 for x in layers)
+
+
+def _refit_macs(layers: list[Linear]) -> float:
+    sampling = Sampling()
+    rows = (sampling.rows(x.features, x.outputs) for x in layers)
+    return sum(
+        2 * x.groups * n * x.features * (x.features / 2 + x.outputs) * KEPT for x, n in zip(layers, rows, strict=True)
+    )
+
+
+def _covariance_bytes(layers: list[Linear], weights: int) -> int:
+    every = sum(4 * x.groups * min(x.features, MOST_FEATURES) ** 2 for x in layers)
+    widest = max((min(x.features, MOST_FEATURES) for x in layers), default=0)
+    return int(min(every, max(512 << 20, 4 * weights))) + 3 * 8 * widest**2
+
+
+def _activation_bytes(opened: OpenedModel) -> int:
+    """Bytes of all activations of one sample."""
+    shapes = [static_shape(o) for node in opened.fixed.graph for o in node.outputs]
+    return 4 * sum(int(np.prod(shape)) for shape in shapes if shape)

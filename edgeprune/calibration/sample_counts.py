@@ -1,0 +1,53 @@
+"""How many samples each statistic is taken from: as many as a fixed amount of work allows, within bounds.
+
+The cost of a compile then grows with the weights of a network, not with its pixels: one image of a large detector
+shows thousands of positions, as many as hundreds of images of a small classifier. The work is in multiply-accumulates
+of the dense network. Each value was chosen where a further sample changes the result less than other samples would.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgeprune.outputs import DENSE_KINDS, Outputs
+
+ALL = 1 << 30
+
+
+@dataclass(frozen=True)
+class SampleCount:
+    """As many samples as ``macs`` multiply-accumulates allow, at least ``least`` and at most ``most``."""
+
+    macs: float
+    least: int
+    most: int = ALL
+
+    def of(self, macs_per_sample: float) -> int:
+        """The number for a network, which may be more than there are."""
+        return max(self.least, min(self.most, int(self.macs / max(macs_per_sample, 1))))
+
+
+OUTPUTS = SampleCount(1.5e11, 6, 32)
+"""To see what the outputs are."""
+RANGES = SampleCount(1e11, 8)
+"""Ranges of activations, and the means of layers whose biases are corrected."""
+RANGE_ROWS = SampleCount(4e10, 4, 128)
+"""Inputs of layers on which calibrators are compared."""
+RANGE_TRIALS = SampleCount(2e10, 3, 32)
+"""Trials of calibrators in the whole network."""
+EXTREMES = SampleCount(6e10, 4, 16)
+"""Extremes of activations, to predict an overflow of float16 with a headroom of 2."""
+COVARIANCES = SampleCount(1.5e11, 12)
+"""Covariances by which units are ranked: the deepest layers of a detector have few positions in an image."""
+COMPENSATION = SampleCount(2e11, 10)
+"""The refit of the network that is delivered, which runs it beside the original, and its score."""
+PRICES = SampleCount(8e9, 8, 256)
+"""Trials of single widths and formats."""
+DENSE_PRICES = SampleCount(8e9, 3, 256)
+"""The same if every output has a value for each of many positions, as detections and maps do."""
+
+
+def prices_of(outputs: Outputs | None) -> SampleCount:
+    """How many samples the trial of a single width or format takes."""
+    is_dense = outputs is not None and all(outputs.spec_of(name).kind in DENSE_KINDS for name in outputs.names)
+    return DENSE_PRICES if is_dense else PRICES

@@ -1,0 +1,65 @@
+"""What a compile is expected to take, from the graph alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgeprune.build.cost_forecast import ExpectedCost, expected_cost
+from edgeprune.dependency.opened_model import OpenedModel, open_model
+from edgeprune.graph import model_io as graph
+from edgeprune.latency.block_network import network
+from edgeprune.report import Cost
+from edgeprune.support import Progress
+from tests.small_models import calibration, classifier, images
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> OpenedModel:
+    graph.save(classifier(batch="1", head="float[1,5] y"), tmp_path / "net.onnx")
+    return open_model(tmp_path / "net.onnx", {}, Progress())
+
+
+def of(opened: OpenedModel, *, format_trials: int = 0, cut: bool = False, sample_s: float = 0.1) -> ExpectedCost:
+    net = network(opened.dense, opened.analysis, opened.fixed)
+    fit, held_out = calibration(x=images(32)).split()
+    return expected_cost(
+        opened,
+        net,
+        fit,
+        held_out.items,
+        sample_s=sample_s,
+        spent_s=1.0,
+        format_trials=format_trials,
+        cut=cut,
+        measured=False,
+    )
+
+
+def test_steps_that_will_not_run_cost_nothing(opened: OpenedModel) -> None:
+    plain, cut, quantized = of(opened), of(opened, cut=True), of(opened, format_trials=41)
+    assert plain.cost.temporary_bytes == 0 < cut.cost.temporary_bytes
+    assert set(cut.steps) - set(plain.steps) >= {"ranking units", "pricing widths", "building the result"}
+    assert set(quantized.steps) - set(plain.steps) == {"pricing formats", "finding the best unpruned variant"}
+    assert plain.cost.processor_s == 1.0 + sum(plain.steps.values())
+
+
+def test_the_time_is_that_of_samples(opened: OpenedModel) -> None:
+    fast, slow = (of(opened, sample_s=s, cut=True, format_trials=41).cost for s in (0.1, 1.0))
+    assert 5 < slow.processor_s / fast.processor_s < 10
+    assert slow.memory_bytes == fast.memory_bytes
+
+
+@pytest.mark.parametrize(
+    ("cost", "words"),
+    [
+        (Cost(352.0, 2_100_000_000, 0), "about 6 min of processor time, 2.1 GB of memory"),
+        (
+            Cost(41.0, 900_000_000, 300_000_000),
+            "about 50 s of processor time, 0.9 GB of memory, 0.3 GB of temporary files",
+        ),
+    ],
+)
+def test_in_words(cost: Cost, words: str) -> None:
+    assert str(ExpectedCost(cost)) == words
