@@ -28,6 +28,18 @@ UNRELIABLE = 6
 )
 @click.option("--max-drop", type=POINTS, metavar="D", help="Largest drop in accuracy, in points.")
 @click.option(
+    "--max-memory-mb",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="X",
+    help="Largest memory of weights and activations, as counted.",
+)
+@click.option(
+    "--max-energy-mj",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="X",
+    help="Largest energy of an inference: the watts of the power mode times the predicted latency.",
+)
+@click.option(
     "--outputs",
     metavar="NAME,...",
     help="Outputs of the model whose drop counts [default: those that counted].",

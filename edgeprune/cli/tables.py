@@ -34,6 +34,8 @@ def print_prediction(console: Console, found: Prediction, shown: int) -> None:
     error = f"typical error {found.error:.0%}, nine of ten within {found.error_p90:.0%}"
     text = f"{found.latency_ms:.4g} ms predicted, not measured, on {conditions}: {error}"
     console.print(text, markup=False, style="bold")
+    if (most := found.energy_mj_at_most) is not None:
+        console.print(f"at most {most:.4g} mJ for an inference: the power of the mode times the latency", markup=False)
     print_notes(console, (*found.advice, *found.outside))
     header = (f"slowest of {found.launches} kernels", "precision", "time", "share", "bound by")
     rows = [

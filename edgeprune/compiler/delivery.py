@@ -15,6 +15,7 @@ from edgeprune.compiler.pipeline import Reached
 from edgeprune.compiler.session import CompileSession
 from edgeprune.compiler.timer import ORIGINAL
 from edgeprune.dependency import picture
+from edgeprune.devices import watts_of
 from edgeprune.outputs import unseen
 from edgeprune.passes.prune import prune_channels, verify_cut
 from edgeprune.report import Budget, CompileCost, Cost, ModelFile, Prediction, Report, installed_versions, write_report
@@ -88,6 +89,8 @@ def deliver(session: CompileSession, goal: Goal, reached: Reached, folder: Path)
         warnings.append("accuracy was not measured: without --eval, agreement with the original is reported instead")
     if measured is not None and abs(off := predicted_ms / measured.result.median_ms - 1) > OFF_PREDICTION:
         warnings.append(f"the prediction of {predicted_ms:.3g} ms is off by {off:+.0%}")
+    operating = session.operating_point(timed.results.get(reached.returned))
+    watts = watts_of(operating.get("power mode", ""))
     report = Report(
         command="compile",
         target=session.target,
@@ -101,6 +104,7 @@ def deliver(session: CompileSession, goal: Goal, reached: Reached, folder: Path)
             reached.timer.source,
             timed.latency.error,
             {n: timed.latency.total_us(v.widths, v.formats) / 1e3 for n, v in timed.variants.items()},
+            None if watts is None else watts * predicted_ms,
         ),
         accuracy=accuracy,
         sizes=sizes_of(opened, model, folder / "model.onnx"),
@@ -115,7 +119,7 @@ def deliver(session: CompileSession, goal: Goal, reached: Reached, folder: Path)
         calibration=session.conditions.calibration,
         search=timed.search,
         layers=session.measured_layers(layers, model),
-        operating_point=session.operating_point(timed.results.get(reached.returned)),
+        operating_point=operating,
         losses=losses_taken_back(session, candidate) if goal.explain_loss and not returns_original else (),
         refused=refusals_of(opened.analysis),
         warnings=(*warnings, *session.device_notes(candidate, timed.results.get(reached.returned)), *commands),

@@ -73,8 +73,9 @@ def what_helps(
             f"CUDA graph replay (--cuda-graph) saves about {saved_us / 1e3:.2g} ms, and more where the CPU is the limit"
         )
     helps.append("a larger network can be pruned to the same time")
-    modes = [m for m in profile.power_modes if _watts(m.name) < _watts(device.power_mode)]
-    for mode in sorted(modes, key=lambda m: _watts(m.name)):
+    watts = profile.power_mode(power_mode).watts or float("inf")
+    modes = [m for m in profile.power_modes if m.watts is not None and m.watts < watts]
+    for mode in sorted(modes, key=lambda m: m.watts or 0.0):
         slower = _total_us(kernels, precisions, profile.device(mode.name))
         if slower <= _SAME * total_us:
             helps.append(f"power mode {mode.name} takes {slower / 1e3:.3g} ms, nearly the same")
@@ -87,9 +88,3 @@ def what_helps(
 
 def _total_us(kernels: Sequence[Kernel], precisions: Sequence[Precision], device: Device) -> float:
     return float(np.sum(latencies_us(kernels, precisions, device))) + device.call_us
-
-
-def _watts(mode: str) -> float:
-    """The power of a mode as its name says; modes without a number, such as MAXN, are the largest."""
-    digits = mode.removesuffix("W")
-    return float(digits) if digits.isdigit() else float("inf")

@@ -60,6 +60,7 @@ class Prediction:
     models of the same ``family`` that it was not fitted on, as fractions. ``outside`` has one sentence for each way in
     which the prediction extrapolates. ``launches`` counts kernels, each run of a repeated one. ``overhead_share`` is
     the fraction of the latency that is their overhead; ``advice`` says what helps if this is most of it.
+    ``energy_mj_at_most`` is the power mode's watts times the latency; None if the mode states no watts.
     """
 
     latency_ms: float
@@ -71,6 +72,7 @@ class Prediction:
     source: str
     launches: int
     gmacs: float
+    energy_mj_at_most: float | None
     family: Family
     overhead_share: float
     advice: tuple[str, ...]
@@ -91,6 +93,7 @@ class Prediction:
             "outside_fit": list(self.outside),
             "launches": self.launches,
             "gmacs": round(self.gmacs, 4),
+            "energy_mj_at_most": None if self.energy_mj_at_most is None else round(self.energy_mj_at_most, 3),
             "family": self.family,
             "overhead_share": round(self.overhead_share, 4),
             "advice": list(self.advice),
@@ -184,6 +187,7 @@ def model_latency_us(
         for i, (k, p, t) in enumerate(zip(kernels, chosen, times, strict=True))
     ]
     gmacs = sum(k.macs for k in kernels) / 1e9
+    watts = profile.power_mode(power_mode).watts
     family = family_of((k, 1) for k in kernels)
     error, error_p90 = profile.error.of(family) if profile.error else (1.0, 1.0)
     return Prediction(
@@ -196,6 +200,7 @@ def model_latency_us(
         source=profile.source,
         launches=sum(k.repeats for k in kernels),
         gmacs=gmacs,
+        energy_mj_at_most=None if watts is None else watts * total_us / 1e3,
         family=family,
         overhead_share=overhead(kernels, total_us, device).share,
         advice=tuple(what_helps(kernels, chosen, profile, power_mode)),

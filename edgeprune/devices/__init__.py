@@ -7,4 +7,4 @@ May import: support and below; it reads the data files in hwprofiles/.
 
 from edgeprune.devices.operating_point import Device, Precision
 from edgeprune.devices.runtimes import AUTO, RUNTIMES, Runtime
-from edgeprune.devices.targets import Profile, load_profile, target_names
+from edgeprune.devices.targets import Profile, load_profile, target_names, watts_of

@@ -24,6 +24,12 @@ _NEEDED_TO_COMPUTE = (
 )
 
 
+def watts_of(mode: str) -> float | None:
+    """The power budget that the name of a power mode states, such as ``15W``; None for MAXN."""
+    digits = mode.removesuffix("W")
+    return float(digits) if digits.isdigit() else None
+
+
 @dataclass(frozen=True)
 class PowerMode:
     """A power mode by NVIDIA's name, with its clocks."""
@@ -33,6 +39,11 @@ class PowerMode:
     gpu_mhz: float
     dram_gb_per_s: float
     note: str = ""
+
+    @property
+    def watts(self) -> float | None:
+        """The power budget of the module, if the mode's name states it (``15W``)."""
+        return watts_of(self.name)
 
 
 @dataclass(frozen=True)

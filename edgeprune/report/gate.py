@@ -28,6 +28,7 @@ from statistics import NormalDist
 
 from edgeprune.errors import UsageError
 from edgeprune.report.baselines import slower_machine
+from edgeprune.report.budgets import check_energy, check_memory
 from edgeprune.report.figures import doubts
 from edgeprune.report.model import Latency, Report
 from edgeprune.report.unmeasured import NOT_IN_TIME
@@ -54,6 +55,8 @@ def gate(
     max_latency_ms: float | None = None,
     max_predicted_ms: float | None = None,
     max_drop: float | None = None,
+    max_memory_mb: float | None = None,
+    max_energy_mj: float | None = None,
     outputs: Sequence[str] = (),
     baseline: Report | None = None,
     max_regression: float | None = None,
@@ -67,6 +70,8 @@ def gate(
         max_latency_ms: Largest median latency of the result, milliseconds.
         max_predicted_ms: Largest predicted latency of the result, milliseconds, for devices that are not attached.
         max_drop: Largest drop in accuracy or fidelity, points; in the fidelity of each output.
+        max_memory_mb: Largest counted memory of weights and activations, megabytes.
+        max_energy_mj: Largest energy of an inference within the power mode, millijoules.
         outputs: Outputs whose fidelity counts; by default those that the report says count.
         baseline: An older report.
         max_regression: Largest growth in latency since ``baseline``, as a fraction (0.05: 5%).
@@ -87,6 +92,10 @@ def gate(
         checks.append(_check_prediction(report, max_predicted_ms))
     if max_drop is not None:
         checks.append(_check_drop(report, max_drop, outputs))
+    if max_memory_mb is not None:
+        checks.append(check_memory(report, max_memory_mb))
+    if max_energy_mj is not None:
+        checks.append(check_energy(report, max_energy_mj))
     if baseline is not None and max_regression is not None:
         checks.append(_check_regression(report, baseline, max_regression, session_noise))
     if not checks and not anything:

@@ -100,6 +100,7 @@ class Prediction:
         source: ``measured`` or ``analytic``: the source of the profile's times.
         error: The profile's typical relative error, as a fraction; None if it was never compared with measurements.
         variants_ms: Of the unpruned alternatives by name, such as ``fp16`` and ``int8``.
+        energy_mj_at_most: The watts of the power mode times ``result_ms``; None if the mode states no watts.
     """
 
     baseline_ms: float
@@ -107,6 +108,7 @@ class Prediction:
     source: Literal["measured", "analytic"]
     error: float | None = None
     variants_ms: Mapping[str, float] = field(default_factory=dict)
+    energy_mj_at_most: float | None = None
 
     @property
     def speedup(self) -> float:

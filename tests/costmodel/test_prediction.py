@@ -205,3 +205,10 @@ def test_fp8_is_priced_from_published_ratios_on_devices_that_have_it() -> None:
     assert any("FP8 in 1 MatMuls is priced from published ratios" in text for text in eight.outside)
     with pytest.raises(UsageError, match="target orin has no FP8"):
         model_latency_us(model, load_profile("orin"), "fp8")
+
+
+def test_energy_is_bounded_by_the_watts_that_a_power_mode_states() -> None:
+    model, orin = canonicalize(ir.from_proto(network())), load_profile("orin")
+    found = model_latency_us(model, orin, "fp16", power_mode="30W")
+    assert found.energy_mj_at_most == pytest.approx(30 * found.latency_ms)
+    assert model_latency_us(model, orin, "fp16").energy_mj_at_most is None

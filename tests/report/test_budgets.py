@@ -1,0 +1,38 @@
+"""Limits of a gate on memory and energy."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from edgeprune.errors import UsageError
+from edgeprune.report.gate import gate
+from edgeprune.report.model import Prediction
+from tests.reports import report
+
+GUESS = Prediction(4.0, 2.0, "analytic", 0.05, energy_mj_at_most=30.0)
+
+
+def test_memory_is_the_file_and_the_activations_together() -> None:
+    whole = report()
+    sizes = replace(whole.sizes.result, file_bytes=6_000_000, activation_bytes=4_000_000)
+    found = replace(whole, sizes=replace(whole.sizes, result=sizes))
+    for limit, verdict in ((10.0, "pass"), (9.9, "fail")):
+        (check,) = gate(found, max_memory_mb=limit).checks
+        assert (check.name, check.value, check.verdict) == ("memory", "10 MB", verdict)
+        assert "without the runtime's own workspace" in check.detail
+    unknown = replace(whole, sizes=replace(whole.sizes, result=replace(sizes, activation_bytes=None)))
+    with pytest.raises(UsageError, match="--max-memory-mb"):
+        gate(unknown, max_memory_mb=1)
+
+
+def test_an_upper_bound_of_energy_can_pass_but_never_fails_a_gate() -> None:
+    found = replace(report(), predicted=GUESS)
+    for limit, verdict in ((30.0, "pass"), (29.0, "unsure")):
+        result = gate(found, max_energy_mj=limit)
+        assert [c.verdict for c in result.checks] == [verdict]
+        assert result.passed
+        assert "not measured" in result.checks[0].detail
+    with pytest.raises(UsageError, match="a power mode that states its watts"):
+        gate(replace(found, predicted=replace(GUESS, energy_mj_at_most=None)), max_energy_mj=30)
