@@ -119,7 +119,7 @@ def unit_of(metric: str) -> str:
 
 def metric_name(spec: OutputSpec) -> str:
     """The metric of an output in words."""
-    if spec.metric == TOP1:
+    if spec.metric == TOP1 or (spec.metric == EQUAL and spec.kind in _TOP1_NAMES):
         return _TOP1_NAMES.get(spec.kind, _NAMES[TOP1])
     if spec.metric == SQNR and _is_centred(spec):
         return "SQNR about the mean"

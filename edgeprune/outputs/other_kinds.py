@@ -10,6 +10,7 @@ from edgeprune.outputs.box_geometry import are_corners
 from edgeprune.outputs.class_scores import EMBEDDING_SIZES
 from edgeprune.outputs.output_spec import (
     BOXES,
+    CLASS_MAP,
     COORDINATES,
     COSINE,
     EMBEDDING,
@@ -19,6 +20,7 @@ from edgeprune.outputs.output_spec import (
     IOU,
     MAP,
     RANKING,
+    SEQUENCE,
     SORTED_SCORES,
     SQNR,
     STATE,
@@ -31,6 +33,9 @@ from edgeprune.outputs.seen import LINEAR, Seen
 RECURRENT = ("LSTM", "GRU", "RNN")
 MOST_RANKED = 10
 """So many indices of a TopK, or fewer, are a ranking, and people read the first one as the class."""
+
+MOST_CLASSES = 256
+"""Integers over two axes with more different values are no classes of pixels."""
 
 IMAGE_LEVELS = 32
 """An output of 8-bit integers with more different values is an image."""
@@ -47,7 +52,17 @@ def integers(seen: Seen) -> OutputSpec | None:
         return OutputSpec((seen.name,), RANKING, EQUAL, f"the first {x.shape[-1]} of a TopK")
     if seen.made_by() in ("TopK", "NonMaxSuppression", "NonZero") and seen.value is not None:
         return OutputSpec((seen.name,), INDICES, EQUAL, f"a {seen.made_by()} gives it")
+    if x.ndim > 2 and _is_grid_of_classes(seen):
+        return OutputSpec((seen.name,), CLASS_MAP, EQUAL, "the class of every pixel")
+    if x.ndim == 2 and x.shape[1] > 1 and seen.made_by() == "ArgMax" and seen.value is not None:
+        return OutputSpec((seen.name,), SEQUENCE, EQUAL, "an ArgMax gives the class of every step")
     return OutputSpec((seen.name,), INTEGERS, EQUAL, f"{x.dtype} values")
+
+
+def _is_grid_of_classes(seen: Seen) -> bool:
+    """Whether integers over two axes are few different ones, as the classes of pixels or a mask."""
+    x = seen.array
+    return sum(length > 1 for length in x.shape[1:]) > 1 and len(np.unique(x)) <= MOST_CLASSES
 
 
 def _is_ranking(seen: Seen) -> bool:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeprune.outputs.box_geometry import are_corners, iou_of_pairs, to_corners
+from edgeprune.outputs.class_agreement import MOST_FREQUENT
 from edgeprune.outputs.output_spec import BOXES, INDICES, RANKING, Array, OutputSpec
 
 
@@ -51,12 +52,17 @@ class MaskOverlap:
 class Equality:
     """Percent of integers that are equal; indices in any order along the last axis.
 
-    The first one of a ranking also counts by itself. The lower of the two figures is the score.
+    The first one of a ranking also counts by itself. The lower of the two figures is the score. Of the classes of
+    pixels or steps, the most frequent one is left out where it would hide the others, as in
+    `edgeprune.outputs.class_agreement`.
     """
 
     def __init__(self, spec: OutputSpec):
         self._any_order, self._ranked = spec.kind in (INDICES, RANKING), spec.kind == RANKING
         self._same = self._count = self._same_first = self._rows = 0
+        self._limit = MOST_FREQUENT.get(spec.kind, 1.0)
+        self._seen: Counter[int] = Counter()
+        self._agreed: Counter[int] = Counter()
 
     def add(self, wanted: Array, got: Array) -> None:
         """Compare one batch; if the numbers of rows differ, the rows are compared as sets."""
@@ -70,11 +76,24 @@ class Equality:
             return
         self._same += int((wanted == got).sum())
         self._count += wanted.size
+        if self._limit < 1:
+            self._seen.update(_counts(wanted))
+            self._agreed.update(_counts(wanted[wanted == got]))
 
     def score(self) -> float:
         """Percent."""
+        if self._seen:
+            value, most = self._seen.most_common(1)[0]
+            trivial = self._agreed[value] if most > self._limit * self._count else 0
+            rest = self._count - trivial
+            return 100.0 * (self._same - trivial) / rest if rest else 100.0
         pairs = ((self._same, self._count), (self._same_first, self._rows))
         return min(100.0 * same / count if count else 100.0 for same, count in pairs)
+
+
+def _counts(x: Array) -> dict[int, int]:
+    values, counts = np.unique(x, return_counts=True)
+    return dict(zip(map(int, values), map(int, counts), strict=True))
 
 
 def _rows(x: Array, by_sample: bool) -> Counter[object]:

@@ -195,3 +195,13 @@ def test_boxes_on_a_grid_are_offsets_and_in_a_list_are_boxes(rows: int, columns:
     else:
         (spec,) = found(text, scores, boxes).specs
         assert spec.kind == "detections"
+
+
+def test_integers_that_are_classes_of_pixels_or_steps() -> None:
+    maps = "g (float[n,4,8,8] x) => (int64[n,8,8] y) { y = ArgMax<axis=1, keepdims=0>(x) }"
+    assert kinds(found(maps, RNG.integers(0, 4, (6, 8, 8)))) == {("y",): ("class map", "equal")}
+    steps = "g (float[n,9,4] x) => (int64[n,9] y) { y = ArgMax<axis=2, keepdims=0>(x) }"
+    assert kinds(found(steps, RNG.integers(0, 4, (6, 9)))) == {("y",): ("sequence", "equal")}
+    assert kinds(found("g (int64[n,9] x) => (int64[n,9] y) { y = Identity(x) }", RNG.integers(0, 99, (6, 9)))) == {
+        ("y",): ("integers", "equal")
+    }

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from edgeprune.outputs.find import outputs_of_values
 from edgeprune.outputs.judging import Comparison, points, worst
-from edgeprune.outputs.output_spec import Head, Outputs, OutputSpec, Part
+from edgeprune.outputs.output_spec import CLASS_MAP, EQUAL, SEQUENCE, Head, Outputs, OutputSpec, Part
 
 RNG = np.random.default_rng(0)
 
@@ -139,3 +139,18 @@ def test_no_output_hides_another(seed: int, which: int) -> None:
     lost = worst(comparison.scores())
     assert lost.names == (str(which),)
     assert lost.drop > 5
+
+
+def test_the_background_of_integer_classes_hides_nothing() -> None:
+    """A map of 3% foreground without it would be 97% equal; so would a sequence of blanks."""
+    rng = np.random.default_rng(0)
+    ids = (rng.random((4, 64, 64)) < 0.03).astype(np.int64) * rng.integers(1, 5, (4, 64, 64))
+    for kind, one in ((CLASS_MAP, ids), (CLASS_MAP, ids > 0), (SEQUENCE, ids.reshape(4, -1))):
+        outputs = Outputs(("y",), (OutputSpec(("y",), kind, EQUAL, "in a test"),))
+        for other, low, high in ((one, 100, 100), (np.zeros_like(one), 0, 0)):
+            comparison = Comparison(outputs)
+            comparison.add([one[:2]], [other[:2]])
+            comparison.add([one[2:]], [other[2:]])
+            (score,) = comparison.scores()
+            assert low <= score.after <= high
+        assert score.metric == ("pixel agreement" if kind == CLASS_MAP else "agreement by step")
