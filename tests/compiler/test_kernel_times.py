@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from edgeprune.compiler.kernel_times import KernelTimes
+from edgeprune.build.device_options import Options
+from edgeprune.compiler.kernel_times import SPARSE_PAYS, KernelTimes
+from edgeprune.compiler.kernel_times import _sparse_nodes as sparse_nodes
 from edgeprune.dependency.solve import analyse
 from edgeprune.devices.targets import load_profile
 from edgeprune.latency.kernel_network import gpu_network
@@ -44,3 +46,26 @@ def test_kernels_led_by_named_float_nodes_become_slower(measured: bool) -> None:
     assert same.total_us(latency.sizes, ["fp16"] * len(anchors)) == latency.total_us(
         latency.sizes, ["fp16"] * len(anchors)
     )
+
+
+def test_sparsity_auto_offers_2_to_4_where_published_gains_pay() -> None:
+    """On Orin without a measurement: convolutions of 256 channels or more, and nothing on a device without figures."""
+    text = """
+    g (float[1, 64, 28, 28] x) => (float[1, 256, 28, 28] y) {
+      a = Conv<pads=[1, 1, 1, 1]>(x, w1)
+      b = Conv<pads=[1, 1, 1, 1]>(a, w2)
+      y = Conv<pads=[1, 1, 1, 1]>(b, w3)
+    }
+    """
+    model = parse(text, w1=(64, 64, 3, 3), w2=(256, 64, 3, 3), w3=(256, 256, 3, 3))
+    wide = next(str(n.name) for n in model.graph if n.outputs[0].name == "y")
+    assert sparse_nodes(model, load_profile("orin"), Options(), None) == {wide}
+    assert sparse_nodes(model, load_profile("a100"), Options(), None) == frozenset()
+    assert sparse_nodes(model, load_profile("orin"), Options(sparsity="none"), None) == frozenset()
+    assert len(sparse_nodes(model, load_profile("orin"), Options(sparsity="2:4"), None)) == 3
+    device = load_profile("orin").device()
+    gpu = gpu_network(model, analyse(model), device, ("fp16", "int8"), step=32, error=0.0, sparse=[wide])
+    block = next(b for b, one in enumerate(gpu.network.blocks) if one.anchor == wide)
+    us = {fmt: gpu.latency.block_us(block, fmt, gpu.latency.sizes) for fmt in gpu.latency.formats(block)}
+    assert us["fp16"] >= SPARSE_PAYS * us["fp16+2:4"]
+    assert us["int8"] == us["int8+2:4"]
