@@ -1,4 +1,4 @@
-"""Limits of a gate on memory and energy: figures that are counted or bounded, not measured."""
+"""Limits of a gate on memory and energy, and whether a report and its baseline can be compared at all."""
 
 from __future__ import annotations
 
@@ -7,6 +7,32 @@ from edgeprune.report.model import Report
 from edgeprune.report.verdicts import Check
 
 _MB = 1e6
+
+
+def check_budgets(report: Report, max_memory_mb: float | None, max_energy_mj: float | None) -> list[Check]:
+    """The checks of the limits that are given; memory and energy are counted or bounded, not measured.
+
+    Raises:
+        UsageError: the report lacks the figure that a limit is for.
+    """
+    memory = [] if max_memory_mb is None else [check_memory(report, max_memory_mb)]
+    return memory + ([] if max_energy_mj is None else [check_energy(report, max_energy_mj)])
+
+
+def check_same_point(report: Report, baseline: Report) -> None:
+    """Refuse to compare latencies of another power mode, TensorRT or setting of the clocks.
+
+    Raises:
+        UsageError: naming what differs.
+    """
+    one, other = report.operating_point, baseline.operating_point
+    names = sorted(name for name in one.keys() & other.keys() if one[name] != other[name])
+    if names:
+        differing = "; ".join(f"{name}: {one[name]} instead of {other[name]}" for name in names)
+        raise UsageError(
+            f"the baseline was taken at another operating point, so latencies cannot be compared ({differing}); keep a "
+            "new baseline elsewhere with --update-baseline"
+        )
 
 
 def check_memory(report: Report, limit_mb: float) -> Check:

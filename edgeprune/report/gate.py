@@ -28,7 +28,7 @@ from statistics import NormalDist
 
 from edgeprune.errors import UsageError
 from edgeprune.report.baselines import slower_machine
-from edgeprune.report.budgets import check_energy, check_memory
+from edgeprune.report.budgets import check_budgets, check_same_point
 from edgeprune.report.figures import doubts
 from edgeprune.report.model import Latency, Report
 from edgeprune.report.unmeasured import NOT_IN_TIME
@@ -92,11 +92,9 @@ def gate(
         checks.append(_check_prediction(report, max_predicted_ms))
     if max_drop is not None:
         checks.append(_check_drop(report, max_drop, outputs))
-    if max_memory_mb is not None:
-        checks.append(check_memory(report, max_memory_mb))
-    if max_energy_mj is not None:
-        checks.append(check_energy(report, max_energy_mj))
+    checks += check_budgets(report, max_memory_mb, max_energy_mj)
     if baseline is not None and max_regression is not None:
+        check_same_point(report, baseline)
         checks.append(_check_regression(report, baseline, max_regression, session_noise))
     if not checks and not anything:
         raise UsageError("nothing to check: give --max-latency-ms, --max-predicted-ms, --max-drop or --baseline")

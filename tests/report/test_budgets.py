@@ -36,3 +36,14 @@ def test_an_upper_bound_of_energy_can_pass_but_never_fails_a_gate() -> None:
         assert "not measured" in result.checks[0].detail
     with pytest.raises(UsageError, match="a power mode that states its watts"):
         gate(replace(found, predicted=replace(GUESS, energy_mj_at_most=None)), max_energy_mj=30)
+
+
+def test_a_baseline_of_another_operating_point_is_refused_and_what_differs_is_named() -> None:
+    point = {"power mode": "MAXN", "TensorRT": "10.3", "clocks": "locked"}
+    older = replace(report(), operating_point=point)
+    same = gate(replace(report(), operating_point=point), baseline=older, max_regression=0.05)
+    assert [c.name for c in same.checks] == ["latency regression"]
+    moved = replace(report(), operating_point={**point, "TensorRT": "10.16"})
+    with pytest.raises(UsageError, match=r"TensorRT: 10\.16 instead of 10\.3"):
+        gate(moved, baseline=older, max_regression=0.05)
+    assert gate(report(), baseline=older, max_regression=0.05).checks  # a report of before has no operating point
