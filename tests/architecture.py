@@ -49,6 +49,7 @@ ROOMS = (
     "hwprofiles",
     "build",
     "search",
+    "tokens",
     "compiler",
     "pytorch",
     "testing",

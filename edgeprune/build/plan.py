@@ -64,6 +64,8 @@ class Plan:
         baseline_ms: latency of the original, or None if nothing was measured.
         predicted_ms: predicted latency of the plan, or None.
         seed: seed of all random numbers.
+        tokens: how tokens leave a transformer: its setting, and site, node, tokens, and those that leave, of each step;
+            empty if all stay.
         input_shapes: input name -> sizes at which the groups hold, if the model with open axes has fewer; else empty.
     """
 
@@ -77,6 +79,7 @@ class Plan:
     predicted_ms: float | None = None
     seed: int = 0
     input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    tokens: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def cut(self) -> Cut:
@@ -96,6 +99,7 @@ class Plan:
             "layers": [asdict(x) for x in self.layers],
             "latency_ms": {"baseline": self.baseline_ms, "predicted": self.predicted_ms},
             "seed": self.seed,
+            **({"tokens": dict(self.tokens)} if self.tokens else {}),
             **({"input_shapes": {n: list(s) for n, s in self.input_shapes.items()}} if self.input_shapes else {}),
         }
 
@@ -134,6 +138,7 @@ class Plan:
                 baseline_ms=data["latency_ms"]["baseline"],
                 predicted_ms=data["latency_ms"]["predicted"],
                 seed=int(data["seed"]),
+                tokens=dict(data.get("tokens", {})),
                 input_shapes={n: tuple(map(int, dims)) for n, dims in data.get("input_shapes", {}).items()},
             )
         except (KeyError, TypeError, ValueError) as error:

@@ -53,6 +53,10 @@ class ArrayCache:
         self._identity = identity
         self._path = path
 
+    def of(self, part: str) -> ArrayCache:
+        """The arrays that depend on something more, such as a changed form of the model."""
+        return ArrayCache(f"{self._identity}\n{part}", self._path)
+
     def arrays(self, what: str, settings: object, compute: Callable[[], Arrays]) -> Arrays:
         """The stored arrays, or the result of ``compute``, which is then stored.
 

@@ -66,6 +66,13 @@ def cli() -> None:
     help="Sparsity of the weights; auto uses 2:4 where the target is faster with it.",
 )
 @options.compile_runtime_option
+@click.option(
+    "--tokens",
+    type=click.Choice(["auto", "none", "tome", "saint", "dart"]),
+    default="auto",
+    show_default=True,
+    help="Whether tokens of a transformer may leave between its blocks: merged (tome) or dropped (saint, dart).",
+)
 @click.option("--power-mode", metavar="NAME", help="Power mode of a Jetson, by NVIDIA's name [default: the fastest].")
 @options.device_option
 @click.option(

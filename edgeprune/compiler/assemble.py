@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import onnx_ir as ir
@@ -14,7 +15,7 @@ from edgeprune.dependency import Analysis, Cut, OpenedModel
 from edgeprune.graph import peak_activation_bytes
 from edgeprune.latency import CORE, FLOAT, INT8, Format
 from edgeprune.passes.openvino import STATED_PRECISION
-from edgeprune.report import Refusal, Size, Sizes
+from edgeprune.report import Refusal, Size, Sizes, Tokens
 from edgeprune.search import Candidate
 
 _REFUSALS_SHOWN = 20
@@ -30,6 +31,7 @@ def plan_of(
     baseline_ms: float | None = None,
     predicted_ms: float | None = None,
     seed: int = 0,
+    tokens: Tokens | None = None,
 ) -> Plan:
     """The plan of a run."""
     return Plan(
@@ -43,6 +45,7 @@ def plan_of(
         predicted_ms,
         seed,
         opened.sizes.shapes if opened.at_sizes else {},
+        {"setting": tokens.setting, "steps": [asdict(s) for s in tokens.steps]} if tokens and tokens.steps else {},
     )
 
 

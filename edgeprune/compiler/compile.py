@@ -8,10 +8,9 @@ from pathlib import Path
 
 from edgeprune.calibration import CalibrationSpec, as_spec
 from edgeprune.compiler.delivery import deliver
-from edgeprune.compiler.open_session import open_session
-from edgeprune.compiler.pipeline import reach
 from edgeprune.compiler.recipe import AGAIN, RECIPE, Recipe, recipe_of
 from edgeprune.compiler.request import Request
+from edgeprune.compiler.token_sessions import open_sessions
 from edgeprune.dependency import picture_of
 from edgeprune.outputs import Choice
 from edgeprune.report import Report, write_report
@@ -42,6 +41,7 @@ def compile_model(
     force: bool = False,
     seed: int = 0,
     choice: Choice | None = None,
+    tokens: str = "auto",
     progress: Progress | None = None,
     recipe: Recipe | None = None,
     runtime: str | None = None,
@@ -72,6 +72,8 @@ def compile_model(
         explain_loss: find what the loss comes from: build and score the result with one thing taken back at a time.
         force: replace the folder if it exists.
         seed: of all random numbers.
+        tokens: ``auto``, ``none``, or the one setting by which tokens of a transformer may leave: ``tome``, ``saint``
+            or ``dart``.
         choice: which outputs count, and how they are compared.
         progress: shows the progress.
         runtime: what runs the result on a CPU: ``onnxruntime``, ``openvino``, or ``auto`` for the faster of those that
@@ -106,6 +108,7 @@ def compile_model(
         explain_loss,
         choice or Choice(),
         runtime,
+        tokens,
     )
     out = Path(out or f"{request.model.stem}.{target}")
     recipe = recipe or recipe_of(arguments | {"calibration": request.calibration}).moved_to(out)
@@ -114,8 +117,7 @@ def compile_model(
     goal = request.goal(latency_ms, speedup, max_drop)
     if (plan := goal.without_budget) is not None:
         progress.note(plan)
-    session = open_session(request, goal, progress)
-    reached = reach(session, goal)
+    session, reached = open_sessions(request, goal, progress).reach(goal)
     with output_folder(out, force=force) as folder:
         return keep_recipe(recipe, deliver(session, goal, reached, folder), folder)
 

@@ -86,7 +86,11 @@ class CpuSession(CompileSession):
         return () if runtime == X86.runtime else (runtime,)
 
     def predicted_baseline_us(self, latency: Latency) -> float:
-        """Predicted latency of the dense network in float, microseconds."""
+        """Predicted latency of the dense network in float, with all tokens, microseconds."""
+        if self.whole is not None:
+            sizes, names = self.latency.sizes, (self.floating,) * len(self.network.blocks)
+            pace = latency.total_us(sizes, names) / self.latency.total_us(sizes, names)
+            return pace * self.whole.predicted_baseline_us(self.whole.latency)
         return latency.total_us(latency.sizes, (self.floating,) * len(self.network.blocks))
 
     def proxy(self, candidate: Candidate) -> ir.Model:

@@ -93,6 +93,13 @@ class CpuTimer:
         timed = self._final(feasible.candidate, known or self.deliver(feasible.candidate))
         return replace(timed, latency=feasible.problem.latency, search=search)
 
+    def beside(self, timed: Timed, variants: Mapping[str, Candidate], models: Mapping[str, ir.Model]) -> Timed:
+        """The final measurement of the result beside other variants."""
+        every = {RESULT: timed.models[RESULT], **models}
+        with self.progress.step("measuring the result") as step:
+            measured = self.harness.final(every, step.fraction, self._is_undecided)
+        return replace(timed, variants=variants, models=every, measured=measured)
+
     def report(self, timed: Timed, returned: str) -> Measured | None:
         """The latencies, and the device and runtime that they were measured with."""
         if timed.measured is None:
@@ -106,14 +113,13 @@ class CpuTimer:
     def _final(self, candidate: Candidate, model: ir.Model) -> Timed:
         """The final measurement; a variant that is equal to the candidate is not measured beside it."""
         others = {n: m for n, m in self._variant_models.items() if self.variants[n].key != candidate.key}
-
-        def undecided(found: Mapping[str, Measurement]) -> bool:
-            return self.goal.is_missed_by_chance(found[ORIGINAL], found[RESULT])
-
         with self.progress.step("measuring the result") as step:
-            measured = self.harness.final({RESULT: model, **others}, step.fraction, undecided)
+            measured = self.harness.final({RESULT: model, **others}, step.fraction, self._is_undecided)
         models = {RESULT: model, **others}
         return Timed(candidate, self.latency, self.variants, models, measured)
+
+    def _is_undecided(self, found: Mapping[str, Measurement]) -> bool:
+        return self.goal.is_missed_by_chance(found[ORIGINAL], found[RESULT])
 
     def _paced(self, found: Mapping[str, Measurement]) -> Timing:
         """The timing of the result in a measurement; for a speed-up, at the machine's speed in the first one."""

@@ -62,6 +62,7 @@ def deliver(session: CompileSession, goal: Goal, reached: Reached, folder: Path)
             baseline_ms=baseline_us / 1e3 if measured is None else measured.baseline.median_ms,
             predicted_ms=predicted_ms,
             seed=session.conditions.seed,
+            tokens=session.tokens,
         ).save(folder / "plan.json")
         if reached.returned in timed.results and (engine := timed.results[reached.returned].engine) is not None:
             (folder / ENGINE).write_bytes(engine)
@@ -103,11 +104,11 @@ def deliver(session: CompileSession, goal: Goal, reached: Reached, folder: Path)
             predicted_ms,
             reached.timer.source,
             timed.latency.error,
-            {n: timed.latency.total_us(v.widths, v.formats) / 1e3 for n, v in timed.variants.items()},
+            timed.variants_ms(session.whole is None),
             None if watts is None else watts * predicted_ms,
         ),
         accuracy=accuracy,
-        sizes=sizes_of(opened, model, folder / "model.onnx"),
+        sizes=sizes_of(session.before.opened, model, folder / "model.onnx"),
         versions=installed_versions(*session.packages),
         seconds=progress.seconds,
         cost=CompileCost(
@@ -118,6 +119,7 @@ def deliver(session: CompileSession, goal: Goal, reached: Reached, folder: Path)
         seed=session.conditions.seed,
         calibration=session.conditions.calibration,
         search=timed.search,
+        tokens=session.tokens,
         layers=session.measured_layers(layers, model),
         operating_point=operating,
         losses=losses_taken_back(session, candidate) if goal.explain_loss and not returns_original else (),

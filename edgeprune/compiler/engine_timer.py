@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import ClassVar, Literal
 
@@ -102,6 +102,13 @@ class EngineTimer:
     def final_of_model(self, feasible: FeasibleCandidate, search: Search | None = None) -> Timed:
         """As `final`."""
         return self.final(feasible, search)
+
+    def beside(self, timed: Timed, variants: Mapping[str, Candidate], models: Mapping[str, ir.Model]) -> Timed:
+        """The engine of the result, timed in turns with those of other variants."""
+        every = {RESULT: timed.models[RESULT], **models}
+        results = self._measure({ORIGINAL: self.original, **every}, FINAL_SECONDS)
+        measured = {name: result.latency for name, result in results.items()}
+        return replace(timed, variants=variants, models=every, measured=measured, results=results)
 
     def report(self, timed: Timed, returned: str) -> Measured | None:
         """The latencies, and the device and versions that they were measured with."""

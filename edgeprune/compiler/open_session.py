@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-from edgeprune.backends import LOCAL, OpenVino, open_device, openvino_is_installed
+from edgeprune.backends import LOCAL, Device, OpenVino, open_device, openvino_is_installed
 from edgeprune.build import surgeon, write_openvino
 from edgeprune.compiler.cpu_session import CpuSession, open_cpu_session
 from edgeprune.compiler.opening import Opening, open_model_and_data, open_shapes
 from edgeprune.compiler.request import Request
 from edgeprune.compiler.session import CompileSession
-from edgeprune.compiler.tensorrt_session import open_tensorrt_session
+from edgeprune.compiler.tensorrt_session import TensorRtSession, open_tensorrt_session
 from edgeprune.devices import AUTO
 from edgeprune.errors import BackendError, ModelError, UsageError
 from edgeprune.latency import (
@@ -31,7 +31,7 @@ WORSE_IN_16_BITS = 0.25
 """Points that the network may lose with its float layers in bfloat16 before they stay in float32."""
 
 
-def open_session(request: Request, may: Goal, progress: Progress) -> CompileSession:
+def open_session(request: Request, may: Goal, progress: Progress) -> tuple[Opening, CompileSession]:
     """Read the model and its data, and profile or predict it for the target.
 
     Args:
@@ -44,16 +44,30 @@ def open_session(request: Request, may: Goal, progress: Progress) -> CompileSess
         ModelError: the model is invalid or not supported.
         BackendError: the device cannot be reached, or the runtime is not installed.
     """
-    runtime, surgery = request.runs_on, surgeon(request.surgery)
+    runtime = request.runs_on
     device = None if request.device is None else open_device(request.device, runtime.name)
     if runtime.name == OpenVino.name:
         OpenVino(request.threads)  # before all work: whether it is installed
     opening = open_model_and_data(request, may, progress)
     if not runtime.on_cpu:
-        return open_tensorrt_session(opening, may, request.profile, request.options, surgery, device)
+        return opening, _open_for_tensorrt(request, opening, may, device)
     if request.runtime == AUTO:
-        return _fastest(request, opening, may)
-    return _open_on_cpu(request, opening, may, runtime.name)
+        return opening, _fastest(request, opening, may)
+    return opening, _open_on_cpu(request, opening, may, runtime.name)
+
+
+def open_beside(request: Request, opening: Opening, may: Goal, session: CompileSession) -> CompileSession:
+    """The session of a changed form of a session's model, for the same runtime; it knows the session."""
+    if isinstance(session, TensorRtSession):
+        made = _open_for_tensorrt(request, opening, may, session.device)
+        return replace(made, whole=session, baseline_us=session.baseline_us)
+    assert isinstance(session, CpuSession)
+    return replace(_open_on_cpu(request, opening, may, session.network.lowering.runtime), whole=session)
+
+
+def _open_for_tensorrt(request: Request, opening: Opening, may: Goal, device: Device | None) -> TensorRtSession:
+    surgery = surgeon(request.surgery)
+    return open_tensorrt_session(opening, may, request.profile, request.options, surgery, device)
 
 
 def _open_on_cpu(request: Request, opening: Opening, may: Goal, runtime: str) -> CpuSession:

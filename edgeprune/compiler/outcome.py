@@ -24,8 +24,8 @@ def decide(session: CompileSession, goal: Goal, timed: Timed, margin: float) -> 
         timed: the result beside the original and the unpruned variants.
         margin: the budget was divided by it.
     """
-    best = timed.best_other()
-    gain, cut = timed.gain_over(best), session.is_cut(timed.candidate)
+    best, fewer = timed.best_other(), session.whole is not None
+    gain, cut = timed.gain_over(best), session.is_cut(timed.candidate) or fewer
     best_name = "the original" if best == ORIGINAL else f"the unpruned {best} variant"
     formats = f"{session.block_name} {describe_formats(timed.candidate.formats)}"
     predicted = timed.measured is None
@@ -39,7 +39,8 @@ def decide(session: CompileSession, goal: Goal, timed: Timed, margin: float) -> 
     budget_us = goal.budget_us(session.predicted_baseline_us(timed.latency))
     # A cut that gains nothing is no reason to cut: then a variant within the budget is enough, without the margin.
     if gain >= NEVER_SLOWER or (budget_us is not None and not timed.is_met_by(best, goal, budget_us)):
-        what = "Widths and precision were chosen together" if cut else "Nothing had to be cut"
+        what = f"{'Tokens, widths' if fewer else 'Widths'} and precision were chosen together"
+        what = what if cut else "Nothing had to be cut"
         pays = gain >= NEVER_SLOWER
         reason = f"{what}: {formats}; {compared}{'' if pays else _MISSES}."
         return RESULT, Outcome(kind, pays, _with_margin(reason, session, goal, margin), gain, best)

@@ -9,11 +9,9 @@ from pathlib import Path
 
 from edgeprune.compiler.compile import keep_recipe
 from edgeprune.compiler.delivery import deliver
-from edgeprune.compiler.open_session import open_session
-from edgeprune.compiler.pipeline import reach
 from edgeprune.compiler.recipe import RECIPE, Recipe, recipe_of
 from edgeprune.compiler.request import Request
-from edgeprune.compiler.session import CompileSession
+from edgeprune.compiler.token_sessions import Sessions, open_sessions
 from edgeprune.errors import BudgetError, UsageError
 from edgeprune.report import (
     PARETO_FILE,
@@ -69,10 +67,11 @@ def compile_pareto(
         raise UsageError("--pareto chooses the precision for each speed-up: leave out --precision int8")
     request.check_room(out, force=force)
     request.check()
-    session = open_session(request, request.goal(None, asked[0], None), progress)
+    sessions = open_sessions(request, request.goal(None, asked[0], None), progress)
+    session = sessions.whole
     common = dict(progress.seconds)
     with output_folder(out, force=force) as folder:
-        found = [_point(session, request, speedup, folder, recipe, common) for speedup in asked]
+        found = [_point(sessions, request, speedup, folder, recipe, common) for speedup in asked]
         points = tuple(point for point, _ in found)
         first = next((report for _, report in found if report is not None), None)
         if first is None:
@@ -94,7 +93,7 @@ def compile_pareto(
 
 
 def _point(
-    session: CompileSession,
+    sessions: Sessions,
     request: Request,
     asked: float,
     folder: Path,
@@ -105,11 +104,11 @@ def _point(
 
     ``common`` has the seconds of the steps that all points share; each point's report has these and its own.
     """
-    goal, progress = request.goal(None, asked, None), session.progress
+    goal, progress = request.goal(None, asked, None), sessions.whole.progress
     progress.seconds = dict(common)
     place = folder / folder_of(asked)
     try:
-        reached = reach(session, goal)
+        session, reached = sessions.reach(goal)
         place.mkdir()
         delivered = deliver(session, goal, reached, place)
     except BudgetError as error:  # the speed cannot be reached, or the result is below the floor of usefulness

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 import onnx_ir as ir
 
 from edgeprune.compiler.offers import offers
-from edgeprune.compiler.outcome import decide
+from edgeprune.compiler.outcome import NEVER_SLOWER, decide
 from edgeprune.compiler.refinement import open_search
 from edgeprune.compiler.session import CompileSession
-from edgeprune.compiler.timer import RESULT, Timed, Timer
+from edgeprune.compiler.timer import ORIGINAL, RESULT, Timed, Timer
 from edgeprune.errors import BudgetError
 from edgeprune.report import Outcome, Search
 from edgeprune.search import (
@@ -27,6 +27,7 @@ from edgeprune.search import (
     build_within,
     least_latency,
 )
+from edgeprune.timing import ratio
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +41,7 @@ class Reached:
         outcome: which kind of model it is, and why it is returned.
         timed: the latencies of the result and of the models that it was compared with.
         timer: that measured or predicted them.
+        baseline_us: predicted latency of the original, microseconds.
     """
 
     model: ir.Model
@@ -48,6 +50,14 @@ class Reached:
     outcome: Outcome
     timed: Timed
     timer: Timer
+    baseline_us: float
+
+    @property
+    def speed(self) -> float:
+        """How many times as fast as the original it is: measured in one run, or predicted."""
+        if self.timed.measured is None:
+            return self.baseline_us / self.candidate.latency_us
+        return ratio(self.timed.measured[ORIGINAL], self.timed.measured[self.returned]).value
 
 
 def reach(session: CompileSession, goal: Goal) -> Reached:
@@ -71,13 +81,29 @@ def reach(session: CompileSession, goal: Goal) -> Reached:
             ) from error
     else:
         timed = _fastest_allowed(session, goal, timer, variants)
+    if session.whole is not None:
+        timed = _beside_whole(session.whole, session, goal, timed, timer)
     returned, outcome = decide(session, goal, timed, timer.margin)
-    if returned == RESULT:
+    if returned == RESULT or session.whole is not None:  # a variant with all tokens is of the other session
         candidate, model = timed.candidate, timed.models.get(RESULT) or _delivered(session, timed.candidate)
     else:
         candidate = timed.as_variant(returned, session.floating)
         model = timed.models.get(returned) or _delivered(session, candidate)
-    return Reached(model, candidate, returned, outcome, timed, timer)
+    baseline_us = session.predicted_baseline_us(timed.latency)
+    return Reached(model, candidate, returned, outcome, timed, timer, baseline_us)
+
+
+def _beside_whole(whole: CompileSession, session: CompileSession, goal: Goal, timed: Timed, timer: Timer) -> Timed:
+    """The result after tokens left, beside the variants with all tokens; it may be one that cuts nothing else."""
+    known = [name for name in timed.variants if timed.measured is None or name in timed.measured]
+    best = min(known, key=timed.gain_over, default=RESULT)
+    if best != RESULT and session.is_cut(timed.candidate) and timed.gain_over(best) < NEVER_SLOWER:
+        candidate = timed.as_variant(best, session.floating)
+        models = {**timed.models, RESULT: timed.models.get(best) or session.variant_model(candidate)}
+        timed = replace(timed, candidate=candidate, models=models)
+    others = whole.variants(goal.drop_limit)
+    models = {name: whole.variant_model(v) for name, v in others.items()} if timer.measures else {}
+    return timer.beside(timed, others, models)
 
 
 def _delivered(session: CompileSession, candidate: Candidate) -> ir.Model:

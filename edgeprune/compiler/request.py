@@ -15,6 +15,7 @@ from edgeprune.errors import CalibrationError, UsageError
 from edgeprune.outputs import Choice
 from edgeprune.search import Goal
 from edgeprune.support import check_output, check_temporary_room
+from edgeprune.tokens import ALLOWED
 
 FLOATS = ("fp32", "bf16")
 """Precisions in which nothing is quantized."""
@@ -44,6 +45,7 @@ class Request:
     explain_loss: bool = False
     choice: Choice = field(default_factory=Choice)
     runtime: str | None = None
+    tokens: str = "auto"
 
     def check_room(self, out: Path, *, force: bool) -> None:
         """Refuse an output folder that cannot be written, and disks that are too full for the work.
@@ -120,6 +122,8 @@ class Request:
             raise UsageError(f"{runtime.name} is measured in this process only: leave --device out")
         if self.sparsity not in ("auto", "none", "2:4"):
             raise UsageError(f"--sparsity {self.sparsity!r}: expected auto, none or 2:4")
+        if self.tokens not in ALLOWED:
+            raise UsageError(f"--tokens {self.tokens!r}: expected {', '.join(ALLOWED[:-1])} or {ALLOWED[-1]}")
         if self.sparsity == "2:4" and not runtime.sparse:
             raise UsageError(f"target cpu gains nothing from 2:4 sparsity: {runtime.name} has no sparse kernels")
         if not runtime.edits and (self.surgery is not None or self.profile_file is not None):

@@ -17,7 +17,7 @@ from edgeprune.calibration import ArrayCache, Evaluator
 from edgeprune.compiler.timer import Timer
 from edgeprune.dependency import OpenedModel
 from edgeprune.latency import INT8, Format, Latency, Network
-from edgeprune.report import Accuracy, Cost, Layer
+from edgeprune.report import Accuracy, Cost, Layer, Tokens
 from edgeprune.search import (
     Candidate,
     FormatLosses,
@@ -103,6 +103,8 @@ class CompileSession(ABC):
         notes: sentences for the report.
         expected: the cost of the compile, as it was announced.
         raced: unpruned candidates whose latency was measured, the fastest first.
+        tokens: which tokens left before the model was opened, and why; None if it has no attention.
+        whole: the session of the model with all tokens, if some left.
     """
 
     block_name: ClassVar[str]
@@ -125,6 +127,8 @@ class CompileSession(ABC):
     expected: Cost
     notes: tuple[str, ...] = ()
     raced: tuple[Raced, ...] = ()
+    tokens: Tokens | None = None
+    whole: CompileSession | None = None
     _variants: dict[float, dict[str, Candidate]] = field(default_factory=dict, init=False, repr=False)
 
     @property
@@ -136,6 +140,11 @@ class CompileSession(ABC):
     def floating(self) -> Format:
         """The float format of its blocks."""
         return self.builder.float_format
+
+    @property
+    def before(self) -> CompileSession:
+        """The session of the model with all tokens, maybe this one."""
+        return self.whole or self
 
     @property
     def packages(self) -> tuple[str, ...]:
@@ -163,6 +172,10 @@ class CompileSession(ABC):
     def open_trial(self) -> Callable[[], JointTrial] | None:
         """Prepares trials of whole candidates when it is called; None if the target has none."""
         return None
+
+    def variant_model(self, candidate: Candidate) -> ir.Model:
+        """The model of an unpruned variant, as it is delivered."""
+        return self.finish(self.builder.build(candidate.widths, candidate.formats))
 
     def finish(self, model: ir.Model) -> ir.Model:
         """A built model as it is delivered: after surgery, if the user asked for it."""

@@ -25,8 +25,8 @@ from edgeprune.compiler.engine_timer import EngineTimer
 from edgeprune.compiler.kernel_times import all_sparse, kernel_times, with_sparse
 from edgeprune.compiler.offers import offers
 from edgeprune.compiler.opening import Opening, open_shapes
-from edgeprune.compiler.predictor import Predictor
 from edgeprune.compiler.session import CompileSession, Prices
+from edgeprune.compiler.timer import Predictor
 from edgeprune.costmodel import plugin_notes
 from edgeprune.dependency import OpenedModel
 from edgeprune.devices import Profile

@@ -1,10 +1,10 @@
-"""The latency of a candidate: the interface of everything that measures or predicts it for the pipeline."""
+"""The latency of a candidate: the interface of what measures or predicts it, and the prediction without a device."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import onnx_ir as ir
 
@@ -12,7 +12,17 @@ from edgeprune.backends import DeviceResult
 from edgeprune.latency import Latency
 from edgeprune.report import Latency as Measured
 from edgeprune.report import Search
-from edgeprune.search import Candidate, FeasibleCandidate, Goal, Problem, SearchLoop, StartingPoint, Timing
+from edgeprune.search import (
+    Candidate,
+    FeasibleCandidate,
+    Goal,
+    OpenLoop,
+    Problem,
+    SearchLoop,
+    StartingPoint,
+    Timing,
+    search,
+)
 from edgeprune.timing import Measurement, ratio
 
 ORIGINAL, RESULT = "original", "result"
@@ -68,6 +78,13 @@ class Timed:
         variant = self.variants.get(name, self.variants[floating])
         return replace(variant, latency_us=self.latency.total_us(variant.widths, variant.formats), loss=0.0)
 
+    def variants_ms(self, of_this_network: bool) -> dict[str, float]:
+        """The predicted milliseconds of the variants, by its latency model if they are of the candidate's network."""
+        return {
+            name: (self.latency.total_us(v.widths, v.formats) if of_this_network else v.latency_us) / 1e3
+            for name, v in self.variants.items()
+        }
+
     def at_pace_of(self, timing: Timing) -> Timed:
         """The same with predictions scaled from the machine's speed in ``timing`` to that in the final measurement."""
         if self.measured is None:
@@ -110,5 +127,70 @@ class Timer(Protocol):
     def final_of_model(self, feasible: FeasibleCandidate, search: Search | None = None) -> Timed:
         """As `final`, for the delivered model."""
 
+    def beside(self, timed: Timed, variants: Mapping[str, Candidate], models: Mapping[str, ir.Model]) -> Timed:
+        """The same result in a final measurement beside other variants; where it predicts, their predictions."""
+
     def report(self, timed: Timed, returned: str) -> Measured | None:
         """The latency for the report; None if nothing was measured."""
+
+
+@dataclass(frozen=True, eq=False)
+class Predictor:
+    """Predicts candidates for one goal.
+
+    Attributes:
+        goal: that the candidates must meet.
+        latency: the latency model.
+        baseline_us: predicted latency of the original, microseconds.
+        variants: the unpruned variants, by name.
+        source: of the latencies of the latency model.
+    """
+
+    measures: ClassVar[bool] = False
+
+    goal: Goal
+    latency: Latency
+    baseline_us: float
+    variants: Mapping[str, Candidate]
+    source: Literal["measured", "analytic"]
+
+    @property
+    def margin(self) -> float:
+        """1 plus the typical error of the latency model if there is a budget; else 1."""
+        return 1 + self.latency.error if self.goal.has_budget else 1.0
+
+    @property
+    def _allowed_us(self) -> float:
+        return self.goal.needed_us(self.baseline_us) / self.margin
+
+    def timing(self, candidate: Candidate) -> Timing:
+        """The predicted latency."""
+        return Timing(self.baseline_us, candidate.latency_us)
+
+    def loop(self, problem: Problem, start: StartingPoint) -> OpenLoop:
+        """Finds candidates whose predicted latency meets the budget with the margin."""
+        return OpenLoop(problem, self._allowed_us, self.baseline_us)
+
+    def uncut(self, problem: Problem, start: StartingPoint) -> Candidate:
+        """The candidate of least loss that cuts nothing and is predicted to meet the budget."""
+        return search(problem, self._allowed_us)
+
+    def final(self, feasible: FeasibleCandidate, search: Search | None = None) -> Timed:
+        """The predicted latency; nothing is built for it."""
+        return Timed(feasible.candidate, feasible.problem.latency, self.variants, search=search)
+
+    def confirmed(self, timed: Timed) -> Timed | None:
+        """The same: a prediction cannot be confirmed here."""
+        return timed
+
+    def final_of_model(self, feasible: FeasibleCandidate, search: Search | None = None) -> Timed:
+        """As `final`."""
+        return self.final(feasible, search)
+
+    def beside(self, timed: Timed, variants: Mapping[str, Candidate], models: Mapping[str, ir.Model]) -> Timed:
+        """The same beside the predictions of other variants."""
+        return replace(timed, variants=variants)
+
+    def report(self, timed: Timed, returned: str) -> Measured | None:
+        """Nothing was measured."""
+        return None

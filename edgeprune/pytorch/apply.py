@@ -146,6 +146,11 @@ def apply_plan(
         plan = Plan.load(plan_file)
         if dropped := [g.id for g in plan.groups if not g.kept]:
             raise ModelError(f"{plan_file}: the branch of {dropped[0]!r} is dropped; a checkpoint cannot be cut so")
+        if plan.tokens:
+            setting = plan.tokens.get("setting")
+            raise ModelError(
+                f"{plan_file}: tokens leave by {setting}, which weights alone cannot say; compile with --tokens none"
+            )
         dense, result = (graph.load(_beside(plan_file, name)) for name in ("dense.onnx", "model.onnx"))
         state = load_state(checkpoint)
     with progress.step("matching weights"):

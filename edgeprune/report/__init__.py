@@ -37,6 +37,7 @@ from edgeprune.report.runs import HEADER as RUN_HEADER
 from edgeprune.report.runs import Run, open_runs, siblings
 from edgeprune.report.runs import line as run_line
 from edgeprune.report.terminal import print_measurements, print_notes, print_report, print_table
+from edgeprune.report.token_steps import TokenLeave, Tokens
 from edgeprune.report.unmeasured import NOT_IN_TIME
 from edgeprune.report.versions import installed_versions
 from edgeprune.report.web_page import Section, number, page, table

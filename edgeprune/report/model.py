@@ -10,6 +10,7 @@ from typing import Literal
 from edgeprune.report.compile_cost import CompileCost
 from edgeprune.report.loss_part import LossPart
 from edgeprune.report.output_score import OutputScore
+from edgeprune.report.token_steps import Tokens
 from edgeprune.support import json_form, plural
 from edgeprune.timing import Measurement, Ratio
 
@@ -245,10 +246,10 @@ class Report:
         seconds: Step -> seconds it took.
         cost: What the compile took, beside what was expected before it started; None for a prune.
         search: How trials of whole candidates found widths and precision; None if none was tried.
+        tokens: Which tokens of a transformer leave, and why; None without attention.
         layers: Time and loss of each layer, in the order they run; empty for a prune, which measures no latency.
         calibration, warnings: The calibration data in words, None if there was none; sentences for people.
-        recipe: Every flag of the compile, and ``model``; paths are relative to the folder of the report. None if the
-            compile was not started from the command line.
+        recipe: Every flag of the compile, and ``model``; paths are relative to the report's folder. None without flags.
         reproduce: The command line that reproduces it, to run in that folder.
         losses: What the loss comes from, if that was asked for.
         operating_point: Power mode, TensorRT and clocks, for a device with TensorRT.
@@ -273,6 +274,7 @@ class Report:
     losses: tuple[LossPart, ...] = ()
     operating_point: Mapping[str, str] = field(default_factory=dict)
     search: Search | None = None
+    tokens: Tokens | None = None
     layers: tuple[Layer, ...] = ()
     refused: tuple[Refusal, ...] = ()
     warnings: tuple[str, ...] = ()

@@ -22,17 +22,20 @@ from edgeprune.errors import EdgepruneError, PassError
 from edgeprune.graph import Refused, dim_keys, find_value, is_op, naming
 from edgeprune.passes.tokens.merge_nodes import Writer, add_step
 from edgeprune.passes.tokens.settings import TokenSetting, TokenStep
-from edgeprune.passes.tokens.sites import flow_from, token_sites
+from edgeprune.passes.tokens.sites import Site, flow_from, token_sites
 from edgeprune.passes.tokens.token_flow import Place, TokenFlow
 
 
-def reduce_tokens(model: ir.Model, steps: Sequence[TokenStep], setting: TokenSetting) -> ir.Model:
+def reduce_tokens(
+    model: ir.Model, steps: Sequence[TokenStep], setting: TokenSetting, sites: Sequence[Site] | None = None
+) -> ir.Model:
     """Return a copy of the model in which tokens leave at these sites; the model itself if none leaves.
 
     Args:
         model: canonical; not changed.
         steps: sites and numbers of tokens.
         setting: how tokens are matched, and whether they are merged.
+        sites: of the model, if they are known.
 
     Raises:
         PassError: a step is at no site, or more tokens would leave than can; the text names the site.
@@ -40,15 +43,15 @@ def reduce_tokens(model: ir.Model, steps: Sequence[TokenStep], setting: TokenSet
     leaving = {step.site: step.leave for step in steps if step.leave}
     if not leaving:
         return model
-    sites = token_sites(model)
-    if isinstance(sites, Refused):
-        raise PassError(f"reduce_tokens: {sites}")
-    if unknown := sorted(leaving.keys() - {site.value for site in sites}):
+    known = token_sites(model) if sites is None else tuple(sites)
+    if isinstance(known, Refused):
+        raise PassError(f"reduce_tokens: {known}")
+    if unknown := sorted(leaving.keys() - {site.value for site in known}):
         raise PassError(f"reduce_tokens: tokens cannot leave at {unknown[0]!r}")
     copy = graphs.clone(model)
     before = {str(v.name): v.shape for node in copy.graph for v in node.outputs}
     with naming(copy.graph):
-        cuts = _added(copy.graph, [s.value for s in sites if s.value in leaving], leaving, sites[0].protected, setting)
+        cuts = _added(copy.graph, [s.value for s in known if s.value in leaving], leaving, known[0].protected, setting)
         kept = _kept(cuts)
         _repair(copy.graph, kept)
     _infer(copy, before, {(name, axis): len(positions) for (name, axis), positions in kept.items()})

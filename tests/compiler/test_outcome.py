@@ -31,6 +31,7 @@ def decided(
         as_asked=as_asked,
         latency=LATENCY,
         predicted_baseline_us=lambda latency: 6000.0,
+        whole=None,
     )
     measured = {
         "original": measurement(original_ms),

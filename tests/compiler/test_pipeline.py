@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 from edgeprune.compiler.pipeline import Reached, reach
-from edgeprune.compiler.predictor import Predictor
 from edgeprune.compiler.session import CompileSession, Prices
-from edgeprune.compiler.timer import Timer
+from edgeprune.compiler.timer import Predictor, Timer
 from edgeprune.errors import BudgetError
 from edgeprune.latency.block_latency import LatencyModel
 from edgeprune.search.goal import Goal

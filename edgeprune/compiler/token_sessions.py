@@ -1,0 +1,213 @@
+"""The compile sessions of one request: of the model, and of the model after tokens left.
+
+Whether tokens leave is chosen for each goal together with widths and formats (`edgeprune.tokens`). The model after a
+schedule is a model like any other, with a session of its own. So everything else is searched on it as usual.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import onnx_ir as ir
+
+from edgeprune.compiler.cpu_session import CpuSession
+from edgeprune.compiler.open_session import open_beside, open_session
+from edgeprune.compiler.opening import Opening
+from edgeprune.compiler.pipeline import Reached, reach
+from edgeprune.compiler.request import Request
+from edgeprune.compiler.session import CompileSession
+from edgeprune.compiler.tensorrt_session import TensorRtSession
+from edgeprune.compiler.timer import RESULT
+from edgeprune.errors import BudgetError
+from edgeprune.graph import Refused
+from edgeprune.latency import INT8
+from edgeprune.passes.tokens import SETTINGS, Site, token_sites
+from edgeprune.recovery import Probe
+from edgeprune.report import TokenLeave, Tokens
+from edgeprune.search import DEFAULT_MAX_DROP, Goal
+from edgeprune.support import Progress
+from edgeprune.tokens import (
+    TokenChoice,
+    TokenSchedule,
+    TokenTrial,
+    choose_tokens,
+    choose_within,
+    cpu_shares,
+    predicted_shares,
+    schedules,
+    try_schedules,
+)
+
+TRIAL_MACS, TRIAL_ITEMS = 1e12, (16, 128)
+"""All schedules together are tried on samples for this many multiply-accumulates, within these bounds."""
+
+CLEARLY = 1.02
+"""Tokens leave only if that makes the result this many times as fast as the one with all tokens."""
+
+Found = tuple[CompileSession, Reached]
+
+
+@dataclass(eq=False)
+class Sessions:
+    """The sessions of one request.
+
+    Attributes:
+        request: what was asked for.
+        may: whether the model may be pruned and quantized.
+        opening: the model with its data.
+        whole: the session of the model with all tokens.
+    """
+
+    request: Request
+    may: Goal
+    opening: Opening
+    whole: CompileSession
+    _opened: dict[TokenSchedule, CompileSession] = field(default_factory=dict)
+
+    def reach(self, goal: Goal) -> Found:
+        """The best network for a goal, with the session that it belongs to.
+
+        Raises:
+            BudgetError: the goal can't be met; the text gives the lowest latency that was found, and other budgets.
+            BackendError: a device cannot be reached, or does not accept a model.
+        """
+        if not goal.prune or not self.trials[0]:
+            return self._reach_whole(goal)
+        if goal.has_budget:
+            choice = self._choice(goal)
+            with_fewer = self._reach_with(choice, goal)
+            if with_fewer is None or self._drop(with_fewer) <= DEFAULT_MAX_DROP:
+                return with_fewer or self._reach_whole(goal, choice)
+            try:
+                with_all = self._reach_whole(goal, choice)
+            except BudgetError:
+                return with_fewer
+            return min(with_fewer, with_all, key=self._drop)
+        with_all = self._reach_whole(goal)
+        choice = choose_within(self.trials[0], self.whole.prices.all, self._drop_of, goal.drop_limit)
+        found = self._reach_with(choice, goal)
+        if found is not None and found[1].speed >= CLEARLY * with_all[1].speed:
+            return found
+        return self._noted(choice), with_all[1]
+
+    @cached_property
+    def sites(self) -> Sequence[Site] | Refused:
+        """Where tokens may leave, or why they all stay."""
+        opened = self.opening.opened
+        if opened.ranges:
+            return Refused("the model arrived quantized, and its ranges are those of all tokens")
+        return token_sites(opened.dense)
+
+    @cached_property
+    def trials(self) -> tuple[list[TokenTrial], float]:
+        """The schedules that pay, and the smallest share of time that any takes."""
+        allowed = SETTINGS if self.request.tokens == "auto" else [self.request.tokens]
+        if self.request.tokens == "none" or isinstance(self.sites, Refused):
+            return [], 1.0
+        opened, fit = self.opening.opened, self.opening.fit
+        multiple = 1 if isinstance(self.whole, CpuSession) else 8
+        wanted = schedules(self.sites, allowed, multiple=multiple)
+        with self.whole.progress.step("trying to let tokens leave") as step:
+            macs = max(self.whole.network.macs * len(wanted), 1)
+            items = int(min(max(TRIAL_MACS / macs, TRIAL_ITEMS[0]), TRIAL_ITEMS[1]))
+            probe = Probe(opened.dense, fit, items, self.opening.conditions.threads)
+            return try_schedules(opened, self.sites, wanted, self._shares, probe.error, step.fraction)
+
+    def _shares(self, models: Sequence[ir.Model]) -> list[float]:
+        whole, int8 = self.opening.opened.fixed, self.may.quantize
+        if isinstance(self.whole, CpuSession):
+            return cpu_shares(whole, models, self.whole.harness, self.opening.fit, int8=int8)
+        options = self.request.options
+        int8 = int8 and options.precision in ("auto", INT8)
+        return predicted_shares(whole, models, self.request.profile, options.power_mode, int8=int8)
+
+    def _choice(self, goal: Goal) -> TokenChoice:
+        whole = self.whole
+        is_predicted = isinstance(whole, TensorRtSession) and whole.device is None
+        margin = 1 + whole.latency.error if is_predicted else 1.0
+        budget_us = goal.needed_us(whole.predicted_baseline_us(whole.latency)) / margin
+        return choose_tokens(self.trials[0], whole.prices.all, budget_us)
+
+    def _drop_of(self, trial: TokenTrial) -> float:
+        """The points that a schedule loses alone, in float."""
+        return self.opening.evaluator.drop(self.whole.scores.run_of(trial.opened.dense))
+
+    def _drop(self, found: Found) -> float:
+        session, reached = found
+        return session.scores.accuracy(reached.candidate).drop
+
+    def _reach_whole(self, goal: Goal, choice: TokenChoice | None = None) -> Found:
+        return self._noted(choice), reach(self.whole, goal)
+
+    def _reach_with(self, choice: TokenChoice, goal: Goal) -> Found | None:
+        """The best network with fewer tokens, if there is one that is worth them."""
+        if choice.trial is None:
+            return None
+        session = self._session(choice.trial, choice.reason)
+        try:
+            reached = reach(session, goal)
+        except BudgetError:
+            return None
+        return (session, reached) if reached.returned == RESULT else None
+
+    def _noted(self, choice: TokenChoice | None) -> CompileSession:
+        """The session of the model with all tokens, which says why they stay; it says nothing without attention."""
+        has_attention = any(n.op_type in ("Softmax", "Attention") for n in self.opening.opened.dense.graph)
+        if not has_attention:
+            return self.whole
+        return replace(self.whole, tokens=Tokens("none", reason=self._why_all_stay(choice), time_share=self._least))
+
+    @property
+    def _least(self) -> float | None:
+        """The least share of the time that was found, if schedules were tried."""
+        was_tried = self.may.prune and self.request.tokens != "none" and not isinstance(self.sites, Refused)
+        return self.trials[1] if was_tried and self.trials[1] != 1 else None
+
+    def _why_all_stay(self, choice: TokenChoice | None) -> str:
+        if self.request.tokens == "none":
+            return "--tokens none"
+        if not self.may.prune:
+            return "only the precision was asked for"
+        if isinstance(self.sites, Refused):
+            return str(self.sites)
+        if self._least is None:
+            return "the transformer has too few tokens"
+        if not self.trials[0]:
+            return (
+                "fewer tokens do not pay here: with the kernels that let them leave, the network takes at least "
+                f"{self._least:.0%} of its time"
+            )
+        if choice is None or choice.trial is not None:
+            return "the result with fewer tokens is not better"
+        return choice.reason
+
+    def _session(self, trial: TokenTrial, reason: str) -> CompileSession:
+        schedule = trial.schedule
+        if schedule not in self._opened:
+            cache = self.opening.cache.of(str(schedule))
+            opening = replace(self.opening, opened=trial.opened, cache=cache)
+            self._opened[schedule] = open_beside(self.request, opening, self.may, self.whole)
+        counts, left = [], schedule.sites[0].tokens
+        for site, leave in zip(schedule.sites, schedule.leave, strict=True):
+            counts.append(TokenLeave(site.value, site.node, left, leave))
+            left -= leave
+        tokens = Tokens(schedule.setting, tuple(counts), reason, trial.error, trial.share)
+        return replace(self._opened[schedule], tokens=tokens)
+
+
+def open_sessions(request: Request, may: Goal, progress: Progress) -> Sessions:
+    """Read the model and its data, and profile or predict it for the target.
+
+    Args:
+        request: a checked request.
+        may: whether the model may be pruned and quantized; its budget is not used.
+        progress: shows the progress.
+
+    Raises:
+        CalibrationError, EvaluationError: data is missing or does not fit the model.
+        ModelError: the model is invalid or not supported.
+        BackendError: the device cannot be reached, or the runtime is not installed.
+    """
+    return Sessions(request, may, *open_session(request, may, progress))

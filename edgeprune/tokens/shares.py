@@ -1,0 +1,67 @@
+"""How long models with fewer tokens take, as shares of the time of the model with all tokens.
+
+The kernels that let tokens leave are included. No block is cut: widths and formats are chosen later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import onnx_ir as ir
+
+from edgeprune.calibration import Calibration, IntermediateOutputs
+from edgeprune.costmodel import Wanted, model_latency_us
+from edgeprune.devices import Profile
+from edgeprune.latency import TimingHarness
+from edgeprune.passes.x86 import int8_eligible, lower_x86, quantize_x86, values_to_quantize
+from edgeprune.quantization import extremes
+from edgeprune.timing import ratio
+
+AT_A_TIME = 5
+"""Models that are timed in turns; the model with all tokens is among them every time."""
+
+
+def predicted_shares(
+    whole: ir.Model, models: Sequence[ir.Model], profile: Profile, power_mode: str | None, *, int8: bool
+) -> list[float]:
+    """By the analytic model of a target, each model in the fastest precision.
+
+    Args:
+        whole: with all tokens and fixed shapes.
+        models: with fewer tokens and fixed shapes.
+        profile: of the target.
+        power_mode: of the target; None for the fastest.
+        int8: whether INT8 may be used.
+    """
+    wanted: Wanted = "fp16" if "fp16" in profile.precisions else "fp32"
+    if int8 and "int8" in profile.precisions:
+        wanted = "best"
+
+    def us(model: ir.Model) -> float:
+        return model_latency_us(model, profile, wanted, power_mode=power_mode).latency_ms
+
+    whole_us = us(whole)
+    return [us(model) / whole_us for model in models]
+
+
+def cpu_shares(
+    whole: ir.Model, models: Sequence[ir.Model], harness: TimingHarness, data: Calibration, *, int8: bool
+) -> list[float]:
+    """Measured on the CPU in turns, all in INT8 if that may be used, else in float."""
+    found: list[float] = []
+    reference = _lowered(whole, data, harness.threads, int8=int8)
+    for start in range(0, len(models), AT_A_TIME):
+        some = {str(k): _lowered(m, data, harness.threads, int8=int8) for k, m in enumerate(models[start:][:AT_A_TIME])}
+        timed = harness.quick({"whole": reference, **some})
+        found += [1 / ratio(timed["whole"], timed[name]).value for name in some]
+    return found
+
+
+def _lowered(model: ir.Model, data: Calibration, threads: int, *, int8: bool) -> ir.Model:
+    """The model as it would run, with ranges from one sample: they do not change its time."""
+    nodes = [name for name, verdict in int8_eligible(model).items() if verdict] if int8 else []
+    if not nodes:
+        return lower_x86(model)
+    names = values_to_quantize(model, nodes)
+    ranges = extremes(IntermediateOutputs(model, names, threads), data.subset(1).batches(1))
+    return quantize_x86(lower_x86(model, nodes), nodes, ranges)

@@ -1,0 +1,82 @@
+"""Whether tokens leave, from the request to the folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+
+from edgeprune import graph
+from edgeprune.compiler import compile_model, outcome, pipeline, token_sessions
+from edgeprune.errors import ModelError, UsageError
+from edgeprune.pytorch.apply import apply_plan
+from edgeprune.report import Report
+from tests.passes.tokens.vits import Vit
+
+VIT = Vit(tokens=17, depth=3, width=16)
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("EDGEPRUNE_CACHE", str(tmp_path / "cache"))
+    graph.save(VIT.model(), tmp_path / "vit.onnx")
+    x = np.random.default_rng(0).standard_normal((24, VIT.tokens, VIT.width)).astype(np.float32)
+    np.savez(tmp_path / "calib.npz", input=x)
+    return tmp_path
+
+
+def compiled(folder: Path, **given: object) -> Report:
+    settings = {"calibration": folder / "calib.npz", "out": folder / "out", "max_drop": 90.0} | given
+    return compile_model(folder / "vit.onnx", "orin", **settings)  # type: ignore[arg-type]
+
+
+def test_kernels_that_cost_more_than_tokens_save_are_named(files: Path) -> None:
+    report = compiled(files)
+    assert report.tokens is not None
+    assert report.tokens.setting == "none"
+    assert report.tokens.reason.startswith(
+        "fewer tokens do not pay here: with the kernels that let them leave, the network takes"
+    )
+    assert report.tokens.time_share is not None
+    assert report.tokens.time_share > 1
+    assert "tokens" not in json.loads((files / "out" / "plan.json").read_text())
+
+
+def test_tokens_that_leave_are_in_plan_report_and_dense_model(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def shares(whole: ir.Model, models: Sequence[ir.Model], *_: object, **__: object) -> list[float]:
+        macs = [sum(graph.count_macs(model).values()) for model in (whole, *models)]
+        return [count / macs[0] for count in macs[1:]]
+
+    monkeypatch.setattr(token_sessions, "predicted_shares", shares)
+    monkeypatch.setattr(token_sessions, "CLEARLY", 0.0)
+    monkeypatch.setattr(outcome, "NEVER_SLOWER", 0.0)
+    monkeypatch.setattr(pipeline, "NEVER_SLOWER", 0.0)
+    report = compiled(files, tokens="saint", accept_loss=True)
+    assert report.tokens is not None
+    assert report.tokens.setting == "saint"
+    assert report.tokens.time_share is not None
+    assert report.tokens.time_share < 1
+    assert report.outcome.variant == "compressed"
+    plan = json.loads((files / "out" / "plan.json").read_text())
+    assert plan["tokens"]["setting"] == "saint"
+    assert [step["leave"] for step in plan["tokens"]["steps"]] == [s.leave for s in report.tokens.steps]
+    stay = VIT.tokens - sum(s.leave for s in report.tokens.steps)
+    dense = onnx.shape_inference.infer_shapes(onnx.load(files / "out" / "dense.onnx"))
+    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in dense.graph.value_info}
+    assert shapes["block2"][1] == stay
+    assert report.sizes.baseline.macs > report.sizes.result.macs
+    with pytest.raises(ModelError, match="tokens leave by saint, which weights alone cannot say"):
+        apply_plan(files / "out", files / "checkpoint.pt")
+
+
+def test_all_tokens_stay_where_asked(files: Path) -> None:
+    report = compiled(files, tokens="none")
+    assert report.tokens is not None
+    assert (report.tokens.setting, report.tokens.reason) == ("none", "--tokens none")
+    with pytest.raises(UsageError, match="--tokens 'some': expected auto, none, tome, saint or dart"):
+        compiled(files, tokens="some", out=files / "other")
