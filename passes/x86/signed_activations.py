@@ -17,10 +17,10 @@ from edgeprune.graph import is_op
 _SHIFT = 128
 _MOVES = (
     *("Clip", "Concat", "DepthToSpace", "DequantizeLinear", "Expand", "Flatten", "Gather", "Identity", "MaxPool"),
-    *("Pad", "QuantizeLinear", "Reshape", "Resize", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose"),
-    "Unsqueeze",
+    *("Pad", "QuantizeLinear", "Reshape", "Resize", "Shape", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile"),
+    *("Transpose", "Unsqueeze"),
 )
-"""Operators whose result shifts with their quantized inputs."""
+"""Operators whose result shifts with their quantized inputs, or does not depend on their values."""
 
 
 def signed_activations(model: ir.Model) -> ir.Model:
