@@ -127,7 +127,7 @@ _MOST_STEPS = 48
 """Sizes of two axes that differ are multiples of the stride up to this many."""
 
 
-def solutions(needed: Sequence[Equation], free: Sequence[str], known: Mapping[str, int], step: int) -> list[Sizes]:
+def solutions(needed: Sequence[Equation], free: Sequence[str], known: Sizes, steps: Sizes) -> list[Sizes]:
     """Sizes of symbols at which equations hold: equal ones first, multiples of the total stride before others.
 
     Sizes at which a length of one is broadcast come last.
@@ -136,7 +136,7 @@ def solutions(needed: Sequence[Equation], free: Sequence[str], known: Mapping[st
         needed: of a model.
         free: symbols, of which those that have to be a certain number are solved.
         known: sizes of all other symbols.
-        step: the total stride.
+        steps: the total stride of each of them.
 
     Returns:
         Sizes of the symbols that the equations with numbers have; nothing if there are none, or they have no solution.
@@ -154,13 +154,13 @@ def solutions(needed: Sequence[Equation], free: Sequence[str], known: Mapping[st
 
     def rank(sizes: Sizes) -> tuple[bool, bool]:
         one = any(lengths.evaluate(e.left, {**rest, **known, **sizes}) != e.right for e in numbers)
-        return one, any(size % step for size in sizes.values())
+        return one, any(size % steps[symbol] for symbol, size in sizes.items())
 
     equal = [dict.fromkeys(bound, size) for size in range(1, _MOST + 1)]
     found = [sizes for sizes in equal if fits(sizes)]
     if not found and len(bound) == 2:
-        steps = [step * k for k in range(1, _MOST_STEPS + 1)]
-        pairs = (dict(zip(bound, pair, strict=True)) for pair in itertools.product(steps, steps))
+        tried = [[steps[symbol] * k for k in range(1, _MOST_STEPS + 1)] for symbol in bound]
+        pairs = (dict(zip(bound, pair, strict=True)) for pair in itertools.product(*tried))
         found = [sizes for sizes in pairs if fits(sizes)]
     return sorted(found, key=rank)
 

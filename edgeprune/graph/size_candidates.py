@@ -49,7 +49,12 @@ _STRIDED = ("Conv", "MaxPool", "AveragePool", "LpPool")
 
 
 def size_candidates(
-    model: ir.Model, given: Mapping[str, Sequence[int]] | None = None, *, batch: int = 1, typical: bool = False
+    model: ir.Model,
+    given: Mapping[str, Sequence[int]] | None = None,
+    *,
+    batch: int = 1,
+    typical: bool = False,
+    batches: Mapping[str, int] | None = None,
 ) -> Iterator[InputShapes]:
     """Shapes for all inputs of a model, the most plausible first. Equal symbols get equal sizes.
 
@@ -58,15 +63,17 @@ def size_candidates(
         given: input name -> dimensions that are fixed already.
         batch: size of an open batch.
         typical: sizes that such networks are used at come first, else small ones, at which a check is fast.
+        batches: `batch_axes` of the model, if they are known.
     """
-    known, symbols = _bindings(model, given or {}, batch)
+    known, symbols = _bindings(model, given or {}, batch, batches or batch_axes(model))
     if not symbols:
         yield _shapes(model, given or {}, known, {})
         return
-    stride, needed = _total_stride(model), equations(model)
-    solved = solutions(needed, symbols, known, stride)
-    usual = _plausible(model, stride)
-    used = _typical(model, symbols, stride) if typical else []
+    steps, needed = _steps(model, symbols), equations(model)
+    solved = solutions(needed, symbols, known, steps)
+    usual = _plausible(model, max(steps.values()))
+    decided = solved[0].keys() if solved else ()
+    used = _typical(model, symbols, {s: 1 if s in decided else step for s, step in steps.items()}) if typical else []
     chosen: Iterator[Mapping[str, int]] = iter([*used, *_combinations(symbols, usual, _first_symbols(model))])
     if solved:
         few = itertools.islice(chosen, _MOST_BESIDE)
@@ -89,12 +96,11 @@ def size_candidates(
 
 
 def _bindings(
-    model: ir.Model, given: Mapping[str, Sequence[int]], batch: int
+    model: ir.Model, given: Mapping[str, Sequence[int]], batch: int, batches: Mapping[str, int]
 ) -> tuple[dict[str, int], tuple[str, ...]]:
     """Sizes of symbols that are given or batches, and the symbols that are left."""
     known: dict[str, int] = {}
     left: dict[str, None] = {}
-    batches = batch_axes(model)
     for value in data_inputs(model):
         name = value.name or ""
         for axis, key in enumerate(dim_keys(value) or ()):
@@ -163,7 +169,7 @@ def _plausible(model: ir.Model, stride: int) -> list[int]:
     return list(dict.fromkeys([*usual[:first], *lengths, *usual[first:], *_SIZES]))
 
 
-def _typical(model: ir.Model, symbols: Sequence[str], stride: int) -> list[dict[str, int]]:
+def _typical(model: ir.Model, symbols: Sequence[str], steps: Mapping[str, int]) -> list[dict[str, int]]:
     """Sizes that networks of this kind are used at: of the metadata, for lines of text, labels, or maps."""
     found: list[dict[str, int]] = []
     for value in data_inputs(model):
@@ -179,7 +185,7 @@ def _typical(model: ir.Model, symbols: Sequence[str], stride: int) -> list[dict[
         if not fixed and (told := _told_size(model)):
             pairs.insert(0, told)
         for pair in pairs:
-            if all(isinstance(d, int) or size % stride == 0 for d, size in zip(sides, pair, strict=True)):
+            if all(isinstance(d, int) or size % steps[str(d)] == 0 for d, size in zip(sides, pair, strict=True)):
                 own = {str(d): size for d, size in zip(sides, pair, strict=True) if not isinstance(d, int)}
                 found.append({**dict.fromkeys(symbols, max(own.values())), **own})
         break
@@ -212,13 +218,25 @@ def _told_size(model: ir.Model) -> list[int]:
     return []
 
 
-def _total_stride(model: ir.Model) -> int:
-    """The largest product of strides along a path of convolutions and poolings."""
+def _steps(model: ir.Model, symbols: Sequence[str]) -> dict[str, int]:
+    """The total stride of every open axis; of one that is no side of an image, the largest of all."""
+    sides = [_total_stride(model, side) for side in (0, 1)]
+    found = dict.fromkeys(symbols, max(sides))
+    for value in data_inputs(model):
+        keys = dim_keys(value) or ()
+        if len(keys) == 4 and not (isinstance(keys[3], int) and keys[3] <= _MOST_COLOURS < _large(keys[1])):
+            found |= {str(key): sides[side] for side, key in enumerate(keys[2:]) if key in found}
+    return found
+
+
+def _total_stride(model: ir.Model, side: int) -> int:
+    """The largest product of strides of one side of images along a path of convolutions and poolings."""
     strides: dict[ir.Value, int] = {}
     for node in model.graph:
         before = max((strides.get(v, 1) for v in node.inputs if v is not None), default=1)
         if is_op(node, *_STRIDED):
-            before *= max(ints_attribute(node, "strides") or (1,))
+            own = ints_attribute(node, "strides") or (1,)
+            before *= own[min(side, len(own) - 1)]
         for value in node.outputs:
             strides[value] = before
     largest = max(strides.values(), default=1)

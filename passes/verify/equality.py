@@ -56,6 +56,7 @@ def verify_equal(
     values: bool = True,
     tolerance: float | None = None,
     sizes: graphs.InputShapes | None = None,
+    like: ir.Model | None = None,
 ) -> bool:
     """Compare two models in onnxruntime on random inputs.
 
@@ -65,6 +66,7 @@ def verify_equal(
         values: whether the values of the outputs must agree, or their shapes and types alone.
         tolerance: relative to an output's largest value; by default the precision of the types of ``reference``.
         sizes: input name -> dimensions at which they are compared in any case; if axes are open, at others too.
+        like: the reference without functions and Constant nodes, which tells more of the sizes at which it runs.
 
     Returns:
         Whether they were compared; onnxruntime cannot run models with unknown custom operators.
@@ -75,14 +77,14 @@ def verify_equal(
     """
     macs = sum(graphs.count_macs(candidate).values())
     if not values:
-        return _verify(reference, candidate, 1, tolerance, sizes, values=False)
+        return _verify(reference, candidate, 1, tolerance, sizes, like, values=False)
     few = max(1, int(_DRAWN_MACS / max(macs, 1)))
     if few < _DRAWS:
         try:
-            return _verify(reference, candidate, few, tolerance, sizes)
+            return _verify(reference, candidate, few, tolerance, sizes, like)
         except ModelError as error:
             logger.info("%s; compared on more inputs", error)
-    return _verify(reference, candidate, _DRAWS, tolerance, sizes)
+    return _verify(reference, candidate, _DRAWS, tolerance, sizes, like)
 
 
 def _verify(
@@ -91,6 +93,7 @@ def _verify(
     draws: int,
     given: float | None,
     sizes: graphs.InputShapes | None,
+    like: ir.Model | None,
     *,
     values: bool = True,
 ) -> bool:
@@ -98,7 +101,7 @@ def _verify(
     names = [value.name or "" for value in reference.graph.outputs]
     try:
         first = session(reference)
-        runs = _runs(reference, first, names, draws, sizes)
+        runs = _runs(like or reference, first, names, draws, sizes)
     except ModelError as error:
         logger.warning("not verified numerically: %s", error)
         return False

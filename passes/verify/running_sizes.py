@@ -84,7 +84,7 @@ def _candidates(
     where = [(name, axis) for name, axis in where if axis != batch_axis[name]]
     for wanted, batch in enumerate(batches, 1):
         for size in dict.fromkeys((batch, *_OTHER_BATCHES)):
-            candidates = size_candidates(model, given, batch=size, typical=typical)
+            candidates = size_candidates(model, given, batch=size, typical=typical, batches=batch_axis)
             for shapes in _different_first(candidates, where, found):
                 if shapes not in found:
                     yield shapes

@@ -263,3 +263,16 @@ def test_the_image_size_that_an_exporter_wrote_is_used() -> None:
     assert settle_sizes(exported, {"x": (1, 3, 32, 32)}).shapes["x"] == (1, 3, 32, 32)
     exported.metadata_props["imgsz"] = "[2, 2]"
     assert settle_sizes(exported).origins["x"] == "proposed", "the model does not run at this size"
+
+
+def test_a_line_of_text_has_the_height_that_its_pooling_needs() -> None:
+    """Heights from 33 to 80 are pooled to the one row that is joined to another; the strides divide 48."""
+    text = """
+    g (float[n, 3, h, w] x) => (float[a, b, c, d] y) {
+      f = Conv<strides = [16, 8], pads = [0, 0, 15, 7]>(x, k)
+      p = AveragePool<kernel_shape = [3, 2], strides = [3, 2]>(f)
+      y = Concat<axis = 3>(p, edge)
+    }
+    """
+    weights = {"k": np.ones((4, 3, 4, 4), np.float32), "edge": np.ones((1, 4, 1, 1), np.float32)}
+    assert settle_sizes(infer_shapes(parse(text, **weights))).shapes["x"] == (1, 3, 48, 320)
