@@ -11,7 +11,7 @@ from edgeprune.report.compile_cost import CompileCost, Cost
 from edgeprune.report.figures import count
 from edgeprune.report.gate import DEFAULT_REGRESSION, gate
 from edgeprune.report.github import report_to_job
-from edgeprune.report.graph_view import MOST_DRAWN, colour, fills, graph_view
+from edgeprune.report.graph_view import MOST_DRAWN, Box, Picture, colour, fills, graph_view
 from edgeprune.report.html import to_html
 from edgeprune.report.loss_part import LossPart
 from edgeprune.report.markdown import to_markdown
@@ -32,12 +32,11 @@ from edgeprune.report.model import (
 from edgeprune.report.output_files import write_report
 from edgeprune.report.output_score import OutputScore
 from edgeprune.report.pareto_curve import PARETO_FILE, Curve, Point, folder_of, point_of
-from edgeprune.report.picture import Box, Picture
 from edgeprune.report.runs import HEADER as RUN_HEADER
 from edgeprune.report.runs import Run, open_runs, siblings
 from edgeprune.report.runs import line as run_line
+from edgeprune.report.sentence import NOT_IN_TIME
 from edgeprune.report.terminal import print_measurements, print_notes, print_report, print_table
 from edgeprune.report.token_steps import TokenLeave, Tokens
-from edgeprune.report.unmeasured import NOT_IN_TIME
 from edgeprune.report.versions import installed_versions
 from edgeprune.report.web_page import Section, number, page, table

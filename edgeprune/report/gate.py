@@ -31,7 +31,7 @@ from edgeprune.report.baselines import slower_machine
 from edgeprune.report.budgets import check_budgets, check_same_point
 from edgeprune.report.figures import doubts
 from edgeprune.report.model import Latency, Report
-from edgeprune.report.unmeasured import NOT_IN_TIME
+from edgeprune.report.sentence import NOT_IN_TIME
 from edgeprune.report.verdicts import Check, Gate, Verdict
 from edgeprune.timing import CONFIDENCE, Disturbance, disturbance, disturbance_of_ratio
 

@@ -8,14 +8,12 @@ from typing import Any
 
 from edgeprune.report import figures
 from edgeprune.report.charts import group_chart, latency_charts, layer_chart
-from edgeprune.report.graph_view import colour, graph_view
+from edgeprune.report.graph_view import Picture, channels, colour, graph_view
 from edgeprune.report.loss_part import HEADER as LOSS_HEADER
 from edgeprune.report.loss_part import rows as loss_rows
 from edgeprune.report.model import Layer, Report
-from edgeprune.report.picture import Picture, channels
-from edgeprune.report.sentence import sentence
+from edgeprune.report.sentence import sentence, unmeasured
 from edgeprune.report.tradeoff import Reached, reached, tradeoff_chart
-from edgeprune.report.unmeasured import unmeasured
 from edgeprune.report.web_page import Section, bar, folded, number, page, table
 from edgeprune.support import plural
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from edgeprune.errors import UsageError
+from edgeprune.report.graph_view import Picture
 from edgeprune.report.html import to_html
 from edgeprune.report.model import Report
-from edgeprune.report.picture import Picture
 
 
 def write_report(folder: Path, report: Report, picture: Picture | None = None) -> None:

@@ -1,7 +1,6 @@
 import pytest
 
-from edgeprune.report.graph_view import MOST_DRAWN, graph_view, layout
-from edgeprune.report.picture import Box, Picture
+from edgeprune.report.graph_view import MOST_DRAWN, Box, Picture, channels, graph_view, layout
 from tests.report.pages import Page
 
 
@@ -38,3 +37,26 @@ def test_a_graph_that_nobody_could_read_is_not_drawn() -> None:
     text = graph_view(Picture(tuple(box(str(k)) for k in range(MOST_DRAWN + 1)), ()))
     assert "<svg" not in text
     assert "3,001 nodes" in text
+
+
+PLAN = {
+    "initializers": {
+        "w": {"0": {"role": "producer", "kept": [0, 1, 3]}, "1": {"role": "consumer", "kept": [2]}},
+        "b": {"0": {"role": "producer", "kept": [0, 1, 3]}},
+        "scale": {"0": {"role": "pointwise", "kept": [0]}},
+    }
+}
+
+
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [
+        ({"w": (4, 8, 3, 3), "b": (4,)}, ("3 of 4", "1 of 8")),
+        ({"b": (4,)}, ("3 of 4", "")),
+        ({"scale": (5,), "other": (9, 9)}, ("", "")),
+        ({}, ("", "")),
+    ],
+)
+def test_channels_of_a_node(weights: dict[str, tuple[int, ...]], said: tuple[str, str]) -> None:
+    assert channels(Box("Conv", "c", (), "", (), weights), PLAN) == said
+    assert channels(Box("Conv", "c", (), "", (), weights), {}) == ("", "")

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from edgeprune.report import web_page as shell
+from edgeprune.report.graph_view import Box, Picture
 from edgeprune.report.html import to_html
 from edgeprune.report.model import Layer, Refusal
 from edgeprune.report.output_files import write_report
-from edgeprune.report.picture import Box, Picture
 from tests.report.pages import Page, figures
 from tests.reports import report
 
