@@ -27,7 +27,7 @@ def command_reference() -> str:
 
     from edgeprune.cli.commands import cli
 
-    return "\n".join(_command(cli, click.Context(cli, info_name="edgeprune"), 2))
+    return "\n".join(_command(cli, click.Context(cli, info_name="edgeprune", **cli.context_settings), 2))
 
 
 def _command(command: click.Command, context: click.Context, level: int) -> Iterator[str]:
@@ -38,7 +38,9 @@ def _command(command: click.Command, context: click.Context, level: int) -> Iter
         yield escape(" ".join(paragraph.split())) + "\n"
     if isinstance(command, click.Group):
         for name, inner in sorted(command.commands.items()):
-            yield from _command(inner, click.Context(inner, info_name=name, parent=context), level + 1)
+            yield from _command(
+                inner, click.Context(inner, info_name=name, parent=context, **inner.context_settings), level + 1
+            )
         return
     yield f"    {context.command_path} {' '.join(command.collect_usage_pieces(context))}\n"
     yield "| option | what it does |\n|---|---|"
