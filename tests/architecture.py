@@ -48,6 +48,7 @@ ROOMS = (
     "latency",
     "hwprofiles",
     "build",
+    "distill",
     "search",
     "tokens",
     "compiler",

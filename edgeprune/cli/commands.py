@@ -19,6 +19,7 @@ from edgeprune.cli.reports import gate, report
 from edgeprune.cli.setup import completion, doctor
 from edgeprune.cli.support import Verbosity
 from edgeprune.cli.sweep import sweep
+from edgeprune.cli.training import distill
 from edgeprune.errors import UsageError
 
 if TYPE_CHECKING:
@@ -148,7 +149,22 @@ def prune(model: Path, ratio: float, out: Path | None, as_json: bool, verbosity:
 
 
 for command in (
-    *(apply, bench, completion, doctor, export, gate, inspect, predict, profile, recipe, report, sweep, targets),
+    *(
+        apply,
+        bench,
+        completion,
+        distill,
+        doctor,
+        export,
+        gate,
+        inspect,
+        predict,
+        profile,
+        recipe,
+        report,
+        sweep,
+        targets,
+    ),
 ):
     cli.add_command(command)
 

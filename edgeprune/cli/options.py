@@ -111,7 +111,7 @@ def shape_option(command: Command) -> Command:
     )(command)
 
 
-def calibration_options(command: Command) -> Command:
+def calibration_options(command: Command, flag: str = "--calib") -> Command:
     """Add --calib and the options for images, received together as ``calibration``, a CalibrationSpec or None."""
 
     def numbers(_: click.Context, parameter: click.Parameter, value: str | None) -> tuple[float, ...] | None:
@@ -141,14 +141,18 @@ def calibration_options(command: Command) -> Command:
     for option in reversed(
         (
             click.option(
-                "--calib",
+                flag,
+                "calib",
                 type=SOURCE,
                 metavar="SRC",
-                help="Calibration data: an .npz or .npy keyed by input name; a folder of images and videos, a .txt "
+                help=("Calibration data" if flag == "--calib" else "Data without labels")
+                + ": an .npz or .npy keyed by input name; a folder of images and videos, a .txt "
                 "with one file a line, or a video; file.py:function that yields feeds; or `random` numbers, which say "
                 "nothing about your data.",
             ),
-            click.option("--calib-samples", type=click.IntRange(min=1), help="Use at most this many samples."),
+            click.option(
+                f"{flag}-samples", "calib_samples", type=click.IntRange(min=1), help="Use at most this many samples."
+            ),
             click.option(
                 "--preprocess",
                 type=click.Choice(["auto", "none", "ultralytics", "timm", "torchvision", "imagenet"]),

@@ -23,4 +23,5 @@ if has_torch():
         resize,
         shapes,
     )
-    from edgeprune.executor.graph_module import GraphModule, require_supported
+    from edgeprune.executor.graph_module import GraphModule, require_supported, tensor_of
+    from edgeprune.executor.quantization import LIMITS, quantized, spread

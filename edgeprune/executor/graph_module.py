@@ -95,7 +95,11 @@ class GraphModule(torch.nn.Module):  # type: ignore[misc]
         """
         names = tuple(wanted) if wanted is not None else self.output_names
         given = {**feeds, **self.named_weights}
-        key = tuple((n, tuple(x.shape), x.dtype) for n, x in feeds.items()), names, torch.is_autocast_enabled("cpu")
+        key = (
+            tuple((n, tuple(x.shape), x.dtype) for n, x in feeds.items()),
+            names,
+            torch.is_autocast_enabled(self.device.type),
+        )
         program = self._programs.get(key)
         if program is None:
             program = self._programs[key] = self._record(given, names)

@@ -7,7 +7,7 @@ May import: timing and below; nothing here reads a model.
 
 from edgeprune.report.baselines import find_baseline, keep_baseline, why_no_baseline
 from edgeprune.report.comparison import comparison_html, comparison_markdown, print_comparison, tradeoffs
-from edgeprune.report.compile_cost import CompileCost, Cost
+from edgeprune.report.compile_cost import CompileCost, Cost, Training, TrainingPoint
 from edgeprune.report.figures import count
 from edgeprune.report.gate import DEFAULT_REGRESSION, gate
 from edgeprune.report.github import report_to_job

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgeprune.report import figures
+from edgeprune.report.compile_cost import Training
 from edgeprune.report.model import Latency, Layer, Prediction, Report
 from edgeprune.report.web_page import Chart
 from edgeprune.support import plural
@@ -239,3 +240,23 @@ def _bars(
         "marker": {"color": paint},
         "hovertemplate": "%{customdata}: %{y:.4g} us",
     }
+
+
+def training_chart(training: Training) -> Chart:
+    """The held-out error over the steps of a training."""
+    points = training.curve
+    data = [
+        {
+            "type": "scatter",
+            "mode": "lines+markers",
+            "name": "held-out output error",
+            "x": [point.step for point in points],
+            "y": [point.error for point in points],
+            "line": {"color": COLOURS[0]},
+            "hovertemplate": "step %{x}: %{y:.4g}<extra></extra>",
+        }
+    ]
+    layout = base(height=300, xaxis={"title": "step"}, yaxis={"title": "held-out output error", "type": "log"})
+    alt = f"Line of {plural(len(points), 'point')}: from {points[0].error:.3g} to {points[-1].error:.3g}."
+    caption = "The error of the averaged weights on samples that were not learned from."
+    return Chart("chart-training", caption, alt, {"data": data, "layout": layout})

@@ -1,4 +1,4 @@
-"""What a compile takes, in report.json: processor time, memory, temporary files."""
+"""What a compile took, and how a training went, as report.json stores them."""
 
 from __future__ import annotations
 
@@ -22,3 +22,41 @@ class CompileCost:
     expected: Cost | None
     used: Cost
     processor_s: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class TrainingPoint:
+    """The held-out output error after so many steps and minutes; see `edgeprune.recovery.output_error`."""
+
+    step: int
+    minutes: float
+    error: float
+
+
+@dataclass(frozen=True)
+class Training:
+    """How the weights of the result were trained by ``distill``.
+
+    Attributes:
+        losses: Name -> weight.
+        trained: Which weights: ``all``, ``norms`` or ``lora``.
+        samples: Samples that were learned from.
+        held_out: Samples that decided.
+        batch: Samples between two updates.
+        steps: Updates.
+        minutes: Time of the training.
+        gained: Whether the result is better than before on the held-out samples; else its weights are the old ones.
+        before: Score of the result before the training, as ``after`` of the report's accuracy.
+        curve: Held-out errors, the first before any step.
+    """
+
+    losses: Mapping[str, float]
+    trained: str
+    samples: int
+    held_out: int
+    batch: int
+    steps: int
+    minutes: float
+    gained: bool
+    before: float
+    curve: tuple[TrainingPoint, ...]

@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from edgeprune.report import figures
-from edgeprune.report.charts import group_chart, latency_charts, layer_chart
+from edgeprune.report.charts import group_chart, latency_charts, layer_chart, training_chart
 from edgeprune.report.graph_view import Picture, channels, colour, graph_view
 from edgeprune.report.loss_part import HEADER as LOSS_HEADER
 from edgeprune.report.loss_part import rows as loss_rows
@@ -36,6 +36,7 @@ def to_html(
         _before_and_after(report),
         _outputs(report),
         _losses(report),
+        _training(report),
         _latency(report),
         _tradeoff(report, others),
         _layers(report, plan, picture),
@@ -110,6 +111,28 @@ def _losses(report: Report) -> Section:
         "add up.</p>"
     )
     return Section("Why it is worse", text + table(LOSS_HEADER, rows, "Why it is worse") if rows else "")
+
+
+def _training(report: Report) -> Section:
+    """What ``distill`` did; empty if it did nothing."""
+    training = report.training
+    if training is None:
+        return Section("Training", "")
+    first, last = training.curve[0].error, min(point.error for point in training.curve)
+    rows = [
+        ["losses", ", ".join(f"{name} x {weight:g}" for name, weight in training.losses.items()) or "the labels' own"],
+        ["trained weights", training.trained],
+        ["samples", f"{training.samples} to learn from, {training.held_out} held out"],
+        ["steps", f"{training.steps} of {plural(training.batch, 'sample')} in {training.minutes:.1f} min"],
+        ["held-out output error", f"{first:.4g} before, {last:.4g} after"],
+    ]
+    if report.accuracy is not None:
+        scores = figures.score(report.accuracy, training.before), figures.score(report.accuracy, report.accuracy.after)
+        rows.append([report.accuracy.metric, f"{scores[0]} before, {scores[1]} after"])
+    if not training.gained:
+        rows.append(["outcome", "nothing was gained: the weights are those from before"])
+    cells = [[escape(cell) for cell in row] for row in rows]
+    return Section("Training", table(("", ""), cells, "Training"), (training_chart(training),))
 
 
 def _latency(report: Report) -> Section:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from edgeprune.report.compile_cost import CompileCost
+from edgeprune.report.compile_cost import CompileCost, Training
 from edgeprune.report.loss_part import LossPart
 from edgeprune.report.output_score import OutputScore
 from edgeprune.report.token_steps import Tokens
@@ -243,10 +243,9 @@ class Report:
     """All results of one run; the single decisions are in plan.json.
 
     Attributes:
-        seconds: Step -> seconds it took.
-        cost: What the compile took, beside what was expected before it started; None for a prune.
+        seconds, cost: Step -> seconds it took; what the compile took, and was expected to, None for a prune.
         search: How trials of whole candidates found widths and precision; None if none was tried.
-        tokens: Which tokens of a transformer leave, and why; None without attention.
+        tokens, training: Which tokens leave, None without attention; how ``distill`` trained, None if it did not.
         layers: Time and loss of each layer, in the order they run; empty for a prune, which measures no latency.
         calibration, warnings: The calibration data in words, None if there was none; sentences for people.
         recipe: Every flag of the compile, and ``model``; paths are relative to the report's folder. None without flags.
@@ -275,6 +274,7 @@ class Report:
     operating_point: Mapping[str, str] = field(default_factory=dict)
     search: Search | None = None
     tokens: Tokens | None = None
+    training: Training | None = None
     layers: tuple[Layer, ...] = ()
     refused: tuple[Refusal, ...] = ()
     warnings: tuple[str, ...] = ()

@@ -1,0 +1,108 @@
+"""The folder of a distillation: the trained model, and the report with what it gained."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import onnx_ir as ir
+
+from edgeprune import graph
+from edgeprune.backends import OnnxRuntime, open_runtime
+from edgeprune.calibration import Calibration, compare_with_original, fidelity
+from edgeprune.dependency import picture
+from edgeprune.devices import load_profile
+from edgeprune.distill.folder import CompiledFolder
+from edgeprune.distill.trainer import Trainer
+from edgeprune.report import Latency, Report, Training, TrainingPoint, installed_versions, write_report
+from edgeprune.support import Progress, output_folder
+from edgeprune.timing import benchmark, ratio
+
+MEASURED_SECONDS = 10.0
+STALE = ("model.engine",)
+"""Files of the folder that have the old weights."""
+
+
+def deliver(
+    folder: CompiledFolder, trainer: Trainer, data: Calibration, out: Path, *, force: bool, progress: Progress
+) -> Report:
+    """Write the folder of a distillation, and return its report.
+
+    The model that is written is run on the held-out samples once more, as a file; the old weights stay where they are
+    not worse.
+    """
+    _, held_out = data.split(trainer.settings.held_out, trainer.settings.seed)
+    start, end = trainer.curve[0].error, min(point.error for point in trainer.curve)
+    gained = end < start
+    model = trainer.couple.student.written(trainer.best) if gained else folder.model
+    with progress.step("comparing with the original"):
+        runtime = OnnxRuntime()
+        agreement = fidelity(runtime.load(folder.dense).run, held_out, folder.dense)
+        before, after = (compare_with_original(agreement, runtime.load(m).run) for m in (folder.model, model))
+    training = Training(
+        losses=dict(trainer.settings.losses),
+        trained=trainer.settings.train,
+        samples=len(trainer.fit),
+        held_out=len(trainer.held_out),
+        batch=trainer.settings.batch * trainer.workers.count,
+        steps=trainer.steps,
+        minutes=trainer.seconds / 60,
+        gained=gained,
+        before=before.after,
+        curve=tuple(TrainingPoint(p.step, p.minutes, p.error) for p in trainer.curve),
+    )
+    with progress.step("measuring"):
+        latency = _latency(folder, model)
+    warnings = [w for w in folder.report.warnings if "accuracy was not measured" not in w]
+    stale = [name for name in STALE if (folder.path / name).exists()]
+    warnings += [f"{name} has the weights from before the training and was left out: build it anew" for name in stale]
+    warnings.append("accuracy was not measured: agreement with the original on held-out data is reported instead")
+    with output_folder(out, force=force) as fresh:
+        for name in ("dense.onnx", "dense.onnx.data", "plan.json"):
+            if (folder.path / name).exists():
+                shutil.copy2(folder.path / name, fresh / name)
+        graph.save(model, fresh / "model.onnx")
+        report = replace(
+            folder.report,
+            outcome=replace(folder.report.outcome, reason=_reason(folder.report.outcome.reason, training)),
+            latency=latency,
+            accuracy=after,
+            sizes=replace(folder.report.sizes, result=replace(
+                folder.report.sizes.result, file_bytes=_bytes(fresh / "model.onnx"))),
+            versions=installed_versions(),
+            seconds={**folder.report.seconds, **progress.seconds},
+            calibration=data.describe(),
+            training=training,
+            warnings=tuple(dict.fromkeys(warnings)),
+        )  # fmt: skip
+        write_report(fresh, report, picture(folder.analysis))
+    return report
+
+
+def _bytes(file: Path) -> int:
+    data = file.with_name(file.name + ".data")
+    return file.stat().st_size + (data.stat().st_size if data.exists() else 0)
+
+
+def _reason(before: str, training: Training) -> str:
+    first, last = training.curve[0].error, min(point.error for point in training.curve)
+    if not training.gained:
+        return f"{before} Training for {training.steps} steps gained nothing on held-out samples: the weights stay."
+    change = f"held-out output error {first:.3g} to {last:.3g}"
+    return f"{before} Its weights were trained for {training.steps} steps: {change}."
+
+
+def _latency(folder: CompiledFolder, model: ir.Model) -> Latency | None:
+    """The latency measured anew where it was measured on this machine's processor; None where it was not measured."""
+    old = folder.report.latency
+    if old is None or not load_profile(folder.report.target).runtime(None).on_cpu:
+        return None
+    backend = open_runtime(old.runtime.split()[0], old.threads or 1)
+    runners = {"original": backend.load(folder.dense), "result": backend.load(model)}
+    shapes = {str(v.name): [d if isinstance(d, int) else 1 for d in v.shape or ()] for v in folder.dense.graph.inputs}
+    candidates = {n: r.bind(r.random_feeds(shapes=shapes)) for n, r in runners.items()}
+    times = benchmark(candidates, min_seconds=1.0, max_seconds=MEASURED_SECONDS)
+    name = f"{backend.name} {backend.version}"
+    speedup = ratio(times["original"], times["result"])
+    return Latency(backend.device, name, old.threads, times["original"], times["result"], speedup)

@@ -1,0 +1,183 @@
+"""One update of a student: views, losses, gradients, step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from edgeprune.distill.optimizer import Average, RelativeAdamW, channel_scales, clip_gradients
+from edgeprune.distill.pairing import Couple
+from edgeprune.distill.samples import Samples, ViewMaker
+from edgeprune.distill.settings import INNER, Settings
+from edgeprune.distill.workers import Workers
+from edgeprune.errors import BackendError, ModelError
+
+Tensor = Any
+POOL_BYTES = 512 << 20
+"""Views that are kept to be used again."""
+EXACT_SHARE = 0.3
+"""The last share of the work is done in float32."""
+USUAL = 0.9
+"""Decay of the usual norm of the gradients."""
+UserLoss = Callable[[Mapping[str, Tensor], Mapping[str, Tensor], Any], Tensor]
+
+
+@dataclass(eq=False)
+class Learner:
+    """Updates the student of a couple.
+
+    Attributes:
+        couple: both networks and the losses.
+        fit: samples to learn from.
+        held_out: samples that decide.
+        settings: how.
+        workers: this process and the others.
+        user_loss: the user's own, of outputs, inputs and positions in the data; None without labels.
+    """
+
+    couple: Couple
+    fit: Samples
+    held_out: Samples
+    settings: Settings
+    workers: Workers
+    user_loss: UserLoss | None = None
+
+    def __post_init__(self) -> None:
+        seed = self.settings.seed
+        self.generator = torch.Generator().manual_seed(seed + 1000 * self.workers.rank)
+        self.order = torch.Generator().manual_seed(seed)  # the same in every process
+        self.weights = self.couple.student.weights
+        axes = self.couple.student.axes
+        self.scales = {n: channel_scales(w, axes.get(n)) for n, w in self.weights.items()}
+        student = self.couple.student
+        self.optimizer = RelativeAdamW(self.weights, self.scales, student.decays, decay=self.settings.decay)
+        self.average = Average(self.weights, self.settings.average)
+        views = ViewMaker.of(self.fit, self.generator, geometry=self.user_loss is None)
+        self.views = views if self.settings.augment else ViewMaker(None, 1, None)
+        losses = self.couple.losses
+        self.names = tuple(dict.fromkeys(n for _, one in losses.values() for n in one.names))
+        ends = [one for name, (_, one) in losses.items() if name not in INNER]
+        self.ends = tuple(dict.fromkeys(n for one in ends for n in one.names))
+        self.steps, self.seconds, self.usual, self.step_seconds = 0, 0.0, 0.0, 0.0
+        self.start: dict[str, float] = {}
+        self._pool: list[list[Any]] = []
+        self._queue: list[int] = []
+
+    def step(self, rate: float, done: float) -> float:
+        """One update; returns the loss."""
+        value = self.backward(done)
+        if not math.isfinite(value):
+            raise ModelError(f"the loss is {value} at step {self.steps + 1}: nothing was written; try a smaller --rate")
+        self.couple.student.mask_gradients()
+        self._share_gradients()
+        norm = clip_gradients(self.weights, self.settings.clip * self.usual if self.usual else math.inf)
+        self.usual = USUAL * self.usual + (1 - USUAL) * min(norm, 10 * self.usual) if self.usual else norm
+        self.optimizer.step(rate)
+        self.average.update()
+        self.steps += 1
+        return value
+
+    def _share_gradients(self) -> None:
+        """Average the gradients over all processes, which may have used other losses."""
+        if self.workers.count > 1:
+            for weight in self.weights.values():
+                weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
+            self.workers.mean(w.grad for w in self.weights.values())
+
+    def backward(self, done: float) -> float:
+        """Compute the gradients on the next views; returns the loss."""
+        half = self.settings.half and done < 1 - EXACT_SHARE
+        replays = self.settings.replays if self.user_loss is None and self.ends and self.couple.batchable else 0
+        for weight in self.weights.values():
+            weight.grad = None
+        try:
+            if replays and self.steps % (1 + replays) and self._pool:
+                return self._replayed(half, done)
+            return self._fresh(half, done, keep=replays > 0)
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            fits = max(1, (self.settings.micro_batch or self.settings.batch) // 2)
+            raise BackendError(f"memory ran out while training: try --micro-batch {fits}") from error
+
+    def _fresh(self, half: bool, done: float, *, keep: bool) -> float:
+        chosen = self._next()
+        batch = self.views(self._batch_of(self.fit, chosen))
+        parts, total, seen = self._parts(batch), 0.0, 0
+        for part in parts:
+            names = (
+                self.names
+                if self.user_loss is None
+                else tuple(dict.fromkeys((*self.names, *self.couple.outputs.names)))
+            )
+            teacher, student = self._values(part, names, half=half)
+            loss = self._loss(teacher, student, self.couple.losses, done)
+            if self.user_loss is not None:
+                size = len(next(iter(part.values())))
+                where = self.fit.places[chosen[seen : seen + size]]
+                seen += size
+                loss = loss + self.user_loss({n: student[n] for n in self.couple.outputs.names}, part, where)
+            (loss / len(parts)).backward()
+            total += float(loss.detach()) / len(parts)
+        if keep and len(parts) == 1:
+            self._pool.append([batch, {n: teacher[n].float() for n in self.ends}, 0])
+            each = sum(x.numel() * x.element_size() for x in batch.values())
+            while len(self._pool) * each > POOL_BYTES or len(self._pool) > 100:
+                self._pool.pop(0)
+        return total
+
+    def _replayed(self, half: bool, done: float) -> float:
+        place = int(torch.randint(len(self._pool), (1,), generator=self.generator))
+        entry = self._pool[place]
+        entry[2] += 1
+        if entry[2] >= self.settings.replays:
+            self._pool.pop(place)
+        with self._precision(half):
+            student = self.couple.student.module(entry[0], self.ends)
+        losses = {k: v for k, v in self.couple.losses.items() if k not in INNER}
+        loss = self._loss(entry[1], student, losses, done)
+        loss.backward()
+        return float(loss.detach())
+
+    def _loss(self, teacher: Any, student: Any, losses: Mapping[str, Any], done: float) -> Tensor:
+        total: Tensor = torch.zeros(())
+        for name, (weight, one) in losses.items():
+            fading = 0.05 + 0.95 * (1 - done) if name in INNER else 1.0
+            total = total + weight * fading / self.start[name] * one.distance(teacher, student)
+        return total
+
+    def _next(self) -> list[int]:
+        """The samples of the next step; several processes share a batch."""
+        count, size = self.workers.count, self.settings.batch
+        while len(self._queue) < size * count:
+            self._queue += torch.randperm(len(self.fit), generator=self.order).tolist()
+        whole, self._queue = self._queue[: size * count], self._queue[size * count :]
+        return whole[self.workers.rank * size : (self.workers.rank + 1) * size]
+
+    def _batch_of(self, samples: Samples, which: Sequence[int]) -> dict[str, Tensor]:
+        return samples.take(which, self.couple.teacher.device)
+
+    def _parts(self, batch: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+        """The batch in pieces that go through the networks at once."""
+        size = len(next(iter(batch.values())))
+        piece = min(size, self.settings.micro_batch or size) if self.couple.batchable else 1
+        return [{n: x[i : i + piece] for n, x in batch.items()} for i in range(0, size, piece)]
+
+    def _values(self, batch: Mapping[str, Tensor], names: Sequence[str], *, half: bool) -> tuple[Any, Any]:
+        """Values of both networks."""
+        batch = {n: x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x for n, x in batch.items()}
+        with self._precision(half):
+            with torch.no_grad():
+                teacher = self.couple.teacher(batch, names)
+            return teacher, self.couple.student.module(batch, names)
+
+    def _precision(self, half: bool) -> Any:
+        kind = self.couple.teacher.device.type
+        return torch.autocast(kind, torch.bfloat16, enabled=half)
+
+    def _set(self, weights: Mapping[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, weight in self.weights.items():
+                weight.copy_(weights[name])

@@ -1,0 +1,208 @@
+"""The training loop, its schedule, and the held-out error that decides."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from edgeprune.distill.learner import Learner, Tensor
+from edgeprune.distill.optimizer import learning_rate
+from edgeprune.recovery import output_error
+
+WARM_STEPS = 60
+"""The learning rate rises over so many steps at least."""
+FEW_STEPS = 600
+"""With fewer steps than this there is no time to come back from large ones: the learning rate is lower."""
+FAR = 0.1
+"""With a smaller output error than this the weights are nearly right: the learning rate falls with its root."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point of the curve: steps and minutes so far, and the held-out output error of the averaged weights."""
+
+    step: int
+    minutes: float
+    error: float
+
+
+@dataclass(eq=False)
+class Trainer(Learner):
+    """Trains the student until a limit is reached.
+
+    Attributes:
+        curve: held-out errors so far, the first before any step.
+        best: the averaged weights with the least held-out error.
+    """
+
+    curve: list[Point] = field(default_factory=list)
+    best: dict[str, Tensor] = field(default_factory=dict)
+
+    def measure_start(self) -> None:
+        """Score the student as it is; what each loss is then is its unit."""
+        batch = self._batch_of(self.held_out, range(min(len(self.held_out), 32)))
+        sums: dict[str, float] = {}
+        count = 0
+        with torch.no_grad():
+            for part in self._parts(batch):
+                teacher, student = self._values(part, self.names, half=False)
+                for name, (_, one) in self.couple.losses.items():
+                    sums[name] = sums.get(name, 0.0) + float(one.distance(teacher, student))
+                count += 1
+        self.start = {name: max(total / count, 1e-8) for name, total in sums.items()}
+        self.curve.append(Point(0, 0.0, self.held_out_error({n: w.detach() for n, w in self.weights.items()})))
+        self.best = {n: w.detach().clone() for n, w in self.weights.items()}
+
+    def run(self, report: Callable[[float, Point], None], save: Callable[[], None]) -> None:
+        """Train until a limit is reached.
+
+        Args:
+            report: told the share of the work that is done, and the last point of the curve.
+            save: writes a checkpoint; called after every point.
+
+        Raises:
+            ModelError: the loss is no number; the text says at which step.
+            BackendError: memory ran out; the text says which micro-batch to take.
+        """
+        rate = self.settings.rate or self.found_rate()
+        warm = max(0.03, min(0.5, WARM_STEPS / max(1.0, self.expected_steps())))
+        begun, last = time.monotonic() - self.seconds, self.done()
+        while True:
+            self.seconds = self.workers.largest(time.monotonic() - begun)
+            done = self.done()
+            if done >= 1:
+                break
+            if done - last >= self._interval():
+                last = done
+                self.score()
+                report(done, self.curve[-1])
+                save()
+            self.step(learning_rate(rate, done, warm), done)
+            report(done, self.curve[-1])
+        self.score()
+        report(1.0, self.curve[-1])
+
+    def done(self) -> float:
+        """The share of the work that is done, 1 at the end."""
+        minutes, steps, epochs = self.settings.limits
+        shares = [0.0]
+        if minutes is not None:
+            shares.append(self.seconds / 60 / minutes)
+        if steps is not None:
+            shares.append(self.steps / steps)
+        if epochs is not None:
+            batch = self.settings.batch * self.workers.count
+            shares.append(self.steps / max(1, epochs * math.ceil(len(self.fit) / batch)))
+        return max(shares)
+
+    def expected_steps(self) -> float:
+        """How many steps there will be, by the time of those so far."""
+        minutes, steps, epochs = self.settings.limits
+        batch = self.settings.batch * self.workers.count
+        found = [float(steps)] if steps is not None else []
+        found += [epochs * math.ceil(len(self.fit) / batch)] if epochs is not None else []
+        found += [60 * minutes / self.step_seconds] if minutes is not None and self.step_seconds else []
+        return min(found, default=1000.0)
+
+    def _interval(self) -> float:
+        """Share of the work between two scores: a fiftieth, or what makes scoring a small part."""
+        return 0.02 if len(self.curve) > 3 else 0.005
+
+    def score(self) -> None:
+        """Add a point to the curve; keep the weights if it is the best."""
+        error = self.held_out_error(self.average.values)
+        self.curve.append(Point(self.steps, self.seconds / 60, error))
+        if error <= min(p.error for p in self.curve):
+            self.best = {n: w.clone() for n, w in self.average.values.items()}
+
+    def held_out_error(self, weights: Mapping[str, Tensor]) -> float:
+        """The output error of the student with these weights on the held-out samples."""
+        batch = self._batch_of(self.held_out, range(len(self.held_out)))
+        names = self.couple.outputs.names
+        with self._as(weights), torch.no_grad():
+            parts = [self._values(part, names, half=False) for part in self._parts(batch)]
+        joined = [[self._together([(p[side][n]) for p in parts], n) for n in names] for side in (0, 1)]
+        return output_error(joined[0], joined[1], self.couple.outputs)
+
+    def _together(self, parts: Sequence[Tensor], name: str) -> Any:
+        axis = self.couple.axes.get(name, 0)
+        return np.moveaxis(torch.cat(list(parts), axis).float().cpu().numpy(), axis, 0)
+
+    @contextlib.contextmanager
+    def _as(self, weights: Mapping[str, Tensor]) -> Iterator[None]:
+        """Let the student have other weights."""
+        mine = {n: w.detach().clone() for n, w in self.weights.items()}
+        try:
+            self._set(weights)
+            yield
+        finally:
+            self._set(mine)
+
+    def found_rate(self) -> float:
+        """The learning rate at which the loss falls fastest, by a short trial whose weights are given up.
+
+        Smith 2017, "Cyclical Learning Rates for Training Neural Networks", section 3.3: the rate grows from step to
+        step; a third of the rate at which the smoothed loss is least is stable with warm-up.
+        """
+        lowest, highest, steps = 5e-4, 0.1, 24
+        state, average = self.state(), {n: v.clone() for n, v in self.average.values.items()}
+        smooth, best, found = 0.0, math.inf, lowest
+        begun = time.monotonic()
+        for number in range(steps):
+            rate = lowest * (highest / lowest) ** (number / (steps - 1))
+            value = self.backward(0.0)
+            self._share_gradients()
+            value = self.workers.largest(value)
+            if not math.isfinite(value):
+                break
+            self.couple.student.mask_gradients()
+            self.optimizer.step(rate)
+            smooth = value if not number else 0.7 * smooth + 0.3 * value
+            if smooth < best:
+                best, found = smooth, rate
+            if smooth > 3 * best:
+                break
+        self.step_seconds = (time.monotonic() - begun) / steps
+        self.load(state)
+        self.average.values = average
+        fewer = min(1.0, self.expected_steps() / FEW_STEPS) ** 0.5
+        near = min(1.0, math.sqrt(self.curve[0].error / FAR))  # the error grows with the square of the deviation
+        return float(max(1e-4, min(0.012, max(0.001, found / 2)) * fewer * near))
+
+    def state(self) -> dict[str, Any]:
+        """Everything that a checkpoint needs, copied."""
+        return {
+            "weights": {n: w.detach().clone() for n, w in self.weights.items()},
+            "average": {n: v.clone() for n, v in self.average.values.items()},
+            "averaged": self.average.steps,
+            "best": {n: v.clone() for n, v in self.best.items()},
+            "optimizer": self.optimizer.state(),
+            "generators": [self.generator.get_state(), self.order.get_state()],
+            "queue": list(self._queue),
+            "progress": [self.steps, self.seconds, self.usual],
+            "start": dict(self.start),
+            "curve": [[p.step, p.minutes, p.error] for p in self.curve],
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint; views that were kept are made anew."""
+        self._set(state["weights"])
+        for name, value in state["average"].items():
+            self.average.values[name].copy_(value)
+        self.average.steps = int(state["averaged"])
+        self.best = {n: v.clone() for n, v in state["best"].items()}
+        self.optimizer.load(state["optimizer"])
+        self.generator.set_state(state["generators"][0])
+        self.order.set_state(state["generators"][1])
+        self._queue, self._pool = list(state["queue"]), []
+        steps, self.seconds, self.usual = state["progress"]
+        self.steps = int(steps)
+        self.start = dict(state["start"])
+        self.curve = [Point(int(s), float(m), float(e)) for s, m, e in state["curve"]]
