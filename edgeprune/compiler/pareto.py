@@ -69,7 +69,7 @@ def compile_pareto(
     request.check()
     sessions = open_sessions(request, request.goal(None, asked[0], None), progress)
     session = sessions.whole
-    common = dict(progress.seconds)
+    common = dict(progress.seconds), dict(progress.processor_s)
     with output_folder(out, force=force) as folder:
         found = [_point(sessions, request, speedup, folder, recipe, common) for speedup in asked]
         points = tuple(point for point, _ in found)
@@ -98,14 +98,15 @@ def _point(
     asked: float,
     folder: Path,
     recipe: Recipe,
-    common: Mapping[str, float],
+    common: tuple[Mapping[str, float], Mapping[str, float]],
 ) -> tuple[Point, Report | None]:
     """One speed-up; if it cannot be met with a result of use, the point says why and has no report and no folder.
 
-    ``common`` has the seconds of the steps that all points share; each point's report has these and its own.
+    ``common`` has the seconds and processor seconds of the steps that all points share; each point's report has these
+    and its own.
     """
     goal, progress = request.goal(None, asked, None), sessions.whole.progress
-    progress.seconds = dict(common)
+    progress.seconds, progress.processor_s = map(dict, common)
     place = folder / folder_of(asked)
     try:
         session, reached = sessions.reach(goal)
