@@ -22,7 +22,7 @@ from edgeprune.compiler.tensorrt_session import TensorRtSession
 from edgeprune.compiler.timer import RESULT
 from edgeprune.errors import BudgetError
 from edgeprune.graph import Refused
-from edgeprune.latency import INT8
+from edgeprune.latency import INT8, X86
 from edgeprune.passes.tokens import SETTINGS, Site, token_sites
 from edgeprune.recovery import Probe
 from edgeprune.report import TokenLeave, Tokens
@@ -98,6 +98,8 @@ class Sessions:
         opened = self.opening.opened
         if opened.ranges:
             return Refused("the model arrived quantized, and its ranges are those of all tokens")
+        if isinstance(self.whole, CpuSession) and self.whole.network.lowering.runtime != X86.runtime:
+            return Refused(f"the time of fewer tokens is not known for {self.whole.network.lowering.runtime}")
         return token_sites(opened.dense)
 
     @cached_property
