@@ -25,7 +25,6 @@ class Settings:
         train: which weights: ``all``, ``norms`` (normalization and biases: Zimmer et al. 2023, "PERP"), or ``lora``
             (Hu et al. 2022), whose products are added to the weights afterwards.
         qat: train through the Q/DQ of the model; without it, weights behind Q/DQ stay.
-        learn_scales: also learn the scales of activations (Esser et al. 2020).
         labels: the user's loss, ``file.py:function``.
         batch: samples between two updates.
         micro_batch: samples that go through the networks at once; by default all of a batch.
@@ -49,7 +48,6 @@ class Settings:
     losses: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_LOSSES))
     train: Literal["all", "norms", "lora"] = "all"
     qat: bool = True
-    learn_scales: bool = False
     labels: str | None = None
     batch: int = 16
     micro_batch: int | None = None
