@@ -153,7 +153,7 @@ def _shrink_to_fit(state: State, p: Point, budget_us: float) -> Point | None:
 
 
 def _exchange(state: State, p: Point, budget_us: float) -> Point:
-    """Make single moves that fit, and pairs where one move saves the time of the other, while this lowers the loss."""
+    """Make single moves that fit, and pairs that fit together, while this lowers the loss."""
     for _ in range(EXCHANGES):
         room_us = budget_us - state.time(p)
         found = moves(state, p)
@@ -161,7 +161,7 @@ def _exchange(state: State, p: Point, budget_us: float) -> Point:
         if better.size:
             p = found.on(p, better[found.loss[better].argmin()])
             continue
-        swapped = _best_pair(state, p, found, room_us)
+        swapped = _best_pair(state, p, found, room_us) or _best_neighbours(state, p, found, room_us)
         if swapped is None:
             return p
         p = swapped
@@ -190,3 +190,20 @@ def _best_pair(state: State, p: Point, found: Moves, room_us: float) -> Point | 
         if state.time(candidate) - before_us <= room_us:
             return candidate
     return None
+
+
+def _best_neighbours(state: State, p: Point, found: Moves, room_us: float) -> Point | None:
+    """The pair that lowers the loss most, of the formats that gain most and whatever fits once they have changed.
+
+    Two neighbours cost more in two formats than in one, so neither may fit alone where both together do.
+    """
+    gains = np.flatnonzero((found.loss < -_EPSILON) & (found.slot >= len(p.levels)))
+    least, best = -max(_EPSILON, 1e-4 * state.loss(p)), None
+    for first in gains[np.argsort(found.loss[gains], kind="stable")[:PAIRS_CHECKED]]:
+        changed = found.on(p, int(first))
+        then = moves(state, changed)
+        loss = found.loss[first] + then.loss
+        loss[(found.time_us[first] + then.time_us > room_us) | (then.slot == found.slot[first])] = np.inf
+        if loss.size and loss.min() < least:
+            least, best = float(loss.min()), then.on(changed, int(loss.argmin()))
+    return best
