@@ -73,9 +73,7 @@ def test_constraints_pin_every_direct_dependency():
     pinned = {
         re.split(r"[=;]", line)[0] for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     }
-    for_devices = re.compile(
-        r"extra == .(rtx|surgery|tensorrt|torch)."
-    )  # installed where there is a device, never in CI
+    for_devices = re.compile(r"extra == .(rtx|surgery|tensorrt).")  # installed where there is a device, never in CI
     named = {
         re.split(r"[ <>=!~;\[]", requirement)[0]
         for requirement in requires("edgeprune") or []
