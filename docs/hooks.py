@@ -44,7 +44,7 @@ def _command(command: click.Command, context: click.Context, level: int) -> Iter
         return
     yield f"    {context.command_path} {' '.join(command.collect_usage_pieces(context))}\n"
     yield "| option | what it does |\n|---|---|"
-    for parameter in command.get_params(context):
+    for parameter in command.params:  # without --help, which click makes for the first context that asks
         record = parameter.get_help_record(context)
         if isinstance(parameter, click.Option) and record is not None:
             flags, said = (escape(" ".join(text.split())).replace("|", "&#124;") for text in record)
