@@ -10,12 +10,10 @@ Which of these nodes *should* run in INT8 is decided by prices and losses. Only 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import onnx_ir as ir
 
-from edgeprune.graph import Refused, is_op, opset_allows_int8, value_roles
-from edgeprune.passes.placement import operands, rank_of
+from edgeprune.graph import Refused, is_op
+from edgeprune.passes.placement import eligible_nodes, operands, rank_of
 
 MATRIX_OPS = frozenset({"Gemm", "MatMul"})
 COMPUTE_OPS = MATRIX_OPS | {"Conv"}
@@ -23,10 +21,7 @@ COMPUTE_OPS = MATRIX_OPS | {"Conv"}
 
 def int8_eligible(model: ir.Model) -> dict[str, bool | Refused]:
     """For every node of the main graph, whether it may run in INT8, or why not."""
-    if not (possible := opset_allows_int8(model)):
-        return {str(node.name): possible for node in model.graph}
-    roles = value_roles(model.graph)
-    return {str(node.name): _eligible(node) and _activations(node, roles) for node in model.graph}
+    return eligible_nodes(model, _eligible)
 
 
 def _eligible(node: ir.Node) -> bool | Refused:
@@ -53,12 +48,4 @@ def _matrix(node: ir.Node) -> bool | Refused:
     scaled = any(node.attributes.get_float(name, 1.0) != 1 for name in ("alpha", "beta"))
     if node.op_type == "Gemm" and (scaled or bool(node.attributes.get_int("transA", 0)) or b.const_value is None):
         return Refused("its weight is computed, or its transA, alpha or beta is not the default")
-    return True
-
-
-def _activations(node: ir.Node, roles: Mapping[ir.Value, str]) -> bool | Refused:
-    """Whether a node works on activations; a layer with weights may compute something else from them, in float."""
-    written = roles.get(node.outputs[0])
-    if written is not None and not operands(node).weights:
-        return Refused(f"it computes {written}, which is no activation")
     return True

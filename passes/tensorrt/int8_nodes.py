@@ -7,12 +7,10 @@ DQ through them (pools, reshapes, activations) or fuses them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import onnx_ir as ir
 
-from edgeprune.graph import Refused, is_op, opset_allows_int8, value_roles
-from edgeprune.passes.placement import POOLS, operands, rank_of
+from edgeprune.graph import Refused, is_op
+from edgeprune.passes.placement import POOLS, eligible_nodes, operands, rank_of
 
 MIN_CHANNELS = 16
 """With fewer input or output channels most of an INT8 tile is empty. The 3 or 4 channels of an image are packed."""
@@ -29,10 +27,7 @@ def int8_eligible(model: ir.Model) -> dict[str, bool | Refused]:
 
     Open dimensions leave more nodes undecided, and these are refused.
     """
-    if not (possible := opset_allows_int8(model)):
-        return {str(node.name): possible for node in model.graph}
-    roles = value_roles(model.graph)
-    return {str(node.name): _eligible(node) and _activations(node, roles) for node in model.graph}
+    return eligible_nodes(model, _eligible)
 
 
 def _eligible(node: ir.Node) -> bool | Refused:
@@ -52,14 +47,6 @@ def _eligible(node: ir.Node) -> bool | Refused:
     if node.op_type in _CONVOLUTIONS:
         return _convolution(node)
     return _matmul(node)
-
-
-def _activations(node: ir.Node, roles: Mapping[ir.Value, str]) -> bool | Refused:
-    """Whether a node works on activations; a layer with weights may compute something else from them, in float."""
-    read, written = operands(node), roles.get(node.outputs[0])
-    if written is not None and not read.weights:
-        return Refused(f"it computes {written}, which is no activation")
-    return True
 
 
 def _convolution(node: ir.Node) -> bool | Refused:
