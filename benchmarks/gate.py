@@ -13,7 +13,8 @@ from collections.abc import Callable
 from statistics import median
 
 from edgeprune import Report
-from edgeprune.report import Latency, ModelFile, Size, Sizes, gate
+from edgeprune.gate import gate
+from edgeprune.report import Latency, ModelFile, Size, Sizes
 from edgeprune.report.model import Outcome
 from edgeprune.timing import Measurement, median_interval, ratio
 

@@ -20,6 +20,7 @@ ROOMS = (
     "images",
     "timing",
     "report",
+    "gate",
     "lengths",
     "graph",
     "outputs",

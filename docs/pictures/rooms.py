@@ -24,7 +24,7 @@ sys.path.insert(0, str(HERE.parents[1]))
 from tests.architecture import ROOMS, ROOTS, modules, room_imports, room_of  # noqa: E402
 
 FILE = HERE / "rooms.svg"
-WIDTH, MARGIN, GAP = 800.0, 8.0, 10.0
+WIDTH, MARGIN, GAP = 880.0, 8.0, 10.0
 NARROW, WIDE, LEAN = 30.0, 50.0, 40.0
 PASSAGE, INSET, PADDING, LINE = 10.0, 16.0, 10.0, 15.0
 TITLE_PX, TEXT_PX = 13.5, 11.5

@@ -95,8 +95,9 @@ def gate(
     beyond its limit: exit code 0, or 6 with --require-reliable. A larger excess fails. A measurement on a disturbed
     machine is not kept as a baseline: exit code 6.
     """
-    from edgeprune.report import DEFAULT_REGRESSION, Report, find_baseline, keep_baseline, why_no_baseline
-    from edgeprune.report import gate as check_limits
+    from edgeprune.gate import DEFAULT_REGRESSION, find_baseline, keep_baseline, why_no_baseline
+    from edgeprune.gate import gate as check_limits
+    from edgeprune.report import Report
     from edgeprune.support import write_text
 
     found = Report.load(report)
@@ -121,7 +122,7 @@ def gate(
         for note in result.notes:
             click.echo(f"note: {note}")
     if github:
-        from edgeprune.report import report_to_job
+        from edgeprune.gate import report_to_job
 
         report_to_job(result, found)
     refused = None

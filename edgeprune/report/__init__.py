@@ -1,20 +1,17 @@
-"""Reports: the format of report.json, its views, and the gate that checks it.
+"""Reports: the format of report.json, and its views.
 
 In: measurements and scores, as plain values.
-Out: report.json, report.html, Markdown, pareto.json, the result of a gate.
+Out: report.json, report.html, Markdown, pareto.json.
 May import: timing and below; nothing here reads a model.
 """
 
-from edgeprune.report.baselines import find_baseline, keep_baseline, why_no_baseline
 from edgeprune.report.comparison import comparison_html, comparison_markdown, print_comparison, tradeoffs
 from edgeprune.report.compile_cost import CompileCost, Cost, Training, TrainingPoint
-from edgeprune.report.figures import count
-from edgeprune.report.gate import DEFAULT_REGRESSION, gate
-from edgeprune.report.github import report_to_job
+from edgeprune.report.figures import count, doubts
 from edgeprune.report.graph_view import MOST_DRAWN, Box, Picture, colour, fills, graph_view
 from edgeprune.report.html import to_html
 from edgeprune.report.loss_part import LossPart
-from edgeprune.report.markdown import to_markdown
+from edgeprune.report.markdown import markdown_table, to_markdown
 from edgeprune.report.model import (
     Accuracy,
     Budget,

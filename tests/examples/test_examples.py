@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import pytest
 
-from edgeprune.report.gate import gate
+from edgeprune.gate.gate import gate
 from edgeprune.report.model import Report
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"

@@ -7,9 +7,9 @@ import pytest
 from rich.console import Console
 
 from edgeprune.errors import UsageError
+from edgeprune.gate.gate import gate
+from edgeprune.gate.github import report_to_job
 from edgeprune.report import figures
-from edgeprune.report.gate import gate
-from edgeprune.report.github import report_to_job
 from edgeprune.report.html import to_html
 from edgeprune.report.markdown import to_markdown
 from edgeprune.report.model import Accuracy, Outcome, Prediction, Search

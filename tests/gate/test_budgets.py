@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from edgeprune.errors import UsageError
-from edgeprune.report.gate import gate
+from edgeprune.gate.gate import gate
 from edgeprune.report.model import Prediction
 from tests.reports import report
 

@@ -27,12 +27,10 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 from edgeprune.errors import UsageError
-from edgeprune.report.baselines import slower_machine
-from edgeprune.report.budgets import check_budgets, check_same_point
-from edgeprune.report.figures import doubts
-from edgeprune.report.model import Latency, Report
-from edgeprune.report.sentence import NOT_IN_TIME
-from edgeprune.report.verdicts import Check, Gate, Verdict
+from edgeprune.gate.baselines import slower_machine
+from edgeprune.gate.budgets import check_budgets, check_same_point
+from edgeprune.gate.verdicts import Check, Gate, Verdict
+from edgeprune.report import NOT_IN_TIME, Latency, Report, doubts
 from edgeprune.timing import CONFIDENCE, Disturbance, disturbance, disturbance_of_ratio
 
 SESSION_NOISE = 0.01

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from edgeprune.errors import UsageError
-from edgeprune.report.gate import gate
-from edgeprune.report.github import annotation, outputs, report_to_job
-from edgeprune.report.verdicts import Check
+from edgeprune.gate.gate import gate
+from edgeprune.gate.github import annotation, outputs, report_to_job
+from edgeprune.gate.verdicts import Check
 from tests.reports import report
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from edgeprune.errors import UsageError
-from edgeprune.report.model import Report
-from edgeprune.report.verdicts import Check
+from edgeprune.gate.verdicts import Check
+from edgeprune.report import Report
 
 _MB = 1e6
 

@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from edgeprune.errors import UsageError
-from edgeprune.report.markdown import to_markdown
-from edgeprune.report.model import Report
-from edgeprune.report.verdicts import Check, Gate
+from edgeprune.gate.verdicts import Check, Gate
+from edgeprune.report import Report, to_markdown
 
 _LEVELS = {"fail": "error", "unreliable": "warning", "unsure": "notice", "pass": "notice"}
 

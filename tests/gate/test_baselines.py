@@ -9,9 +9,9 @@ import pytest
 from edgeprune.cli import support as cli_support
 from edgeprune.cli.commands import cli
 from edgeprune.errors import UsageError
-from edgeprune.report.baselines import baseline_file, find_baseline, keep_baseline, slower_machine, why_no_baseline
+from edgeprune.gate.baselines import baseline_file, find_baseline, keep_baseline, slower_machine, why_no_baseline
 from edgeprune.report.model import Prediction, Report
-from tests.report.test_gate import slower, throttled
+from tests.gate.test_gate import slower, throttled
 from tests.reports import latency, measurement, report
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 from xml.etree import ElementTree
 
-from edgeprune.report.markdown import markdown_table
+from edgeprune.report import markdown_table
 
 Verdict = Literal["pass", "fail", "unsure", "unreliable"]
 

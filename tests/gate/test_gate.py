@@ -8,9 +8,9 @@ from xml.etree import ElementTree
 import pytest
 
 from edgeprune.errors import UsageError
-from edgeprune.report.gate import gate
+from edgeprune.gate.gate import gate
+from edgeprune.gate.verdicts import Gate
 from edgeprune.report.model import Accuracy, ModelFile, Prediction, Report
-from edgeprune.report.verdicts import Gate
 from edgeprune.timing.protocol import Measurement
 from tests.reports import latency, measurement, of_blocks, report
 

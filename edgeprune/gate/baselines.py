@@ -11,7 +11,7 @@ import hashlib
 from pathlib import Path
 
 from edgeprune.errors import UsageError
-from edgeprune.report.model import Latency, Report
+from edgeprune.report import Latency, Report
 from edgeprune.support import write_text
 from edgeprune.timing import Disturbance, disturbance
 
