@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -21,6 +21,7 @@ from edgeprune.latency import (
     SPARSE,
     AnalyticModel,
     DeviceProfile,
+    Format,
     GpuNetwork,
     Latency,
     MeasuredModel,
@@ -37,6 +38,10 @@ from edgeprune.search import FormatLosses, Goal, fastest, sparse_losses, uncut
 SPARSE_PAYS = 1.03
 """With ``--sparsity auto``, a kernel is made 2:4 only if it is at least this many times as fast as dense, as measured
 or published."""
+
+SPARSE_PAYS_IN_ALL = 1.02
+"""With ``--sparsity auto``, the losses of 2:4 are not measured unless it can make the whole network at least this many
+times as fast: a smaller gain, which costs accuracy too, is not delivered anyway."""
 
 _WITHOUT_ERROR = 1.0
 
@@ -179,5 +184,19 @@ def with_sparse(
         ]
         for b, of in enumerate(losses)
     ]
+    dense_us = _fastest_us(losses, [()] * len(losses), kernels, latency)
+    if dense_us < SPARSE_PAYS_IN_ALL * _fastest_us(losses, paying, kernels, latency):
+        return losses
     own = sparse_losses(kernels.network, builder, data, [b for b, formats in enumerate(paying) if formats])
     return tuple(dict(of) | {f"{f}{SPARSE}": of[f] + own[b] for f in paying[b]} for b, of in enumerate(losses))
+
+
+def _fastest_us(
+    losses: FormatLosses, paying: Sequence[Sequence[Format]], kernels: GpuNetwork, latency: Latency
+) -> float:
+    """Latency of the uncut network in its fastest formats without regard to their loss, and 2:4 where it pays."""
+    free = tuple(
+        dict.fromkeys([*of, *(f"{f}{SPARSE}" for f in formats)], 0.0)
+        for of, formats in zip(losses, paying, strict=True)
+    )
+    return fastest(uncut(kernels.levels, free, latency)).latency_us

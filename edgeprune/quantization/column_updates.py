@@ -75,10 +75,7 @@ def sweep(matrix: Floats, gram: Floats, *, sparse: bool = False, grid: Grid | No
         sparse: whether two of every four consecutive columns become zero, by ``w^2 / [H^-1]_jj`` row by row.
         grid: the grid to which the other weights are rounded; no rounding if None.
     """
-    from scipy.linalg import cho_factor, cho_solve
-
-    inverse = cho_solve(cho_factor(gram, lower=True), np.eye(len(gram)))
-    upper = np.linalg.cholesky((inverse + inverse.T) / 2).T
+    upper = _root_of_inverse(gram)
     w = matrix.astype(np.float64)
     diagonal = np.diag(upper)
     keep = np.ones(4, dtype=bool) if not sparse else np.ones((len(w), 4), dtype=bool)
@@ -97,6 +94,20 @@ def sweep(matrix: Floats, gram: Floats, *, sparse: bool = False, grid: Grid | No
             errors[:, j - start] = error
         w[:, stop:] -= errors @ upper[start:stop, stop:]
     return w
+
+
+def _root_of_inverse(gram: Floats) -> Floats:
+    """The upper triangular U with ``U'U = H^-1`` and a positive diagonal.
+
+    With J the reversal of the order, ``J H J = L L'`` gives ``H = R R'`` with ``R = J L J`` upper triangular, and so
+    U is the inverse of R: a factor and a triangular inverse, where H^-1 itself takes several times the work.
+    """
+    from scipy.linalg import cholesky, lapack
+
+    lower = cholesky(gram[::-1, ::-1], lower=True, check_finite=False)
+    inverse, info = lapack.dtrtri(lower, lower=1, overwrite_c=1)
+    assert info == 0, info
+    return np.ascontiguousarray(inverse[::-1, ::-1])
 
 
 def descend(

@@ -39,7 +39,9 @@ def is_two_of_four(matrix: Floats) -> bool:
     return bool(((matrix.reshape(-1, 4) != 0).sum(axis=1) <= 2).all())
 
 
-def sparsify_matrix(matrix: Floats, gram: Floats | None, method: Method, grid: Grid | None = None) -> Floats:
+def sparsify_matrix(
+    matrix: Floats, gram: Floats | None, method: Method, grid: Grid | None = None, *, refined: bool = True
+) -> Floats:
     """W with 2:4 zeros.
 
     Args:
@@ -47,12 +49,17 @@ def sparsify_matrix(matrix: Floats, gram: Floats | None, method: Method, grid: G
         gram: second moment of the features, shape (features, features); only ``magnitude`` needs none.
         method: how the mask is found.
         grid: the grid to which the weights that stay are rounded in the same pass.
+        refined: whether sparsegpt's result is refitted until it changes little, and compared with wanda's. Without
+            it one refit is made: a third of the time, and about a tenth more loss in a wide layer.
     """
     matrix = matrix.astype(np.float64)
     if method == "magnitude" or gram is None:
         kept = np.where(keep_two_of_four(np.abs(matrix)), matrix, 0.0)
         return kept if grid is None else grid.snap(kept)
     h = damped(gram)
+    if method == "sparsegpt" and not refined:
+        found = sweep(matrix, h, sparse=True, grid=grid)
+        return descend(found, matrix, h, mask=found != 0, grid=grid, sweeps=1)
     mask = keep_two_of_four(matrix**2 * np.diag(gram))
     best = _refitted(np.where(mask, matrix, 0.0), matrix, h, mask, grid)
     if method == "wanda":

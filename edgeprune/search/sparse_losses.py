@@ -21,14 +21,19 @@ def sparse_losses(
 ) -> dict[int, float]:
     """Block -> loss of 2:4 weights in it, unitless, as given by `edgeprune.recovery.output_error`.
 
-    The weights of all blocks are made 2:4 once. A trial puts some of them into the dense network.
+    The weights of all blocks are made 2:4 once. A trial puts some of them into the dense network. As in the delivered
+    network, the largest weights stay if the data is random.
     """
     if not blocks:
         return {}
     dense = builder.dense
     fits = sparse_fits(dense, min(SPARSE_STEPS.values()))
     nodes = {b: [n for n in network.blocks[b].nodes if n in fits] for b in blocks}
-    sparse = sparsify(dense, sorted(n for names in nodes.values() for n in names), data, threads=builder.threads)
+    every = sorted(n for names in nodes.values() for n in names)
+    if data.is_random:
+        sparse = sparsify(dense, every, None, method="magnitude", threads=builder.threads)
+    else:
+        sparse = sparsify(dense, every, data, refined=False, threads=builder.threads)
     linears = find_linears(dense)
     probe = Probe(dense, data, prices_of(data.outputs).of(network.macs), builder.threads)
 

@@ -24,6 +24,7 @@ from edgeprune.errors import PassError
 from edgeprune.graph import (
     Linear,
     Refused,
+    clone,
     find_linears,
     has_bias,
     layer_bias,
@@ -66,6 +67,7 @@ def sparsify(
     method: Method = "sparsegpt",
     int8: Collection[str] = (),
     groups: Collection[Group] = (),
+    refined: bool = True,
     threads: int = 1,
 ) -> ir.Model:
     """A copy of the model in which the named layers have 2:4 weights.
@@ -77,6 +79,7 @@ def sparsify(
         method: how zeros are chosen; see `edgeprune.quantization.two_four`.
         int8: nodes whose weights are rounded to the INT8 grid of each output channel in the same pass.
         groups: groups of the model's analysis whose channels may be reordered first, so that less is lost.
+        refined: whether the result of sparsegpt is refitted further; not needed to compare layers.
         threads: threads of onnxruntime.
 
     Raises:
@@ -101,9 +104,10 @@ def sparsify(
     copy = permute_channels(model, groups, nodes, _variances(model, nodes, calibration, threads) if groups else None)
     linears = find_linears(copy)
     together = dict(layers_by_weight(copy, linears.values()))
-    for layer, moments in _with_moments(copy, [linears[n] for n in dict.fromkeys(nodes)], calibration, threads):
+    # All moments are of the model before any layer changes, and only some of them are in memory at a time.
+    for layer, moments in _with_moments(clone(copy), [linears[n] for n in dict.fromkeys(nodes)], calibration, threads):
         if (layers := together.pop(layer.weight, None)) is not None:
-            _sparsify_layers(copy, layers, moments, method, layer.node in int8)
+            _sparsify_layers(copy, layers, moments, method, layer.node in int8, refined)
     check_two_of_four(copy, nodes)
     return copy
 
@@ -139,12 +143,11 @@ def _with_moments(
     if calibration is None:
         yield from ((layer, None) for layer in layers)
         return
-    # All moments are of the model before any layer changes.
-    yield from list(input_moments(model, layers, calibration, threads=threads))
+    yield from input_moments(model, layers, calibration, threads=threads)
 
 
 def _sparsify_layers(
-    model: ir.Model, layers: Sequence[Linear], moments: InputMoments | None, method: Method, int8: bool
+    model: ir.Model, layers: Sequence[Linear], moments: InputMoments | None, method: Method, int8: bool, refined: bool
 ) -> None:
     """Make the weight of one layer 2:4, or of several layers that share it."""
     layer = layers[0]
@@ -152,7 +155,7 @@ def _sparsify_layers(
     centred = has_bias(layer)
     gram = None if moments is None else moments.gram(0, centred)
     grid = Grid(quantize_weight(matrix, 0)[1].astype(np.float64), 127) if int8 else None
-    sparse = sparsify_matrix(matrix, gram, method, grid)
+    sparse = sparsify_matrix(matrix, gram, method, grid, refined=refined)
     bias = layer_bias(model, layer)
     if moments is not None and centred:
         bias = bias + ((matrix - sparse) @ moments.mean[0])[None]

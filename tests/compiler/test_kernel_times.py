@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from edgeprune.build.device_options import Options
+from edgeprune.compiler import kernel_times
 from edgeprune.compiler.kernel_times import SPARSE_PAYS, KernelTimes
 from edgeprune.compiler.kernel_times import _sparse_nodes as sparse_nodes
 from edgeprune.dependency.solve import analyse
@@ -69,3 +70,28 @@ def test_sparsity_auto_offers_2_to_4_where_published_gains_pay() -> None:
     us = {fmt: gpu.latency.block_us(block, fmt, gpu.latency.sizes) for fmt in gpu.latency.formats(block)}
     assert us["fp16"] >= SPARSE_PAYS * us["fp16+2:4"]
     assert us["int8"] == us["int8+2:4"]
+
+
+@pytest.mark.parametrize(("precisions", "wanted"), [(("fp16",), True), (("fp16", "int8"), False)])
+def test_losses_of_2_to_4_are_measured_only_if_it_makes_the_whole_network_faster(
+    precisions: tuple[str, ...], wanted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On Orin INT8 is faster than 2:4 in FP16, and 2:4 adds nothing to it in a layer of this size."""
+    model = parse(
+        "g (float[1, 256, 28, 28] x) => (float[1, 256, 28, 28] y) { y = Conv<pads=[1, 1, 1, 1]>(x, w) }",
+        w=(256, 256, 3, 3),
+    )
+    wide = next(str(n.name) for n in model.graph)
+    device = load_profile("orin").device()
+    gpu = gpu_network(model, analyse(model), device, precisions, step=32, error=0.0, sparse=[wide])
+    asked: list[list[int]] = []
+
+    def losses(network: object, builder: object, data: object, blocks: list[int]) -> dict[int, float]:
+        asked.append(list(blocks))
+        return dict.fromkeys(blocks, 0.5)
+
+    monkeypatch.setattr(kernel_times, "sparse_losses", losses)
+    dense = tuple(dict.fromkeys(precisions, 0.0) for _ in gpu.network.blocks)
+    found = kernel_times.with_sparse(dense, gpu, None, None, gpu.latency)  # type: ignore[arg-type]
+    assert bool(asked) == wanted
+    assert any("fp16+2:4" in of for of in found) == wanted

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edgeprune.quantization import column_updates
 from edgeprune.quantization.column_updates import Grid, damped, descend, keep_two_of_four, round_rows, row_losses, sweep
 
 
@@ -47,6 +48,14 @@ def test_equal_features_round_as_one() -> None:
     matrix, gram = np.array([[0.5, 0.5]]), np.ones((2, 2))
     found = round_rows(matrix, gram, Grid(np.ones(1), 7))
     assert found.sum() == 1
+
+
+def test_the_root_of_the_inverse_is_upper_triangular_and_unique() -> None:
+    gram = damped(layer(7)[1])
+    upper = column_updates._root_of_inverse(gram)
+    np.testing.assert_allclose(upper.T @ upper @ gram, np.eye(len(gram)), atol=1e-9)
+    np.testing.assert_array_equal(upper, np.triu(upper))
+    assert (np.diag(upper) > 0).all()
 
 
 def test_sweep_without_a_constraint_changes_nothing() -> None:

@@ -33,6 +33,17 @@ def test_the_slower_methods_lose_less_row_by_row(seed: int) -> None:
     assert loss["awp"].sum() < loss["wanda"].sum()
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_with_one_refit_sparsegpt_still_loses_less_than_magnitude(seed: int) -> None:
+    matrix, gram = layer(seed)
+    found = sparsify_matrix(matrix, gram, "sparsegpt", refined=False)
+    loss = row_losses(found - matrix, damped(gram)).sum()
+    best = row_losses(sparsify_matrix(matrix, gram, "sparsegpt") - matrix, damped(gram)).sum()
+    assert is_two_of_four(found)
+    simple = row_losses(sparsify_matrix(matrix, gram, "magnitude") - matrix, damped(gram)).sum()
+    assert best <= loss < 0.8 * simple
+
+
 @pytest.mark.parametrize("method", ["wanda", "sparsegpt", "awp"])
 def test_features_that_others_imply_cost_nothing(method: Method) -> None:
     """In every four columns the last two are a tenth of the first two: they can go without any loss."""
