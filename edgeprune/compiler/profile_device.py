@@ -157,10 +157,11 @@ def _variants(gpu: GpuNetwork, seed: int) -> Iterator[_Variant]:
 
 
 def _random_widths(gpu: GpuNetwork, random: np.random.Generator) -> Widths:
-    return np.array(
-        [int(random.choice(v[v >= NARROWEST * v[-1]])) for v in gpu.levels],
-        dtype=np.int64,
-    )
+    widths = np.array([int(random.choice(v[v >= NARROWEST * v[-1]])) for v in gpu.levels], dtype=np.int64)
+    for first, *others in gpu.tied:
+        level = int(np.searchsorted(gpu.levels[first], widths[first]))
+        widths[others] = [gpu.levels[g][level] for g in others]
+    return widths
 
 
 def _start(opened: OpenedModel, profile: Profile, file: Path) -> DeviceProfile:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import onnx_ir as ir
 
 from edgeprune import graph
@@ -19,11 +20,13 @@ from edgeprune.calibration import (
 )
 from edgeprune.compiler.assemble import float_layers, plan_of, refusals_of, sizes_of
 from edgeprune.compiler.opening import open_with_data
-from edgeprune.dependency import OpenedModel, Shapes, picture
+from edgeprune.dependency import OpenedModel, Shapes, TiedWidths, picture
 from edgeprune.devices import load_profile
-from edgeprune.errors import CalibrationError
+from edgeprune.errors import CalibrationError, ModelError
 from edgeprune.importance import choose, rank
+from edgeprune.latency import head_widths
 from edgeprune.outputs import Choice
+from edgeprune.passes.canonicalize import canonicalize
 from edgeprune.passes.prune import prune_channels, verify_cut
 from edgeprune.passes.recover import compensate as refit
 from edgeprune.report import Accuracy, ModelFile, Outcome, Report, installed_versions, write_report
@@ -58,7 +61,7 @@ def prune_model(
         calibration: needed by most criteria and by ``compensate``; a `CalibrationSpec`, or the value of ``--calib``.
         compensate: refit the remaining weights to make up for the removed units.
         out: folder to write; ``<model>.pruned`` in the working folder by default.
-        target: align widths to this device's steps.
+        target: align widths to this device's steps, and sizes of heads to its fused attention.
         shapes: input name -> dimensions, for inputs with dynamic dimensions.
         allow_statistic: also cut axes over which a normalization computes its statistics.
         force: replace the folder if it exists.
@@ -84,7 +87,8 @@ def prune_model(
     name = criterion or ("obs" if data is not None else "l2")
     step = load_profile(target).channel_step("fp32") if target else COMMON_STEP
     with progress.step(f"ranking by {name}"):
-        cut = choose(opened.analysis, rank(name, opened.dense, opened.analysis, data, step), ratio, step)
+        ranking = rank(name, opened.dense, opened.analysis, data, step)
+        cut = choose(opened.analysis, ranking, ratio, step, _tied(opened, target))
         pruned = prune_channels(opened.dense, opened.analysis, cut)
     if cut:
         with progress.step("verifying the cut"):
@@ -120,6 +124,18 @@ def prune_model(
         )
         write_report(folder, report, picture(opened.analysis))
     return report
+
+
+def _tied(opened: OpenedModel, target: str | None) -> tuple[TiedWidths, ...]:
+    """The head sizes of attentions that one kernel of the target computes; all of them stay whole if none is known."""
+    if target is None or (profile := load_profile(target)).runtime().on_cpu:
+        return ()
+    try:
+        return head_widths(canonicalize(opened.fixed, verify=False), opened.analysis, profile.device())
+    except ModelError as error:
+        graph.add_warning(opened.dense, f"dimensions of heads stay: {error}")
+        groups = enumerate(opened.analysis.groups)
+        return tuple(TiedWidths((i,), np.array([[g.size]])) for i, g in groups if g.kind == "dim")
 
 
 def _judged(

@@ -55,6 +55,7 @@ class Prices:
         formats: computes the losses of all formats except 2:4, and those of all formats that may be chosen.
         widths: ranks units, and computes the losses of the levels.
         twins: blocks that must have the same format.
+        tied: groups that must have the same level.
     """
 
     def __init__(
@@ -64,8 +65,9 @@ class Prices:
         formats: Callable[[], tuple[FormatLosses, FormatLosses]],
         widths: Callable[[], WidthLosses],
         twins: tuple[tuple[int, ...], ...] = (),
+        tied: tuple[tuple[int, ...], ...] = (),
     ):
-        self.latency, self._twins = latency, twins
+        self.latency, self._twins, self._tied = latency, twins, tied
         self._levels, self._formats, self._widths = levels, functools.cache(formats), functools.cache(widths)
 
     @property
@@ -82,7 +84,7 @@ class Prices:
     def all(self) -> Problem:
         """All widths in all formats."""
         levels, losses = self._widths()
-        return replace(self.uncut, levels=levels, width_loss=losses)
+        return replace(self.uncut, levels=levels, width_loss=losses, tied=self._tied)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -177,7 +177,7 @@ class TensorRtSession(CompileSession):
             return
         levels, latency = self.kernels.levels, self.latency
         none = tuple(dict.fromkeys(latency.formats(b), 0.0) for b in range(len(self.network.blocks)))
-        free = Problem(latency, levels, tuple(np.zeros(len(v)) for v in levels), none)
+        free = Problem(latency, levels, tuple(np.zeros(len(v)) for v in levels), none, tied=self.kernels.tied)
         margin = 1 + latency.error
         least_us, most_us = fastest(free).latency_us, goal.needed_us(self.baseline_us) / margin
         if least_us > most_us:
@@ -282,7 +282,7 @@ def open_tensorrt_session(
         target=profile.name,
         network=times.kernels.network,
         builder=builder,
-        prices=Prices(times.latency, levels, price_formats, price_widths, times.kernels.network.twins),
+        prices=Prices(times.latency, levels, price_formats, price_widths, dense.twins, times.kernels.tied),
         evaluator=opening.evaluator,
         scores=ScoreCache(cache, builder, opening.evaluator, lambda model: simulation.load(model, threads).run),
         cache=cache,

@@ -10,6 +10,7 @@ from edgeprune.costmodel.cost import (
     BYTES,
     Sizes,
     Sparsity,
+    fused_attention,
     latencies_us,
     runs_int8,
     sizes_latency_us,

@@ -15,4 +15,4 @@ from edgeprune.dependency.repair import Repair, RepairFunction
 from edgeprune.dependency.residual_branches import Branch, bypassed, droppable
 from edgeprune.dependency.rules import repair_of
 from edgeprune.dependency.solve import Analysis, analyse
-from edgeprune.dependency.widths import AxisLengths, Dim, Widths, axis_lengths
+from edgeprune.dependency.widths import AxisLengths, Dim, TiedWidths, Widths, axis_lengths

@@ -77,6 +77,19 @@ class AxisLengths:
         return Dim(size, segments, sum(s.length for s in segments))
 
 
+@dataclass(frozen=True, eq=False)
+class TiedWidths:
+    """Groups whose widths are chosen together.
+
+    Attributes:
+        groups: their numbers.
+        options: the widths that they may have, ascending, shape (options, groups); the last row is the dense one.
+    """
+
+    groups: tuple[int, ...]
+    options: NDArray[np.int64]
+
+
 def axis_lengths(groups: tuple[Group, ...]) -> AxisLengths:
     """Decompose every axis that the groups touch into segments."""
     touched: dict[Axis, list[tuple[int, NDArray[np.int32]]]] = defaultdict(list)

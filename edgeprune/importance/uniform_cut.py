@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeprune.dependency import Analysis, Cut, Group, Ranking
+from edgeprune.dependency import Analysis, Cut, Group, Ranking, TiedWidths
 from edgeprune.errors import UsageError
 
 
-def choose(analysis: Analysis, rankings: Mapping[str, Ranking], ratio: float, step: int = 1) -> Cut:
+def choose(
+    analysis: Analysis,
+    rankings: Mapping[str, Ranking],
+    ratio: float,
+    step: int = 1,
+    tied: Sequence[TiedWidths] = (),
+) -> Cut:
     """Remove ``ratio`` of every axis, least important units first.
 
     If several groups share an axis, such as ``(head dim)``, the axis is cut along one group first, and along the others
@@ -25,6 +31,7 @@ def choose(analysis: Analysis, rankings: Mapping[str, Ranking], ratio: float, st
         rankings: group id -> order of removal; groups without one are removed from the end.
         ratio: share of each axis to remove, at least 0 and below 1.
         step: the target's channel step.
+        tied: groups that only have these widths, together; the nearest ones are taken.
 
     Raises:
         UsageError: if the ratio or the step is out of range.
@@ -36,6 +43,8 @@ def choose(analysis: Analysis, rankings: Mapping[str, Ranking], ratio: float, st
     cut: Cut = {}
     partners = _partners(analysis)
     left: dict[str, float] = {}
+    with_others = {analysis.groups[g].id: one for one in tied for g in one.groups}
+    settled: dict[str, int] = {}
 
     def turn(group: Group) -> tuple[int, int]:
         return (int(group.kind == "group"), -len(group.members)) if group.id in partners else (2, 0)
@@ -43,7 +52,14 @@ def choose(analysis: Analysis, rankings: Mapping[str, Ranking], ratio: float, st
     for group in sorted(analysis.groups, key=turn):
         already = min((left.get(p, 1.0) for p in partners.get(group.id, ())), default=1.0)
         share = 1 - (1 - ratio) / already
-        remove = group.size - _keep(group, share, step) if share > 0 else 0
+        keep = _keep(group, share, step) if share > 0 else group.size
+        if one := with_others.get(group.id):
+            place = [analysis.groups[g].id for g in one.groups].index(group.id)
+            distance = np.abs(one.options[:, place] - (1 - max(share, 0)) * group.size)
+            widths = one.options[int(distance.argmin())]  # the nearest, or the smaller of two
+            for g, width in zip(one.groups, widths, strict=True):
+                settled.setdefault(analysis.groups[g].id, int(width))
+        remove = group.size - settled.get(group.id, keep)
         if remove <= 0:
             continue
         order = rankings[group.id].order if group.id in rankings else np.arange(group.size)[::-1]

@@ -21,6 +21,7 @@ from edgeprune.latency.device_profile import (
     profile_file,
 )
 from edgeprune.latency.formats import CORE, FLOAT, INT8
+from edgeprune.latency.fused_heads import head_widths
 from edgeprune.latency.kernel_network import GpuNetwork, gpu_network
 from edgeprune.latency.kernel_times import launch_times
 from edgeprune.latency.lowering import ARM, X86, Lowering, onnxruntime_lowering, openvino_lowering

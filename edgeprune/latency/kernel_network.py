@@ -11,7 +11,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeprune.costmodel import Block, Kernel, fuse, kernel_at, kernel_clusters, runs_int8, successive_readers
-from edgeprune.dependency import Analysis, Group, axis_lengths
+from edgeprune.dependency import Analysis, Group, TiedWidths, axis_lengths
 from edgeprune.devices import Device
 from edgeprune.graph import count_macs
 from edgeprune.latency.analytic_model import SPARSE, AnalyticModel, PrunedShapes
@@ -19,6 +19,7 @@ from edgeprune.latency.block_latency import Edge, Format
 from edgeprune.latency.block_network import Network
 from edgeprune.latency.features import geometries
 from edgeprune.latency.formats import INT8
+from edgeprune.latency.fused_heads import fused_heads
 from edgeprune.passes.tensorrt import MIN_CHANNELS, int8_eligible
 
 SMALLEST_SHARE = 0.125
@@ -27,11 +28,15 @@ SMALLEST_SHARE = 0.125
 
 @dataclass(frozen=True, eq=False)
 class GpuNetwork:
-    """A network whose blocks are kernels, its latency model, and the widths that each group may have."""
+    """A network whose blocks are kernels, its latency model, and the widths that each group may have.
+
+    ``tied``: groups whose levels are chosen together; they have as many levels as each other.
+    """
 
     network: Network
     latency: AnalyticModel
     levels: tuple[NDArray[np.int64], ...]
+    tied: tuple[tuple[int, ...], ...] = ()
 
 
 def gpu_network(
@@ -84,12 +89,15 @@ def gpu_network(
     for edge in edges:
         groups[edge.writer] |= shapes.groups(shared[edge.tensor])
     blocks = tuple(Block(f"b{i:04d}", k.anchor, k.nodes, k.weighted and runs_int8(k)) for i, k in enumerate(kernels))
+    heads = fused_heads(clusters, shapes, device)
     levels = tuple(levels_of(g, step, MIN_CHANNELS if INT8 in formats else 1) for g in analysis.groups)
+    levels = with_tied(levels, heads)
     available = tuple(tuple(n) for n in nodes)
     latency = AnalyticModel(clusters, shapes, available, tuple(groups), edges, shared, levels, device, error)
     macs = sum(count_macs(model).values())
     described = geometries(model, blocks, lengths)
-    return GpuNetwork(Network(model, analysis, blocks, nodes, described, edges, lengths.sizes, macs), latency, levels)
+    network = Network(model, analysis, blocks, nodes, described, edges, lengths.sizes, macs)
+    return GpuNetwork(network, latency, levels, tuple(h.groups for h in heads))
 
 
 def levels_of(group: Group, step: int, least: int = 1) -> NDArray[np.int64]:
@@ -109,6 +117,16 @@ def levels_of(group: Group, step: int, least: int = 1) -> NDArray[np.int64]:
             widths = widths[widths * positions >= least]
     widths = widths[widths >= SMALLEST_SHARE * group.size]
     return widths if len(widths) and widths[-1] == group.size else np.append(widths, group.size)
+
+
+def with_tied(levels: Sequence[NDArray[np.int64]], tied: Sequence[TiedWidths]) -> tuple[NDArray[np.int64], ...]:
+    """The levels, where tied groups have only the widths that are a level of every one of them."""
+    found = list(levels)
+    for one in tied:
+        both = [bool(all(w in levels[g] for g, w in zip(one.groups, option, strict=True))) for option in one.options]
+        for g, widths in zip(one.groups, one.options[both].T, strict=True):
+            found[g] = widths
+    return tuple(found)
 
 
 def _conversions(kernels: Sequence[Kernel]) -> tuple[tuple[Edge, ...], tuple[str, ...]]:

@@ -76,8 +76,10 @@ class _Program:
     rows: list[tuple[dict[int, float], float, float]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        width_loss = self.state.problem.width_loss
-        self.widths = [self._one_of(self._window(g), losses) for g, losses in enumerate(width_loss)]
+        state = self.state
+        leaders = [together[0] for together in state.together]
+        columns = {g: self._one_of(self._window(g), state.width_loss[g]) for g in sorted(set(leaders))}
+        self.widths = [columns[g] for g in leaders]
         self.formats = [self._one_of(range(len(losses)), losses) for losses in self.state.format_loss]
         for b in range(len(self.formats)):
             self._add_block(b)
@@ -129,7 +131,7 @@ class _Program:
         state, start = self.state, self.start
         here = state.block_us(start, b)
         spread = {}
-        for g in state.group_order[b]:
+        for g in sorted({state.together[g][0] for g in state.group_order[b]}):
             times = [state.block_us(state.with_level(start, g, k), b) for k in self.widths[g]]
             spread[g] = max(times) - min(times)
         joint = sorted(spread, key=lambda g: spread[g])[-2:]

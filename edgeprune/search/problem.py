@@ -22,6 +22,7 @@ class Problem:
         width_loss: per group, shape (levels,): loss of each width, 0 for the dense one.
         format_loss: per block, format -> loss, 0 for the float one; a format that is not listed is not allowed.
         twins: blocks that must have the same format: the calls of one layer on several inputs.
+        tied: sets of groups that always have the same level; each of a set has as many levels.
     """
 
     latency: Latency
@@ -29,6 +30,7 @@ class Problem:
     width_loss: tuple[NDArray[np.float64], ...]
     format_loss: tuple[Mapping[Format, float], ...]
     twins: tuple[tuple[int, ...], ...] = ()
+    tied: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

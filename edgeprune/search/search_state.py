@@ -41,10 +41,15 @@ class State:
             np.array([loss[f] for f in names])
             for names, loss in zip(self.format_names, self.problem.format_loss, strict=True)
         )
+        self.together: list[tuple[int, ...]] = [(g,) for g in range(len(self.problem.levels))]
+        for groups in self.problem.tied:
+            for g in groups:
+                self.together[g] = groups
+        self.width_loss = tuple(self._loss_together(g) for g in range(len(self.problem.levels)))
         self.blocks_of_group: list[list[int]] = [[] for _ in self.problem.levels]
         self.group_order = tuple(tuple(sorted(groups)) for groups in model.block_groups)
         for b, groups in enumerate(self.group_order):
-            for g in groups:
+            for g in sorted({self.together[g][0] for g in groups}):
                 self.blocks_of_group[g].append(b)
         self.edges_of_block: list[list[int]] = [[] for _ in model.block_groups]
         for i, e in enumerate(model.edges):
@@ -52,6 +57,15 @@ class State:
             self.edges_of_block[e.reader].append(i)
         self.around_group = tuple(self._around(blocks) for blocks in self.blocks_of_group)
         self.around_block = tuple(self._around([b]) for b in range(len(self.group_order)))
+
+    def leads(self, group: int) -> bool:
+        """Whether a group is the first of those that move together; the others follow it."""
+        return self.together[group][0] == group
+
+    def _loss_together(self, group: int) -> NDArray[np.float64]:
+        """Loss of every level of a group and those that follow it; 0 for one that follows."""
+        losses = [self.problem.width_loss[g] for g in self.together[group]]
+        return np.sum(losses, axis=0) if self.leads(group) else np.zeros(len(losses[0]))
 
     def reweighted(self, problem: Problem) -> State:
         """The state of a problem with other losses and the same latencies, which stay cached."""
@@ -109,8 +123,8 @@ class State:
         return point
 
     def with_level(self, p: Point, group: int, level: int) -> Point:
-        """The point with one group at another level."""
-        return Point((*p.levels[:group], level, *p.levels[group + 1 :]), p.formats)
+        """The point with one group, and all that are tied to it, at another level."""
+        return Point(_with(p.levels, self.together[group], level), p.formats)
 
     def with_format(self, p: Point, block: int, fmt: int) -> Point:
         """The point with one block in another format."""
@@ -122,7 +136,7 @@ class State:
 
     def loss(self, p: Point) -> float:
         """Sum of the losses of all widths and formats."""
-        wide = sum(float(loss[i]) for loss, i in zip(self.problem.width_loss, p.levels, strict=True))
+        wide = sum(float(loss[i]) for loss, i in zip(self.width_loss, p.levels, strict=True))
         return wide + sum(float(loss[i]) for loss, i in zip(self.format_loss, p.formats, strict=True))
 
     def time(self, p: Point) -> float:
@@ -165,9 +179,12 @@ class State:
         return tuple(sorted({g for b in near for g in self.group_order[b]})), tuple(near)
 
     def level_times(self, p: Point, group: int) -> NDArray[np.float64]:
-        """Change of the latency if only this group moves to each of its levels, microseconds, shape (levels,)."""
+        """Change of the latency if only this group moves to each of its levels, microseconds, shape (levels,).
+
+        Groups that are tied to it move along; one that follows another moves nothing itself.
+        """
         groups, near = self.around_group[group]
-        others = tuple(p.levels[g] for g in groups if g != group)
+        others = tuple(p.levels[g] for g in groups if g not in self.together[group])
         key = ("levels", group, others, tuple(p.formats[b] for b in near))
         times = self._tables.get(key)
         if times is None:
@@ -226,18 +243,20 @@ class Moves:
         to: its new level or format.
         time_us: change of the latency, microseconds.
         loss: change of the loss.
+        together: per group, those that move with it.
     """
 
     slot: NDArray[np.int64]
     to: NDArray[np.int64]
     time_us: NDArray[np.float64]
     loss: NDArray[np.float64]
+    together: Sequence[tuple[int, ...]]
 
     def on(self, p: Point, index: int) -> Point:
         """The point after one of the moves."""
         slot, to, groups = int(self.slot[index]), int(self.to[index]), len(p.levels)
         if slot < groups:
-            return Point((*p.levels[:slot], to, *p.levels[slot + 1 :]), p.formats)
+            return Point(_with(p.levels, self.together[slot], to), p.formats)
         b = slot - groups
         return Point(p.levels, (*p.formats[:b], to, *p.formats[b + 1 :]))
 
@@ -245,12 +264,17 @@ class Moves:
 def moves(state: State, p: Point) -> Moves:
     """Every change of a single group or block, with the change of latency and loss."""
     here = np.array([*p.levels, *p.formats], np.int64)
-    losses = [*state.problem.width_loss, *state.format_loss]
+    losses = [*state.width_loss, *state.format_loss]
     times = [np.zeros(0), *(state.level_times(p, g) for g in range(len(p.levels)))]
     times += [state.format_times(p, b) for b in range(len(p.formats))]
     counts = np.array([len(loss) for loss in losses], np.int64)
     slot = np.repeat(np.arange(len(losses)), counts)
     to = np.arange(len(slot)) - np.repeat(np.cumsum(counts) - counts, counts)
-    elsewhere = to != np.repeat(here, counts)
+    follows = np.array([*(not state.leads(g) for g in range(len(p.levels))), *(False for _ in p.formats)], np.bool_)
+    elsewhere = (to != np.repeat(here, counts)) & ~np.repeat(follows, counts)
     loss = np.concatenate([np.zeros(0), *(values - values[i] for values, i in zip(losses, here, strict=True))])
-    return Moves(slot[elsewhere], to[elsewhere], np.concatenate(times)[elsewhere], loss[elsewhere])
+    return Moves(slot[elsewhere], to[elsewhere], np.concatenate(times)[elsewhere], loss[elsewhere], state.together)
+
+
+def _with(levels: tuple[int, ...], groups: Sequence[int], level: int) -> tuple[int, ...]:
+    return tuple(level if g in groups else old for g, old in enumerate(levels))

@@ -124,8 +124,9 @@ def _linearised_step(state: State, p: Point, budget_us: float) -> Point | None:
     for g, levels in enumerate(state.problem.levels):
         here = p.levels[g]
         near = [i for i, w in enumerate(levels) if abs(i - here) <= 1 or levels[here] <= 2 * w <= 4 * levels[here]]
+        near = near if state.leads(g) else [here]
         times.append(state.level_times(p, g)[near])
-        losses.append(state.problem.width_loss[g][near])
+        losses.append(state.width_loss[g][near])
         items.append(near)
     for b in range(len(state.format_names)):
         times.append(state.format_times(p, b))
@@ -137,7 +138,7 @@ def _linearised_step(state: State, p: Point, budget_us: float) -> Point | None:
         return None
     chosen = [items[c][i] for c, i in enumerate(solution)]
     groups = len(state.problem.levels)
-    return Point(tuple(chosen[:groups]), tuple(chosen[groups:]))
+    return Point(tuple(chosen[state.together[g][0]] for g in range(groups)), tuple(chosen[groups:]))
 
 
 def _shrink_to_fit(state: State, p: Point, budget_us: float) -> Point | None:

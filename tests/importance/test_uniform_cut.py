@@ -5,6 +5,7 @@ import pytest
 
 from edgeprune.dependency.groups import Ranking
 from edgeprune.dependency.solve import Analysis, analyse
+from edgeprune.dependency.widths import TiedWidths
 from edgeprune.errors import UsageError
 from edgeprune.importance.uniform_cut import choose
 from edgeprune.passes.prune.prune_channels import prune_channels
@@ -57,6 +58,15 @@ def test_of_the_factors_of_an_axis_one_is_cut_first() -> None:
     shares = {analysis.group(g).size: len(units) for g, units in choose(analysis, {}, 0.4).items()}
     assert 2 not in shares  # one of two heads would be too much: the dimensions go instead
     assert shares == {4: 2, 6: 4}
+
+
+@pytest.mark.parametrize(("ratio", "left"), [(0.0, {}), (0.2, {}), (0.3, {4: 2, 6: 3}), (0.9, {2: 1, 4: 2, 6: 3})])
+def test_tied_groups_have_only_the_widths_that_they_may_have(ratio: float, left: dict[int, int]) -> None:
+    analysis = analyse(attention_model())  # two heads, of 4 and 6 dimensions
+    numbers = [next(i for i, g in enumerate(analysis.groups) if g.size == n) for n in (4, 6)]
+    tied = TiedWidths(tuple(numbers), np.array([[2, 3], [4, 6]]))
+    cut = choose(analysis, {}, ratio, tied=[tied])
+    assert {analysis.group(g).size: len(units) for g, units in cut.items()} == left
 
 
 def test_channels_within_groups_go_before_whole_groups() -> None:

@@ -12,6 +12,7 @@ from edgeprune.dependency.widths import Dim, Segment
 from edgeprune.errors import BudgetError
 from edgeprune.latency.block_latency import Edge, LatencyModel
 from edgeprune.latency.features import Contraction, Geometry
+from edgeprune.search.milp import solve_around
 from edgeprune.search.solver import Problem, Searcher, fastest, fastest_unpruned, search
 
 
@@ -47,6 +48,8 @@ def enumerate_candidates(problem: Problem) -> list[tuple[float, float]]:
     model = problem.latency
     found = []
     for index in itertools.product(*(range(len(v)) for v in problem.levels)):
+        if any(len({index[g] for g in groups}) > 1 for groups in problem.tied):
+            continue
         widths = np.array([v[i] for v, i in zip(problem.levels, index, strict=True)])
         loss = sum(v[i] for v, i in zip(problem.width_loss, index, strict=True))
         for formats in itertools.product(*(model.formats(b) for b in range(len(model.geometries)))):
@@ -73,6 +76,24 @@ def test_close_to_the_best_and_within_the_budget(seed: int, fraction: float) -> 
     assert found.latency_us == pytest.approx(problem.latency.total_us(found.widths, found.formats), rel=1e-9)
     # Not exact by construction: within a tenth of the largest loss.
     assert found.loss <= min(feasible) + 0.1 * max(loss for _, loss in candidates)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 10_000), st.floats(0.45, 1.0))
+def test_tied_groups_have_the_same_level(seed: int, fraction: float) -> None:
+    problem = replace(chain(3, np.random.default_rng(seed)), tied=((0, 2),))
+    candidates = enumerate_candidates(problem)
+    budget = fraction * problem.latency.total_us(problem.latency.sizes, ["fp32"] * 4)
+    feasible = [loss for time, loss in candidates if time <= budget]
+    if not feasible:
+        with pytest.raises(BudgetError):
+            search(problem, budget)
+        return
+    for found in (search(problem, budget), solve_around(problem, search(problem, budget), budget).candidate):
+        assert found.widths[0] == found.widths[2]
+        assert found.latency_us <= budget + 1e-9
+        assert found.latency_us == pytest.approx(problem.latency.total_us(found.widths, found.formats), rel=1e-9)
+        assert found.loss <= min(feasible) + 0.1 * max(loss for _, loss in candidates)
 
 
 def test_a_loose_budget_changes_nothing() -> None:
