@@ -195,7 +195,9 @@ def open_cpu_session(
             net.twins,
         ),
         evaluator=opening.evaluator,
-        scores=ScoreCache(cache, builder, opening.evaluator, lambda model: harness.runtime.load(model).run),
+        scores=ScoreCache(
+            cache.of(harness.runtime_version), builder, opening.evaluator, lambda model: harness.runtime.load(model).run
+        ),
         cache=cache,
         conditions=opening.conditions,
         progress=progress,

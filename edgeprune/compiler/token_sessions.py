@@ -6,6 +6,7 @@ schedule is a model like any other, with a session of its own. So everything els
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -22,7 +23,7 @@ from edgeprune.compiler.tensorrt_session import TensorRtSession
 from edgeprune.compiler.timer import RESULT
 from edgeprune.errors import BudgetError
 from edgeprune.graph import Refused
-from edgeprune.latency import INT8, X86
+from edgeprune.latency import INT8
 from edgeprune.passes.tokens import SETTINGS, Site, token_sites
 from edgeprune.recovery import Probe
 from edgeprune.report import TokenLeave, Tokens
@@ -98,8 +99,6 @@ class Sessions:
         opened = self.opening.opened
         if opened.ranges:
             return Refused("the model arrived quantized, and its ranges are those of all tokens")
-        if isinstance(self.whole, CpuSession) and self.whole.network.lowering.runtime != X86.runtime:
-            return Refused(f"the time of fewer tokens is not known for {self.whole.network.lowering.runtime}")
         return token_sites(opened.dense)
 
     @cached_property
@@ -114,13 +113,31 @@ class Sessions:
         with self.whole.progress.step("trying to let tokens leave") as step:
             macs = max(self.whole.network.macs * len(wanted), 1)
             items = int(min(max(TRIAL_MACS / macs, TRIAL_ITEMS[0]), TRIAL_ITEMS[1]))
-            probe = Probe(opened.dense, fit, items, self.opening.conditions.threads)
-            return try_schedules(opened, self.sites, wanted, self._shares, probe.error, step.fraction)
+            probe = functools.cache(lambda: Probe(opened.dense, fit, items, self.opening.conditions.threads))
+            settings = {"schedules": [str(s) for s in wanted], "items": items, "timed": self._timed_by}
+            return try_schedules(
+                opened,
+                self.sites,
+                wanted,
+                self._shares,
+                lambda model: probe().error(model),
+                step.fraction,
+                lambda compute: self.opening.cache.arrays("token trials", settings, compute),
+            )
+
+    @property
+    def _timed_by(self) -> list[str]:
+        """Everything that the times of schedules depend on, besides the model."""
+        if isinstance(self.whole, CpuSession):
+            harness, form = self.whole.harness, self.whole.network.lowering.form
+            return [harness.device, harness.runtime_version, str(harness.threads), form, str(self.may.quantize)]
+        return [repr(self.request.profile), repr(self.request.options), str(self.may.quantize)]
 
     def _shares(self, models: Sequence[ir.Model]) -> list[float]:
         whole, int8 = self.opening.opened.fixed, self.may.quantize
         if isinstance(self.whole, CpuSession):
-            return cpu_shares(whole, models, self.whole.harness, self.opening.fit, int8=int8)
+            lowering = self.whole.network.lowering
+            return cpu_shares(whole, models, self.whole.harness, lowering, self.opening.fit, int8=int8)
         options = self.request.options
         int8 = int8 and options.precision in ("auto", INT8)
         return predicted_shares(whole, models, self.request.profile, options.power_mode, int8=int8)

@@ -12,8 +12,7 @@ import onnx_ir as ir
 from edgeprune.calibration import Calibration, IntermediateOutputs
 from edgeprune.costmodel import Wanted, model_latency_us
 from edgeprune.devices import Profile
-from edgeprune.latency import TimingHarness
-from edgeprune.passes.x86 import int8_eligible, lower_x86, quantize_x86, values_to_quantize
+from edgeprune.latency import Lowering, TimingHarness
 from edgeprune.quantization import extremes
 from edgeprune.timing import ratio
 
@@ -45,23 +44,37 @@ def predicted_shares(
 
 
 def cpu_shares(
-    whole: ir.Model, models: Sequence[ir.Model], harness: TimingHarness, data: Calibration, *, int8: bool
+    whole: ir.Model,
+    models: Sequence[ir.Model],
+    harness: TimingHarness,
+    lowering: Lowering,
+    data: Calibration,
+    *,
+    int8: bool,
 ) -> list[float]:
-    """Measured on the CPU in turns, all in INT8 if that may be used, else in float."""
+    """Measured on the CPU in turns, all in INT8 if that may be used, else in float.
+
+    Args:
+        whole: with all tokens and fixed shapes.
+        models: with fewer tokens and fixed shapes.
+        harness: times models.
+        lowering: to the runtime of the harness.
+        data: the first sample gives the ranges.
+        int8: whether INT8 may be used.
+    """
     found: list[float] = []
-    reference = _lowered(whole, data, harness.threads, int8=int8)
+    reference = _lowered(whole, lowering, data, harness.threads, int8=int8)
     for start in range(0, len(models), AT_A_TIME):
-        some = {str(k): _lowered(m, data, harness.threads, int8=int8) for k, m in enumerate(models[start:][:AT_A_TIME])}
+        batch = models[start : start + AT_A_TIME]
+        some = {str(k): _lowered(m, lowering, data, harness.threads, int8=int8) for k, m in enumerate(batch)}
         timed = harness.quick({"whole": reference, **some})
         found += [1 / ratio(timed["whole"], timed[name]).value for name in some]
     return found
 
 
-def _lowered(model: ir.Model, data: Calibration, threads: int, *, int8: bool) -> ir.Model:
+def _lowered(model: ir.Model, lowering: Lowering, data: Calibration, threads: int, *, int8: bool) -> ir.Model:
     """The model as it would run, with ranges from one sample: they do not change its time."""
-    nodes = [name for name, verdict in int8_eligible(model).items() if verdict] if int8 else []
-    if not nodes:
-        return lower_x86(model)
-    names = values_to_quantize(model, nodes)
-    ranges = extremes(IntermediateOutputs(model, names, threads), data.subset(1).batches(1))
-    return quantize_x86(lower_x86(model, nodes), nodes, ranges)
+    nodes = [name for name, verdict in lowering.int8_eligible(model).items() if verdict] if int8 else []
+    names = lowering.values_to_quantize(model, nodes)
+    ranges = extremes(IntermediateOutputs(model, names, threads), data.subset(1).batches(1)) if names else {}
+    return lowering.lowered(model, nodes, ranges)

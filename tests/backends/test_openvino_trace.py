@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnx.parser
 import onnx_ir as ir
 import pytest
 
+from edgeprune.backends.openvino import OpenVinoRunner
 from edgeprune.backends.openvino_trace import block_times, kernel_times, trace_openvino
 from edgeprune.backends.results import LayerTime
 
@@ -45,7 +47,15 @@ def test_a_run_that_lost_the_processor_does_not_spoil_a_kernel(disturbed: tuple[
 
 
 @pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="needs OpenVINO")
-def test_every_block_has_a_time() -> None:
+def test_every_block_has_a_time_from_one_compilation(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[object] = []
+    whole = OpenVinoRunner._compile
+
+    def counted(runner: OpenVinoRunner, model: Any) -> Any:
+        compiled.append(model)
+        return whole(runner, model)
+
+    monkeypatch.setattr(OpenVinoRunner, "_compile", counted)
     net = """
     <ir_version: 8, opset_import: ["" : 17]>
     agraph (float[1, 32, 40, 40] x, float[32, 32, 3, 3] w, float[32, 32, 3, 3] v) => (float[1, 32, 40, 40] y)
@@ -59,3 +69,4 @@ def test_every_block_has_a_time() -> None:
     found = trace_openvino(model, {"one": 0, "relu": 0, "two": 1}, feeds, 1, 0.1)
     assert set(found.block_us) == {0, 1}
     assert sum(found.block_us.values()) == pytest.approx(found.total_us)
+    assert len(compiled) == 1

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from edgeprune import graph
+from edgeprune.calibration import Arrays
 from edgeprune.dependency import OpenedModel, open_model
 from edgeprune.passes.tokens import Site, token_sites
 from edgeprune.support import Progress
-from edgeprune.tokens import schedules, try_schedules, with_fewer_tokens
+from edgeprune.tokens import TokenTrial, schedules, try_schedules, with_fewer_tokens
 from tests.passes.tokens.vits import Vit
 
 
@@ -45,3 +47,27 @@ def test_trials_that_are_slower_and_worse_than_another_are_left_out(tmp_path: Pa
     assert [trial.error for trial in trials] == [0.3, 0.1, 0.0]
     assert [trial.share for trial in trials] == sorted(trial.share for trial in trials)
     assert max(trial.share for trial in trials) <= 0.97
+
+
+def test_stored_trials_are_not_run_again(tmp_path: Path) -> None:
+    model, sites = opened(tmp_path)
+    wanted = schedules(sites, ["tome"])
+    stored: list[Arrays] = []
+
+    def remember(compute: Callable[[], Arrays]) -> Arrays:
+        if not stored:
+            stored.append(compute())
+        return stored[0]
+
+    errors = iter(np.linspace(0.3, 0.1, len(wanted)))
+
+    def run() -> tuple[list[TokenTrial], float]:
+        times = np.linspace(0.5, 0.9, len(wanted)).tolist()
+        return try_schedules(model, sites, wanted, lambda _: times, lambda _: next(errors), lambda _: None, remember)
+
+    first, least = run()
+    again, same = run()  # the iterator of errors is at its end
+    assert least == same
+    assert [(t.schedule, t.share, t.error) for t in again] == [(t.schedule, t.share, t.error) for t in first]
+    assert [graph.to_bytes(t.opened.dense) for t in again] == [graph.to_bytes(t.opened.dense) for t in first]
+    assert len(first) == len(wanted)
