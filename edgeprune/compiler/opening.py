@@ -31,6 +31,7 @@ from edgeprune.dependency import OpenedModel, Shapes, analyse, open_model
 from edgeprune.latency import INT8, Network, input_shapes
 from edgeprune.passes.prune import try_cut
 from edgeprune.passes.quantize import drop_idle_clips, equalize
+from edgeprune.passes.tensorrt import fuse_layer_norms
 from edgeprune.report import Cost
 from edgeprune.search import MOST_FORMAT_TRIALS, Goal
 from edgeprune.support import Progress, processor_s
@@ -149,6 +150,8 @@ def open_model_and_data(request: Request, may: Goal, progress: Progress) -> Open
         metered = functools.partial(meter.run, original, data)
         data = data.judging(request.choice.applied_to(outputs_of(opened.dense, data, metered)))
     fit, held_out = data.split(seed=request.seed)
+    if not request.runs_on.on_cpu:
+        opened = for_tensorrt(opened)
     if opened.ranges:
         with progress.step("looking at the trained ranges"):
             opened = _without_idle_clips(opened, fit, request.threads)
@@ -189,11 +192,20 @@ class _Meter:
 
 def _without_idle_clips(opened: OpenedModel, fit: Calibration, threads: int) -> OpenedModel:
     dense, ranges = drop_idle_clips(opened.dense, opened.ranges, fit, threads)
+    return replace(_of(opened, dense), ranges=ranges)
+
+
+def for_tensorrt(opened: OpenedModel) -> OpenedModel:
+    """The model with its written-out LayerNormalizations as one operator each, which TensorRT computes in FP16."""
+    dense = fuse_layer_norms(opened.dense)
+    return opened if dense is opened.dense else _of(opened, dense)
+
+
+def _of(opened: OpenedModel, dense: ir.Model) -> OpenedModel:
+    """The opened model with another canonical form."""
     sizes = {str(v.name): tuple(int(str(d)) for d in v.shape or ()) for v in opened.fixed.graph.inputs}
     fixed = graph.infer_shapes(graph.clone(dense), sizes)
-    return replace(
-        opened, dense=dense, fixed=fixed, analysis=analyse(fixed if opened.at_sizes else dense), ranges=ranges
-    )
+    return replace(opened, dense=dense, fixed=fixed, analysis=analyse(fixed if opened.at_sizes else dense))
 
 
 def _may_equalize(request: Request, may: Goal, fit: Calibration) -> bool:

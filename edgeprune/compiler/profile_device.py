@@ -19,7 +19,7 @@ import numpy as np
 from edgeprune.backends import Device, DeviceResult, open_device
 from edgeprune.build import SPARSE_STEPS, TensorRtBuilder, formats_of, sparse_fits, versions_of
 from edgeprune.calibration import CalibrationSpec
-from edgeprune.compiler.opening import open_shapes
+from edgeprune.compiler.opening import for_tensorrt, open_shapes
 from edgeprune.dependency import OpenedModel, Shapes, Widths, open_model
 from edgeprune.devices import Profile, load_profile
 from edgeprune.errors import UsageError
@@ -99,6 +99,7 @@ def profile_on_device(
     board = device or open_device(address, "tensorrt")
     versions_of(profile)
     opened = _probe_model(progress) if model is None else open_model(model, shapes or {}, progress, trial=try_cut)
+    opened = for_tensorrt(opened)
     gpu = _describe(opened, profile)
     file = probe_file(profile.name) if model is None else profile_file(opened, profile.name)
     found = _start(opened, profile, file)

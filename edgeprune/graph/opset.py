@@ -57,6 +57,12 @@ def convert_opset(model: ir.Model, version: int) -> ir.Model:
         raise PassError(f"convert_opset: opset {present} to {version}: {_first_line(error)}") from error
     _restore_weights(model, result)
     _name_new_nodes(result)
+    marks = {str(node.name): node.meta for node in model.graph}
+    for node in result.graph:
+        node.meta.update(marks.get(str(node.name), {}))
+    for name, value in model.graph.initializers.items():
+        if name in result.graph.initializers:
+            result.graph.initializers[name].meta.update(value.meta)
     result.ir_version = _ir_version(model, version)
     result.metadata_props.update(model.metadata_props)
     result.graph.meta.update(model.graph.meta)

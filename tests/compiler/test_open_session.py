@@ -14,17 +14,20 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from edgeprune import graph
 from edgeprune.calibration import as_spec
 from edgeprune.cli.commands import cli
 from edgeprune.compiler import open_session
-from edgeprune.compiler.opening import Opening
+from edgeprune.compiler.opening import Opening, for_tensorrt
 from edgeprune.compiler.request import Request
+from edgeprune.dependency import open_model
 from edgeprune.errors import BackendError, ModelError, UsageError
 from edgeprune.latency import cpu_model
 from edgeprune.latency import timing_harness as harness
 from edgeprune.search import Goal
 from edgeprune.support import Progress
 from tests import residual
+from tests.models import single
 
 needs_openvino = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="needs OpenVINO")
 GOAL = Goal(None, None, None, prune=True, quantize=True)
@@ -48,6 +51,30 @@ def request(**given: Any) -> Request:
 def test_flags_that_do_not_fit_the_runtime_are_refused(given: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         request(**given).check()
+
+
+def test_a_written_out_layer_norm_is_one_operator_for_tensorrt(tmp_path: Path) -> None:
+    """As one operator it is FP16; its square would overflow, and stay in FP32 between Casts."""
+    model = single(
+        """net (float[batch,5,16] x) => (float[batch,5,16] y) <float two = {2.0}, float e = {0.001}> {
+            m = ReduceMean<axes=[-1]>(x) c = Sub(x, m) s = Pow(c, two) v = ReduceMean<axes=[-1]>(s) p = Add(v, e)
+            d = Sqrt(p) n = Div(c, d) a = Mul(n, g) b = Add(a, h) t = MatMul(b, w) r = Relu(t) y = MatMul(r, u)
+        }""",
+        13,
+        g=(16,),
+        h=(16,),
+        w=(16, 64),
+        u=(64, 16),
+    )
+    graph.save(model, tmp_path / "net.onnx")
+    opened = open_model(tmp_path / "net.onnx", {}, Progress())
+    found = for_tensorrt(opened)
+    for form in (found.dense, found.fixed):
+        assert [n.op_type for n in form.graph] == ["LayerNormalization", "MatMul", "Relu", "MatMul"]
+    assert [g.size for g in found.analysis.groups] == [g.size for g in opened.analysis.groups] == [64]
+    assert not graph.open_axes(found.fixed)
+    assert graph.open_axes(found.dense)
+    assert for_tensorrt(found) is found
 
 
 def test_each_runtime_of_a_cpu_has_its_precisions() -> None:

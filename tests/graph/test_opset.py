@@ -88,3 +88,13 @@ def test_an_operator_that_changed_goes_through_the_converter():
     model = build(f'<ir_version: 8, opset_import: ["" : 17]> {graph}')
     (split,) = [n for n in convert_opset(model, 23).graph if n.op_type == "Split"]
     assert len(split.inputs) == 2 or split.attributes.get_int("num_outputs", 0) == 2
+
+
+@pytest.mark.parametrize("version", [13, 18])
+def test_marks_of_nodes_and_weights_stay(version: int) -> None:
+    model = build(OLD)
+    model.graph.node("c").meta["mark"] = "shared"
+    model.graph.initializers["w"].meta["mark"] = "folded"
+    converted = convert_opset(model, version)
+    assert converted.graph.node("c").meta["mark"] == "shared"
+    assert converted.graph.initializers["w"].meta["mark"] == "folded"
