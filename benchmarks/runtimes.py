@@ -89,8 +89,9 @@ def candidates(arguments: argparse.Namespace, data: Calibration) -> dict[str, Ca
         import openvino
 
         with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "nncf.xml"
-            openvino.save_model(nncf_int8(model, data, transformer=transformer), file, compress_to_fp16=False)
+            file = Path(arguments.keep or folder) / f"{model.stem}.nncf.xml"
+            if not file.is_file():
+                openvino.save_model(nncf_int8(model, data, transformer=transformer), file, compress_to_fp16=False)
             loaded = ov.load(file)
             loaded.run(next(iter(data.batches(1))))  # reads the weights before the folder is deleted
             return loaded
@@ -196,6 +197,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=128, help="the most calibration samples")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=60.0, help="the longest measurement")
+    parser.add_argument("--keep", type=Path, help="an existing folder: NNCF's model stays there for the next run")
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")

@@ -166,13 +166,13 @@ def open_cpu_session(
     net = network(opened.dense, opened.analysis, opened.fixed, lowering)
     latency = measured_latency(net, harness, quantizable=may.quantize, seed=seed, progress=progress)
     shared: dict[str, Moments] = {}
-    rankings = LateRankings(opened, data, cache, seed, progress, shared)
+    rankings = LateRankings(opened, data, opening.width_cache, seed, progress, shared)
     bits = int8_weight_bits(harness.features)
     kinds: dict[str, type[ModelBuilder]] = {X86.form: X86Builder, ARM.form: ArmBuilder}
     builder = kinds.get(lowering.form, OpenVinoBuilder)(
         opened.dense, net, rankings, data, bits, threads, float_format=lowering.float_format, trained=opened.ranges
     )
-    pricer = Pricer(opened.dense, net, rankings, data, builder, threads, progress, cache)
+    pricer = Pricer(opened.dense, net, rankings, data, builder, threads, progress, cache, opening.width_cache)
     cut = may.prune and bool(opened.analysis.groups)
     expected = opening.announce_cost(net, quantized=may.quantize, cut=cut, measured=True)
     levels, losses = levels_of(net), pricer.formats(latency)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -29,6 +30,9 @@ from edgeprune.timing import benchmark
 
 WORSE_IN_16_BITS = 0.25
 """Points that the network may lose with its float layers in bfloat16 before they stay in float32."""
+
+WRONG = 5.0
+"""Points that a network may lose with its float layers in float32: what it loses more is no rounding."""
 
 
 def open_session(request: Request, may: Goal, progress: Progress) -> tuple[Opening, CompileSession]:
@@ -96,12 +100,20 @@ def _float_format(request: Request, opening: Opening) -> tuple[Format, list[str]
     if request.precision == "bf16" and "bf16" not in wider:
         raise UsageError("--precision bf16: this processor has no instructions for bfloat16")
     fast = FLOAT if request.precision == FLOAT or not wider else wider[0]
+    drops: dict[Format, float] = {}
     with opening.progress.step("scoring the float network in OpenVINO"):
         dense = opening.opened.dense
-        drop = opening.evaluator.drop(runtime.load(state_precision(dense, fast)).run)
-        if fast == FLOAT or drop <= WORSE_IN_16_BITS or request.precision == fast:
-            return fast, []
-    return FLOAT, [f"float layers stay in fp32: the network would lose {drop:.2g} points in {fast}"]
+        for precision in dict.fromkeys((fast, FLOAT)):
+            drops[precision] = opening.evaluator.drop(runtime.load(state_precision(dense, precision)).run)
+            if precision != FLOAT and (drops[precision] <= WORSE_IN_16_BITS or request.precision == precision):
+                return precision, []
+    if drops[FLOAT] > WRONG:
+        raise ModelError(
+            f"OpenVINO computes other outputs than onnxruntime: in fp32 the network loses {drops[FLOAT]:.3g} points"
+        )
+    if fast == FLOAT:
+        return FLOAT, []
+    return FLOAT, [f"float layers stay in fp32: the network would lose {drops[fast]:.2g} points in {fast}"]
 
 
 def _fastest(request: Request, opening: Opening, may: Goal) -> CpuSession:
@@ -109,27 +121,27 @@ def _fastest(request: Request, opening: Opening, may: Goal) -> CpuSession:
 
     A runtime that is not installed, or does not run the model, is left out; a sentence says so.
     """
-    names, notes = request.profile.runtimes, list[str]()
-    default = _open_on_cpu(request, opening, may, names[0])
-    sessions = {names[0]: default}
+    names, notes, limit = request.profile.runtimes, list[str](), may.drop_limit
+    sessions = {names[0]: _open_on_cpu(request, opening, may, names[0])}
+    models = {names[0]: _unpruned(sessions[names[0]], limit)}
     if request.device not in (None, LOCAL):
         notes.append("--runtime auto: only onnxruntime is measured over SSH")
     elif not openvino_is_installed():
         notes.append("--runtime auto: OpenVINO is not installed, so onnxruntime runs the result")
     else:
         try:
-            sessions[OpenVino.name] = _open_on_cpu(request, opening, may, OpenVino.name)
+            session = _open_on_cpu(request, opening, may, OpenVino.name)
+            models[OpenVino.name] = _unpruned(session, limit)
+            sessions[OpenVino.name] = session
         except (ModelError, BackendError) as error:
             notes.append(f"--runtime auto: onnxruntime runs the result, because OpenVINO cannot run the model: {error}")
     if len(sessions) == 1:
+        default = sessions[names[0]]
         return replace(default, notes=(*default.notes, *notes))
-    limit, models = may.drop_limit, {}
-    for name, session in sessions.items():
-        for variant, candidate in session.variants(limit).items():
-            models[name, variant] = session.harness.bind(session.variant_model(candidate))
+    runs = {f"{name} {variant}": run for name, of in models.items() for variant, run in of.items()}
     with opening.progress.step("comparing runtimes") as step:
-        found = benchmark({" ".join(key): run for key, run in models.items()}, progress=step.fraction)
-    ms = {name: min((found[" ".join(key)].median_ms, key[1]) for key in models if key[0] == name) for name in sessions}
+        found = benchmark(runs, progress=step.fraction)
+    ms = {name: min((found[f"{name} {variant}"].median_ms, variant) for variant in of) for name, of in models.items()}
     winner, loser = sorted(ms, key=lambda name: ms[name])
     notes.append(
         f"--runtime auto: {winner} runs the result: its fastest unpruned network takes {ms[winner][0]:.3g} ms "
@@ -137,3 +149,9 @@ def _fastest(request: Request, opening: Opening, may: Goal) -> CpuSession:
     )
     chosen = sessions[winner]
     return replace(chosen, notes=(*chosen.notes, *notes))
+
+
+def _unpruned(session: CpuSession, limit: float) -> dict[str, Callable[[], object]]:
+    """What runs each of the unpruned variants once."""
+    variants = session.variants(limit)
+    return {name: session.harness.bind(session.variant_model(candidate)) for name, candidate in variants.items()}

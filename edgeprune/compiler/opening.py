@@ -47,6 +47,7 @@ class Opening:
         fit: the part of it for the search, the refit and the quantization.
         evaluator: scores models, by the user's evaluation or on the held-out part of the data.
         cache: statistics that outlive the process.
+        width_cache: those of units and widths; they are the same for a model with fewer tokens.
         conditions: threads, seed and data, for the report.
         progress: shows the progress.
         sample_s: processor seconds of one sample through the original.
@@ -58,6 +59,7 @@ class Opening:
     fit: Calibration
     evaluator: Evaluator
     cache: ArrayCache
+    width_cache: ArrayCache
     conditions: Conditions
     progress: Progress
     sample_s: float
@@ -166,7 +168,7 @@ def open_model_and_data(request: Request, may: Goal, progress: Progress) -> Open
         cache = ArrayCache(identity_of(opened, fit, f"{runtime.device}, {request.threads} threads"))
     conditions = Conditions(request.threads, request.seed, data.describe())
     notes = (f"the original: {runner.note}",) if runner.note else ()
-    return Opening(opened, data, fit, evaluator, cache, conditions, progress, meter.sample_s, notes)
+    return Opening(opened, data, fit, evaluator, cache, cache, conditions, progress, meter.sample_s, notes)
 
 
 @dataclass

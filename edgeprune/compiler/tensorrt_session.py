@@ -244,7 +244,7 @@ def open_tensorrt_session(
     formats = formats_of(options.precision, profile)
     with progress.step("predicting kernels"):
         times = kernel_times(opening, profile, options)
-    rankings = LateRankings(opened, data, cache, seed, progress)
+    rankings = LateRankings(opened, data, opening.width_cache, seed, progress)
     builder = TensorRtBuilder(
         opened.dense,
         times.kernels.network,
@@ -258,7 +258,7 @@ def open_tensorrt_session(
     with progress.step("looking for what FP16 cannot hold"):
         times = times.in_float32(builder.fp32_reasons())
     dense = times.dense_kernels.network
-    pricer = Pricer(opened.dense, dense, rankings, data, builder, threads, progress, cache)
+    pricer = Pricer(opened.dense, dense, rankings, data, builder, threads, progress, cache, opening.width_cache)
 
     def price_formats() -> tuple[FormatLosses, FormatLosses]:
         losses = pricer.formats(times.dense_latency)

@@ -21,6 +21,7 @@ from edgeprune.compiler.request import Request
 from edgeprune.compiler.session import CompileSession
 from edgeprune.compiler.tensorrt_session import TensorRtSession
 from edgeprune.compiler.timer import RESULT
+from edgeprune.dependency import OpenedModel
 from edgeprune.errors import BudgetError
 from edgeprune.graph import Refused
 from edgeprune.latency import INT8
@@ -205,8 +206,9 @@ class Sessions:
     def _session(self, trial: TokenTrial, reason: str) -> CompileSession:
         schedule = trial.schedule
         if schedule not in self._opened:
-            cache = self.opening.cache.of(str(schedule))
-            opening = replace(self.opening, opened=trial.opened, cache=cache)
+            opening = replace(self.opening, opened=trial.opened, cache=self.opening.cache.of(str(schedule)))
+            if _units(trial.opened) != _units(self.opening.opened):
+                opening = replace(opening, width_cache=opening.cache)
             self._opened[schedule] = open_beside(self.request, opening, self.may, self.whole)
         counts, left = [], schedule.sites[0].tokens
         for site, leave in zip(schedule.sites, schedule.leave, strict=True):
@@ -214,6 +216,11 @@ class Sessions:
             left -= leave
         tokens = Tokens(schedule.setting, tuple(counts), reason, trial.error, trial.share)
         return replace(self._opened[schedule], tokens=tokens)
+
+
+def _units(opened: OpenedModel) -> list[tuple[str, int]]:
+    """Id and size of every group: if they are the same, units and widths need not be scored again."""
+    return [(group.id, group.size) for group in opened.analysis.groups]
 
 
 def open_sessions(request: Request, may: Goal, progress: Progress) -> Sessions:

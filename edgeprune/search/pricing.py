@@ -75,6 +75,7 @@ class Pricer:
         threads: of onnxruntime.
         progress: shows the steps.
         cache: losses and ranges of earlier runs.
+        width_cache: losses of widths of earlier runs.
     """
 
     dense: ir.Model
@@ -85,6 +86,7 @@ class Pricer:
     threads: int
     progress: Progress
     cache: ArrayCache
+    width_cache: ArrayCache
 
     @cached_property
     def _trials(self) -> _Trials:
@@ -96,7 +98,7 @@ class Pricer:
             return no_widths(levels)
         len(self.rankings)  # computes them now if necessary: this is a step of its own
         with self.progress.step("pricing widths") as step:
-            found = self._trials.widths(levels, self.cache, step.fraction)
+            found = self._trials.widths(levels, self.width_cache, step.fraction)
         self.rankings.clear()
         return levels, found
 

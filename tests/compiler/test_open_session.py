@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -144,6 +144,60 @@ def test_a_model_that_openvino_refuses_falls_back_with_one_sentence(
     found = fastest(monkeypatch, {"onnxruntime": Session(0.001), "openvino": error})
     (note,) = found.notes
     assert note.endswith("because OpenVINO cannot run the model: no rule for Swoosh")
+
+
+@dataclass(frozen=True)
+class Refused(Session):
+    """A session whose float network runs, and whose INT8 network does not."""
+
+    def variants(self, limit: float) -> dict[str, float]:
+        raise ModelError("no INT8 kernel for Swoosh")
+
+
+def test_a_model_whose_int8_form_openvino_refuses_falls_back_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = fastest(monkeypatch, {"onnxruntime": Session(0.001), "openvino": Refused(0.0)})
+    assert found.seconds == 0.001
+    (note,) = found.notes
+    assert note.endswith("because OpenVINO cannot run the model: no INT8 kernel for Swoosh")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """OpenVINO, with what a network loses in each float type."""
+
+    drops: Mapping[str, float]
+    float_precisions: tuple[str, ...] = ("fp32", "bf16")
+
+    def load(self, precision: str) -> Any:
+        return SimpleNamespace(run=self.drops[precision])
+
+
+@pytest.mark.parametrize(
+    ("drops", "asked", "precision"),
+    [
+        ({"bf16": 0.1}, "auto", "bf16"),
+        ({"bf16": 0.3, "fp32": 0.0}, "auto", "fp32"),
+        ({"bf16": 9.0}, "bf16", "bf16"),
+        ({"fp32": 0.0}, "fp32", "fp32"),
+        ({"bf16": 40.0, "fp32": 40.0}, "auto", None),
+        ({"fp32": 40.0}, "fp32", None),
+    ],
+)
+def test_float_layers_have_the_fastest_type_that_is_right(
+    monkeypatch: pytest.MonkeyPatch, drops: dict[str, float], asked: str, precision: str | None
+) -> None:
+    monkeypatch.setattr(open_session, "OpenVino", lambda threads: Loaded(drops))
+    monkeypatch.setattr(open_session, "state_precision", lambda dense, precision: precision)
+    evaluator = SimpleNamespace(drop=lambda drop: drop)
+    opening = cast(Any, SimpleNamespace(progress=Progress(), evaluator=evaluator, opened=SimpleNamespace(dense=None)))
+    wanted = request(runtime="openvino", precision=asked)
+    if precision is None:
+        with pytest.raises(ModelError, match=r"OpenVINO computes other outputs than onnxruntime: in fp32 .* 40 points"):
+            open_session._float_format(wanted, opening)
+    else:
+        found, notes = open_session._float_format(wanted, opening)
+        assert found == precision
+        assert len(notes) == (asked == "auto" and precision == "fp32")
 
 
 def test_auto_over_ssh_is_onnxruntime(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,7 +14,9 @@ import pytest
 
 from edgeprune import graph
 from edgeprune.compiler import compile_model, outcome, pipeline, token_sessions
+from edgeprune.dependency import Ranking
 from edgeprune.errors import ModelError, UsageError
+from edgeprune.importance import ranking, rankings
 from edgeprune.pytorch.apply import apply_plan
 from edgeprune.report import Report
 from tests.passes.tokens.vits import Vit
@@ -52,11 +55,19 @@ def test_tokens_that_leave_are_in_plan_report_and_dense_model(files: Path, monke
         macs = [sum(graph.count_macs(model).values()) for model in (whole, *models)]
         return [count / macs[0] for count in macs[1:]]
 
+    ranked: list[object] = []
+
+    def rank(*given: Any) -> dict[str, Ranking]:
+        ranked.append(given)
+        return ranking.rank(*given)
+
     monkeypatch.setattr(token_sessions, "predicted_shares", shares)
+    monkeypatch.setattr(rankings, "rank", rank)
     monkeypatch.setattr(token_sessions, "CLEARLY", 0.0)
     monkeypatch.setattr(outcome, "NEVER_SLOWER", 0.0)
     monkeypatch.setattr(pipeline, "NEVER_SLOWER", 0.0)
     report = compiled(files, tokens="saint", accept_loss=True)
+    assert len(ranked) == 1, "units of the model with fewer tokens were ranked again"
     assert report.tokens is not None
     assert report.tokens.setting == "saint"
     assert report.tokens.time_share is not None

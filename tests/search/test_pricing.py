@@ -48,7 +48,7 @@ def test_the_builder_knows_the_calibrators_even_if_the_losses_of_formats_are_cac
     found = []
     for _ in range(2):
         builder = X86Builder(model, net, {}, data)
-        losses = Pricer(model, net, {}, data, builder, 1, Progress(), cache).formats(latency)
+        losses = Pricer(model, net, {}, data, builder, 1, Progress(), cache, cache).formats(latency)
         found.append((losses, dict(builder.calibrators)))
     assert found[0][1]
     assert found[0] == found[1]
