@@ -1,8 +1,8 @@
 """A machine over SSH, with the system's OpenSSH client: the user's keys, agent and configuration apply.
 
 Host keys are always checked, and there are no password prompts. Long work does not depend on the connection: it runs as
-a detached job that writes its exit code to a file, which is polled until the job ends. A lost connection is opened
-again.
+a detached job that writes its exit code to a file. The machine itself looks for that file, so a short job costs one
+command. A lost connection is opened again.
 """
 
 from __future__ import annotations
@@ -30,18 +30,29 @@ _STALE_MINUTES = 2 * 24 * 60
 _UPLOAD_SECONDS_PER_MB = 2.0
 
 _START = """
-test -e job.pid && exit 0
-setsid sh -c 'sh job.sh >job.log 2>&1; echo $? >job.part; mv job.part job.code' </dev/null >/dev/null 2>&1 &
-echo $! >job.pid
+test -e {job}.pid || {{
+cat >{job}.sh
+test "$(wc -c <{job}.sh)" -eq {size} || {{ echo "a script did not arrive; is the disk full?" >&2; exit 1; }}
+setsid sh -c 'sh {job}.sh >{job}.log 2>&1; echo $? >{job}.part; mv {job}.part {job}.code' </dev/null >/dev/null 2>&1 &
+echo $! >{job}.pid
+}}
 """
-"""Starts the job only once, even if the connection breaks: after a lost answer it may already run."""
+"""Starts the job of the standard input only once, even if the connection breaks: after a lost answer it may run."""
 
-_ASK = """{ cat job.code || kill -0 "$(cat job.pid)" || cat job.code || echo ended; } 2>/dev/null"""
-"""Prints nothing while the job runs, then its exit code. The job may end between the first two checks: hence three."""
+_ASK = """
+for s in {pauses}; do test -e {job}.code && break; kill -0 "$(cat {job}.pid)" 2>/dev/null || break; sleep $s; done
+{{ cat {job}.code || kill -0 "$(cat {job}.pid)" || cat {job}.code || echo ended; }} 2>/dev/null
+"""
+"""Waits for the end of the job, at most for the pauses; prints its exit code, or nothing while it runs.
+
+The job may end between the first two checks of the last line: hence three.
+"""
+
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S, _ANSWER_WITHIN_S = 0.02, 2.0, 5.0
 
 _STOP = """
-test -e job.pid || exit 0
-group="-$(cat job.pid)"
+test -e {job}.pid || exit 0
+group="-$(cat {job}.pid)"
 kill -s TERM -- "$group" 2>/dev/null
 for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20
 do kill -0 "$group" 2>/dev/null || exit 0; sleep 0.5; done
@@ -191,6 +202,7 @@ class _SshWorkspace:
     def __init__(self, host: SshHost, path: str):
         self.path = path
         self._host = host
+        self._jobs = 0
 
     def put(self, source: Path, name: str) -> None:
         size = source.stat().st_size
@@ -218,38 +230,58 @@ class _SshWorkspace:
         return self._host.run(f"cd {shlex.quote(self.path)} && {shlex.join(arguments)}", timeout_s)
 
     def job(self, script: str, timeout_s: float, progress: Callable[[float], None] | None = None) -> int:
-        self.write(script, "job.sh")
-        self._in_folder(_START)
-        started, pause_s = time.monotonic(), 0.2
+        self._jobs += 1
+        started, waiting = time.monotonic(), _Waiting()
         if progress is not None:
             progress(0.0)
-        while (code := self._in_folder(_ASK).output.strip()) == "":
+        given = script.encode()
+        ask = _START.format(job=self._job, size=len(given)) + _ASK.format(job=self._job, pauses=waiting.next(timeout_s))
+        code = self._in_folder(ask, stdin=given).output.strip()
+        while code == "":
             gone_s = time.monotonic() - started
             if gone_s > timeout_s:
                 self._stop()
                 raise BackendError(f"{self._host.name}: the work there did not end within {timeout_s:.0f} s")
             if progress is not None:
                 progress(gone_s)
-            time.sleep(pause_s)
-            pause_s = min(1.5 * pause_s, 5.0)
-        self._in_folder("rm -f job.pid job.code")
+            pauses = waiting.next(timeout_s - gone_s)
+            code = self._in_folder(_ASK.format(job=self._job, pauses=pauses)).output.strip()
         if not code.isdecimal():
             raise BackendError(f"{self._host.name}: the work there was killed; is its memory too small?")
         return int(code)
 
     def remove(self) -> None:
         """Stop the job if it still runs, and delete the folder."""
-        self._stop()
-        self._host.run(f"rm -rf {shlex.quote(self.path)}")
+        path = shlex.quote(self.path)
+        self._host.run(f"cd {path} && ({_STOP.format(job=self._job)})\nrm -rf {path}")
+
+    @property
+    def _job(self) -> str:
+        return f"job{self._jobs}"
 
     def _stop(self) -> None:
-        self._in_folder(_STOP)
+        self._in_folder(_STOP.format(job=self._job))
 
     def _in_folder(self, command: str, *, timeout_s: float = 60.0, stdin: Path | bytes | None = None) -> Finished:
         done = self._host.run(f"cd {shlex.quote(self.path)} || exit\n{command}", timeout_s, stdin=stdin)
         if done.code:
             raise BackendError(f"{self._host.name}: {done.last_line()}")
         return done
+
+
+class _Waiting:
+    """The pauses between two looks for the end of a job: short ones at first, longer ones later."""
+
+    def __init__(self) -> None:
+        self._pause_s = _FIRST_PAUSE_S
+
+    def next(self, at_most_s: float) -> str:
+        """The pauses until the next answer, seconds, separated by spaces: at least one."""
+        pauses: list[float] = []
+        while not pauses or sum(pauses) < min(at_most_s, _ANSWER_WITHIN_S):
+            pauses.append(self._pause_s)
+            self._pause_s = min(1.5 * self._pause_s, _LONGEST_PAUSE_S)
+        return " ".join(f"{pause_s:.2f}" for pause_s in pauses)
 
 
 def _is_final(errors: str) -> bool:

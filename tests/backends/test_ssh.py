@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from edgeprune.backends import ssh
 from edgeprune.backends.ssh import Address, SshHost, parse_address
 from edgeprune.errors import BackendError, UsageError
 from tests.backends.loopback import Loopback
@@ -62,6 +63,29 @@ def test_a_job_runs_to_its_end_and_its_code_comes_back(host: SshHost, device: Lo
         assert space.read("result") == b"done\n"
         assert space.job("true", timeout_s=20) == 0
     assert not left_behind(device)
+
+
+def test_a_short_job_costs_one_command(host: SshHost, monkeypatch: pytest.MonkeyPatch):
+    commands: list[str] = []
+    run = SshHost.run
+
+    def counted(self: SshHost, command: str, *args: object, **given: object) -> object:
+        commands.append(command)
+        return run(self, command, *args, **given)  # type: ignore[arg-type]
+
+    with host.workspace() as space:
+        monkeypatch.setattr(SshHost, "run", counted)
+        assert space.job("true", timeout_s=20) == 0
+        assert len(commands) == 1
+
+
+def test_a_script_that_arrives_in_part_is_not_run(host: SshHost):
+    with host.workspace() as space:
+        start = ssh._START.format(job="job1", size=3)
+        done = host.run(f"cd {space.path}\n{start}", stdin=b"touch ran")
+        assert done.code == 1
+        assert "did not arrive" in done.errors
+        assert space.read("job1.pid") is None
 
 
 def test_a_job_survives_a_lost_connection(host: SshHost, device: Loopback):
