@@ -21,6 +21,7 @@ from edgeprune.pytorch.export import Attempt, Exported
 from edgeprune.report.pareto_curve import Point, point_of
 from tests.documents import hooks
 from tests.models import single
+from tests.quick_timing import time_quickly
 from tests.reports import curve, measurement, report
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -113,10 +114,8 @@ def test_what_export_and_apply_print():
 
 
 def test_a_measured_profile(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    from edgeprune.latency import cpu_model as cpumodel
-
     monkeypatch.setenv("EDGEPRUNE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(cpumodel, "SECONDS_PER_VARIANT", 0.02)
+    time_quickly(monkeypatch)
     with cli.make_context(
         "edgeprune", ["profile", str(model), "--target", "cpu", "-q", "-o", str(tmp_path / "p.json")]
     ) as c:

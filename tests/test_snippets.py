@@ -12,9 +12,8 @@ from PIL import Image
 
 from edgeprune.dependency import dims
 from edgeprune.importance import registry
-from edgeprune.latency import cpu_model
-from edgeprune.latency import timing_harness as harness
 from tests.dependency.rules.cases import Case
+from tests.quick_timing import time_quickly
 from tests.small_models import build, normal
 from tests.test_documents import BLOCK, DOCUMENTS, ROOT
 
@@ -55,9 +54,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working folder of a reader who has a model, some photos, and a compiled model in ``out``."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("EDGEPRUNE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(harness, "QUICK_SECONDS", 0.5)
-    monkeypatch.setattr(harness, "FINAL_SECONDS", 3.0)
-    monkeypatch.setattr(cpu_model, "SECONDS_PER_VARIANT", 0.05)
+    time_quickly(monkeypatch)
     monkeypatch.setattr(dims, "_RULES", dict(dims._RULES))
     monkeypatch.setattr(registry, "CRITERIA", dict(registry.CRITERIA))
     rng = np.random.default_rng(0)

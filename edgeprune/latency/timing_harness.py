@@ -18,7 +18,7 @@ from edgeprune.support import this_cpu, vector_lanes
 from edgeprune.timing import Measurement, benchmark
 
 QUICK_SECONDS = 2.5
-FINAL_SECONDS = 10.0
+LEAST_FINAL_SECONDS, FINAL_SECONDS = 3.0, 10.0
 LEAST_BLOCK_S, MOST_BLOCK_S, RUNS_PER_BLOCK = 0.04, 0.15, 6
 """Models are timed in turns of this many runs of the original, within these bounds. With short turns a change of the
 machine's speed affects all models alike."""
@@ -95,7 +95,8 @@ class TimingHarness:
             progress: called with the fraction done.
             undecided: whether a result is too uncertain for its purpose; the measurement is then twice as long.
         """
-        return self._measure(models, min_seconds=3.0, max_seconds=FINAL_SECONDS, progress=progress, undecided=undecided)
+        seconds = {"min_seconds": LEAST_FINAL_SECONDS, "max_seconds": FINAL_SECONDS}
+        return self._measure(models, **seconds, progress=progress, undecided=undecided)
 
     def _measure(self, models: Mapping[str, ir.Model], **settings: Any) -> dict[str, Measurement]:
         candidates = {"original": self.original} | {name: self.bind(model) for name, model in models.items()}

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from edgeprune.backends.tensorrt_device import TensorRtDevice
@@ -8,9 +10,17 @@ from tests.backends.test_tensorrt import FakeCuda, backend
 from tests.passes.graphs import RESIDUAL, build
 
 
+class SlowCuda(FakeCuda):
+    """A run takes a millisecond and no processor time."""
+
+    def wait(self, stream: int) -> None:
+        super().wait(stream)
+        time.sleep(1e-3)
+
+
 @pytest.mark.parametrize("version", ["8.6.1", "10.3.0", "11.0.0"])
 def test_models_are_built_and_timed_in_turns(version: str):
-    cuda = FakeCuda()
+    cuda = SlowCuda()
     device = TensorRtDevice(backend(fake_tensorrt.make(version), cuda))
     told: list[str] = []
     results = device.measure(

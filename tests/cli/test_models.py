@@ -19,6 +19,7 @@ from onnx import external_data_helper, numpy_helper
 
 from edgeprune.cli import support as cli_support
 from edgeprune.cli.commands import cli
+from tests.quick_timing import time_quickly
 
 NET = """
 <ir_version: 8, opset_import: ["" : 17]>
@@ -134,6 +135,7 @@ def test_inspect_draws_the_groups(net: Path, capsys: pytest.CaptureFixture[str])
 
 def test_profile_measures_a_model(net: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("EDGEPRUNE_CACHE", str(net.parent / "cache"))
+    time_quickly(monkeypatch)
     code, _, _ = run(capsys, "profile", net, "--target", "cpu", "-o", net.parent / "profile.json", "-q")
     assert code == 0
     measured = json.loads((net.parent / "profile.json").read_text())

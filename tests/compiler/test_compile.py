@@ -15,9 +15,9 @@ from edgeprune.build.plan import Plan
 from edgeprune.cli.commands import cli
 from edgeprune.compiler import cpu_session
 from edgeprune.latency import cpu_model
-from edgeprune.latency import timing_harness as harness
 from edgeprune.report.model import Report
 from tests import residual
+from tests.quick_timing import time_quickly
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +45,7 @@ def compile_it(files: Path, *flags: str, code: int = 0) -> str:
 def cache(tmp_path_factory: pytest.TempPathFactory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EDGEPRUNE_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr(harness, "QUICK_SECONDS", 1.5)
-        patch.setattr(harness, "FINAL_SECONDS", 4.0)
-        patch.setattr(cpu_model, "SECONDS_PER_VARIANT", 0.1)
+        time_quickly(patch)
         yield
 
 

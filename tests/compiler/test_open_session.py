@@ -22,12 +22,11 @@ from edgeprune.compiler.opening import Opening, for_tensorrt
 from edgeprune.compiler.request import Request
 from edgeprune.dependency import open_model
 from edgeprune.errors import BackendError, ModelError, UsageError
-from edgeprune.latency import cpu_model
-from edgeprune.latency import timing_harness as harness
 from edgeprune.search import Goal
 from edgeprune.support import Progress
 from tests import residual
 from tests.models import single
+from tests.quick_timing import time_quickly
 
 needs_openvino = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="needs OpenVINO")
 GOAL = Goal(None, None, None, prune=True, quantize=True)
@@ -116,6 +115,7 @@ def fastest(
             raise found
         return found
 
+    time_quickly(monkeypatch)
     monkeypatch.setattr(open_session, "_open_on_cpu", opened)
     monkeypatch.setattr(open_session, "openvino_is_installed", lambda: installed)
     opening = cast(Any, SimpleNamespace(progress=Progress()))
@@ -214,9 +214,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.savez(folder / "calib.npz", x=rng.standard_normal((16, 3, 48, 48)).astype(np.float32))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EDGEPRUNE_CACHE", str(folder / "cache"))
-        patch.setattr(harness, "QUICK_SECONDS", 0.5)
-        patch.setattr(harness, "FINAL_SECONDS", 3.0)
-        patch.setattr(cpu_model, "SECONDS_PER_VARIANT", 0.02)
+        time_quickly(patch)
         flags = ["--target", "cpu", "--runtime", "openvino", "--precision", "int8", "--accept-loss", "-q"]
         arguments = ["compile", str(folder / "net.onnx"), "--calib", str(folder / "calib.npz"), *flags]
         result = CliRunner().invoke(cli, [*arguments, "-o", str(folder / "out")])

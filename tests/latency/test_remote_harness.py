@@ -16,10 +16,11 @@ from click.testing import CliRunner
 from edgeprune.backends.device import open_device
 from edgeprune.cli.commands import cli
 from edgeprune.errors import UsageError
-from edgeprune.latency import cpu_model, remote_harness, timing_harness
+from edgeprune.latency import cpu_model, remote_harness
 from edgeprune.report.model import Report
 from tests.backends.loopback import MISSING, Loopback, loopback
 from tests.compiler.test_compile import files as files  # the model and its data
+from tests.quick_timing import time_quickly
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"{' and '.join(MISSING)} not installed (openssh-server)")
 
@@ -35,10 +36,9 @@ def device() -> Iterator[Loopback]:
 def surroundings(device: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote_harness, "open_device", functools.partial(open_device, ssh_config=device.config))
     monkeypatch.setenv("EDGEPRUNE_CACHE", str(tmp_path / "cache"))
-    for name, value in {"RANDOM_VARIANTS": 1, "MIXED_VARIANTS": 1, "SECONDS_PER_VARIANT": 0.05}.items():
-        monkeypatch.setattr(cpu_model, name, value)
-    monkeypatch.setattr(timing_harness, "QUICK_SECONDS", 0.1)
-    monkeypatch.setattr(timing_harness, "FINAL_SECONDS", 0.1)
+    time_quickly(monkeypatch)
+    for name in ("RANDOM_VARIANTS", "MIXED_VARIANTS"):
+        monkeypatch.setattr(cpu_model, name, 1)
 
 
 def test_a_model_is_compiled_for_a_cpu_elsewhere(files: Path, device: Loopback, tmp_path: Path) -> None:
