@@ -16,6 +16,7 @@ from edgeprune.backends.host import Host, Workspace, describe, read_text, upload
 from edgeprune.backends.results import DeviceResult, measurement_of
 from edgeprune.errors import BackendError
 from edgeprune.support import kernel_features
+from edgeprune.timing import LEAST_TURN_S, MOST_TURN_S, RUNS_PER_TURN
 
 CPU = "CPUExecutionProvider"
 
@@ -121,7 +122,7 @@ class OnnxRuntimeDevice:
                 "threads": self.threads,
                 "provider": self.provider,
                 "seconds": seconds,
-                "block_s": 0.15,
+                "turn": {"runs": RUNS_PER_TURN, "least_s": LEAST_TURN_S, "most_s": MOST_TURN_S},
                 "shapes": {name: list(shape) for name, shape in (shapes or {}).items()},
                 "seed": seed,
                 "trace_s": trace_s,

@@ -2,9 +2,10 @@
 
 It only needs Python 3.8, NumPy and onnxruntime. Usage: python3 remote_runner.py JOB.json RESULT.json
 
-JOB: {"models": {name: file}, "threads": n, "provider": name, "seconds": s, "block_s": s, "shapes": {input: [..]},
-"seed": n, "trace_s": s}. RESULT: {"blocks_ms": {name: [[..], ..]}, "ran_on": {name: {provider: nodes}}, "versions":
-{..}, "kernels": {name: [kernel runs, [{"name": .., "dur": us}, ..]]}}; "kernels" only if "trace_s" is above 0.
+JOB: {"models": {name: file}, "threads": n, "provider": name, "seconds": s, "turn": {"runs": n, "least_s": s,
+"most_s": s}, "shapes": {input: [..]}, "seed": n, "trace_s": s}. RESULT: {"blocks_ms": {name: [[..], ..]}, "ran_on":
+{name: {provider: nodes}}, "versions": {..}, "kernels": {name: [kernel runs, [{"name": .., "dur": us}, ..]]}}; "kernels"
+only if "trace_s" is above 0.
 
 Models take turns in short blocks, and the first run of each block does not count, as in `edgeprune.timing`. A profile
 of one run, not the list of requested providers, shows which provider ran. A failure ends the program with the reason on
@@ -129,6 +130,8 @@ def time_in_turns(runs: dict[str, Any], job: dict[str, Any]) -> dict[str, list[l
     blocks: dict[str, list[list[float]]] = {name: [] for name in runs}
     order = list(runs)
     shuffle = random.Random(job["seed"]).shuffle
+    session, feeds = runs[order[0]]
+    block_s = turn_s(session, feeds, job["turn"])
     started = time.perf_counter()
     while len(blocks[order[0]]) < 6 or time.perf_counter() - started < job["seconds"]:
         shuffle(order)
@@ -136,13 +139,21 @@ def time_in_turns(runs: dict[str, Any], job: dict[str, Any]) -> dict[str, list[l
             session, feeds = runs[name]
             session.run(None, feeds)
             block: list[float] = []
-            until = time.perf_counter() + job["block_s"]
+            until = time.perf_counter() + block_s
             while not block or time.perf_counter() < until:
                 before = time.perf_counter()
                 session.run(None, feeds)
                 block.append((time.perf_counter() - before) * 1e3)
             blocks[name].append(block)
     return blocks
+
+
+def turn_s(session: Any, feeds: dict[str, Any], turn: dict[str, float]) -> float:
+    """The length of a turn, seconds: so many runs of the first model, within bounds."""
+    session.run(None, feeds)
+    before = time.perf_counter()
+    session.run(None, feeds)
+    return min(max(turn["runs"] * (time.perf_counter() - before), turn["least_s"]), turn["most_s"])
 
 
 if __name__ == "__main__":

@@ -15,13 +15,10 @@ from edgeprune.backends import CpuRuntime, OnnxRuntime, Trace, open_runtime, pac
 from edgeprune.calibration import Calibration
 from edgeprune.dependency import OpenedModel, Shapes
 from edgeprune.support import this_cpu, vector_lanes
-from edgeprune.timing import Measurement, benchmark
+from edgeprune.timing import Measurement, benchmark, turn_s
 
 QUICK_SECONDS = 2.5
 LEAST_FINAL_SECONDS, FINAL_SECONDS = 3.0, 10.0
-LEAST_BLOCK_S, MOST_BLOCK_S, RUNS_PER_BLOCK = 0.04, 0.15, 6
-"""Models are timed in turns of this many runs of the original, within these bounds. With short turns a change of the
-machine's speed affects all models alike."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,8 +100,7 @@ class TimingHarness:
         started_s = time.perf_counter()
         self.original()
         run_s = time.perf_counter() - started_s
-        block_s = min(max(RUNS_PER_BLOCK * run_s, LEAST_BLOCK_S), MOST_BLOCK_S)
-        return benchmark(candidates, block_s=block_s, **settings)
+        return benchmark(candidates, block_s=turn_s(run_s), **settings)
 
     def bind(self, model: ir.Model) -> Callable[[], object]:
         """A function that runs the model once."""

@@ -7,4 +7,14 @@ May import: support and below.
 
 from edgeprune.timing.drift import Disturbance, disturbance, disturbance_of_ratio
 from edgeprune.timing.intervals import CONFIDENCE, median_interval, sigmas
-from edgeprune.timing.protocol import Measurement, OneThread, Ratio, benchmark, ratio
+from edgeprune.timing.protocol import (
+    LEAST_TURN_S,
+    MOST_TURN_S,
+    RUNS_PER_TURN,
+    Measurement,
+    OneThread,
+    Ratio,
+    benchmark,
+    ratio,
+    turn_s,
+)

@@ -31,6 +31,10 @@ from edgeprune.timing.intervals import median_interval
 MIN_ROUNDS = 6
 """Fewest rounds: with fewer than six values no interval of order statistics covers the median with 95%."""
 
+LEAST_TURN_S, MOST_TURN_S, RUNS_PER_TURN = 0.04, 0.15, 6
+"""Turns of this many runs of the original, within these bounds. With short turns a change of the machine's speed
+affects all candidates alike."""
+
 _CPU_BOUND_SHARE = 0.9
 _QUIET_SHARE = 0.95
 
@@ -185,6 +189,11 @@ def benchmark(
     if progress is not None:
         progress(1.0)
     return found
+
+
+def turn_s(run_s: float) -> float:
+    """Length of a turn for an original whose run takes ``run_s``; both in seconds."""
+    return min(max(RUNS_PER_TURN * run_s, LEAST_TURN_S), MOST_TURN_S)
 
 
 def ratio(a: Measurement, b: Measurement) -> Ratio:
