@@ -29,6 +29,8 @@ _MOST_ELEMENTS = 1 << 22
 """A larger input takes more time and memory than a check is worth."""
 _MOST_INFERRED = 60
 _MOST_TRIED = 400
+_MOST_COMBINED = 4096
+"""Eight sizes for each of ten axes are 10^9 combinations."""
 _MOST_SOLVED = 6
 _MOST_BESIDE = 8
 """Sizes of the axes that no equation decides, for each solution of the others."""
@@ -74,7 +76,8 @@ def size_candidates(
     usual = _plausible(model, max(steps.values()))
     decided = solved[0].keys() if solved else ()
     used = _typical(model, symbols, {s: 1 if s in decided else step for s, step in steps.items()}) if typical else []
-    chosen: Iterator[Mapping[str, int]] = iter([*used, *_combinations(symbols, usual, _first_symbols(model))])
+    combined = itertools.islice(_combinations(symbols, usual, _first_symbols(model)), _MOST_COMBINED)
+    chosen: Iterator[Mapping[str, int]] = itertools.chain(used, combined)
     if solved:
         few = itertools.islice(chosen, _MOST_BESIDE)
         chosen = ({**sizes, **found} for sizes, found in itertools.product(list(few), solved[:_MOST_SOLVED]))

@@ -36,3 +36,13 @@ def test_candidates_do_not_repeat_and_try_unequal_sizes() -> None:
     found = [tuple(shapes["x"]) for shapes in size_candidates(model(), {"s": (2, 7)})]
     assert len(set(found)) == len(found)
     assert any(h != w for _, _, h, w in found)
+
+
+def test_many_open_axes_are_not_all_combined() -> None:
+    inputs = ", ".join(f"float[n, a{k}, b{k}, c{k}] s{k}" for k in range(8))
+    many = f"""
+    <ir_version: 8, opset_import: ["" : 17]>
+    agraph ({inputs}) => (float[n, p, q, r] y) {{ y = Identity(s0) }}
+    """
+    found = size_candidates(infer_shapes(ir.from_proto(onnx.parser.parse_model(many))))
+    assert len(next(found)) == 8
