@@ -92,9 +92,7 @@ def sizes_of(opened: OpenedModel, result: ir.Model, file: Path) -> Sizes:
     """
     if result is opened.original:  # not canonical: its nodes may have no names, and MACs are counted by name
         result = opened.dense
-    fixed = {str(v.name): tuple(int(str(d)) for d in v.shape or ()) for v in opened.fixed.graph.inputs}
-    after = graph.infer_shapes(graph.clone(result), fixed)
-    return Sizes(_size(opened.fixed, opened.path), _size(after, file))
+    return Sizes(_size(opened.fixed, opened.path), _size(opened.sized(result), file))
 
 
 def refusals_of(analysis: Analysis) -> tuple[Refusal, ...]:

@@ -132,7 +132,9 @@ def open_with_data(
     used = found[0] if is_same else calibration.open(opened.dense, opened.sizes.shapes, progress)
     for note in used.notes:
         graph.add_warning(opened.dense, note)
-    return opened, used
+    if used.is_random:  # such a scale or length says nothing
+        return opened, used
+    return opened.at_values(next(iter(used.batches(1)))), used
 
 
 def open_model_and_data(request: Request, may: Goal, progress: Progress) -> Opening:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from edgeprune import graph
 from edgeprune.dependency.fixed_sizes import Trial, analysed_at
 from edgeprune.dependency.solve import Analysis
+from edgeprune.passes.canonicalize import canonicalize
 from edgeprune.passes.dequantize import NO_BFLOAT16, Interface, float_source, with_interface
 from edgeprune.passes.verify import InputSizes, check_sizes, settle_sizes
 from edgeprune.support import Progress
@@ -38,6 +41,7 @@ class OpenedModel:
         at_sizes: whether ``analysis`` is of the graph of ``fixed``, which frees more.
         reference: runs in place of a file that onnxruntime cannot run; then ``original`` is ``dense``.
         interface: inputs and outputs of the file that are bfloat16, and float32 in ``dense``.
+        values: of small inputs that decide shapes.
     """
 
     path: Path
@@ -54,6 +58,28 @@ class OpenedModel:
     at_sizes: bool = False
     reference: ir.Model | None = None
     interface: Interface = NO_BFLOAT16
+    values: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+    def at_values(self, feeds: Mapping[str, NDArray[Any]]) -> OpenedModel:
+        """The same, with the shapes that follow from the values of small inputs, such as a scale of a Resize.
+
+        Args:
+            feeds: one sample; sizes that the sizes of inputs do not tell are those of this sample.
+        """
+        values = {name: array for name, array in feeds.items() if array.size <= _MOST_DECIDING}
+        fixed = _at_values(self.fixed, values)
+        nodes = zip(self.fixed.graph, fixed.graph, strict=True)
+        first = next((n for n, m in nodes if any(map(_differ, n.outputs, m.outputs))), None)
+        if first is None:
+            return self
+        note = f"the sizes behind {first.op_type} {first.name!r} depend on the data, and are those of its first sample"
+        said = "; ".join(filter(None, (self.size_note, note)))
+        return replace(self, fixed=fixed, values=values, size_note=said)
+
+    def sized(self, model: ir.Model) -> ir.Model:
+        """A copy of a form of ``dense`` with the shapes that it has in ``fixed``."""
+        shapes = {str(v.name): tuple(int(str(d)) for d in v.shape or ()) for v in self.fixed.graph.inputs}
+        return _at_values(fix_shapes(model, shapes), self.values)
 
     @property
     def scored(self) -> Path | ir.Model:
@@ -73,6 +99,38 @@ class OpenedModel:
         """What a user has to know of the model: its sizes, and what was done to it."""
         said = (*self.sizes.sentences(), self.size_note, self.note, *graph.warnings_of(self.dense))
         return tuple(sentence for sentence in said if sentence)
+
+
+_MOST_DECIDING = 16
+"""A larger input holds no scales or lengths."""
+
+
+def _at_values(model: ir.Model, values: Mapping[str, NDArray[Any]]) -> ir.Model:
+    """A model of fixed sizes, with shapes that were unknown as they are if inputs have these values."""
+    unknown = {str(v.name) for v in _computed(model) if graph.static_shape(v) is None}
+    if not unknown or not values:
+        return model
+    bound = graph.clone(model)
+    for value in [v for v in bound.graph.inputs if v.name in values]:
+        constant = ir.tensor(values[str(value.name)], name=f"{value.name}_of_data")
+        known = ir.Value(name=constant.name, shape=constant.shape, type=value.type, const_value=constant)
+        bound.graph.register_initializer(known)
+        value.replace_all_uses_with(known)
+    for value in bound.graph.outputs:
+        value.shape = None
+    found = {str(v.name): v.shape for v in _computed(canonicalize(bound, verify=False)) if graph.static_shape(v)}
+    sized = graph.clone(model)
+    for value in _computed(sized):
+        value.shape = found[str(value.name)] if value.name in unknown & found.keys() else value.shape
+    return sized
+
+
+def _differ(one: ir.Value, other: ir.Value) -> bool:
+    return graph.static_shape(one) != graph.static_shape(other)
+
+
+def _computed(model: ir.Model) -> list[ir.Value]:
+    return [value for node in model.graph for value in node.outputs if value.name]
 
 
 def open_model(

@@ -91,4 +91,4 @@ from edgeprune.graph.set_weights import (
 )
 from edgeprune.graph.shape_inference import contradiction
 from edgeprune.graph.size_candidates import InputShapes, size_candidates
-from edgeprune.graph.value_roles import value_roles
+from edgeprune.graph.value_roles import is_exact, value_roles

@@ -40,6 +40,10 @@ _BOUNDED = frozenset({"HardSigmoid", "Sigmoid", "Tanh", "Softmax", "Exp", "Sqrt"
 _WALKED = _ARITHMETIC | _BOUNDED
 """Back from a position up to the layer that predicts it."""
 
+_INTEGER = "a number that becomes an integer"
+_EXACT = ("a region of", "scales of", "sizes of", "limits of a range of", _INTEGER)
+"""Roles of numbers that decide lengths: one that is slightly too small makes a result of another size."""
+
 _FIRST_ONLY = _MOVES - {"Concat"} | {"Clip", "Resize", "Pow"}
 
 
@@ -64,13 +68,27 @@ def value_roles(graph: ir.Graph) -> dict[ir.Value, str]:
     return found
 
 
+def is_exact(role: str) -> bool:
+    """Whether values of this role must not be rounded to 16 bits either."""
+    return role.startswith(_EXACT)
+
+
 def _read_as(node: ir.Node) -> Iterator[tuple[int, str]]:
     if node.domain not in ("", "ai.onnx"):
         return
     yield from _ROLES.get(node.op_type, {}).items()
+    if node.op_type == "Cast" and _is_rounded(node):
+        yield 0, _INTEGER
     if node.op_type in _COMPARISONS and not any(_is_zero(v) for v in node.inputs):
         # The sign of a value survives, because zero is exact: a comparison with zero may be an activation function.
         yield from ((index, "an operand of the comparison") for index in range(2))
+
+
+def _is_rounded(node: ir.Node) -> bool:
+    """Whether floats become lengths or indices; 8-bit integers are an image."""
+    source, result = node.inputs[0], node.outputs[0]
+    from_float = source is not None and source.dtype is not None and source.dtype.is_floating_point()
+    return from_float and result.dtype in (ir.DataType.INT32, ir.DataType.INT64)
 
 
 def _data(node: ir.Node) -> Iterator[ir.Value]:

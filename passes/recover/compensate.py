@@ -200,8 +200,10 @@ def _rows(
     """Rows of one batch by blend: inputs (for 1 the compressed network's), and target outputs of the dense network."""
     layer = target.layer
     wanted = values[layer.output]
+    own_axis = layer.output_axis % wanted.ndim
+    wanted = _cut(wanted, layer.output, kept, but=own_axis)  # positions can be cut too, as learned queries are
     if target.kept_outputs is not None:
-        wanted = wanted.take(target.kept_outputs, axis=layer.output_axis)
+        wanted = wanted.take(target.kept_outputs, axis=own_axis)
     if target.skip is not None:
         original, present = (network.read(target.skip, batch) for network in networks)
         wanted = wanted + (_cut(original, target.skip, kept) - present)
@@ -221,10 +223,10 @@ def _rows(
     return found
 
 
-def _cut(value: NDArray[Any], name: str, kept: Kept) -> NDArray[Any]:
-    """A dense activation with only the positions that the compressed network has."""
+def _cut(value: NDArray[Any], name: str, kept: Kept, but: int | None = None) -> NDArray[Any]:
+    """A dense activation with only the positions that the compressed network has; the axis ``but`` stays whole."""
     for axis in range(value.ndim):
-        if (name, axis) in kept:
+        if (name, axis) in kept and axis != but:
             value = value.take(kept[name, axis], axis=axis)
     return value
 

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from edgeprune.graph import Refused
+from edgeprune.graph import Refused, is_exact, value_roles
 
 LARGEST = 65504.0
 HEADROOM = 2.0
@@ -51,8 +51,11 @@ def fp16_eligible(
     opset = model.graph.opset_imports.get("", 1)
     found: dict[str, bool | Refused] = {}
     statistics: dict[ir.Value, str] = {}
+    roles = value_roles(model.graph)
     for node in model.graph:
         verdict = _allowed(node, opset) and _constants_fit(node) and _values_fit(node, limits)
+        if verdict and (role := next((roles[v] for v in node.outputs if is_exact(roles.get(v, ""))), "")):
+            verdict = Refused(f"it computes {role}")
         if verdict and (source := _normalizes(node, statistics)) is not None:
             verdict = Refused(f"it normalizes with what {source!r} computes in float32")
         found[str(node.name)] = verdict

@@ -325,3 +325,41 @@ def test_one_solution_is_the_best_for_all_rows_together() -> None:
     found = result.graph.initializers["w2"].const_value.numpy()
     # a seventh of the samples is held out, and the damping is not zero
     assert np.abs(found - best).max() < 0.1 * np.abs(best).max() < np.abs(w2[:5] - best).max()
+
+
+def queries() -> ir.Model:
+    """Four learned queries, whose positions are units: they are flattened into a linear layer."""
+    weights = {
+        "q": normal(1, 4, 6),
+        "left": normal(6, 5),
+        "bias": normal(5),
+        "right": normal(5, 6),
+        "head": normal(3, 24),
+    }
+    text = """
+    agraph (float[n, 1, 6] x) => (float[n, 3] y)
+    {
+        a = Add(x, q)
+        b = MatMul(a, left)
+        c = Add(b, bias)
+        d = Relu(c)
+        e = MatMul(d, right)
+        f = Add(e, a)
+        g = Flatten<axis = 1>(f)
+        y = Gemm<transB = 1>(g, head)
+    }
+    """
+    return build(text, **weights)
+
+
+def test_positions_can_be_cut_too() -> None:
+    dense = queries()
+    analysis = analyse(dense)
+    rows = next(g for g in analysis.groups if any((m.value, m.axis) == ("q", 1) for m in g.members))
+    hidden = next(g for g in analysis.groups if any(m.value == "bias" for m in g.members))
+    cut = {rows.id: np.array([0, 2, 3]), hidden.id: np.array([0, 1, 3])}
+    pruned = prune_channels(dense, analysis, cut)
+    data = np.random.default_rng(3).standard_normal((128, 1, 6)).astype(np.float32)
+    result = compensate(dense, pruned, analysis, cut, calibration(x=data))
+    x = np.random.default_rng(4).standard_normal((64, 1, 6)).astype(np.float32)
+    assert relative_error(run(dense, x=x), run(result, x=x)) < 0.5 * relative_error(run(dense, x=x), run(pruned, x=x))

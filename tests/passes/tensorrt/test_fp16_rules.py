@@ -78,3 +78,18 @@ def test_integers_and_foreign_operators_stay():
     found = fp16_eligible(model)
     assert "is exact only up to 2048" in str(found["f"])
     assert "acme::Swoosh" in str(found["s"])
+
+
+def test_numbers_that_decide_lengths_stay():
+    """A tenth is 0.09998 in float16: 640 pixels become 63 instead of 64."""
+    found = verdicts(
+        """
+        s = Mul(x, three)  r = Resize(image, none, s)  m = MatMul(x, w)  f = Floor(m)
+        i = Cast<to = 7>(f)  u = Mul(x, x)  y = MatMul(u, w)
+        """,
+        "float three = {3.0}, float[4, 4] w, float[1, 2, 8, 8] image, float none",
+        shape="4",
+    )
+    assert "scales of" in str(found["s"])
+    assert "becomes an integer" in str(found["f"])
+    assert found["y"] is True
