@@ -59,7 +59,7 @@ class Fidelity:
         scores = comparison.scores()
         if not with_intervals:
             return scores
-        by_output = [[one[number].after for one in each] for number in range(len(scores))]
+        by_output = [[one[n].after for one in each if one[n].metric == s.metric] for n, s in enumerate(scores)]
         return tuple(replace(s, interval=score_interval(s, e)) for s, e in zip(scores, by_output, strict=True))
 
     def _scores(self, wanted: Sequence[Array], got: Sequence[Array]) -> tuple[OutputScore, ...]:

@@ -113,7 +113,8 @@ def _at_values(model: ir.Model, values: Mapping[str, NDArray[Any]]) -> ir.Model:
     bound = graph.clone(model)
     for value in [v for v in bound.graph.inputs if v.name in values]:
         constant = ir.tensor(values[str(value.name)], name=f"{value.name}_of_data")
-        known = ir.Value(name=constant.name, shape=constant.shape, type=value.type, const_value=constant)
+        shape = ir.Shape(constant.shape.numpy())
+        known = ir.Value(name=constant.name, shape=shape, type=value.type, const_value=constant)
         bound.graph.register_initializer(known)
         value.replace_all_uses_with(known)
     for value in bound.graph.outputs:

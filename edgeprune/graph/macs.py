@@ -102,9 +102,18 @@ def _recurrent(node: ir.Node) -> int:
     return steps * (_size(node.inputs[1]) + _size(node.inputs[2]))
 
 
+def _attention(node: ir.Node) -> int:
+    """Each query with every key, and each probability with a value; keys of earlier calls count too."""
+    past = _dims(input_at(node, 4)) if len(node.inputs) > 4 else []
+    keys = _dims(node.inputs[1])[-2:-1] + past[-2:-1]
+    return (_size(node.inputs[0]) + _size(node.outputs[0])) * sum(keys)
+
+
 _MACS = {
+    "Attention": _attention,
     "Conv": _conv,
     "ConvInteger": _conv,
+    "DeformConv": _conv,
     "QLinearConv": lambda node: _conv(node, weight=3),
     "ConvTranspose": _conv_transpose,
     "MatMul": _matmul,

@@ -21,6 +21,8 @@ from edgeprune.support import nearest_names
 
 METRICS_OF_USERS = METRICS
 
+_ALSO_CALLED = {"argmax": TOP1}
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -47,6 +49,7 @@ class Choice:
             weights[name] = weight
         for text in fidelity:
             name, separator, metric = text.rpartition("=")
+            metric = _ALSO_CALLED.get(metric, metric)
             if not separator or not name or metric not in METRICS:
                 raise UsageError(f"--fidelity {text!r}: expected NAME=METRIC, with one of {', '.join(METRICS)}")
             metrics[name] = metric

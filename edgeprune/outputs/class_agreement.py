@@ -30,13 +30,23 @@ class ClassAgreement:
         self._same = _sum(self._same, np.bincount(one[one == other], minlength=classes))
         self._count = _sum(self._count, np.bincount(one, minlength=classes))
 
+    @property
+    def is_blind(self) -> bool:
+        """Whether there is nothing to compare beside the most frequent class."""
+        return not self._rest()[0]
+
     def score(self) -> float:
         """Percent; 100 if there is nothing to compare."""
+        total, hits = self._rest()
+        return 100.0 * hits / total if total else 100.0
+
+    def _rest(self) -> tuple[int, int]:
+        """Positions and hits, without those of a class that hides the others."""
         total, hits = int(self._count.sum()), int(self._same.sum())
         if total and self._count.max() > self._limit * total:
             trivial = int(self._same[self._count.argmax()])
-            total, hits = total - trivial, hits - trivial
-        return 100.0 * hits / total if total else 100.0
+            return total - trivial, hits - trivial
+        return total, hits
 
 
 def nan_last(scores: Array) -> Array:

@@ -74,6 +74,8 @@ def _logits(seen: Seen) -> OutputSpec | None:
     if any(seen.is_called(what) for what in ("boxes", "coordinates", "embedding", "map")):
         return None
     axes = [-1] if x.ndim < 4 else [1 - x.ndim]
+    if x.ndim == 3 and x.shape[1] < x.shape[2]:  # classes of points: (samples, classes, points)
+        axes = [1 - x.ndim, -1]
     for axis in axes:
         if x.shape[axis] < 2:
             continue

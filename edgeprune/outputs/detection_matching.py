@@ -45,6 +45,11 @@ class DetectionAgreement:
             self._matched += matches(one, other)
             self._found += len(one.scores) + len(other.scores)
 
+    @property
+    def is_blind(self) -> bool:
+        """Whether neither model found anything."""
+        return not self._found
+
     def score(self) -> float:
         """Percent; 100 if neither finds anything."""
         return 100.0 * 2 * self._matched / self._found if self._found else 100.0

@@ -4,11 +4,14 @@ Every comparison gives a drop in *points*:
 
 * percent (classes, detections, overlap, cosine similarity, equality): 100 minus the percentage;
 * dB: the noise in percent of the signal's energy, so 20 dB are 1 point.
+
+Where neither model finds anything (no detections, an empty mask, only the background), agreement says nothing. Then the
+values themselves are compared by their signal-to-noise ratio, and the metric says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from edgeprune.outputs.class_agreement import ClassAgreement
@@ -53,6 +56,15 @@ _NAMES = {
 }
 
 
+_NOTHING = {
+    MATCHES: "no detections in either",
+    IOU: "nothing above the edge of the mask in either",
+    TOP1: "nothing but the most frequent class in both",
+    EQUAL: "nothing but the most frequent class in both",
+}
+"""Metric -> what it means that there is nothing to compare."""
+
+
 class _Judge(Protocol):
     def add(self, wanted: Array, got: Array) -> None: ...
 
@@ -69,6 +81,7 @@ class Comparison:
     def __init__(self, outputs: Outputs):
         self._names, self._specs = outputs.names, outputs.specs
         self._judges = [_judge(spec) for spec in outputs.specs]
+        self._signals: list[list[SignalNoise]] = [[SignalNoise() for _ in spec.names] for spec in outputs.specs]
         self._broken: set[int] = set()
 
     def add(self, wanted: Sequence[Array], got: Sequence[Array]) -> None:
@@ -77,25 +90,39 @@ class Comparison:
         for number, (spec, judge) in enumerate(zip(self._specs, self._judges, strict=True)):
             if isinstance(judge, DetectionAgreement):
                 judge.add_all(one, other)
+                self._add_signals(number, one, other)
                 continue
             name = spec.names[0]
             if one[name].shape != other[name].shape and not isinstance(judge, Equality):
                 self._broken.add(number)
             elif number not in self._broken and one[name].size:
                 judge.add(one[name], other[name])
+                self._add_signals(number, one, other)
+
+    def _add_signals(self, number: int, wanted: Mapping[str, Array], got: Mapping[str, Array]) -> None:
+        """Compare the values themselves for as long as nothing was found in them."""
+        if _is_blind(self._judges[number]):
+            for name, signal in zip(self._specs[number].names, self._signals[number], strict=True):
+                if wanted[name].dtype.kind == "f" and wanted[name].shape == got[name].shape:
+                    signal.add(wanted[name], got[name])
 
     def scores(self) -> tuple[OutputScore, ...]:
         """The score of each spec, in their order."""
         found = []
         for number, (spec, judge) in enumerate(zip(self._specs, self._judges, strict=True)):
-            unit = unit_of(spec.metric)
+            unit, metric = unit_of(spec.metric), metric_name(spec)
             after = (-CEILING_DB if unit == "dB" else 0.0) if number in self._broken else judge.score()
+            if number not in self._broken and _is_blind(judge):
+                metric, signals = f"{metric} ({_NOTHING[spec.metric]})", [s for s in self._signals[number] if s.any]
+                if signals:
+                    unit, after = "dB", min(signal.score() for signal in signals)
+                    metric = f"{_NAMES[SQNR]} ({_NOTHING[spec.metric]})"
             before = None if unit == "dB" else 100.0
             found.append(
                 OutputScore(
                     spec.names,
                     spec.kind,
-                    metric_name(spec),
+                    metric,
                     unit,
                     before,
                     after,
@@ -130,6 +157,10 @@ def worst(scores: Sequence[OutputScore]) -> OutputScore:
     """The output that loses most; among those that count, if any does."""
     counted = [score for score in scores if score.counts] or list(scores)
     return max(counted, key=lambda score: score.drop)
+
+
+def _is_blind(judge: _Judge | DetectionAgreement) -> bool:
+    return bool(getattr(judge, "is_blind", False))
 
 
 def _is_centred(spec: OutputSpec) -> bool:

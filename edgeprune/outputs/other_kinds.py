@@ -167,9 +167,10 @@ def dense_map(seen: Seen) -> OutputSpec | None:
 
 def tensor(seen: Seen) -> OutputSpec:
     """Anything else."""
-    if seen.array.ndim == 2:
-        return OutputSpec((seen.name,), VALUES, SQNR, "nothing more is known of it")
-    return OutputSpec((seen.name,), TENSOR, SQNR, "nothing more is known of it")
+    why = "nothing more is known of it"
+    if seen.made_by() in LINEAR and seen.array.ndim > 1 and seen.array.shape[-1] > 1:
+        why = f"{why}; if its last axis is classes or bins, --fidelity {seen.name}=argmax compares the largest"
+    return OutputSpec((seen.name,), VALUES if seen.array.ndim == 2 else TENSOR, SQNR, why)
 
 
 def _is_grid(seen: Seen) -> bool:

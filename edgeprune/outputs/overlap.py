@@ -44,6 +44,11 @@ class MaskOverlap:
         self._both += int((one & other).sum())
         self._either += int((one | other).sum())
 
+    @property
+    def is_blind(self) -> bool:
+        """Whether both masks are empty everywhere."""
+        return not self._either
+
     def score(self) -> float:
         """Percent."""
         return 100.0 * self._both / self._either if self._either else 100.0
@@ -80,15 +85,26 @@ class Equality:
             self._seen.update(_counts(wanted))
             self._agreed.update(_counts(wanted[wanted == got]))
 
+    @property
+    def is_blind(self) -> bool:
+        """Whether there is nothing to compare: no values, or the most frequent class alone."""
+        return not (self._count - self._trivial())
+
     def score(self) -> float:
         """Percent."""
         if self._seen:
-            value, most = self._seen.most_common(1)[0]
-            trivial = self._agreed[value] if most > self._limit * self._count else 0
+            trivial = self._trivial()
             rest = self._count - trivial
             return 100.0 * (self._same - trivial) / rest if rest else 100.0
         pairs = ((self._same, self._count), (self._same_first, self._rows))
         return min(100.0 * same / count if count else 100.0 for same, count in pairs)
+
+    def _trivial(self) -> int:
+        """Agreement on a class that hides the others."""
+        if not self._seen:
+            return 0
+        value, most = self._seen.most_common(1)[0]
+        return self._agreed[value] if most > self._limit * self._count else 0
 
 
 def _counts(x: Array) -> dict[int, int]:

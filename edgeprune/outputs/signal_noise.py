@@ -42,6 +42,11 @@ class SignalNoise:
         else:  # the number of channels depends on the data: one ratio for all of them
             self._energies = self._energies.sum(axis=1, keepdims=True) + more.sum(axis=1, keepdims=True)
 
+    @property
+    def any(self) -> bool:
+        """Whether something was compared."""
+        return self._energies is not None
+
     def score(self) -> float:
         """dB, within plus and minus CEILING_DB."""
         return CEILING_DB if self._energies is None else ratio_db(*self._energies)

@@ -73,10 +73,14 @@ def histograms(model: ir.Model, names: Iterable[str], data: Calibration, threads
         return {}
     counters = {n: _Counter() for n in names}
     intermediate = IntermediateOutputs(model, counters, threads)
+    seen: set[str] = set()
     for values in prefetch(intermediate.run(feeds) for feeds in intermediate.batches(data)):
+        seen.update(values)
         for name, x in values.items():
             if x.size:
                 counters[name].add(x, name)
+    for name in seen & {n for n, counter in counters.items() if not counter.has_values}:
+        counters[name].add(np.zeros(1, np.float32), name)  # padding by nothing: any range will do
     if bad := [n for n, counter in counters.items() if not counter.has_values]:
         raise CalibrationError(f"activation {bad[0]!r} has no values: there is no data")
     return {n: counter.histogram() for n, counter in counters.items()}
@@ -85,14 +89,17 @@ def histograms(model: ir.Model, names: Iterable[str], data: Calibration, threads
 def extremes(
     intermediate: IntermediateOutputs, batches: Iterable[Mapping[str, NDArray[Any]]]
 ) -> dict[str, tuple[float, float]]:
-    """Value name -> smallest and largest number on all batches, for every value that has any."""
+    """Value name -> smallest and largest number on all batches; zeros for a value of length 0."""
     found: dict[str, tuple[float, float]] = {}
+    empty: dict[str, tuple[float, float]] = {}
     for values in prefetch(intermediate.run(feeds) for feeds in batches):
         for name, x in values.items():
             if x.size:
                 low, high = found.get(name, (np.inf, -np.inf))
                 found[name] = min(low, float(x.min())), max(high, float(x.max()))
-    return found
+            else:
+                empty[name] = 0.0, 0.0
+    return {**empty, **found}
 
 
 class _Counter:

@@ -36,8 +36,17 @@ def _identity(node: ir.Node) -> ir.Value | None:
     return node.inputs[0]
 
 
+def _concat(node: ir.Node) -> ir.Value | None:
+    """The only part that is not of length 0."""
+    axis = node.attributes.get_int("axis", 0)
+    parts = [v for v in node.inputs if v is not None]
+    empty = {v for v in parts if (keys := dim_keys(v)) and -len(keys) <= axis < len(keys) and keys[axis] == 0}
+    rest = [v for v in parts if v not in empty]
+    return rest[0] if len(rest) == 1 else None
+
+
 def _single(node: ir.Node) -> ir.Value | None:
-    """Concat, Sum, Mean, Min, Max of one input."""
+    """Sum, Mean, Min, Max of one input."""
     return node.inputs[0] if len(node.inputs) == 1 else None
 
 
@@ -113,7 +122,7 @@ def _neutral(element: int, *, commutes: bool) -> Callable[[ir.Node], ir.Value | 
 _RULES: dict[str, Callable[[ir.Node], ir.Value | None]] = {
     "Add": _neutral(0, commutes=True),
     "Cast": _cast,
-    "Concat": _single,
+    "Concat": _concat,
     "Div": _neutral(1, commutes=False),
     "Dropout": _dropout,
     "Expand": _expand,

@@ -52,6 +52,12 @@ def merge_biases(graph: ir.Graph, int8: Collection[str]) -> tuple[ir.Node, ...]:
     return tuple(merged)
 
 
+def biases_to_merge(graph: ir.Graph, int8: Collection[str]) -> dict[ir.Node, ir.Node]:
+    """Add -> MatMul, of the pairs that `merge_biases` makes one Gemm."""
+    found = ((node, _bias_of(node)) for node in graph if node.name in int8)
+    return {bias[0]: node for node, bias in found if bias is not None}
+
+
 def flatten_rows(graph: ir.Graph, merged: Iterable[ir.Node]) -> None:
     """Reshape the quantized input of each of these Gemms to two axes, and the result back to its own axes."""
     flat: dict[ir.Value, ir.Value] = {}

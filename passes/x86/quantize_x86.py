@@ -54,7 +54,7 @@ from edgeprune.passes.x86.int8_nodes import (
     int8_eligible,
     output_axis,
 )
-from edgeprune.passes.x86.matmul_bias import flatten_rows, merge_biases, separate_readers
+from edgeprune.passes.x86.matmul_bias import biases_to_merge, flatten_rows, merge_biases, separate_readers
 from edgeprune.passes.x86.pad_channels import pad_channels
 from edgeprune.passes.x86.pad_images import pad_image_weights, pad_images
 from edgeprune.passes.x86.repeat_pixels import repeat_pixels
@@ -63,10 +63,12 @@ from edgeprune.passes.x86.ungroup import ungroup
 
 _BIAS_LIMIT = 2.0**30
 
+Merged = Mapping[ir.Node, ir.Node]
+
 
 def values_to_quantize(model: ir.Model, int8: Collection[str]) -> list[str]:
     """Names of the activations that are quantized if the named nodes run in INT8; each of them needs a range."""
-    return [str(v.name) for v in _quantized(model.graph, set(int8))]
+    return [str(v.name) for v in _quantized(model.graph, set(int8), biases_to_merge(model.graph, set(int8)))]
 
 
 def quantize_x86(
@@ -119,33 +121,34 @@ def quantize_x86(
     return copy
 
 
-def _quantized(graph: ir.Graph, int8: set[str]) -> list[ir.Value]:
+def _quantized(graph: ir.Graph, int8: set[str], merged: Merged | None = None) -> list[ir.Value]:
     """Activations to quantize: inputs of INT8 nodes, and their outputs if the kernel gives no float.
 
     The input of a clip that its producer absorbs is not quantized, and the output of an affine op is not either.
+    ``merged``: Adds that will be part of their MatMul, whose result a clip can be absorbed by, too.
     """
     found: dict[ir.Value, None] = {}
-    derived = {node.outputs[0] for node in _affine_ops(graph, int8)}
+    derived = {node.outputs[0] for node in _affine_ops(graph, int8, merged)}
     for node in graph:
         if node.name not in int8:
             continue
-        inner = {v for v in node.inputs if v is not None and _clipped_by(v, node, int8)}
+        inner = {v for v in node.inputs if v is not None and _clipped_by(v, node, int8, merged)}
         for v in data_inputs(node):
             if v.const_value is None and v not in inner | derived:
                 found[v] = None
         if node.op_type not in FLOAT_OUTPUT_OPS:
             for v in node.outputs:
-                if v not in derived and not any(_clipped_by(v, c, int8) for c in v.consumers()):
+                if v not in derived and not any(_clipped_by(v, c, int8, merged) for c in v.consumers()):
                     found[v] = None
     return list(found)
 
 
-def _affine_ops(graph: ir.Graph, int8: set[str]) -> dict[ir.Node, AffineOp]:
+def _affine_ops(graph: ir.Graph, int8: set[str], merged: Merged | None = None) -> dict[ir.Node, AffineOp]:
     """INT8 nodes that are affine ops, in order, except for the clips that their producer absorbs."""
     found = {}
     for node in graph:
         affine_op = affine_op_of(node) if node.name in int8 else None
-        if affine_op is not None and not _clipped_by(affine_op.source, node, int8):
+        if affine_op is not None and not _clipped_by(affine_op.source, node, int8, merged):
             found[node] = affine_op
     return found
 
@@ -161,9 +164,10 @@ def _limits(graph: ir.Graph, int8: set[str]) -> dict[ir.Value, tuple[float, floa
     return {n.outputs[0]: (clip.low, clip.high) for n in absorbed if (clip := affine_op_of(n)) is not None}
 
 
-def _clipped_by(value: ir.Value, node: ir.Node, int8: set[str]) -> bool:
+def _clipped_by(value: ir.Value, node: ir.Node, int8: set[str], merged: Merged | None = None) -> bool:
     """Whether ``value`` needs no scale, because an INT8 node computes it and only this INT8 Relu or Clip reads it."""
     producer = value.producer()
+    producer = (merged or {}).get(producer, producer) if producer is not None else None
     return (
         node.op_type in CLIP_OPS
         and node.name in int8

@@ -6,7 +6,18 @@ from edgeprune.calibration.accuracy import compare_with_original, hint_of_sample
 from edgeprune.calibration.calibration import Calibration
 from edgeprune.calibration.fidelity import Fidelity, fidelity
 from edgeprune.errors import EvaluationError
-from edgeprune.outputs.output_spec import CLASS_SCORES, MAP, SQNR, TOP1, Outputs, OutputSpec
+from edgeprune.outputs.output_spec import (
+    CLASS_SCORES,
+    DETECTIONS,
+    MAP,
+    MATCHES,
+    SQNR,
+    TOP1,
+    Head,
+    Outputs,
+    OutputSpec,
+    Part,
+)
 from tests.small_models import calibration
 
 LOGITS = OutputSpec(("y",), CLASS_SCORES, TOP1, "in a test")
@@ -95,3 +106,15 @@ def test_intervals_come_from_single_samples() -> None:
     (hint,) = hint_of_samples(found)
     assert hint.startswith("20 samples are too few to tell drops below 16 points (95%); about 390 tell one point: give")
     assert held_out.compare(identity)[0].interval is None
+
+
+def test_samples_without_detections_do_not_make_a_score_surer() -> None:
+    """Of 40 images three show something: F1 rests on three samples, not on 40 of which 37 agree in nothing."""
+    x = np.zeros((40, 6, 2), np.float32)
+    x[:, :4] = 30
+    x[:3, 4] = 0.9
+    head = Head(Part("y", 1, 0, 4), Part("y", 1, 4, 6))
+    outputs = Outputs(("y",), (OutputSpec(("y",), DETECTIONS, MATCHES, "in a test", head=head),))
+    (score,) = Fidelity(identity, calibration(x=x), outputs).compare(identity, with_intervals=True)
+    assert score.after == 100
+    assert score.interval == pytest.approx((43.85, 100), abs=0.1)

@@ -32,6 +32,16 @@ from tests.passes.models import parse, random
             6 * 2 * (16 * 3 + 16 * 4),
         ),
         ("g (float[batch,7] x) => (float[batch,2] y) { y = MatMul(x, w) }", {"w": (7, 2)}, 14),
+        (
+            "g (float[2,5,12] q, float[2,7,12] k, float[2,7,8] v) => (float[2,5,8] y) { y = Attention(q, k, v) }",
+            {},
+            2 * 5 * 7 * (12 + 8),
+        ),
+        (
+            "g (float[1,4,9,9] x, float[1,18,7,7] o) => (float[1,8,7,7] y) { y = DeformConv(x, w, o) }",
+            {"w": (8, 4, 3, 3)},
+            8 * 49 * 36,
+        ),
     ],
 )
 def test_macs_of_one_node(text: str, weights: dict[str, tuple[int, ...]], macs: int) -> None:

@@ -33,6 +33,7 @@ def test_named_outputs_count_alone_with_their_weights() -> None:
 
 def test_a_metric_replaces_the_usual_one_and_divides_what_was_judged_together() -> None:
     assert chosen(None, "depth=cosine").spec_of("depth").metric == "cosine"
+    assert chosen(None, "depth=argmax").spec_of("depth").metric == "top1"
     apart = chosen(None, "boxes=iou")
     assert (apart.spec_of("boxes").metric, apart.spec_of("scores").metric) == ("iou", "sqnr")
     assert chosen("scores").spec_of("boxes").weight == 0

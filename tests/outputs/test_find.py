@@ -205,3 +205,18 @@ def test_integers_that_are_classes_of_pixels_or_steps() -> None:
     assert kinds(found("g (int64[n,9] x) => (int64[n,9] y) { y = Identity(x) }", RNG.integers(0, 99, (6, 9)))) == {
         ("y",): ("integers", "equal")
     }
+
+
+def test_logits_of_points_without_a_softmax() -> None:
+    """Segmentation of a point cloud: (samples, classes, points) behind a convolution."""
+    text = "g (float[n,8,100] x, float[6,8,1] w) => (float[n,6,100] y) { y = Conv(x, w) }"
+    logits = trained_logits(400).reshape(4, 100, 6).swapaxes(1, 2)
+    (spec,) = found(text, logits).specs
+    assert (spec.kind, spec.metric, spec.axis) == ("sequence", "top1", -2)
+
+
+def test_bins_of_coordinates_name_the_flag_that_compares_the_largest() -> None:
+    text = "g (float[n,4,8] x, float[8,96] w) => (float[n,4,96] simcc) { simcc = MatMul(x, w) }"
+    bins = np.exp(-((np.arange(96) - RNG.uniform(10, 80, (8, 4, 1))) ** 2) / 72)
+    (spec,) = found(text, bins.astype(np.float32)).specs
+    assert (spec.metric, "--fidelity simcc=argmax" in spec.why) == ("sqnr", True)

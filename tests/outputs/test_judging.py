@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from edgeprune.outputs.find import outputs_of_values
 from edgeprune.outputs.judging import Comparison, points, worst
 from edgeprune.outputs.output_spec import CLASS_MAP, EQUAL, SEQUENCE, Head, Outputs, OutputSpec, Part
+from edgeprune.outputs.signal_noise import CEILING_DB
+from edgeprune.report import OutputScore
 
 RNG = np.random.default_rng(0)
 
@@ -154,3 +156,31 @@ def test_the_background_of_integer_classes_hides_nothing() -> None:
             (score,) = comparison.scores()
             assert low <= score.after <= high
         assert score.metric == ("pixel agreement" if kind == CLASS_MAP else "agreement by step")
+
+
+MASK, STEPS, CLASSES = spec("map", "iou"), spec("sequence", "top1"), spec(CLASS_MAP, EQUAL)
+
+
+def compared(kind: OutputSpec, wanted: np.ndarray, got: np.ndarray) -> OutputScore:
+    comparison = Comparison(Outputs(kind.names, (kind,)))
+    comparison.add([wanted], [got])
+    return comparison.scores()[0]
+
+
+@pytest.mark.parametrize("kind", [DETECTIONS, MASK, STEPS], ids=["detections", "mask", "steps"])
+def test_where_neither_finds_anything_the_values_are_compared(kind: OutputSpec) -> None:
+    """Agreement of nothing with nothing is 100%: a network that is destroyed would seem to be perfect."""
+    rng = np.random.default_rng(0)
+    empty = detector() * 0.1 if kind is DETECTIONS else 0.3 * rng.random((4, 12, 8)).astype(np.float32)
+    broken = empty * rng.uniform(0.1, 1, empty.shape).astype(np.float32)
+    if kind is not DETECTIONS:
+        broken[..., 0] = empty[..., 0] = 0.45  # the blank
+    found = compared(kind, empty, broken)
+    assert "in either" in found.metric or "in both" in found.metric
+    assert (found.unit, found.before) == ("dB", None)
+    assert 0 < found.after < 20
+    assert compared(kind, empty, empty).after == CEILING_DB
+
+
+def test_integer_classes_that_are_all_background_say_so() -> None:
+    assert "nothing but" in compared(CLASSES, np.zeros((2, 8, 8), np.int64), np.zeros((2, 8, 8), np.int64)).metric

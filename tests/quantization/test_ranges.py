@@ -3,8 +3,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from edgeprune.calibration import IntermediateOutputs
 from edgeprune.errors import CalibrationError
-from edgeprune.quantization.ranges import BINS, CALIBRATORS, Histogram, Range, expected_error, histograms, propose
+from edgeprune.quantization.ranges import (
+    BINS,
+    CALIBRATORS,
+    Histogram,
+    Range,
+    expected_error,
+    extremes,
+    histograms,
+    propose,
+)
 from edgeprune.testing.oracle import parse
 from tests.small_models import calibration
 
@@ -83,3 +93,19 @@ def test_a_value_that_is_not_finite_is_named() -> None:
     model = parse("g (float[n, 4] x) => (float[n, 4] y) { h = Log(x) y = Neg(h) }")
     with pytest.raises(CalibrationError, match="'h' is not finite"):
         histograms(model, ["h"], calibration(x=np.zeros((1, 4), np.float32)))
+
+
+def test_a_value_of_length_zero_has_a_range() -> None:
+    """Exporters pad by nothing: a Slice of length 0 is concatenated."""
+    text = """
+    g (float[n, 4] x, float[n, 0] nothing) => (float[n, 4] y) {
+      e = Neg(nothing)
+      y = Concat<axis = 1>(x, e)
+    }
+    """
+    data = calibration(x=np.ones((4, 4), np.float32), nothing=np.ones((4, 0), np.float32))
+    found = histograms(parse(text), ["e", "y"], data)
+    assert (found["e"].low, found["e"].high) == (0, 0)
+    assert propose(found["e"])["max"] == (0, 0)
+    outputs = IntermediateOutputs(parse(text), ["e", "y"], 1)
+    assert extremes(outputs, data.batches()) == {"e": (0, 0), "y": (1, 1)}

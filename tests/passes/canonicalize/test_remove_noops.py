@@ -31,6 +31,7 @@ def check(call: str, remaining: dict[str, int], **constants: Any) -> None:
         ("Pad(h, p)", {"p": [0] * 6}),
         ("Tile(h, p)", {"p": [1, 1, 1]}),
         ("Concat<axis=1>(h)", {}),
+        ("Concat<axis=1>(e, h)", {"e": np.zeros((2, 0, 1), np.float32)}),
         ("Sum(h)", {}),
         ("Add(h, z)", {"z": np.float32(0)}),
         ("Mul(o, h)", {"o": np.ones(1, np.float32)}),

@@ -139,3 +139,21 @@ def test_other_sums_stay_as_they_are(shape: str, bias: tuple[int, ...]) -> None:
     model = parse(text, w=(16, 16), b=bias)
     changed = quantize_x86(model, matmuls(model), {"x": (-3.0, 3.0)})
     assert [n.op_type for n in changed.graph if n.op_type in ("Add", "Gemm", "MatMul")] == ["MatMul", "Add"]
+
+
+def test_a_relu_behind_a_bias_has_a_range() -> None:
+    """The Gemm absorbs the Relu, so what the Relu gives is quantized, although the Add alone has no INT8 kernel."""
+    text = """
+    g (float[1, 6, 16] x) => (float[1, 6, 16] y) {
+      h = MatMul(x, w1)
+      a = Add(h, b1)
+      r = Relu(a)
+      y = MatMul(r, w2)
+    }
+    """
+    model, ranges = model_and_ranges(text, w1=(16, 32), b1=(32,), w2=(32, 16))
+    int8 = [str(n.name) for n in model.graph if n.op_type in ("MatMul", "Relu")]
+    needed = values_to_quantize(model, int8)
+    assert needed == ["x", "r"]
+    changed = quantize_x86(model, int8, {name: ranges[name] for name in needed})
+    assert relative_error(model, changed) < 0.03
