@@ -38,6 +38,7 @@ ROOMS = (
     "passes.openvino",
     "backends",
     "calibration",
+    "engine_check",
     "recovery",
     "quantization",
     "importance",

@@ -20,6 +20,7 @@ from edgeprune.pytorch.apply import Applied
 from edgeprune.pytorch.export import Attempt, Exported
 from edgeprune.report.pareto_curve import Point, point_of
 from tests.documents import hooks
+from tests.gate.test_engine import engine
 from tests.models import single
 from tests.quick_timing import time_quickly
 from tests.reports import curve, measurement, report
@@ -102,8 +103,10 @@ def test_a_verdict(tmp_path: Path, run: Callable[..., Any]):
     (tmp_path / "report.json").write_text(report().to_json(), encoding="utf-8")
     limits = ("--max-latency-ms", 3, "--max-drop", 1, "--max-predicted-ms", 9, "--baseline", tmp_path)
     check(run("gate", tmp_path, *limits, "--json"), "gate")
-    (tmp_path / "report.json").write_text(report(latency=None).to_json(), encoding="utf-8")
-    check(run("gate", tmp_path, "--baseline", tmp_path, "--json"), "gate")
+    whole = report(latency=None, engine=engine())
+    check(json.loads(whole.to_json()), "report")
+    (tmp_path / "report.json").write_text(whole.to_json(), encoding="utf-8")
+    check(run("gate", tmp_path, "--baseline", tmp_path, "--max-drop", 1, "--json"), "gate")
 
 
 def test_what_export_and_apply_print():

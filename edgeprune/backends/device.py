@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from edgeprune.backends.host import Host, LocalHost
-from edgeprune.backends.results import DeviceResult
+from edgeprune.backends.results import DeviceResult, EngineRuns
 from edgeprune.backends.ssh import SshHost
 from edgeprune.errors import UsageError
 
@@ -33,6 +34,22 @@ class Device(Protocol):
         progress: Callable[[str, float], None] | None = None,
     ) -> dict[str, DeviceResult]:
         """Build every model there and measure them in turns; name -> result."""
+
+
+@runtime_checkable
+class EngineDevice(Device, Protocol):
+    """A device with TensorRT, which also says what an engine computes."""
+
+    def outputs(
+        self,
+        model: ir.Model,
+        feeds: Sequence[Mapping[str, NDArray[Any]]],
+        *,
+        engine: bytes | None = ...,
+        shapes: Mapping[str, tuple[int, ...]] | None = ...,
+        progress: Callable[[str, float], None] | None = ...,
+    ) -> EngineRuns:
+        """What the model's engine computes; it is built there if it is not given."""
 
 
 def open_device(

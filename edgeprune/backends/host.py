@@ -79,7 +79,7 @@ def upload(space: Workspace, folder: str, model: ir.Model) -> None:
     """Write a model to ``model.onnx`` in a new folder of a workspace."""
     with tempfile.TemporaryDirectory(prefix="edgeprune-") as local:
         graphs.save(model, Path(local) / "model.onnx")
-        space.run(["mkdir", folder])
+        space.run(["mkdir", "-p", folder])
         for file in sorted(Path(local).iterdir()):
             space.put(file, f"{folder}/{file.name}")
 

@@ -6,6 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
+from typing import Any
+
+from numpy.typing import NDArray
 
 from edgeprune.errors import BackendError
 from edgeprune.timing import Measurement, median_interval
@@ -48,6 +51,14 @@ class DeviceResult:
     build_seconds: float = 0.0
     engine: bytes | None = None
     layers: tuple[LayerTime, ...] = ()
+
+
+@dataclass(frozen=True)
+class EngineRuns:
+    """What an engine computed on a device: for every feed the outputs in the model's order, and by which program."""
+
+    outputs: Sequence[Sequence[NDArray[Any]]]
+    by: str
 
 
 def measurement_of(blocks_ms: Sequence[Sequence[float]]) -> Measurement:

@@ -1,18 +1,27 @@
-"""TensorRT's Python module on this machine as a device, for a machine without ``trtexec``.
+"""TensorRT's Python module: on this machine as a device without ``trtexec``; and on any device to run an engine.
 
 It measures no single kernels, so a profile of kernels needs ``trtexec``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import shlex
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
-from edgeprune.backends.host import Host, LocalHost
-from edgeprune.backends.results import DeviceResult
+from edgeprune.backends import engine_runner
+from edgeprune.backends.host import Host, LocalHost, Workspace, read_text
+from edgeprune.backends.results import DeviceResult, EngineRuns
 from edgeprune.backends.tensorrt import TensorRt
+from edgeprune.errors import BackendError
 from edgeprune.timing import benchmark
 
 
@@ -74,3 +83,70 @@ class TensorRtDevice:
             )
             for name, engine in engines.items()
         }
+
+    def outputs(
+        self,
+        model: ir.Model,
+        feeds: Sequence[Mapping[str, NDArray[Any]]],
+        *,
+        engine: bytes | None = None,
+        shapes: Mapping[str, tuple[int, ...]] | None = None,
+        progress: Callable[[str, float], None] | None = None,
+    ) -> EngineRuns:
+        """What an engine computes here, in a process of its own; see `edgeprune.backends.trtexec_device.Trtexec`.
+
+        Raises:
+            BackendError: TensorRT does not accept the model, or fails to run the engine.
+        """
+        tell = progress or (lambda what, seconds: None)
+        plan = self._backend.build(model, shapes=shapes).plan if engine is None else engine
+        with self.host.workspace() as space:
+            (Path(space.path) / "model.engine").write_bytes(plan)
+            return by_python(space, self.host.name, sys.executable, model, feeds, 120 + 10.0 * len(feeds), tell)
+
+
+def has_module(space: Workspace, python: str) -> bool:
+    """Whether an interpreter there has TensorRT's module, and NumPy to use it."""
+    return space.run([python, "-c", "import numpy, tensorrt"]).code == 0
+
+
+def by_python(
+    space: Workspace,
+    host: str,
+    python: str,
+    model: ir.Model,
+    feeds: Sequence[Mapping[str, NDArray[Any]]],
+    allowed_s: float,
+    tell: Callable[[str, float], None],
+) -> EngineRuns:
+    """What ``model.engine`` of a workspace computes, by the TensorRT module of an interpreter there.
+
+    Raises:
+        BackendError: it cannot run the engine.
+    """
+    inputs = [str(value.name) for value in model.graph.inputs if value.name not in model.graph.initializers]
+    packed: dict[str, Any] = {}
+    for number, feed in enumerate(feeds):
+        packed |= {f"{number}.{place}": feed[name] for place, name in enumerate(inputs)}
+    with tempfile.TemporaryDirectory(prefix="edgeprune-") as local:
+        with open(Path(local) / "feeds.npz", "wb") as file:
+            np.savez(file, names=np.array(inputs), **packed)
+        space.put(Path(local) / "feeds.npz", "feeds.npz")
+        space.put(Path(engine_runner.__file__), "engine_runner.py")
+        arguments = [python, "engine_runner.py", "model.engine", "feeds.npz", "outputs.npz"]
+        code = space.job(f"{shlex.join(arguments)} >run.log 2>&1", allowed_s, lambda s: tell("running the engine", s))
+        content = space.read("outputs.npz")
+        if code or content is None:
+            lines = read_text(space, "run.log").strip().splitlines() or ["it printed nothing"]
+            raise BackendError(f"{host}: TensorRT's Python module could not run the engine: {lines[-1]}")
+        (Path(local) / "outputs.npz").write_bytes(content)
+        with np.load(Path(local) / "outputs.npz") as found:
+            names = [str(name) for name in found["names"]]
+            if missing := [v.name for v in model.graph.outputs if v.name not in names]:
+                raise BackendError(f"{host}: the engine has no output {missing[0]!r}; it has {', '.join(names)}")
+            places = [(names.index(str(v.name)), v.dtype or ir.DataType.FLOAT) for v in model.graph.outputs]
+            outputs = [
+                [found[f"{number}.{place}"].astype(dtype.numpy()) for place, dtype in places]
+                for number in range(len(feeds))
+            ]
+    return EngineRuns(outputs, "TensorRT's Python module")

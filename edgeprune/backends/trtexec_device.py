@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import onnx_ir as ir
 
 from edgeprune.backends.host import Host, LocalHost, Workspace, describe, read_text, upload
-from edgeprune.backends.results import DeviceResult, measurement_of
+from edgeprune.backends.results import DeviceResult, EngineRuns, measurement_of
+from edgeprune.backends.tensorrt_device import by_python, has_module
 from edgeprune.backends.trtexec import (
     Version,
     bench_arguments,
@@ -21,7 +24,11 @@ from edgeprune.backends.trtexec import (
     read_times,
     typing_of,
 )
+from edgeprune.backends.trtexec_outputs import Feeds, input_files, output_arguments, output_files, spec_name
 from edgeprune.errors import BackendError
+
+_SECONDS_A_START = 60.0
+"""Allowed for one start of trtexec; it takes two or three on a Jetson."""
 
 _FIND = """
 for t in trtexec /usr/src/tensorrt/bin/trtexec /opt/tensorrt/bin/trtexec /usr/local/tensorrt/bin/trtexec
@@ -110,14 +117,9 @@ class Trtexec:
             version = parse_version(banner.output + banner.errors)
             device = describe(space, _DESCRIBE)
             names = {name: f"m{index}" for index, name in enumerate(models)}
-            stated = ",".join(f"{name}:{'x'.join(map(str, shape))}" for name, shape in (shapes or {}).items())
+            stated = _shapes_option(shapes)
             for name, model in models.items():
-                upload(space, names[name], model)
-                script = self._build_script(command, version, names[name], model, stated)
-                code = space.job(script, self._timeout_s, lambda s, name=name: tell(f"building {name}", s))  # type: ignore[misc]
-                if code:
-                    log = read_text(space, f"{names[name]}/build.log")
-                    raise BackendError(f"{self.host.name}: trtexec could not build {name}: {error_in(log)}")
+                self._build(space, command, version, names[name], name, model, stated, tell)
             bench = self._bench_script(command, version, list(names.values()), rounds, seconds, stated)
             allowed_s = 120 + len(models) * (rounds * (seconds + 30) + 60)
             if space.job(bench, allowed_s, lambda s: tell("measuring", s)):
@@ -127,6 +129,91 @@ class Trtexec:
             return {
                 name: self._collect(space, folder, rounds, device, version, clocks) for name, folder in names.items()
             }
+
+    def outputs(
+        self,
+        model: ir.Model,
+        feeds: Sequence[Feeds],
+        *,
+        engine: bytes | None = None,
+        shapes: Mapping[str, tuple[int, ...]] | None = None,
+        progress: Callable[[str, float], None] | None = None,
+    ) -> EngineRuns:
+        """What an engine computes there: by TensorRT's Python module if the device has it, else by trtexec.
+
+        Args:
+            model: the lowered model, for the names and types of its inputs and outputs.
+            feeds: by input name, with the sizes that the engine was built for.
+            engine: of the model; None to build it first.
+            shapes: input name -> shape, for inputs with an open size.
+            progress: called with the current step and its seconds so far.
+
+        Raises:
+            BackendError: the engine cannot be built or run there, or the connection is lost.
+        """
+        tell = progress or (lambda what, seconds: None)
+        with self.host.workspace() as space:
+            command = self._find(space)
+            banner = space.run([command, "--help"])
+            version = parse_version(banner.output + banner.errors)
+            if engine is None:
+                self._build(space, command, version, ".", "the model", model, _shapes_option(shapes), tell)
+            else:
+                with tempfile.TemporaryDirectory(prefix="edgeprune-") as folder:
+                    (Path(folder) / "model.engine").write_bytes(engine)
+                    space.put(Path(folder) / "model.engine", "model.engine")
+            allowed_s = 120 + _SECONDS_A_START * len(feeds)
+            if has_module(space, "python3"):
+                return by_python(space, self.host.name, "python3", model, feeds, allowed_s, tell)
+            return self._by_trtexec(space, command, version, model, feeds, shapes, allowed_s, tell)
+
+    def _by_trtexec(
+        self,
+        space: Workspace,
+        command: str,
+        version: Version,
+        model: ir.Model,
+        feeds: Sequence[Feeds],
+        shapes: Mapping[str, tuple[int, ...]] | None,
+        allowed_s: float,
+        tell: Callable[[str, float], None],
+    ) -> EngineRuns:
+        inputs = [str(value.name) for value in model.graph.inputs if value.name not in model.graph.initializers]
+        with tempfile.TemporaryDirectory(prefix="edgeprune-") as folder:
+            (Path(folder) / "feeds.tar").write_bytes(input_files(feeds, inputs, version))
+            space.put(Path(folder) / "feeds.tar", "feeds.tar")
+        extra = [f"--shapes={_shapes_option(shapes)}"] if shapes else []
+        run = shlex.join([command, *output_arguments(version, inputs), *extra])
+        lines = ["tar -xf feeds.tar || exit 1", "rm feeds.tar"]
+        for number in range(len(feeds)):
+            lines += [
+                f"mkdir -p f{number}",
+                f"( cd f{number} && {run} ) >run.log 2>&1 || exit 1",
+                f"rm -f f{number}/*.bin",
+            ]
+        lines += [f"tar -cf outputs.tar {' '.join(f'f{n}/outputs.json' for n in range(len(feeds)))}"]
+        if space.job("\n".join(lines), allowed_s, lambda s: tell("running the engine", s)):
+            raise BackendError(
+                f"{self.host.name}: trtexec could not run the engine: {error_in(read_text(space, 'run.log'))}"
+            )
+        return EngineRuns(output_files(space.read("outputs.tar") or b"", model.graph.outputs, len(feeds)), "trtexec")
+
+    def _build(
+        self,
+        space: Workspace,
+        command: str,
+        version: Version,
+        folder: str,
+        name: str,
+        model: ir.Model,
+        shapes: str,
+        tell: Callable[[str, float], None],
+    ) -> None:
+        upload(space, folder, model)
+        script = self._build_script(command, version, folder, model, shapes)
+        if space.job(script, self._timeout_s, lambda s: tell(f"building {name}", s)):
+            log = read_text(space, f"{folder}/build.log")
+            raise BackendError(f"{self.host.name}: trtexec could not build {name}: {error_in(log)}")
 
     def _find(self, space: Workspace) -> str:
         found = space.run(["sh", "-c", f"command -v {shlex.quote(self._command)}" if self._command else _FIND])
@@ -190,3 +277,7 @@ class Trtexec:
             engine=engine,
             layers=layers,
         )
+
+
+def _shapes_option(shapes: Mapping[str, Sequence[int]] | None) -> str:
+    return ",".join(f"{spec_name(name)}:{'x'.join(map(str, shape))}" for name, shape in (shapes or {}).items())

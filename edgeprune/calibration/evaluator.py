@@ -61,6 +61,13 @@ class Evaluator:
         return scored if self.beside is None else replace(scored, outputs=self.beside.compare(run))
 
     @property
+    def agreement(self) -> Fidelity:
+        """Fidelity to the original, whatever the user's evaluation is."""
+        found = self.evaluation if isinstance(self.evaluation, Fidelity) else self.beside
+        assert found is not None  # `open_evaluator` gives one of the two
+        return found
+
+    @property
     def labels_are_samples(self) -> bool:
         """Whether there is one label for each sample; labels of one image, such as pixels, depend on each other."""
         return self.hits is not None and len(self.hits) == self.samples

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +11,9 @@ from edgeprune.cli import options, support
 from edgeprune.cli.options import FILE, POSITIVE, Shapes
 from edgeprune.cli.support import Verbosity
 from edgeprune.errors import UsageError
+
+if TYPE_CHECKING:
+    from edgeprune.calibration import CalibrationSpec
 
 
 @click.command()
@@ -76,6 +79,7 @@ def inspect(
 @options.threads_option
 @options.shape_option
 @click.option("--seconds", "max_seconds", type=POSITIVE, default=10, show_default=True, help="Longest time to measure.")
+@options.calibration_options
 @click.option("--cuda-graph", is_flag=True, help="With --device and TensorRT: replay the kernels as one CUDA graph.")
 @options.json_option
 @support.verbosity_options
@@ -84,25 +88,37 @@ def bench(
     other: Path | None,
     device: str | None,
     cuda_graph: bool,
+    calibration: CalibrationSpec | None,
     as_json: bool,
     verbosity: Verbosity,
     **asked: Any,
 ) -> None:
-    """Measure MODEL's latency, and OTHER's against it, in turns of 0.15 s."""
+    """Measure MODEL's latency, and OTHER's against it, in turns of 0.15 s.
+
+    With --device, TensorRT and --calib, the engines are also run on these samples, and compared with what their graphs
+    compute here.
+    """
     models = [model] if other is None else [model, other]
     if device is None:
         if cuda_graph:
             raise UsageError("--cuda-graph is for an engine on a device: give --device")
+        if calibration is not None:
+            raise UsageError("--calib is for an engine on a device: give --device")
         from edgeprune.compiler import bench_models
 
         result = bench_models(models, progress=verbosity.progress(), **asked)
     else:
         from edgeprune.compiler import bench_on_device
 
-        result = bench_on_device(models, device, cuda_graph=cuda_graph, progress=verbosity.progress(), **asked)
+        asked |= {"cuda_graph": cuda_graph, "calibration": calibration}
+        result = bench_on_device(models, device, progress=verbosity.progress(), **asked)
     if as_json:
         support.print_json(result.to_json())
         return
     from edgeprune.report import print_measurements
 
     print_measurements(support.output_console(), result.measurements, result.speedup)
+    for name, engine in result.engines.items():
+        for output in engine.outputs:
+            agreement = f"{output.metric} {output.agreement:.4g} {output.unit} with its graph"
+            click.echo(f"{name}: output {output.name!r} on {engine.samples} samples by {engine.by}: {agreement}")

@@ -9,11 +9,14 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from edgeprune.backends import OpenVino, open_device, open_runtime
+from edgeprune.backends import EngineDevice, OpenVino, open_device, open_runtime
+from edgeprune.calibration import CalibrationSpec, outputs_of
 from edgeprune.devices import load_profile
+from edgeprune.engine_check import Subject, check_engine
 from edgeprune.errors import BackendError, UsageError
 from edgeprune.graph import load
 from edgeprune.passes.verify import settle_sizes
+from edgeprune.report import EngineCheck
 from edgeprune.support import Progress
 from edgeprune.timing import Measurement, Ratio, benchmark, ratio
 
@@ -31,6 +34,7 @@ class BenchResult:
         threads: Threads of the runtime.
         measurements: Model file -> its latency.
         speedup: How many times as fast as the first model the second is; None if there is only one.
+        engines: Model file -> what its engine computes on the device, if it was run on samples.
     """
 
     device: str
@@ -38,6 +42,7 @@ class BenchResult:
     threads: int
     measurements: Mapping[str, Measurement]
     speedup: Ratio | None
+    engines: Mapping[str, EngineCheck] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> dict[str, object]:
         """The output of ``--json``."""
@@ -111,6 +116,7 @@ def bench_on_device(
     shapes: Mapping[str, Sequence[int]] | None = None,
     max_seconds: float = 10.0,
     cuda_graph: bool = False,
+    calibration: CalibrationSpec | None = None,
     progress: Progress | None = None,
 ) -> BenchResult:
     """Build models on a device and measure them there in turns, on random inputs.
@@ -124,17 +130,22 @@ def bench_on_device(
         shapes: Input name -> shape, for inputs with dynamic dimensions.
         max_seconds: Measuring time for all models together; ``trtexec`` needs at least three turns of a second.
         cuda_graph: Replay the kernels of an engine as one CUDA graph; predictions are without it.
+        calibration: Samples on which the engines are run, too, and compared with what their graphs compute here.
         progress: Shows the progress.
 
     Raises:
         ModelError: A file is not a valid model.
         UsageError: ``device`` is not the address of a device, a file is given twice, or the runtime replays no graphs.
-        BackendError: The device cannot be reached, has no runtime, or does not accept a model.
+        CalibrationError: The samples do not fit a model.
+        BackendError: The device cannot be reached, has no runtime, or does not accept a model; or an engine computes
+            something else than its graph.
     """
     wanted = load_profile(target).runtime(runtime)
     if not wanted.over_ssh:
         raise UsageError(f"{wanted.name} is measured in this process only: leave --device out")
     on_cpu = wanted.on_cpu
+    if on_cpu and calibration is not None:
+        raise UsageError("--calib is for the engines of targets with TensorRT, not for cpu")
     names = [str(file) for file in files]
     if len(set(names)) < len(names):
         raise UsageError(f"{names[0]!r} is given twice: on a device every model is built only once")
@@ -147,6 +158,17 @@ def bench_on_device(
     seconds = max_seconds if on_cpu else max_seconds / (TURNS * len(files))
     with progress.step(f"building and measuring on {device}"):
         results = board.measure(models, seconds=seconds, shapes=fixed)
+    engines: dict[str, EngineCheck] = {}
+    if calibration is not None:
+        assert isinstance(board, EngineDevice)  # what `open_device` gives for TensorRT
+        for name, model in models.items():
+            data = calibration.open(model, fixed, progress)
+            shapes_of = {str(v.name): fixed[str(v.name)] for v in model.graph.inputs if v.name in fixed}
+            outputs = outputs_of(model, data)
+            subject = Subject(board, model, results[name].engine, data, outputs, shapes_of, progress, threads)
+            engines[name] = check_engine(subject)
+            if faults := engines[name].faults:
+                raise BackendError(f"{name}: {faults[0]}")
     first, *others = (results[name] for name in names)
     return BenchResult(
         device=first.device,
@@ -154,6 +176,7 @@ def bench_on_device(
         threads=threads,
         measurements={name: results[name].latency for name in names},
         speedup=ratio(first.latency, others[0].latency) if others else None,
+        engines=engines,
     )
 
 

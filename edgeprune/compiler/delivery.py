@@ -16,6 +16,8 @@ from edgeprune.compiler.session import CompileSession
 from edgeprune.compiler.timer import ORIGINAL
 from edgeprune.dependency import picture
 from edgeprune.devices import watts_of
+from edgeprune.engine_check import engine_warnings
+from edgeprune.errors import BackendError
 from edgeprune.outputs import unseen
 from edgeprune.passes.prune import prune_channels, verify_cut
 from edgeprune.report import Budget, CompileCost, Cost, ModelFile, Prediction, Report, installed_versions, write_report
@@ -33,7 +35,8 @@ def deliver(session: CompileSession, goal: Goal, reached: Reached, folder: Path)
     Raises:
         BudgetError: the result lost too much to be of use, and the user does not accept that.
         ModelError: the cut changes what the model computes.
-        BackendError: a builder that is installed here builds the original, but not the model.
+        BackendError: a builder that is installed here builds the original, but not the model; or the engine on the
+            device computes something else than its graph.
     """
     opened, candidate, timed, progress = session.opened, reached.candidate, reached.timed, session.progress
     returns_original = reached.returned == ORIGINAL
@@ -75,10 +78,14 @@ def deliver(session: CompileSession, goal: Goal, reached: Reached, folder: Path)
             accuracy = session.scores.with_outputs(candidate, lowered)
     check_useful(session, goal, accuracy, timed.latency, candidate.latency_us, reached.timer)
     lost = below_floor(session, accuracy)
+    checked = session.check(reached.returned, timed)
+    if checked is not None and checked.faults and not goal.accept_loss:
+        raise BackendError(f"{checked.faults[0]}; --accept-loss writes the result all the same")
     layers = layers_of_result(session.network, timed.latency, session.losses_of(candidate), candidate, plans)
     met = None if measured is None or not goal.has_budget else goal.is_met(measured.baseline, measured.result)
     warnings = [*opened.sentences(), *notes, *session.warnings(candidate, accuracy, goal)]
     warnings += [f"the result lost too much to be of use (--accept-loss): {why}" for why in lost]
+    warnings += engine_warnings(checked, accuracy)
     warnings += [f"the evaluation does not see all of it: {why}" for why in unseen(accuracy)]
     warnings += hint_of_samples(accuracy)
     if not returns_original:
@@ -118,6 +125,7 @@ def deliver(session: CompileSession, goal: Goal, reached: Reached, folder: Path)
         ),
         seed=session.conditions.seed,
         calibration=session.conditions.calibration,
+        engine=checked,
         search=timed.search,
         tokens=session.tokens,
         layers=session.measured_layers(layers, model),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from edgeprune.backends import LOCAL, Device, OpenVino, open_device, openvino_is_installed
+from edgeprune.backends import LOCAL, EngineDevice, OpenVino, open_device, openvino_is_installed
 from edgeprune.build import surgeon, write_openvino
 from edgeprune.compiler.cpu_session import CpuSession, open_cpu_session
 from edgeprune.compiler.opening import Opening, open_model_and_data, open_shapes
@@ -54,6 +54,7 @@ def open_session(request: Request, may: Goal, progress: Progress) -> tuple[Openi
         OpenVino(request.threads)  # before all work: whether it is installed
     opening = open_model_and_data(request, may, progress)
     if not runtime.on_cpu:
+        assert device is None or isinstance(device, EngineDevice)  # what `open_device` gives for TensorRT
         return opening, _open_for_tensorrt(request, opening, may, device)
     if request.runtime == AUTO:
         return opening, _fastest(request, opening, may)
@@ -69,7 +70,7 @@ def open_beside(request: Request, opening: Opening, may: Goal, session: CompileS
     return replace(_open_on_cpu(request, opening, may, session.network.lowering.runtime), whole=session)
 
 
-def _open_for_tensorrt(request: Request, opening: Opening, may: Goal, device: Device | None) -> TensorRtSession:
+def _open_for_tensorrt(request: Request, opening: Opening, may: Goal, device: EngineDevice | None) -> TensorRtSession:
     surgery = surgeon(request.surgery)
     return open_tensorrt_session(opening, may, request.profile, request.options, surgery, device)
 

@@ -14,10 +14,10 @@ import onnx_ir as ir
 from edgeprune.backends import DeviceResult
 from edgeprune.build import ModelBuilder
 from edgeprune.calibration import ArrayCache, Evaluator
-from edgeprune.compiler.timer import Timer
+from edgeprune.compiler.timer import Timed, Timer
 from edgeprune.dependency import OpenedModel
 from edgeprune.latency import INT8, Format, Latency, Network
-from edgeprune.report import Accuracy, Cost, Layer, Tokens
+from edgeprune.report import Accuracy, Cost, EngineCheck, Layer, Tokens
 from edgeprune.search import (
     Candidate,
     FormatLosses,
@@ -236,6 +236,10 @@ class CompileSession(ABC):
             BackendError: it builds the original, but not the model.
         """
         return []
+
+    def check(self, returned: str, timed: Timed) -> EngineCheck | None:
+        """What the engine of the returned model computes on its device, if there is one."""
+        return None
 
     def write_commands(self, model: ir.Model, predicted_ms: float, folder: Path) -> list[str]:
         """Write a script that measures the model on its device into the output folder; returns notes on its use."""

@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 import numpy as np
 import onnx_ir as ir
 
-from edgeprune.backends import Device, DeviceResult, simulation, tensorrt_rtx
+from edgeprune.backends import DeviceResult, EngineDevice, simulation
 from edgeprune.build import (
     Options,
     TensorRtBuilder,
@@ -26,14 +26,14 @@ from edgeprune.compiler.kernel_times import all_sparse, kernel_times, with_spars
 from edgeprune.compiler.offers import offers
 from edgeprune.compiler.opening import Opening, open_shapes
 from edgeprune.compiler.session import CompileSession, Prices
-from edgeprune.compiler.timer import Predictor
+from edgeprune.compiler.timer import ORIGINAL, Predictor, Timed
 from edgeprune.costmodel import plugin_notes
-from edgeprune.dependency import OpenedModel
 from edgeprune.devices import Profile
-from edgeprune.errors import BackendError, BudgetError
+from edgeprune.engine_check import Subject, check_engine, rtx_proof
+from edgeprune.errors import BudgetError
 from edgeprune.importance import LateRankings
 from edgeprune.latency import INT8, SPARSE, GpuNetwork, Latency, is_sparse, overhead_advice, sparse_ground
-from edgeprune.report import Accuracy
+from edgeprune.report import Accuracy, EngineCheck
 from edgeprune.search import (
     DEFAULT_MAX_DROP,
     Candidate,
@@ -48,7 +48,6 @@ from edgeprune.search import (
     no_widths,
     stays_float,
 )
-from edgeprune.support import Progress
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -77,7 +76,7 @@ class TensorRtSession(CompileSession):
     source: Literal["measured", "analytic"]
     baseline_us: float
     surgery: Callable[[ir.Model], ir.Model]
-    device: Device | None
+    device: EngineDevice | None
 
     @property
     def original(self) -> ir.Model:
@@ -130,7 +129,23 @@ class TensorRtSession(CompileSession):
 
     def proof(self, model: ir.Model) -> list[str]:
         """Notes from a build with TensorRT for RTX, if no device is attached."""
-        return [] if self.device is not None else _rtx_proof(self.opened, model, self.progress)
+        if self.device is not None:
+            return []
+        return rtx_proof(self.opened.dense, model, open_shapes(self.opened), self.progress)
+
+    def check(self, returned: str, timed: Timed) -> EngineCheck | None:
+        """What the engine of the returned model computes on the device; None without one, or for other outputs."""
+        result = timed.results.get(returned)
+        if self.device is None or result is None or result.engine is None:
+            return None
+        model, fed = self.original if returned == ORIGINAL else timed.models[returned], self.evaluator.agreement
+        plugins = any(node.domain not in ("", "ai.onnx") for node in model.graph)
+        if plugins or len(model.graph.outputs) != len(fed.outputs.names):
+            self.progress.note("the engine was not run on samples: what surgery added cannot be simulated here")
+            return None
+        threads, shapes = self.conditions.threads, open_shapes(self.opened)
+        subject = Subject(self.device, model, result.engine, fed.held_out, fed.outputs, shapes, self.progress, threads)
+        return check_engine(subject, self.evaluator)
 
     def write_commands(self, model: ir.Model, predicted_ms: float, folder: Path) -> list[str]:
         """Write a script that builds and times the model on its device, if none is attached."""
@@ -189,40 +204,13 @@ class TensorRtSession(CompileSession):
             )
 
 
-def _rtx_proof(opened: OpenedModel, model: ir.Model, progress: Progress) -> list[str]:
-    """Notes from building a lowered model with TensorRT for RTX; none if it is not installed.
-
-    Raises:
-        BackendError: it builds the original, but not the lowered model.
-    """
-    if not tensorrt_rtx.is_installed():
-        return []
-    if any(node.domain not in ("", "ai.onnx") for node in model.graph):
-        return ["TensorRT for RTX has no plugins, so what surgery added could not be built here"]
-    shapes = open_shapes(opened)
-    with progress.step("building with TensorRT for RTX"):
-        try:
-            engine = tensorrt_rtx.build(model, shapes=shapes)
-        except BackendError as error:
-            refused = str(error)
-            try:
-                tensorrt_rtx.build(opened.dense, shapes=shapes)
-            except BackendError:
-                return [f"TensorRT for RTX cannot build the original either, so this proves nothing: {refused}"]
-            raise BackendError(f"the original can be built, but not the lowered model: {refused}") from error
-    return [
-        f"TensorRT for RTX {engine.version} built the lowered graph here ({engine.layers} layers): that "
-        f"{tensorrt_rtx.PROOF}"
-    ]
-
-
 def open_tensorrt_session(
     opening: Opening,
     may: Goal,
     profile: Profile,
     options: Options,
     surgery: Callable[[ir.Model], ir.Model],
-    device: Device | None,
+    device: EngineDevice | None,
 ) -> TensorRtSession:
     """Predict the kernels of a model; its formats and widths are priced when they are needed.
 

@@ -29,6 +29,7 @@ from statistics import NormalDist
 from edgeprune.errors import UsageError
 from edgeprune.gate.baselines import slower_machine
 from edgeprune.gate.budgets import check_budgets, check_same_point
+from edgeprune.gate.engine import check_engine
 from edgeprune.gate.verdicts import Check, Gate, Verdict
 from edgeprune.report import NOT_IN_TIME, Latency, Report, doubts
 from edgeprune.timing import CONFIDENCE, Disturbance, disturbance, disturbance_of_ratio
@@ -94,6 +95,7 @@ def gate(
     if baseline is not None and max_regression is not None:
         check_same_point(report, baseline)
         checks.append(_check_regression(report, baseline, max_regression, session_noise))
+    checks += check_engine(report, max_drop)
     if not checks and not anything:
         raise UsageError("nothing to check: give --max-latency-ms, --max-predicted-ms, --max-drop or --baseline")
     return Gate(tuple(checks), _doubts(report))

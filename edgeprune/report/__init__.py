@@ -5,15 +5,16 @@ Out: report.json, report.html, Markdown, pareto.json.
 May import: timing and below; nothing here reads a model.
 """
 
+from edgeprune.report.accuracy import Accuracy
 from edgeprune.report.comparison import comparison_html, comparison_markdown, print_comparison, tradeoffs
 from edgeprune.report.compile_cost import CompileCost, Cost, Training, TrainingPoint
+from edgeprune.report.engine import EngineCheck, EngineOutput
 from edgeprune.report.figures import count, doubts
 from edgeprune.report.graph_view import MOST_DRAWN, Box, Picture, colour, fills, graph_view
 from edgeprune.report.html import to_html
 from edgeprune.report.loss_part import LossPart
 from edgeprune.report.markdown import markdown_table, to_markdown
 from edgeprune.report.model import (
-    Accuracy,
     Budget,
     Latency,
     Layer,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
+from edgeprune.report.accuracy import Accuracy
 from edgeprune.report.compile_cost import Cost
-from edgeprune.report.model import Accuracy, Report
+from edgeprune.report.model import Report
 from edgeprune.support import plural
 from edgeprune.timing import Measurement
 
@@ -111,6 +112,9 @@ def comparison(report: Report) -> list[Row]:
         before = "" if accuracy.before is None else score(accuracy, accuracy.before)
         samples = "" if accuracy.samples is None else f" on {accuracy.samples} samples"
         rows.append(Row(what, before, score_between(accuracy), f"{change_of(accuracy)}{samples}"))
+    if report.engine is not None and (own := report.engine.accuracy) is not None:
+        before = "" if own.before is None else score(own, own.before)
+        rows.append(Row("the same, of the engine on the device", before, score_between(own), change_of(own)))
     old_size, new_size = report.sizes.baseline, report.sizes.result
     for what, old_count, new_count, text in (
         ("parameters", old_size.parameters, new_size.parameters, count),
@@ -159,11 +163,14 @@ def conditions(report: Report) -> list[tuple[str, str]]:
             runs += f"; other processes had the processor {denied:.0%} of the time, which is not counted"
         facts.append(("runs", runs))
     facts += report.operating_point.items()
+    if (engine := report.engine) is not None:
+        found = "its outputs are what the graph says" if engine.fits else "it computes something else than its graph"
+        facts.append(("engine", f"run on {plural(engine.samples, 'sample')} by {engine.by}: {found}"))
     facts.append(("calibration", report.calibration or "none"))
-    if (found := report.search) is not None:
-        gap = "" if found.gap is None else f"; the first one within {found.gap:.1%} of the least predicted loss near it"
-        tried = f"{plural(found.trials, 'candidate')} tried on {plural(found.samples, 'sample')}"
-        facts.append(("search", f"{tried}, error {found.error_before:.3g} to {found.error_after:.3g}{gap}"))
+    if (how := report.search) is not None:
+        gap = "" if how.gap is None else f"; the first one within {how.gap:.1%} of the least predicted loss near it"
+        tried = f"{plural(how.trials, 'candidate')} tried on {plural(how.samples, 'sample')}"
+        facts.append(("search", f"{tried}, error {how.error_before:.3g} to {how.error_after:.3g}{gap}"))
     facts.append(("versions", ", ".join(f"{name} {number}" for name, number in report.versions.items())))
     facts.append(("time taken", seconds(sum(report.seconds.values()))))
     if report.cost is not None:

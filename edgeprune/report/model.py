@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from edgeprune.report.accuracy import Accuracy
 from edgeprune.report.compile_cost import CompileCost, Training
+from edgeprune.report.engine import EngineCheck
 from edgeprune.report.loss_part import LossPart
-from edgeprune.report.output_score import OutputScore
 from edgeprune.report.token_steps import Tokens
 from edgeprune.support import json_form, plural
 from edgeprune.timing import Measurement, Ratio
@@ -148,35 +149,6 @@ class Search:
 
 
 @dataclass(frozen=True)
-class Accuracy:
-    """The score of the model before and after; higher is better.
-
-    Attributes:
-        kind: ``evaluation`` by the user's labels or function, or ``fidelity``: agreement with the original model.
-        metric: Such as ``top-1 accuracy``.
-        unit: Such as ``%`` or ``dB``.
-        before: Of the original model; None if its agreement with itself is infinite (a signal-to-noise ratio).
-        after: Of the result.
-        drop: What ``--max-drop`` limits, in points; negative if the result is better.
-        samples: Number of samples; None for a user's function, which does not report it.
-        outputs: Fidelity output by output. For ``fidelity``, the other fields describe the one that loses most.
-        interval: In which ``after`` lies on other samples of the same kind, at 95%; None if it is not known.
-        drop_interval: In which ``drop`` lies, at 95%.
-    """
-
-    kind: Literal["evaluation", "fidelity"]
-    metric: str
-    unit: str
-    before: float | None
-    after: float
-    drop: float
-    samples: int | None = None
-    outputs: tuple[OutputScore, ...] = ()
-    interval: tuple[float, float] | None = None
-    drop_interval: tuple[float, float] | None = None
-
-
-@dataclass(frozen=True)
 class Size:
     """Size of a model: its file with external data in bytes, its parameters, and multiply-accumulates of one run.
 
@@ -252,6 +224,7 @@ class Report:
         reproduce: The command line that reproduces it, to run in that folder.
         losses: What the loss comes from, if that was asked for.
         operating_point: Power mode, TensorRT and clocks, for a device with TensorRT.
+        engine: What the engine computes on the device, beside the simulation; None if it was not run.
     """
 
     schema: int = SCHEMA
@@ -272,6 +245,7 @@ class Report:
     reproduce: str | None = None
     losses: tuple[LossPart, ...] = ()
     operating_point: Mapping[str, str] = field(default_factory=dict)
+    engine: EngineCheck | None = None
     search: Search | None = None
     tokens: Tokens | None = None
     training: Training | None = None

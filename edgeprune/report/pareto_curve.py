@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgeprune.report.accuracy import Accuracy
 from edgeprune.report.figures import doubts
-from edgeprune.report.model import Accuracy, ModelFile, Report
+from edgeprune.report.model import ModelFile, Report
 from edgeprune.support import json_form
 from edgeprune.timing import Ratio
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from edgeprune.report.accuracy import Accuracy
 from edgeprune.report.charts import COLOURS, QUIET, base, error_bars, vertical_line
-from edgeprune.report.model import Accuracy, Report
+from edgeprune.report.model import Report
 from edgeprune.report.web_page import Chart
 from edgeprune.support import plural
 

@@ -37,6 +37,11 @@ class Release:
     build_only: str
     graph_by_default: bool
 
+    @property
+    def int64_as_int32(self) -> bool:
+        """Whether inputs and outputs of type int64 are int32 in the engine; TensorRT 10.0 brought INT64."""
+        return self.since < (10, 0)
+
 
 RELEASES = (
     Release((8, 5), 17, "weak", False, False, "--buildOnly", False),

@@ -1,9 +1,12 @@
-"""A fake trtexec, not TensorRT: it builds nothing and times nothing.
+"""A fake trtexec, not TensorRT: it builds nothing and times nothing; onnxruntime computes what its engines give.
 
 It accepts only the options of the given version and writes files in that version's format (from the documentation and
 trtexec's sources). So all code around trtexec can be tested without a GPU.
 
 Usage: fake_trtexec.py VERSION OPTION ..., VERSION being 8503, 8601, 100300 or 110000
+
+With FAKE_MISCOMPILE=NODE in its environment, an engine that it builds computes that node wrong: see
+`tests/backends/stand_in_engine.py`.
 
 Its latencies are made up. They are always the same; with FAKE_TIMES=weights in its environment, a layer takes longer
 with more weights, and less time in FP16, INT8 and 2:4 than in FP32.
@@ -13,13 +16,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import time
 from pathlib import Path
 
 COMMON = {"--onnx", "--saveEngine", "--loadEngine", "--skipInference", "--profilingVerbosity", "--timingCacheFile"} | {
     *("--sparsity", "--duration", "--warmUp", "--exportTimes", "--exportProfile", "--exportLayerInfo", "--shapes"),
-    *("--minShapes", "--optShapes", "--maxShapes", "--help"),
+    *("--minShapes", "--optShapes", "--maxShapes", "--help", "--loadInputs", "--exportOutput", "--iterations"),
 }
 TIMING = {"--useCudaGraph", "--useSpinWait", "--noDataTransfers", "--separateProfileRun"}
 WEAK = {"--fp16", "--int8", "--precisionConstraints", "--layerPrecisions"}
@@ -27,7 +31,7 @@ KNOWN = {
     8503: (COMMON - {"--skipInference"}) | TIMING | WEAK | {"--buildOnly"},
     8601: COMMON | TIMING | WEAK,
     100300: COMMON | TIMING | WEAK | {"--stronglyTyped"},
-    110000: COMMON | {"--stronglyTyped", "--noCudaGraph"},
+    110000: COMMON | {"--stronglyTyped", "--noCudaGraph", "--includeDataTransfers"},
 }
 
 
@@ -112,7 +116,34 @@ def layer_information(version: int, made_up: list[dict[str, object]] | None = No
     return json.dumps({"Layers": [*layers, "fc"], ports: ["x", "y"]})
 
 
+def outputs(engine: bytes, loaded: str, version: int) -> str:
+    """The text of --exportOutput: dimensions as 1x10, values with six digits, and nan as C++ prints it."""
+    import numpy as np
+    import stand_in_engine
+
+    session = stand_in_engine.session(engine)
+    feed = {}
+    files = dict(re.findall(r"('[^']*'|[^:,]+):([^,]+)", loaded))
+    for port in session.get_inputs():
+        kind = {"float": "float32", "double": "float64"}.get(port.type[7:-1], port.type[7:-1])
+        stored = "int32" if kind == "int64" and version < 10_0000 else kind
+        content = Path(files[f"'{port.name}'" if ":" in port.name else port.name]).read_bytes()
+        feed[port.name] = (
+            np.frombuffer(content, stored)
+            .astype(kind)
+            .reshape([size if isinstance(size, int) else 1 for size in port.shape])
+        )
+    written = []
+    for port, value in zip(session.get_outputs(), session.run(None, feed), strict=True):
+        numbers = ", ".join(f"{float(v):.6g}" for v in value.reshape(-1))
+        sizes = "x".join(map(str, value.shape))
+        written.append(f'{{ "name" : "{port.name}"\n  , "dimensions" : "{sizes}"\n  , "values" : [ {numbers} ]\n  }}')
+    return "[\n  " + "\n, ".join(written) + "\n]\n"
+
+
 def main(version: int, options: list[str]) -> int:
+    import stand_in_engine
+
     print(f"&&&& RUNNING TensorRT.trtexec [TensorRT v{version}] # trtexec {' '.join(options)}")
     given = {name: value for name, _, value in (option.partition("=") for option in options)}
     if unknown := set(given) - KNOWN[version]:
@@ -133,12 +164,12 @@ def main(version: int, options: list[str]) -> int:
             time.sleep(3)
         Path(given["--timingCacheFile"]).write_bytes(b"fake timing cache")
         facts = made_up_layers(given["--onnx"]) if os.environ.get("FAKE_TIMES") == "weights" else None
-        text = f"fake engine {' '.join(options)}\n{json.dumps(facts)}"
-        Path(given["--saveEngine"]).write_bytes(text.encode())
+        wrong = os.environ.get("FAKE_MISCOMPILE", "")
+        engine = stand_in_engine.build(" ".join(options), facts, given["--onnx"], wrong)
+        Path(given["--saveEngine"]).write_bytes(engine)
     else:
-        engine = Path(given["--loadEngine"]).read_bytes().decode()
-        assert engine.startswith("fake engine")
-        facts = json.loads(engine.partition("\n")[2])
+        engine = Path(given["--loadEngine"]).read_bytes()
+        facts = stand_in_engine.facts_of(engine)
     total_us = None if facts is None else sum(x["us"] for x in facts)
     for option, text in (
         ("--exportTimes", times(version, 20, total_us)),
@@ -147,6 +178,8 @@ def main(version: int, options: list[str]) -> int:
     ):
         if option in given:
             Path(given[option]).write_text(text)
+    if "--exportOutput" in given:
+        Path(given["--exportOutput"]).write_text(outputs(engine, given.get("--loadInputs", ""), version))
     print("&&&& PASSED TensorRT.trtexec")
     return 0
 

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import onnx_ir as ir
 import pytest
 
+from edgeprune.backends import simulation
 from edgeprune.backends.ssh import SshHost
 from edgeprune.backends.trtexec_device import Trtexec
 from edgeprune.errors import BackendError
@@ -71,3 +75,48 @@ def test_the_reason_of_a_failed_build_comes_back(fake_trtexec: Callable[[int], s
 def test_a_machine_without_trtexec_says_so():
     with pytest.raises(BackendError, match="this machine has no /nowhere/trtexec"):
         Trtexec(command="/nowhere/trtexec").measure({}, rounds=1)
+
+
+def feeds(model: ir.Model) -> list[dict[str, np.ndarray]]:
+    rng = np.random.default_rng(0)
+    return [
+        {
+            str(v.name): rng.standard_normal([int(str(d)) for d in v.shape or ()]).astype(np.float32)
+            for v in model.graph.inputs
+        }
+        for _ in range(2)
+    ]
+
+
+@pytest.mark.parametrize("number", [8601, 100300, 110000])
+def test_what_an_engine_computes(fake_trtexec: Callable[[int], str], number: int):
+    model = lowered("8.6" if number < 100000 else "10.3")
+    given = feeds(model)
+    found = Trtexec(command=fake_trtexec(number)).outputs(model, given)
+    assert found.by == "trtexec"
+    wanted = [simulation.load(model).run(feed) for feed in given]
+    for one, other in zip(found.outputs, wanted, strict=True):
+        assert [a.dtype for a in one] == [b.dtype for b in other]
+        np.testing.assert_allclose(one[0], other[0], rtol=0, atol=2e-3 * np.abs(other[0]).max())
+
+
+def test_pythons_module_is_used_where_the_device_has_it(fake_trtexec: Callable[[int], str], device: Loopback):
+    """The same values, without the six digits of trtexec's file; and no start of trtexec for each sample."""
+    folder = Path(__file__).with_name("stand_in")
+    device.program("python3", f"PYTHONPATH='{folder}' exec '{sys.executable}' \"$@\"")
+    try:
+        board = Trtexec(SshHost(device.url, config=device.config), command=fake_trtexec(100300))
+        model = lowered("10.3")
+        found = board.outputs(model, feeds(model))
+        assert found.by == "TensorRT's Python module"
+        by_trtexec = Trtexec(command=fake_trtexec(100300)).outputs(model, feeds(model))
+        for one, other in zip(found.outputs, by_trtexec.outputs, strict=True):
+            np.testing.assert_allclose(one[0], other[0], rtol=1e-5, atol=1e-5 * np.abs(other[0]).max())
+    finally:
+        (device.programs / "python3").unlink()
+
+
+def test_an_engine_that_cannot_be_run_is_refused(fake_trtexec: Callable[[int], str]):
+    model = lowered("10.3")
+    with pytest.raises(BackendError, match="trtexec could not run the engine"):
+        Trtexec(command=fake_trtexec(100300)).outputs(model, feeds(model), engine=b"not an engine")

@@ -6,6 +6,7 @@ It computes its latencies from the sizes and types of the weights, so that they 
 from __future__ import annotations
 
 import functools
+import json
 import math
 import re
 import sys
@@ -25,8 +26,8 @@ from edgeprune.backends.device import open_device
 from edgeprune.build.plan import Plan
 from edgeprune.build.tensorrt_builder import TensorRtBuilder
 from edgeprune.cli.commands import cli
-from edgeprune.compiler import open_session, profile_device
-from edgeprune.errors import BudgetError, ProfileError, UsageError
+from edgeprune.compiler import bench, open_session, profile_device
+from edgeprune.errors import BackendError, BudgetError, ProfileError, UsageError
 from edgeprune.latency.device_profile import DeviceProfile
 from edgeprune.quantization.two_four import is_two_of_four
 from edgeprune.report.model import Report
@@ -44,9 +45,12 @@ def device() -> Iterator[Loopback]:
     """A machine with a fake trtexec 10.3 in its PATH, over a real SSH connection."""
     with tempfile.TemporaryDirectory(prefix="sshd-") as folder, loopback(Path(folder)) as running:
         log = f"case \"$*\" in *--saveEngine*) echo built >>'{folder}/builds';; esac"
-        run = f"FAKE_TIMES=weights exec '{sys.executable}' '{FAKE_TRTEXEC}' 100300 \"$@\""
+        wrong = f"FAKE_MISCOMPILE=$(cat '{folder}/wrong' 2>/dev/null)"
+        run = f"{wrong} FAKE_TIMES=weights exec '{sys.executable}' '{FAKE_TRTEXEC}' 100300 \"$@\""
         running.program("trtexec", f"{log}\n{run}")
         running.program("nvpmodel", "echo 'NV Power Mode: 25W'")
+        modules = Path(FAKE_TRTEXEC).with_name("stand_in")
+        running.program("python3", f"PYTHONPATH='{modules}' exec '{sys.executable}' \"$@\"")
         yield running
 
 
@@ -69,6 +73,7 @@ def surround(patch: pytest.MonkeyPatch, device: Loopback, cache: Path) -> None:
     reached = functools.partial(open_device, ssh_config=device.config)
     patch.setattr(open_session, "open_device", reached)
     patch.setattr(profile_device, "open_device", reached)
+    patch.setattr(bench, "open_device", reached)
     patch.setattr(tensorrt_rtx, "is_installed", lambda: False)
     patch.setattr(TensorRtBuilder, "recover", lambda *args: False)
     patch.setenv("EDGEPRUNE_CACHE", str(cache))
@@ -115,6 +120,12 @@ def test_a_budget_is_met_as_measured_on_the_device(files: Path, device: Loopback
     assert plan.baseline_ms == report.latency.baseline.median_ms
     assert (out / "model.engine").read_bytes().startswith(b"fake engine")
     assert not (out / "verify.sh").exists()
+    assert report.engine is not None
+    assert report.engine.fits
+    assert report.engine.by == "TensorRT's Python module"
+    assert report.engine.accuracy is not None
+    assert report.accuracy is not None
+    assert report.engine.accuracy.drop == pytest.approx(report.accuracy.drop, abs=0.5)
     assert report.predicted is not None
     assert report.predicted.source == "analytic"
     # The loop corrected the prediction of the result, so it is much better than that of the original.
@@ -126,6 +137,40 @@ def test_a_budget_is_met_as_measured_on_the_device(files: Path, device: Loopback
         )
     ]
     assert off[0] < off[1] / 2
+
+
+def test_a_wrong_engine_is_written_only_if_that_is_accepted(files: Path, device: Loopback, tmp_path: Path) -> None:
+    """TensorRT issue 4854: an engine that is built and fast, and wrong; nothing but running it shows that."""
+    flags = ["--precision", "fp16", "--device", device.url, "-o", str(tmp_path / "out")]
+    (device.folder / "wrong").write_text("Conv_4")
+    try:
+        result = run_compile(files, *flags)
+    finally:
+        (device.folder / "wrong").unlink()
+    assert isinstance(result.exception, BackendError)
+    assert "the engine's output 'y' is not what its graph computes" in str(result.exception)
+    assert "wrong from node 'Conv_4' (Conv) on" in str(result.exception)
+    assert "--accept-loss writes the result all the same" in str(result.exception)
+    assert not (tmp_path / "out").exists()
+
+
+def test_bench_runs_the_engine_on_samples(files: Path, device: Loopback) -> None:
+    flags = ["--target", "orin-nano-8", "--device", device.url, "--calib", str(files / "calib.npz"), "--seconds", "1"]
+    arguments = ["bench", str(files / "net.onnx"), *flags, "-q"]
+    result = CliRunner().invoke(cli, [*arguments, "--json"])
+    assert result.exception is None, result.output
+    (engine,) = json.loads(result.stdout)["engines"].values()
+    assert [output["fits"] for output in engine["outputs"]] == [True]
+    assert engine["samples"] == 8
+    (device.folder / "wrong").write_text("c2")
+    try:
+        wrong = CliRunner().invoke(cli, arguments)
+    finally:
+        (device.folder / "wrong").unlink()
+    assert isinstance(wrong.exception, BackendError)
+    assert "net.onnx: the engine's output 'y' is not what its graph computes" in str(wrong.exception)
+    refused = CliRunner().invoke(cli, ["bench", str(files / "net.onnx"), "--calib", "random", "-q"])
+    assert isinstance(refused.exception, UsageError)
 
 
 def test_a_quantized_original_is_timed_in_its_float_form(files: Path, device: Loopback, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from edgeprune.report.runs import Run, line
 from edgeprune.report.terminal import print_measurements, print_report
 from edgeprune.support import plural
 from edgeprune.timing.protocol import ratio
+from tests.gate.test_engine import engine
 from tests.reports import latency, measurement, report
 
 
@@ -121,3 +122,11 @@ def test_every_view_calls_a_doubtful_result_so(capsys: pytest.CaptureFixture[str
     assert gate(report(), max_drop=5).notes == ()
     unpruned = report(outcome=Outcome("unpruned-int8", False, "Because.", 1.0, "int8"))
     assert "does not pay" not in figures.headline(unpruned)
+
+
+def test_an_engine_that_was_run_is_in_every_view() -> None:
+    checked = report(engine=engine(1.25))
+    for text in (to_markdown(checked), to_html(checked, {})):
+        assert "the same, of the engine on the device" in text
+        assert "run on 8 samples by trtexec: its outputs are what the graph says" in text
+    assert "computes something else than its graph" in to_markdown(report(engine=engine(None, "it is wrong")))
