@@ -12,10 +12,11 @@ from __future__ import annotations
 import ast
 import random
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from functools import cache, partial
 from html import escape
-from itertools import combinations, pairwise
+from itertools import pairwise
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -28,7 +29,7 @@ WIDTH, MARGIN, GAP = 880.0, 8.0, 10.0
 NARROW, WIDE, LEAN = 30.0, 50.0, 40.0
 PASSAGE, INSET, PADDING, LINE = 10.0, 16.0, 10.0, 15.0
 TITLE_PX, TEXT_PX = 13.5, 11.5
-STEPS, STARTS = 40, 150
+STEPS, STARTS = 40, 60
 STYLE = """
   text { font: 11.5px system-ui, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif; fill: #57606a }
   .title { font-size: 13.5px; font-weight: 600; fill: #1f2328 } .files { text-anchor: end }
@@ -153,26 +154,43 @@ def lines_of(node: Node, width: float) -> list[str]:
     return wrapped(purpose(node[0]), width - 2 * PADDING)
 
 
-def ends(above: Node, spans: Mapping[Node, Span], under: Node, spans_under: Mapping[Node, Span]) -> Span:
-    """Where a line leaves the upper node and where it enters the lower one: straight down where that is possible."""
-    (a, b), (c, d) = _doorway(above, spans[above]), _doorway(under, spans_under[under])
-    low, high = max(a, c), min(b, d)
-    if low <= high:
-        return (low + high) / 2, (low + high) / 2
-    return (b, c) if b < c else (a, d)
+@cache
+def doorways(floor: tuple[Node, ...]) -> dict[Node, Span]:
+    """Where lines may leave and enter everything on a floor: a passage in its middle."""
+    found = {}
+    for node, (left, right) in placed(floor).items():
+        inset = INSET if is_room(node) else (right - left) / 2
+        found[node] = (left + inset, right - inset)
+    return found
 
 
-def _doorway(node: Node, span: Span) -> Span:
-    inset = INSET if is_room(node) else (span[1] - span[0]) / 2
-    return span[0] + inset, span[1] - inset
+def ends(above: Span, under: Span) -> Span:
+    """Where a line leaves the upper doorway and where it enters the lower one: straight down where that is possible."""
+    (a, b), (c, d) = above, under
+    if b < c:
+        return b, c
+    if d < a:
+        return a, d
+    middle = ((a if a > c else c) + (b if b < d else d)) / 2
+    return middle, middle
+
+
+@cache
+def links_down(floor: int) -> list[tuple[Node, Node]]:
+    """The links from a floor to the next below it."""
+    return [link for link in links() if link[0][1] == floor]
 
 
 @cache
 def disorder(above: tuple[Node, ...], under: tuple[Node, ...]) -> float:
     """How hard the lines between two floors are to follow: crossings above all, then how far they lean."""
-    upper, lower = placed(above), placed(under)
-    lines = [ends(a, upper, b, lower) for a, b in links() if a in upper]
-    crossings = sum((one[0] - two[0]) * (one[1] - two[1]) < 0 for one, two in combinations(lines, 2))
+    upper, lower = doorways(above), doorways(under)
+    lines = sorted(ends(upper[a], lower[b]) for a, b in links_down(above[0][1]))
+    crossings, ended = 0, list[float]()
+    for _, end in lines:
+        at = bisect_right(ended, end)
+        crossings += len(ended) - at
+        ended.insert(at, end)
     return 1000 * crossings + sum(abs(a - b) for a, b in lines)
 
 
@@ -215,16 +233,17 @@ def drawn() -> str:
     """The picture as SVG."""
     order = arranged()
     spans = {node: span for floor in order for node, span in placed(floor).items()}
+    doors = {node: door for floor in order for node, door in doorways(floor).items()}
     lines = {n: lines_of(n, right - left) for n, (left, right) in spans.items() if is_room(n)}
     top, tops, heights = MARGIN, dict[int, float](), dict[int, float]()
     for floor in reversed(range(len(order))):
         most = max(len(lines[node]) for node in order[floor] if is_room(node))
         tops[floor], heights[floor] = top, 2 * PADDING + TITLE_PX + LINE * most
-        leans = [abs(start - end) for start, end in (ends(a, spans, b, spans) for a, b in links() if b[1] == floor - 1)]
+        leans = [abs(start - end) for start, end in (ends(doors[a], doors[b]) for a, b in links_down(floor))]
         top += heights[floor] + (WIDE if max(leans, default=0) > LEAN else NARROW)
     parts = []
     for above, under in links():
-        start, end = ends(above, spans, under, spans)
+        start, end = ends(doors[above], doors[under])
         parts += _line(start, tops[above[1]] + heights[above[1]], end, tops[under[1]], pointed=is_room(under))
     for node, (left, right) in spans.items():
         y, height = tops[node[1]], heights[node[1]]
