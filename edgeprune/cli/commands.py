@@ -128,7 +128,23 @@ def compile_command(
 
 @cli.command()
 @options.model_argument
-@click.option("--ratio", type=click.FloatRange(0, 1, max_open=True), required=True, help="Fraction of units to remove.")
+@click.option(
+    "--ratio", type=click.FloatRange(0, 1, max_open=True), help="Fraction of the units of every group to remove."
+)
+@click.option(
+    "--macs",
+    type=options.SHARE,
+    metavar="X",
+    help="Instead: keep at most this share of the multiply-accumulates, at least loss.",
+)
+@click.option("--parameters", type=options.SHARE, metavar="X", help="Likewise: at most this share of the parameters.")
+@click.option(
+    "--smallest",
+    type=options.SHARE,
+    default=0.125,
+    show_default=True,
+    help="With --macs and --parameters: cut no group below this share of its units.",
+)
 @click.option("--criterion", metavar="NAME", help="Criterion that ranks units [default: obs with --calib, else l2].")
 @options.calibration_options
 @options.choice_options
@@ -139,12 +155,26 @@ def compile_command(
 @options.statistic_option
 @options.json_option
 @support.verbosity_options
-def prune(model: Path, ratio: float, out: Path | None, as_json: bool, verbosity: Verbosity, **asked: Any) -> None:
-    """Remove a fraction of MODEL's channels and heads; latency is not considered."""
-    from edgeprune.compiler import prune_model
+def prune(
+    model: Path,
+    macs: float | None,
+    parameters: float | None,
+    smallest: float,
+    out: Path | None,
+    as_json: bool,
+    verbosity: Verbosity,
+    **asked: Any,
+) -> None:
+    """Remove some of MODEL's channels and heads; latency is not considered.
+
+    --ratio removes the same fraction of every group. --macs and --parameters remove the units that change the outputs
+    least, until the network is so small.
+    """
+    from edgeprune.compiler import SizeLimit, prune_model
 
     out = out or Path(f"{model.stem}.pruned")
-    result = prune_model(model, ratio, out=out, progress=verbosity.progress(), **asked)
+    size = None if macs is None and parameters is None else SizeLimit(macs, parameters, smallest)
+    result = prune_model(model, size=size, out=out, progress=verbosity.progress(), **asked)
     _print_result(result, out, as_json, verbosity)
 
 

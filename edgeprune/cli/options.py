@@ -42,6 +42,7 @@ def complete_targets(_: click.Context, __: click.Parameter, incomplete: str) -> 
 FILE = click.Path(path_type=Path)
 SOURCE = Source()
 POSITIVE = click.FloatRange(min=0, min_open=True)
+SHARE = click.FloatRange(0, 1, min_open=True)
 
 model_argument = click.argument("model", type=FILE)
 target_option = click.option(

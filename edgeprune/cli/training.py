@@ -54,14 +54,25 @@ def _data_options(command: Command) -> Command:
     metavar="SRC",
     help="Your own loss, added to the others: file.py:function of outputs, inputs and positions in the data.",
 )
-@click.option("--batch", type=click.IntRange(min=1), default=16, show_default=True, help="Samples between two updates.")
+@click.option("--batch", type=click.IntRange(min=1), default=32, show_default=True, help="Samples between two updates.")
 @click.option("--micro-batch", type=click.IntRange(min=1), metavar="N", help="Samples at once [default: --batch].")
 @click.option("--rate", type=float, metavar="R", help="Peak learning rate, relative to the weights [default: found].")
 @click.option("--augment/--no-augment", default=True, help="Vary images: flips, crops, colors, pieces of others.")
 @click.option(
     "--replays", type=click.IntRange(min=0), default=1, show_default=True, help="How often a view is used again."
 )
-@click.option("--half/--no-half", default=False, help="Compute in bfloat16 where that is safe, until the last part.")
+@click.option(
+    "--half/--no-half",
+    default=None,
+    help="Compute in bfloat16 until the last part [default: where the processor does, and no Q/DQ is trained].",
+)
+@click.option(
+    "--optimizer",
+    type=click.Choice(["muon", "adamw"]),
+    default="muon",
+    show_default=True,
+    help="What updates the weights; muon: matrices by Muon, the others by AdamW.",
+)
 @click.option("--device", default="cpu", show_default=True, metavar="NAME", help="Where to train: cpu or cuda.")
 @options.choice_options
 @click.option("-o", "--out", type=FILE, metavar="DIR", help="Output folder [default: DIR.distilled].")

@@ -1,7 +1,8 @@
-"""``edgeprune prune``: remove a share of every group, without regard to latency."""
+"""``edgeprune prune``: remove a share of every group, or what costs least within a size, without regard to latency."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,37 +10,59 @@ import onnx_ir as ir
 
 from edgeprune import graph
 from edgeprune.backends import OnnxRuntime
+from edgeprune.build import X86Builder
 from edgeprune.calibration import (
+    ArrayCache,
     Calibration,
     CalibrationSpec,
     as_spec,
     compare_with_original,
     fidelity,
     hint_of_samples,
+    identity_of,
     outputs_of,
 )
 from edgeprune.compiler.assemble import float_layers, plan_of, refusals_of, sizes_of
 from edgeprune.compiler.opening import open_with_data
-from edgeprune.dependency import OpenedModel, Shapes, TiedWidths, picture
+from edgeprune.dependency import Cut, OpenedModel, Shapes, TiedWidths, Widths, picture
 from edgeprune.devices import load_profile
-from edgeprune.errors import CalibrationError, ModelError
-from edgeprune.importance import choose, rank
-from edgeprune.latency import head_widths
+from edgeprune.errors import BudgetError, CalibrationError, ModelError, UsageError
+from edgeprune.importance import LateRankings, choose, rank
+from edgeprune.latency import FLOAT, SizeModel, head_widths, network, size_model, with_tied
 from edgeprune.outputs import Choice
 from edgeprune.passes.canonicalize import canonicalize
 from edgeprune.passes.prune import prune_channels, verify_cut
 from edgeprune.passes.recover import compensate as refit
 from edgeprune.report import Accuracy, ModelFile, Outcome, Report, installed_versions, write_report
+from edgeprune.search import Candidate, Pricer, Problem, Searcher, levels_of
 from edgeprune.support import Progress, check_output, output_folder
 
 COMMON_STEP = 8
 """Widths are multiples of this if no target is given: no target has a smaller step."""
+BISECTIONS, TIGHTER = 10, 0.99
+"""Steps towards the weights of both sizes, and the factor of their sum when one of them is too large."""
+
+
+@dataclass(frozen=True)
+class SizeLimit:
+    """The largest size of a network, as shares of the dense network's.
+
+    Attributes:
+        macs: multiply-accumulates; None for any.
+        parameters: weights; None for any.
+        smallest: no group is cut below this share of its units.
+    """
+
+    macs: float | None = None
+    parameters: float | None = None
+    smallest: float = 0.125
 
 
 def prune_model(
     model: str | Path,
-    ratio: float,
+    ratio: float | None = None,
     *,
+    size: SizeLimit | None = None,
     criterion: str | None = None,
     calibration: CalibrationSpec | str | Path | None = None,
     compensate: bool = True,
@@ -52,11 +75,12 @@ def prune_model(
     choice: Choice | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """Remove a share of a model's channels and heads, and write the folder of a prune.
+    """Remove some of a model's channels and heads, and write the folder of a prune.
 
     Args:
         model: the ONNX file.
         ratio: share of every group's units to remove, 0 to 1.
+        size: instead of a ratio: remove the units that change the outputs least, until the network is so small.
         criterion: that ranks units; by default ``obs`` with calibration data, else ``l2``.
         calibration: needed by most criteria and by ``compensate``; a `CalibrationSpec`, or the value of ``--calib``.
         compensate: refit the remaining weights to make up for the removed units.
@@ -73,10 +97,12 @@ def prune_model(
         CalibrationError: data is missing or does not fit the model.
         ModelError: the model is invalid, or nothing in it can be cut.
         UsageError: the folder exists, or flags contradict each other.
+        BudgetError: no widths make the network so small; the text gives the smallest size.
     """
     progress = progress or Progress()
     model, calibration = Path(model), as_spec(calibration)
     out = Path(out or f"{model.stem}.pruned")
+    _check(ratio, size, criterion, calibration)
     check_output(out, force=force)
     if compensate and calibration is None:
         raise CalibrationError("compensating needs calibration data: give --calib, or --no-compensate")
@@ -86,10 +112,14 @@ def prune_model(
     data, held_out = _judged(opened, data, seed, choice or Choice())
     name = criterion or ("obs" if data is not None else "l2")
     step = load_profile(target).channel_step("fp32") if target else COMMON_STEP
-    with progress.step(f"ranking by {name}"):
-        ranking = rank(name, opened.dense, opened.analysis, data, step)
-        cut = choose(opened.analysis, ranking, ratio, step, _tied(opened, target))
-        pruned = prune_channels(opened.dense, opened.analysis, cut)
+    tied = _tied(opened, target)
+    if size is not None and data is not None:
+        cut = _cut_to_size(opened, data, size, step, tied, seed, progress)
+    else:
+        with progress.step(f"ranking by {name}"):
+            ranking = rank(name, opened.dense, opened.analysis, data, step)
+            cut = choose(opened.analysis, ranking, ratio or 0.0, step, tied)
+    pruned = prune_channels(opened.dense, opened.analysis, cut)
     if cut:
         with progress.step("verifying the cut"):
             verify_cut(
@@ -138,6 +168,88 @@ def _tied(opened: OpenedModel, target: str | None) -> tuple[TiedWidths, ...]:
         return tuple(TiedWidths((i,), np.array([[g.size]])) for i, g in groups if g.kind == "dim")
 
 
+def _check(ratio: float | None, size: SizeLimit | None, criterion: str | None, calibration: object) -> None:
+    if (ratio is None) == (size is None):
+        raise UsageError("give --ratio, or the size of the result: --macs, --parameters or both")
+    if size is None:
+        return
+    for flag, share in (("--macs", size.macs), ("--parameters", size.parameters)):
+        if share is not None and not 0 < share <= 1:
+            raise UsageError(f"{flag} {share:g}: expected a share of the original, above 0 and at most 1")
+    if calibration is None:
+        raise CalibrationError(
+            "what each width costs is seen on calibration data: give --calib with --macs, --parameters"
+        )
+    if criterion not in (None, "obs"):
+        raise UsageError(
+            f"--criterion {criterion} ranks for --ratio; widths for --macs and --parameters are ranked by obs"
+        )
+
+
+def _cut_to_size(
+    opened: OpenedModel,
+    data: Calibration,
+    size: SizeLimit,
+    step: int,
+    tied: tuple[TiedWidths, ...],
+    seed: int,
+    progress: Progress,
+) -> Cut:
+    """The units that stay in the network of this size whose outputs change least."""
+    cache = ArrayCache(identity_of(opened, data, "sizes"))
+    net = network(opened.dense, opened.analysis, opened.fixed)
+    rankings = LateRankings(opened, data, cache, seed, progress)
+    builder = X86Builder(opened.dense, net, rankings, data)
+    least = [size.smallest * g.size for g in opened.analysis.groups]
+    levels = tuple(
+        v[((v >= low) & (v % min(step, v[-1]) == 0)) | (v == v[-1])]
+        for v, low in zip(levels_of(net), least, strict=True)
+    )
+    levels = with_tied(levels, tied)
+    levels, losses = Pricer(opened.dense, net, rankings, data, builder, 1, progress, cache, cache).widths(levels)
+    model = size_model(opened.fixed, opened.analysis)
+    problem = Problem(
+        model, levels, losses, tuple({FLOAT: 0.0} for _ in model.blocks), (), tuple(one.groups for one in tied)
+    )
+    with progress.step("choosing widths"):
+        return builder.cut(widths_within(problem, model, size))
+
+
+def widths_within(problem: Problem, model: SizeModel, size: SizeLimit) -> Widths:
+    """The widths of least loss whose size is within both limits.
+
+    One search has one limit: of a weighted sum of both sizes. The weights are found by bisection, as a multiplier is in
+    Lagrangian relaxation.
+
+    Raises:
+        BudgetError: the smallest widths are larger; the text gives their size.
+    """
+    most = np.array([size.macs or 1.0, size.parameters or 1.0])
+    smallest = model.shares(np.array([v[0] for v in problem.levels], np.int64))
+    for flag, limit, share in zip(("--macs", "--parameters"), most, smallest, strict=True):
+        if share > limit:
+            raise BudgetError(
+                f"{flag} {limit:g} cannot be reached: the smallest widths have {share:.3f} of the original's"
+            )
+    low, high, best = 0.0, 1.0, Candidate(np.array([v[0] for v in problem.levels], np.int64), (), 0.0, np.inf)
+    share = 1.0 if size.parameters is None else 0.0 if size.macs is None else 0.5
+    for _ in range(BISECTIONS):
+        weighted = replace(model, share=share)
+        searcher, budget = Searcher(replace(problem, latency=weighted)), share * most[0] + (1 - share) * most[1]
+        for _ in range(4):
+            found = searcher.search(1e6 * budget)
+            sizes = model.shares(found.widths)
+            if (np.array(sizes) <= most).all():
+                best = min(best, found, key=lambda c: c.loss)
+                break
+            budget *= TIGHTER
+        if size.parameters is None or size.macs is None:
+            break
+        low, high = (share, high) if sizes[0] / most[0] > sizes[1] / most[1] else (low, share)
+        share = (low + high) / 2
+    return best.widths
+
+
 def _judged(
     opened: OpenedModel, data: Calibration | None, seed: int, choice: Choice
 ) -> tuple[Calibration | None, Calibration | None]:
@@ -159,9 +271,11 @@ def _fidelity(opened: OpenedModel, pruned: ir.Model, held_out: Calibration | Non
     return compare_with_original(fidelity(reference, held_out, opened.dense), runtime.load(pruned).run)
 
 
-def _outcome(cut: int, groups: int, ratio: float) -> Outcome:
+def _outcome(cut: int, groups: int, ratio: float | None) -> Outcome:
     if not groups:
         return Outcome("original", True, "Nothing was removed: no channels or heads can be; `inspect` tells why.")
+    if not cut and ratio is None:
+        return Outcome("original", True, "Nothing was removed: the original is within the size.")
     if not cut:
         return Outcome(
             "original", True, f"Nothing was removed: none of {groups} groups can lose {ratio:.0%} of its units."

@@ -18,6 +18,8 @@ import torch
 from torch.nn import functional
 
 Tensor = Any
+NOISE_IMAGES = 4
+"""Images of noise that are drawn for a batch; to draw all would take as long as a pass through a small network."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +75,11 @@ class Augmenter:
         """Views of images; pieces are taken from the other images of the batch."""
         views = self.views
         x = self._warped(images)
-        x = self._mixed(x, x.roll(1, 0)) if views.mixed and len(x) > 1 else x
-        x = self._coloured(x)
-        x = torch.maximum(torch.minimum(x, self._high.to(x)), self._low.to(x))
-        plain = self._chance(len(x), views.plain).reshape(-1, 1, 1, 1)
-        return torch.where(plain, images, x)
+        x = self._mixed(x) if views.mixed and len(x) > 1 else x
+        x = self._coloured(x).clamp_(self._low.to(x), self._high.to(x))
+        plain = self._chance(len(x), views.plain).to(x.device)
+        x[plain] = images[plain]
+        return x
 
     def _uniform(self, *shape: int) -> Tensor:
         """Uniform random numbers between -1 and 1."""
@@ -114,15 +116,16 @@ class Augmenter:
             )
         return y
 
-    def _mixed(self, x: Tensor, other: Tensor) -> Tensor:
-        """With a rectangle of another image at the same place."""
+    def _mixed(self, x: Tensor) -> Tensor:
+        """With a rectangle of the image before at the same place."""
         count, _, height, width = x.shape
         some = self._chance(count, self.views.mixed)
-        cut_x, cut_y = (self._spans(count, n) for n in (width, height))
-        across = (torch.arange(width) >= cut_x[:, :1]) & (torch.arange(width) < cut_x[:, 1:])
-        down = (torch.arange(height) >= cut_y[:, :1]) & (torch.arange(height) < cut_y[:, 1:])
-        inside = down[:, None, :, None] & across[:, None, None, :] & some.reshape(-1, 1, 1, 1)
-        return torch.where(inside.to(x.device), other, x)
+        across, down = (self._spans(count, n).int().tolist() for n in (width, height))
+        y = x.clone()
+        for i in torch.nonzero(some).reshape(-1).tolist():
+            (left, right), (top, bottom) = across[i], down[i]
+            y[i, :, top:bottom, left:right] = x[i - 1, :, top:bottom, left:right]
+        return y
 
     def _spans(self, count: int, length: int) -> Tensor:
         """Begin and end of a random piece of an axis, a third of it or more; half of them reach an end of the axis."""
@@ -133,17 +136,27 @@ class Augmenter:
         return torch.stack([begin, begin + size], 1).round()
 
     def _coloured(self, x: Tensor) -> Tensor:
-        """Gains and offsets of the channels, channels exchanged, and noise."""
+        """Gains and offsets of the channels, channels exchanged, and noise: a matrix for each image."""
         views, (count, channels) = self.views, x.shape[:2]
-        some = self._chance(count, views.colour).float().reshape(-1, 1, 1, 1)
-        std, mean = self._std.to(x), self._mean.to(x)
-        gain = torch.exp(some * views.gain * self._uniform(count, channels, 1, 1)).to(x)
-        offset = (some * views.offset * self._uniform(count, channels, 1, 1)).to(x) * std
+        some = self._chance(count, views.colour).float().reshape(-1, 1, 1)
+        std, mean = self._std.reshape(-1, 1), self._mean.reshape(-1, 1)
+        gain = torch.exp(some * views.gain * self._uniform(count, channels, 1))
+        offset = some * views.offset * self._uniform(count, channels, 1) * std
+        order = torch.arange(channels).expand(count, channels)
         if channels == 3:
-            order = torch.stack([torch.randperm(3, generator=self._generator) for _ in range(count)])
-            order = torch.where(some.reshape(-1, 1) > 0, order, torch.arange(3))
-            normal = (x - mean) / std
-            x = normal.gather(1, order.reshape(-1, 3, 1, 1).expand_as(x).to(x.device)) * std + mean
-        x = (x - mean) * gain + mean + offset
-        level = (some * views.noise * torch.rand(count, 1, 1, 1, generator=self._generator)).to(x)
-        return x + level * std * torch.randn(x.shape, generator=self._generator).to(x)
+            random = torch.stack([torch.randperm(3, generator=self._generator) for _ in range(count)])
+            order = torch.where(some.reshape(-1, 1) > 0, random, order)
+        # (x - mean) / std, exchanged, is multiplied by std and the gain: a matrix and a vector of each image.
+        exchanged = torch.eye(channels)[order] * (std / std.reshape(1, -1))
+        matrix = gain * exchanged
+        vector = mean + offset - matrix @ mean
+        y = torch.baddbmm(vector.to(x), matrix.to(x), x.flatten(2)).reshape(x.shape)
+        level = (some * views.noise * torch.rand(count, 1, 1, generator=self._generator)).to(x)
+        return y.addcmul_(self._noise(x), (level * std.to(x)).unsqueeze(-1))
+
+    def _noise(self, x: Tensor) -> Tensor:
+        """Normal noise; the images of a batch take theirs from one piece of it, each at its own place."""
+        size = x[0].numel()
+        bank = torch.randn(NOISE_IMAGES * size, generator=self._generator)
+        begins = torch.randint((NOISE_IMAGES - 1) * size, (len(x),), generator=self._generator).tolist()
+        return torch.stack([bank[b : b + size] for b in begins]).reshape(x.shape).to(x)

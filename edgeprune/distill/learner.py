@@ -9,18 +9,21 @@ from typing import Any
 
 import torch
 
-from edgeprune.distill.optimizer import Average, RelativeAdamW, channel_scales, clip_gradients
+from edgeprune.distill.optimizer import Average, RelativeMuon, channel_scales, clip_gradients, orthogonal_macs
 from edgeprune.distill.pairing import Couple
 from edgeprune.distill.samples import Samples, ViewMaker
 from edgeprune.distill.settings import INNER, Settings
 from edgeprune.distill.workers import Workers
 from edgeprune.errors import BackendError, ModelError
+from edgeprune.executor import has_bfloat16
 
 Tensor = Any
 POOL_BYTES = 512 << 20
 """Views that are kept to be used again."""
-EXACT_SHARE = 0.3
+EXACT_SHARE = 0.15
 """The last share of the work is done in float32."""
+MUON_SHARE = 0.5
+"""Most work of Muon, as a share of that of the pass through the student and back; other matrices get AdamW."""
 USUAL = 0.9
 """Decay of the usual norm of the gradients."""
 UserLoss = Callable[[Mapping[str, Tensor], Mapping[str, Tensor], Any], Tensor]
@@ -54,7 +57,10 @@ class Learner:
         axes = self.couple.student.axes
         self.scales = {n: channel_scales(w, axes.get(n)) for n, w in self.weights.items()}
         student = self.couple.student
-        self.optimizer = RelativeAdamW(self.weights, self.scales, student.decays, decay=self.settings.decay)
+        self.optimizer = RelativeMuon(
+            self.weights, self.scales, self._rows(), student.masks, student.decays, self.settings.decay
+        )
+        self.half = self._half()
         self.average = Average(self.weights, self.settings.average)
         views = ViewMaker.of(self.fit, self.generator, geometry=self.user_loss is None)
         self.views = views if self.settings.augment else ViewMaker(None, 1, None)
@@ -66,6 +72,27 @@ class Learner:
         self.start: dict[str, float] = {}
         self._pool: list[list[Any]] = []
         self._queue: list[int] = []
+
+    def _half(self) -> bool:
+        """Whether to compute in bfloat16: as asked; else where the processor does, and no Q/DQ rounds finer than it."""
+        if self.settings.half is not None:
+            return self.settings.half
+        student = self.couple.student
+        quantized = student.integers or any(n.op_type == "DequantizeLinear" for n in student.model.graph)
+        return not quantized and has_bfloat16(student.module.device)
+
+    def _rows(self) -> dict[str, int]:
+        """Matrices that Muon updates -> the axis of their outputs: the cheap ones first, within a share of a step."""
+        rows, cost = self.couple.student.rows, {}
+        for name, axis in rows.items():
+            weight = self.weights[name]
+            cost[name] = orthogonal_macs(weight.shape[axis], weight.numel() // weight.shape[axis])
+        left, chosen = MUON_SHARE * 3 * self.couple.macs * self.settings.batch * self.workers.count, {}
+        for name in sorted(cost, key=cost.__getitem__) if self.settings.optimizer == "muon" else ():
+            left -= cost[name]
+            if left >= 0:
+                chosen[name] = rows[name]
+        return chosen
 
     def step(self, rate: float, done: float) -> float:
         """One update; returns the loss."""
@@ -90,7 +117,7 @@ class Learner:
 
     def backward(self, done: float) -> float:
         """Compute the gradients on the next views; returns the loss."""
-        half = self.settings.half and done < 1 - EXACT_SHARE
+        half = self.half and done < 1 - EXACT_SHARE
         replays = self.settings.replays if self.user_loss is None and self.ends and self.couple.batchable else 0
         for weight in self.weights.values():
             weight.grad = None

@@ -1,8 +1,8 @@
-"""AdamW whose steps are relative to the size of each output channel, an average of the weights, and the schedule.
+"""Steps that are relative to the size of each output channel, an average of the weights, and the schedule.
 
 A network whose BatchNormalization is folded has channels of very different sizes. A step of the same size for all would
 change small channels too much. So the step of a channel is a share of its root mean square, as of a whole tensor in
-Shazeer & Stern 2018, "Adafactor", section 8.
+Shazeer & Stern 2018, "Adafactor", section 8. Vectors are updated by AdamW, matrices that mix channels by Muon.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ from typing import Any
 import torch
 
 Tensor = Any
+NEWTON_STEPS = 5
+MUON_SIZE = 0.3
+"""Root mean square of a step of AdamW, in units of the learning rate, that steps of Muon have as well."""
 
 
 class RelativeAdamW:
@@ -70,6 +73,97 @@ class RelativeAdamW:
         for mine, theirs in ((self.first, state["first"]), (self.second, state["second"])):
             for name, tensor in theirs.items():
                 mine[name].copy_(tensor)
+
+
+class RelativeMuon:
+    """Muon (Jordan et al. 2024) for matrices, `RelativeAdamW` for all other weights.
+
+    The momentum of a matrix, in units of the sizes of its rows, is replaced by the nearest orthogonal matrix. So every
+    direction in which a layer can change gets a step of the same size, and not those of large gradients alone. The step
+    is scaled so that one learning rate serves both optimizers (Liu et al. 2025, "Muon is Scalable for LLM Training",
+    section 2.2).
+
+    Args:
+        weights, scales, decays, decay: as in `RelativeAdamW`.
+        rows: names of matrices -> the axis of their outputs.
+        masks: name -> 1 where a weight may change.
+        momentum: Nesterov's.
+    """
+
+    def __init__(
+        self,
+        weights: Mapping[str, Tensor],
+        scales: Mapping[str, Tensor],
+        rows: Mapping[str, int],
+        masks: Mapping[str, Tensor],
+        decays: frozenset[str] = frozenset(),
+        decay: float = 0.0,
+        momentum: float = 0.95,
+    ) -> None:
+        self.rows = dict(rows)
+        self.matrices = {n: weights[n] for n in rows}
+        others = {n: w for n, w in weights.items() if n not in rows}
+        self.others = RelativeAdamW(others, scales, decays, decay=decay)
+        self.scales, self.masks, self._decays, self._decay = dict(scales), masks, decays, decay
+        self._momentum = momentum
+        self.buffers = {n: torch.zeros_like(w) for n, w in self.matrices.items()}
+
+    def step(self, rate: float) -> None:
+        """One step against the gradients of the parameters."""
+        self.others.step(rate)
+        with torch.no_grad():
+            for name, weight in self.matrices.items():
+                if weight.grad is None:
+                    continue
+                scale, buffer = self.scales[name], self.buffers[name]
+                gradient = weight.grad * scale  # of the weight in units of its scale
+                buffer.mul_(self._momentum).add_(gradient)
+                wanted = gradient.add_(buffer, alpha=self._momentum).movedim(self.rows[name], 0)
+                found = orthogonal(wanted.reshape(len(wanted), -1)).reshape(wanted.shape)
+                change = found.movedim(0, self.rows[name]) * scale
+                if name in self.masks:
+                    change = change * self.masks[name]
+                if self._decay and name in self._decays:
+                    weight.mul_(1 - rate * self._decay)
+                size = MUON_SIZE * math.sqrt(max(len(wanted), wanted.numel() // len(wanted)))
+                weight.add_(change, alpha=-rate * size)
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint needs."""
+        return {"others": self.others.state(), "buffers": {n: b.clone() for n, b in self.buffers.items()}}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state`."""
+        self.others.load(state["others"])
+        for name, tensor in state["buffers"].items():
+            self.buffers[name].copy_(tensor)
+
+
+def orthogonal(matrix: Tensor) -> Tensor:
+    """Nearly the nearest matrix with orthogonal rows or columns: all singular values become 0.7 to 1.2.
+
+    The Newton-Schulz iteration of Jordan et al. 2024, with their coefficients. It runs on the Gram matrix of the
+    shorter side: X <- P X, and P = a + b G + c G^2 and G = X X^T commute. So the product of the Ps is all that X needs.
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.t()
+    wide = wide / torch.linalg.vector_norm(wide).clamp_min(1e-30)
+    gram = wide @ wide.t()
+    one = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+    whole = one
+    for _ in range(NEWTON_STEPS):
+        factor = torch.addmm(a * one + b * gram, gram, gram, alpha=c)
+        whole = factor @ whole
+        gram = factor @ gram @ factor
+        gram = (gram + gram.t()) / 2
+    found = whole @ wide
+    return found if matrix.shape[0] <= matrix.shape[1] else found.t()
+
+
+def orthogonal_macs(rows: int, columns: int) -> float:
+    """Multiply-accumulates of `orthogonal`."""
+    short, long = sorted((rows, columns))
+    return 2.0 * short * short * long + 4.0 * NEWTON_STEPS * short**3
 
 
 def clip_gradients(weights: Mapping[str, Tensor], most: float) -> float:

@@ -17,7 +17,7 @@ from edgeprune.distill.settings import Settings
 from edgeprune.distill.student import Student, build_student
 from edgeprune.errors import UsageError
 from edgeprune.executor import GraphModule, RebatchError, open_batch
-from edgeprune.graph import clone, infer_shapes, static_shape
+from edgeprune.graph import clone, count_macs, infer_shapes, static_shape
 from edgeprune.outputs import Outputs
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -34,6 +34,7 @@ class Couple:
         outputs: what the outputs are.
         axes: output name -> axis of its samples.
         batchable: whether several samples go through at once.
+        macs: multiply-accumulates of one sample through the student.
     """
 
     teacher: GraphModule
@@ -42,6 +43,7 @@ class Couple:
     outputs: Outputs
     axes: Mapping[str, int]
     batchable: bool
+    macs: int
 
 
 def couple(folder: CompiledFolder, data: Calibration, statistics: Arrays, settings: Settings) -> Couple:
@@ -87,7 +89,7 @@ def couple(folder: CompiledFolder, data: Calibration, statistics: Arrays, settin
     losses = {name: (weight, found) for name, (weight, found) in made.items() if found is not None}
     if settings.losses and not losses and settings.labels is None:
         raise UsageError(f"--loss {','.join(settings.losses)}: these networks have nothing that it compares")
-    return Couple(teacher, student, losses, outputs, axes, batchable)
+    return Couple(teacher, student, losses, outputs, axes, batchable, sum(count_macs(small).values()))
 
 
 def _shared(dense: ir.Model, model: ir.Model, folder: CompiledFolder) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ class Settings:
     Attributes:
         minutes, steps, epochs: how long, by the first that is reached; without any, `DEFAULT_MINUTES`.
         losses: name -> weight; every loss is divided by its value at the start.
+        optimizer: ``muon`` for matrices and AdamW for other weights, or ``adamw`` for all.
         train: which weights: ``all``, ``norms`` (normalization and biases: Zimmer et al. 2023, "PERP"), or ``lora``
             (Hu et al. 2022), whose products are added to the weights afterwards.
         qat: train through the Q/DQ of the model; without it, weights behind Q/DQ stay.
@@ -36,7 +37,8 @@ class Settings:
         average: decay of the average of the weights.
         clip: largest norm of the gradients, as a multiple of their usual norm.
         decay: weight decay, relative to the learning rate.
-        half: bfloat16 for convolutions and products, but for the last share of the work.
+        half: bfloat16 for convolutions and products, but for the last share of the work; by default where the processor
+            computes in it and the model has no Q/DQ.
         held_out: share of the samples that decide.
         device: ``cpu`` or ``cuda``.
         seed: of all random numbers.
@@ -46,10 +48,11 @@ class Settings:
     steps: int | None = None
     epochs: int | None = None
     losses: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_LOSSES))
+    optimizer: Literal["muon", "adamw"] = "muon"
     train: Literal["all", "norms", "lora"] = "all"
     qat: bool = True
     labels: str | None = None
-    batch: int = 16
+    batch: int = 32
     micro_batch: int | None = None
     rate: float | None = None
     rank: int = 8
@@ -59,7 +62,7 @@ class Settings:
     average: float = 0.998
     clip: float = 4.0
     decay: float = 0.01
-    half: bool = False
+    half: bool | None = None
     held_out: float = 0.125
     device: str = "cpu"
     seed: int = 0

@@ -22,6 +22,8 @@ from edgeprune.recovery import trainable
 
 Tensor = Any
 
+LEAST_ROWS = 4
+"""A matrix with fewer rows or columns is a few vectors."""
 ZERO_SHARE = 0.45
 """A matrix with more zeros than this is 2:4 sparse, or padded: its zeros stay."""
 
@@ -58,6 +60,7 @@ class Student:
         module: computes it.
         weights: name -> parameter.
         axes: name -> the axis of the output channels, None for vectors.
+        rows: names of matrices that mix all channels -> the axis of the output channels.
         decays: names of matrices.
         masks: name -> where a weight is not zero, for those whose zeros stay.
         integers: initializers of integers that are trained in float.
@@ -68,6 +71,7 @@ class Student:
     module: GraphModule
     weights: dict[str, Tensor]
     axes: dict[str, int | None]
+    rows: dict[str, int]
     decays: frozenset[str]
     masks: dict[str, Tensor]
     integers: dict[str, Quantized]
@@ -137,7 +141,8 @@ def build_student(model: ir.Model, opened: ir.Model, settings: Settings) -> Stud
         for n, w in weights.items()
         if n in matrices and float((w == 0).float().mean()) > ZERO_SHARE
     }
-    return Student(model, module, weights, axes, frozenset(matrices & set(weights)), masks, integers, bases)
+    rows = {n: axis for n, w in weights.items() if (axis := _mixing_axis(opened, n, w)) is not None}
+    return Student(model, module, weights, axes, rows, frozenset(matrices & set(weights)), masks, integers, bases)
 
 
 def merged(base: Tensor, a: Tensor, b: Tensor) -> Tensor:
@@ -163,6 +168,25 @@ def _float_weights(model: ir.Model) -> dict[str, int | None]:
             elif node.op_type == "QuantizeLinear" and value is node.inputs[0] and rank > 1:
                 found[str(value.name)] = int(node.attributes.get_int("axis", 1)) % rank
     return found
+
+
+def _mixing_axis(model: ir.Model, name: str, weight: Tensor) -> int | None:
+    """The axis of the outputs of a matrix that mixes all channels, maybe behind Q/DQ; None for any other weight."""
+    value = model.graph.initializers.get(name)
+    node = next(iter(value.consumers()), None) if value is not None else None
+    while node is not None and node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+        value, node = node.outputs[0], next(iter(node.outputs[0].consumers()), None)
+    if node is None or weight.dim() < 2 or input_at(node, 1) is not value:
+        return None
+    if node.op_type in ("Conv", "ConvTranspose"):
+        axis = 0 if node.op_type == "Conv" else 1
+        mixes = node.attributes.get_int("group", 1) == 1
+    else:
+        turned = node.op_type == "Gemm" and node.attributes.get_int("transB", 0) == 1
+        axis = 0 if turned else 1
+        mixes = node.op_type in ("Gemm", "MatMul") and weight.dim() == 2
+    rows = weight.shape[axis]
+    return axis if mixes and min(rows, weight.numel() // rows) >= LEAST_ROWS else None
 
 
 def _is_bias(node: ir.Node, value: ir.Value) -> bool:

@@ -16,6 +16,10 @@ from edgeprune.distill.learner import Learner, Tensor
 from edgeprune.distill.optimizer import learning_rate
 from edgeprune.recovery import output_error
 
+USUAL_RATE, LEAST_RATE = 0.01, 1e-5
+TRIAL_STEPS = 16
+HARM = 2.0
+"""A rate does harm if the smoothed loss grows by this factor."""
 WARM_STEPS = 60
 """The learning rate rises over so many steps at least."""
 FEW_STEPS = 600
@@ -40,10 +44,12 @@ class Trainer(Learner):
     Attributes:
         curve: held-out errors so far, the first before any step.
         best: the averaged weights with the least held-out error.
+        rate: the peak learning rate; 0 before it is known.
     """
 
     curve: list[Point] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)
+    rate: float = 0.0
 
     def measure_start(self) -> None:
         """Score the student as it is; what each loss is then is its unit."""
@@ -71,7 +77,7 @@ class Trainer(Learner):
             ModelError: the loss is no number; the text says at which step.
             BackendError: memory ran out; the text says which micro-batch to take.
         """
-        rate = self.settings.rate or self.found_rate()
+        self.rate = self.settings.rate or self.rate or self.found_rate()
         warm = max(0.03, min(0.5, WARM_STEPS / max(1.0, self.expected_steps())))
         begun, last = time.monotonic() - self.seconds, self.done()
         while True:
@@ -84,7 +90,7 @@ class Trainer(Learner):
                 self.score()
                 report(done, self.curve[-1])
                 save()
-            self.step(learning_rate(rate, done, warm), done)
+            self.step(learning_rate(self.rate, done, warm), done)
             report(done, self.curve[-1])
         self.score()
         report(1.0, self.curve[-1])
@@ -146,35 +152,39 @@ class Trainer(Learner):
             self._set(mine)
 
     def found_rate(self) -> float:
-        """The learning rate at which the loss falls fastest, by a short trial whose weights are given up.
+        """The usual learning rate for so many steps and such a start, or a third of the first one that does harm.
 
-        Smith 2017, "Cyclical Learning Rates for Training Neural Networks", section 3.3: the rate grows from step to
-        step; a third of the rate at which the smoothed loss is least is stable with warm-up.
+        Steps are relative to the weights, so one rate serves all networks. The harm is found by a short trial in which
+        the rate grows from step to step (Smith 2017, "Cyclical Learning Rates for Training Neural Networks", section
+        3.3); its weights are given up.
         """
-        lowest, highest, steps = 5e-4, 0.1, 24
         state, average = self.state(), {n: v.clone() for n, v in self.average.values.items()}
-        smooth, best, found = 0.0, math.inf, lowest
+        self._trial_loss()  # the first pass is slower than others
         begun = time.monotonic()
-        for number in range(steps):
-            rate = lowest * (highest / lowest) ** (number / (steps - 1))
-            value = self.backward(0.0)
-            self._share_gradients()
-            value = self.workers.largest(value)
-            if not math.isfinite(value):
-                break
-            self.couple.student.mask_gradients()
-            self.optimizer.step(rate)
-            smooth = value if not number else 0.7 * smooth + 0.3 * value
-            if smooth < best:
-                best, found = smooth, rate
-            if smooth > 3 * best:
-                break
-        self.step_seconds = (time.monotonic() - begun) / steps
-        self.load(state)
-        self.average.values = average
+        first = self._trial_loss()
+        self.step_seconds = time.monotonic() - begun
         fewer = min(1.0, self.expected_steps() / FEW_STEPS) ** 0.5
         near = min(1.0, math.sqrt(self.curve[0].error / FAR))  # the error grows with the square of the deviation
-        return float(max(1e-4, min(0.012, max(0.001, found / 2)) * fewer * near))
+        usual = max(LEAST_RATE, float(USUAL_RATE * fewer * near))
+        smooth, rate = first, usual
+        for number in range(TRIAL_STEPS):
+            tried = usual * 10 ** (1.5 * number / (TRIAL_STEPS - 1) - 1)  # from a tenth to three times
+            self.couple.student.mask_gradients()
+            self.optimizer.step(tried)
+            value = self._trial_loss()
+            smooth = 0.7 * smooth + 0.3 * value
+            if not math.isfinite(value) or smooth > HARM * first:
+                rate = min(usual, tried / 3)
+                break
+        self.load(state)
+        self.average.values = average
+        return rate
+
+    def _trial_loss(self) -> float:
+        """The loss of fresh views, the same in all processes, with gradients for the next step."""
+        value = self.backward(0.0)
+        self._share_gradients()
+        return self.workers.largest(value)
 
     def state(self) -> dict[str, Any]:
         """Everything that a checkpoint needs, copied."""
@@ -186,7 +196,7 @@ class Trainer(Learner):
             "optimizer": self.optimizer.state(),
             "generators": [self.generator.get_state(), self.order.get_state()],
             "queue": list(self._queue),
-            "progress": [self.steps, self.seconds, self.usual],
+            "progress": [self.steps, self.seconds, self.usual, self.rate],
             "start": dict(self.start),
             "curve": [[p.step, p.minutes, p.error] for p in self.curve],
         }
@@ -202,7 +212,7 @@ class Trainer(Learner):
         self.generator.set_state(state["generators"][0])
         self.order.set_state(state["generators"][1])
         self._queue, self._pool = list(state["queue"]), []
-        steps, self.seconds, self.usual = state["progress"]
+        steps, self.seconds, self.usual, self.rate = state["progress"]
         self.steps = int(steps)
         self.start = dict(state["start"])
         self.curve = [Point(int(s), float(m), float(e)) for s, m, e in state["curve"]]

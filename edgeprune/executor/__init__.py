@@ -7,7 +7,7 @@ May import: graph and below, and torch; without torch only `require_torch` and `
 
 from edgeprune.executor.batch_work import RebatchError
 from edgeprune.executor.rebatch import open_batch
-from edgeprune.executor.torch_library import has_torch, require_torch
+from edgeprune.executor.torch_library import has_bfloat16, has_torch, require_torch
 
 if has_torch():
     from edgeprune.executor import (

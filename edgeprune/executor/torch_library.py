@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from typing import Any
 
 from edgeprune.errors import BackendError
 
@@ -23,3 +24,12 @@ def require_torch(what: str) -> None:
     """
     if not has_torch():
         raise BackendError(f"{what} needs PyTorch: pip install 'edgeprune[torch]'")
+
+
+def has_bfloat16(device: Any) -> bool:
+    """Whether a PyTorch device computes in bfloat16 in hardware."""
+    import torch
+
+    if torch.device(device).type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -22,7 +22,7 @@ from edgeprune.latency.device_profile import (
 )
 from edgeprune.latency.formats import CORE, FLOAT, INT8
 from edgeprune.latency.fused_heads import head_widths
-from edgeprune.latency.kernel_network import GpuNetwork, gpu_network
+from edgeprune.latency.kernel_network import GpuNetwork, gpu_network, with_tied
 from edgeprune.latency.kernel_times import launch_times
 from edgeprune.latency.lowering import ARM, X86, Lowering, onnxruntime_lowering, openvino_lowering
 from edgeprune.latency.measured_model import MeasuredModel, scaled
@@ -30,4 +30,5 @@ from edgeprune.latency.price_grounds import overhead_advice, sparse_ground
 from edgeprune.latency.probe_network import NAME, probe_network
 from edgeprune.latency.remote_harness import open_remote_harness
 from edgeprune.latency.same_work import same_work
+from edgeprune.latency.size_model import SizeModel, size_model
 from edgeprune.latency.timing_harness import TimingHarness, input_shapes, open_harness

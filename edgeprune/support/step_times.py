@@ -22,6 +22,7 @@ USUAL_S = {
     "building and measuring on": 60.0,
     "building the result": 40.0,
     "building with TensorRT for RTX": 5.0,
+    "choosing widths": 5.0,
     "comparing outputs": 3.0,
     "comparing with the original": 2.0,
     "equalizing channels": 3.0,

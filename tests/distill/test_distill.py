@@ -218,7 +218,7 @@ def test_a_damaged_checkpoint_is_said(folder: tuple[Path, Path], tmp_path: Path)
 
 
 def test_two_processes_do_as_one_with_twice_the_batch(folder: tuple[Path, Path], tmp_path: Path) -> None:
-    flags = ["--steps", "5", "--rate", "0.005", "--loss", "kd", "--no-augment", "--replays", "0"]
+    flags = ["--steps", "5", "--rate", "0.005", "--loss", "kd", "--no-augment", "--replays", "0", "--no-half"]
     ask = ["distill", str(folder[0]), "--data", str(folder[1]), *flags]
     two = [
         sys.executable,
