@@ -26,7 +26,10 @@ DOUBLE_PRECISION_FEATURES = 1024
 """Up to this many features rows are multiplied in float64; above, in float32 after centring, and summed in float64."""
 
 SCORED_VALUES = 4_000_000
-"""Held-out outputs on which a damping is scored."""
+"""Values of held-out outputs on which a damping is scored."""
+SCORED_OUTPUTS = 128
+"""Outputs of a layer on which a damping is scored; twice as many at most. A solution for all of them takes longer than
+the factor."""
 
 _STRIPE = 256
 
@@ -171,53 +174,83 @@ class Fit:
 
 
 def refit(
-    fitted: Moments,
+    candidates: Sequence[Moments],
     held_out: Sequence[tuple[Floats, Floats]],
     matrix: Floats,
     *,
     intercept: bool = True,
     dampings: Sequence[float] = DAMPINGS,
 ) -> Fit:
-    """Choose the damping with the least error on the held-out rows, then refit ``matrix`` on all rows with it.
+    """Choose statistics and damping with the least error on held-out rows, then refit ``matrix`` with them.
+
+    Of a wide layer some outputs are enough to choose; all are refitted, on all rows.
 
     Args:
-        fitted: statistics of the rows to fit on; the held-out rows are added to them.
+        candidates: statistics of the rows to fit on, from different inputs; the held-out rows are added to the chosen.
         held_out: pairs (x, y) of rows that are kept apart.
         matrix: the map to start from, shape (groups, outputs, features).
         intercept: whether there is a bias to fit; without one the moments are not centred.
         dampings: the candidates; infinite damping (only the bias changes) is always one of them.
     """
     matrix = matrix.astype(np.float64)
+    found = [_choose(fitted, held_out, matrix, intercept, dampings) for fitted in candidates]
+    best = min(range(len(found)), key=lambda i: found[i].after)
+    fitted, choice = candidates[best], found[best]
+    for rows_x, rows_y in held_out:
+        fitted.add(rows_x, rows_y)
+    if np.isfinite(choice.damping):
+        c_xx, c_yx = fitted.covariances(intercept)
+        step = _solve(c_xx, c_yx - matrix @ c_xx, choice.damping)
+        matrix = matrix if step is None else matrix + step
+    if not intercept:
+        return Fit(matrix, np.zeros(matrix.shape[:2]), choice.damping, choice.before, choice.after)
+    mean_x, mean_y = fitted.means()
+    offset = mean_y - np.einsum("gok,gk->go", matrix, mean_x)
+    return Fit(matrix, offset, choice.damping, choice.before, choice.after)
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """The best damping, and the error before and after; see `Fit`."""
+
+    damping: float
+    before: float
+    after: float
+
+
+def _choose(
+    fitted: Moments,
+    held_out: Sequence[tuple[Floats, Floats]],
+    matrix: Floats,
+    intercept: bool,
+    dampings: Sequence[float],
+) -> _Choice:
+    few = slice(None, None, max(1, matrix.shape[1] // SCORED_OUTPUTS))
+    matrix = matrix[:, few]
     mean_x, mean_y = fitted.means() if intercept else (np.zeros(1), np.zeros(1))
-    values = sum(rows.size for _, rows in held_out)
-    every = max(1, values // SCORED_VALUES)  # a head with thousands of classes is scored on fewer rows
+    values = sum(rows.shape[0] * rows.shape[1] for rows, _ in held_out) * matrix.shape[1]
+    every = max(1, values // SCORED_VALUES)
     x = np.concatenate([rows[:, ::every] for rows, _ in held_out], axis=1) - mean_x[..., None, :]
     y = np.concatenate([rows[:, ::every] for _, rows in held_out], axis=1) - mean_y[..., None, :]
+    y = y[:, :, few]
     energy = float(((y - y.mean(axis=1, keepdims=True)) ** 2).sum()) or 1.0
     residual = y - x @ matrix.transpose(0, 2, 1)
     before = float((residual**2).sum()) / energy
-    best, best_damping = before, np.inf
-    c_xx, c_yx = fitted.covariances(intercept) if len(dampings) else (np.zeros(0), np.zeros(0))
-    left = c_yx - matrix @ c_xx if len(dampings) else c_yx
+    best = _Choice(np.inf, before, before)
+    if not len(dampings):
+        return best
+    c_xx, c_yx = fitted.covariances(intercept)
+    left = c_yx[:, few] - matrix @ c_xx
     for damping in sorted(dampings, reverse=True):
         step = _solve(c_xx, left, damping)
         if step is None:
             break
         error = float(((residual - x @ step.transpose(0, 2, 1)) ** 2).sum()) / energy
-        if error < best:
-            best, best_damping = error, damping
-        elif error > 1.2 * best:
+        if error < best.after:
+            best = _Choice(damping, before, error)
+        elif error > 1.2 * best.after:
             break
-    for rows_x, rows_y in held_out:
-        fitted.add(rows_x, rows_y)
-    if np.isfinite(best_damping):
-        c_xx, c_yx = fitted.covariances(intercept)
-        step = _solve(c_xx, c_yx - matrix @ c_xx, best_damping)
-        matrix = matrix if step is None else matrix + step
-    if not intercept:
-        return Fit(matrix, np.zeros(matrix.shape[:2]), best_damping, before, best)
-    mean_x, mean_y = fitted.means()
-    return Fit(matrix, mean_y - np.einsum("gok,gk->go", matrix, mean_x), best_damping, before, best)
+    return best
 
 
 def _solve(c_xx: Floats, left: Floats, damping: float) -> Floats | None:

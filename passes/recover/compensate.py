@@ -243,11 +243,7 @@ def _refit(model: ir.Model, targets: Sequence[Target], evidence: _Evidence, sett
     layer = targets[0].layer
     dampings = settings.dampings if targets[0].full else ()
     start, intercept = layer_matrix(model, layer), has_bias(layer)
-    fits = [
-        refit(moments, evidence.held_out, start, intercept=intercept, dampings=dampings)
-        for moments in evidence.moments.values()
-    ]
-    fit = min(fits, key=lambda found: found.error_after)
+    fit = refit(list(evidence.moments.values()), evidence.held_out, start, intercept=intercept, dampings=dampings)
     set_shared_weights(model, [target.layer for target in targets], fit.matrix, fit.offset)
 
 

@@ -41,7 +41,7 @@ def test_a_linear_relation_is_found_exactly(monkeypatch: pytest.MonkeyPatch, sma
     x, y = data()
     moments = Moments()
     moments.add(x[:, :500], y[:, :500])
-    fit = refit(moments, [(x[:, 500:], y[:, 500:])], np.zeros((2, 3, 7)))
+    fit = refit([moments], [(x[:, 500:], y[:, 500:])], np.zeros((2, 3, 7)))
     np.testing.assert_allclose(x @ fit.matrix.transpose(0, 2, 1) + fit.offset[:, None], y, rtol=0, atol=1e-4)
     assert fit.error_after < 1e-10 < fit.error_before
 
@@ -52,9 +52,23 @@ def test_noise_is_not_fitted() -> None:
     y = x @ start.transpose(0, 2, 1) + rng.standard_normal((1, 60, 4)) + 3.0
     moments = Moments()
     moments.add(x[:, :52], y[:, :52])
-    fit = refit(moments, [(x[:, 52:], y[:, 52:])], start)
+    fit = refit([moments], [(x[:, 52:], y[:, 52:])], start)
     assert fit.damping >= 0.1
     assert fit.error_after <= fit.error_before
+
+
+def test_the_statistics_of_least_error_are_chosen_and_all_outputs_of_a_wide_layer_are_refitted() -> None:
+    """Of 300 outputs only every second one is scored; one candidate has other inputs than those that are held out."""
+    x, y = data(outputs=300)
+    rng = np.random.default_rng(1)
+    right, wrong = Moments(), Moments()
+    right.add(x[:, :500], y[:, :500])
+    wrong.add(x[:, :500] + rng.standard_normal((2, 500, 7)), y[:, :500])
+    for candidates in ([right, wrong], [wrong, right]):
+        fit = refit(candidates, [(x[:, 500:], y[:, 500:])], np.zeros((2, 300, 7)))
+        np.testing.assert_allclose(x @ fit.matrix.transpose(0, 2, 1) + fit.offset[:, None], y, rtol=0, atol=1e-4)
+        assert fit.error_after < 1e-10 < fit.error_before
+    assert (right.rows, wrong.rows) == (700, 500)
 
 
 def test_without_damping_only_the_bias_moves() -> None:
@@ -62,7 +76,7 @@ def test_without_damping_only_the_bias_moves() -> None:
     moments = Moments(diagonal=True)
     moments.add(x[:, :500], y[:, :500])
     start = np.ones((2, 3, 7))
-    fit = refit(moments, [(x[:, 500:], y[:, 500:])], start, dampings=())
+    fit = refit([moments], [(x[:, 500:], y[:, 500:])], start, dampings=())
     np.testing.assert_array_equal(fit.matrix, start)
     np.testing.assert_allclose(fit.offset, y.mean(axis=1) - x.mean(axis=1).sum(axis=1)[:, None], rtol=1e-9)
 
@@ -72,7 +86,7 @@ def test_without_intercept_the_mean_is_part_of_the_fit() -> None:
     y = x @ np.random.default_rng(1).standard_normal((2, 7, 3))
     moments = Moments()
     moments.add(x[:, :500], y[:, :500])
-    fit = refit(moments, [(x[:, 500:], y[:, 500:])], np.zeros((2, 3, 7)), intercept=False)
+    fit = refit([moments], [(x[:, 500:], y[:, 500:])], np.zeros((2, 3, 7)), intercept=False)
     np.testing.assert_array_equal(fit.offset, 0)
     np.testing.assert_allclose(x @ fit.matrix.transpose(0, 2, 1), y, rtol=0, atol=1e-3)
 
@@ -82,7 +96,7 @@ def test_constant_features_are_left_alone() -> None:
     y = rng.standard_normal((1, 40, 2))
     moments = Moments()
     moments.add(np.ones((1, 32, 100)), y[:, :32])
-    fit = refit(moments, [(np.ones((1, 8, 100)), y[:, 32:])], np.ones((1, 2, 100)))
+    fit = refit([moments], [(np.ones((1, 8, 100)), y[:, 32:])], np.ones((1, 2, 100)))
     assert np.isfinite(fit.matrix).all()
     np.testing.assert_allclose(fit.matrix.sum(axis=2)[0] + fit.offset[0], y[0].mean(axis=0), rtol=1e-9)
 
