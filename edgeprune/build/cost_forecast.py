@@ -13,7 +13,17 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edgeprune import graph
-from edgeprune.calibration import COMPENSATION, COVARIANCES, RANGE_ROWS, RANGE_TRIALS, RANGES, Calibration, prices_of
+from edgeprune.calibration import (
+    COMPENSATION,
+    COVARIANCES,
+    FORMAT_SPLITS,
+    RANGE_ROWS,
+    RANGE_TRIALS,
+    RANGES,
+    WIDTH_TRIALS,
+    Calibration,
+    prices_of,
+)
 from edgeprune.dependency import OpenedModel
 from edgeprune.graph import Linear, static_shape
 from edgeprune.importance import MOST_FEATURES, STEP, Context, refit_widths, removed_at_once
@@ -64,7 +74,7 @@ def expected_cost(
     *,
     sample_s: float,
     spent_s: float,
-    format_trials: int,
+    quantized: bool,
     cut: bool,
     measured: bool,
 ) -> ExpectedCost:
@@ -77,7 +87,7 @@ def expected_cost(
         held_out: how many samples score a result.
         sample_s: processor seconds of one sample through the original.
         spent_s: processor seconds so far.
-        format_trials: the most trials of formats; 0 if there is only one format.
+        quantized: whether blocks may run in INT8.
         cut: whether widths must be priced.
         measured: whether candidates are measured on this processor.
     """
@@ -90,8 +100,9 @@ def expected_cost(
     probed = items(prices_of(fit.outputs).of(network.macs))
     copy = NODE_S * len(network.model.graph)
     steps = {"scoring the result": SIMULATED * held_out * one, "verifying the cut": 16 * one}
-    if format_trials:
-        trials = min(format_trials, 2 * sum(len(forms) > 1 for forms in network.int8_nodes))
+    if quantized:
+        splits = FORMAT_SPLITS.of(2 * probed * network.macs)
+        trials = min(2 * splits + 1, 2 * sum(len(forms) > 1 for forms in network.int8_nodes))
         ranged, rows = items(RANGES.of(network.macs)), items(RANGE_ROWS.of(network.macs))
         tried = 7 * items(RANGE_TRIALS.of(network.macs))
         steps["pricing formats"] = one * (
@@ -103,7 +114,9 @@ def expected_cost(
     layers = _readers(opened) if cut else []
     if cut:
         groups = opened.analysis.groups
-        widths = sum(len(refit_widths(g.size, removed_at_once(g.size, STEP))) - 0.5 for g in groups if g.size > 1)
+        each = [len(refit_widths(g.size, removed_at_once(g.size, STEP))) - 0.5 for g in groups if g.size > 1]
+        one = WIDTH_TRIALS.of(probed * network.macs * len(groups)) == 1
+        widths = sum(min(n, 1 + n / 4) for n in each) if one else sum(each)
         gathered = items(COVARIANCES.of(network.macs))
         steps["ranking units"] = 1.3 * gathered * one + _ranking_macs(layers) / BLAS_MACS_PER_S
         steps["pricing widths"] = widths * (SUFFIX * probed * one + copy)

@@ -24,9 +24,11 @@ from edgeprune.calibration.sample_counts import (
     COMPENSATION,
     COVARIANCES,
     EXTREMES,
+    FORMAT_SPLITS,
     RANGE_ROWS,
     RANGE_TRIALS,
     RANGES,
+    WIDTH_TRIALS,
     prices_of,
 )
 from edgeprune.calibration.sources import Feeds

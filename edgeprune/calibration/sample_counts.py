@@ -1,4 +1,4 @@
-"""How many samples each statistic is taken from: as many as a fixed amount of work allows, within bounds.
+"""How many samples each statistic is taken from, and how many trials: as many as a fixed amount of work allows.
 
 The cost of a compile then grows with the weights of a network, not with its pixels: one image of a large detector
 shows thousands of positions, as many as hundreds of images of a small classifier. The work is in multiply-accumulates
@@ -16,18 +16,18 @@ ALL = 1 << 30
 
 @dataclass(frozen=True)
 class SampleCount:
-    """As many samples as ``macs`` multiply-accumulates allow, at least ``least`` and at most ``most``."""
+    """As many samples or trials as ``macs`` multiply-accumulates allow, at least ``least`` and at most ``most``."""
 
     macs: float
     least: int
     most: int = ALL
 
-    def of(self, macs_per_sample: float) -> int:
+    def of(self, macs_of_one: float) -> int:
         """The number for a network, which may be more than there are."""
-        return max(self.least, min(self.most, int(self.macs / max(macs_per_sample, 1))))
+        return max(self.least, min(self.most, int(self.macs / max(macs_of_one, 1))))
 
 
-OUTPUTS = SampleCount(1.5e11, 6, 32)
+OUTPUTS = SampleCount(5e10, 6, 32)
 """To see what the outputs are."""
 RANGES = SampleCount(1e11, 8)
 """Ranges of activations, and the means of layers whose biases are corrected."""
@@ -37,14 +37,19 @@ RANGE_TRIALS = SampleCount(2e10, 3, 32)
 """Trials of calibrators in the whole network."""
 EXTREMES = SampleCount(6e10, 4, 16)
 """Extremes of activations, to predict an overflow of float16 with a headroom of 2."""
-COVARIANCES = SampleCount(1.5e11, 12)
+COVARIANCES = SampleCount(7.5e10, 12)
 """Covariances by which units are ranked: the deepest layers of a detector have few positions in an image."""
-COMPENSATION = SampleCount(2e11, 10)
+COMPENSATION = SampleCount(1e11, 10)
 """The refit of the network that is delivered, which runs it beside the original, and its score."""
 PRICES = SampleCount(8e9, 8, 256)
 """Trials of single widths and formats."""
-DENSE_PRICES = SampleCount(8e9, 3, 256)
+DENSE_PRICES = SampleCount(8e9, 2, 256)
 """The same if every output has a value for each of many positions, as detections and maps do."""
+WIDTH_TRIALS = SampleCount(1e12, 1, 2)
+"""Widths that are tried of each group, by the work of one trial in every group. With one, the loss of other widths
+follows the ranking, as steeply as it does in the groups of which more are tried."""
+FORMAT_SPLITS = SampleCount(3e11, 8, 20)
+"""Times that a range of blocks is halved to find those that INT8 harms, by the work of two trials."""
 
 
 def prices_of(outputs: Outputs | None) -> SampleCount:

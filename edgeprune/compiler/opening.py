@@ -33,7 +33,7 @@ from edgeprune.passes.prune import try_cut
 from edgeprune.passes.quantize import drop_idle_clips, equalize
 from edgeprune.passes.tensorrt import fuse_layer_norms
 from edgeprune.report import Cost
-from edgeprune.search import MOST_FORMAT_TRIALS, Goal
+from edgeprune.search import Goal
 from edgeprune.support import Progress, processor_s
 
 
@@ -81,7 +81,7 @@ class Opening:
             self.data.items - self.fit.items,
             sample_s=self.sample_s,
             spent_s=self.progress.used_s,
-            format_trials=MOST_FORMAT_TRIALS if quantized else 0,
+            quantized=quantized,
             cut=cut,
             measured=measured,
         )

@@ -79,7 +79,7 @@ class JointTrial:
         if not cut:
             return self.dense
         kept = self.analysis.kept(cut)
-        model = prune_channels(self.dense, self.analysis, cut)
+        model = prune_channels(self.dense, self.analysis, cut, inferred=False)
         linears = find_linears(model)
         together = dict(layers_by_weight(model, linears.values()))
         for name, layer in self.layers.items():

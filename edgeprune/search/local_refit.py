@@ -28,7 +28,7 @@ def cut_and_refit(
     context: Context, analysis: Analysis, group: Group, kept: NDArray[np.int64], refits: ReaderRefits | None
 ) -> ir.Model:
     """The model with this group alone cut to the kept units, and its readers refitted if that width was kept."""
-    pruned = prune_channels(context.model, analysis, {group.id: kept})
+    pruned = prune_channels(context.model, analysis, {group.id: kept}, inferred=False)
     if refits is None:
         return pruned
     linears = find_linears(pruned)

@@ -12,14 +12,14 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeprune.build import ModelBuilder
-from edgeprune.calibration import ArrayCache, Arrays, Calibration, prices_of
+from edgeprune.calibration import FORMAT_SPLITS, WIDTH_TRIALS, ArrayCache, Arrays, Calibration, prices_of
 from edgeprune.dependency import bypassed, droppable
 from edgeprune.importance import STEP, Context, LateRankings, refit_widths, removed_at_once
 from edgeprune.latency import Format, Latency, Network
 from edgeprune.quantization import CALIBRATORS
 from edgeprune.recovery import Probe
 from edgeprune.search.local_refit import cut_and_refit
-from edgeprune.search.sensitivity import format_losses, tried_widths, width_losses
+from edgeprune.search.sensitivity import THOROUGH, format_losses, tried_widths, width_losses
 from edgeprune.search.solver import Problem
 from edgeprune.support import Progress
 
@@ -145,7 +145,12 @@ class _Trials:
     @cached_property
     def probe(self) -> Probe:
         """Computes output errors on the samples for trials."""
-        return Probe(self.dense, self.data, prices_of(self.data.outputs).of(self.network.macs), self.threads)
+        return Probe(self.dense, self.data, self.items, self.threads)
+
+    @property
+    def items(self) -> int:
+        """How many samples a trial takes."""
+        return min(prices_of(self.data.outputs).of(self.network.macs), self.data.items)
 
     def widths(
         self, levels: tuple[NDArray[np.int64], ...], cache: ArrayCache, progress: Callable[[float], None]
@@ -153,9 +158,10 @@ class _Trials:
         """Per group, the loss of each of its levels."""
         groups = self.network.analysis.groups
         orders = [hashlib.sha256(r.order.tobytes()).hexdigest() for r in self.rankings.values()]
+        one = WIDTH_TRIALS.of(self.items * self.network.macs * len(groups)) == 1
         tried = [
-            tried_widths(g.size, v, refit_widths(g.size, removed_at_once(g.size, STEP)))
-            for g, v in zip(groups, levels, strict=True)
+            tried_widths(g.size, v, refit_widths(g.size, removed_at_once(g.size, STEP)), one=one and i % THOROUGH > 0)
+            for i, (g, v) in enumerate(zip(groups, levels, strict=True))
         ]
 
         def compute() -> Arrays:
@@ -172,12 +178,13 @@ class _Trials:
         """Per block, the loss of each of its formats."""
         if not any(len(f) > 1 for f in available):
             return tuple({self.builder.float_format: 0.0} for _ in available)
-        settings = {"available": [list(f) for f in available], "builder": self.builder.describe()}
+        splits = FORMAT_SPLITS.of(2 * self.items * self.network.macs)
+        settings = {"available": [list(f) for f in available], "builder": self.builder.describe(), "splits": splits}
         # Also where the losses are cached: the builder must know the calibrators either way.
         ranges = typical_ranges(self.dense, self.network, self.data, self.builder, cache)
 
         def compute() -> Arrays:
-            losses = self._try_formats(available, ranges, progress)
+            losses = self._try_formats(available, ranges, splits, progress)
             return {f"{b} {name}": np.array(v) for b, forms in enumerate(losses) for name, v in forms.items()}
 
         found = cache.arrays("format losses", settings, compute)
@@ -202,6 +209,7 @@ class _Trials:
         self,
         available: Sequence[Sequence[Format]],
         ranges: Mapping[str, tuple[float, float]],
+        splits: int,
         progress: Callable[[float], None],
     ) -> tuple[dict[Format, float], ...]:
         builder = self.builder
@@ -211,4 +219,4 @@ class _Trials:
             int8 = builder.int8_nodes(self.dense, formats)
             return self.probe.error(builder.quantized(self.dense, int8, ranges))
 
-        return format_losses(available, builder.float_format, trial, progress, self.network.twins)
+        return format_losses(available, builder.float_format, trial, progress, self.network.twins, splits)

@@ -8,7 +8,7 @@ value has the length that the analysis predicts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 
 import numpy as np
@@ -22,13 +22,15 @@ from edgeprune.graph import remove_dead
 from edgeprune.passes.prune.drop_branches import drop_branches
 
 
-def prune_channels(model: ir.Model, analysis: Analysis, cut: Cut) -> ir.Model:
+def prune_channels(model: ir.Model, analysis: Analysis, cut: Cut, *, inferred: bool = True) -> ir.Model:
     """Return a copy of the model without the units that the cut does not keep.
 
     Args:
         model: the canonical model that was analysed; it is not changed.
         analysis: of this model.
         cut: group id -> units that stay; a group that is not named stays whole.
+        inferred: whether all shapes are inferred again and compared with those that the analysis predicts. Without it,
+            which is for trials, values have the predicted shapes.
 
     Raises:
         ModelError: the cut does not fit the analysis, or it removes a whole group that is no residual branch.
@@ -51,7 +53,10 @@ def prune_channels(model: ir.Model, analysis: Analysis, cut: Cut) -> ir.Model:
     _slice_initializers(pruned.graph, kept)
     if branches:
         drop_branches(pruned.graph, branches.values())
-    _infer(model, pruned, expected)
+    if inferred:
+        _infer(model, pruned, expected)
+    else:
+        _set_shapes(pruned, expected, {name for name, _ in kept})
     remove_dead(pruned.graph)  # nodes that the repairs replaced
     return pruned
 
@@ -136,6 +141,13 @@ def _infer(dense: ir.Model, pruned: ir.Model, expected: dict[str, list[int | Non
         for name, node in unknown.items():
             if name in known:
                 raise _wrong(node, f"does not fit its operands any more: {name} has no shape")
+
+
+def _set_shapes(model: ir.Model, expected: Mapping[str, list[int | None]], names: Collection[str]) -> None:
+    for node in model.graph:
+        for value in node.outputs:
+            if value.name and value.name in names and value.name in expected:
+                value.shape = ir.Shape(expected[value.name])
 
 
 def _infer_again(model: ir.Model) -> None:

@@ -21,7 +21,7 @@ def opened(tmp_path: Path) -> OpenedModel:
     return open_model(tmp_path / "net.onnx", {}, Progress())
 
 
-def of(opened: OpenedModel, *, format_trials: int = 0, cut: bool = False, sample_s: float = 0.1) -> ExpectedCost:
+def of(opened: OpenedModel, *, quantized: bool = False, cut: bool = False, sample_s: float = 0.1) -> ExpectedCost:
     net = network(opened.dense, opened.analysis, opened.fixed)
     fit, held_out = calibration(x=images(32)).split()
     return expected_cost(
@@ -31,14 +31,14 @@ def of(opened: OpenedModel, *, format_trials: int = 0, cut: bool = False, sample
         held_out.items,
         sample_s=sample_s,
         spent_s=1.0,
-        format_trials=format_trials,
+        quantized=quantized,
         cut=cut,
         measured=False,
     )
 
 
 def test_steps_that_will_not_run_cost_nothing(opened: OpenedModel) -> None:
-    plain, cut, quantized = of(opened), of(opened, cut=True), of(opened, format_trials=41)
+    plain, cut, quantized = of(opened), of(opened, cut=True), of(opened, quantized=True)
     assert plain.cost.temporary_bytes == 0 < cut.cost.temporary_bytes
     assert set(cut.steps) - set(plain.steps) >= {"ranking units", "pricing widths", "building the result"}
     assert set(quantized.steps) - set(plain.steps) == {"pricing formats", "finding the best unpruned variant"}
@@ -46,7 +46,7 @@ def test_steps_that_will_not_run_cost_nothing(opened: OpenedModel) -> None:
 
 
 def test_the_time_is_that_of_samples(opened: OpenedModel) -> None:
-    fast, slow = (of(opened, sample_s=s, cut=True, format_trials=41).cost for s in (0.1, 1.0))
+    fast, slow = (of(opened, sample_s=s, cut=True, quantized=True).cost for s in (0.1, 1.0))
     assert 5 < slow.processor_s / fast.processor_s < 10
     assert slow.memory_bytes == fast.memory_bytes
 

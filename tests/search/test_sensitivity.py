@@ -1,4 +1,5 @@
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -51,6 +52,26 @@ def test_a_branch_that_can_be_dropped_is_tried_without_it() -> None:
     assert tried_widths(64, np.array([0, *range(8, 65, 8)]), refit_widths(64, 8)) == [0, 24, 48]
 
 
+def test_if_one_width_is_enough_it_is_the_middle_one_besides_none() -> None:
+    levels = np.array([8, *range(16, 129, 8)])
+    assert tried_widths(128, levels, refit_widths(128, 8), one=True) == [48]
+    assert tried_widths(64, np.array([0, *range(8, 65, 8)]), refit_widths(64, 8), one=True) == [0, 24]
+
+
+@pytest.mark.parametrize("dropped", [False, True])
+def test_a_group_with_one_width_is_as_steep_as_the_others(dropped: bool) -> None:
+    """The output's loss is the square of the ranking's loss in all groups, times a factor of each."""
+    curve = np.linspace(0, 1, 65)
+    levels = np.array([*([0] if dropped else []), *range(8, 65, 8)])
+    thorough = {w: (1 - w / 64) ** 2 for w in (24, 48)}
+    single = {24: 3 * (1 - 24 / 64) ** 2} | ({0: 50.0} if dropped else {})
+    losses = width_losses([group(64), replace(group(64), id="h")], [levels, levels], [thorough, single],
+                          {"g": curve, "h": curve})  # fmt: skip
+    above = levels >= 24
+    np.testing.assert_allclose(losses[1][above], 3 * losses[0][above], rtol=1e-3, atol=1e-9)
+    assert losses[1][0] == pytest.approx(50.0) or not dropped
+
+
 @pytest.mark.parametrize(("size", "step"), [(2, 8), (3, 8), (12, 8), (16, 8), (1000, 8), (6, 1)])
 def test_every_group_has_a_width_at_which_its_readers_are_refitted(size: int, step: int) -> None:
     batch = removed_at_once(size, step)
@@ -73,6 +94,18 @@ def test_the_blocks_with_large_errors_are_found_in_few_trials() -> None:
     assert all(loss["fp32"] == 0 for loss in losses)
     assert sum(loss["int8"] for loss in losses) == pytest.approx(1.0, abs=0.02)
     assert trials < 32
+
+
+def test_ranges_are_halved_no_more_often_than_allowed() -> None:
+    tried: list[int] = []
+
+    def trial(chosen: Mapping[int, str]) -> float:
+        tried.append(len(chosen))
+        return float(len(chosen))
+
+    losses = format_losses([("fp32", "int8")] * 64, "fp32", trial, splits=8)
+    assert len(tried) == 17
+    assert sum(loss["int8"] for loss in losses) == pytest.approx(64.0)
 
 
 def test_a_second_int8_format_needs_one_more_trial() -> None:
