@@ -2,7 +2,9 @@
 
 The cost of a compile then grows with the weights of a network, not with its pixels: one image of a large detector
 shows thousands of positions, as many as hundreds of images of a small classifier. The work is in multiply-accumulates
-of the dense network. Each value was chosen where a further sample changes the result less than other samples would.
+of the dense network. Each value was chosen where a further sample changes the result less than other samples would: on
+a trained YOLOv8n at 160 pixels, losses of 40 widths by 6 samples have a rank correlation of 0.99 with those by 29, and
+by 2 samples of 0.97; on a ViT, those by 8 samples 0.98 with those by 256.
 """
 
 from __future__ import annotations
@@ -37,9 +39,9 @@ RANGE_TRIALS = SampleCount(2e10, 3, 32)
 """Trials of calibrators in the whole network."""
 EXTREMES = SampleCount(6e10, 4, 16)
 """Extremes of activations, to predict an overflow of float16 with a headroom of 2."""
-COVARIANCES = SampleCount(7.5e10, 12)
+COVARIANCES = SampleCount(1.1e11, 12)
 """Covariances by which units are ranked: the deepest layers of a detector have few positions in an image."""
-COMPENSATION = SampleCount(1e11, 10)
+COMPENSATION = SampleCount(1.1e11, 10)
 """The refit of the network that is delivered, which runs it beside the original, and its score."""
 PRICES = SampleCount(8e9, 8, 256)
 """Trials of single widths and formats."""
