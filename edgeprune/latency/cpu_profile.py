@@ -56,7 +56,7 @@ class MeasuredProfile:
                 "leading_node": block.anchor,
                 "nodes": list(block.nodes),
                 "formats": {
-                    fmt: {
+                    self.network.lowering.name_of(fmt): {
                         "latency_us": model.block_us(b, fmt, sizes),
                         "coefficients_us": dict(zip(FEATURES, model.theta[fmt][b].tolist(), strict=True)),
                     }

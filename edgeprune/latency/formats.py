@@ -19,6 +19,8 @@ from edgeprune.passes.x86 import CLIP_OPS, INT8_OPS, int8_eligible
 FLOAT: Format = "fp32"
 INT8: Format = "int8"
 CORE: Format = "int8-core"
+INT8_ARM: Format = "int8_arm"
+"""The name of ``int8`` in profiles and notes where activations are signed, too."""
 
 Int8Nodes = Mapping[Format, frozenset[str]]
 

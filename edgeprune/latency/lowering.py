@@ -29,6 +29,7 @@ class Lowering:
         int8_nodes: for every block: format -> names of the INT8 nodes.
         values_to_quantize: names of the activations that need a range if the named nodes are in INT8.
         lowered: a float model with the named nodes in INT8, in the form that the runtime takes.
+        int8_name: what INT8 is called where its form matters.
     """
 
     runtime: str
@@ -38,6 +39,11 @@ class Lowering:
     int8_nodes: Callable[[ir.Model, Sequence[Block]], tuple[Int8Nodes, ...]]
     values_to_quantize: Callable[[ir.Model, Collection[str]], list[str]]
     lowered: Callable[[ir.Model, Collection[str], Ranges], ir.Model]
+    int8_name: Format = forms.INT8
+
+    def name_of(self, fmt: Format) -> Format:
+        """A format as profiles name it."""
+        return fmt.replace(forms.INT8, self.int8_name)
 
 
 def _lowered_x86(model: ir.Model, int8: Collection[str], ranges: Ranges) -> ir.Model:
@@ -53,9 +59,10 @@ X86 = Lowering(
 ARM = replace(
     X86,
     form=f"{X86.form} signed",
+    int8_name=forms.INT8_ARM,
     lowered=lambda model, int8, ranges: x86.signed_activations(_lowered_x86(model, int8, ranges)),
 )
-"""For onnxruntime on Arm: the same formats with signed activations."""
+"""For onnxruntime on Arm: the same formats with signed activations, as ``int8_arm``."""
 
 
 def onnxruntime_lowering(features: Collection[str]) -> Lowering:

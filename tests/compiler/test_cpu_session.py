@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgeprune.compiler.cpu_session import CpuSession
-from edgeprune.latency import X86
+from edgeprune.latency import ARM, X86, Lowering
 from edgeprune.report import Accuracy
 from edgeprune.search import Candidate, Goal
 from edgeprune.testing import parse
@@ -18,11 +18,17 @@ ASKED = Goal(None, None, None, prune=False, quantize=True)
 ACCURACY = Accuracy("fidelity", "SQNR against the original", "dB", None, 40.0, 0.01, 8)
 
 
-def said(forms: dict[str, frozenset[str]], formats: tuple[str, ...], goal: Goal = ASKED, opset: int = 17) -> list[str]:
+def said(
+    forms: dict[str, frozenset[str]],
+    formats: tuple[str, ...],
+    goal: Goal = ASKED,
+    opset: int = 17,
+    lowering: Lowering = X86,
+) -> list[str]:
     dense = parse("g (float[1, 8, 8, 8] x) => (float[1, 8, 6, 6] y) { y = Conv (x, w) }", w=(8, 8, 3, 3))
     dense.graph[0].name, dense.graph.opset_imports[""] = "conv", opset
     session = SimpleNamespace(
-        network=SimpleNamespace(int8_nodes=(forms,), lowering=X86), opened=SimpleNamespace(dense=dense)
+        network=SimpleNamespace(int8_nodes=(forms,), lowering=lowering), opened=SimpleNamespace(dense=dense)
     )
     return CpuSession.warnings(cast(Any, session), Candidate(np.array([8]), formats, 1.0, 0.0), ACCURACY, goal)
 
@@ -42,3 +48,9 @@ def test_float_without_an_int8_form_gives_the_reason():
 )
 def test_nothing_is_said_where_int8_came_or_was_a_choice(formats: tuple[str, ...], goal: Goal):
     assert said({"int8": frozenset({"conv"})}, formats, goal) == []
+
+
+def test_int8_for_arm_is_named():
+    (found,) = said({"int8": frozenset({"conv"})}, ("int8",), lowering=ARM)
+    assert "int8_arm: activations are signed" in found
+    assert said({"int8": frozenset({"conv"})}, ("int8",)) == []

@@ -36,4 +36,6 @@ def test_an_arm_processor_gets_signed_activations() -> None:
     types = {v.dtype for n in lowered.graph for v in n.outputs}
     assert ir.DataType.INT8 in types
     assert ir.DataType.UINT8 not in types
+    assert [lowering.name_of(f) for f in ("fp32", "int8", "int8-core")] == ["fp32", "int8_arm", "int8_arm-core"]
+    assert X86.name_of("int8") == "int8"
     assert lowering.form != X86.form  # times that were cached for another form do not count
