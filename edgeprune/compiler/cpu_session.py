@@ -169,7 +169,7 @@ def open_cpu_session(
     opened, data, cache, progress = opening.opened, opening.fit, opening.cache, opening.progress
     threads, seed = opening.conditions.threads, opening.conditions.seed
     net = network(opened.dense, opened.analysis, opened.fixed, lowering)
-    latency = measured_latency(net, harness, quantizable=may.quantize, seed=seed, progress=progress)
+    latency = measured_latency(net, harness, quantizable=may.quantize, cuttable=may.prune, seed=seed, progress=progress)
     shared: dict[str, Moments] = {}
     rankings = LateRankings(opened, data, opening.width_cache, seed, progress, shared)
     bits = int8_weight_bits(harness.features)

@@ -52,6 +52,7 @@ def measure(
     lanes: int,
     pace: Callable[[], float] = lambda: 1.0,
     quantizable: bool = True,
+    cuttable: bool = True,
     seed: int = 0,
     progress: Callable[[float], None] | None = None,
 ) -> LatencyModel:
@@ -65,10 +66,11 @@ def measure(
         lanes: channels in a vector register.
         pace: current latency of a fixed model; times are corrected for its changes, which are changes of the machine.
         quantizable: whether INT8 formats are measured.
+        cuttable: whether other widths than the dense ones are measured; if not, the model holds for these alone.
         seed: seed of the random widths; with the same seed a second run finds all measurements in the cache.
         progress: called with the fraction done.
     """
-    variants = _variants(net, quantizable, np.random.default_rng(seed))
+    variants = _variants(net, quantizable, cuttable, np.random.default_rng(seed))
     ranges = observed_ranges(net, feeds) if quantizable else {}
     works = [_works(net, v) for v in variants]
     fresh: list[tuple[float, dict[str, float]]] = []
@@ -99,7 +101,7 @@ def measure(
     return _fit(net, samples, totals, lanes)
 
 
-def _variants(net: Network, quantizable: bool, rng: np.random.Generator) -> list[_Variant]:
+def _variants(net: Network, quantizable: bool, cuttable: bool, rng: np.random.Generator) -> list[_Variant]:
     whole = tuple(net.lowering.float_format for _ in net.blocks)
     kinds = [whole]
     if quantizable:
@@ -108,7 +110,7 @@ def _variants(net: Network, quantizable: bool, rng: np.random.Generator) -> list
             kinds.append(_uniform(net, forms.CORE))
     kinds = list(dict.fromkeys(kinds))
     widths = [net.sizes, *(_random_widths(net, rng) for _ in range(RANDOM_VARIANTS))]
-    if not len(net.sizes):
+    if not (cuttable and len(net.sizes)):
         widths = widths[:1]
     variants = [_Variant(w, k, False) for w in widths for k in kinds]
     if len(kinds) > 1:

@@ -85,6 +85,7 @@ def measured_latency(
     harness: TimingHarness,
     *,
     quantizable: bool = True,
+    cuttable: bool = True,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> LatencyModel:
@@ -101,6 +102,7 @@ def measured_latency(
                 pace=harness.pace,
                 lanes=harness.lanes,
                 quantizable=quantizable,
+                cuttable=cuttable,
                 seed=seed,
                 progress=step.fraction,
             )

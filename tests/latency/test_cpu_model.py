@@ -82,6 +82,27 @@ def test_a_machine_that_slows_down_slows_no_block_down(net: Network, tmp_path: P
     assert 0.9 < ratio < 2.1
 
 
+def test_where_nothing_is_cut_only_the_dense_widths_are_measured(net: Network, tmp_path: Path) -> None:
+    weights: list[int] = []
+
+    def tracer(model: ir.Model, block_of: Mapping[str, int], seconds: float) -> Trace:
+        weights.append(graph.weight_bytes(model))
+        return Trace({b: 10.0 + b for b in range(len(net.blocks))}, 50.0)
+
+    def profile(cuttable: bool) -> tuple[int, LatencyModel]:
+        weights.clear()
+        cache = LatencyCache("made up", tmp_path / f"cuttable {cuttable}")
+        found = cpu_model.measure(net, FEEDS, cache, tracer=tracer, lanes=16, quantizable=False, cuttable=cuttable)
+        return len(set(weights)), found
+
+    sizes, dense = profile(cuttable=False)
+    assert sizes == 1
+    others, wide = profile(cuttable=True)
+    assert others > 1
+    formats = ["fp32"] * len(net.blocks)
+    assert dense.total_us(net.sizes, formats) == pytest.approx(wide.total_us(net.sizes, formats), rel=0.05)
+
+
 def test_a_trace_adds_up_to_the_whole(net: Network) -> None:
     block_of = {name: b for b, block in enumerate(net.blocks) for name in block.nodes}
     found = trace(net.model, block_of, FEEDS, 1, 0.1)
