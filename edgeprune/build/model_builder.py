@@ -19,7 +19,7 @@ from edgeprune.dependency import Cut, Ranking, Widths
 from edgeprune.graph import add_warning
 from edgeprune.latency import FLOAT, INT8, Format, Network
 from edgeprune.passes.canonicalize import twin_nodes, twin_values
-from edgeprune.passes.prune import prune_channels
+from edgeprune.passes.prune import merge_branches, prune_channels
 from edgeprune.passes.quantize import round_weights
 from edgeprune.passes.recover import ReconstructSettings, compensate, reconstruct, split_for_learning
 from edgeprune.quantization import Histogram, Quantizer, Range, best_ranges, histograms, range_by
@@ -137,6 +137,7 @@ class ModelBuilder(ABC):
                 model = prune_channels(self.dense, analysis, cut)
                 if self.refitted:
                     model = compensate(self.dense, model, analysis, cut, self.data)
+                merge_branches(model)
             self._float_models[key] = model
         return self._float_models[key]
 

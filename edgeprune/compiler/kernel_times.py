@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -14,7 +15,7 @@ from edgeprune.build import SPARSE_STEPS, Options, TensorRtBuilder, formats_of, 
 from edgeprune.calibration import Calibration
 from edgeprune.compiler.opening import Opening
 from edgeprune.costmodel import family_of, kernels_of, model_latency_us
-from edgeprune.dependency import OpenedModel
+from edgeprune.dependency import OpenedModel, droppable
 from edgeprune.devices import Profile
 from edgeprune.latency import (
     INT8,
@@ -109,8 +110,9 @@ def kernel_times(opening: Opening, profile: Profile, options: Options) -> Kernel
     family = family_of((k, 1) for k in kernels_of(fixed))
     error = profile.error.of(family)[0] if profile.error else _WITHOUT_ERROR
     device = profile.device(mode)
-    dense = gpu_network(fixed, opened.analysis, device, formats, step=step, error=error)
-    kernels = gpu_network(fixed, opened.analysis, device, formats, step=step, error=error, sparse=sparse)
+    branches = droppable(opened.dense, opened.analysis.groups)
+    network = partial(gpu_network, fixed, opened.analysis, device, formats, step=step, error=error, branches=branches)
+    dense, kernels = network(), network(sparse=sparse)
     if opened.ranges:  # priced as it arrived: INT8 where it is quantized
         predicted = model_latency_us(with_pairs(_fixed_original(opened)), profile, power_mode=mode)
     else:

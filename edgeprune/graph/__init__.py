@@ -47,7 +47,14 @@ from edgeprune.graph.inner_outputs import with_outputs
 from edgeprune.graph.length_elements import Memo as LengthMemo
 from edgeprune.graph.length_elements import elements_of
 from edgeprune.graph.length_equations import Equation, equations, fix_inputs, forced_lengths
-from edgeprune.graph.linear_layers import Floats, Linear, find_linears, layers_by_weight, weights_read_once
+from edgeprune.graph.linear_layers import (
+    Floats,
+    Linear,
+    find_linears,
+    layers_by_weight,
+    linear_of,
+    weights_read_once,
+)
 from edgeprune.graph.macs import count_macs, count_parameters
 from edgeprune.graph.model_io import (
     EXTERNAL_DATA_BYTES,

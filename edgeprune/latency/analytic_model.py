@@ -44,6 +44,19 @@ def is_int8(fmt: Format) -> bool:
     return dense_format(fmt) == INT8
 
 
+@dataclass(frozen=True)
+class Dropped:
+    """The blocks of a residual branch that is dropped.
+
+    Attributes:
+        gone: nothing is left of them.
+        scaled: only their sum is left, with a factor for each channel: a depthwise convolution.
+    """
+
+    gone: frozenset[int]
+    scaled: frozenset[int]
+
+
 @dataclass(frozen=True, eq=False)
 class AnalyticModel:
     """Latencies of a network's kernels, by the cost model of one device. Every kernel is a block.
@@ -60,6 +73,7 @@ class AnalyticModel:
         error: typical relative error of its predictions, as a fraction.
         correction: factor of all latencies.
         wide: blocks that compute in FP32 where their format is FP16.
+        dropped: what becomes of blocks if a group has no unit left.
     """
 
     clusters: tuple[tuple[Cluster, ...], ...]
@@ -73,6 +87,7 @@ class AnalyticModel:
     error: float
     correction: float = 1.0
     wide: frozenset[int] = frozenset()
+    dropped: Mapping[int, Dropped] = field(default_factory=dict)
     _known: dict[tuple[object, ...], float] = field(default_factory=dict, repr=False)
     _priced: dict[tuple[object, ...], float] = field(default_factory=dict, repr=False)
 
@@ -119,7 +134,16 @@ class AnalyticModel:
 
     def kernel(self, block: int, widths: Widths) -> Kernel:
         """The block's kernel at these widths."""
-        return kernel_at(self.clusters[block], self.shapes.at(widths))
+        found = kernel_at(self.clusters[block], self.shapes.at(widths))
+        if not any(block in dropped.scaled and not widths[g] for g, dropped in self.dropped.items()):
+            return found
+        positions = found.write_positions
+        depthwise = replace(found, kind="depthwise", groups=1, cin=found.cout, taps=1, read_positions=positions)
+        return replace(depthwise, rows=round(positions), side_elements=0.0, weighted=True, quantized=False)
+
+    def is_gone(self, block: int, widths: Widths) -> bool:
+        """Whether the block is in a branch that is dropped at these widths, and nothing takes its place."""
+        return any(block in dropped.gone and not widths[g] for g, dropped in self.dropped.items())
 
     def ideal_us(self, block: int, widths: Widths) -> float:
         """Latency at the device's peak compute and DRAM bandwidth, which grows smoothly with the widths."""
@@ -150,7 +174,9 @@ class AnalyticModel:
                 sparsity: Sparsity = "2:4" if is_sparse(fmt) else "dense"
                 times = latencies_us(list(fresh.values()), precisions, self.device, sparsity, mixed=False)
                 self._priced.update(zip(fresh, times.tolist(), strict=True))
-            self._known.update({(block, fmt, *key): self._priced[work] for key, work in works.items()})
+            for key, work in works.items():
+                place = (block, fmt, *key)
+                self._known[place] = 0.0 if self.is_gone(block, wanted[key]) else self._priced[work]
 
 
 class PrunedShapes:

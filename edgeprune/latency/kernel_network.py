@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,12 +11,13 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeprune.costmodel import Block, Kernel, fuse, kernel_at, kernel_clusters, runs_int8, successive_readers
-from edgeprune.dependency import Analysis, Group, TiedWidths, axis_lengths
+from edgeprune.dependency import Analysis, Branch, Group, TiedWidths, axis_lengths
 from edgeprune.devices import Device
 from edgeprune.graph import count_macs
 from edgeprune.latency.analytic_model import SPARSE, AnalyticModel, PrunedShapes
 from edgeprune.latency.block_latency import Edge, Format
 from edgeprune.latency.block_network import Network
+from edgeprune.latency.dropped_blocks import dropped_blocks
 from edgeprune.latency.features import geometries
 from edgeprune.latency.formats import INT8
 from edgeprune.latency.fused_heads import fused_heads
@@ -48,6 +49,7 @@ def gpu_network(
     step: int,
     error: float,
     sparse: Collection[str] = (),
+    branches: Mapping[str, Branch] | None = None,
 ) -> GpuNetwork:
     """Describe a canonical model with fixed shapes.
 
@@ -59,6 +61,7 @@ def gpu_network(
         step: multiple to which channel counts are cut.
         error: typical relative error of predictions for the device, as a fraction.
         sparse: names of the nodes whose weights may be 2:4 sparse: their kernels also have every format with 2:4.
+        branches: group id -> the residual branch that goes if no unit of the group stays.
 
     Raises:
         ModelError: a shape is not known.
@@ -86,14 +89,21 @@ def gpu_network(
         for k, forms in zip(kernels, dense, strict=True)
     )
     edges, shared = _conversions(kernels)
+    dropped = dropped_blocks(kernels, analysis.groups, branches or {})
+    for number, of in dropped.items():
+        for b in of.gone | of.scaled:
+            groups[b] |= {number}
     for edge in edges:
         groups[edge.writer] |= shapes.groups(shared[edge.tensor])
     blocks = tuple(Block(f"b{i:04d}", k.anchor, k.nodes, k.weighted and runs_int8(k)) for i, k in enumerate(kernels))
     heads = fused_heads(clusters, shapes, device)
     levels = tuple(levels_of(g, step, MIN_CHANNELS if INT8 in formats else 1) for g in analysis.groups)
+    levels = tuple(np.insert(v, 0, 0) if g in dropped else v for g, v in enumerate(levels))
     levels = with_tied(levels, heads)
     available = tuple(tuple(n) for n in nodes)
-    latency = AnalyticModel(clusters, shapes, available, tuple(groups), edges, shared, levels, device, error)
+    latency = AnalyticModel(
+        clusters, shapes, available, tuple(groups), edges, shared, levels, device, error, dropped=dropped
+    )
     macs = sum(count_macs(model).values())
     described = geometries(model, blocks, lengths)
     network = Network(model, analysis, blocks, nodes, described, edges, lengths.sizes, macs)

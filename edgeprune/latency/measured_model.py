@@ -91,6 +91,8 @@ class MeasuredModel:
 
     def block_us(self, block: int, fmt: Format, widths: Widths) -> float:
         """Predicted latency of one block, microseconds."""
+        if self.analytic.is_gone(block, widths):
+            return 0.0
         measured = float(self.heights[block, fmt] @ _features(self.analytic, block, fmt, widths))
         if self.wide is not None and block in self.wide.wide:
             measured *= self.wide.block_us(block, fmt, widths) / self.analytic.block_us(block, fmt, widths)

@@ -23,7 +23,7 @@ from edgeprune.build import ModelBuilder
 from edgeprune.dependency import Analysis, Cut
 from edgeprune.graph import Linear, find_linears, layers_by_weight, set_shared_weights, shift_outputs
 from edgeprune.importance import DAMPING, MOST_FEATURES, Context, gather_moments
-from edgeprune.passes.prune import prune_channels
+from edgeprune.passes.prune import merge_branches, prune_channels
 from edgeprune.recovery import Probe
 from edgeprune.search.problem import Candidate
 
@@ -99,6 +99,7 @@ class JointTrial:
                 continue
             matrix, bias = self._refit(layer, dense.feature_values(stays)[0])
             set_shared_weights(model, twins, matrix[outputs][None], bias[outputs][None])
+        merge_branches(model)
         return model
 
     def _refit(self, layer: _Layer, stays: NDArray[np.bool_]) -> tuple[Floats, Floats]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from edgeprune.dependency import Analysis, Group
 from edgeprune.graph import Linear, find_linears, layers_by_weight, shift_outputs
 from edgeprune.importance import Consumer, Context, ReaderRefits
-from edgeprune.passes.prune import prune_channels
+from edgeprune.passes.prune import merge_branches, prune_channels
 
 Floats = NDArray[Any]
 
@@ -50,6 +50,7 @@ def cut_and_refit(
                 shift_outputs(pruned, twin, matrix @ means[0])
         elif consumer.linear.node in matrices:
             _refit(context, pruned, linear, consumer, stays[consumer.unit], means, matrices[consumer.linear.node])
+    merge_branches(pruned)
     return pruned
 
 

@@ -62,7 +62,7 @@ def find_targets(
         layers = together.get(layer.weight, ())
         if any(other.node not in originals for other in layers) or not any(map(is_changed, layers)):
             continue
-        is_cut = any(value == layer.input for value, _ in kept)
+        is_cut = layer.input != originals[name].input or any(value == layer.input for value, _ in kept)
         full = layer.features <= (most_features if is_cut else uncut_features)
         if not full and not has_bias(layer):
             continue

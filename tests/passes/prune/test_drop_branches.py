@@ -1,4 +1,7 @@
+from collections import Counter
+
 import numpy as np
+import onnx_ir as ir
 import pytest
 
 from edgeprune.backends.onnxruntime import OnnxRuntime
@@ -7,9 +10,11 @@ from edgeprune.dependency.residual_branches import droppable
 from edgeprune.dependency.solve import Analysis, analyse
 from edgeprune.errors import ModelError
 from edgeprune.passes.canonicalize.pipeline import canonicalize
+from edgeprune.passes.prune.drop_branches import merge_branches
 from edgeprune.passes.prune.prune_channels import prune_channels
 from edgeprune.passes.recover.compensate import compensate
 from edgeprune.testing.oracle import error
+from tests.passes.prune.transformers import ATTENTION, MLP, transformer
 from tests.small_models import build, calibration, normal
 
 NOTHING = np.array([], dtype=np.int64)
@@ -152,3 +157,70 @@ def test_a_group_that_is_no_whole_branch_is_not_dropped(text: str, why: str) -> 
     assert not droppable(model, analysis.groups), why
     with pytest.raises(ModelError, match="the group is no whole residual branch"):
         prune_channels(model, analysis, {inner(analysis): NOTHING})
+
+
+BLOCKS = (MLP, ATTENTION, MLP, ATTENTION, MLP)
+
+
+def droppables(model: ir.Model, analysis: Analysis) -> dict[str, str]:
+    """Name of the sum behind each branch that can be dropped -> its group."""
+    sums = {str(n.name): str(n.outputs[0].name) for n in model.graph}
+    return {sums[b.sum]: group for group, b in droppable(model, analysis.groups).items()}
+
+
+def test_branches_of_a_transformer_whose_skip_connection_is_a_sum() -> None:
+    model = transformer(*BLOCKS)
+    analysis = analyse(model)
+    found = droppables(model, analysis)
+    assert sorted(found) == ["x2", "x3", "x4", "x5"]  # before the first branch is no MatMul of another one
+    assert [analysis.group(found[name]).kind for name in sorted(found)] == ["head", "channel", "head", "channel"]
+
+
+@pytest.mark.parametrize("sums", [["x2"], ["x3"], ["x2", "x3"], ["x2", "x3", "x4", "x5"], ["x3", "x5"]])
+def test_a_transformer_without_branches_equals_a_masked_one(sums: list[str]) -> None:
+    model = transformer(*BLOCKS)
+    analysis = analyse(model)
+    found = droppables(model, analysis)
+    cut = {found[name]: NOTHING for name in sums}
+    assert error(model, analysis, cut) < 1e-5
+    pruned = prune_channels(model, analysis, cut)
+    feeds = {"x": np.random.default_rng(0).standard_normal((3, 5, 6)).astype(np.float32)}
+    before = OnnxRuntime().load(pruned).run(feeds)[0]
+    assert merge_branches(pruned) == len(sums)
+    np.testing.assert_allclose(OnnxRuntime().load(pruned).run(feeds)[0], before, atol=1e-6, rtol=1e-5)
+    left = transformer(*(b for i, b in enumerate(BLOCKS) if f"x{i + 1}" not in sums))
+    assert Counter(n.op_type for n in pruned.graph) == Counter(n.op_type for n in left.graph)
+
+
+@pytest.mark.parametrize("sums", [["x3"], ["x2", "x3"]])
+def test_what_replaces_a_branch_is_fitted_and_costs_nothing(sums: list[str]) -> None:
+    model = transformer(*BLOCKS)
+    analysis = analyse(model)
+    found = droppables(model, analysis)
+    cut = {found[name]: NOTHING for name in sums}
+    # Together with a narrower branch before, whose last MatMul they are added to.
+    cut[next(g.id for g in analysis.groups if g.size == 24 and g.id not in found.values())] = np.arange(20)
+    pruned = prune_channels(model, analysis, cut)
+    samples = np.random.default_rng(0).standard_normal((200, 5, 6)).astype(np.float32)
+    fitted = compensate(model, pruned, analysis, cut, calibration(x=samples))
+    assert merge_branches(fitted) == merge_branches(pruned) == len(sums)
+    assert [n.op_type for n in fitted.graph] == [n.op_type for n in pruned.graph]
+    feeds = {"x": np.random.default_rng(1).standard_normal((64, 5, 6)).astype(np.float32)}
+    wanted, raw, mine = (OnnxRuntime().load(m).run(feeds)[0] for m in (model, pruned, fitted))
+    assert np.square(mine - wanted).sum() < 0.5 * np.square(raw - wanted).sum()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        ("y = MatMul(x5, wout)", "z = Add(x5, x1) y = MatMul(z, wout)", "the skip connection is read elsewhere"),
+        ("x2 = Add(x1, f1)", "u2 = Add(x1, f1) x2 = Relu(u2)", "the sum before has an activation"),
+        ("f0 = Add(e0, be0)", "j0 = Add(e0, be0) f0 = Relu(j0)", "the branch before ends in no MatMul with a bias"),
+    ],
+)
+def test_a_branch_behind_anything_else_stays(old: str, new: str, why: str) -> None:
+    model = transformer(*BLOCKS, change=(old, new))
+    analysis = analyse(model)
+    missing = {"x2"} if "x5" in old or "f0" in old else {"x3"}
+    found = {"x2" if name == "u2" else name for name in droppables(model, analysis)}
+    assert found == {"x2", "x3", "x4", "x5"} - missing, why
