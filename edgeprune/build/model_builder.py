@@ -6,7 +6,7 @@ What two candidates have in common is computed once.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import ClassVar
@@ -14,19 +14,16 @@ from typing import ClassVar
 import numpy as np
 import onnx_ir as ir
 
+from edgeprune.build.learning import Learning, Trained, learned_weights
 from edgeprune.calibration import RANGE_ROWS, RANGE_TRIALS, RANGES, Calibration
 from edgeprune.dependency import Cut, Ranking, Widths
-from edgeprune.graph import add_warning
 from edgeprune.latency import FLOAT, INT8, Format, Network
 from edgeprune.passes.canonicalize import twin_nodes, twin_values
 from edgeprune.passes.prune import merge_branches, prune_channels
 from edgeprune.passes.quantize import round_weights
-from edgeprune.passes.recover import ReconstructSettings, compensate, reconstruct, split_for_learning
+from edgeprune.passes.recover import compensate
 from edgeprune.quantization import Histogram, Quantizer, Range, best_ranges, histograms, range_by
-from edgeprune.support import Progress, available_cores
-
-LEARNABLE_SHARE = 0.1
-"""If the cut causes less than this share of a built network's error, and INT8 the rest, learning gains too little."""
+from edgeprune.support import Progress
 
 CACHED_MODELS = 4
 """Built models that are kept: a model is built when it is scored, and used again when it is delivered."""
@@ -50,6 +47,8 @@ class ModelBuilder(ABC):
         float_format: format of the blocks that are not in INT8.
         calibrators: activation name -> calibrator of its range, if it is known already, for example from the network
             without cuts, whose activations have a similar distribution.
+        learning: how accuracy is recovered.
+        after_training: key of a candidate, its widths as bytes and its formats -> the trained one.
         trained: activation name -> (low, high) that the user's model was quantized with; no calibrator is tried there.
     """
 
@@ -66,6 +65,8 @@ class ModelBuilder(ABC):
     float_format: Format = FLOAT
     calibrators: dict[str, str] = field(default_factory=dict)
     trained: Bounds = field(default_factory=dict)
+    learning: Learning = field(default_factory=Learning)
+    after_training: dict[Hashable, Trained] = field(default_factory=dict)
     _float_models: dict[bytes, ir.Model] = field(default_factory=dict)
     _built: dict[tuple[bytes, tuple[Format, ...]], ir.Model] = field(default_factory=dict)
     _learned: dict[tuple[bytes, tuple[Format, ...]], bool] = field(default_factory=dict)
@@ -144,6 +145,8 @@ class ModelBuilder(ABC):
     def build(self, widths: Widths, formats: Sequence[Format]) -> ir.Model:
         """The network at these widths and formats, lowered to the target. The last few models are cached."""
         key = _key(widths), tuple(formats)
+        if key in self.after_training:
+            return self.after_training[key].model
         if key not in self._built:
             while len(self._built) >= CACHED_MODELS:
                 self._built.pop(next(iter(self._built)))
@@ -151,10 +154,9 @@ class ModelBuilder(ABC):
         return self._built[key]
 
     def recover(self, widths: Widths, formats: Sequence[Format], progress: Progress | None = None) -> bool:
-        """Learn the weights of a cut network from the dense one; `build` then uses them at these widths.
+        """Learn weights from the dense network, as `learning` says; `build` then uses them for this candidate.
 
-        The built model is scored on held-out samples in its formats; the learned weights stay if it is not worse.
-        Nothing is learned twice.
+        They stay if the built model is not worse with them on held-out samples. Nothing is learned twice.
 
         Returns:
             Whether learned weights stay.
@@ -165,28 +167,25 @@ class ModelBuilder(ABC):
         return self._learned[key]
 
     def _recover(self, widths: Widths, formats: Sequence[Format], progress: Progress | None) -> bool:
-        cut = self.cut(widths)
-        if not cut or not self.refitted or self.data.is_random or self.data.items < 2:
+        if not self.refitted or self.data.is_random or self.data.items < 2:
             return False
-        key = _key(widths)
-        before, built = self.float_model(widths), self.build(widths, formats)
-        settings = ReconstructSettings(threads=available_cores())
-        fit, held_out = split_for_learning(self.dense, self.data, settings)
-        simulated = self.simulated(built)
-        if held_out.error(before) < LEARNABLE_SHARE * held_out.error(simulated):
-            return False
-        kept = self.network.analysis.kept(cut)
-        learned = reconstruct(self.dense, before, fit, held_out, kept=kept, settings=settings, progress=progress)
-        if learned is None:
-            return False
-        self._float_models[key] = learned
-        self._built.pop((key, tuple(formats)), None)
-        after = self.build(widths, formats)
-        if not held_out.is_worse(self.simulated(after), simulated):
-            return True
-        self._float_models[key], self._built[key, tuple(formats)] = before, built
-        add_warning(before, "learned weights were left out: in these formats the outputs were farther with them")
-        return False
+        key, cut, learned = (_key(widths), tuple(formats)), self.cut(widths), None
+        if cut and self.learning.fast:
+            before, built = self.float_model(widths), self.build(widths, formats)
+            kept, rebuilt = self.network.analysis.kept(cut), lambda model: self.lowered(model, formats)
+            learned = learned_weights(self.dense, before, built, kept, self.data, rebuilt, self.simulated, progress)
+        if learned is not None:
+            self._float_models[key[0]], self._built[key] = learned
+        if (trained := self.train(widths, formats)) is not None:
+            self.after_training[key] = trained
+        return learned is not None or trained is not None
+
+    def train(self, widths: Widths, formats: Sequence[Format], share: float = 1.0) -> Trained | None:
+        """A candidate after its training, or a share of it; None if that gains nothing, or none was asked for."""
+        if self.learning.train is None or self.data.is_random:
+            return None
+        kept = self.network.analysis.kept(self.cut(widths))
+        return self.learning.train(self.dense, self.build(widths, formats), kept, self.data, share)
 
     def rounded(self, model: ir.Model, int8: Collection[str], bounds: Bounds) -> ir.Model:
         """The float model with the weights of these nodes on their INT8 grids, and biases that keep the means.

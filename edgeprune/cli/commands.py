@@ -90,6 +90,13 @@ def cli() -> None:
     help="file.py:function that edits the graph for TensorRT, or efficient-nms to append its NMS to a YOLO head.",
 )
 @click.option(
+    "--recover",
+    default="fast",
+    show_default=True,
+    metavar="[none|fast|MINUTES]",
+    help="For accuracy: nothing; learn weights in seconds; or train the result so long, as deployed (needs PyTorch).",
+)
+@click.option(
     "--explain-loss",
     is_flag=True,
     help="Find what the loss comes from: score the result with one lever, group or layer taken back at a time.",

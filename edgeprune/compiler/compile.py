@@ -45,6 +45,7 @@ def compile_model(
     progress: Progress | None = None,
     recipe: Recipe | None = None,
     runtime: str | None = None,
+    recover: str | float = "fast",
 ) -> Report:
     """Compress a model for a target within a budget, measure it, and write the folder of a compile.
 
@@ -78,6 +79,8 @@ def compile_model(
         progress: shows the progress.
         runtime: what runs the result on a CPU: ``onnxruntime``, ``openvino``, or ``auto`` for the faster of those that
             are installed; by default the first of the target.
+        recover: how accuracy is recovered: ``none``, ``fast`` (weights are learned in seconds), or the minutes for
+            which the network is trained as it is deployed, with PyTorch.
         recipe: the flags of this run, relative to ``out``, to be stored with the result; by default the arguments of
             this call.
 
@@ -109,6 +112,7 @@ def compile_model(
         choice or Choice(),
         runtime,
         tokens,
+        str(recover),
     )
     out = Path(out or f"{request.model.stem}.{target}")
     recipe = recipe or recipe_of(arguments | {"calibration": request.calibration}).moved_to(out)

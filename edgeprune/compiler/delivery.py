@@ -130,6 +130,7 @@ def deliver(session: CompileSession, goal: Goal, reached: Reached, folder: Path)
         tokens=session.tokens,
         layers=session.measured_layers(layers, model),
         operating_point=operating,
+        training=None if returns_original else session.training(candidate),
         losses=losses_taken_back(session, candidate) if goal.explain_loss and not returns_original else (),
         refused=refusals_of(opened.analysis),
         warnings=(*warnings, *session.device_notes(candidate, timed.results.get(reached.returned)), *commands),

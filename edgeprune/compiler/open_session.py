@@ -6,14 +6,18 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
+import onnx_ir as ir
+
 from edgeprune.backends import LOCAL, EngineDevice, OpenVino, open_device, openvino_is_installed
-from edgeprune.build import surgeon, write_openvino
+from edgeprune.build import Kept, Learning, Trained, surgeon, write_openvino
+from edgeprune.calibration import Calibration
 from edgeprune.compiler.cpu_session import CpuSession, open_cpu_session
 from edgeprune.compiler.opening import Opening, open_model_and_data, open_shapes
 from edgeprune.compiler.request import Request
 from edgeprune.compiler.session import CompileSession
 from edgeprune.compiler.tensorrt_session import TensorRtSession, open_tensorrt_session
 from edgeprune.devices import AUTO
+from edgeprune.distill import Settings
 from edgeprune.errors import BackendError, ModelError, UsageError
 from edgeprune.latency import (
     FLOAT,
@@ -55,19 +59,39 @@ def open_session(request: Request, may: Goal, progress: Progress) -> tuple[Openi
     opening = open_model_and_data(request, may, progress)
     if not runtime.on_cpu:
         assert device is None or isinstance(device, EngineDevice)  # what `open_device` gives for TensorRT
-        return opening, _open_for_tensorrt(request, opening, may, device)
-    if request.runtime == AUTO:
-        return opening, _fastest(request, opening, may)
-    return opening, _open_on_cpu(request, opening, may, runtime.name)
+        session: CompileSession = _open_for_tensorrt(request, opening, may, device)
+    elif request.runtime == AUTO:
+        session = _fastest(request, opening, may)
+    else:
+        session = _open_on_cpu(request, opening, may, runtime.name)
+    session.builder.learning = _learning(request, progress)
+    return opening, session
+
+
+def _learning(request: Request, progress: Progress) -> Learning:
+    """How the accuracy of a candidate is recovered."""
+    minutes = request.training_minutes
+    if minutes is None:
+        return Learning(fast=request.recover != "none")
+    from edgeprune.distill import train_built  # needs PyTorch, which the request asked for
+
+    def train(dense: ir.Model, built: ir.Model, kept: Kept, data: Calibration, share: float) -> Trained | None:
+        settings = Settings(minutes=share * minutes, seed=request.seed)
+        return train_built(dense, built, kept, data, settings, progress)
+
+    return Learning(train=train)
 
 
 def open_beside(request: Request, opening: Opening, may: Goal, session: CompileSession) -> CompileSession:
     """The session of a changed form of a session's model, for the same runtime; it knows the session."""
     if isinstance(session, TensorRtSession):
-        made = _open_for_tensorrt(request, opening, may, session.device)
-        return replace(made, whole=session, baseline_us=session.baseline_us)
-    assert isinstance(session, CpuSession)
-    return replace(_open_on_cpu(request, opening, may, session.network.lowering.runtime), whole=session)
+        tensorrt = _open_for_tensorrt(request, opening, may, session.device)
+        made: CompileSession = replace(tensorrt, whole=session, baseline_us=session.baseline_us)
+    else:
+        assert isinstance(session, CpuSession)
+        made = replace(_open_on_cpu(request, opening, may, session.network.lowering.runtime), whole=session)
+    made.builder.learning = session.builder.learning
+    return made
 
 
 def _open_for_tensorrt(request: Request, opening: Opening, may: Goal, device: EngineDevice | None) -> TensorRtSession:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from glob import escape
@@ -12,6 +13,7 @@ from edgeprune.build import Options, check_sparsity, versions_of
 from edgeprune.calibration import CalibrationSpec
 from edgeprune.devices import AUTO, Profile, Runtime, load_profile
 from edgeprune.errors import CalibrationError, UsageError
+from edgeprune.executor import require_torch
 from edgeprune.outputs import Choice
 from edgeprune.search import Goal
 from edgeprune.support import check_output, check_temporary_room
@@ -46,6 +48,7 @@ class Request:
     choice: Choice = field(default_factory=Choice)
     runtime: str | None = None
     tokens: str = "auto"
+    recover: str = "fast"
 
     def check_room(self, out: Path, *, force: bool) -> None:
         """Refuse an output folder that cannot be written, and disks that are too full for the work.
@@ -79,6 +82,23 @@ class Request:
     def options(self) -> Options:
         """How the model may be compiled for a GPU."""
         return Options(self.precision, self.sparsity, self.power_mode, self.profile_file)
+
+    @property
+    def training_minutes(self) -> float | None:
+        """How long the result is trained; None if it is not.
+
+        Raises:
+            UsageError: ``--recover`` is neither a word that it knows nor a number.
+        """
+        if self.recover in ("none", "fast"):
+            return None
+        try:
+            minutes = float(self.recover)
+        except ValueError:
+            minutes = math.nan
+        if not 0 < minutes < math.inf:
+            raise UsageError(f"--recover {self.recover}: expected none, fast, or the minutes of a training, as in 10")
+        return minutes
 
     def goal(self, latency_ms: float | None, speedup: float | None, max_drop: float | None) -> Goal:
         """The goal that the flags give.
@@ -122,6 +142,8 @@ class Request:
             raise UsageError(f"{runtime.name} is measured in this process only: leave --device out")
         if self.sparsity not in ("auto", "none", "2:4"):
             raise UsageError(f"--sparsity {self.sparsity!r}: expected auto, none or 2:4")
+        if self.training_minutes is not None:
+            require_torch(f"--recover {self.recover}")
         if self.tokens not in ALLOWED:
             raise UsageError(f"--tokens {self.tokens!r}: expected {', '.join(ALLOWED[:-1])} or {ALLOWED[-1]}")
         if self.sparsity == "2:4" and not runtime.sparse:

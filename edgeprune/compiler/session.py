@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
@@ -17,7 +17,7 @@ from edgeprune.calibration import ArrayCache, Evaluator
 from edgeprune.compiler.timer import Timed, Timer
 from edgeprune.dependency import OpenedModel
 from edgeprune.latency import INT8, Format, Latency, Network
-from edgeprune.report import Accuracy, Cost, EngineCheck, Layer, Tokens
+from edgeprune.report import Accuracy, Cost, EngineCheck, Layer, Tokens, Training
 from edgeprune.search import (
     Candidate,
     FormatLosses,
@@ -33,6 +33,8 @@ from edgeprune.search import (
 )
 from edgeprune.support import Progress
 
+SHORT, SHORT_TRAININGS = 0.1, 2
+"""Share of the minutes of a training that tells what it recovers, and how many candidates get one."""
 LEARNABLE = 3.0
 """Learned weights are tried if the drop exceeds the limit by at most this factor."""
 
@@ -132,6 +134,8 @@ class CompileSession(ABC):
     tokens: Tokens | None = None
     whole: CompileSession | None = None
     _variants: dict[float, dict[str, Candidate]] = field(default_factory=dict, init=False, repr=False)
+    _left: list[float] = field(default_factory=list, init=False, repr=False)
+    _before: dict[Hashable, float] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def latency(self) -> Latency:
@@ -209,6 +213,8 @@ class CompileSession(ABC):
     def is_acceptable(self, candidate: Candidate, limit: float) -> bool:
         """Whether a candidate loses at most ``limit`` points, with learned weights if these may be enough."""
         drop = self.scores.drop(candidate)
+        if drop > limit and self.builder.learning.train is not None:
+            return drop * self._share_left(candidate, drop) <= limit
         if drop <= limit or drop > LEARNABLE * limit or not self.learns_to_accept:
             return drop <= limit
         if not self.builder.recover(candidate.widths, candidate.formats, self.progress):
@@ -216,9 +222,41 @@ class CompileSession(ABC):
         learned = self.builder.build(candidate.widths, candidate.formats)
         return self.evaluator.drop(self.scores.run_of(learned)) <= limit
 
+    def _share_left(self, candidate: Candidate, drop: float) -> float:
+        """The share of a drop that training is expected to leave: that of short trainings of the first candidates.
+
+        As in Tang et al. 2025, "DarwinLM: Evolutionary Structured Pruning of Large Language Models".
+        """
+        if len(self._left) < SHORT_TRAININGS:
+            with self.progress.step("trying a short training"):
+                found = self.builder.train(candidate.widths, candidate.formats, SHORT)
+                after = drop if found is None else self.evaluator.drop(self.scores.run_of(found.model))
+            self._left.append(max(after, 0.0) / drop)
+        return sum(self._left) / len(self._left)
+
+    def keeps(self, candidate: Candidate, limit: float) -> bool:
+        """Whether a candidate that was accepted for what training may recover loses so little after it."""
+        if self.builder.learning.train is None or (drop := self.scores.drop(candidate)) <= limit:
+            return True
+        after = self.evaluator.drop(self.scores.run_of(self.recovered(candidate)))
+        if after > limit:  # expect no more from others than this one gained
+            self._left[:] = [after / drop] * SHORT_TRAININGS
+        return after <= limit
+
+    def training(self, candidate: Candidate) -> Training | None:
+        """How the weights of a candidate were trained; None if they were not."""
+        found = self.builder.after_training.get(candidate.key)
+        return None if found is None else replace(found.training, before=self._before[candidate.key])
+
     def recovered(self, candidate: Candidate) -> ir.Model:
-        """The model of a candidate; if it is cut, with weights learned from the dense network if they are better."""
-        if self.is_cut(candidate):
+        """The model of a candidate, with weights learned from the dense network where they are better.
+
+        Weights of a candidate that cuts nothing are only trained in INT8, and only if training was asked for.
+        """
+        trains = self.builder.learning.train is not None
+        if self.is_cut(candidate) or (trains and any(INT8 in f for f in candidate.formats)):
+            if trains and candidate.key not in self._before:
+                self._before[candidate.key] = self.scores.accuracy(candidate).after
             with self.progress.step("recovering accuracy"):
                 if self.builder.recover(candidate.widths, candidate.formats, self.progress):
                     self.scores.forget(candidate)

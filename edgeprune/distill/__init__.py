@@ -11,3 +11,4 @@ from edgeprune.executor import has_torch
 if has_torch():
     from edgeprune.distill import head_losses, inner_losses
     from edgeprune.distill.distill import distill_folder
+    from edgeprune.distill.stage import train_built

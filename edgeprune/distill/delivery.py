@@ -15,7 +15,7 @@ from edgeprune.dependency import picture
 from edgeprune.devices import load_profile
 from edgeprune.distill.folder import CompiledFolder
 from edgeprune.distill.trainer import Trainer
-from edgeprune.report import Latency, Report, Training, TrainingPoint, installed_versions, write_report
+from edgeprune.report import Latency, Report, Training, installed_versions, write_report
 from edgeprune.support import Progress, output_folder
 from edgeprune.timing import benchmark, ratio
 
@@ -33,25 +33,12 @@ def deliver(
     not worse.
     """
     _, held_out = data.split(trainer.settings.held_out, trainer.settings.seed)
-    start, end = trainer.curve[0].error, min(point.error for point in trainer.curve)
-    gained = end < start
-    model = trainer.couple.student.written(trainer.best) if gained else folder.model
+    model = trainer.couple.student.written(trainer.best) if trainer.gained else folder.model
     with progress.step("comparing with the original"):
         runtime = OnnxRuntime()
         agreement = fidelity(runtime.load(folder.dense).run, held_out, folder.dense)
         before, after = (compare_with_original(agreement, runtime.load(m).run) for m in (folder.model, model))
-    training = Training(
-        losses=dict(trainer.settings.losses),
-        trained=trainer.settings.train,
-        samples=len(trainer.fit),
-        held_out=len(trainer.held_out),
-        batch=trainer.settings.batch * trainer.workers.count,
-        steps=trainer.steps,
-        minutes=trainer.seconds / 60,
-        gained=gained,
-        before=before.after,
-        curve=tuple(TrainingPoint(p.step, p.minutes, p.error) for p in trainer.curve),
-    )
+    training = trainer.summary(before.after)
     with progress.step("measuring"):
         latency = _latency(folder, model)
     warnings = [w for w in folder.report.warnings if "accuracy was not measured" not in w]

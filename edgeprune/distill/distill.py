@@ -12,18 +12,15 @@ from edgeprune.calibration import Calibration, CalibrationSpec, as_spec, outputs
 from edgeprune.distill.checkpoint import fingerprint, load_checkpoint, save_checkpoint
 from edgeprune.distill.delivery import deliver
 from edgeprune.distill.folder import CompiledFolder, read_folder
-from edgeprune.distill.pairing import couple
-from edgeprune.distill.samples import read_samples
 from edgeprune.distill.settings import Settings
-from edgeprune.distill.trainer import Point, Trainer
+from edgeprune.distill.stage import open_trainer
+from edgeprune.distill.trainer import Point
 from edgeprune.distill.workers import join_workers
 from edgeprune.errors import BackendError, CalibrationError, UsageError
 from edgeprune.executor import require_supported
 from edgeprune.outputs import Choice
 from edgeprune.report import Report
 from edgeprune.support import Progress, check_output, describe_failure, load_function
-
-STATISTICS_SAMPLES = 64
 
 
 def distill_folder(
@@ -73,7 +70,8 @@ def distill_folder(
         require_supported(given.dense)
         require_supported(given.model)
     samples = _opened(given, data, shapes or {}, choice or Choice())
-    trainer = _trainer(given, samples, settings, progress)
+    user = None if settings.labels is None else _user_loss(settings.labels)
+    trainer = open_trainer(given, samples, settings, progress, join_workers(settings.device), user)
     checkpoint = result.with_name(f"{result.name}.checkpoint")
     files = {name: source / name for name in ("dense.onnx", "model.onnx")}
     belongs = fingerprint(settings, files, samples.describe())
@@ -122,20 +120,6 @@ def _opened(
     if samples.items < 4:
         raise CalibrationError(f"{samples.describe()}: at least 4 samples are needed, one of them to hold out")
     return samples.judging(choice.applied_to(outputs_of(folder.dense, samples)))
-
-
-def _trainer(folder: CompiledFolder, data: Calibration, settings: Settings, progress: Progress) -> Trainer:
-    torch.manual_seed(settings.seed)
-    fit, held_out = data.split(settings.held_out, settings.seed)
-    with progress.step("reading the data"):
-        learned, deciding = read_samples(fit), read_samples(held_out)
-    with progress.step("preparing"):
-        first = {name: array[:STATISTICS_SAMPLES] for name, array in learned.arrays.items()}
-        both = couple(folder, data, first, settings)
-        user = None if settings.labels is None else _user_loss(settings.labels)
-        trainer = Trainer(both, learned, deciding, settings, join_workers(settings.device), user)
-        trainer.measure_start()
-    return trainer
 
 
 def _user_loss(spec: str) -> Any:

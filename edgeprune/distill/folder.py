@@ -18,25 +18,34 @@ from edgeprune.report import Report
 
 
 @dataclass(frozen=True, eq=False)
-class CompiledFolder:
+class Networks:
+    """The two networks of a distillation.
+
+    Attributes:
+        dense: the canonical dense model: the teacher.
+        model: the result: the student.
+        kept: (value of the dense model, axis) -> positions that the student has.
+    """
+
+    dense: ir.Model
+    model: ir.Model
+    kept: Mapping[tuple[str, int], NDArray[np.int64]]
+
+
+@dataclass(frozen=True, eq=False)
+class CompiledFolder(Networks):
     """What a compile or a prune wrote.
 
     Attributes:
         path: the folder.
-        dense: the canonical dense model: the teacher.
-        model: the result: the student.
         plan, report: their files.
         analysis: the analysis of the dense model.
-        kept: (value of the dense model, axis) -> positions that the plan keeps.
     """
 
     path: Path
-    dense: ir.Model
-    model: ir.Model
     plan: Plan
     report: Report
     analysis: Analysis
-    kept: Mapping[tuple[str, int], NDArray[np.int64]]
 
 
 def read_folder(path: Path) -> CompiledFolder:
@@ -60,4 +69,4 @@ def read_folder(path: Path) -> CompiledFolder:
     names = [[str(v.name) for v in m.graph.outputs] for m in (dense, model)]
     if names[0] != names[1]:
         raise UsageError(f"{path}/model.onnx has other outputs than {path}/dense.onnx")
-    return CompiledFolder(path, dense, model, plan, report, analysis, analysis.kept(plan.cut))
+    return CompiledFolder(dense, model, analysis.kept(plan.cut), path, plan, report, analysis)

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeprune.calibration import Calibration, outputs_of
-from edgeprune.distill.folder import CompiledFolder
+from edgeprune.distill.folder import Networks
 from edgeprune.distill.losses import LOSSES, Loss, Pair
 from edgeprune.distill.settings import Settings
 from edgeprune.distill.student import Student, build_student
@@ -46,11 +46,11 @@ class Couple:
     macs: int
 
 
-def couple(folder: CompiledFolder, data: Calibration, statistics: Arrays, settings: Settings) -> Couple:
-    """Both networks of a folder.
+def couple(networks: Networks, data: Calibration, statistics: Arrays, settings: Settings) -> Couple:
+    """Both networks as modules, with the losses between them.
 
     Args:
-        folder: with the dense and the deployed model.
+        networks: the dense and the deployed model.
         data: the samples.
         statistics: some of them, from which the weights of outputs are found.
         settings: losses, and which weights are trained.
@@ -59,7 +59,7 @@ def couple(folder: CompiledFolder, data: Calibration, statistics: Arrays, settin
         ModelError: an operator cannot be run in PyTorch.
         UsageError: no loss that was asked for compares anything in these networks.
     """
-    dense, model = folder.dense, folder.model
+    dense, model = networks.dense, networks.model
     axes: Mapping[str, int] = data.axes.outputs
     batchable = data.batchable
     opened = dense, model
@@ -83,8 +83,8 @@ def couple(folder: CompiledFolder, data: Calibration, statistics: Arrays, settin
     outputs = outputs_of(dense, data)
     shapes = {name: array.shape for name, array in one.items()}
     fixed, small = (infer_shapes(clone(m), shapes) for m in (dense, model))
-    shared = _shared(fixed, small, folder)
-    pair = Pair(fixed, small, shared, folder.kept, outputs, axes, samples, settings.temperature)
+    shared = _shared(fixed, small, networks)
+    pair = Pair(fixed, small, shared, networks.kept, outputs, axes, samples, settings.temperature)
     made = {name: (weight, LOSSES[name](pair)) for name, weight in settings.losses.items()}
     losses = {name: (weight, found) for name, (weight, found) in made.items() if found is not None}
     if settings.losses and not losses and settings.labels is None:
@@ -92,7 +92,7 @@ def couple(folder: CompiledFolder, data: Calibration, statistics: Arrays, settin
     return Couple(teacher, student, losses, outputs, axes, batchable, sum(count_macs(small).values()))
 
 
-def _shared(dense: ir.Model, model: ir.Model, folder: CompiledFolder) -> tuple[str, ...]:
+def _shared(dense: ir.Model, model: ir.Model, networks: Networks) -> tuple[str, ...]:
     """Names of float values that both have, and whose shapes differ by the plan alone."""
     originals = {str(o.name): static_shape(o) for node in dense.graph for o in node.outputs}
     found = []
@@ -102,7 +102,7 @@ def _shared(dense: ir.Model, model: ir.Model, folder: CompiledFolder) -> tuple[s
             wanted = originals.get(name)
             if value.dtype != ir.DataType.FLOAT or shape is None or wanted is None or len(wanted) != len(shape):
                 continue
-            kept = folder.kept
+            kept = networks.kept
             if all(
                 (len(kept[name, i]) if (name, i) in kept else w) == s
                 for i, (w, s) in enumerate(zip(wanted, shape, strict=True))

@@ -15,6 +15,7 @@ import torch
 from edgeprune.distill.learner import Learner, Tensor
 from edgeprune.distill.optimizer import learning_rate
 from edgeprune.recovery import output_error
+from edgeprune.report import Training, TrainingPoint
 
 USUAL_RATE, LEAST_RATE = 0.01, 1e-5
 TRIAL_STEPS = 16
@@ -22,7 +23,7 @@ HARM = 2.0
 """A rate does harm if the smoothed loss grows by this factor."""
 WARM_STEPS = 60
 """The learning rate rises over so many steps at least."""
-FEW_STEPS = 600
+FEW_STEPS = 100
 """With fewer steps than this there is no time to come back from large ones: the learning rate is lower."""
 FAR = 0.1
 """With a smaller output error than this the weights are nearly right: the learning rate falls with its root."""
@@ -185,6 +186,26 @@ class Trainer(Learner):
         value = self.backward(0.0)
         self._share_gradients()
         return self.workers.largest(value)
+
+    @property
+    def gained(self) -> bool:
+        """Whether other weights than those of the start are the best."""
+        return min(p.error for p in self.curve) < self.curve[0].error
+
+    def summary(self, before: float) -> Training:
+        """How the training went, for the report; ``before`` is the score of the start."""
+        return Training(
+            losses=dict(self.settings.losses),
+            trained=self.settings.train,
+            samples=len(self.fit),
+            held_out=len(self.held_out),
+            batch=self.settings.batch * self.workers.count,
+            steps=self.steps,
+            minutes=self.seconds / 60,
+            gained=self.gained,
+            before=before,
+            curve=tuple(TrainingPoint(p.step, p.minutes, p.error) for p in self.curve),
+        )
 
     def state(self) -> dict[str, Any]:
         """Everything that a checkpoint needs, copied."""

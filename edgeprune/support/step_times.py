@@ -60,6 +60,7 @@ USUAL_S = {
     "solving around the candidate": 2.0,
     "timing the layers": 2.0,
     "trying a faster network": 60.0,
+    "trying a short training": 60.0,
     "trying a milder budget": 5.0,
     "verifying the cut": 2.0,
     "writing": 0.5,

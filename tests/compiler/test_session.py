@@ -7,8 +7,10 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from edgeprune.compiler.session import LEARNABLE, CompileSession
+from edgeprune.build import Learning
+from edgeprune.compiler.session import LEARNABLE, SHORT, CompileSession
 from edgeprune.search.solver import Candidate
+from edgeprune.support import Progress
 
 CANDIDATE = Candidate(np.array([8]), ("fp32",), 1.0, 0.5)
 
@@ -26,7 +28,7 @@ class FakeSession:
         parts = SimpleNamespace(
             learns_to_accept=self.learns,
             scores=SimpleNamespace(drop=lambda candidate: self.before, run_of=lambda model: None),
-            builder=SimpleNamespace(recover=self.recover, build=lambda widths, formats: "learned"),
+            builder=SimpleNamespace(learning=Learning(), recover=self.recover, build=lambda widths, formats: "learned"),
             evaluator=SimpleNamespace(drop=lambda run: self.after),
             progress=None,
         )
@@ -59,3 +61,58 @@ def test_without_learning_the_drop_as_built_decides() -> None:
     session = FakeSession(1.5, 0.8, learns=False)
     assert not session.accepts(1.0)
     assert not session.learned
+
+
+@dataclass
+class TrainingSession:
+    """A session whose trainings leave these shares of every drop, in order of the calls."""
+
+    drop: float
+    left: list[float]
+    shares: list[float] = field(default_factory=list)
+    full: list[Candidate] = field(default_factory=list)
+
+    def parts(self) -> Any:
+        learning = Learning(train=lambda *_: None)
+        parts = SimpleNamespace(
+            learns_to_accept=False,
+            scores=SimpleNamespace(drop=lambda candidate: self.drop, run_of=lambda model: model),
+            builder=SimpleNamespace(learning=learning, train=self.train),
+            evaluator=SimpleNamespace(drop=lambda share: share * self.drop),
+            progress=Progress(),
+            recovered=self.recovered,
+            _left=[],
+        )
+        parts._share_left = lambda *args: CompileSession._share_left(parts, *args)
+        return parts
+
+    def train(self, widths: Any, formats: Any, share: float) -> Any:
+        self.shares.append(share)
+        return SimpleNamespace(model=self.left.pop(0))
+
+    def recovered(self, candidate: Candidate) -> Any:
+        self.full.append(candidate)
+        return self.left.pop(0)
+
+
+def test_two_short_trainings_tell_what_all_candidates_recover() -> None:
+    session = TrainingSession(4.0, [0.2, 0.4])
+    parts = session.parts()
+    assert CompileSession.is_acceptable(parts, CANDIDATE, 1.0)  # 4 * 0.2
+    assert not CompileSession.is_acceptable(parts, CANDIDATE, 1.0)  # 4 * (0.2 + 0.4) / 2
+    assert CompileSession.is_acceptable(parts, CANDIDATE, 1.3)
+    assert session.shares == [SHORT, SHORT]
+    session.drop = 0.5
+    assert CompileSession.is_acceptable(parts, CANDIDATE, 1.0)
+
+
+def test_a_disappointing_training_is_expected_of_all_others() -> None:
+    session = TrainingSession(4.0, [0.2, 0.2, 0.5])
+    parts = session.parts()
+    assert CompileSession.is_acceptable(parts, CANDIDATE, 1.0)
+    assert CompileSession.is_acceptable(parts, CANDIDATE, 1.0)
+    assert not CompileSession.keeps(parts, CANDIDATE, 1.0)
+    assert session.full == [CANDIDATE]
+    assert not CompileSession.is_acceptable(parts, CANDIDATE, 1.0)
+    session.drop, session.left = 0.9, []
+    assert CompileSession.keeps(parts, CANDIDATE, 1.0)  # as built; nothing is trained for it

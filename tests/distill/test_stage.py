@@ -1,0 +1,68 @@
+"""The training as a stage of a compile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeprune.backends import OnnxRuntime
+from edgeprune.calibration import open_calibration
+from edgeprune.compiler import compile_model
+from edgeprune.dependency import analyse
+from edgeprune.errors import UsageError
+from edgeprune.graph import load, save
+from edgeprune.report import Report
+from edgeprune.support import Progress
+from tests.distill.folders import arrays, classifier, images, nodes, pruned_folder
+
+torch = pytest.importorskip("torch")
+
+from edgeprune.build import Plan  # noqa: E402
+from edgeprune.distill import Settings, train_built  # noqa: E402
+
+
+def test_a_built_network_is_trained(tmp_path: Path) -> None:
+    folder, file = pruned_folder(tmp_path)
+    dense, built = load(folder / "dense.onnx"), load(folder / "model.onnx")
+    data = open_calibration(str(file), dense)
+    kept = analyse(dense).kept(Plan.load(folder).cut)
+    settings = Settings(steps=30, batch=8, rate=0.02, losses={"kd": 1.0, "feature": 0.5})
+    found = train_built(dense, built, kept, data, settings, Progress())
+    assert found is not None
+    assert found.training.gained
+    assert found.training.steps == 30
+    assert nodes(found.model) == nodes(built)
+    assert set(arrays(found.model)) == set(arrays(built))
+    feeds = next(iter(data.batches(16)))
+    wanted, before, after = (OnnxRuntime().load(m).run(feeds)[0] for m in (dense, built, found.model))
+    assert ((after - wanted) ** 2).mean() < 0.7 * ((before - wanted) ** 2).mean()
+
+
+def test_too_few_samples_train_nothing(tmp_path: Path) -> None:
+    folder, file = pruned_folder(tmp_path)
+    dense, built = load(folder / "dense.onnx"), load(folder / "model.onnx")
+    data = open_calibration(str(file), dense).subset(3)
+    assert train_built(dense, built, {}, data, Settings(steps=1), Progress()) is None
+
+
+def test_compile_trains_its_result(tmp_path: Path) -> None:
+    file = images(tmp_path / "images.npz", 64)
+    save(classifier(np.load(file)["images"]), tmp_path / "net.onnx")
+    report = compile_model(
+        tmp_path / "net.onnx", "orin", precision="int8", calibration=str(file), recover=0.03, out=tmp_path / "out"
+    )
+    assert report.training is not None
+    assert report.training.steps > 0
+    assert report.training.curve[-1].step == report.training.steps
+    assert report.training.before > 0
+    assert Report.load(tmp_path / "out").training == report.training
+    model = load(tmp_path / "out" / "model.onnx")
+    assert any(n.op_type == "DequantizeLinear" for n in model.graph)
+    assert float(report.recipe["recover"]) == 0.03
+
+
+def test_recover_takes_words_or_minutes(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--recover soon: expected none, fast, or the minutes of a training, as in 10"):
+        compile_model(tmp_path / "net.onnx", "cpu", speedup=2, calibration="random", recover="soon", out=tmp_path / "o")
