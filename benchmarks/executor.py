@@ -2,6 +2,7 @@
 
     python benchmarks/executor.py same FOLDER    # every .onnx of a folder: canonical form, relative error, batch of two
     python benchmarks/executor.py steps          # forward and backward of ResNet-18 and of ViT blocks, in turns
+    python benchmarks/executor.py memory         # what such a step adds to the memory of a process
 
 Needs the extra [torch]. Processor time is counted, on one thread, so that other work does not matter much.
 """
@@ -10,7 +11,10 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
+import resource
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +114,8 @@ class VitBlock(nn.Module):
         return x + self.down(functional.gelu(self.up(self.two(x))))
 
 
-def steps() -> None:
+def networks() -> Iterator[tuple[str, Any, GraphModule, Any]]:
+    """Name, plain module, the same in the executor, and an input."""
     torch.set_num_threads(1)
     vit = nn.Sequential(*(VitBlock(384, 6) for _ in range(4)))
     for name, module, shape in (("ResNet-18", ResNet18(), (8, 3, 112, 112)), ("4 blocks of ViT-S", vit, (8, 197, 384))):
@@ -118,7 +123,11 @@ def steps() -> None:
         torch.onnx.export(module.eval(), (x,), file, dynamo=True, input_names=["x"], verbose=False)
         file.seek(0)
         model = canonicalize(ir.from_proto(onnx.load(file)), verify=False)
-        graph = GraphModule(model, trainable(model))
+        yield name, module, GraphModule(model, trainable(model)), x
+
+
+def steps() -> None:
+    for name, module, graph, x in networks():
         (output,) = graph.output_names
         plain, executed = [], []
         for _ in range(ROUNDS + 1):
@@ -134,9 +143,36 @@ def steps() -> None:
         print(f"{name}: {times}: {second / first:.2f}x; outputs differ by {gap:.1e}")
 
 
+def added_bytes(step: Callable[[], Any]) -> int:
+    """How much the largest memory of a new process grows by two steps. The first one also allocates the gradients."""
+    reading, writing = os.pipe()
+    if not os.fork():
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        for _ in range(2):
+            step()
+        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+        os.write(writing, str(1024 * grown).encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        found = int(pipe.read())
+    os.wait()
+    return found
+
+
+def memory() -> None:
+    for name, module, graph, x in networks():
+        (output,) = graph.output_names
+        with torch.no_grad():
+            graph({"x": x})  # records the program, which a training does once
+        plain = added_bytes(lambda m=module, x=x: m(x).square().mean().backward())  # type: ignore[misc]
+        executed = added_bytes(lambda g=graph, x=x, o=output: g({"x": x})[o].square().mean().backward())  # type: ignore[misc]
+        print(f"{name}: PyTorch {plain / 2**20:.0f} MiB, executor {executed / 2**20:.0f} MiB: {executed / plain:.2f}x")
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["same", "steps"])
+    parser.add_argument("what", choices=["same", "steps", "memory"])
     parser.add_argument("folder", type=Path, nargs="?", default=Path())
     arguments = parser.parse_args()
-    same(arguments.folder) if arguments.what == "same" else steps()
+    same(arguments.folder) if arguments.what == "same" else {"steps": steps, "memory": memory}[arguments.what]()
