@@ -49,6 +49,13 @@ def _data_options(command: Command) -> Command:
 )
 @click.option("--qat/--no-qat", default=True, help="Train weights behind Q/DQ through the Q/DQ, or leave them.")
 @click.option(
+    "--scales",
+    type=click.Choice(["fixed", "learned"]),
+    default="fixed",
+    show_default=True,
+    help="Scales of quantized activations: as they are, or learned with the weights (LSQ).",
+)
+@click.option(
     "--labels",
     type=SOURCE,
     metavar="SRC",

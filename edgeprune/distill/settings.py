@@ -26,6 +26,7 @@ class Settings:
         train: which weights: ``all``, ``norms`` (normalization and biases: Zimmer et al. 2023, "PERP"), or ``lora``
             (Hu et al. 2022), whose products are added to the weights afterwards.
         qat: train through the Q/DQ of the model; without it, weights behind Q/DQ stay.
+        scales: whether those of quantized activations are learned, too (LSQ), or stay.
         labels: the user's loss, ``file.py:function``.
         batch: samples between two updates.
         micro_batch: samples that go through the networks at once; by default all of a batch.
@@ -51,6 +52,7 @@ class Settings:
     optimizer: Literal["muon", "adamw"] = "muon"
     train: Literal["all", "norms", "lora"] = "all"
     qat: bool = True
+    scales: Literal["fixed", "learned"] = "fixed"
     labels: str | None = None
     batch: int = 32
     micro_batch: int | None = None
@@ -78,6 +80,8 @@ class Settings:
                 raise UsageError(f"--{name} must be positive, not {value:g}")
         if unknown := [name for name in self.losses if name not in LOSS_NAMES]:
             raise UsageError(f"--loss {unknown[0]} is not known; known are {', '.join(LOSS_NAMES)}")
+        if self.scales == "learned" and not self.qat:
+            raise UsageError("--scales learned needs the Q/DQ of the model: leave out --no-qat")
         if not self.losses and self.labels is None:
             raise UsageError("--loss none needs --labels: without a loss nothing can be learned")
         if self.batch < 1 or (self.micro_batch is not None and self.micro_batch < 1):

@@ -14,6 +14,7 @@ import numpy as np
 import onnx_ir as ir
 import torch
 
+from edgeprune.distill.scales import LearnedScale, learn_scales
 from edgeprune.distill.settings import Settings
 from edgeprune.errors import ModelError
 from edgeprune.executor import LIMITS, GraphModule, quantized, spread, tensor_of
@@ -64,6 +65,7 @@ class Student:
         decays: names of matrices.
         masks: name -> where a weight is not zero, for those whose zeros stay.
         integers: initializers of integers that are trained in float.
+        scales: initializers of scales that are learned.
         bases: weights to which products of matrices are added, by name.
     """
 
@@ -75,6 +77,7 @@ class Student:
     decays: frozenset[str]
     masks: dict[str, Tensor]
     integers: dict[str, Quantized]
+    scales: dict[str, LearnedScale] = field(default_factory=dict)
     bases: dict[str, Tensor] = field(default_factory=dict)
 
     def mask_gradients(self) -> None:
@@ -90,6 +93,7 @@ class Student:
         with torch.no_grad():
             arrays = {n: v for n, v in values.items() if "\0" not in n}
             arrays |= {n: merged(base, values[f"{n}\0a"], values[f"{n}\0b"]) for n, base in self.bases.items()}
+            arrays |= {n: scale.value(values[scale.parameter]) for n, scale in self.scales.items()}
             for name, value in arrays.items():
                 tensor = copy.graph.initializers[name].const_value
                 assert tensor is not None
@@ -133,6 +137,7 @@ def build_student(model: ir.Model, opened: ir.Model, settings: Settings) -> Stud
         axes[name] = entry.axis if start.dim() > 1 else None
         if start.dim() > 1:
             matrices.add(name)
+    scales = learn_scales(module, opened) if settings.scales == "learned" else {}
     weights = module.named_weights
     if not weights:
         raise ModelError("nothing in the model can be trained: its weights are not read by known layers")
@@ -142,7 +147,9 @@ def build_student(model: ir.Model, opened: ir.Model, settings: Settings) -> Stud
         if n in matrices and float((w == 0).float().mean()) > ZERO_SHARE
     }
     rows = {n: axis for n, w in weights.items() if (axis := _mixing_axis(opened, n, w)) is not None}
-    return Student(model, module, weights, axes, rows, frozenset(matrices & set(weights)), masks, integers, bases)
+    return Student(
+        model, module, weights, axes, rows, frozenset(matrices & set(weights)), masks, integers, scales, bases
+    )
 
 
 def merged(base: Tensor, a: Tensor, b: Tensor) -> Tensor:

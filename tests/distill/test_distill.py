@@ -73,6 +73,26 @@ def test_training_gains_and_keeps_every_node(folder: tuple[Path, Path], tmp_path
     assert not list(tmp_path.glob("*.checkpoint"))
 
 
+def test_learned_scales_stay_equal_where_they_were(quantized: tuple[Path, Path], tmp_path: Path) -> None:
+    settings = replace(QUICK, steps=30, scales="learned", rate=0.02)
+    report = distill_folder(quantized[0], quantized[1], settings=settings, out=tmp_path / "out")
+    assert report is not None
+    assert report.training is not None
+    assert report.training.gained
+    old, new = (arrays(load(f / "model.onnx")) for f in (quantized[0], tmp_path / "out"))
+    moved = {n: new[n] / old[n] for n in changed(quantized[0], tmp_path / "out") if old[n].dtype == np.float32}
+    model = load(tmp_path / "out" / "model.onnx")
+    scales = {str(n.inputs[1].name) for n in model.graph if n.op_type == "QuantizeLinear"}  # type: ignore[union-attr]
+    assert scales & set(moved)
+    assert all(0.5 < moved[n] < 2 for n in scales & set(moved))
+    for node in model.graph:  # the scale of a bias is that of its activation times those of its weights
+        if node.op_type == "Conv":
+            x, weight, bias = (str(v.producer().inputs[1].name) for v in node.inputs)  # type: ignore[union-attr]
+            np.testing.assert_allclose(new[bias], new[x] * new[weight], rtol=1e-5)
+    same = [(a, b) for a in scales for b in scales if old[a] == old[b]]
+    assert all(new[a] == new[b] for a, b in same)
+
+
 def test_a_seed_gives_the_same_weights(folder: tuple[Path, Path], tmp_path: Path) -> None:
     settings = replace(QUICK, steps=6)
     for name in ("one", "two"):

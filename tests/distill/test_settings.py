@@ -25,6 +25,7 @@ def test_a_weight_that_is_no_positive_number(text: str) -> None:
         (Settings(losses={"kl": 1.0}), "--loss kl is not known; known are kd"),
         (Settings(losses={}), "--loss none needs --labels"),
         (Settings(minutes=0), "--minutes must be positive"),
+        (Settings(scales="learned", qat=False), "--scales learned needs the Q/DQ of the model"),
         (Settings(rate=2.0), "--rate must lie between 0 and 1"),
         (Settings(batch=0), "--batch and --micro-batch must be at least 1"),
     ],
