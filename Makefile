@@ -30,8 +30,9 @@ help:
 	.venv-demo/bin/python $(PIP) $(PINNED) --no-deps --ignore-requires-python rapidocr-onnxruntime matplotlib
 	touch $@
 
+# Two processes, each with whole files: a file's fixtures are made once, and what is timed shares a core with nothing.
 test: .venv/ready
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest -n 2 --dist loadfile
 
 test-slow: .venv/ready
 	.venv/bin/python -m pytest -m slow

@@ -81,8 +81,8 @@ def test_what_the_loss_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(tensorrt_rtx, "is_installed", lambda: False)
     monkeypatch.setattr(TensorRtBuilder, "recover", lambda *args: False)
     rng = np.random.default_rng(0)
-    residual.save(tmp_path / "net.onnx", rng, pixels=160)
-    np.savez(tmp_path / "calib.npz", x=rng.standard_normal((8, 3, 160, 160)).astype(np.float32))
+    residual.save(tmp_path / "net.onnx", rng, pixels=112)
+    np.savez(tmp_path / "calib.npz", x=rng.standard_normal((8, 3, 112, 112)).astype(np.float32))
     report = edgeprune.compile(
         tmp_path / "net.onnx",
         "orin-nano-8",

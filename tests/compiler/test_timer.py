@@ -33,8 +33,8 @@ from tests.backends.fake_trtexec import KNOWN
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("device")
     rng = np.random.default_rng(0)
-    residual.save(folder / "net.onnx", rng, pixels=160)
-    np.savez(folder / "calib.npz", x=rng.standard_normal((8, 3, 160, 160)).astype(np.float32))
+    residual.save(folder / "net.onnx", rng, pixels=112)
+    np.savez(folder / "calib.npz", x=rng.standard_normal((8, 3, 112, 112)).astype(np.float32))
     return folder
 
 
@@ -108,14 +108,14 @@ def test_the_model_has_the_precisions_of_the_plan_as_q_dq(compiled: Path) -> Non
 def test_all_batch_sizes_still_run(compiled: Path) -> None:
     runner = OnnxRuntime().load(compiled / "model.onnx")
     for rows in (1, 3):
-        assert runner.run({"x": np.zeros((rows, 3, 160, 160), np.float32)})[0].shape == (rows, 10)
+        assert runner.run({"x": np.zeros((rows, 3, 112, 112), np.float32)})[0].shape == (rows, 10)
 
 
 def test_the_command_for_the_device_is_written_and_printed(compiled: Path) -> None:
     script = (compiled / "verify.sh").read_text()
     assert "trtexec --onnx=model.onnx" in script
     assert "--stronglyTyped" in script
-    assert "--optShapes=x:1x3x160x160" in script
+    assert "--optShapes=x:1x3x112x112" in script
     assert "Predicted, not measured" in script
     assert "edgeprune bench dense.onnx model.onnx --target orin-nano-8 --device ssh:" in script
     subprocess.run(["sh", "-n", str(compiled / "verify.sh")], check=True)
