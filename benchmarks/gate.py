@@ -1,7 +1,8 @@
 """Rates of false alarms and of missed regressions of the gate, by simulation of noisy and disturbed machines.
 
 Every row is a machine: how its speed changes while one of the two reports is measured. Every column is a true growth of
-the latency; the limit is 5%. A figure is the share of trials in which the gate fails. Needs no model and no device.
+the latency; the limit is 5%. A figure is the share of trials in which the gate fails. With ``--runs N`` report and
+baseline have N separate runs each, of which the machine is disturbed in one. Needs no model and no device.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from statistics import median
 
 from edgeprune import Report
 from edgeprune.gate import gate
-from edgeprune.report import Latency, ModelFile, Size, Sizes
+from edgeprune.report import Latency, ModelFile, Repeat, Size, Sizes
 from edgeprune.report.model import Outcome
 from edgeprune.timing import Measurement, median_interval, ratio
 
@@ -40,6 +41,8 @@ def main() -> None:
     parser.add_argument(
         "--session", type=float, default=0.007, help="deviation from one run to the next, as a fraction"
     )
+    parser.add_argument("--runs", type=int, default=1, help="separate runs of each report")
+    parser.add_argument("--all-disturbed", action="store_true", help="the machine changes its speed in every run")
     options = parser.parse_args()
     for same in (True, False):
         print(f"\n{'relative to the same original' if same else 'another original: latencies as they are'}")
@@ -62,18 +65,26 @@ def _failed(
     growth: float,
 ) -> float:
     draw = random.Random(f"{same} {change} {disturbed} {growth}")
-    steady, failed = [1.0] * ROUNDS, 0
+    failed = 0
     for _ in range(options.trials):
-        changing = [1 + change * s for s in shape(draw)]
-        now = _report(options, draw, changing if disturbed != "the baseline" else steady, 1 + growth, "a")
-        then = _report(options, draw, changing if disturbed == "the baseline" else steady, 1.0, "a" if same else "b")
-        failed += not gate(now, baseline=then, max_regression=LIMIT).passed
+        now, then = (
+            [shape(draw) if here and (k == 0 or options.all_disturbed) else [0.0] * ROUNDS for k in range(options.runs)]
+            for here in (disturbed != "the baseline", disturbed != "the report")
+        )
+        clocks = [[[1 + change * s for s in run] for run in runs] for runs in (now, then)]
+        report = _report(options, draw, clocks[0], 1 + growth, "a")
+        baseline = _report(options, draw, clocks[1], 1.0, "a" if same else "b")
+        failed += not gate(report, baseline=baseline, max_regression=LIMIT).passed
     return failed / options.trials
 
 
-def _report(options: argparse.Namespace, draw: random.Random, clock: list[float], factor: float, model: str) -> Report:
-    baseline, result = (_measured(options, draw, clock, ms) for ms in (6.0, 2.0 * factor))
-    latency = Latency("simulated", "none", 1, baseline, result, ratio(baseline, result))
+def _report(
+    options: argparse.Namespace, draw: random.Random, clocks: list[list[float]], factor: float, model: str
+) -> Report:
+    runs = [Repeat(*pair, ratio(*pair)) for pair in (_pair(options, draw, clock, factor) for clock in clocks)]
+    latency = Latency(
+        "simulated", "none", 1, runs[0].baseline, runs[0].result, runs[0].speedup, repeats=tuple(runs[1:])
+    )
     return Report(
         command="compile",
         target="cpu",
@@ -85,6 +96,13 @@ def _report(options: argparse.Namespace, draw: random.Random, clock: list[float]
         seed=0,
         latency=latency,
     )
+
+
+def _pair(
+    options: argparse.Namespace, draw: random.Random, clock: list[float], factor: float
+) -> tuple[Measurement, Measurement]:
+    """Original and result in one run."""
+    return _measured(options, draw, clock, 6.0), _measured(options, draw, clock, 2.0 * factor)
 
 
 def _measured(options: argparse.Namespace, draw: random.Random, clock: list[float], ms: float) -> Measurement:

@@ -68,6 +68,12 @@ UNRELIABLE = 6
     callback=options.parse_fraction,
     help="How much latency varies between runs.",
 )
+@click.option(
+    "--runs",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Measure original and result again, in new processes, until REPORT (a folder) has N runs; they stay in it.",
+)
 @click.option("--markdown", type=FILE, metavar="FILE", help="Write the summary as Markdown.")
 @click.option("--junit", type=FILE, metavar="FILE", help="Write the summary as JUnit XML.")
 @click.option("--github", is_flag=True, help="In a GitHub job: annotations, the job's summary, and the step's outputs.")
@@ -81,6 +87,7 @@ def gate(
     accept_disturbed: bool,
     max_regression: float | None,
     outputs: str | None,
+    runs: int | None,
     markdown: Path | None,
     junit: Path | None,
     github: bool,
@@ -105,6 +112,11 @@ def gate(
         raise UsageError("--update-baseline needs --baseline, the place to keep it")
     if accept_disturbed and not update_baseline:
         raise UsageError("--accept-disturbed needs --update-baseline")
+    if runs is not None:
+        from edgeprune.cli.measure_again import measure_again
+
+        with verbosity.progress().step("measuring", runs) as step:
+            found = measure_again(report, found, runs, step.advance)
     older = None if baseline is None else find_baseline(baseline, found, missing_ok=update_baseline)
     if baseline is not None:
         max_regression = None if older is None else DEFAULT_REGRESSION if max_regression is None else max_regression

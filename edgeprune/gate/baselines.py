@@ -60,11 +60,12 @@ def keep_baseline(place: Path, report: Report) -> Path:
 
 
 def why_no_baseline(report: Report) -> str | None:
-    """Why a report should not become a baseline: what disturbed its measurement; None if nothing did."""
+    """Why a report should not become a baseline: what disturbed its runs; None if more than half were quiet."""
     if report.latency is None:
         return None
-    found = disturbance(report.latency.baseline, report.latency.result)
-    return None if found is None else found.reason
+    found = [disturbance(run.baseline, run.result) for run in report.latency.runs]
+    reasons = [doubt.reason for doubt in found if doubt is not None]
+    return reasons[0] if 2 * len(reasons) >= len(found) else None
 
 
 def baseline_file(place: Path, report: Report) -> Path:

@@ -3,7 +3,7 @@
 A latency is noisy, so a check fails only if it is 95% sure that the true latency is beyond the limit. A latency beyond
 the limit that may be noise passes, and the summary says so. The uncertainty has two parts, both log-normal: the
 interval of the median, from the blocks of one run, and the difference from one run to the next (memory layout, clocks,
-other processes), which no single run can show: 1% unless given.
+other processes), which no single run can show: 1% unless given. Several runs make both smaller (see `estimate`).
 
 A regression compares two reports by their measured latencies. If neither was measured, because the device is not
 attached, it compares the predicted ones and says so. If both reports are of the same original model on the same device
@@ -23,29 +23,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from statistics import NormalDist
 
 from edgeprune.errors import UsageError
 from edgeprune.gate.baselines import slower_machine
 from edgeprune.gate.budgets import check_budgets, check_same_point
 from edgeprune.gate.engine import check_engine
+from edgeprune.gate.estimate import Estimate, estimate
 from edgeprune.gate.verdicts import Check, Gate, Verdict
 from edgeprune.report import NOT_IN_TIME, Latency, Report, doubts
-from edgeprune.timing import CONFIDENCE, Disturbance, disturbance, disturbance_of_ratio
+from edgeprune.timing import CONFIDENCE, Disturbance
 
 SESSION_NOISE = 0.01
 """Standard deviation of a median from one run to the next, as a fraction of it."""
 
 DEFAULT_REGRESSION = 0.05
 
-DOUBT_MATTERS = 0.02
-"""Change of the machine's speed, as a fraction, from which on it is weighed against the excess over a limit."""
-
 SURE_OF_GROWTH = 0.98
 """How sure it must be that more than half of a regression's limit is no noise."""
-
-_HALF_WIDTH_SIGMAS = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
 
 
 def gate(
@@ -117,13 +113,12 @@ def _same_model(report: Report, other: Report) -> bool:
 def _check_latency(latency: Latency, limit_ms: float, session_noise: float, older: Latency | None) -> Check:
     if limit_ms <= 0:
         raise UsageError(f"--max-latency-ms must be positive, not {limit_ms:g}")
-    result = latency.result
-    sigma = math.hypot(_sigma(result.ci_low_ms, result.ci_high_ms), session_noise)
-    disturbed = disturbance(latency.baseline, latency.result, matters=DOUBT_MATTERS)
-    if disturbed is None and older is not None:
-        disturbed = slower_machine(latency, older)
-    verdict, detail = _verdict(math.log(result.median_ms / limit_ms), sigma, session_noise, disturbed)
-    return Check("latency", f"{result.median_ms:.4g} ms", f"{limit_ms:g} ms", verdict, detail)
+    found = estimate(latency, session_noise)
+    if found.disturbed is None and older is not None:
+        found = replace(found, disturbed=slower_machine(latency, older))
+    verdict, detail = _verdict(found.log - math.log(limit_ms), found)
+    over = "" if len(latency.runs) == 1 else f", over {found} runs"
+    return Check("latency", f"{math.exp(found.log):.4g} ms", f"{limit_ms:g} ms", verdict, detail + over)
 
 
 def _check_prediction(report: Report, limit_ms: float) -> Check:
@@ -168,21 +163,15 @@ def _check_regression(report: Report, baseline: Report, limit: float, session_no
     if (new.device, new.threads) != (old.device, old.threads):
         apart = f"measured on {new.place}, the baseline on {old.place}; --update-baseline keeps one for each"
         return Check("latency regression", "unknown", f"{limit:+.1%}", "unreliable", apart)
-    growth_log = math.log(new.result.median_ms / old.result.median_ms)
-    spreads = [_sigma(m.ci_low_ms, m.ci_high_ms) for m in (new.result, old.result)]
-    doubt, reference = disturbance, ""
-    if _same_model(report, baseline) and new.runtime == old.runtime:
-        growth_log -= math.log(new.baseline.median_ms / old.baseline.median_ms)
-        spreads = [_sigma(latency.speedup.ci_low, latency.speedup.ci_high) for latency in (new, old)]
-        doubt, reference = disturbance_of_ratio, ", relative to the original model's latency in the same run"
-    elif new.runtime != old.runtime:
+    relative = _same_model(report, baseline) and new.runtime == old.runtime
+    reference = ", relative to the original model's latency in the same run" if relative else ""
+    if new.runtime != old.runtime:
         reference = f", {old.runtime} against {new.runtime}"
-    now, then = (
-        _Side(spread, doubt(latency.baseline, latency.result, matters=DOUBT_MATTERS))
-        for spread, latency in zip(spreads, (new, old), strict=True)
-    )
-    verdict, detail = _regression_verdict(growth_log, limit, now, then, session_noise)
-    value = f"{math.expm1(growth_log):+.1%}"
+    now, then = (estimate(latency, session_noise, relative=relative) for latency in (new, old))
+    if len(new.runs) + len(old.runs) > 2:
+        reference += f", {now} runs against {then}"
+    verdict, detail = _regression_verdict(now.log - then.log, limit, now, then)
+    value = f"{math.expm1(now.log - then.log):+.1%}"
     return Check("latency regression", value, f"{limit:+.1%}", verdict, detail + reference)
 
 
@@ -200,21 +189,12 @@ def _check_predicted_regression(report: Report, baseline: Report, limit: float) 
     return Check("predicted latency regression", f"{growth - 1:+.1%}", f"{limit:+.1%}", verdict, detail)
 
 
-def _verdict(
-    excess_log: float, sigma: float, session_noise: float, disturbed: Disturbance | None
-) -> tuple[Verdict, str]:
-    """Verdict on a latency whose logarithm exceeds its limit's by ``excess_log``.
-
-    Args:
-        excess_log: Logarithm of the latency over its limit.
-        sigma: Standard deviation of ``excess_log``.
-        session_noise: Standard deviation of a median from one run to the next, as a fraction.
-        disturbed: What disturbed the measurement.
-    """
-    sure_beyond = _sure(excess_log, sigma)
-    if disturbed is not None and excess_log > 0:
-        sure_beyond = _sure(excess_log - math.log1p(disturbed.faster), math.hypot(disturbed.sigma, session_noise))
-        return _weighed(sure_beyond, sure_beyond >= CONFIDENCE, disturbed)
+def _verdict(excess_log: float, found: Estimate) -> tuple[Verdict, str]:
+    """Verdict on a latency whose logarithm exceeds its limit's by ``excess_log``."""
+    sure_beyond = _sure(excess_log, found.sigma)
+    if found.disturbed is not None and excess_log > 0:
+        sure_beyond = _sure(excess_log - math.log1p(found.disturbed.faster), found.state_sigma)
+        return _weighed(sure_beyond, sure_beyond >= CONFIDENCE, found.disturbed)
     if sure_beyond >= CONFIDENCE:
         return "fail", f"{_percent(sure_beyond)} sure that it is beyond the limit"
     if excess_log > 0:
@@ -222,25 +202,11 @@ def _verdict(
     return "pass", f"{_percent(1 - sure_beyond)} sure that it is within the limit"
 
 
-@dataclass(frozen=True)
-class _Side:
-    """One of the two latencies of a regression: the deviation of its logarithm, and what disturbed it."""
-
-    sigma: float
-    disturbed: Disturbance | None
-
-    @property
-    def state_sigma(self) -> float:
-        return self.sigma if self.disturbed is None else self.disturbed.sigma
-
-
-def _regression_verdict(
-    growth_log: float, limit: float, now: _Side, then: _Side, session_noise: float
-) -> tuple[Verdict, str]:
+def _regression_verdict(growth_log: float, limit: float, now: Estimate, then: Estimate) -> tuple[Verdict, str]:
     """Verdict on the logarithm of a growth since a baseline."""
     excess_log = growth_log - math.log1p(limit)
     half_log = math.log1p(limit) - math.log1p(limit / 2)
-    sigma = math.hypot(now.sigma, then.sigma, session_noise, session_noise)
+    sigma = math.hypot(now.sigma, then.sigma)
     was = "" if then.disturbed is None else f"; the baseline was disturbed: {then.disturbed.reason}"
     if excess_log <= 0:
         return "pass", f"{_percent(1 - _sure(excess_log, sigma))} sure that it is within the limit{was}"
@@ -253,7 +219,7 @@ def _regression_verdict(
         excess_log -= math.log1p(now.disturbed.faster)
     if then.disturbed is not None:
         excess_log -= math.log1p(then.disturbed.slower)
-    sigma = math.hypot(now.state_sigma, then.state_sigma, session_noise, session_noise)
+    sigma = math.hypot(now.state_sigma, then.state_sigma)
     sure_beyond = _sure(excess_log, sigma)
     sure = excess_log > 0 and _sure(excess_log + half_log, sigma) >= SURE_OF_GROWTH
     if now.disturbed is not None:
@@ -282,17 +248,11 @@ def _percent(probability: float) -> str:
     return "more than 99.9%" if probability > 0.999 else f"{100 * probability:.3g}%"
 
 
-def _sigma(low: float, high: float) -> float:
-    """Standard deviation of a logarithm from its 95% interval."""
-    if not 0 < low <= high:
-        raise UsageError(f"the report has an impossible confidence interval, {low:g} to {high:g}")
-    return math.log(high / low) / (2 * _HALF_WIDTH_SIGMAS)
-
-
 def _measured(report: Report, called: str) -> Latency:
     if report.latency is None:
         raise UsageError(f"{called} has no measured latency; a predicted one is not enough for this check")
-    for measurement in (report.latency.baseline, report.latency.result):
-        if measurement.median_ms <= 0:
-            raise UsageError(f"{called} has an impossible latency of {measurement.median_ms:g} ms")
+    for run in report.latency.runs:
+        for measurement in (run.baseline, run.result):
+            if measurement.median_ms <= 0:
+                raise UsageError(f"{called} has an impossible latency of {measurement.median_ms:g} ms")
     return report.latency

@@ -7,7 +7,8 @@ from typing import Any
 
 from edgeprune.report import figures
 from edgeprune.report.compile_cost import Training
-from edgeprune.report.model import Latency, Layer, Prediction, Report
+from edgeprune.report.latency import Latency
+from edgeprune.report.model import Layer, Prediction, Report
 from edgeprune.report.web_page import Chart
 from edgeprune.support import plural
 from edgeprune.timing import Measurement

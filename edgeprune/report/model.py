@@ -9,11 +9,14 @@ from typing import Literal
 
 from edgeprune.report.accuracy import Accuracy
 from edgeprune.report.compile_cost import CompileCost, Training
+<<<<<<< HEAD
 from edgeprune.report.engine import EngineCheck
+=======
+from edgeprune.report.latency import Latency
+>>>>>>> 7fde5e9 (Gate: several separate runs of a report make the verdict sure; gate --runs measures again in new processes)
 from edgeprune.report.loss_part import LossPart
 from edgeprune.report.token_steps import Tokens
-from edgeprune.support import json_form, plural
-from edgeprune.timing import Measurement, Ratio
+from edgeprune.support import json_form
 
 SCHEMA = 1
 
@@ -55,41 +58,6 @@ class Budget:
     speedup: float | None = None
     max_drop: float | None = None
     met: bool | None = None
-
-
-@dataclass(frozen=True)
-class Latency:
-    """Measured latencies, all models in one run.
-
-    Attributes:
-        device: The processor or board, in words.
-        runtime: Name and version of the runtime.
-        threads: Threads of the runtime; None on devices without this setting.
-        baseline: The original model.
-        result: The model that was written.
-        speedup: Baseline over result, from paired blocks.
-        variants: The unpruned alternatives by name, such as ``int8``.
-        baseline_runtime: Name and version of the runtime of the original, if it is another one.
-    """
-
-    device: str
-    runtime: str
-    threads: int | None
-    baseline: Measurement
-    result: Measurement
-    speedup: Ratio
-    variants: Mapping[str, Measurement] = field(default_factory=dict)
-    baseline_runtime: str | None = None
-
-    @property
-    def timed(self) -> dict[str, Measurement]:
-        """Name -> measurement of everything that was measured."""
-        return {"original": self.baseline, **self.variants, "result": self.result}
-
-    @property
-    def place(self) -> str:
-        """The device and its threads, in words."""
-        return self.device if self.threads is None else f"{self.device} with {plural(self.threads, 'thread')}"
 
 
 @dataclass(frozen=True)

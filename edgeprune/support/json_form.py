@@ -44,8 +44,10 @@ def load(cls: type[T], file: Path, *, schema: int) -> T:
     return loads(cls, text, source=str(file), schema=schema)
 
 
-def loads(cls: type[T], text: str, *, source: str, schema: int) -> T:
+def loads(cls: type[T], text: str, *, source: str, schema: int | None) -> T:
     """Read a dataclass from JSON text; ``source`` is what errors call it, ``schema`` the version it must state.
+
+    Without a ``schema`` it must state none.
 
     Raises:
         UsageError: It is not JSON or not of this form; the text names the place.
