@@ -54,7 +54,8 @@ def measure_again(folder: Path, report: Report, runs: int, done_one: Callable[[]
             lines = done.stderr.strip().splitlines() or ["it printed nothing"]
             raise BackendError(f"--runs: the measurement failed: {lines[-1].removeprefix('error: ')}")
         found = json_form.loads(Benched, done.stdout, source="the output of edgeprune bench", schema=None)
-        latency = replace(latency, repeats=(*latency.repeats, Repeat(*found.measurements.values(), found.speedup)))
+        before, after = found.measurements.values()
+        latency = replace(latency, repeats=(*latency.repeats, Repeat(before, after, found.speedup)))
         report = replace(report, latency=latency)
         write_text(folder / "report.json", report.to_json())
         done_one()

@@ -9,11 +9,8 @@ from typing import Literal
 
 from edgeprune.report.accuracy import Accuracy
 from edgeprune.report.compile_cost import CompileCost, Training
-<<<<<<< HEAD
 from edgeprune.report.engine import EngineCheck
-=======
 from edgeprune.report.latency import Latency
->>>>>>> 7fde5e9 (Gate: several separate runs of a report make the verdict sure; gate --runs measures again in new processes)
 from edgeprune.report.loss_part import LossPart
 from edgeprune.report.token_steps import Tokens
 from edgeprune.support import json_form
