@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import pytest
 import referencing
 
 from edgeprune.cli.commands import cli
-from edgeprune.compiler.bench import BenchResult
+from edgeprune.latency.bench import BenchResult
 from edgeprune.pytorch.apply import Applied
 from edgeprune.pytorch.export import Attempt, Exported
 from edgeprune.report.pareto_curve import Point, point_of
@@ -23,6 +24,7 @@ from tests.documents import hooks
 from tests.gate.test_engine import engine
 from tests.models import single
 from tests.quick_timing import time_quickly
+from tests.report.test_rival import rival
 from tests.reports import curve, measurement, report
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -103,7 +105,7 @@ def test_a_verdict(tmp_path: Path, run: Callable[..., Any]):
     (tmp_path / "report.json").write_text(report().to_json(), encoding="utf-8")
     limits = ("--max-latency-ms", 3, "--max-drop", 1, "--max-predicted-ms", 9, "--baseline", tmp_path)
     check(run("gate", tmp_path, *limits, "--json"), "gate")
-    whole = report(latency=None, engine=engine())
+    whole = report(latency=None, engine=engine(), rival=rival())
     check(json.loads(whole.to_json()), "report")
     (tmp_path / "report.json").write_text(whole.to_json(), encoding="utf-8")
     check(run("gate", tmp_path, "--baseline", tmp_path, "--max-drop", 1, "--json"), "gate")
@@ -128,6 +130,7 @@ def test_a_measured_profile(model: Path, tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_a_curve():
     made = curve(point_of(2.0, "2x", report()), Point(9.0, False, "no choice is so fast"))
+    made = dataclasses.replace(made, rival=rival())
     check(json.loads(made.to_json()), "pareto")
 
 

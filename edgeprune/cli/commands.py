@@ -46,6 +46,12 @@ def cli() -> None:
     callback=options.parse_speedups,
     help="Budgets: several speed-ups in one run, each in its own folder, and their curve.",
 )
+@click.option(
+    "--rival",
+    type=FILE,
+    metavar="FILE",
+    help="A smaller model of the family: timed and scored as it is, beside the result, which says which one wins.",
+)
 @options.calibration_options
 @click.option(
     "--eval", "evaluation", type=SOURCE, metavar="SRC", help="An .npz with inputs and `labels`, or file.py:function."
@@ -223,9 +229,10 @@ def _compile_curve(
 ) -> None:
     from edgeprune.compiler import Request, compile_pareto
 
-    given = {name: value for name, value in asked.items() if name not in (*BUDGETS, "force")}
+    given = {name: value for name, value in asked.items() if name not in (*BUDGETS, "force", "rival")}
     request = Request(model, target, **given)
-    curve = compile_pareto(request, speedups, out=out, force=asked["force"], progress=verbosity.progress(), recipe=used)
+    kept = {"force": asked["force"], "rival": asked["rival"], "recipe": used}
+    curve = compile_pareto(request, speedups, out=out, progress=verbosity.progress(), **kept)
     if as_json:
         click.echo(curve.to_json(), nl=False)
         return

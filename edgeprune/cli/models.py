@@ -104,11 +104,11 @@ def bench(
             raise UsageError("--cuda-graph is for an engine on a device: give --device")
         if calibration is not None:
             raise UsageError("--calib is for an engine on a device: give --device")
-        from edgeprune.compiler import bench_models
+        from edgeprune.latency import bench_models
 
         result = bench_models(models, progress=verbosity.progress(), **asked)
     else:
-        from edgeprune.compiler import bench_on_device
+        from edgeprune.latency import bench_on_device
 
         asked |= {"cuda_graph": cuda_graph, "calibration": calibration}
         result = bench_on_device(models, device, progress=verbosity.progress(), **asked)

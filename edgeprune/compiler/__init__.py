@@ -1,11 +1,10 @@
-"""The pipelines of the commands that produce a result: compile, prune, profile, bench.
+"""The pipelines of the commands that produce a result: compile, prune, profile.
 
 In: a request: model, target, budget, data.
 Out: a folder with model, plan and report, either complete or not written at all.
 May import: search and below.
 """
 
-from edgeprune.compiler.bench import bench_models, bench_on_device
 from edgeprune.compiler.compile import compile_model
 from edgeprune.compiler.pareto import compile_pareto
 from edgeprune.compiler.profile_device import profile_on_device

@@ -10,6 +10,7 @@ from edgeprune.calibration import CalibrationSpec, as_spec
 from edgeprune.compiler.delivery import deliver
 from edgeprune.compiler.recipe import AGAIN, RECIPE, Recipe, recipe_of
 from edgeprune.compiler.request import Request
+from edgeprune.compiler.rival import beside, measure_rival
 from edgeprune.compiler.token_sessions import open_sessions
 from edgeprune.dependency import picture_of
 from edgeprune.outputs import Choice
@@ -46,6 +47,7 @@ def compile_model(
     recipe: Recipe | None = None,
     runtime: str | None = None,
     recover: str | float = "fast",
+    rival: str | Path | None = None,
 ) -> Report:
     """Compress a model for a target within a budget, measure it, and write the folder of a compile.
 
@@ -83,6 +85,7 @@ def compile_model(
             which the network is trained as it is deployed, with PyTorch.
         recipe: the flags of this run, relative to ``out``, to be stored with the result; by default the arguments of
             this call.
+        rival: a smaller model of the same family, which is timed and scored as it is and stands beside the result.
 
     Raises:
         UsageError: flags contradict each other or the target, or the folder exists.
@@ -121,9 +124,11 @@ def compile_model(
     goal = request.goal(latency_ms, speedup, max_drop)
     if (plan := goal.without_budget) is not None:
         progress.note(plan)
-    session, reached = open_sessions(request, goal, progress).reach(goal)
+    sessions = open_sessions(request, goal, progress)
+    session, reached = sessions.reach(goal)
+    other = None if rival is None else measure_rival(request, sessions.whole, Path(rival))
     with output_folder(out, force=force) as folder:
-        return keep_recipe(recipe, deliver(session, goal, reached, folder), folder)
+        return keep_recipe(recipe, beside(deliver(session, goal, reached, folder), other), folder)
 
 
 def keep_recipe(recipe: Recipe, report: Report, folder: Path) -> Report:

@@ -11,6 +11,7 @@ from edgeprune.compiler.compile import keep_recipe
 from edgeprune.compiler.delivery import deliver
 from edgeprune.compiler.recipe import RECIPE, Recipe, recipe_of
 from edgeprune.compiler.request import Request
+from edgeprune.compiler.rival import beside, measure_rival
 from edgeprune.compiler.token_sessions import Sessions, open_sessions
 from edgeprune.errors import BudgetError, UsageError
 from edgeprune.report import (
@@ -19,6 +20,7 @@ from edgeprune.report import (
     ModelFile,
     Point,
     Report,
+    Rival,
     comparison_html,
     folder_of,
     open_runs,
@@ -36,6 +38,7 @@ def compile_pareto(
     force: bool = False,
     progress: Progress | None = None,
     recipe: Recipe | None = None,
+    rival: str | Path | None = None,
 ) -> Curve:
     """Compress a model for several speed-ups, and write a folder with their curve and a subfolder for each.
 
@@ -49,6 +52,7 @@ def compile_pareto(
         progress: shows the progress.
         recipe: the flags of this run, with paths relative to ``out``, to be stored with the result; by default the
             arguments of this call.
+        rival: a smaller model of the same family, which is timed and scored as it is and stands beside the curve.
 
     Raises:
         UsageError: flags contradict each other or the target, or the folder exists.
@@ -71,7 +75,8 @@ def compile_pareto(
     session = sessions.whole
     common = dict(progress.seconds), dict(progress.processor_s)
     with output_folder(out, force=force) as folder:
-        found = [_point(sessions, request, speedup, folder, recipe, common) for speedup in asked]
+        other = None if rival is None else measure_rival(request, session, Path(rival))
+        found = [_point(sessions, request, speedup, folder, recipe, common, other) for speedup in asked]
         points = tuple(point for point, _ in found)
         first = next((report for _, report in found if report is not None), None)
         if first is None:
@@ -85,6 +90,7 @@ def compile_pareto(
             seed=request.seed,
             calibration=session.conditions.calibration,
             points=points,
+            rival=other,
         )
         (folder / PARETO_FILE).write_text(curve.to_json(), encoding="utf-8")
         (folder / "report.html").write_text(comparison_html(*open_runs([folder])), encoding="utf-8")
@@ -99,6 +105,7 @@ def _point(
     folder: Path,
     recipe: Recipe,
     common: tuple[Mapping[str, float], Mapping[str, float]],
+    rival: Rival | None,
 ) -> tuple[Point, Report | None]:
     """One speed-up; if it cannot be met with a result of use, the point says why and has no report and no folder.
 
@@ -111,7 +118,7 @@ def _point(
     try:
         session, reached = sessions.reach(goal)
         place.mkdir()
-        delivered = deliver(session, goal, reached, place)
+        delivered = beside(deliver(session, goal, reached, place), rival)
     except BudgetError as error:  # the speed cannot be reached, or the result is below the floor of usefulness
         shutil.rmtree(place, ignore_errors=True)
         progress.note(f"{asked:g}x: {error}")

@@ -6,6 +6,7 @@ May import: costmodel, passes, calibration and below.
 """
 
 from edgeprune.latency.analytic_model import SPARSE, AnalyticModel, dense_format, is_int8, is_sparse
+from edgeprune.latency.bench import bench_models, bench_on_device
 from edgeprune.latency.block_latency import Format, Latency, LatencyModel
 from edgeprune.latency.block_network import Network, network
 from edgeprune.latency.cpu_model import lowered

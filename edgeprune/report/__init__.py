@@ -30,6 +30,7 @@ from edgeprune.report.model import (
 from edgeprune.report.output_files import write_report
 from edgeprune.report.output_score import OutputScore
 from edgeprune.report.pareto_curve import PARETO_FILE, Curve, Point, folder_of, point_of
+from edgeprune.report.rival import Rival
 from edgeprune.report.runs import HEADER as RUN_HEADER
 from edgeprune.report.runs import Run, open_runs, siblings
 from edgeprune.report.runs import line as run_line

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from edgeprune.report.charts import medians, medians_text
 from edgeprune.report.markdown import markdown_table
-from edgeprune.report.runs import HEADER, Missed, Run, comparable, differences, line, points
+from edgeprune.report.runs import HEADER, Missed, Run, against_rivals, comparable, differences, line, points
 from edgeprune.report.sentence import sentence
 from edgeprune.report.terminal import print_notes, print_table
 from edgeprune.report.tradeoff import frontier, tradeoff_chart
@@ -43,7 +43,7 @@ def lead(runs: Sequence[Run], missed: Sequence[Missed]) -> str:
 def comparison_html(runs: Sequence[Run], missed: Sequence[Missed] = ()) -> str:
     """A web page that compares several runs."""
     title = f"edgeprune: {plural(len(runs), 'run')} compared"
-    notes = "".join(f"<li>{escape(text)}</li>" for text in differences(runs))
+    notes = "".join(f"<li>{escape(text)}</li>" for text in (*against_rivals(runs), *differences(runs)))
     top = f'<h1>{escape(title)}</h1>\n<p class="lead">{escape(lead(runs, missed))}</p>\n'
     top += f'<ul class="notes">{notes}</ul>' if notes else ""
     rows = [[escape(cell) for cell in line(run)] for run in runs]
@@ -73,7 +73,7 @@ def print_comparison(console: Console, runs: Sequence[Run], missed: Sequence[Mis
 
 
 def _notes(runs: Sequence[Run], missed: Sequence[Missed]) -> list[str]:
-    return [*differences(runs), *(f"{m.name} was not reached: {m.reason}" for m in missed)]
+    return [*against_rivals(runs), *differences(runs), *(f"{m.name} was not reached: {m.reason}" for m in missed)]
 
 
 def tradeoffs(runs: Sequence[Run], name: str = "chart-tradeoff") -> tuple[Chart, ...]:

@@ -13,7 +13,7 @@ from edgeprune.report.loss_part import HEADER as LOSS_HEADER
 from edgeprune.report.loss_part import rows as loss_rows
 from edgeprune.report.model import Layer, Report
 from edgeprune.report.sentence import sentence, unmeasured
-from edgeprune.report.tradeoff import Reached, reached, tradeoff_chart
+from edgeprune.report.tradeoff import Reached, reached, reached_by, tradeoff_chart
 from edgeprune.report.web_page import Section, bar, folded, number, page, table
 from edgeprune.support import plural
 
@@ -148,7 +148,8 @@ def _latency(report: Report) -> Section:
 
 
 def _tradeoff(report: Report, others: Sequence[Reached]) -> Section:
-    charts = tradeoff_chart([*reached(report), *others], report.accuracy)
+    rival = () if report.rival is None else (reached_by(report.rival),)
+    charts = tradeoff_chart([*reached(report), *rival, *others], report.accuracy)
     more = ""
     if charts and not others and report.command == "compile":
         more = (

@@ -12,6 +12,7 @@ from edgeprune.report.compile_cost import CompileCost, Training
 from edgeprune.report.engine import EngineCheck
 from edgeprune.report.latency import Latency
 from edgeprune.report.loss_part import LossPart
+from edgeprune.report.rival import Rival
 from edgeprune.report.token_steps import Tokens
 from edgeprune.support import json_form
 
@@ -190,6 +191,7 @@ class Report:
         losses: What the loss comes from, if that was asked for.
         operating_point: Power mode, TensorRT and clocks, for a device with TensorRT.
         engine: What the engine computes on the device, beside the simulation; None if it was not run.
+        rival: The smaller model that the user compares the result with, as it is.
     """
 
     schema: int = SCHEMA
@@ -211,6 +213,7 @@ class Report:
     losses: tuple[LossPart, ...] = ()
     operating_point: Mapping[str, str] = field(default_factory=dict)
     engine: EngineCheck | None = None
+    rival: Rival | None = None
     search: Search | None = None
     tokens: Tokens | None = None
     training: Training | None = None

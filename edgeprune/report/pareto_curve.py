@@ -12,6 +12,7 @@ from pathlib import Path
 from edgeprune.report.accuracy import Accuracy
 from edgeprune.report.figures import doubts
 from edgeprune.report.model import ModelFile, Report
+from edgeprune.report.rival import Rival
 from edgeprune.support import json_form
 from edgeprune.timing import Ratio
 
@@ -67,14 +68,27 @@ class Curve:
     seed: int
     calibration: str | None
     points: tuple[Point, ...]
+    rival: Rival | None = None
 
     def to_json(self) -> str:
         """The text of pareto.json."""
         return json_form.dumps(self)
 
     def lines(self) -> list[str]:
-        """The curve for people, one line for each point."""
-        return [_line(point) for point in self.points]
+        """The curve for people, one line for each point; then the rival against each point."""
+        return [*(_line(point) for point in self.points), *self.verdicts()]
+
+    def verdicts(self) -> list[str]:
+        """The rival against every point that was reached, in sentences; first those against which it wins."""
+        if self.rival is None:
+            return []
+        said = []
+        for point in self.points:
+            latency_ms = point.predicted_ms if point.latency_ms is None else point.latency_ms
+            if latency_ms is not None:
+                wins = self.rival.against(latency_ms, point.accuracy) == "wins"
+                said.append((not wins, self.rival.sentence(latency_ms, point.accuracy, f"the point {point.asked:g}x")))
+        return [text for _, text in sorted(said, key=lambda pair: pair[0])]
 
     @classmethod
     def load(cls, path: str | Path) -> Curve:

@@ -12,7 +12,8 @@ from edgeprune.report import figures
 from edgeprune.report.model import Report
 from edgeprune.report.output_files import read_plan
 from edgeprune.report.pareto_curve import PARETO_FILE, Curve
-from edgeprune.report.tradeoff import ORIGINAL, Reached, reached
+from edgeprune.report.rival import Rival
+from edgeprune.report.tradeoff import ORIGINAL, Reached, reached, reached_by
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def comparable(runs: Sequence[Run]) -> list[list[Run]]:
 
 
 def points(runs: Sequence[Run]) -> list[Reached]:
-    """The result of every run, and one original for each model and device."""
+    """The result of every run, one original for each model and device, and the rivals."""
     found: dict[tuple[str, str], Reached] = {}
     results = []
     for run in runs:
@@ -143,8 +144,26 @@ def points(runs: Sequence[Run]) -> list[Reached]:
             elif point.name == ORIGINAL:
                 measured = run.report.latency
                 found.setdefault((run.report.model.sha256, measured.device if measured else run.report.target), point)
-    return [*found.values(), *results]
+    return [*found.values(), *map(reached_by, rivals(runs)), *results]
+
+
+def rivals(runs: Sequence[Run]) -> list[Rival]:
+    """The rivals of these runs, each once."""
+    known = [run.report.rival for run in runs if run.report.rival is not None]
+    return list({(rival.sha256, rival.measured): rival for rival in known}.values())
 
 
 def _measure(report: Report) -> str:
     return "" if report.accuracy is None else f"{report.accuracy.metric} ({report.accuracy.kind})"
+
+
+def against_rivals(runs: Sequence[Run]) -> list[str]:
+    """Every run with a rival against it, in sentences; first those that lose."""
+    said = []
+    for run in runs:
+        report, rival = run.report, run.report.rival
+        point = next((point for point in reached(report) if point.strong), None)
+        if rival is not None and point is not None:
+            wins = rival.against(point.latency_ms, report.accuracy) == "wins"
+            said.append((not wins, f"{rival.sentence(point.latency_ms, report.accuracy, run.name)}."))
+    return [text for _, text in sorted(said, key=lambda pair: pair[0])]

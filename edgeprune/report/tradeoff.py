@@ -9,6 +9,7 @@ from typing import Any
 from edgeprune.report.accuracy import Accuracy
 from edgeprune.report.charts import COLOURS, QUIET, base, error_bars, vertical_line
 from edgeprune.report.model import Report
+from edgeprune.report.rival import Rival
 from edgeprune.report.web_page import Chart
 from edgeprune.support import plural
 
@@ -60,6 +61,12 @@ def reached(report: Report, name: str = "result") -> list[Reached]:
             Reached(name, new_ms, new_low_ms, new_high_ms, after, measured=False, strong=True),
         ]
     return []
+
+
+def reached_by(rival: Rival) -> Reached:
+    """The rival as a point."""
+    score = None if rival.accuracy is None else rival.accuracy.after
+    return Reached(rival.file, rival.latency_ms, rival.latency_ms, rival.latency_ms, score, measured=rival.measured)
 
 
 def frontier(points: Sequence[Reached]) -> list[Reached]:

@@ -55,6 +55,7 @@ USUAL_S = {
     "scoring the float network in OpenVINO": 2.0,
     "scoring the original": 1.0,
     "scoring the result": 1.0,
+    "scoring the rival": 2.0,
     "searching and measuring": 60.0,
     "simulating the engine": 5.0,
     "solving around the candidate": 2.0,

@@ -26,8 +26,9 @@ from edgeprune.backends.device import open_device
 from edgeprune.build.plan import Plan
 from edgeprune.build.tensorrt_builder import TensorRtBuilder
 from edgeprune.cli.commands import cli
-from edgeprune.compiler import bench, open_session, profile_device
+from edgeprune.compiler import open_session, profile_device
 from edgeprune.errors import BackendError, BudgetError, ProfileError, UsageError
+from edgeprune.latency import bench
 from edgeprune.latency.device_profile import DeviceProfile
 from edgeprune.quantization.two_four import is_two_of_four
 from edgeprune.report.model import Report

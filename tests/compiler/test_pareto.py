@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import onnx
 import pytest
 from click.testing import CliRunner
 
@@ -19,12 +20,18 @@ __all__ = ["cache", "files"]
 @pytest.fixture(scope="module")
 def curve(files: Path, cache: None) -> Path:
     out = files / "curve"
-    flags = ["--calib", str(files / "calib.npz"), "--eval", str(files / "eval.npz"), "-o", str(out)]
+    small = onnx.load(files / "net.onnx")
+    for weight in small.graph.initializer:  # other weights, so that it scores worse, and takes as long
+        weight.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weight)[::-1], weight.name))
+    onnx.save(small, files / "rival.onnx")
+    data = ["--calib", str(files / "calib.npz"), "--eval", str(files / "eval.npz")]
+    flags = [*data, "--rival", str(files / "rival.onnx"), "-o", str(out)]
     result = CliRunner().invoke(
         cli, ["compile", str(files / "net.onnx"), "--target", "cpu", "--pareto", "1.2,1000,1.5", *flags]
     )
     assert result.exception is None, result.output
     assert "1000x: the budget" in result.output
+    assert "rival.onnx as it is" in result.output
     return out
 
 
@@ -41,6 +48,16 @@ def test_one_folder_for_each_point_and_the_curve(curve: Path) -> None:
         assert point.accuracy == report.accuracy
         assert Plan.load(curve / str(point.plan)).model_sha256 == found.model.sha256
     assert {f.name for f in curve.iterdir()} == {"pareto.json", "recipe.toml", "report.html", "1.2x", "1.5x"}
+
+
+def test_the_rival_is_measured_once_for_the_whole_curve(curve: Path) -> None:
+    found = Curve.load(curve)
+    assert found.rival is not None
+    assert found.rival.measured
+    assert found.rival.accuracy is not None
+    assert found.rival.accuracy.kind == "evaluation"
+    assert Report.load(curve / "1.5x").rival == found.rival
+    assert "rival.onnx" in (curve / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_point_that_cannot_be_met_says_why(curve: Path) -> None:

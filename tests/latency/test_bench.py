@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from edgeprune.cli.commands import cli
-from edgeprune.compiler.bench import bench_models
 from edgeprune.errors import BackendError, UsageError
+from edgeprune.latency.bench import bench_models
 
 NETWORK = """
 <ir_version: 8, opset_import: ["" : 17]>
