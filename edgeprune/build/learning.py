@@ -31,9 +31,11 @@ class Trained:
     training: Training
 
 
-Train = Callable[[ir.Model, ir.Model, Kept, Calibration, float], Trained | None]
-"""Trains a built network for a share of its time. Takes the dense network, the built one, what it keeps, and samples;
-None if nothing was gained."""
+Train = Callable[[ir.Model, ir.Model, ir.Model, Kept, Calibration, float], Trained | None]
+"""Trains a built network for a share of its time; None if nothing was gained.
+
+Takes the dense network, the cut one in float, the built one, what it keeps, samples, and the share.
+"""
 
 
 @dataclass(frozen=True)

@@ -185,7 +185,8 @@ class ModelBuilder(ABC):
         if self.learning.train is None or self.data.is_random:
             return None
         kept = self.network.analysis.kept(self.cut(widths))
-        return self.learning.train(self.dense, self.build(widths, formats), kept, self.data, share)
+        before, built = self.float_model(widths), self.build(widths, formats)
+        return self.learning.train(self.dense, before, built, kept, self.data, share)
 
     def rounded(self, model: ir.Model, int8: Collection[str], bounds: Bounds) -> ir.Model:
         """The float model with the weights of these nodes on their INT8 grids, and biases that keep the means.

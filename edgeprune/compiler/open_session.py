@@ -75,9 +75,11 @@ def _learning(request: Request, progress: Progress) -> Learning:
         return Learning(fast=request.recover != "none")
     from edgeprune.distill import train_built  # needs PyTorch, which the request asked for
 
-    def train(dense: ir.Model, built: ir.Model, kept: Kept, data: Calibration, share: float) -> Trained | None:
+    def train(
+        dense: ir.Model, before: ir.Model, built: ir.Model, kept: Kept, data: Calibration, share: float
+    ) -> Trained | None:
         settings = Settings(minutes=share * minutes, seed=request.seed)
-        return train_built(dense, built, kept, data, settings, progress)
+        return train_built(dense, before, built, kept, data, settings, progress)
 
     return Learning(train=train)
 

@@ -46,7 +46,9 @@ class Couple:
     macs: int
 
 
-def couple(networks: Networks, data: Calibration, statistics: Arrays, settings: Settings) -> Couple:
+def couple(
+    networks: Networks, data: Calibration, statistics: Arrays, settings: Settings, floats: ir.Model | None = None
+) -> Couple:
     """Both networks as modules, with the losses between them.
 
     Args:
@@ -54,6 +56,7 @@ def couple(networks: Networks, data: Calibration, statistics: Arrays, settings: 
         data: the samples.
         statistics: some of them, from which the weights of outputs are found.
         settings: losses, and which weights are trained.
+        floats: the deployed model before it was quantized; if it is not known, the dense one has what was not cut.
 
     Raises:
         ModelError: an operator cannot be run in PyTorch.
@@ -70,7 +73,7 @@ def couple(networks: Networks, data: Calibration, statistics: Arrays, settings: 
         except RebatchError:
             batchable = False
     teacher = GraphModule(opened[0], (), settings.device)
-    student = build_student(model, opened[1], settings)
+    student = build_student(model, opened[1], settings, floats or dense)
     one = {name: array[:1] for name, array in statistics.items()}
     if batchable:
         samples = teacher.run(statistics)

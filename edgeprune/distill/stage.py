@@ -27,8 +27,11 @@ def open_trainer(
     progress: Progress,
     workers: Workers,
     user_loss: UserLoss | None = None,
+    floats: ir.Model | None = None,
 ) -> Trainer:
     """A trainer that has scored the student as it is.
+
+    ``floats`` is the student before it was quantized, if that is known.
 
     Raises:
         CalibrationError: the samples differ in shape.
@@ -40,20 +43,27 @@ def open_trainer(
         learned, deciding = read_samples(fit), read_samples(held_out)
     with progress.step("preparing"):
         first = {name: array[:STATISTICS_SAMPLES] for name, array in learned.arrays.items()}
-        both = couple(networks, data, first, settings)
+        both = couple(networks, data, first, settings, floats)
         trainer = Trainer(both, learned, deciding, settings, workers, user_loss)
         trainer.measure_start()
     return trainer
 
 
 def train_built(
-    dense: ir.Model, built: ir.Model, kept: Kept, data: Calibration, settings: Settings, progress: Progress
+    dense: ir.Model,
+    before: ir.Model,
+    built: ir.Model,
+    kept: Kept,
+    data: Calibration,
+    settings: Settings,
+    progress: Progress,
 ) -> Trained | None:
     """Train a built network for the minutes of the settings.
 
     Args:
         dense: the dense network, its teacher.
-        built: cut, quantized and lowered; its nodes stay as they are.
+        before: the cut network in float.
+        built: the same, quantized and lowered; its nodes stay as they are.
         kept: (value of the dense network, axis) -> positions that the built one has.
         data: samples without labels.
         settings: how long and how.
@@ -69,7 +79,7 @@ def train_built(
     """
     if data.items < LEAST_SAMPLES:
         return None
-    trainer = open_trainer(Networks(dense, built, kept), data, settings, progress, Workers())
+    trainer = open_trainer(Networks(dense, built, kept), data, settings, progress, Workers(), floats=before)
     with progress.step("training") as step:
         trainer.run(lambda done, point: step.fraction(min(1.0, done)), lambda: None)
     if not trainer.gained:

@@ -23,6 +23,8 @@ from edgeprune.recovery import trainable
 
 Tensor = Any
 
+QUANTIZED = "_quantized"
+"""Ending of the names of initializers that were quantized."""
 LEAST_ROWS = 4
 """A matrix with fewer rows or columns is a few vectors."""
 ZERO_SHARE = 0.45
@@ -103,13 +105,15 @@ class Student:
         return copy
 
 
-def build_student(model: ir.Model, opened: ir.Model, settings: Settings) -> Student:
+def build_student(model: ir.Model, opened: ir.Model, settings: Settings, floats: ir.Model | None = None) -> Student:
     """The student of a deployed model.
 
     Args:
         model: as it was written.
         opened: the same with an open batch; both have the same initializers.
         settings: which weights are trained.
+        floats: the model before it was quantized, if that is known: its weights are a better start than those of the
+            grid, from which every step would add a second rounding error to the first.
 
     Raises:
         ModelError: an operator cannot be run in PyTorch, or nothing can be trained.
@@ -130,8 +134,7 @@ def build_student(model: ir.Model, opened: ir.Model, settings: Settings) -> Stud
         bases = _add_products(module, opened, sorted(matrices), settings)
         axes = dict.fromkeys(module.names, None)
     for name, entry in integers.items():
-        start = tensor_of(opened.graph.initializers[name]).to(module.device, torch.float32)
-        start = (start if entry.zero is None else start - entry.zero) * entry.scale
+        start = _start(opened.graph.initializers[name], entry, floats, module.device)
         module.add_parameter(name, start)
         module.prepare(name, (name,), entry.integers)
         axes[name] = entry.axis if start.dim() > 1 else None
@@ -150,6 +153,17 @@ def build_student(model: ir.Model, opened: ir.Model, settings: Settings) -> Stud
     return Student(
         model, module, weights, axes, rows, frozenset(matrices & set(weights)), masks, integers, scales, bases
     )
+
+
+def _start(value: ir.Value, entry: Quantized, floats: ir.Model | None, device: Any) -> Tensor:
+    """A weight behind Q/DQ in float: as it was before it was rounded, where that is known, else as on its grid."""
+    integers = tensor_of(value).to(device, torch.float32)
+    grid = (integers if entry.zero is None else integers - entry.zero) * entry.scale
+    named = None if floats is None else floats.graph.initializers.get(entry.name.removesuffix(QUANTIZED))
+    if named is None or named.shape != value.shape:
+        return grid
+    exact = tensor_of(named).to(device, torch.float32)
+    return torch.where(entry.integers(exact) == integers, exact, grid)
 
 
 def merged(base: Tensor, a: Tensor, b: Tensor) -> Tensor:

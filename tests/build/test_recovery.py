@@ -81,7 +81,9 @@ class Teaching:
     def __init__(self, *, gains: bool = True) -> None:
         self.gains, self.built, self.kept, self.shares = gains, list[ir.Model](), list[Kept](), list[float]()
 
-    def __call__(self, dense: ir.Model, built: ir.Model, kept: Kept, data: Calibration, share: float) -> Trained | None:
+    def __call__(
+        self, dense: ir.Model, before: ir.Model, built: ir.Model, kept: Kept, data: Calibration, share: float
+    ) -> Trained | None:
         self.built.append(built)
         self.kept.append(kept)
         self.shares.append(share)

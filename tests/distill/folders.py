@@ -55,6 +55,7 @@ def int8_folder(path: Path) -> tuple[Path, Path]:
     """The same with the pruned model in INT8, as onnxruntime runs it."""
     folder, data = pruned_folder(path)
     model = load(folder / "model.onnx")
+    save(model, folder / "float.onnx")
     int8 = sorted(int8_eligible(model))
     samples = open_calibration(str(data), model)
     found = histograms(model, values_to_quantize(model, int8), samples, 1)

@@ -15,12 +15,13 @@ from edgeprune.errors import UsageError
 from edgeprune.graph import load, save
 from edgeprune.report import Report
 from edgeprune.support import Progress
-from tests.distill.folders import arrays, classifier, images, nodes, pruned_folder
+from tests.distill.folders import arrays, classifier, images, int8_folder, nodes, pruned_folder
 
 torch = pytest.importorskip("torch")
 
 from edgeprune.build import Plan  # noqa: E402
 from edgeprune.distill import Settings, train_built  # noqa: E402
+from edgeprune.distill.student import build_student  # noqa: E402
 
 
 def test_a_built_network_is_trained(tmp_path: Path) -> None:
@@ -29,7 +30,7 @@ def test_a_built_network_is_trained(tmp_path: Path) -> None:
     data = open_calibration(str(file), dense)
     kept = analyse(dense).kept(Plan.load(folder).cut)
     settings = Settings(steps=30, batch=8, rate=0.02, losses={"kd": 1.0, "feature": 0.5})
-    found = train_built(dense, built, kept, data, settings, Progress())
+    found = train_built(dense, built, built, kept, data, settings, Progress())
     assert found is not None
     assert found.training.gained
     assert found.training.steps == 30
@@ -40,11 +41,27 @@ def test_a_built_network_is_trained(tmp_path: Path) -> None:
     assert ((after - wanted) ** 2).mean() < 0.7 * ((before - wanted) ** 2).mean()
 
 
+def test_weights_start_where_they_were_before_they_were_rounded(tmp_path: Path) -> None:
+    folder, _ = int8_folder(tmp_path)
+    quantized, floats = load(folder / "model.onnx"), load(folder / "float.onnx")
+    found = {}
+    for known in (None, floats):
+        student = build_student(quantized, quantized, Settings(), known)
+        same = arrays(student.written(student.weights))
+        assert all(np.array_equal(same[n], a) for n, a in arrays(quantized).items())
+        found[known is None] = {n: w.detach().numpy() for n, w in student.weights.items()}
+    name = next(n for n in found[True] if n.startswith("w1"))
+    assert not np.array_equal(found[False][name], found[True][name])
+    exact = floats.graph.initializers["w1"].const_value
+    assert exact is not None
+    assert (found[False][name] == exact.numpy()).mean() > 0.99
+
+
 def test_too_few_samples_train_nothing(tmp_path: Path) -> None:
     folder, file = pruned_folder(tmp_path)
     dense, built = load(folder / "dense.onnx"), load(folder / "model.onnx")
     data = open_calibration(str(file), dense).subset(3)
-    assert train_built(dense, built, {}, data, Settings(steps=1), Progress()) is None
+    assert train_built(dense, built, built, {}, data, Settings(steps=1), Progress()) is None
 
 
 def test_compile_trains_its_result(tmp_path: Path) -> None:
