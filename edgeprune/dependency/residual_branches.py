@@ -14,7 +14,12 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from edgeprune.dependency.groups import Group, Member
-from edgeprune.graph import Linear, find_linears, is_op, only_use, read_names, weights_read_once
+from edgeprune.graph import Linear, constant, find_linears, is_op, only_use, read_names, weights_read_once
+
+_CHANNELWISE = frozenset({
+    "Add", "Celu", "Clip", "Div", "Elu", "Erf", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Mish", "Mul", "PRelu",
+    "Relu", "Selu", "Sigmoid", "Softplus", "Softsign", "Sub", "Tanh", "ThresholdedRelu",
+})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,7 @@ class Branch:
         skip: the value that is added.
         before: the MatMul at the end of the branch before, whose sum is the skip connection; empty for a convolution.
         nodes: the nodes that nothing needs without the branch, besides the Add.
+        between: the nodes between a convolution and the Add, in order: each works on every channel by itself.
     """
 
     end: str
@@ -34,20 +40,38 @@ class Branch:
     skip: str
     before: str
     nodes: frozenset[str]
+    between: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Sum:
+    """The Add that a layer ends in, the value that it reads of the layer, and the nodes between."""
+
+    add: ir.Node
+    value: ir.Value
+    between: tuple[ir.Node, ...]
+
+    @property
+    def skip(self) -> ir.Value:
+        """The other operand."""
+        first, second = self.add.inputs
+        assert first is not None
+        assert second is not None
+        return second if first is self.value else first
 
 
 def bypassed(model: ir.Model, groups: Sequence[Group]) -> frozenset[str]:
     """Ids of the groups whose readers all end in an Add with a value that does not come from the group."""
     nodes = {str(n.name): n for n in model.graph}
     linears = find_linears(model)
-    readers: dict[str, list[ir.Value]] = {}
+    readers: dict[str, list[_Sum | None]] = {}
     for linear in linears.values():
-        readers.setdefault(linear.weight, []).append(_result(linear, nodes))
+        readers.setdefault(linear.weight, []).append(_sum_behind(_result(linear, nodes)))
     found = set()
     for group in groups:
         inside = {m.value for m in group.members}
         ends = [end for m in _consumers(group, linears) for end in readers.get(m.value, [None])]
-        if ends and all(end is not None and _is_summed(end, inside) for end in ends):
+        if ends and all(end is not None and end.skip.name not in inside for end in ends):
             found.add(group.id)
     return frozenset(found)
 
@@ -80,29 +104,31 @@ def droppable(model: ir.Model, groups: Sequence[Group]) -> Mapping[str, Branch]:
         end = _end_of(members[0].value, members[0].axis, linears) if len(members) == 1 else None
         if group.id not in inside or end is None:
             continue
-        value = _result(end, nodes)
-        use = next(iter(value.uses()))
-        skip, total = use.node.inputs[1 - use.idx], use.node.outputs[0]
-        shapes = {str(v.shape) for v in (skip, value, total) if v is not None and v.shape is not None}
-        if skip is None or skip.shape is None or len(shapes) != 1 or total.is_graph_output():
+        sum_ = _sum_behind(_result(end, nodes))
+        assert sum_ is not None  # it is among those of a bypassed group
+        value, skip, total = sum_.value, sum_.skip, sum_.add.outputs[0]
+        shapes = {str(v.shape) for v in (skip, value, total) if v.shape is not None}
+        if skip.shape is None or len(shapes) != 1 or total.is_graph_output():
             continue
-        read = _read_without(model, use.node, value)
+        read = _read_without(model, sum_.add, value)
         if (members[0].unit < 0).any() or any(m.value in read for m in group.members if m.role == "activation"):
             continue
         dead = frozenset(str(n.name) for n in model.graph if not any(str(o.name) in read for o in n.outputs))
         before = _before(skip, linears, nodes) if end.op == "MatMul" else None
         if end.op == "MatMul" and (
             before is None
+            or sum_.between
             or not {end.weight, before.weight} <= once
             or not end.bias.value
             or before.outputs != end.outputs
             or skip.is_graph_output()
-            or any(n is not use.node and str(n.name) not in dead for n in skip.consumers())
+            or any(n is not sum_.add and str(n.name) not in dead for n in skip.consumers())
         ):
             continue
         if all(branch.end != end.node for branch in found.values()):
             name = "" if before is None else before.node
-            found[group.id] = Branch(end.node, str(use.node.name), str(skip.name), name, dead)
+            between = tuple(str(n.name) for n in sum_.between)
+            found[group.id] = Branch(end.node, str(sum_.add.name), str(skip.name), name, dead, between)
     return found
 
 
@@ -151,10 +177,34 @@ def _read_without(model: ir.Model, total: ir.Node, end: ir.Value) -> set[str]:
     return seen
 
 
-def _is_summed(end: ir.Value, inside: set[str]) -> bool:
-    """Whether the only reader of a value is an Add with a computed value that the group does not touch."""
-    uses = tuple(end.uses())
-    if len(uses) != 1 or uses[0].node.op_type != "Add" or end.is_graph_output():
+def _sum_behind(end: ir.Value) -> _Sum | None:
+    """The Add with another computed value that everything ends in which reads a layer's output; None if there is none.
+
+    Between them are activations and constants for each channel: a constant input of the layer makes a constant there.
+    """
+    values, between, channels_last = [end], list[ir.Node](), end.shape is None or len(end.shape) < 4
+    while True:
+        readers = list(dict.fromkeys(n for v in values for n in v.consumers() if n not in between))
+        ready = [n for n in readers if _is_channelwise(n, values) and not channels_last]
+        if not ready:
+            break
+        between += ready
+        values += [n.outputs[0] for n in ready]
+    if len(readers) != 1 or not is_op(readers[0], "Add") or any(v.is_graph_output() for v in values):
+        return None
+    first, second = readers[0].inputs
+    read = [v for v in (first, second) if v in values]
+    other = second if first in values else first
+    if len(read) != 1 or read[0] is None or other is None or other.const_value is not None:
+        return None
+    return _Sum(readers[0], read[0], tuple(between))
+
+
+def _is_channelwise(node: ir.Node, values: Sequence[ir.Value]) -> bool:
+    """Whether a node computes every channel from the same channel of these values alone, equally at all positions."""
+    if not is_op(node, *_CHANNELWISE) or len(node.outputs) != 1:
         return False
-    other = uses[0].node.inputs[1 - uses[0].idx]
-    return other is not None and other is not end and other.const_value is None and other.name not in inside
+    others = [v for v in node.inputs if v is not None and v not in values]
+    arrays = [constant(v) for v in others]
+    rank = len(values[0].shape or ())
+    return all(a is not None and (a.size == 1 or set(a.shape[max(0, a.ndim - rank + 2) :]) <= {1}) for a in arrays)

@@ -139,7 +139,7 @@ class AnalyticModel:
             return found
         positions = found.write_positions
         depthwise = replace(found, kind="depthwise", groups=1, cin=found.cout, taps=1, read_positions=positions)
-        return replace(depthwise, rows=round(positions), side_elements=0.0, weighted=True, quantized=False)
+        return replace(depthwise, rows=round(positions), side_elements=0.0, epilogue="simple", quantized=False)
 
     def is_gone(self, block: int, widths: Widths) -> bool:
         """Whether the block is in a branch that is dropped at these widths, and nothing takes its place."""

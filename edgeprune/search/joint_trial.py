@@ -20,10 +20,10 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeprune.build import ModelBuilder
-from edgeprune.dependency import Analysis, Cut
+from edgeprune.dependency import Analysis, Cut, droppable
 from edgeprune.graph import Linear, find_linears, layers_by_weight, set_shared_weights, shift_outputs
 from edgeprune.importance import DAMPING, MOST_FEATURES, Context, gather_moments
-from edgeprune.passes.prune import merge_branches, prune_channels
+from edgeprune.passes.prune import merge_branches, prune_channels, shift_behind
 from edgeprune.recovery import Probe
 from edgeprune.search.problem import Candidate
 
@@ -79,6 +79,8 @@ class JointTrial:
         if not cut:
             return self.dense
         kept = self.analysis.kept(cut)
+        emptied = [self.analysis.group(g) for g, units in cut.items() if not len(units)]
+        branches = {b.end: b for b in droppable(self.dense, emptied).values()} if emptied else {}
         model = prune_channels(self.dense, self.analysis, cut, inferred=False)
         linears = find_linears(model)
         together = dict(layers_by_weight(model, linears.values()))
@@ -94,8 +96,10 @@ class JointTrial:
             stays[channels] = True
             outputs = kept.get((dense.weight, _output_axis(dense)), slice(None))
             if not len(channels):  # the residual branch of this layer is dropped: its mean stays
+                shift = layer.matrix @ layer.mean
+                shift = shift_behind(self.dense, branches[name], shift) if name in branches else shift
                 for twin in twins:
-                    shift_outputs(model, twin, (layer.matrix @ layer.mean)[outputs])
+                    shift_outputs(model, twin, shift[outputs])
                 continue
             matrix, bias = self._refit(layer, dense.feature_values(stays)[0])
             set_shared_weights(model, twins, matrix[outputs][None], bias[outputs][None])

@@ -16,10 +16,10 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgeprune.dependency import Analysis, Group
+from edgeprune.dependency import Analysis, Group, droppable
 from edgeprune.graph import Linear, find_linears, layers_by_weight, shift_outputs
 from edgeprune.importance import Consumer, Context, ReaderRefits
-from edgeprune.passes.prune import merge_branches, prune_channels
+from edgeprune.passes.prune import merge_branches, prune_channels, shift_behind
 
 Floats = NDArray[Any]
 
@@ -46,8 +46,9 @@ def cut_and_refit(
         means = refits.means[consumer.linear.node]
         if not len(kept):  # the branch is dropped: its mean stays
             matrix = consumer.linear.matrix(context.weight(consumer.linear.weight))[0]
+            shift = shift_behind(context.model, droppable(context.model, [group])[group.id], matrix @ means[0])
             for twin in twins:
-                shift_outputs(pruned, twin, matrix @ means[0])
+                shift_outputs(pruned, twin, shift)
         elif consumer.linear.node in matrices:
             _refit(context, pruned, linear, consumer, stays[consumer.unit], means, matrices[consumer.linear.node])
     merge_branches(pruned)

@@ -15,10 +15,13 @@ type.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
+import onnx
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from edgeprune.dependency import Branch
 from edgeprune.graph import (
@@ -26,6 +29,7 @@ from edgeprune.graph import (
     constant,
     find_value,
     fresh_name,
+    input_at,
     is_op,
     layer_matrix,
     linear_of,
@@ -46,7 +50,7 @@ def drop_branches(graph: ir.Graph, branches: Iterable[Branch]) -> None:
         if branch.before:
             _redirect(graph, nodes[branch.end], nodes[branch.before])
         else:
-            _drop(graph, nodes[branch.end], nodes[branch.sum], find_value(graph, branch.skip))
+            _drop(graph, nodes[branch.end], nodes[branch.sum], find_value(graph, branch.skip), branch.between)
     remove_dead(graph)
 
 
@@ -116,12 +120,15 @@ def _biased(model: ir.Model, value: ir.Value | None) -> Linear | None:
     return None
 
 
-def _drop(graph: ir.Graph, end: ir.Node, total: ir.Node, skip: ir.Value) -> None:
-    weight = constant(end.inputs[1])
+def _drop(graph: ir.Graph, end: ir.Node, total: ir.Node, skip: ir.Value, between: Sequence[str]) -> None:
+    """A factor and a shift for each channel of the skip connection in place of the sum, under the name of the end."""
+    weight, stored = constant(end.inputs[1]), input_at(end, 2)
     assert weight is not None, end.name
-    bias = end.inputs[2] if len(end.inputs) > 2 else None
-    if bias is None:
-        bias = new_initializer(graph, f"{end.name}_shift", np.zeros(len(weight), weight.dtype))
+    bias = stored or new_initializer(graph, f"{end.name}_shift", np.zeros(len(weight), weight.dtype))
+    if between:
+        vector = constant(bias)
+        assert vector is not None, end.name
+        bias = new_initializer(graph, f"{end.name}_shift", constant_behind(graph, str(end.name), between, vector))
     scale = new_initializer(graph, f"{end.name}_scale", np.ones((len(weight), *[1] * (weight.ndim - 1)), weight.dtype))
     old = total.outputs[0]
     new = ir.Value(name=None, shape=old.shape, type=old.type)
@@ -130,5 +137,51 @@ def _drop(graph: ir.Graph, end: ir.Node, total: ir.Node, skip: ir.Value) -> None
     graph.insert_before(total, [node])
     old.replace_all_uses_with(new)
     names = old.name, end.name
-    graph.remove([total, end], safe=True)
+    graph.remove([total, *(n for n in reversed(list(graph)) if n.name in between), end], safe=True)
     new.name, node.name = names
+
+
+def shift_behind(model: ir.Model, branch: Branch, shift: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+    """What a shift of the last layer's output is where the branch is added, if that output is nothing but its bias.
+
+    Args:
+        model: with the branch.
+        branch: that is dropped.
+        shift: shape (channels,).
+    """
+    if not branch.between:
+        return shift
+    (end,) = [n for n in model.graph if n.name == branch.end]
+    bias = constant(input_at(end, 2))
+    before = np.zeros_like(shift) if bias is None else bias.astype(shift.dtype)
+    ends = [constant_behind(model.graph, branch.end, branch.between, v) for v in (before + shift, before)]
+    return ends[0] - ends[1]
+
+
+def constant_behind(
+    graph: ir.Graph, end: str, between: Sequence[str], vector: NDArray[np.floating[Any]]
+) -> NDArray[np.floating[Any]]:
+    """What nodes behind a convolution make of an output that is the same at all positions: shape (channels,).
+
+    Args:
+        graph: with the nodes.
+        end: name of the convolution.
+        between: names of the nodes behind it, in the order in which they run.
+        vector: the output, shape (channels,).
+    """
+    from onnx.reference import ReferenceEvaluator
+
+    nodes = {str(n.name): n for n in graph}
+    first, last = nodes[end].outputs[0], nodes[between[-1]].outputs[0] if between else nodes[end].outputs[0]
+    rank = len(first.shape or ())
+    protos = [ir.to_proto(nodes[name]) for name in between]
+    read = [v for name in between for v in nodes[name].inputs if v is not None]
+    used = {str(v.name): a for v in read if (a := constant(v)) is not None}
+    constants = [onnx.numpy_helper.from_array(a, name) for name, a in used.items()]
+    ends = [onnx.helper.make_tensor_value_info(str(v.name), onnx.TensorProto.FLOAT, None) for v in (first, last)]
+    small = onnx.helper.make_graph(protos, "behind", ends[:1], ends[1:], constants)
+    opset = onnx.helper.make_opsetid("", graph.opset_imports.get("", 17))
+    model = onnx.helper.make_model(small, opset_imports=[opset])
+    feeds = {str(first.name): vector.astype(np.float32).reshape(1, -1, *[1] * (rank - 2))}
+    (found,) = ReferenceEvaluator(model).run(None, feeds)
+    return np.asarray(found).reshape(-1).astype(vector.dtype)

@@ -35,7 +35,12 @@ def convolutions() -> ir.Model:
     return parse(CONVOLUTIONS, w0=(64, 64, 1, 1), w1=(96, 64, 3, 3), w2=(64, 96, 1, 1), w3=(64, 64, 1, 1))
 
 
-@pytest.mark.parametrize("make", [transformer_of_one_sample, convolutions])
+def sum_behind_activation() -> ir.Model:
+    text = CONVOLUTIONS.replace("a = Add(k, s) t = Relu(a)", "g = Sigmoid(k) q = Mul(k, g) t = Add(q, s)")
+    return parse(text, w0=(64, 64, 1, 1), w1=(96, 64, 3, 3), w2=(64, 96, 1, 1), w3=(64, 64, 1, 1))
+
+
+@pytest.mark.parametrize("make", [transformer_of_one_sample, convolutions, sum_behind_activation])
 @pytest.mark.parametrize("together", [False, True])
 def test_the_price_is_that_of_the_network_that_is_built(make: object, *, together: bool) -> None:
     assert callable(make)

@@ -10,7 +10,7 @@ from edgeprune.dependency.residual_branches import droppable
 from edgeprune.dependency.solve import Analysis, analyse
 from edgeprune.errors import ModelError
 from edgeprune.passes.canonicalize.pipeline import canonicalize
-from edgeprune.passes.prune.drop_branches import merge_branches
+from edgeprune.passes.prune.drop_branches import merge_branches, shift_behind
 from edgeprune.passes.prune.prune_channels import prune_channels
 from edgeprune.passes.recover.compensate import compensate
 from edgeprune.testing.oracle import error
@@ -32,6 +32,10 @@ g (float[n, 6, 8, 8] x) => (float[n, 5, 8, 8] y) {
 
 
 def net(**weights):
+    return net_of(NET, **weights)
+
+
+def net_of(text: str, **weights):
     given = {
         "w0": normal(16, 6, 1, 1),
         "b0": normal(16),
@@ -41,7 +45,7 @@ def net(**weights):
         "b2": normal(16),
         "w3": normal(5, 16, 1, 1),
     }
-    return canonicalize(build(NET, **(given | weights)))
+    return canonicalize(build(text, **(given | weights)))
 
 
 def inner(analysis: Analysis) -> str:
@@ -94,6 +98,64 @@ def test_a_scale_and_a_shift_of_each_channel_are_fitted(tmp_path) -> None:
     wanted, raw, mine = (OnnxRuntime().load(m).run(feeds)[0] for m in (model, pruned, fitted))
     assert np.abs(raw - wanted).max() > 1
     np.testing.assert_allclose(mine, wanted, atol=1e-4 * np.abs(wanted).max(), rtol=0)
+
+
+def behind(activation: str, **weights):
+    """The network with an activation between the branch and its sum, as in YOLO's C2f and C3k."""
+    return net_of(
+        NET.replace("a = Add(k, s)", f"{activation} a = Add(s, q)").replace("t = Relu(a)", "t = Tanh(a)"), **weights
+    )
+
+
+ACTIVATIONS = {
+    "silu": "g = Sigmoid(k) q = Mul(k, g)",
+    "relu": "q = Relu(k)",
+    "leaky": "q = LeakyRelu<alpha=0.1>(k)",
+    "hardswish": "q = HardSwish(k)",
+    "slopes": "q = PRelu(k, slopes)",
+    "gelu": "d = Div(k, root) f = Erf(d) o = Add(f, one) m = Mul(k, o) q = Mul(m, half)",
+}
+
+
+@pytest.mark.parametrize("name", list(ACTIVATIONS))
+def test_a_branch_whose_sum_stands_behind_an_activation(name: str) -> None:
+    numbers = {"root": np.array(2**0.5), "one": np.array(1.0), "half": np.array(0.5), "slopes": normal(16, 1, 1)}
+    model = behind(ACTIVATIONS[name], **{k: v for k, v in numbers.items() if k in ACTIVATIONS[name]})
+    analysis = analyse(model)
+    cut = {inner(analysis): NOTHING}
+    pruned = prune_channels(model, analysis, cut)
+    assert [n.op_type for n in pruned.graph] == ["Conv", "Conv", "Tanh", "Conv"]
+    assert error(model, analysis, cut) < 1e-5
+
+
+@pytest.mark.parametrize("activation", ["q = Softmax<axis=1>(k)", "q = MaxPool<kernel_shape=[3,3], pads=[1,1,1,1]>(k)"])
+def test_what_mixes_channels_or_positions_before_the_sum_stays(activation: str) -> None:
+    model = behind(activation)
+    assert not droppable(model, analyse(model).groups)
+
+
+def test_behind_an_activation_scale_and_shift_are_fitted() -> None:
+    model = behind(ACTIVATIONS["silu"], b2=normal(16) + 2)
+    analysis = analyse(model)
+    cut = {inner(analysis): NOTHING}
+    pruned = prune_channels(model, analysis, cut)
+    images = np.random.default_rng(0).standard_normal((64, 6, 8, 8)).astype(np.float32)
+    fitted = compensate(model, pruned, analysis, cut, calibration(x=images))
+    unseen = {"x": np.random.default_rng(1).standard_normal((16, 6, 8, 8)).astype(np.float32)}
+    wanted, raw, mine = (OnnxRuntime().load(m).run(unseen)[0] for m in (model, pruned, fitted))
+    assert np.square(mine - wanted).sum() < 0.9 * np.square(raw - wanted).sum()
+
+
+def test_the_shift_of_the_mean_passes_the_activation() -> None:
+    model = behind(ACTIVATIONS["silu"])
+    (branch,) = droppable(model, analyse(model).groups).values()
+    bias = model.graph.initializers["b2"].const_value.numpy()
+    shift = np.linspace(-1, 1, 16).astype(np.float32)
+
+    def silu(x):
+        return x / (1 + np.exp(-x))
+
+    np.testing.assert_allclose(shift_behind(model, branch, shift), silu(bias + shift) - silu(bias), atol=1e-6)
 
 
 UNLIKE = """
