@@ -32,7 +32,9 @@ def measure_rival(request: Request, session: CompileSession, file: Path) -> Riva
     Raises:
         UsageError, ModelError, BackendError: the rival cannot be opened, or not for this target.
     """
-    wanted = replace(request, model=file, profile_file=None, surgery=None, tokens="none", recover="none", explain_loss=False)
+    wanted = replace(
+        request, model=file, profile_file=None, surgery=None, tokens="none", recover="none", explain_loss=False
+    )
     quantize = request.goal(None, None, None).quantize
     goal = Goal(prune=False, quantize=quantize)
     progress = session.progress

@@ -160,8 +160,8 @@ def _start(value: ir.Value, entry: Quantized, floats: ir.Model | None, device: A
     integers = tensor_of(value).to(device, torch.float32)
     grid = (integers if entry.zero is None else integers - entry.zero) * entry.scale
     named = None if floats is None else floats.graph.initializers.get(entry.name.removesuffix(QUANTIZED))
-    if named is None or named.shape != value.shape:
-        return grid
+    if named is None or named.shape != value.shape or float((grid == 0).float().mean()) > ZERO_SHARE:
+        return grid  # zeros of a sparse matrix stay exactly zero
     exact = tensor_of(named).to(device, torch.float32)
     return torch.where(entry.integers(exact) == integers, exact, grid)
 

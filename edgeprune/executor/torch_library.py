@@ -6,6 +6,7 @@ import importlib.util
 from typing import Any
 
 from edgeprune.errors import BackendError
+from edgeprune.support import this_cpu
 
 
 def has_torch() -> bool:
@@ -27,9 +28,10 @@ def require_torch(what: str) -> None:
 
 
 def has_bfloat16(device: Any) -> bool:
-    """Whether a PyTorch device computes in bfloat16 in hardware."""
+    """Whether a PyTorch device computes in bfloat16 in hardware, and not only through float32."""
     import torch
 
     if torch.device(device).type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    has = {"avx512_bf16", "amx_bf16", "bf16"} & set(this_cpu().features)
+    return bool(has) and bool(torch.backends.mkldnn.is_available())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 
 from edgeprune.backends import OnnxRuntime
@@ -55,6 +56,21 @@ def test_weights_start_where_they_were_before_they_were_rounded(tmp_path: Path) 
     exact = floats.graph.initializers["w1"].const_value
     assert exact is not None
     assert (found[False][name] == exact.numpy()).mean() > 0.99
+
+
+def test_zeros_of_a_sparse_matrix_are_not_taken_from_before_it_was_sparse(tmp_path: Path) -> None:
+    folder, _ = int8_folder(tmp_path)
+    quantized, floats = load(folder / "model.onnx"), load(folder / "float.onnx")
+    name = next(n for n in arrays(quantized) if n.startswith("w1") and arrays(quantized)[n].dtype == np.int8)
+    sparse = arrays(quantized)[name].copy()
+    sparse[:, ::2] = 0
+    quantized.graph.initializers[name].const_value = ir.Tensor(sparse, name=name)
+    tiny = floats.graph.initializers["w1"].const_value.numpy().copy()  # type: ignore[union-attr]
+    tiny[:, ::2] = 1e-6  # rounds to 0 as well
+    floats.graph.initializers["w1"].const_value = ir.Tensor(tiny, name="w1")
+    student = build_student(quantized, quantized, Settings(), floats)
+    assert not student.weights[name][:, ::2].any()
+    assert not student.masks[name][:, ::2].any()
 
 
 def test_too_few_samples_train_nothing(tmp_path: Path) -> None:
