@@ -57,7 +57,7 @@ def compile_model(
         latency_ms: budget in milliseconds.
         speedup: budget as a multiple of the original's speed.
         max_drop: the goal is the fastest model that loses at most this many points of accuracy, or of the fidelity
-            of each output.
+            of each output. Beside ``latency_ms`` or ``speedup``: a result that loses more is refused.
         calibration: samples for the search, the refit and the quantization: a `CalibrationSpec`, or the value of
             ``--calib``.
         evaluation: the value of ``--eval``; without one, fidelity to the original is computed instead of accuracy.

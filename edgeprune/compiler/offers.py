@@ -41,7 +41,7 @@ class Offer:
     def text(self, baseline_us: float) -> str:
         """The latency, the loss and the flag; no flag for a budget that the original meets."""
         us, found = self.candidate.latency_us, self.accuracy
-        unit = found.unit if found.unit in ("", "%") else f" {found.unit}"
+        unit = _unit(found)
         reached = (
             f"{us / 1e3:.3f} ms, {baseline_us / us:.2f}x as fast as the original, with {found.metric} "
             f"{found.after:.2f}{unit}"
@@ -49,6 +49,10 @@ class Offer:
         if self.budget_ms * 1e3 >= baseline_us:
             return f"{reached}, which is not surely faster than the original"
         return f"{reached}: --latency-ms {self.budget_ms:.3f} can be met"
+
+
+def _unit(accuracy: Accuracy) -> str:
+    return accuracy.unit if accuracy.unit in ("", "%") else f" {accuracy.unit}"
 
 
 def offers(
@@ -79,7 +83,7 @@ def offers(
     variant = min(timed, key=lambda v: v.latency_us)
     unpruned = Offer(_up(variant.latency_us * margin), variant, _first_accuracy(session, variant))
     texts = [f"without pruning, the best network is predicted at {unpruned.text(baseline_us)}"]
-    pruned = _fastest_useful(session, latency, margin, variant.latency_us, floor_us)
+    pruned = _fastest_useful(session, goal, latency, margin, variant.latency_us, floor_us)
     if pruned is None or pruned.candidate.latency_us * PAYS > variant.latency_us:
         texts.append("no pruned network is both of use and faster than that")
     else:
@@ -94,7 +98,7 @@ def _measured_offers(session: CompileSession, goal: Goal, timer: Timer) -> str:
     unpruned = _offer_of(variant, timing.measured_us, _first_accuracy(session, variant))
     texts = [f"without pruning, the best network was measured at {unpruned.text(timing.baseline_us)}"]
     latency = session.latency.corrected(timing.measured_us / variant.latency_us)
-    pruned = _fastest_useful(session, latency, RESERVE, timing.measured_us, 0.0) if goal.prune else None
+    pruned = _fastest_useful(session, goal, latency, RESERVE, timing.measured_us, 0.0) if goal.prune else None
     if pruned is not None:
         with session.progress.step("measuring what can be offered"):
             timing = timer.timing(pruned.candidate)
@@ -132,11 +136,17 @@ def below_floor(session: CompileSession, accuracy: Accuracy | None) -> tuple[str
 def check_useful(
     session: CompileSession, goal: Goal, accuracy: Accuracy, latency: Latency, us: float, timer: Timer
 ) -> None:
-    """Refuse a result that lost too much to be of use, unless the user accepts the loss.
+    """Refuse a result that lost more than the user allows, or too much to be of use without the user's consent.
 
     Raises:
         BudgetError: the outputs are too far from the original's; the text names them and milder budgets.
     """
+    if goal.exceeds(accuracy.drop):
+        raise BudgetError(
+            f"the network of least expected loss that is fast enough loses {accuracy.drop:.2f} points "
+            f"({accuracy.metric} {accuracy.after:.2f}{_unit(accuracy)}), more than --max-drop {goal.max_drop:g}, "
+            f"so nothing was written; {offers(session, goal, latency, timer.margin, us, timer)}"
+        )
     why = below_floor(session, accuracy)
     if not why or goal.accept_loss:
         return
@@ -147,14 +157,14 @@ def check_useful(
 
 
 def _fastest_useful(
-    session: CompileSession, latency: Latency, margin: float, slow_us: float, floor_us: float
+    session: CompileSession, goal: Goal, latency: Latency, margin: float, slow_us: float, floor_us: float
 ) -> Offer | None:
     """The smallest budget whose candidate is of use, by bisection; every budget is searched as a compile does it."""
     problem = replace(session.prices.all, latency=latency)
     fast_us, best = floor_us, None
     if fast_us <= 0:
         fast_us = fastest(problem).latency_us
-        if (best := _useful(session, search(problem, fast_us), _up(fast_us * margin))) is not None:
+        if (best := _useful(session, goal, search(problem, fast_us), _up(fast_us * margin))) is not None:
             return best
     for _ in range(TRIALS):
         if slow_us < CLOSE_ENOUGH * fast_us:
@@ -163,16 +173,18 @@ def _fastest_useful(
         middle_us = budget_ms * 1e3 / margin
         with session.progress.step("trying a milder budget"):
             try:
-                found = _useful(session, search(problem, middle_us), budget_ms)
+                found = _useful(session, goal, search(problem, middle_us), budget_ms)
             except BudgetError:
                 found = None
         best, slow_us, fast_us = (best, slow_us, middle_us) if found is None else (found, middle_us, fast_us)
     return best
 
 
-def _useful(session: CompileSession, candidate: Candidate, budget_ms: float) -> Offer | None:
+def _useful(session: CompileSession, goal: Goal, candidate: Candidate, budget_ms: float) -> Offer | None:
     accuracy = session.scores.accuracy(candidate)
-    return None if below_floor(session, accuracy) else Offer(budget_ms, candidate, accuracy)
+    if below_floor(session, accuracy) or goal.exceeds(accuracy.drop):
+        return None
+    return Offer(budget_ms, candidate, accuracy)
 
 
 def _up(us: float) -> float:

@@ -106,8 +106,10 @@ class Request:
         Raises:
             UsageError: they contradict each other.
         """
-        if sum(limit is not None for limit in (latency_ms, speedup, max_drop)) > 1:
-            raise UsageError("--latency-ms, --speedup and --max-drop are all budgets: give one of them")
+        if latency_ms is not None and speedup is not None:
+            raise UsageError(
+                "--latency-ms and --speedup both limit the latency: give one of them; --max-drop may stand beside it"
+            )
         only_lowered = self.precision != "auto" and latency_ms is speedup is max_drop is None
         return Goal(
             latency_ms,

@@ -16,10 +16,11 @@ def _asked(report: Report) -> str:
     whole = f"{report.model.file}{where}"
     if report.command == "prune":
         return f"to prune {whole}"
+    also = "" if budget.max_drop is None else f" with at most {budget.max_drop:g} points lost"
     if budget.latency_ms is not None:
-        return f"for at most {budget.latency_ms:g} ms of {whole}"
+        return f"for at most {budget.latency_ms:g} ms of {whole}{also}"
     if budget.speedup is not None:
-        return f"for {budget.speedup:g} times the speed of {whole}"
+        return f"for {budget.speedup:g} times the speed of {whole}{also}"
     if budget.max_drop is not None:
         return f"for the fastest form of {whole} that loses at most {budget.max_drop:g} points"
     return f"for the fastest form of {whole}, without a budget"

@@ -1,4 +1,4 @@
-"""The goal of a compile: a latency, a speed-up, or a limit on the loss of accuracy."""
+"""The goal of a compile: a latency or a speed-up, a limit on the loss of accuracy, or both."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ that, another attempt costs less than a longer measurement, which would most lik
 
 @dataclass(frozen=True)
 class Goal:
-    """The goal: at most one of a latency, a speed-up and a limit on the loss of accuracy.
+    """The goal: a latency or a speed-up, a limit on the loss of accuracy, or both.
+
+    With both, the least expected loss at that latency is looked for, and refused if it is above the limit.
 
     ``accept_loss``: a result is delivered even if its outputs are too far from the original's to be of use.
     ``explain_loss``: the report tells what the loss comes from, by variants with one thing taken back.
@@ -50,6 +52,10 @@ class Goal:
     def drop_limit(self) -> float:
         """Points of accuracy that may be lost if accuracy is the limit."""
         return DEFAULT_MAX_DROP if self.max_drop is None else self.max_drop
+
+    def exceeds(self, drop: float) -> bool:
+        """Whether a result within the budget loses more than the user allows."""
+        return self.has_budget and self.max_drop is not None and drop > self.max_drop
 
     def budget_us(self, baseline_us: float) -> float | None:
         """Largest latency of the result in microseconds; None if accuracy is the limit."""

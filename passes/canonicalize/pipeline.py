@@ -69,6 +69,7 @@ from edgeprune.passes.canonicalize.split_qkv import split_qkv
 from edgeprune.passes.canonicalize.spread_scales import spread_scales
 from edgeprune.passes.canonicalize.unscatter import unscatter
 from edgeprune.passes.layout import channels_first, flatten_rows
+from edgeprune.passes.verify import check_operands
 
 _MAX_ROUNDS = 6
 """Real exports need two or three rounds; a model that needs more stays slightly less simple."""
@@ -82,7 +83,7 @@ def canonicalize(model: ir.Model, *, verify: bool = True) -> ir.Model:
         verify: whether to run both in onnxruntime and compare.
 
     Raises:
-        ModelError: if the model has no canonical form, or the result differs from the original.
+        ModelError: if the model is not valid or has no canonical form, or the result differs from the original.
     """
     try:
         return _canonical(model, verify=verify)
@@ -95,6 +96,7 @@ def canonicalize(model: ir.Model, *, verify: bool = True) -> ir.Model:
 
 def _canonical(model: ir.Model, *, verify: bool) -> ir.Model:
     result = without_functions(model)
+    check_operands(result)
     like = graphs.clone(result) if verify and graphs.open_axes(model) else None
     _settle(result)
     declared = _fix_forced(result)

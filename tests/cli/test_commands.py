@@ -71,7 +71,11 @@ def test_version(capsys: pytest.CaptureFixture[str]):
     ("arguments", "code", "sentence"),
     [
         (["compile", "{net}"], 2, "Missing option '--target'"),
-        (["compile", "{net}", "--target", "cpu", "--speedup", "2", "--max-drop", "1"], 2, "give one"),
+        (
+            ["compile", "{net}", "--target", "cpu", "--speedup", "2", "--latency-ms", "1", "--calib", "random"],
+            2,
+            "give one",
+        ),
         (["compile", "{net}", "--target", "cpu", "--speedup", "-2"], 2, "--speedup"),
         (["compile", "{net}", "--target", "cpu", "--shape", "x"], 2, "x"),
         (["compile", "{net}", "--target", "cpu", "--mean", "a,b"], 2, "--mean takes numbers"),

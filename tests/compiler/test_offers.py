@@ -1,10 +1,15 @@
 from __future__ import annotations
 
-import numpy as np
+from types import SimpleNamespace
 
-from edgeprune.compiler.offers import TRIALS, Offer, announced
+import numpy as np
+import pytest
+
+from edgeprune.compiler import offers as module
+from edgeprune.compiler.offers import TRIALS, Offer, announced, check_useful
+from edgeprune.errors import BudgetError
 from edgeprune.report import Accuracy
-from edgeprune.search import Candidate
+from edgeprune.search import Candidate, Goal
 
 ACCURACY = Accuracy("fidelity", "SQNR against the original", "dB", None, 40.0, 0.01, 8)
 
@@ -32,3 +37,14 @@ def test_a_refusal_says_how_long_it_will_take():
         f"up to {TRIALS + 1} networks are built and compared to offer one that can, at least 12 s"
     )
     assert announced(0.01).endswith("to offer one that can")
+
+
+def test_a_loss_above_the_limit_is_refused_beside_a_budget(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "offers", lambda *_: "what can be met")
+    monkeypatch.setattr(module, "below_floor", lambda *_: ())
+    timer = SimpleNamespace(margin=1.0)
+    lost = Accuracy("fidelity", "top-1 agreement with the original", "%", 100.0, 97.5, 2.5, 40)
+    check_useful(None, Goal(speedup=2, max_drop=3), lost, None, 100.0, timer)
+    said = r"loses 2.50 points \(top-1 .* 97.50%\), more than --max-drop 1, .*; what can be met"
+    with pytest.raises(BudgetError, match=said):
+        check_useful(None, Goal(speedup=2, max_drop=1, accept_loss=True), lost, None, 100.0, timer)

@@ -80,7 +80,7 @@ def test_a_budget_given_replaces_that_of_the_recipe(tmp_path: Path, capsys: pyte
         cli_support.run_and_exit(cli, ["compile", "--recipe", str(file), "--latency-ms", "3"])
     assert "give one" not in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        cli_support.run_and_exit(cli, ["compile", "--recipe", str(file), "--latency-ms", "3", "--max-drop", "1"])
+        cli_support.run_and_exit(cli, ["compile", "--recipe", str(file), "--latency-ms", "3", "--speedup", "2"])
     assert "give one" in capsys.readouterr().err
 
 

@@ -13,6 +13,10 @@ from tests.reports import latency, measurement, report
         (Budget(latency_ms=2.5, met=True), "Asked for at most 2.5 ms of net.onnx on cpu: "),
         (Budget(speedup=3, met=True), "Asked for 3 times the speed of net.onnx on cpu: "),
         (Budget(max_drop=0.5), "Asked for the fastest form of net.onnx on cpu that loses at most 0.5 points: "),
+        (
+            Budget(speedup=3, max_drop=0.5, met=True),
+            "Asked for 3 times the speed of net.onnx on cpu with at most 0.5 points lost: ",
+        ),
         (Budget(), "Asked for the fastest form of net.onnx on cpu, without a budget: "),
     ],
 )

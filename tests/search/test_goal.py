@@ -56,6 +56,13 @@ def test_the_default_limit_on_the_drop() -> None:
     assert Goal(max_drop=0.0).drop_limit == 0.0
 
 
+def test_a_limit_on_the_drop_beside_a_budget() -> None:
+    assert Goal(speedup=2, max_drop=1).exceeds(1.5)
+    assert not Goal(speedup=2, max_drop=1).exceeds(0.5)
+    assert not Goal(speedup=2).exceeds(99)
+    assert not Goal(max_drop=1).exceeds(1.5), "alone it is what the search obeys"
+
+
 def test_no_budget_says_what_it_does() -> None:
     assert Goal(speedup=2).without_budget is Goal(max_drop=1).without_budget is None
     assert "the fastest network that loses at most 1 point" in str(Goal().without_budget)

@@ -127,6 +127,28 @@ def test_fastest_unpruned_uses_the_formats_that_are_fastest_together() -> None:
     assert fastest_unpruned(problem).latency_us == pytest.approx(min(dense_levels)[0], rel=1e-9)
 
 
+def test_the_fastest_is_not_always_the_narrowest() -> None:
+    """Few channels have no INT8 kernel here, so that the smallest widths are slower than the dense ones in INT8."""
+    problem = chain(3, np.random.default_rng(0))
+    narrow, slow = problem.latency, {"fp32": 1.0, "int8": 9.0}
+
+    class WithoutSmallKernels:
+        def __getattr__(self, name: str) -> object:
+            return getattr(narrow, name)
+
+        def block_us(self, b: int, fmt: str, widths: np.ndarray) -> float:
+            factor = slow[fmt] if (widths < 32).any() else 1.0
+            return factor * narrow.block_us(b, fmt, widths)
+
+        def total_us(self, widths: np.ndarray, formats: tuple[str, ...]) -> float:
+            edges = sum(narrow.edge_us(e, formats[e.writer], formats[e.reader], widths) for e in narrow.edges)
+            return sum(self.block_us(b, f, widths) for b, f in enumerate(formats)) + edges + narrow.call_us
+
+    found = fastest(replace(problem, latency=WithoutSmallKernels()))
+    assert found.latency_us <= fastest_unpruned(replace(problem, latency=WithoutSmallKernels())).latency_us
+    assert (found.widths == 32).all()
+
+
 def test_latency_never_increases_when_aligned_widths_shrink() -> None:
     model = chain(1, np.random.default_rng(0)).latency
     times = [model.total_us(np.array([w]), ["fp32", "fp32"]) for w in range(32, 0, -1)]
