@@ -186,10 +186,10 @@ def _layers(report: Report, plan: Mapping[str, Any], picture: Picture | None) ->
         *("predicted, us", "measured, us", "original measured, us", "loss"),
     )
     text = (
-        '<p class="soft">A layer makes its output channels and reads its input channels: the table shows how many of '
-        "each stay. If several nodes run in one kernel, its time stands at the first node, and the others name that "
-        "node. The loss is the predicted change of the outputs. It stands at the node that makes the removed "
-        "channels.</p>"
+        '<p class="soft">The table shows how many output channels (made) and input channels (read) of each layer '
+        "stay. If one kernel runs several nodes, its time is in the row of the first node, and the other rows name "
+        "that node. The loss is the predicted change of the network's outputs. It is in the row of the layer whose "
+        "output channels were removed.</p>"
     )
     body = _folded_if_long(table(header, rows, "Layers", sortable=True), len(rows), "layer")
     return Section("Layers", text + body if rows else "", layer_chart(report.layers))
