@@ -163,7 +163,7 @@ class Trainer(Learner):
         self._trial_loss()  # the first pass is slower than others
         begun = time.monotonic()
         first = self._trial_loss()
-        self.step_seconds = time.monotonic() - begun
+        self.step_seconds = self.workers.largest(time.monotonic() - begun)  # all take the same rate from it
         fewer = min(1.0, self.expected_steps() / FEW_STEPS) ** 0.5
         near = min(1.0, math.sqrt(self.curve[0].error / FAR))  # the error grows with the square of the deviation
         usual = max(LEAST_RATE, float(USUAL_RATE * fewer * near))
