@@ -188,7 +188,8 @@ def prune(
     --ratio removes the same fraction of every group. --macs and --parameters remove the units that change the outputs
     least, until the network is so small.
     """
-    from edgeprune.compiler import SizeLimit, prune_model
+    from edgeprune.compiler import prune_model
+    from edgeprune.latency import SizeLimit
 
     out = out or Path(f"{model.stem}.pruned")
     size = None if macs is None and parameters is None else SizeLimit(macs, parameters, smallest)

@@ -8,6 +8,6 @@ May import: search and below.
 from edgeprune.compiler.compile import compile_model
 from edgeprune.compiler.pareto import compile_pareto
 from edgeprune.compiler.profile_device import profile_on_device
-from edgeprune.compiler.prune import SizeLimit, prune_model
+from edgeprune.compiler.prune import prune_model
 from edgeprune.compiler.recipe import Recipe, Value, as_given, read_recipe
 from edgeprune.compiler.request import Request

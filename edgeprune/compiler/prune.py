@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,38 +25,26 @@ from edgeprune.calibration import (
 )
 from edgeprune.compiler.assemble import float_layers, plan_of, refusals_of, sizes_of
 from edgeprune.compiler.opening import open_with_data
-from edgeprune.dependency import Cut, OpenedModel, Shapes, TiedWidths, Widths, picture
+from edgeprune.dependency import Cut, OpenedModel, Shapes, TiedWidths, picture
 from edgeprune.devices import load_profile
 from edgeprune.errors import BudgetError, CalibrationError, ModelError, UsageError
-from edgeprune.importance import LateRankings, choose, rank
-from edgeprune.latency import FLOAT, SizeModel, head_widths, network, size_model, with_tied
+from edgeprune.importance import Context, LateRankings, choose, rank
+from edgeprune.latency import FLOAT, SizeLimit, SizeModel, head_widths, network, size_model, with_tied
 from edgeprune.outputs import Choice
 from edgeprune.passes.canonicalize import canonicalize
 from edgeprune.passes.prune import prune_channels, verify_cut
 from edgeprune.passes.recover import compensate as refit
+from edgeprune.recovery import Probe
 from edgeprune.report import Accuracy, ModelFile, Outcome, Report, installed_versions, write_report
-from edgeprune.search import Candidate, Pricer, Problem, Searcher, levels_of
+from edgeprune.search import Candidate, Pricer, Problem, Searcher, levels_of, open_joint_trial, refine
 from edgeprune.support import Progress, check_output, output_folder
 
 COMMON_STEP = 8
 """Widths are multiples of this if no target is given: no target has a smaller step."""
 BISECTIONS, TIGHTER = 10, 0.99
 """Steps towards the weights of both sizes, and the factor of their sum when one of them is too large."""
-
-
-@dataclass(frozen=True)
-class SizeLimit:
-    """The largest size of a network, as shares of the dense network's.
-
-    Attributes:
-        macs: multiply-accumulates; None for any.
-        parameters: weights; None for any.
-        smallest: no group is cut below this share of its units.
-    """
-
-    macs: float | None = None
-    parameters: float | None = None
-    smallest: float = 0.125
+TRIALS, TRIAL_SAMPLES = 16, 64
+"""Whole networks that are tried, and the samples for each."""
 
 
 def prune_model(
@@ -212,42 +201,58 @@ def _cut_to_size(
         model, levels, losses, tuple({FLOAT: 0.0} for _ in model.blocks), (), tuple(one.groups for one in tied)
     )
     with progress.step("choosing widths"):
-        return builder.cut(widths_within(problem, model, size))
+        problem, found, budget = widths_within(problem, model, size)
+    if not 0 < found.loss < np.inf:
+        return builder.cut(found.widths)
+    with progress.step("preparing trials"):
+        context, probe = (
+            Context(opened.dense, opened.analysis.groups, data),
+            Probe(opened.dense, data, TRIAL_SAMPLES, 1),
+        )
+        trial = open_joint_trial(context, opened.analysis, builder, probe, {})
+
+    def error(candidate: Candidate) -> float:
+        in_float = replace(candidate, formats=(FLOAT,) * len(net.blocks))
+        return trial.error(in_float) if size.holds(model.shares(candidate.widths)) else math.inf
+
+    with progress.step("trying whole candidates") as shown:
+        refined = refine(problem, found, budget, error, trials=TRIALS, seed=seed, progress=shown.fraction)
+    return builder.cut(refined.candidate.widths)
 
 
-def widths_within(problem: Problem, model: SizeModel, size: SizeLimit) -> Widths:
-    """The widths of least loss whose size is within both limits.
+def widths_within(problem: Problem, model: SizeModel, size: SizeLimit) -> tuple[Problem, Candidate, float]:
+    """The widths of least loss whose size is within both limits, and the problem and the budget that they solve.
 
-    One search has one limit: of a weighted sum of both sizes. The weights are found by bisection, as a multiplier is in
-    Lagrangian relaxation.
+    A search has one limit: of a weighted sum of both sizes. The weights are found by bisection (Lagrangian relaxation).
 
     Raises:
         BudgetError: the smallest widths are larger; the text gives their size.
     """
     most = np.array([size.macs or 1.0, size.parameters or 1.0])
-    smallest = model.shares(np.array([v[0] for v in problem.levels], np.int64))
-    for flag, limit, share in zip(("--macs", "--parameters"), most, smallest, strict=True):
+    smallest = np.array([v[0] for v in problem.levels], np.int64)
+    for flag, limit, share in zip(("--macs", "--parameters"), most, model.shares(smallest), strict=True):
         if share > limit:
             raise BudgetError(
                 f"{flag} {limit:g} cannot be reached: the smallest widths have {share:.3f} of the original's"
             )
-    low, high, best = 0.0, 1.0, Candidate(np.array([v[0] for v in problem.levels], np.int64), (), 0.0, np.inf)
+    low, high, best = 0.0, 1.0, (problem, Candidate(smallest, (), 0.0, math.inf), 0.0)
     share = 1.0 if size.parameters is None else 0.0 if size.macs is None else 0.5
     for _ in range(BISECTIONS):
-        weighted = replace(model, share=share)
-        searcher, budget = Searcher(replace(problem, latency=weighted)), share * most[0] + (1 - share) * most[1]
-        for _ in range(4):
-            found = searcher.search(1e6 * budget)
-            sizes = model.shares(found.widths)
-            if (np.array(sizes) <= most).all():
-                best = min(best, found, key=lambda c: c.loss)
-                break
-            budget *= TIGHTER
+        weighted = replace(problem, latency=replace(model, share=share))
+        searcher, budget = Searcher(weighted), 1e6 * float(share * most[0] + (1 - share) * most[1])
+        budget = max(budget, searcher.fastest().latency_us)
+        first = sizes = np.array(model.shares((found := searcher.search(budget)).widths))
+        while not size.holds(sizes.tolist()) and budget * TIGHTER > searcher.fastest().latency_us:
+            budget *= min(TIGHTER, float((most / sizes).min()) ** 0.5)
+            budget = max(budget, searcher.fastest().latency_us)
+            sizes = np.array(model.shares((found := searcher.search(budget)).widths))
+        if size.holds(sizes.tolist()):
+            best = min(best, (weighted, found, budget), key=lambda one: one[1].loss)
         if size.parameters is None or size.macs is None:
             break
-        low, high = (share, high) if sizes[0] / most[0] > sizes[1] / most[1] else (low, share)
+        low, high = (share, high) if first[0] / most[0] > first[1] / most[1] else (low, share)
         share = (low + high) / 2
-    return best.widths
+    return best
 
 
 def _judged(

@@ -31,5 +31,5 @@ from edgeprune.latency.price_grounds import overhead_advice, sparse_ground
 from edgeprune.latency.probe_network import NAME, probe_network
 from edgeprune.latency.remote_harness import open_remote_harness
 from edgeprune.latency.same_work import same_work
-from edgeprune.latency.size_model import SizeModel, size_model
+from edgeprune.latency.size_model import SizeLimit, SizeModel, size_model
 from edgeprune.latency.timing_harness import TimingHarness, input_shapes, open_harness

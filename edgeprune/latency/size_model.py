@@ -11,7 +11,7 @@ sets.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import onnx_ir as ir
@@ -24,6 +24,25 @@ from edgeprune.latency.formats import FLOAT
 
 DENSE = 1e6
 """The cost of the dense network."""
+
+
+@dataclass(frozen=True)
+class SizeLimit:
+    """The largest size of a network, as shares of the dense network's.
+
+    Attributes:
+        macs: multiply-accumulates; None for any.
+        parameters: weights; None for any.
+        smallest: no group is cut below this share of its units.
+    """
+
+    macs: float | None = None
+    parameters: float | None = None
+    smallest: float = 0.125
+
+    def holds(self, shares: Sequence[float]) -> bool:
+        """Whether a network with these shares of multiply-accumulates and parameters is within the limits."""
+        return shares[0] <= (self.macs or 1.0) and shares[1] <= (self.parameters or 1.0)
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from edgeprune.build import AxisPlan, Plan
-from edgeprune.compiler import SizeLimit, prune_model
+from edgeprune.compiler import prune_model
 from edgeprune.errors import BudgetError, CalibrationError, UsageError
 from edgeprune.graph import save
+from edgeprune.latency import SizeLimit
 from tests.small_models import build, normal
 
 NET = """net (float[n, 3, 16, 16] x) => (float[n, 5] y) {
