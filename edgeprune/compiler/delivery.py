@@ -99,11 +99,13 @@ def deliver(session: CompileSession, goal: Goal, reached: Reached, folder: Path)
         warnings.append(f"the prediction of {predicted_ms:.3g} ms is off by {off:+.0%}")
     operating = session.operating_point(timed.results.get(reached.returned))
     watts = watts_of(operating.get("power mode", ""))
+    training = None if returns_original else session.training(candidate)
+    reason = reached.outcome.reason if training is None else f"{reached.outcome.reason} {training.sentence}"
     report = Report(
         command="compile",
         target=session.target,
         model=ModelFile(opened.path.name, opened.sha256),
-        outcome=replace(reached.outcome, below_floor=lost),
+        outcome=replace(reached.outcome, reason=reason, below_floor=lost),
         budget=Budget(goal.latency_ms, goal.speedup, goal.max_drop, met),
         latency=measured,
         predicted=Prediction(
@@ -130,7 +132,7 @@ def deliver(session: CompileSession, goal: Goal, reached: Reached, folder: Path)
         tokens=session.tokens,
         layers=session.measured_layers(layers, model),
         operating_point=operating,
-        training=None if returns_original else session.training(candidate),
+        training=training,
         losses=losses_taken_back(session, candidate) if goal.explain_loss and not returns_original else (),
         refused=refusals_of(opened.analysis),
         warnings=(*warnings, *session.device_notes(candidate, timed.results.get(reached.returned)), *commands),

@@ -15,7 +15,7 @@ from edgeprune.dependency import picture
 from edgeprune.devices import load_profile
 from edgeprune.distill.folder import CompiledFolder
 from edgeprune.distill.trainer import Trainer
-from edgeprune.report import Latency, Report, Training, installed_versions, write_report
+from edgeprune.report import Latency, Report, installed_versions, write_report
 from edgeprune.support import Progress, output_folder
 from edgeprune.timing import benchmark, ratio
 
@@ -52,7 +52,7 @@ def deliver(
         graph.save(model, fresh / "model.onnx")
         report = replace(
             folder.report,
-            outcome=replace(folder.report.outcome, reason=_reason(folder.report.outcome.reason, training)),
+            outcome=replace(folder.report.outcome, reason=f"{folder.report.outcome.reason} {training.sentence}"),
             latency=latency,
             accuracy=after,
             sizes=replace(folder.report.sizes, result=replace(
@@ -70,14 +70,6 @@ def deliver(
 def _bytes(file: Path) -> int:
     data = file.with_name(file.name + ".data")
     return file.stat().st_size + (data.stat().st_size if data.exists() else 0)
-
-
-def _reason(before: str, training: Training) -> str:
-    first, last = training.curve[0].error, min(point.error for point in training.curve)
-    if not training.gained:
-        return f"{before} Training for {training.steps} steps gained nothing on held-out samples: the weights stay."
-    change = f"held-out output error {first:.3g} to {last:.3g}"
-    return f"{before} Its weights were trained for {training.steps} steps: {change}."
 
 
 def _latency(folder: CompiledFolder, model: ir.Model) -> Latency | None:

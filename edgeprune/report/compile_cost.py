@@ -60,3 +60,11 @@ class Training:
     gained: bool
     before: float
     curve: tuple[TrainingPoint, ...]
+
+    @property
+    def sentence(self) -> str:
+        """What it changed."""
+        first, last = self.curve[0].error, min(point.error for point in self.curve)
+        if not self.gained:
+            return f"Training for {self.steps} steps gained nothing on held-out samples: the weights stay."
+        return f"Its weights were trained for {self.steps} steps: held-out output error {first:.3g} to {last:.3g}."

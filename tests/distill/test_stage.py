@@ -90,6 +90,7 @@ def test_compile_trains_its_result(tmp_path: Path) -> None:
     assert report.training.steps > 0
     assert report.training.curve[-1].step == report.training.steps
     assert report.training.before > 0
+    assert "Its weights were trained for" in report.outcome.reason
     assert Report.load(tmp_path / "out").training == report.training
     model = load(tmp_path / "out" / "model.onnx")
     assert any(n.op_type == "DequantizeLinear" for n in model.graph)
