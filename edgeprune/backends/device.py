@@ -38,7 +38,18 @@ class Device(Protocol):
 
 @runtime_checkable
 class EngineDevice(Device, Protocol):
-    """A device with TensorRT, which also says what an engine computes."""
+    """A device with TensorRT, which also says what an engine computes, and what energy it takes."""
+
+    def measure(
+        self,
+        models: Mapping[str, ir.Model],
+        *,
+        seconds: float = ...,
+        shapes: Mapping[str, tuple[int, ...]] | None = None,
+        power_s: float = ...,
+        progress: Callable[[str, float], None] | None = None,
+    ) -> dict[str, DeviceResult]:
+        """Build every model there and measure them in turns; name -> result."""
 
     def outputs(
         self,

@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -156,3 +157,17 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     for stream in (process.stdout, process.stderr):
         if stream is not None:
             stream.close()
+
+
+def call_in_child(module: str, function: str, *arguments: str, timeout_s: float) -> Finished:
+    """Import a module in a new Python process and call a function of it: native code may crash there.
+
+    Raises:
+        subprocess.TimeoutExpired: it did not end in time; it was killed.
+    """
+    # The working folder may hold another edgeprune, such as a clone without its passes beside an installed package.
+    start = f"import sys; sys.path[:] = {sys.path!r}; "
+    code = f"{start}from {module} import {function} as function; function(*sys.argv[1:])"
+    command = [sys.executable, "-c", code, *arguments]
+    done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=timeout_s, check=False)
+    return Finished(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeprune.backends.child_process import call_in_child
+from edgeprune.backends.host import call_in_child
 from edgeprune.backends.openvino import OpenVino
 
 TIMEOUT_S = 120.0

@@ -11,7 +11,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from edgeprune.errors import BackendError
-from edgeprune.timing import Measurement, median_interval
+from edgeprune.timing import Energy, Measurement, median_interval
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,8 @@ class DeviceResult:
         build_seconds: Time to build the engine; 0 if none is built.
         engine: The serialized engine, which only runs on this kind of device.
         layers: Times of single kernels, slowest first, from a separate run.
+        conditions: The state of the device meanwhile: power mode, JetPack, clock of the GPU, throttling.
+        energy: Of one inference, if the device has power sensors and it was asked for.
     """
 
     latency: Measurement
@@ -51,6 +53,8 @@ class DeviceResult:
     build_seconds: float = 0.0
     engine: bytes | None = None
     layers: tuple[LayerTime, ...] = ()
+    conditions: Mapping[str, str] = field(default_factory=dict)
+    energy: Energy | None = None
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,7 @@ class TensorRtDevice:
         *,
         seconds: float = 3.0,
         shapes: Mapping[str, tuple[int, ...]] | None = None,
+        power_s: float = 0.0,
         progress: Callable[[str, float], None] | None = None,
     ) -> dict[str, DeviceResult]:
         """Build every model and measure them in turns.
@@ -55,6 +56,7 @@ class TensorRtDevice:
             models: name -> lowered model.
             seconds: time to measure each of them.
             shapes: input name -> shape, for inputs with an open size.
+            power_s: ignored: no sensors are read here.
             progress: called with the current step and its seconds so far.
 
         Raises:

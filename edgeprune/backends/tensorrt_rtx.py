@@ -16,8 +16,8 @@ from pathlib import Path
 import onnx_ir as ir
 
 from edgeprune import graph as graphs
-from edgeprune.backends.child_process import call_in_child
 from edgeprune.backends.engine_builder import BuildOptions, Engine, build_engine
+from edgeprune.backends.host import call_in_child
 from edgeprune.backends.trtexec import typing_of
 from edgeprune.errors import BackendError
 

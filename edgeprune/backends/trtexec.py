@@ -157,6 +157,19 @@ def read_times(text: bytes | None) -> list[list[float]]:
     return [times[i : i + size] for i in range(0, len(times), size)] if times else []
 
 
+def period_ms(text: bytes | None) -> float:
+    """Milliseconds from the start of one run to the next, of ``--exportTimes``; 0 with less than two runs.
+
+    Raises:
+        BackendError: The file is missing, is not JSON, or has no start times.
+    """
+    try:
+        starts = sorted(float(row["startComputeMs"]) for row in _json(text, "--exportTimes"))
+    except (TypeError, KeyError, ValueError) as error:
+        raise BackendError(f"trtexec's --exportTimes has an unknown form: {error!r}") from error
+    return (starts[-1] - starts[0]) / (len(starts) - 1) if len(starts) > 1 else 0.0
+
+
 def read_layers(profile: bytes | None, information: bytes | None) -> tuple[LayerTime, ...]:
     """Kernels of ``--exportProfile``, slowest first, with kind and types from ``--exportLayerInfo`` if it has them.
 

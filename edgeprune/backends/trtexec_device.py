@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from edgeprune.backends.host import Host, LocalHost, Workspace, describe, read_text, upload
 from edgeprune.backends.results import DeviceResult, EngineRuns, measurement_of
+from edgeprune.backends.sensors import DESCRIBE, LOCK_CLOCKS, POWER, STATE, busy_lines, conditions, idle_lines
 from edgeprune.backends.tensorrt_device import by_python, has_module
 from edgeprune.backends.trtexec import (
     Version,
@@ -19,6 +20,7 @@ from edgeprune.backends.trtexec import (
     build_arguments,
     error_in,
     parse_version,
+    period_ms,
     profile_arguments,
     read_layers,
     read_times,
@@ -26,6 +28,7 @@ from edgeprune.backends.trtexec import (
 )
 from edgeprune.backends.trtexec_outputs import Feeds, input_files, output_arguments, output_files, spec_name
 from edgeprune.errors import BackendError
+from edgeprune.timing import Energy, energy_of
 
 _SECONDS_A_START = 60.0
 """Allowed for one start of trtexec; it takes two or three on a Jetson."""
@@ -33,27 +36,6 @@ _SECONDS_A_START = 60.0
 _FIND = """
 for t in trtexec /usr/src/tensorrt/bin/trtexec /opt/tensorrt/bin/trtexec /usr/local/tensorrt/bin/trtexec
 do command -v "$t" && exit 0; done; exit 1
-"""
-
-_DESCRIBE = """
-tr -d '\\000' </proc/device-tree/model 2>/dev/null && echo
-nvpmodel -q 2>/dev/null | sed -n 's/^NV Power Mode: */power mode /p'
-nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | head -n 1
-head -n 1 /etc/nv_tegra_release 2>/dev/null
-uname -m; true
-"""
-
-_LOCK_CLOCKS = """
-echo 'no jetson_clocks on the device' >clocks
-if command -v jetson_clocks >/dev/null; then
-    if sudo -n jetson_clocks --store clocks.conf 2>/dev/null; then
-        trap 'sudo -n jetson_clocks --restore clocks.conf' EXIT
-        trap 'exit 143' INT TERM HUP
-        if sudo -n jetson_clocks; then echo locked >clocks; else echo 'jetson_clocks failed' >clocks; fi
-    else
-        echo 'not permitted: sudo asks for a password' >clocks
-    fi
-fi
 """
 
 
@@ -95,6 +77,7 @@ class Trtexec:
         rounds: int = 3,
         seconds: float = 3.0,
         shapes: Mapping[str, tuple[int, ...]] | None = None,
+        power_s: float = 0.0,
         progress: Callable[[str, float], None] | None = None,
     ) -> dict[str, DeviceResult]:
         """Build every model and measure them in turns.
@@ -104,6 +87,7 @@ class Trtexec:
             rounds: number of measurements of each engine; the engines take turns.
             seconds: time of each measurement.
             shapes: input name -> shape, for inputs with an open size.
+            power_s: length of a further loop of each engine for its energy, if the device has power sensors.
             progress: called with the current step and its seconds so far.
 
         Raises:
@@ -115,19 +99,23 @@ class Trtexec:
             command = self._find(space)
             banner = space.run([command, "--help"])
             version = parse_version(banner.output + banner.errors)
-            device = describe(space, _DESCRIBE)
+            device = describe(space, DESCRIBE)
             names = {name: f"m{index}" for index, name in enumerate(models)}
             stated = _shapes_option(shapes)
             for name, model in models.items():
                 self._build(space, command, version, names[name], name, model, stated, tell)
-            bench = self._bench_script(command, version, list(names.values()), rounds, seconds, stated)
-            allowed_s = 120 + len(models) * (rounds * (seconds + 30) + 60)
+            space.write(POWER, "power.sh")
+            before = space.run(["sh", "-c", STATE]).output
+            bench = self._bench_script(command, version, list(names.values()), rounds, seconds, stated, power_s)
+            allowed_s = 120 + len(models) * (rounds * (seconds + 30) + 60 + power_s + 30)
             if space.job(bench, allowed_s, lambda s: tell("measuring", s)):
                 log = read_text(space, "bench.log")
                 raise BackendError(f"{self.host.name}: trtexec could not measure an engine: {error_in(log)}")
             clocks = read_text(space, "clocks").strip()
+            state = conditions(before, read_text(space, "state"))
             return {
-                name: self._collect(space, folder, rounds, device, version, clocks) for name, folder in names.items()
+                name: self._collect(space, folder, rounds, device, version, clocks, state, power_s)
+                for name, folder in names.items()
             }
 
     def outputs(
@@ -243,23 +231,43 @@ class Trtexec:
         )
 
     def _bench_script(
-        self, command: str, version: Version, folders: list[str], rounds: int, seconds: float, shapes: str
+        self,
+        command: str,
+        version: Version,
+        folders: list[str],
+        rounds: int,
+        seconds: float,
+        shapes: str,
+        power_s: float,
     ) -> str:
         extra = [f"--shapes={shapes}"] if shapes else []
         options = bench_arguments(version, duration_s=seconds, cuda_graph=self._cuda_graph)
         timing = shlex.join([command, *options, *extra])
         profiling = shlex.join([command, *profile_arguments(version), *extra])
-        lines = [_LOCK_CLOCKS.strip(), ": >bench.log"]
+        lines = [LOCK_CLOCKS.strip(), ": >bench.log", *(idle_lines() if power_s else [])]
         for turn in range(rounds):
             for folder in folders[turn % len(folders) :] + folders[: turn % len(folders)]:
                 lines.append(f"( cd {folder} && {timing} ) >bench.log 2>&1 || exit 1")
                 lines.append(f"mv {folder}/times.json {folder}/times{turn}.json || exit 1")
+        lines.append(f"sh -c {shlex.quote(STATE)} >state")  # while the clocks are as they were in the measurement
+        if power_s:
+            loop = bench_arguments(version, duration_s=power_s, cuda_graph=self._cuda_graph)
+            for folder in folders:
+                lines += busy_lines(folder, shlex.join([command, *loop, *extra]))
         # Kernel times are useful, but the measurement is valid without them.
         lines += [f"( cd {folder} && {profiling} ) >profile.log 2>&1" for folder in folders]
         return "\n".join([*lines, "exit 0"])
 
     def _collect(
-        self, space: Workspace, folder: str, rounds: int, device: str, version: Version, clocks: str
+        self,
+        space: Workspace,
+        folder: str,
+        rounds: int,
+        device: str,
+        version: Version,
+        clocks: str,
+        state: Mapping[str, str],
+        power_s: float,
     ) -> DeviceResult:
         blocks = [block for turn in range(rounds) for block in read_times(space.read(f"{folder}/times{turn}.json"))]
         taken = re.sub(rb"\D", b"", space.read(f"{folder}/build.seconds") or b"") or b"0"
@@ -276,7 +284,15 @@ class Trtexec:
             build_seconds=float(taken),
             engine=engine,
             layers=layers,
+            conditions=state,
+            energy=self._energy(space, folder, power_s) if power_s else None,
         )
+
+    def _energy(self, space: Workspace, folder: str, power_s: float) -> Energy | None:
+        busy, times = read_text(space, f"{folder}/power.log"), space.read(f"{folder}/power.json")
+        if times is None:  # there are no sensors
+            return None
+        return energy_of(read_text(space, "idle.log"), busy, period_ms(times), power_s)
 
 
 def _shapes_option(shapes: Mapping[str, Sequence[int]] | None) -> str:

@@ -75,4 +75,5 @@ def operating_point(profile: Profile, power_mode: str | None, result: DeviceResu
         versions = " or ".join(profile.tensorrt) or "not stated by the profile"
         return {"power mode": mode.name, "TensorRT": versions, "clocks": f"GPU {mode.gpu_mhz:g} MHz, assumed"}
     version = next((text for name, text in result.versions.items() if "tensorrt" in name.lower()), "not reported")
-    return {"power mode": mode.name, "TensorRT": version, "clocks": result.clocks or "not reported"}
+    point = {"power mode": mode.name, "TensorRT": version, "clocks": result.clocks or "not reported"}
+    return point | dict(result.conditions)  # the device's own power mode, where it says so

@@ -37,7 +37,8 @@ UNRELIABLE = 6
     "--max-energy-mj",
     type=click.FloatRange(min=0, min_open=True),
     metavar="X",
-    help="Largest energy of an inference: the watts of the power mode times the predicted latency.",
+    help="Largest energy of an inference: measured on a device with sensors; else the watts of the power mode times "
+    "the predicted latency.",
 )
 @click.option(
     "--outputs",

@@ -97,6 +97,7 @@ def deliver(session: CompileSession, goal: Goal, reached: Reached, folder: Path)
         warnings.append("accuracy was not measured: without --eval, agreement with the original is reported instead")
     if measured is not None and abs(off := predicted_ms / measured.result.median_ms - 1) > OFF_PREDICTION:
         warnings.append(f"the prediction of {predicted_ms:.3g} ms is off by {off:+.0%}")
+    ends = {"original": timed.results.get(ORIGINAL), "result": timed.results.get(reached.returned)}
     operating = session.operating_point(timed.results.get(reached.returned))
     watts = watts_of(operating.get("power mode", ""))
     training = None if returns_original else session.training(candidate)
@@ -128,6 +129,7 @@ def deliver(session: CompileSession, goal: Goal, reached: Reached, folder: Path)
         seed=session.conditions.seed,
         calibration=session.conditions.calibration,
         engine=checked,
+        energy={name: end.energy for name, end in ends.items() if end is not None and end.energy is not None},
         search=timed.search,
         tokens=session.tokens,
         layers=session.measured_layers(layers, model),

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 
 import onnx_ir as ir
 
-from edgeprune.backends import Device, DeviceResult
+from edgeprune.backends import DeviceResult, EngineDevice
 from edgeprune.build import TensorRtBuilder
 from edgeprune.compiler.timer import ORIGINAL, RESULT, Timed
 from edgeprune.errors import BudgetError
@@ -22,6 +22,9 @@ from edgeprune.timing import ratio
 QUICK_SECONDS = 1.0
 FINAL_SECONDS = 3.0
 """Length of one turn on a device; building an engine needs much more time."""
+
+POWER_SECONDS = 5.0
+"""Length of the loop for the energy of each final engine, on a device with power sensors."""
 
 
 @dataclass(eq=False)
@@ -45,7 +48,7 @@ class EngineTimer:
     margin: ClassVar[float] = 1.0
 
     goal: Goal
-    device: Device
+    device: EngineDevice
     original: ir.Model
     shapes: Mapping[str, tuple[int, ...]]
     builder: TensorRtBuilder
@@ -119,5 +122,6 @@ class EngineTimer:
         return Measured(result.device, versions, None, original.latency, result.latency, speedup, others)
 
     def _measure(self, models: Mapping[str, ir.Model], seconds: float) -> dict[str, DeviceResult]:
+        power_s = POWER_SECONDS if seconds == FINAL_SECONDS else 0.0
         with self.progress.step(f"building and measuring on {self.device.host.name}"):
-            return self.device.measure(models, seconds=seconds, shapes=self.shapes)
+            return self.device.measure(models, seconds=seconds, shapes=self.shapes, power_s=power_s)

@@ -178,6 +178,11 @@ class TensorRtSession(CompileSession):
         found = []
         if result.clocks and result.clocks != "locked":
             found.append(f"the device's clocks were not locked during the measurement: {result.clocks}")
+        if (hot := result.conditions.get("throttling", "none")) != "none":
+            found.append(f"the device throttled during the measurement: {hot}")
+        asked, own = self.profile.power_mode(self.options.power_mode).name, result.conditions.get("power mode")
+        if own is not None and own != asked:
+            found.append(f"the device is in power mode {own}; the predictions are for {asked}: see --power-mode")
         if any(is_sparse(f) for f in candidate.formats):
             found.append("engines were built with 2:4 kernels allowed; the builder chose them where they were faster")
         return found

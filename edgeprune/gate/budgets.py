@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from edgeprune.errors import UsageError
-from edgeprune.gate.verdicts import Check
+from edgeprune.gate.verdicts import Check, Verdict
 from edgeprune.report import Report
 
 _MB = 1e6
 
 
 def check_budgets(report: Report, max_memory_mb: float | None, max_energy_mj: float | None) -> list[Check]:
-    """The checks of the limits that are given; memory and energy are counted or bounded, not measured.
+    """The checks of the limits that are given; memory is counted, energy measured or bounded.
 
     Raises:
         UsageError: the report lacks the figure that a limit is for.
@@ -20,7 +20,7 @@ def check_budgets(report: Report, max_memory_mb: float | None, max_energy_mj: fl
 
 
 def check_same_point(report: Report, baseline: Report) -> None:
-    """Refuse to compare latencies of another power mode, TensorRT or setting of the clocks.
+    """Refuse to compare latencies of another power mode, JetPack, TensorRT, clock or throttling of the device.
 
     Raises:
         UsageError: naming what differs.
@@ -50,23 +50,24 @@ def check_memory(report: Report, limit_mb: float) -> Check:
 
 
 def check_energy(report: Report, limit_mj: float) -> Check:
-    """The most energy that an inference can take within the power mode, against millijoules.
+    """The energy of an inference against millijoules: measured above idling, else the most within the power mode.
 
-    A larger bound proves nothing, so beyond the limit the check is unsure.
+    A larger bound proves nothing, so beyond the limit the check of a bound is unsure.
 
     Raises:
-        UsageError: the report has no such bound.
+        UsageError: the report has neither.
     """
+    limit = f"{limit_mj:g} mJ"
+    if (spent := report.energy.get("result")) is not None:
+        detail = f"measured above idling on {', '.join(spent.rails)}, {spent.samples} samples in a loop"
+        verdict: Verdict = "fail" if spent.mj > limit_mj else "pass"
+        return Check("energy of an inference", f"{spent.mj:.4g} mJ", limit, verdict, detail)
     most = None if report.predicted is None else report.predicted.energy_mj_at_most
     if most is None:
         raise UsageError(
-            "the report has no energy to check --max-energy-mj against: compile for a power mode that states its watts"
+            "the report has no energy to check --max-energy-mj against: measure it on a device with power sensors, or "
+            "compile for a power mode that states its watts"
         )
     detail = "the power of the mode times the latency, an upper bound that was not measured"
-    return Check(
-        "energy of an inference, at most",
-        f"{most:.4g} mJ",
-        f"{limit_mj:g} mJ",
-        "pass" if most <= limit_mj else "unsure",
-        detail,
-    )
+    verdict = "pass" if most <= limit_mj else "unsure"
+    return Check("energy of an inference, at most", f"{most:.4g} mJ", limit, verdict, detail)

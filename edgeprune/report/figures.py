@@ -107,6 +107,11 @@ def comparison(report: Report) -> list[Row]:
         error = "" if guess.error is None else f", typical error {guess.error:.0%}"
         change = f"from {'a measured' if guess.source == 'measured' else 'an analytic'} profile{error}"
         rows.append(Row("latency, predicted", f"{guess.baseline_ms:.4g} ms", f"{guess.result_ms:.4g} ms", change))
+    if (spent := report.energy.get("result")) is not None:
+        old_mj = report.energy["original"].mj if "original" in report.energy else None
+        what = f"energy of an inference above idling ({', '.join(spent.rails)})"
+        change = "" if old_mj is None else f"{spent.mj / old_mj - 1:+.1%}"
+        rows.append(Row(what, "" if old_mj is None else f"{old_mj:.4g} mJ", f"{spent.mj:.4g} mJ", change))
     if (accuracy := report.accuracy) is not None:
         what = accuracy.metric if accuracy.kind == "evaluation" else f"fidelity to the original: {accuracy.metric}"
         before = "" if accuracy.before is None else score(accuracy, accuracy.before)

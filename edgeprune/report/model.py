@@ -15,6 +15,7 @@ from edgeprune.report.loss_part import LossPart
 from edgeprune.report.rival import Rival
 from edgeprune.report.token_steps import Tokens
 from edgeprune.support import json_form
+from edgeprune.timing import Energy
 
 SCHEMA = 1
 
@@ -190,6 +191,7 @@ class Report:
         reproduce: The command line that reproduces it, to run in that folder.
         losses: What the loss comes from, if that was asked for.
         operating_point: Power mode, TensorRT and clocks, for a device with TensorRT.
+        energy: ``original`` and ``result`` -> energy of an inference, by power sensors of the device, if it has them.
         engine: What the engine computes on the device, beside the simulation; None if it was not run.
         rival: The smaller model that the user compares the result with, as it is.
     """
@@ -212,6 +214,7 @@ class Report:
     reproduce: str | None = None
     losses: tuple[LossPart, ...] = ()
     operating_point: Mapping[str, str] = field(default_factory=dict)
+    energy: Mapping[str, Energy] = field(default_factory=dict)
     engine: EngineCheck | None = None
     rival: Rival | None = None
     search: Search | None = None

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from edgeprune.backends import simulation
+from edgeprune.backends import sensors, simulation
 from edgeprune.backends.ssh import SshHost
 from edgeprune.backends.trtexec_device import Trtexec
 from edgeprune.errors import BackendError
@@ -43,6 +44,7 @@ def test_local(
     assert (b"--stronglyTyped" in result.engine) is (number == 100300)
     assert result.layers[0].name == "conv1 + relu1"
     assert result.clocks
+    assert result.energy is None  # it was not asked for
     assert [file.name for file in (tmp_path / "cache/edgeprune").iterdir()] == [f"trtexec-{version}.cache"]
 
 
@@ -120,3 +122,24 @@ def test_an_engine_that_cannot_be_run_is_refused(fake_trtexec: Callable[[int], s
     model = lowered("10.3")
     with pytest.raises(BackendError, match="trtexec could not run the engine"):
         Trtexec(command=fake_trtexec(100300)).outputs(model, feeds(model), engine=b"not an engine")
+
+
+def test_energy_is_measured_where_the_device_has_sensors(
+    fake_trtexec: Callable[[int], str], device: Loopback, monkeypatch: pytest.MonkeyPatch
+):
+    """The fake draws three times the current in its loop; the rail and what idling takes are known."""
+    monkeypatch.setattr(sensors, "IDLE_SAMPLES", 3)
+    rail = device.folder / "sys/class/hwmon/hwmon1"
+    rail.mkdir(parents=True)
+    for name, text in (("name", "ina3221"), ("in1_label", "VDD_IN"), ("in1_input", "5000"), ("curr1_input", "1000")):
+        (rail / name).write_text(text)
+    board = Trtexec(SshHost(device.url, config=device.config), command=fake_trtexec(100300))
+    try:
+        found = board.measure({"model": lowered("10.3")}, rounds=1, seconds=1, power_s=5.0)["model"]
+    finally:
+        shutil.rmtree(device.folder / "sys")
+    assert found.energy is not None
+    assert found.energy.rails == ("VDD_IN",)
+    assert (found.energy.idle_mw, found.energy.busy_mw) == (5000.0, 15000.0)
+    assert found.energy.period_ms == pytest.approx(0.5)  # the fake starts a run every half millisecond
+    assert found.energy.mj == pytest.approx(5.0)

@@ -9,6 +9,7 @@ import pytest
 from edgeprune.errors import UsageError
 from edgeprune.gate.gate import gate
 from edgeprune.report.model import Prediction
+from edgeprune.timing import Energy
 from tests.reports import report
 
 GUESS = Prediction(4.0, 2.0, "analytic", 0.05, energy_mj_at_most=30.0)
@@ -38,11 +39,22 @@ def test_an_upper_bound_of_energy_can_pass_but_never_fails_a_gate() -> None:
         gate(replace(found, predicted=replace(GUESS, energy_mj_at_most=None)), max_energy_mj=30)
 
 
+@pytest.mark.parametrize(("limit", "verdict"), [(28.0, "pass"), (27.9, "fail")])
+def test_measured_energy_counts_before_the_bound(limit: float, verdict: str) -> None:
+    spent = Energy(28.0, ("VDD_IN",), 5000.0, 12000.0, 4.0, 40)
+    (check,) = gate(replace(report(), predicted=GUESS, energy={"result": spent}), max_energy_mj=limit).checks
+    assert (check.name, check.value, check.verdict) == ("energy of an inference", "28 mJ", verdict)
+    assert "measured above idling on VDD_IN" in check.detail
+
+
 def test_a_baseline_of_another_operating_point_is_refused_and_what_differs_is_named() -> None:
     point = {"power mode": "MAXN", "TensorRT": "10.3", "clocks": "locked"}
     older = replace(report(), operating_point=point)
     same = gate(replace(report(), operating_point=point), baseline=older, max_regression=0.05)
     assert [c.name for c in same.checks] == ["latency regression"]
+    hot = replace(report(), operating_point={**point, "JetPack": "6.2", "throttling": "gpu-throttle-alert"})
+    with pytest.raises(UsageError, match="throttling: gpu-throttle-alert instead of none"):
+        gate(hot, baseline=replace(older, operating_point={**point, "throttling": "none"}), max_regression=0.05)
     moved = replace(report(), operating_point={**point, "TensorRT": "10.16"})
     with pytest.raises(UsageError, match=r"TensorRT: 10\.16 instead of 10\.3"):
         gate(moved, baseline=older, max_regression=0.05)
