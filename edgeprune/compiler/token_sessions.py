@@ -42,7 +42,7 @@ from edgeprune.tokens import (
     try_schedules,
 )
 
-TRIAL_MACS, TRIAL_ITEMS = 1e12, (16, 128)
+TRIAL_MACS, TRIAL_ITEMS = 1e12, (8, 128)
 """All schedules together are tried on samples for this many multiply-accumulates, within these bounds."""
 
 CLEARLY = 1.02
