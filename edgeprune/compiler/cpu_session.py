@@ -114,6 +114,11 @@ class CpuSession(CompileSession):
         if not asked or has_int8:
             return []
         count = sum(INT8 in forms and bool(forms[INT8]) for forms in self.network.int8_nodes)
+        if count and self.raced and any(INT8 in f for f in self.raced[0].candidate.formats):
+            return [
+                f"INT8 was asked for and is faster here, but every mix with it loses more than {goal.drop_limit:g} "
+                "points: give more samples, or --max-drop"
+            ]
         if count:
             have = "1 block has" if count == 1 else f"{count} blocks have"
             return [f"INT8 was asked for, but it is not faster than float here: {have} an INT8 form"]

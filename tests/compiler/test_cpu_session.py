@@ -11,7 +11,7 @@ import pytest
 from edgeprune.compiler.cpu_session import CpuSession
 from edgeprune.latency import ARM, X86, Lowering
 from edgeprune.report import Accuracy
-from edgeprune.search import Candidate, Goal
+from edgeprune.search import Candidate, Goal, Raced
 from edgeprune.testing import parse
 
 ASKED = Goal(None, None, None, prune=False, quantize=True)
@@ -24,11 +24,14 @@ def said(
     goal: Goal = ASKED,
     opset: int = 17,
     lowering: Lowering = X86,
+    fastest: str = "fp32",
 ) -> list[str]:
     dense = parse("g (float[1, 8, 8, 8] x) => (float[1, 8, 6, 6] y) { y = Conv (x, w) }", w=(8, 8, 3, 3))
     dense.graph[0].name, dense.graph.opset_imports[""] = "conv", opset
     session = SimpleNamespace(
-        network=SimpleNamespace(int8_nodes=(forms,), lowering=lowering), opened=SimpleNamespace(dense=dense)
+        network=SimpleNamespace(int8_nodes=(forms,), lowering=lowering),
+        opened=SimpleNamespace(dense=dense),
+        raced=(Raced(Candidate(np.array([8]), (fastest,), 1.0, 0.0), 1.0),),
     )
     return CpuSession.warnings(cast(Any, session), Candidate(np.array([8]), formats, 1.0, 0.0), ACCURACY, goal)
 
@@ -36,6 +39,11 @@ def said(
 def test_float_that_was_faster_than_int8_is_said():
     found = said({"int8": frozenset({"conv"})}, ("fp32",))
     assert found == ["INT8 was asked for, but it is not faster than float here: 1 block has an INT8 form"]
+
+
+def test_int8_that_is_faster_and_loses_too_much_is_said():
+    (found,) = said({"int8": frozenset({"conv"})}, ("fp32",), fastest="int8")
+    assert found.startswith("INT8 was asked for and is faster here, but every mix with it loses more than 1 points")
 
 
 def test_float_without_an_int8_form_gives_the_reason():

@@ -165,7 +165,7 @@ def test_a_model_whose_int8_form_openvino_refuses_falls_back_too(monkeypatch: py
 class Loaded:
     """OpenVINO, with what a network loses in each float type."""
 
-    drops: Mapping[str, float]
+    drops: Mapping[str, Any]
     float_precisions: tuple[str, ...] = ("fp32", "bf16")
 
     def load(self, precision: str) -> Any:
@@ -178,17 +178,24 @@ class Loaded:
         ({"bf16": 0.1}, "auto", "bf16"),
         ({"bf16": 0.3, "fp32": 0.0}, "auto", "fp32"),
         ({"bf16": 9.0}, "bf16", "bf16"),
+        ({"bf16": (2.6, (0.1, 65.0))}, "auto", "bf16"),  # a single detection of two images
+        ({"bf16": (2.6, (1.9, 3.5)), "fp32": 0.0}, "auto", "fp32"),
         ({"fp32": 0.0}, "fp32", "fp32"),
         ({"bf16": 40.0, "fp32": 40.0}, "auto", None),
         ({"fp32": 40.0}, "fp32", None),
     ],
 )
 def test_float_layers_have_the_fastest_type_that_is_right(
-    monkeypatch: pytest.MonkeyPatch, drops: dict[str, float], asked: str, precision: str | None
+    monkeypatch: pytest.MonkeyPatch, drops: dict[str, Any], asked: str, precision: str | None
 ) -> None:
     monkeypatch.setattr(open_session, "OpenVino", lambda threads: Loaded(drops))
     monkeypatch.setattr(open_session, "state_precision", lambda dense, precision: precision)
-    evaluator = SimpleNamespace(drop=lambda drop: drop)
+
+    def accuracy(scored: Any) -> SimpleNamespace:
+        drop, interval = scored if isinstance(scored, tuple) else (scored, None)
+        return SimpleNamespace(drop=drop, drop_interval=interval)
+
+    evaluator = SimpleNamespace(accuracy=accuracy)
     opening = cast(Any, SimpleNamespace(progress=Progress(), evaluator=evaluator, opened=SimpleNamespace(dense=None)))
     wanted = request(runtime="openvino", precision=asked)
     if precision is None:
