@@ -13,8 +13,8 @@ import pytest
 
 from edgeprune.cli import measure_again as module
 from edgeprune.cli.measure_again import measure_again
-from edgeprune.compiler.bench import BenchResult
 from edgeprune.errors import BackendError, UsageError
+from edgeprune.latency.bench import BenchResult
 from edgeprune.report import Latency, ModelFile, Report
 from edgeprune.timing.protocol import ratio
 from tests.cli.test_commands import run
