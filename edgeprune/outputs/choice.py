@@ -75,7 +75,7 @@ class Choice:
                 if name not in found.names:
                     near = nearest_names(name, found.names) or list(found.names[:5])
                     raise UsageError(f"{flag}: the model has no output {name!r}; it has {', '.join(map(repr, near))}")
-        return Outputs(found.names, tuple(new for spec in found.specs for new in self._chosen(spec)))
+        return replace(found, specs=tuple(new for spec in found.specs for new in self._chosen(spec)))
 
     def _chosen(self, spec: OutputSpec) -> Iterator[OutputSpec]:
         metrics = {name: self.metrics[name] for name in spec.names if name in self.metrics}

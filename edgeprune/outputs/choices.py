@@ -18,7 +18,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgeprune.graph import constant, has_subgraph, is_op
+from edgeprune.graph import constant, dim_keys, has_subgraph, is_op
 
 CHOICES: Mapping[str, tuple[int, ...]] = {
     "TopK": (0,),
@@ -89,6 +89,26 @@ def find_choices(model: ir.Model) -> Choices:
             if result.dtype is not None and result.dtype.is_integer() and read:
                 inside[str(result.name)] = read
     return Choices(compared, inside)
+
+
+def chosen_rows(model: ir.Model) -> tuple[str, ...]:
+    """Outputs whose rows are what a choice inside has chosen, in its order: the boxes of a two-stage detector.
+
+    Their first axis has the length of a choice, and no input has it.
+    """
+    graph = _Graph(model)
+    behind = {value for node in graph.inside for value in node.outputs}
+    lengths = {d for value in behind for d in dim_keys(value) or () if isinstance(d, int) and d > 1}
+    for node in model.graph:
+        if any(v in behind for v in node.inputs):
+            behind.update(node.outputs)
+    given = {d for value in model.graph.inputs for d in dim_keys(value) or ()}
+    rows = ((value, keys[0]) for value in model.graph.outputs if value in behind and (keys := dim_keys(value)))
+    return tuple(
+        str(value.name)
+        for value, first in rows
+        if first not in given and (not isinstance(first, int) or first in lengths)
+    )
 
 
 class _Graph:

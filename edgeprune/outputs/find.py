@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
 
+from edgeprune.outputs.choices import chosen_rows
 from edgeprune.outputs.class_scores import class_scores
 from edgeprune.outputs.detection_heads import detections
 from edgeprune.outputs.other_kinds import (
@@ -21,6 +23,8 @@ from edgeprune.outputs.other_kinds import (
 )
 from edgeprune.outputs.output_spec import CLASS_SCORES, Array, Outputs, OutputSpec
 from edgeprune.outputs.seen import Seen
+
+_MATCHED = "its rows, which a choice has put in order, are matched with the original's"
 
 
 def find_outputs(model: ir.Model, batches: Sequence[Sequence[Array]]) -> Outputs:
@@ -37,7 +41,10 @@ def find_outputs(model: ir.Model, batches: Sequence[Sequence[Array]]) -> Outputs
     joined = [_joined([batch[i] for batch in batches]) for i in range(len(names))]
     seen = [Seen(*known) for known in zip(names, joined, model.graph.outputs, strict=True)]
     inputs = [(str(v.name), tuple(v.shape or ())) for v in model.graph.inputs]
-    return Outputs(tuple(names), _found(seen, inputs))
+    specs = _found(seen, inputs)
+    rows = tuple(name for name in chosen_rows(model) if all(s.head is None for s in specs if name in s.names))
+    said = (replace(s, why=f"{s.why}; {_MATCHED}") if set(s.names) <= set(rows) else s for s in specs)
+    return Outputs(tuple(names), tuple(said), rows)
 
 
 def outputs_of_values(arrays: Sequence[Array]) -> Outputs:

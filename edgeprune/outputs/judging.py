@@ -36,6 +36,7 @@ from edgeprune.outputs.output_spec import (
     select,
 )
 from edgeprune.outputs.overlap import Equality, overlap_judge
+from edgeprune.outputs.row_matching import matched_rows
 from edgeprune.outputs.signal_noise import CEILING_DB, CentredSignalNoise, SignalNoise
 from edgeprune.report import OutputScore
 
@@ -79,7 +80,7 @@ class Comparison:
     """
 
     def __init__(self, outputs: Outputs):
-        self._names, self._specs = outputs.names, outputs.specs
+        self._names, self._specs, self._rows = outputs.names, outputs.specs, outputs.rows
         self._judges = [_judge(spec) for spec in outputs.specs]
         self._signals: list[list[SignalNoise]] = [[SignalNoise() for _ in spec.names] for spec in outputs.specs]
         self._broken: set[int] = set()
@@ -87,6 +88,8 @@ class Comparison:
     def add(self, wanted: Sequence[Array], got: Sequence[Array]) -> None:
         """Compare the outputs of one batch. An output whose size has changed agrees in nothing."""
         one, other = select(self._names, wanted), select(self._names, got)
+        if self._rows:
+            one, other = matched_rows(self._rows, one, other)
         for number, (spec, judge) in enumerate(zip(self._specs, self._judges, strict=True)):
             if isinstance(judge, DetectionAgreement):
                 judge.add_all(one, other)

@@ -105,10 +105,12 @@ class Outputs:
     Attributes:
         names: in the order of the graph.
         specs: each output belongs to one of them.
+        rows: outputs whose rows are in the order of a choice, the same for all of them.
     """
 
     names: tuple[str, ...]
     specs: tuple[OutputSpec, ...]
+    rows: tuple[str, ...] = ()
 
     def spec_of(self, name: str) -> OutputSpec:
         """The spec of an output."""
@@ -117,7 +119,7 @@ class Outputs:
     def by_signal(self) -> Outputs:
         """The same outputs, all floats compared by their signal-to-noise ratio: a finer measure than agreement."""
         split = [replace(spec, names=(name,), head=None) for spec in self.specs for name in spec.names]
-        return Outputs(self.names, tuple(s if s.metric == EQUAL else replace(s, metric=SQNR) for s in split))
+        return Outputs(self.names, tuple(s if s.metric == EQUAL else replace(s, metric=SQNR) for s in split), self.rows)
 
     def share_of(self, name: str) -> float:
         """Weight of an output in output errors, as a share of the weights of all."""

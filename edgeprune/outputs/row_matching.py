@@ -1,0 +1,59 @@
+"""Rows that a choice has put in order, such as the boxes of a two-stage detector: matched before they are compared.
+
+A small change of two scores exchanges two boxes, and with them two rows of every output behind. So the result's rows
+are assigned to the original's with the least total distance over all these outputs, as DETR assigns predictions. Rows
+without a partner are compared with zeros: they are lost, or were not there before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from edgeprune.outputs.output_spec import Array
+
+
+def matched_rows(
+    names: Sequence[str], wanted: Mapping[str, Array], got: Mapping[str, Array]
+) -> tuple[Mapping[str, Array], Mapping[str, Array]]:
+    """The outputs of both models, with the result's rows in the order of the original's.
+
+    Args:
+        names: the outputs whose first axis is that of the rows.
+        wanted: output -> array of the original.
+        got: output -> array of the result.
+    """
+    counts = {len(wanted[name]) for name in names}, {len(got[name]) for name in names}
+    same = all(wanted[name].shape[1:] == got[name].shape[1:] for name in names)
+    if not same or any(len(count) != 1 for count in counts):
+        return wanted, got
+    (before,), (after,) = counts
+    scales = {name: float(np.nanstd(wanted[name].astype(np.float64)) or 1.0) if before else 1.0 for name in names}
+    one, other = (_features(names, arrays, scales) for arrays in (wanted, got))
+    distance = (one**2).sum(axis=1)[:, None] + (other**2).sum(axis=1) - 2 * one @ other.T
+    places, partners = linear_sum_assignment(distance)
+    most = before + after - len(places)
+    first = [*range(before), *[-1] * (most - before)]
+    second = np.full(most, -1)
+    second[places] = partners
+    second[before:] = sorted(set(range(after)) - set(partners.tolist()))
+    return (
+        {**wanted, **{name: _ordered(wanted[name], np.array(first, np.int64)) for name in names}},
+        {**got, **{name: _ordered(got[name], second) for name in names}},
+    )
+
+
+def _features(names: Sequence[str], arrays: Mapping[str, Array], scales: Mapping[str, float]) -> NDArray[np.float64]:
+    """Shape (rows, values); every output counts equally."""
+    flat = [arrays[n].reshape(len(arrays[n]), -1).astype(np.float64) / scales[n] for n in names]
+    whole = np.concatenate([x / np.sqrt(max(1, x.shape[1])) for x in flat], axis=1)
+    return np.asarray(np.nan_to_num(whole), np.float64)
+
+
+def _ordered(array: Array, order: NDArray[np.int64]) -> Array:
+    """The rows in this order; zeros for -1."""
+    padded = np.concatenate([array, np.zeros_like(array, shape=(1, *array.shape[1:]))])
+    return np.asarray(padded[order])

@@ -1,0 +1,60 @@
+"""Rows in the order of a choice are compared as a set."""
+
+import numpy as np
+import onnx_ir as ir
+
+from edgeprune.outputs.choices import chosen_rows
+from edgeprune.outputs.judging import Comparison
+from edgeprune.outputs.output_spec import Outputs, OutputSpec
+from edgeprune.outputs.row_matching import matched_rows
+from tests.small_models import HEADER
+
+RNG = np.random.default_rng(0)
+SCORES = OutputSpec(("classes",), "class scores", "top1", "in a test")
+BOXES = OutputSpec(("deltas",), "coordinates", "sqnr", "in a test")
+OUTPUTS = Outputs(("classes", "deltas"), (SCORES, BOXES), ("classes", "deltas"))
+
+TWO_STAGES = """
+g (float[1,8,4] b, float[1,1,8] s, float[4,7] w) => (float[r,7] classes, float[1,8,4] boxes) <
+    float[4,4] v = {1.0,2.0,3.0,5.0,1.0,7.0,2.0,2.0,8.0,1.0,4.0,9.0,0.0,3.0,6.0,1.0},
+    int64 col = {2}, int64[1] most = {5}
+> {
+    boxes = MatMul(b, v)
+    keep = NonMaxSuppression(boxes, s, most)
+    rows = Gather<axis = 1>(keep, col)
+    flat = Squeeze(boxes)
+    chosen = Gather(flat, rows)
+    classes = MatMul(chosen, v)
+}
+"""
+
+
+def scores(got: list[np.ndarray], wanted: list[np.ndarray]) -> list[float]:
+    comparison = Comparison(OUTPUTS)
+    comparison.add(wanted, got)
+    return [score.after for score in comparison.scores()]
+
+
+def test_exchanged_rows_lose_nothing_and_lost_rows_do() -> None:
+    wanted = [RNG.standard_normal((20, 7)), RNG.standard_normal((20, 24))]
+    order = RNG.permutation(20)
+    assert scores([x[order] for x in wanted], wanted) == [100, 120]
+    fewer = scores([x[order][:15] for x in wanted], wanted)
+    assert 75 <= fewer[0] < 85
+    assert fewer[1] < 8
+    more = scores(wanted, [x[:15] for x in wanted])
+    assert more[1] < 8
+
+
+def test_rows_move_together() -> None:
+    """A row whose classes fit one partner and whose boxes fit another is not split."""
+    wanted = {"classes": RNG.standard_normal((6, 7)), "deltas": RNG.standard_normal((6, 24))}
+    got = {"classes": wanted["classes"][::-1], "deltas": wanted["deltas"]}
+    _, ordered = matched_rows(("classes", "deltas"), wanted, got)
+    kept = [int(np.flatnonzero((wanted["deltas"] == row).all(axis=1))[0]) for row in ordered["deltas"]]
+    np.testing.assert_array_equal(ordered["classes"], got["classes"][kept])
+
+
+def test_only_outputs_of_what_was_chosen_have_such_rows() -> None:
+    model = ir.from_onnx_text(f"{HEADER}\n{TWO_STAGES}")
+    assert chosen_rows(model) == ("classes",)
