@@ -62,7 +62,8 @@ class ImageOptions:
 class ImageSource:
     """Decoded pictures, which are normalised when they are read.
 
-    Pixels become ``(value / 255 - mean) / std`` in a float input and stay 0 to 255 in an integer one.
+    An item is one picture, or as many as the fixed batch of the model has. Pixels become
+    ``(value / 255 - mean) / std`` in a float input and stay 0 to 255 in an integer one.
     """
 
     path: Path
@@ -80,13 +81,17 @@ class ImageSource:
 
     @property
     def items(self) -> int:
-        """One for each picture."""
-        return len(self.pixels.array)
+        """One for each picture, or for each whole batch of pictures."""
+        return len(self.pixels.array) // self._rows
 
     @property
     def samples(self) -> int:
-        """One for each picture."""
-        return self.items
+        """One for each picture of the items."""
+        return self.items * self._rows
+
+    @property
+    def _rows(self) -> int:
+        return self.spec.shape[0] or 1
 
     def describe(self) -> str:
         """The folder or file, and the options of the preprocessing."""
@@ -97,9 +102,11 @@ class ImageSource:
 
     def read(self, chosen: NDArray[np.bool_], items_per_batch: int) -> Iterator[Feeds]:
         """Feeds of the chosen pictures."""
-        numbers = np.flatnonzero(chosen)
-        for start in range(0, len(numbers), items_per_batch):
-            yield {self.spec.name: self._values(self.pixels.array[numbers[start : start + items_per_batch]])}
+        items = np.flatnonzero(chosen)
+        for start in range(0, len(items), items_per_batch):
+            firsts = items[start : start + items_per_batch] * self._rows
+            numbers = (firsts[:, None] + np.arange(self._rows)).reshape(-1)
+            yield {self.spec.name: self._values(self.pixels.array[numbers])}
 
     def _values(self, pixels: NDArray[np.uint8]) -> Array:
         """Values of the input, from pixels of shape (pictures, height, width, channels)."""
@@ -135,9 +142,10 @@ def picture_shape(
     height, width = size or [known or told for known, told in zip(stated, exported, strict=True)]
     if not height or not width:
         raise CalibrationError(f"input {spec.name!r} takes any size ({spec}): give the images' size")
-    if channels not in (1, 3) or spec.shape[0] not in (None, 1):
+    if channels not in (1, 3):
         raise CalibrationError(f"images can't be fed to input {spec.name!r}, which takes {spec} in layout {layout}")
-    return layout, (1, channels, height, width) if layout == "NCHW" else (1, height, width, channels)
+    rows = spec.shape[0] or 1
+    return layout, (rows, channels, height, width) if layout == "NCHW" else (rows, height, width, channels)
 
 
 def open_images(
@@ -166,7 +174,8 @@ def open_images(
     pictures = find_pictures(path, min(limit or DEFAULT_FRAMES, DEFAULT_FRAMES))
     if len(specs) != 1 or len(specs[0].shape) != 4:
         raise CalibrationError(
-            f"images need a model with one input of 4 axes; this one takes {', '.join(map(str, specs))}"
+            f"images need a model with one input of 4 axes; this one takes {', '.join(map(str, specs))}: "
+            "give an .npz with an array for each input, or file.py:function that yields them"
         )
     spec = specs[0]
     layout, shape = picture_shape(spec, options, sizes or {}, metadata or {})
@@ -180,7 +189,12 @@ def open_images(
     used = [pictures[i] for i in np.linspace(0, len(pictures) - 1, min(most, len(pictures))).round().astype(int)]
     with (progress or Progress()).step(f"decoding {plural(len(used), 'image')}") as step:
         pixels = decode_all(used, height, width, channels, how, strict=options.strict, progress=step.fraction)
-    notes = _notes(len(pictures), len(used), limit, pixels, channels, how, options)
+    if len(pixels.array) < shape[0]:
+        found = plural(len(pixels.array), "image")
+        raise CalibrationError(f"{found} of {path} are fewer than the batch of input {spec.name!r}, which takes {spec}")
+    notes = [*_notes(len(pictures), len(used), limit, pixels, channels, how, options)]
+    if left := len(pixels.array) % shape[0]:
+        notes.append(f"the model takes batches of {shape[0]} images: {plural(left, 'image')} at the end left out")
     return ImageSource(path, pixels, spec, layout, how, tuple(notes))
 
 

@@ -36,6 +36,27 @@ def test_images_are_scaled_and_normalised_in_name_order(folder: Path) -> None:
     np.testing.assert_allclose(feeds["x"][:, 2, 0, 0], [-1, 50 / 255 * 2 - 1, 100 / 255 * 2 - 1], rtol=1e-6)
 
 
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_a_fixed_batch_takes_so_many_images_at_a_time(folder: Path, layout: str) -> None:
+    dims = "2, 3, 4, 6" if layout == "NCHW" else "2, 4, 6, 3"
+    for index in (3, 4):
+        Image.fromarray(np.full((4, 6, 3), 50 * index, np.uint8)).save(folder / f"{index}.png")
+    calibration = open_calibration(str(folder), model(dims=dims))
+    first, second = calibration.batches()
+    assert (calibration.items, calibration.samples) == (2, 4)
+    blue = 2 if layout == "NCHW" else (slice(None), slice(None), 2)
+    values = [[picture[blue].mean() * 255 for picture in feeds["x"]] for feeds in (first, second)]
+    np.testing.assert_allclose(values, [[0, 50], [100, 150]], atol=1e-3)
+    assert calibration.notes == ("the model takes batches of 2 images: 1 image at the end left out",)
+    large, small = calibration.split()
+    assert (large.samples, small.samples) == (2, 2)
+
+
+def test_fewer_images_than_the_fixed_batch_are_refused(folder: Path) -> None:
+    with pytest.raises(CalibrationError, match=r"3 images of .* are fewer than the batch of input 'x'"):
+        open_calibration(str(folder), model(dims="4, 3, 4, 6"))
+
+
 def test_integer_inputs_take_pixels_as_they_are(folder: Path) -> None:
     (feeds,) = open_calibration(str(folder), model("uint8", "n, 4, 6, 3"), layout="NHWC").batches()
     assert feeds["x"].dtype == np.uint8
