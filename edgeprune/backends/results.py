@@ -11,7 +11,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from edgeprune.errors import BackendError
-from edgeprune.timing import Energy, Measurement, median_interval
+from edgeprune.timing import Energy, Measurement, median_interval, tail_of
 
 
 @dataclass(frozen=True)
@@ -86,4 +86,5 @@ def measurement_of(blocks_ms: Sequence[Sequence[float]]) -> Measurement:
         runs=len(runs),
         blocks_ms=tuple(medians),
         drift=median(medians[-third:]) / median(medians[:third]) - 1,
+        tail=tail_of(runs),
     )

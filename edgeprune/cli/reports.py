@@ -21,6 +21,9 @@ UNRELIABLE = 6
 @click.argument("report", type=FILE)
 @click.option("--max-latency-ms", type=MILLISECONDS, metavar="X", help="Largest median latency of the result.")
 @click.option(
+    "--p99", "max_p99_ms", type=MILLISECONDS, metavar="X", help="Largest 99th percentile of single runs of the result."
+)
+@click.option(
     "--max-predicted-ms",
     type=MILLISECONDS,
     metavar="X",

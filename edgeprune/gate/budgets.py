@@ -19,6 +19,22 @@ def check_budgets(report: Report, max_memory_mb: float | None, max_energy_mj: fl
     return memory + ([] if max_energy_mj is None else [check_energy(report, max_energy_mj)])
 
 
+def check_tail(report: Report, limit_ms: float) -> Check:
+    """The 99th percentile of single runs of the result against milliseconds; it fails if 95% sure.
+
+    Raises:
+        UsageError: the report has no measured latency, or none with this percentile.
+    """
+    if limit_ms <= 0:
+        raise UsageError(f"--p99 must be positive, not {limit_ms:g}")
+    if report.latency is None or (tail := report.latency.result.tail) is None:
+        raise UsageError("the report has no measured 99th percentile to check --p99 against")
+    runs = report.latency.result.runs
+    verdict: Verdict = "fail" if tail.low_ms > limit_ms else "unsure" if tail.p99_ms > limit_ms else "pass"
+    detail = f"of {runs} single runs; with 95% it is above {tail.low_ms:.4g} ms on other runs"
+    return Check("latency, 99th percentile", f"{tail.p99_ms:.4g} ms", f"{limit_ms:g} ms", verdict, detail)
+
+
 def check_same_point(report: Report, baseline: Report) -> None:
     """Refuse to compare latencies of another power mode, JetPack, TensorRT, clock or throttling of the device.
 

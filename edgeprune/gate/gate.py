@@ -28,7 +28,7 @@ from statistics import NormalDist
 
 from edgeprune.errors import UsageError
 from edgeprune.gate.baselines import slower_machine
-from edgeprune.gate.budgets import check_budgets, check_same_point
+from edgeprune.gate.budgets import check_budgets, check_same_point, check_tail
 from edgeprune.gate.engine import check_engine
 from edgeprune.gate.estimate import Estimate, estimate
 from edgeprune.gate.verdicts import Check, Gate, Verdict
@@ -52,6 +52,7 @@ def gate(
     max_drop: float | None = None,
     max_memory_mb: float | None = None,
     max_energy_mj: float | None = None,
+    max_p99_ms: float | None = None,
     outputs: Sequence[str] = (),
     baseline: Report | None = None,
     max_regression: float | None = None,
@@ -66,7 +67,8 @@ def gate(
         max_predicted_ms: Largest predicted latency of the result, milliseconds, for devices that are not attached.
         max_drop: Largest drop in accuracy or fidelity, points; in the fidelity of each output.
         max_memory_mb: Largest counted memory of weights and activations, megabytes.
-        max_energy_mj: Largest energy of an inference within the power mode, millijoules.
+        max_energy_mj: Largest energy of an inference, measured or within the power mode, millijoules.
+        max_p99_ms: Largest 99th percentile of single runs of the result, milliseconds.
         outputs: Outputs whose fidelity counts; by default those that the report says count.
         baseline: An older report.
         max_regression: Largest growth in latency since ``baseline``, as a fraction (0.05: 5%).
@@ -87,6 +89,8 @@ def gate(
         checks.append(_check_prediction(report, max_predicted_ms))
     if max_drop is not None:
         checks.append(_check_drop(report, max_drop, outputs))
+    if max_p99_ms is not None:
+        checks.append(check_tail(report, max_p99_ms))
     checks += check_budgets(report, max_memory_mb, max_energy_mj)
     if baseline is not None and max_regression is not None:
         check_same_point(report, baseline)

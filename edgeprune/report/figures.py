@@ -102,6 +102,8 @@ def comparison(report: Report) -> list[Row]:
         change = f"{faster.value:.2f}x as fast ({faster.ci_low:.2f} to {faster.ci_high:.2f})"
         rows.append(Row("latency, median (95% interval)", latency(old), latency(new), change))
         rows.append(Row("latency, 95th percentile", f"{old.p95_ms:.4g} ms", f"{new.p95_ms:.4g} ms", ""))
+        if old.tail is not None and new.tail is not None:
+            rows.append(Row("latency, 99th percentile", f"{old.tail.p99_ms:.4g} ms", f"{new.tail.p99_ms:.4g} ms", ""))
     if report.predicted is not None:
         guess = report.predicted
         error = "" if guess.error is None else f", typical error {guess.error:.0%}"

@@ -19,3 +19,4 @@ from edgeprune.timing.protocol import (
     ratio,
     turn_s,
 )
+from edgeprune.timing.tail import Tail, tail_of

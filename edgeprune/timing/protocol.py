@@ -27,6 +27,7 @@ from functools import cached_property
 from statistics import median
 
 from edgeprune.timing.intervals import median_interval
+from edgeprune.timing.tail import Tail, tail_of
 
 MIN_ROUNDS = 6
 """Fewest rounds: with fewer than six values no interval of order statistics covers the median with 95%."""
@@ -64,6 +65,7 @@ class Measurement:
         denied: Fraction of the time for which a model that runs on one thread was denied the processor in the rounds
             that count; the latencies exclude it.
         drift: Last third of the blocks over the first third, minus 1 (0.1: became 10% slower).
+        tail: 99th percentile of single runs; None in reports of before.
     """
 
     median_ms: float
@@ -75,6 +77,7 @@ class Measurement:
     set_aside: int = 0
     denied: float = 0.0
     drift: float = 0.0
+    tail: Tail | None = None
 
 
 @dataclass(frozen=True)
@@ -278,6 +281,7 @@ def _summarise(blocks: list[_Block], set_aside: int) -> Measurement:
         set_aside=set_aside,
         denied=max(0.0, sum(denied) / len(denied)),
         drift=median(medians_ms[-third:]) / median(medians_ms[:third]) - 1,
+        tail=tail_of([ns * 1e-6 for ns in times_ns]),
     )
 
 

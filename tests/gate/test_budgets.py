@@ -9,7 +9,7 @@ import pytest
 from edgeprune.errors import UsageError
 from edgeprune.gate.gate import gate
 from edgeprune.report.model import Prediction
-from edgeprune.timing import Energy
+from edgeprune.timing import Energy, Tail
 from tests.reports import report
 
 GUESS = Prediction(4.0, 2.0, "analytic", 0.05, energy_mj_at_most=30.0)
@@ -45,6 +45,17 @@ def test_measured_energy_counts_before_the_bound(limit: float, verdict: str) -> 
     (check,) = gate(replace(report(), predicted=GUESS, energy={"result": spent}), max_energy_mj=limit).checks
     assert (check.name, check.value, check.verdict) == ("energy of an inference", "28 mJ", verdict)
     assert "measured above idling on VDD_IN" in check.detail
+
+
+@pytest.mark.parametrize(("limit", "verdict"), [(3.0, "pass"), (2.9, "unsure"), (2.5, "fail")])
+def test_the_99th_percentile_fails_if_it_is_surely_beyond(limit: float, verdict: str) -> None:
+    whole = report()
+    assert whole.latency is not None
+    timed = replace(whole.latency, result=replace(whole.latency.result, tail=Tail(3.0, 2.6)))
+    (check,) = gate(replace(whole, latency=timed), max_p99_ms=limit).checks
+    assert (check.name, check.value, check.verdict) == ("latency, 99th percentile", "3 ms", verdict)
+    with pytest.raises(UsageError, match="no measured 99th percentile"):
+        gate(whole, max_p99_ms=limit)
 
 
 def test_a_baseline_of_another_operating_point_is_refused_and_what_differs_is_named() -> None:
