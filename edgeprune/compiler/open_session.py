@@ -74,6 +74,7 @@ def _learning(request: Request, progress: Progress) -> Learning:
     minutes = request.training_minutes
     if minutes is None:
         return Learning(fast=request.recover != "none")
+    progress.note(f"a candidate that is chosen is trained for {minutes:g} min on top of that")
     from edgeprune.distill import train_built  # needs PyTorch, which the request asked for
 
     def train(
