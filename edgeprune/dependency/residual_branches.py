@@ -83,7 +83,8 @@ def _consumers(group: Group, linears: Mapping[str, Linear]) -> list[Member]:
     """
     made = {x.weight for x in linears.values()} - {x.weight for x in linears.values() if x.groups != 1}
     summed = {(x.weight, x.channel_axis) for x in linears.values()}
-    consumers = [m for m in group.members if m.role == "consumer"]
+    biases = {x.bias.value for x in linears.values()}
+    consumers = [m for m in group.members if m.role == "consumer" and m.value not in biases]
     return [m for m in consumers if m.value not in made or (m.value, m.axis) in summed]
 
 

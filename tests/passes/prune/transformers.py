@@ -14,7 +14,7 @@ TOKENS, WIDTH, HIDDEN, HEADS = 5, 8, 24, 2
 ATTENTION = """
   n@ = LayerNormalization<axis=-1>(x@, g)
   qa@ = MatMul(n@, wq@) qb@ = Reshape(qa@, split) q@ = Transpose<perm=[0,2,1,3]>(qb@)
-  ka@ = MatMul(n@, wk@) kb@ = Reshape(ka@, split) k@ = Transpose<perm=[0,2,3,1]>(kb@)
+  ka@ = MatMul(n@, wk@) kc@ = Add(ka@, bk@) kb@ = Reshape(kc@, split) k@ = Transpose<perm=[0,2,3,1]>(kb@)
   va@ = MatMul(n@, wv@) vb@ = Reshape(va@, split) v@ = Transpose<perm=[0,2,1,3]>(vb@)
   s@ = MatMul(q@, k@) p@ = Softmax<axis=-1>(s@) o@ = MatMul(p@, v@)
   t@ = Transpose<perm=[0,2,1,3]>(o@) m@ = Reshape(t@, joined)
@@ -26,7 +26,14 @@ MLP = """
   e@ = MatMul(r@, we@) f@ = Add(e@, be@) NEXT = Add(f@, x@)
 """
 SHAPES: dict[str, dict[str, tuple[int, ...]]] = {
-    ATTENTION: {"wq": (WIDTH, WIDTH), "wk": (WIDTH, WIDTH), "wv": (WIDTH, WIDTH), "wo": (WIDTH, WIDTH), "bo": (WIDTH,)},
+    ATTENTION: {
+        "wq": (WIDTH, WIDTH),
+        "wk": (WIDTH, WIDTH),
+        "wv": (WIDTH, WIDTH),
+        "wo": (WIDTH, WIDTH),
+        "bo": (WIDTH,),
+        "bk": (WIDTH,),
+    },
     MLP: {"wi": (WIDTH, HIDDEN), "bi": (HIDDEN,), "we": (HIDDEN, WIDTH), "be": (WIDTH,)},
 }
 
