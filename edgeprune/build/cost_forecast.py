@@ -43,8 +43,10 @@ KEPT = 0.6
 """Share of the network that stays after a cut."""
 BLAS_MACS_PER_S = 2.5e10
 """Multiply-accumulates of matrix products in a second of one core, float32 and float64 mixed."""
-NODE_S = 1.2e-3
+NODE_S = 4e-4
 """Seconds for each node to make a changed copy of a network and to load it."""
+BUILD_COPIES = 8
+"""Such copies whose time a network takes to be built."""
 BASE_BYTES = 450 << 20
 """Memory of the interpreter with its libraries."""
 CACHED_BYTES = 600 << 20
@@ -108,15 +110,15 @@ def expected_cost(
         steps["pricing formats"] = one * (
             1.5 * ranged + rows + SIMULATED * tried + SIMULATED * SUFFIX * trials * probed
         ) + copy * (trials + 7)
-        steps["finding the best unpruned variant"] = CANDIDATES * (SIMULATED * held_out * one + 3 * copy)
+        steps["finding the best unpruned variant"] = CANDIDATES * (SIMULATED * held_out * one + BUILD_COPIES * copy)
         if not fit.is_random:
             steps["finding the best unpruned variant"] += CANDIDATES * ranged * one
     layers = _readers(opened) if cut else []
     if cut:
         groups = opened.analysis.groups
         each = [len(refit_widths(g.size, removed_at_once(g.size, STEP))) - 0.5 for g in groups if g.size > 1]
-        one = WIDTH_TRIALS.of(probed * network.macs * len(groups)) == 1
-        widths = sum(min(n, 1 + n / 4) for n in each) if one else sum(each)
+        few = WIDTH_TRIALS.of(probed * network.macs * len(groups)) == 1
+        widths = sum(min(n, 1 + n / 4) for n in each) if few else sum(each)
         gathered = items(COVARIANCES.of(network.macs))
         steps["ranking units"] = 1.3 * gathered * one + _ranking_macs(layers) / BLAS_MACS_PER_S
         steps["pricing widths"] = widths * (SUFFIX * probed * one + copy)

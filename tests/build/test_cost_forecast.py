@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from edgeprune.build import cost_forecast
 from edgeprune.build.cost_forecast import ExpectedCost, expected_cost
+from edgeprune.calibration.sample_counts import SampleCount
 from edgeprune.dependency.opened_model import OpenedModel, open_model
 from edgeprune.graph import model_io as graph
 from edgeprune.latency.block_network import network
@@ -49,6 +51,20 @@ def test_the_time_is_that_of_samples(opened: OpenedModel) -> None:
     fast, slow = (of(opened, sample_s=s, cut=True, quantized=True).cost for s in (0.1, 1.0))
     assert 5 < slow.processor_s / fast.processor_s < 10
     assert slow.memory_bytes == fast.memory_bytes
+
+
+@pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
+def test_every_step_that_runs_samples_takes_longer_where_a_sample_does(
+    opened: OpenedModel, large: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a trial is so much work that most groups are tried at one width."""
+    monkeypatch.setattr(cost_forecast, "WIDTH_TRIALS", SampleCount(0.0 if large else 1e30, 1, 2))
+    fast, slow = (of(opened, sample_s=s, cut=True, quantized=True).steps for s in (0.1, 1.1))
+    each = {name: slow[name] - fast[name] for name in fast}
+    fit, _ = calibration(x=images(32)).split()
+    assert each["ranking units"] == pytest.approx(1.3 * fit.items)
+    assert each["pricing widths"] > 1
+    assert min(each.values()) > 0
 
 
 @pytest.mark.parametrize(
