@@ -9,6 +9,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from edgeprune.build import Learning
 from edgeprune.compiler.pipeline import Reached, reach
 from edgeprune.compiler.session import CompileSession, Prices
 from edgeprune.compiler.timer import Predictor, Timer
@@ -51,8 +52,9 @@ def session(*, int8_drop: float = 0.5, error: float = 0.0) -> FakeSession:
         return int8_drop if "int8" in candidate.formats else 0.0
 
     builder = SimpleNamespace(
-        float_format="fp32", recover=lambda *_: False, build=lambda widths, formats: f"{widths} {formats}"
-    )
+        float_format="fp32", learning=Learning(), recover=lambda *_: False,
+        build=lambda widths, formats: f"{widths} {formats}",
+    )  # fmt: skip
     return FakeSession(
         opened=unused,
         target="made-up",

@@ -23,7 +23,7 @@ def resize(scales: str, mode: str = MODES["asymmetric"], kind: str = "nearest", 
           y = Conv(s, w)
         }}
         """,
-        w=(3, 3, 1, 1),
+        w=(3, 6 if scales.startswith("1, 2") else 3, 1, 1),
     )
 
 
