@@ -92,10 +92,14 @@ def run(engine: Any, context: Any, cuda: Cuda, feed: dict[str, Any], outputs: li
 
 
 def numpy_type(engine: Any, name: str) -> str:
-    """The type of a tensor, by name: ``tensorrt.nptype`` of old versions fails with new ones of NumPy."""
+    """The type of a tensor, by name: ``tensorrt.nptype`` of old versions fails with new ones of NumPy.
+
+    Raises:
+        ValueError: NumPy does not have the type.
+    """
     kind = str(engine.get_tensor_dtype(name)).rpartition(".")[2].upper()
     if kind not in TYPES:
-        sys.exit(f"tensor {name!r} has type {kind}, which NumPy does not have")
+        raise ValueError(f"tensor {name!r} has type {kind}, which NumPy does not have")
     return TYPES[kind]
 
 
@@ -146,4 +150,7 @@ def load() -> Any:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except ValueError as reason:
+        sys.exit(str(reason))

@@ -17,6 +17,7 @@ import onnx_ir as ir
 from edgeprune import graph as graphs
 from edgeprune.backends.cudart import Cuda
 from edgeprune.backends.engine_builder import BuildOptions, Engine, build_engine
+from edgeprune.backends.engine_runner import numpy_type
 from edgeprune.backends.trtexec import typing_of
 from edgeprune.errors import BackendError
 
@@ -69,7 +70,8 @@ class TensorRt:
         """A function that runs the engine once on random inputs and waits for it, for `edgeprune.timing.benchmark`.
 
         Raises:
-            BackendError: another version built the engine, or it is for another device, or a size is open.
+            BackendError: another version built the engine, or it is for another device, or a size is open, or NumPy
+                lacks the type of an input or output.
         """
         trt, cuda = self._trt, self._cuda
         engine = trt.Runtime(trt.Logger(trt.Logger.ERROR)).deserialize_cuda_engine(plan)
@@ -91,7 +93,7 @@ class TensorRt:
                         raise BackendError(f"input {name!r} ({shown}) has an open size: give --shape {name}=SIZES")
                     if not context.set_input_shape(name, shape):
                         raise BackendError(f"the engine was built for other sizes of input {name!r} than {shown}")
-                dtype = np.dtype(trt.nptype(engine.get_tensor_dtype(name)))
+                dtype = _type(engine, name)
                 address = held.enter_context(cuda.memory(math.prod(shape) * dtype.itemsize))
                 if name in inputs and dtype.kind == "f":
                     cuda.upload(address, random.standard_normal(shape).astype(dtype).tobytes())
@@ -104,6 +106,13 @@ class TensorRt:
 
             run()
             yield run
+
+
+def _type(engine: Any, name: str) -> np.dtype[Any]:
+    try:
+        return np.dtype(numpy_type(engine, name))
+    except ValueError as error:
+        raise BackendError(f"the engine cannot be run on random inputs: {error}") from error
 
 
 def _import() -> ModuleType:

@@ -100,6 +100,27 @@ def test_engines_run_by_tensor_names(version: str):
     assert [entry[1] for entry in module.log if entry[0] == "address"] == ["x", "y"]
 
 
+@pytest.mark.parametrize(
+    ("types", "output_bytes", "uploaded"),
+    [
+        ({"x": "HALF", "y": "BOOL"}, 10, 2 * 3 * 8 * 8),
+        ({"x": "INT32", "y": "INT64"}, 80, 0),
+        ({"x": "UINT8", "y": "INT8"}, 10, 0),
+    ],
+)
+def test_types_are_known_without_nptype(types: dict[str, str], output_bytes: int, uploaded: int):
+    module, cuda = fake_tensorrt.make("8.5.3", types=types), FakeCuda()
+    with backend(module, cuda).runner(b"engine"):
+        assert ("address", "y", 1000 + output_bytes) in module.log
+        assert cuda.uploaded == uploaded
+
+
+def test_a_type_that_numpy_lacks_is_refused():
+    module = fake_tensorrt.make("10.3.0", types={"x": "FP8", "y": "FLOAT"})
+    with pytest.raises(BackendError, match="tensor 'x' has type FP8"), backend(module).runner(b"engine"):
+        pass
+
+
 def test_an_engine_of_another_device_is_refused():
     with (
         pytest.raises(BackendError, match="another version or for another GPU"),
