@@ -4,7 +4,8 @@
 
 DIR is what ``edgeprune compile`` or ``prune`` wrote; CALIB and EVAL are those of ``edgeprune compile``. Every method
 starts from the same weights and sees the same data. Prints a Markdown table: the held-out output error before and
-after, the steps, and the score. Methods that are no setting of ``edgeprune distill`` are written here:
+after, the steps, and the score. A loss that finds nothing to compare in the network is named in its row: ``attention``
+is ``kd`` alone in a CNN. Methods that are no setting of ``edgeprune distill`` are written here:
 
 * ``soup``: the mean of the weights of three runs of a third of the time (Wortsman et al. 2022, "Model soups");
 * ``sam``: every gradient is taken at the worst place nearby, relative to the sizes of the channels (Kwon et al. 2021,
@@ -65,6 +66,13 @@ class Row:
     steps: int
     processor_s: float
     score: float
+    compares_nothing: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """A line of the table."""
+        idle = f" ({', '.join(self.compares_nothing)}: compares nothing here)" if self.compares_nothing else ""
+        what, error = f"{METHODS[self.method][0]}{idle}", f"{self.before:.4g} -> {self.after:.4g}"
+        return f"| {what} | {error} | {self.steps} | {self.processor_s:.0f} | {self.score:.2f} |"
 
 
 def main() -> None:
@@ -80,8 +88,7 @@ def main() -> None:
     rows = []
     for name in arguments.methods:
         row = _row(name, folder, data, evaluation, arguments.minutes)
-        error = f"{row.before:.4g} -> {row.after:.4g}"
-        print(f"| {METHODS[name][0]} | {error} | {row.steps} | {row.processor_s:.0f} | {row.score:.2f} |", flush=True)
+        print(row, flush=True)
         rows.append(row)
         if arguments.json:
             arguments.json.write_text(json.dumps([asdict(r) for r in rows], indent=1))
@@ -106,6 +113,7 @@ def _row(name: str, folder: CompiledFolder, data: Calibration, evaluation: Evalu
         sum(trainer.steps for trainer in trainers),
         time.process_time() - begun,
         _score(evaluation, first.couple.student.written(weights)),
+        tuple(loss for loss in settings.losses if loss not in first.couple.losses),
     )
 
 
