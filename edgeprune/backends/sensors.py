@@ -16,7 +16,6 @@ nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | head -n 1
 head -n 1 /etc/nv_tegra_release 2>/dev/null
 uname -m; true
 """
-
 """Prints what the machine is, a line each."""
 
 LOCK_CLOCKS = """

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from pathlib import Path
+from statistics import median
 
 from edgeprune.errors import UsageError
 from edgeprune.report import Latency, Report
@@ -17,7 +18,6 @@ from edgeprune.timing import Disturbance, disturbance
 
 SLOWER_MACHINE = 0.10
 """If the unchanged original is slower than before by more than this fraction, the machine is slower."""
-
 
 SLOWER_MACHINE_SIGMA = 0.02
 """Standard deviation of how much slower the machine is for another model than for the original."""
@@ -97,7 +97,8 @@ def slower_machine(now: Latency, before: Latency) -> Disturbance | None:
     """Why a latency cannot be compared with an older one of the same original, and how far; None if it can."""
     if (now.device, now.runtime, now.threads) != (before.device, before.runtime, before.threads):
         return None
-    growth = now.baseline.median_ms / before.baseline.median_ms - 1
+    new_ms, old_ms = (median(run.baseline.median_ms for run in latency.runs) for latency in (now, before))
+    growth = new_ms / old_ms - 1
     if growth <= SLOWER_MACHINE:
         return None
     reason = f"the unchanged original is {growth:.0%} slower than in the baseline, so the machine is slower"

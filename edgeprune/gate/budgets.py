@@ -31,7 +31,7 @@ def check_tail(report: Report, limit_ms: float) -> Check:
         raise UsageError("the report has no measured 99th percentile to check --p99 against")
     runs = report.latency.result.runs
     verdict: Verdict = "fail" if tail.low_ms > limit_ms else "unsure" if tail.p99_ms > limit_ms else "pass"
-    detail = f"of {runs} single runs; with 95% it is above {tail.low_ms:.4g} ms on other runs"
+    detail = f"of {runs} single runs; 95% sure that it is above {tail.low_ms:.4g} ms"
     return Check("latency, 99th percentile", f"{tail.p99_ms:.4g} ms", f"{limit_ms:g} ms", verdict, detail)
 
 

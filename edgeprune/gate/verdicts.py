@@ -16,8 +16,7 @@ class Check:
     """One limit and its verdict.
 
     Attributes:
-        name: What is limited: ``latency``, ``predicted latency``, ``accuracy drop``, ``latency regression`` or
-            ``predicted latency regression``.
+        name: What is limited, such as ``latency``, ``accuracy drop`` or ``latency regression``.
         value: The figure, with its unit.
         limit: The limit, with its unit.
         verdict: ``pass``; ``fail``; ``unsure``, which passes: beyond the limit, but perhaps by noise; or

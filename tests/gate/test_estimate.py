@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from edgeprune.gate.baselines import why_no_baseline
+from edgeprune.gate.baselines import slower_machine, why_no_baseline
 from edgeprune.gate.estimate import estimate
 from edgeprune.gate.gate import gate
 from edgeprune.report import Repeat, Report
@@ -72,6 +72,17 @@ def test_a_disturbed_run_among_quiet_ones_does_not_count():
     assert check.verdict == "pass"
     assert check.detail.endswith("over 2 of 3 runs")
     assert why_no_baseline(whole) is None
+
+
+def test_the_machine_is_no_slower_if_one_run_of_several_was():
+    slow = (measurement(9.0, noise=0.01, seed=1), measurement(3.0, noise=0.01, seed=2))
+    usual = [(measurement(6.0, noise=0.01, seed=k), measurement(2.0, noise=0.01, seed=k + 50)) for k in (3, 4)]
+    now, once = repeated([slow, *usual]), repeated(usual[:1])
+    assert now.latency is not None
+    assert once.latency is not None
+    assert slower_machine(now.latency, once.latency) is None
+    assert slower_machine(once.latency, now.latency) is None
+    assert slower_machine(repeated([slow]).latency, now.latency) is not None  # type: ignore[arg-type]
 
 
 def test_disturbed_runs_count_if_they_are_no_minority():
