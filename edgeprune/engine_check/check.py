@@ -215,20 +215,27 @@ def _score(evaluator: Evaluator, run: EngineRun, simulated: Run) -> Accuracy | N
     needed: list[Feeds] = []
     if fidelity is not None:
         needed = list(run.data.batches())
+        size = sum(map(_bytes, needed))
     else:  # what the user's evaluation asks for is only known by running it
+        size = 0
 
         def record(feeds: Feeds) -> list[Array]:
-            if sum(array.nbytes for given in needed for array in given.values()) <= MOST_BYTES:
+            nonlocal size
+            size += _bytes(feeds)
+            if size <= MOST_BYTES:
                 needed.append({name: array.copy() for name, array in feeds.items()})
             return list(simulated(feeds))
 
         evaluator.accuracy(record)
-    size = sum(array.nbytes for feeds in needed for array in feeds.values())
     items = sum(map(run.data.rows, needed))
     if size > MOST_BYTES or (run.by == "trtexec" and items > SLOW_ITEMS):
         return None
     run.prefetch(needed)
     return replace(evaluator.accuracy(run.run), outputs=())
+
+
+def _bytes(feeds: Feeds) -> int:
+    return sum(array.nbytes for array in feeds.values())
 
 
 def engine_warnings(check: EngineCheck | None, simulated: Accuracy) -> tuple[str, ...]:

@@ -79,7 +79,7 @@ class EngineRun:
         }
         if all(sizes.get(name) in (array.shape, ()) for name, array in feeds.items()) or not self.data.batchable:
             return [feeds]
-        whole = min(sizes[name][0] for name, array in feeds.items() if array.ndim)
+        whole = min(next(iter(sizes[name]), 0) for name, array in feeds.items() if array.ndim)
         rows = self.data.rows(feeds)
         if whole < 1:
             raise BackendError("the engine has an open batch")
