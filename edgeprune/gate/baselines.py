@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import median
 
 from edgeprune.errors import UsageError
+from edgeprune.gate.budgets import THROTTLING
 from edgeprune.report import Latency, Report
 from edgeprune.support import write_text
 from edgeprune.timing import Disturbance, disturbance
@@ -60,9 +61,11 @@ def keep_baseline(place: Path, report: Report) -> Path:
 
 
 def why_no_baseline(report: Report) -> str | None:
-    """Why a report should not become a baseline: what disturbed its runs; None if more than half were quiet."""
+    """Why a report should not become a baseline: the device throttled, or most runs were disturbed; None if neither."""
     if report.latency is None:
         return None
+    if (hot := report.operating_point.get(THROTTLING, "none")) != "none":
+        return f"the device throttled ({hot})"
     found = [disturbance(run.baseline, run.result) for run in report.latency.runs]
     reasons = [doubt.reason for doubt in found if doubt is not None]
     return reasons[0] if 2 * len(reasons) >= len(found) else None

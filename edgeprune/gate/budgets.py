@@ -8,6 +8,9 @@ from edgeprune.report import Report
 
 _MB = 1e6
 
+THROTTLING = "throttling"
+"""Where the operating point says what throttled: a state of the device, which nobody chose."""
+
 
 def check_budgets(report: Report, max_memory_mb: float | None, max_energy_mj: float | None) -> list[Check]:
     """The checks of the limits that are given; memory is counted, energy measured or bounded.
@@ -36,19 +39,28 @@ def check_tail(report: Report, limit_ms: float) -> Check:
 
 
 def check_same_point(report: Report, baseline: Report) -> None:
-    """Refuse to compare latencies of another power mode, JetPack, TensorRT, clock or throttling of the device.
+    """Refuse to compare latencies of another power mode, JetPack, TensorRT or clock of the device.
 
     Raises:
         UsageError: naming what differs.
     """
     one, other = report.operating_point, baseline.operating_point
-    names = sorted(name for name in one.keys() & other.keys() if one[name] != other[name])
+    names = sorted(name for name in (one.keys() & other.keys()) - {THROTTLING} if one[name] != other[name])
     if names:
         differing = "; ".join(f"{name}: {one[name]} instead of {other[name]}" for name in names)
         raise UsageError(
             f"the baseline was taken at another operating point, so latencies cannot be compared ({differing}); keep a "
             "new baseline elsewhere with --update-baseline"
         )
+
+
+def other_throttling(report: Report, baseline: Report) -> str | None:
+    """Why latencies cannot be compared: the device throttled otherwise; None if in both alike, or not known."""
+    now, then = (one.operating_point.get(THROTTLING) for one in (report, baseline))
+    if now is None or then is None or now == then:
+        return None
+    advice = "keep a new baseline with --update-baseline" if now == "none" else "measure again"
+    return f"the throttling of the device was {now}, and {then} with the baseline: {advice}"
 
 
 def check_memory(report: Report, limit_mb: float) -> Check:

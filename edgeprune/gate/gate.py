@@ -28,7 +28,7 @@ from statistics import NormalDist
 
 from edgeprune.errors import UsageError
 from edgeprune.gate.baselines import slower_machine
-from edgeprune.gate.budgets import check_budgets, check_same_point, check_tail
+from edgeprune.gate.budgets import check_budgets, check_same_point, check_tail, other_throttling
 from edgeprune.gate.engine import check_engine
 from edgeprune.gate.estimate import Estimate, estimate
 from edgeprune.gate.verdicts import Check, Gate, Verdict
@@ -167,6 +167,8 @@ def _check_regression(report: Report, baseline: Report, limit: float, session_no
     if (new.device, new.threads) != (old.device, old.threads):
         apart = f"measured on {new.place}, the baseline on {old.place}; --update-baseline keeps one for each"
         return Check("latency regression", "unknown", f"{limit:+.1%}", "unreliable", apart)
+    if (hot := other_throttling(report, baseline)) is not None:
+        return Check("latency regression", "unknown", f"{limit:+.1%}", "unreliable", hot)
     relative = _same_model(report, baseline) and new.runtime == old.runtime
     reference = ", relative to the original model's latency in the same run" if relative else ""
     if new.runtime != old.runtime:

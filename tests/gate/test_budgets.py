@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from edgeprune.errors import UsageError
+from edgeprune.gate.baselines import why_no_baseline
 from edgeprune.gate.gate import gate
 from edgeprune.report.model import Prediction
 from edgeprune.timing import Energy, Tail
@@ -63,10 +64,26 @@ def test_a_baseline_of_another_operating_point_is_refused_and_what_differs_is_na
     older = replace(report(), operating_point=point)
     same = gate(replace(report(), operating_point=point), baseline=older, max_regression=0.05)
     assert [c.name for c in same.checks] == ["latency regression"]
-    hot = replace(report(), operating_point={**point, "JetPack": "6.2", "throttling": "gpu-throttle-alert"})
-    with pytest.raises(UsageError, match="throttling: gpu-throttle-alert instead of none"):
-        gate(hot, baseline=replace(older, operating_point={**point, "throttling": "none"}), max_regression=0.05)
     moved = replace(report(), operating_point={**point, "TensorRT": "10.16"})
     with pytest.raises(UsageError, match=r"TensorRT: 10\.16 instead of 10\.3"):
         gate(moved, baseline=older, max_regression=0.05)
     assert gate(report(), baseline=older, max_regression=0.05).checks  # a report of before has no operating point
+
+
+@pytest.mark.parametrize(
+    ("now", "then", "advice"),
+    [
+        ("gpu-throttle-alert", "none", "measure again"),
+        ("none", "oc1 events", "keep a new baseline"),
+        ("oc1 events", "oc1 events", ""),
+        ("oc1 events", None, ""),
+    ],
+)
+def test_a_device_that_throttled_otherwise_is_to_be_measured_again(now: str, then: str | None, advice: str) -> None:
+    """It is no other operating point: a new baseline would keep the throttled latency."""
+    hot = replace(report(), operating_point={"power mode": "MAXN", "throttling": now})
+    cool = replace(report(), operating_point={"power mode": "MAXN"} | ({} if then is None else {"throttling": then}))
+    (check,) = gate(hot, baseline=cool, max_regression=0.05).checks
+    assert check.verdict == ("unreliable" if advice else "pass")
+    assert advice in check.detail
+    assert why_no_baseline(hot) == (None if now == "none" else f"the device throttled ({now})")
