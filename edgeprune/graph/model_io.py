@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from edgeprune.errors import ModelError, UsageError
 from edgeprune.graph import declarations
 from edgeprune.graph.file_checks import check_file, check_weights, parse
-from edgeprune.graph.shape_inference import complete, infer, lite_proto
+from edgeprune.graph.shape_inference import complete, contradiction, infer, lite_proto
 from edgeprune.graph.shape_refinement import INFERENCE_ERRORS
 from edgeprune.support import first_sentence
 
@@ -67,7 +67,8 @@ def load(path: str | PathLike[str]) -> ir.Model:
             infer(model, keep=True)
         except INFERENCE_ERRORS as error:
             check(model, source.name)  # its sentence is the better one
-            raise ModelError(f"{source.name} is not a valid ONNX model: {first_sentence(error)}") from error
+            wrong = contradiction(model) or first_sentence(error)
+            raise ModelError(f"{source.name} is not a valid ONNX model: {wrong}") from error
         declarations.compare_with_inferred(model, declared)
     for text in redeclared:
         declarations.add_warning(model, text)

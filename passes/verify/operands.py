@@ -1,4 +1,4 @@
-"""Whether the attributes and constants of nodes fit their operands: axes, permutations and indices.
+"""Whether the attributes and constants of nodes fit their operands: axes, permutations, indices and lengths.
 
 ONNX's checker looks at no attribute's value, and inference gives no shape where one is wrong. Without this check, such
 a model would seem to be one of which little is known, and it would be pruned although no runtime accepts it.
@@ -7,12 +7,12 @@ a model would seem to be one of which little is known, and it would be pruned al
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import onnx_ir as ir
 
 from edgeprune.errors import ModelError
-from edgeprune.graph import ONNX_DOMAINS, constant, contradiction, input_at, ints_attribute, static_shape
+from edgeprune.graph import ONNX_DOMAINS, constant, contradiction, has_subgraph, input_at, ints_attribute, static_shape
 
 _AXIS = frozenset({
     "ArgMax", "ArgMin", "Compress", "Concat", "Flatten", "Gather", "GatherElements", "Hardmax", "LayerNormalization",
@@ -26,12 +26,12 @@ _AXES = ("CenterCropPad", "LpNormalization", "MeanVarianceNormalization", "Resiz
 _AFTER = {"Flatten": 1, "OneHot": 1}
 """Operator -> by how much an axis may be larger than the last one of the input."""
 
-_GIVES = frozenset({"Concat", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"})
-"""Operators whose results have a known rank if their operands have."""
+_BROADCAST = frozenset({"LayerNormalization", "PRelu", "RMSNormalization"})
+"""Operators whose second input is broadcast to the first."""
 
 
 def check_operands(model: ir.Model) -> None:
-    """Refuse a model with a node whose axes, permutation or constant indices do not fit its first input.
+    """Refuse a model with a node whose attributes or constants do not fit its first input.
 
     Raises:
         ModelError: the text names the node.
@@ -39,8 +39,9 @@ def check_operands(model: ir.Model) -> None:
     for node in model.graph.all_nodes():
         if node.domain in ONNX_DOMAINS and (wrong := next(_faults(node), "")):
             raise ModelError(f"the model is not valid: {node.op_type} {node.name!r} {wrong}")
-    doubtful = (n for n in model.graph if n.op_type in _GIVES and n.domain in ONNX_DOMAINS and _lost_rank(n))
-    if any(doubtful) and (found := contradiction(model)):
+    if any(map(has_subgraph, model.graph)):
+        return  # ONNX's inference refuses loops over sequences that runtimes accept
+    if any(n.domain in ONNX_DOMAINS and _is_unknown(n) for n in model.graph) and (found := contradiction(model)):
         raise ModelError(f"the model is not valid: {found}")
 
 
@@ -60,13 +61,74 @@ def _faults(node: ir.Node) -> Iterator[str]:
     if perm is not None and sorted(perm) != list(range(rank)):
         yield f"has perm {list(perm)}, but its input has {rank} axes"
     axis = node.attributes.get_int("axis", 0)
-    indices = constant(input_at(node, 1)) if node.op_type == "Gather" else None
+    indices = constant(input_at(node, 1)) if node.op_type in ("Gather", "GatherElements") else None
     length = shape[axis] if indices is not None and indices.size and -rank <= axis < rank else None
     if isinstance(length, int) and indices is not None and not -length <= indices.min() <= indices.max() < length:
         wrong = indices.max() if indices.max() >= length else indices.min()
         yield f"reads index {wrong} of an axis of length {length}"
-
+    for made in (d for v in node.outputs if v.shape is not None for d in v.shape):
+        if isinstance(made, int) and made < 0:
+            yield f"makes an axis of length {made}"
+    lengths = [d if isinstance(d, int) else None for d in shape]
+    yield from _scales(node, lengths)
+    yield from _parts(node, lengths)
     yield from _sizes(node)
+
+
+def _scales(node: ir.Node, lengths: Sequence[int | None]) -> Iterator[str]:
+    """Vectors of scales and slopes that do not fit the axis that they belong to."""
+    scale = static_shape(input_at(node, 1))
+    if scale is None:
+        return
+    axis = 1 if node.op_type == "InstanceNormalization" else _scaled_axis(node)
+    if axis is not None and len(scale) == 1 and -len(lengths) <= axis < len(lengths):
+        if lengths[axis] not in (None, scale[0]):
+            yield f"has {scale[0]} values for an axis of length {lengths[axis]}"
+    elif node.op_type in _BROADCAST and not _broadcasts(scale, lengths):
+        if node.op_type == "PRelu" and len(scale) == 1 and scale[0] == lengths[1]:
+            return  # before opset 7, slopes are those of axis 1
+        yield f"has values of shape {list(scale)}, which do not fit the axes {list(lengths)} of its input"
+
+
+def _scaled_axis(node: ir.Node) -> int | None:
+    """The axis with a scale for each position, of QuantizeLinear and DequantizeLinear."""
+    scale = static_shape(input_at(node, 1)) if node.op_type in ("QuantizeLinear", "DequantizeLinear") else None
+    if scale is None or len(scale) != 1 or scale[0] == 1 or node.attributes.get_int("block_size", 0) > 0:
+        return None
+    return node.attributes.get_int("axis", 1)
+
+
+def _broadcasts(values: Sequence[int], lengths: Sequence[int | None]) -> bool:
+    """Whether values can be broadcast to these axes without a change of them."""
+    pairs = zip(reversed(values), reversed(lengths), strict=False)
+    return len(values) <= len(lengths) and all(v == 1 or d in (None, v) for v, d in pairs)
+
+
+def _parts(node: ir.Node, lengths: Sequence[int | None]) -> Iterator[str]:
+    """Axes that are divided into equal parts, mirrored or sorted, and are too short for it or leave a rest."""
+    rank, block = len(lengths), node.attributes.get_int("blocksize", 1)
+    divided: dict[int, int] = {}
+    if node.op_type == "DepthToSpace" and rank == 4:
+        divided = {1: block**2}
+    elif node.op_type == "SpaceToDepth" and rank == 4:
+        divided = {2: block, 3: block}
+    elif node.op_type == "GroupNormalization" and rank > 1:
+        divided = {1: node.attributes.get_int("num_groups", 1)}
+    for axis, parts in divided.items():
+        if (length := lengths[axis]) is not None and (parts < 1 or length % parts):
+            yield f"divides axis {axis} of length {length} into {parts} parts"
+    k = constant(input_at(node, 1)) if node.op_type == "TopK" else None
+    axis = node.attributes.get_int("axis", -1)
+    if k is not None and k.size == 1 and -rank <= axis < rank:
+        taken, length = int(k.reshape(())), lengths[axis]
+        if taken < 0 or (length is not None and taken > length):
+            yield f"takes {taken} elements of an axis of length {length}"
+    mirrors = node.op_type == "Pad" and node.attributes.get_string("mode", "constant") == "reflect"
+    pads = constant(input_at(node, 1)) if mirrors else None
+    if pads is not None and pads.size == 2 * rank and input_at(node, 3) is None:
+        for axis, pad in enumerate(pads.reshape(2, rank).max(axis=0).tolist()):
+            if (length := lengths[axis]) is not None and pad > max(0, length - 1):
+                yield f"mirrors {pad} elements of axis {axis}, which has length {length}"
 
 
 def _sizes(node: ir.Node) -> Iterator[str]:
@@ -77,6 +139,9 @@ def _sizes(node: ir.Node) -> Iterator[str]:
         wanted = other[0] if node.op_type == "ConvTranspose" else other[1] * groups
         if shape[1] != wanted:
             yield f"reads {wanted} channels in {groups} groups, but its input has {shape[1]}"
+        bias, made = static_shape(input_at(node, 2)), other[1] * groups if node.op_type == "ConvTranspose" else other[0]
+        if bias is not None and bias != (made,):
+            yield f"makes {made} channels, but its bias has the shape {list(bias)}"
     target = constant(input_at(node, 1)) if node.op_type == "Reshape" else None
     if shape is None or target is None or node.attributes.get_int("allowzero", 0) == 1:
         return
@@ -90,6 +155,8 @@ def _axes(node: ir.Node) -> Iterator[int]:
     """All axes of the first input that a node names."""
     if node.op_type in _AXIS and "axis" in node.attributes:
         yield node.attributes.get_int("axis", 0)
+    if (scaled := _scaled_axis(node)) is not None:
+        yield scaled
     reduces = node.op_type.startswith("Reduce")
     if reduces or node.op_type in _AXES:
         yield from ints_attribute(node, "axes") or ()
@@ -99,7 +166,7 @@ def _axes(node: ir.Node) -> Iterator[int]:
         yield from map(int, given.reshape(-1))
 
 
-def _lost_rank(node: ir.Node) -> bool:
-    """Whether inference gives no shape although all operands have one."""
-    known = all(v is None or v.shape is not None for v in node.inputs)
-    return known and any(v.name and v.shape is None for v in node.outputs)
+def _is_unknown(node: ir.Node) -> bool:
+    """Whether ONNX's inference gives no type or no rank although all operands have both."""
+    known = all(v is None or (v.shape is not None and v.type is not None) for v in node.inputs)
+    return known and any(v.name and (v.shape is None or v.type is None) for v in node.outputs)

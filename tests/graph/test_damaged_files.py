@@ -121,3 +121,13 @@ def test_refused(damage: Damage, text: str, tmp_path: Path) -> None:
         graph.load(tmp_path / "model.onnx")
     assert text in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_what_inference_cannot_read_is_refused_by_name(tmp_path: Path) -> None:
+    proto = small()
+    for name, values in {"starts": [0], "ends": [1, 2]}.items():
+        proto.graph.initializer.append(nh.from_array(np.array(values, np.int64), name))
+    proto.graph.node[1].CopyFrom(h.make_node("Slice", ["c", "starts", "ends"], ["y"], name="piece"))
+    onnx.save(proto, tmp_path / "net.onnx")
+    with pytest.raises(ModelError, match="Slice piece: Incorrect or missing"):
+        graph.load(tmp_path / "net.onnx")
