@@ -1,14 +1,16 @@
 """Which candidates a session accepts if accuracy is the limit."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
 import pytest
 
-from edgeprune.build import Learning
+from edgeprune.build import Learning, Trained
+from edgeprune.compiler.cpu_session import CpuSession
 from edgeprune.compiler.session import LEARNABLE, SHORT, CompileSession
+from edgeprune.report import Tokens, Training
 from edgeprune.search.solver import Candidate
 from edgeprune.support import Progress
 
@@ -116,3 +118,23 @@ def test_a_disappointing_training_is_expected_of_all_others() -> None:
     assert not CompileSession.is_acceptable(parts, CANDIDATE, 1.0)
     session.drop, session.left = 0.9, []
     assert CompileSession.keeps(parts, CANDIDATE, 1.0)  # as built; nothing is trained for it
+
+
+def test_a_session_with_other_notes_knows_what_was_trained() -> None:
+    """A model with attention is delivered by a copy of its session, which says why its tokens stay."""
+    trained = Trained(cast(Any, "trained"), Training({}, "all", 32, 8, 8, 10, 0.1, True, 0.0, ()))
+    builder = SimpleNamespace(
+        learning=Learning(train=lambda *_: None),
+        after_training={CANDIDATE.key: trained},
+        recover=lambda *_: True,
+        build=lambda *_: trained.model,
+    )
+    scores = SimpleNamespace(accuracy=lambda candidate: SimpleNamespace(after=71.5), forget=lambda candidate: None)
+    parts = dict.fromkeys(f.name for f in fields(CpuSession) if not f.name.startswith("_"))
+    prices = SimpleNamespace(latency=SimpleNamespace(sizes=np.array([16])))
+    parts |= {"builder": builder, "scores": scores, "prices": prices, "progress": Progress()}
+    session = CpuSession(**cast(Any, parts))
+    assert session.recovered(CANDIDATE) == "trained"
+    found = replace(session, tokens=Tokens("none", reason="--tokens none")).training(CANDIDATE)
+    assert found is not None
+    assert found.before == 71.5
