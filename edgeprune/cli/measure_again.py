@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgeprune.dependency import file_digest
+from edgeprune.devices import AUTO
 from edgeprune.errors import BackendError, UsageError
 from edgeprune.report import Latency, Repeat, Report
 from edgeprune.support import json_form, write_text
@@ -77,8 +78,10 @@ def _command(folder: Path, report: Report, latency: Latency) -> list[str]:
         raise UsageError(f"--runs: {str(original)!r} is no longer the model that was compiled")
     command = [sys.executable, "-m", "edgeprune", "bench", str(original), str(folder / "model.onnx"), "--json", "-q"]
     command += ["--target", report.target]
+    # Only a compile can choose a runtime; the name of the one that ran the result stands before its version.
+    settled = {"runtime": latency.runtime.split()[0]} if recipe.get("runtime") == AUTO else {}
     for name in REPEATED:
-        value = recipe.get(name)
+        value = settled.get(name, recipe.get(name))
         for item in value if isinstance(value, list) else [] if value is None else [value]:
             command += [f"--{name}", str(item)]
     return command

@@ -65,6 +65,12 @@ def test_runs_are_added_to_the_report_until_there_are_enough(folder: Path, comma
     assert len(commands) == 2
 
 
+def test_a_runtime_that_compile_chose_is_named(folder: Path, commands: list[list[str]]):
+    made = Report.load(folder)
+    measure_again(folder, dataclasses.replace(made, recipe={**(made.recipe or {}), "runtime": "auto"}), 2)
+    assert commands[0][commands[0].index("--runtime") + 1] == "onnxruntime"
+
+
 def test_the_gate_measures_and_keeps_them_in_the_baseline(folder: Path, commands: list[list[str]], tmp_path: Path):
     baselines = tmp_path / "baselines"
     assert run("gate", folder, "--runs", 2, "--baseline", baselines, "--update-baseline", "-q") == 0
