@@ -135,11 +135,12 @@ def compile_command(
     target = load_profile(target).name
     out = out or Path(f"{model.stem}.{target}")
     used = effective(click.get_current_context())
+    from edgeprune.compiler import compile_model
+
+    support.set_imports_aside()
     if pareto is not None:
         _compile_curve(model, target, pareto, out, used.moved_to(out), as_json, verbosity, asked)
         return
-    from edgeprune.compiler import compile_model
-
     result = compile_model(model, target, out=out, progress=verbosity.progress(), recipe=used.moved_to(out), **asked)
     _print_result(result, out, as_json, verbosity)
 
@@ -191,6 +192,7 @@ def prune(
     from edgeprune.compiler import prune_model
     from edgeprune.latency import SizeLimit
 
+    support.set_imports_aside()
     out = out or Path(f"{model.stem}.pruned")
     size = None if macs is None and parameters is None else SizeLimit(macs, parameters, smallest)
     result = prune_model(model, size=size, out=out, progress=verbosity.progress(), **asked)

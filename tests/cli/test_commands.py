@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
@@ -300,3 +301,20 @@ def test_no_progress_in_ci_unless_asked_for(
     monkeypatch.setenv("CI", variables)
     assert run("bench", net, "--seconds", "0.01", *arguments) == 0
     assert ("measuring" in capsys.readouterr().err) is verbosity
+
+
+def test_imports_are_no_garbage_while_a_command_runs() -> None:
+    during = []
+
+    @click.group()
+    def group() -> None:
+        pass
+
+    @group.command()
+    def work() -> None:
+        cli_support.set_imports_aside()
+        during.append(gc.get_freeze_count())
+
+    with pytest.raises(SystemExit):
+        cli_support.run_and_exit(group, ["work"])
+    assert during[0] > gc.get_freeze_count()
