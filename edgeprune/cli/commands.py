@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
+from click.core import ParameterSource
 
 import edgeprune
 from edgeprune.cli import options, support
@@ -189,6 +190,9 @@ def prune(
     --ratio removes the same fraction of every group. --macs and --parameters remove the units that change the outputs
     least, until the network is so small.
     """
+    given = click.get_current_context().get_parameter_source("smallest") is not ParameterSource.DEFAULT
+    if given and macs is None and parameters is None:
+        raise UsageError("--smallest goes with --macs and --parameters; --ratio cuts every group alike")
     from edgeprune.compiler import prune_model
     from edgeprune.latency import SizeLimit
 

@@ -303,6 +303,11 @@ def test_no_progress_in_ci_unless_asked_for(
     assert ("measuring" in capsys.readouterr().err) is verbosity
 
 
+def test_a_smallest_share_without_a_size_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("prune", "net.onnx", "--ratio", 0.3, "--smallest", 0.5) == UsageError.exit_code
+    assert "--smallest goes with --macs and --parameters" in capsys.readouterr().err
+
+
 def test_imports_are_no_garbage_while_a_command_runs() -> None:
     during = []
 
