@@ -109,8 +109,6 @@ class CompileSession(ABC):
         raced: unpruned candidates whose latency was measured, the fastest first.
         tokens: which tokens left before the model was opened, and why; None if it has no attention.
         whole: the session of the model with all tokens, if some left.
-
-    What was found out about candidates is shared with a session that differs only in its notes or tokens.
     """
 
     block_name: ClassVar[str]
@@ -135,7 +133,7 @@ class CompileSession(ABC):
     raced: tuple[Raced, ...] = ()
     tokens: Tokens | None = None
     whole: CompileSession | None = None
-    _variants: dict[float, dict[str, Candidate]] = field(default_factory=dict, repr=False)
+    _variants: dict[float, dict[str, Candidate]] = field(default_factory=dict, repr=False)  # `replace` shares these three
     _left: list[float] = field(default_factory=list, repr=False)
     _before: dict[Hashable, float] = field(default_factory=dict, repr=False)
 
