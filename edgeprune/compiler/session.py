@@ -133,7 +133,7 @@ class CompileSession(ABC):
     raced: tuple[Raced, ...] = ()
     tokens: Tokens | None = None
     whole: CompileSession | None = None
-    _variants: dict[float, dict[str, Candidate]] = field(default_factory=dict, repr=False)  # `replace` shares these three
+    _variants: dict[float, dict[str, Candidate]] = field(default_factory=dict, repr=False)  # copies share all three
     _left: list[float] = field(default_factory=list, repr=False)
     _before: dict[Hashable, float] = field(default_factory=dict, repr=False)
 
