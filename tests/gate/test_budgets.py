@@ -9,6 +9,7 @@ import pytest
 from edgeprune.errors import UsageError
 from edgeprune.gate.baselines import why_no_baseline
 from edgeprune.gate.gate import gate
+from edgeprune.report import Repeat
 from edgeprune.report.model import Prediction
 from edgeprune.timing import Energy, Tail
 from tests.reports import report
@@ -57,6 +58,19 @@ def test_the_99th_percentile_fails_if_it_is_surely_beyond(limit: float, verdict:
     assert (check.name, check.value, check.verdict) == ("latency, 99th percentile", "3 ms", verdict)
     with pytest.raises(UsageError, match="no measured 99th percentile"):
         gate(whole, max_p99_ms=limit)
+
+
+def test_one_disturbed_measurement_of_three_does_not_decide_the_99th_percentile() -> None:
+    whole = report()
+    assert whole.latency is not None
+    slow, usual = (replace(whole.latency.result, tail=tail) for tail in (Tail(9.0, 8.0), Tail(3.0, 2.6)))
+    again = Repeat(whole.latency.baseline, usual, whole.latency.speedup)
+    timed = replace(whole.latency, result=slow, repeats=(again, again))
+    (check,) = gate(replace(whole, latency=timed), max_p99_ms=3.0).checks
+    assert (check.value, check.verdict) == ("3 ms", "pass")
+    assert f"of {3 * usual.runs} single runs in 3 measurements" in check.detail
+    two = replace(timed, repeats=(again,))
+    assert gate(replace(whole, latency=two), max_p99_ms=3.0).checks[0].verdict == "unsure"
 
 
 def test_a_baseline_of_another_operating_point_is_refused_and_what_differs_is_named() -> None:
