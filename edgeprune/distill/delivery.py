@@ -22,6 +22,8 @@ from edgeprune.timing import benchmark, ratio
 MEASURED_SECONDS = 10.0
 STALE = ("model.engine",)
 """Files of the folder that have the old weights."""
+STALE_WARNINGS = "accuracy was not measured", "on the device the engine loses", "the rival "
+"""What the warnings say that is about the old weights."""
 
 
 def deliver(
@@ -41,9 +43,11 @@ def deliver(
     training = trainer.summary(before.after)
     with progress.step("measuring"):
         latency = _latency(folder, model)
-    warnings = [w for w in folder.report.warnings if "accuracy was not measured" not in w]
+    warnings = [w for w in folder.report.warnings if not any(text in w for text in STALE_WARNINGS)]
     stale = [name for name in STALE if (folder.path / name).exists()]
     warnings += [f"{name} has the weights from before the training and was left out: build it anew" for name in stale]
+    if (rival := folder.report.rival) is not None and latency is not None:
+        warnings.append(rival.sentence(latency.result.median_ms, after))
     warnings.append("accuracy was not measured: agreement with the original on held-out data is reported instead")
     with output_folder(out, force=force) as fresh:
         for name in ("dense.onnx", "dense.onnx.data", "plan.json"):
@@ -54,6 +58,7 @@ def deliver(
             folder.report,
             outcome=replace(folder.report.outcome, reason=f"{folder.report.outcome.reason} {training.sentence}"),
             latency=latency,
+            engine=None,
             accuracy=after,
             sizes=replace(folder.report.sizes, result=replace(
                 folder.report.sizes.result, file_bytes=_bytes(fresh / "model.onnx"))),

@@ -35,3 +35,8 @@ class Accuracy:
     outputs: tuple[OutputScore, ...] = ()
     interval: tuple[float, float] | None = None
     drop_interval: tuple[float, float] | None = None
+
+    @property
+    def measure(self) -> str:
+        """What was scored: only scores of one measure can be compared."""
+        return f"{self.metric} ({self.kind})"

@@ -34,8 +34,11 @@ class Rival:
     not_scored: str = ""
 
     def against(self, latency_ms: float, accuracy: Accuracy | None) -> Verdict:
-        """How it does against a result: ``wins`` if it is no slower and scores no lower."""
-        if self.accuracy is None or accuracy is None:
+        """How it does against a result: ``wins`` if it is no slower and scores no lower.
+
+        ``unknown`` without two scores of the same measure: a training, or another output that loses most, changes it.
+        """
+        if self.accuracy is None or accuracy is None or self.accuracy.measure != accuracy.measure:
             return "unknown"
         faster, better = self.latency_ms - latency_ms, accuracy.after - self.accuracy.after
         if faster <= 0 and better <= 0:
@@ -46,8 +49,10 @@ class Rival:
         """The comparison with a result, for people."""
         about = f"the rival {self.file} as it is ({self.variant})"
         ms = f"{self.latency_ms:.3g} ms{'' if self.measured else ' predicted'} against {latency_ms:.3g} ms"
-        if self.accuracy is None or accuracy is None:
+        if self.accuracy is None or accuracy is None or self.accuracy.measure != accuracy.measure:
             why = self.not_scored or f"{called} has no score"
+            if self.accuracy is not None and accuracy is not None:
+                why = f"its score is {self.accuracy.measure}, that of {called} {accuracy.measure}"
             return f"{about} takes {ms} of {called}; which one is more accurate is not known: {why}"
         scores = f"{accuracy.metric} {self.accuracy.after:.2f} against {accuracy.after:.2f} {accuracy.unit}".rstrip()
         text = {

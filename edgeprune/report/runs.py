@@ -154,7 +154,7 @@ def rivals(runs: Sequence[Run]) -> list[Rival]:
 
 
 def _measure(report: Report) -> str:
-    return "" if report.accuracy is None else f"{report.accuracy.metric} ({report.accuracy.kind})"
+    return "" if report.accuracy is None else report.accuracy.measure
 
 
 def against_rivals(runs: Sequence[Run]) -> list[str]:

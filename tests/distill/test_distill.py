@@ -18,7 +18,7 @@ import pytest
 
 from edgeprune.errors import BackendError, CalibrationError, ModelError, UsageError
 from edgeprune.graph import load, save
-from edgeprune.report import Report
+from edgeprune.report import Accuracy, EngineCheck, Report
 from edgeprune.support import Progress
 from tests.distill.folders import arrays, int8_folder, nodes, pruned_folder
 from tests.small_models import build
@@ -152,6 +152,25 @@ def test_the_start_is_returned_where_nothing_is_gained(folder: tuple[Path, Path]
     assert not report.training.gained
     assert "gained nothing" in report.outcome.reason
     assert not changed(folder[0], tmp_path / "out")
+
+
+def test_what_was_said_of_the_old_weights_is_left_out(folder: tuple[Path, Path], tmp_path: Path) -> None:
+    old = shutil.copytree(folder[0], tmp_path / "old")
+    (old / "model.engine").write_bytes(b"an engine of the old weights")
+    scored = Accuracy("evaluation", "mAP", "%", 70.0, 65.0, 5.0)
+    report = replace(
+        Report.load(old),
+        engine=EngineCheck("trtexec", 8, (), scored),
+        warnings=("on the device the engine loses 5.00 points, its simulation here 0.50", "something else"),
+    )
+    (old / "report.json").write_text(report.to_json())
+    found = distill_folder(old, folder[1], settings=replace(QUICK, steps=2), out=tmp_path / "out")
+    assert found is not None
+    assert found.engine is None
+    assert not (tmp_path / "out" / "model.engine").exists()
+    assert "something else" in found.warnings
+    assert any(text.startswith("model.engine has the weights from before the training") for text in found.warnings)
+    assert not any("on the device the engine loses" in text for text in found.warnings)
 
 
 def test_a_loss_that_is_no_number_stops_with_its_step(folder: tuple[Path, Path], tmp_path: Path) -> None:

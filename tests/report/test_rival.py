@@ -51,8 +51,15 @@ def test_the_sentence_is_plain():
 
 
 def test_agreement_with_the_original_is_called_that():
+    agreeing = dataclasses.replace(rival(9.0), accuracy=mean_precision(98, "fidelity"))
+    assert "favours what was made from it" in agreeing.sentence(3.1, mean_precision(99, "fidelity"))
+
+
+def test_scores_of_two_measures_are_not_compared():
+    """As after a distillation, which only knows agreement: 99% agreement is no better than mAP 44."""
+    assert rival(9.0).against(3.1, mean_precision(99, "fidelity")) == "unknown"
     said = rival(9.0).sentence(3.1, mean_precision(99, "fidelity"))
-    assert "favours what was made from it" in said
+    assert said.endswith("not known: its score is mAP (evaluation), that of the result mAP (fidelity)")
 
 
 def test_a_rival_without_a_score_says_why():
