@@ -20,6 +20,7 @@ from edgeprune.timing import Measurement, Ratio
 class Benched:
     """What is read of the output of `edgeprune bench --json`: the original's measurement, then the result's."""
 
+    device: str
     measurements: Mapping[str, Measurement]
     speedup: Ratio
 
@@ -39,7 +40,8 @@ def measure_again(folder: Path, report: Report, runs: int, done_one: Callable[[]
 
     Raises:
         UsageError: the report cannot be measured again: it is a file alone, it has no measured latency or no recipe,
-            the original is gone or another one, or original and result run in different runtimes.
+            the original is gone or another one, original and result run in different runtimes, or the report was
+            measured on another machine.
         BackendError: the measurement failed.
     """
     latency = report.latency
@@ -55,6 +57,10 @@ def measure_again(folder: Path, report: Report, runs: int, done_one: Callable[[]
             lines = done.stderr.strip().splitlines() or ["it printed nothing"]
             raise BackendError(f"--runs: the measurement failed: {lines[-1].removeprefix('error: ')}")
         found = json_form.loads(Benched, done.stdout, source="the output of edgeprune bench", schema=None)
+        if found.device != latency.device:
+            raise UsageError(
+                f"--runs: the report was measured on {latency.device}, not on {found.device}: compile anew here"
+            )
         before, after = found.measurements.values()
         latency = replace(latency, repeats=(*latency.repeats, Repeat(before, after, found.speedup)))
         report = replace(report, latency=latency)
