@@ -67,6 +67,8 @@ def run(engine: Any, context: Any, cuda: Cuda, feed: dict[str, Any], outputs: li
     try:
         for name, array in feed.items():
             typed = numpy.ascontiguousarray(array, numpy_type(engine, name))
+            if array.dtype.kind in "iu" and (typed != array).any():
+                raise ValueError(f"input {name!r} has values that its type in the engine, {typed.dtype}, cannot hold")
             if not context.set_input_shape(name, typed.shape):
                 sys.exit(f"the engine was built for other sizes of input {name!r} than {typed.shape}")
             held.append(cuda.allocate(typed.nbytes))

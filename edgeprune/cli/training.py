@@ -71,7 +71,7 @@ def _data_options(command: Command) -> Command:
 @click.option(
     "--half/--no-half",
     default=None,
-    help="Compute in bfloat16 until the last part [default: where the processor does, and no Q/DQ is trained].",
+    help="Compute in bfloat16 until the last part [default: where the processor does, and the model has no Q/DQ].",
 )
 @click.option(
     "--optimizer",
