@@ -28,6 +28,7 @@ from edgeprune.calibration import (
 from edgeprune.compiler.request import Request
 from edgeprune.compiler.session import Conditions
 from edgeprune.dependency import OpenedModel, Shapes, analyse, open_model
+from edgeprune.errors import ModelError
 from edgeprune.latency import INT8, Network, input_shapes
 from edgeprune.passes.prune import try_cut
 from edgeprune.passes.quantize import drop_idle_clips, equalize
@@ -111,6 +112,7 @@ def open_with_data(
     def sizes(dense: ir.Model) -> Shapes:
         if calibration is None:
             return {}
+        _check_runs(dense, only_needed)
         if not calibration.has_sizes(dense):
             return calibration.random_shapes(dense)
         found.append(calibration.open(dense, shapes, progress))
@@ -128,6 +130,7 @@ def open_with_data(
     )
     if calibration is None:
         return opened, None
+    _check_runs(opened.dense, only_needed)
     is_same = found and not (graph.open_axes(opened.original) and not graph.open_axes(opened.dense))
     used = found[0] if is_same else calibration.open(opened.dense, opened.sizes.shapes, progress)
     for note in used.notes:
@@ -135,6 +138,22 @@ def open_with_data(
     if used.is_random:  # such a scale or length says nothing
         return opened, used
     return opened.at_values(next(iter(used.batches(1)))), used
+
+
+def _check_runs(model: ir.Model, only_needed: bool) -> None:
+    """Refuse a model that no samples can run through: it has inputs or layers in bfloat16.
+
+    Raises:
+        ModelError: the text names an input or a layer.
+    """
+    inputs = [f"input {v.name!r}" for v in graph.data_inputs(model) if v.dtype == ir.DataType.BFLOAT16]
+    layers = [n for n in model.graph if graph.is_op(n, "Conv", "ConvTranspose", "Gemm", "MatMul")]
+    inside = [f"{n.op_type} {n.name!r}" for n in layers if n.outputs[0].dtype == ir.DataType.BFLOAT16]
+    if places := inputs + inside:
+        ways = ", give `compile`, or prune it without data (--no-compensate)" if only_needed else ""
+        raise ModelError(
+            f"{places[0]} is bfloat16, which onnxruntime has no CPU kernels for: export the model in float32{ways}"
+        )
 
 
 def open_model_and_data(request: Request, may: Goal, progress: Progress) -> Opening:

@@ -16,7 +16,9 @@ from onnx import TensorProto, numpy_helper
 
 from edgeprune.cli import support as cli_support
 from edgeprune.cli.commands import cli
+from edgeprune.compiler import prune_model
 from edgeprune.dependency.solve import analyse
+from edgeprune.errors import ModelError
 from edgeprune.graph import model_io as graph
 from edgeprune.testing import oracle as testing
 from tests import oracle
@@ -92,14 +94,36 @@ def test_half_precision(tmp_path: Path) -> None:
     assert kinds == {TensorProto.FLOAT16}
 
 
+BFLOAT16 = """net ({t}[{n},6,8] x) => ({t}[{n},6,5] y) {{
+    h = Cast<to=16>(x)
+    [first] a = MatMul(h, w1)
+    b = Add(a, b1)
+    c = Relu(b)
+    d = MatMul(c, w2)
+    y = Cast<to={to}>(d)
+}}"""
+
+
+def bfloat16(*, outside: bool = True, batch: int | str = 1) -> onnx.ModelProto:
+    """A model in bfloat16; with ``outside``, its input and output, too."""
+    t, to = ("bfloat16", TensorProto.BFLOAT16) if outside else ("float", TensorProto.FLOAT)
+    weights = {"w1": (8, 32), "b1": (32,), "w2": (32, 5)}
+    return build(BFLOAT16.format(t=t, to=to, n=batch), weights, kind=TensorProto.BFLOAT16)
+
+
+@pytest.mark.parametrize(
+    ("outside", "batch", "place"), [(True, 1, "input 'x'"), (True, "n", "input 'x'"), (False, 1, "MatMul 'first'")]
+)
+def test_no_data_runs_through_bfloat16(outside: bool, batch: int | str, place: str, tmp_path: Path) -> None:
+    onnx.save(bfloat16(outside=outside, batch=batch), tmp_path / "net.onnx")
+    np.savez(tmp_path / "data.npz", x=np.ones((4, 6, 8), np.float32))
+    with pytest.raises(ModelError, match=f"{place} is bfloat16, .*float32, give `compile`"):
+        prune_model(tmp_path / "net.onnx", 0.5, calibration=tmp_path / "data.npz", out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_bfloat16(tmp_path: Path) -> None:
-    text = """net (bfloat16[1,6,8] x) => (bfloat16[1,6,5] y) {
-        a = MatMul(x, w1)
-        b = Add(a, b1)
-        c = Relu(b)
-        y = MatMul(c, w2)
-    }"""
-    out = prune(build(text, {"w1": (8, 32), "b1": (32,), "w2": (32, 5)}, kind=TensorProto.BFLOAT16), tmp_path)
+    out = prune(bfloat16(), tmp_path)
     assert sizes(out) == {"w1": (8, 16), "b1": (16,), "w2": (16, 5)}
     dense, pruned = (onnx.load(out / name) for name in ("dense.onnx", "model.onnx"))
     assert {t.data_type for t in pruned.graph.initializer} == {TensorProto.BFLOAT16}
