@@ -24,10 +24,12 @@ class ClassAgreement:
         self._same = self._count = np.zeros(0, np.int64)
 
     def add(self, wanted: Array, got: Array) -> None:
-        """Compare the scores of one batch."""
+        """Compare the scores of one batch; a position without scores, such as a lost row, has no class."""
         classes = wanted.shape[self._axis]
         one, other = (nan_last(x).argmax(axis=self._axis).reshape(-1) for x in (wanted, got))
-        self._same = _sum(self._same, np.bincount(one[one == other], minlength=classes))
+        scored, also = (x.any(axis=self._axis).reshape(-1) for x in (wanted, got))
+        same = (one == other) & (scored == also)
+        self._same = _sum(self._same, np.bincount(one[same], minlength=classes))
         self._count = _sum(self._count, np.bincount(one, minlength=classes))
 
     @property

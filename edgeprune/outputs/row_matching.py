@@ -2,11 +2,13 @@
 
 A small change of two scores exchanges two boxes, and with them two rows of every output behind. So the result's rows
 are assigned to the original's with the least total distance over all these outputs, as DETR assigns predictions. Rows
-without a partner are compared with zeros: they are lost, or were not there before.
+without a partner are lost, or were not there before: they are compared with zeros, and integers with -1, since 0 is a
+class.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -31,7 +33,7 @@ def matched_rows(
     if not same or any(len(count) != 1 for count in counts):
         return wanted, got
     (before,), (after,) = counts
-    scales = {name: float(np.nanstd(wanted[name].astype(np.float64)) or 1.0) if before else 1.0 for name in names}
+    scales = {name: _scale(wanted[name]) for name in names}
     one, other = (_features(names, arrays, scales) for arrays in (wanted, got))
     distance = (one**2).sum(axis=1)[:, None] + (other**2).sum(axis=1) - 2 * one @ other.T
     places, partners = linear_sum_assignment(distance)
@@ -46,14 +48,21 @@ def matched_rows(
     )
 
 
+def _scale(array: Array) -> float:
+    """The deviation of an output's finite values."""
+    values = array[np.isfinite(array)].astype(np.float64)
+    return float(values.std() or 1.0) if values.size else 1.0
+
+
 def _features(names: Sequence[str], arrays: Mapping[str, Array], scales: Mapping[str, float]) -> NDArray[np.float64]:
-    """Shape (rows, values); every output counts equally."""
-    flat = [arrays[n].reshape(len(arrays[n]), -1).astype(np.float64) / scales[n] for n in names]
+    """Shape (rows, values); every output counts equally, and what is not finite does not count."""
+    flat = [arrays[n].reshape(len(arrays[n]), math.prod(arrays[n].shape[1:])) / scales[n] for n in names]
     whole = np.concatenate([x / np.sqrt(max(1, x.shape[1])) for x in flat], axis=1)
-    return np.asarray(np.nan_to_num(whole), np.float64)
+    return np.asarray(np.nan_to_num(whole, posinf=0.0, neginf=0.0), np.float64)
 
 
 def _ordered(array: Array, order: NDArray[np.int64]) -> Array:
-    """The rows in this order; zeros for -1."""
-    padded = np.concatenate([array, np.zeros_like(array, shape=(1, *array.shape[1:]))])
+    """The rows in this order; for -1 a row of zeros, or of -1 for integers."""
+    padding = np.full_like(array, -1 if array.dtype.kind == "i" else 0, shape=(1, *array.shape[1:]))
+    padded = np.concatenate([array, padding])
     return np.asarray(padded[order])
