@@ -39,6 +39,7 @@ from edgeprune.graph import (
     remove_dead,
     set_weights,
     static_shape,
+    weights_read_once,
 )
 
 
@@ -102,7 +103,9 @@ def _repeated(model: ir.Model, total: ir.Node) -> tuple[Linear, Linear, ir.Value
             continue
         for j, value in enumerate(before.inputs):
             first, kept = _biased(model, value), before.inputs[1 - j]
-            if first is not None and kept is not None and first.input == second.input:
+            if first is None or kept is None or first.input != second.input or first.outputs != second.outputs:
+                continue
+            if weights_read_once(model, [first]):  # else the sum would change another layer, too
                 return first, second, kept
     return None
 

@@ -254,6 +254,18 @@ def test_a_transformer_without_branches_equals_a_masked_one(sums: list[str]) -> 
     assert Counter(n.op_type for n in pruned.graph) == Counter(n.op_type for n in left.graph)
 
 
+@pytest.mark.parametrize(("last", "merged"), [("v", 1), ("w", 0)])
+def test_matmuls_of_one_value_are_added_unless_another_layer_has_the_weight(last: str, merged: int) -> None:
+    text = f"""g (float[n, 5, 6] x) => (float[n, 5, 6] y) {{
+      h = Relu(x) p = MatMul(h, w) q = Add(p, c) r = Add(x, q) s = MatMul(h, u) t = Add(s, b) a = Add(r, t)
+      y = MatMul(a, {last}) }}"""
+    model = build(text, c=normal(6), b=normal(6), **{name: normal(6, 6) for name in {"w", "u", last}})
+    feeds = {"x": normal(2, 5, 6)}
+    before = OnnxRuntime().load(model).run(feeds)[0]
+    assert merge_branches(model) == merged
+    np.testing.assert_allclose(OnnxRuntime().load(model).run(feeds)[0], before, atol=1e-5)
+
+
 @pytest.mark.parametrize("sums", [["x3"], ["x2", "x3"]])
 def test_what_replaces_a_branch_is_fitted_and_costs_nothing(sums: list[str]) -> None:
     model = transformer(*BLOCKS)
