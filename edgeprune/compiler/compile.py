@@ -125,8 +125,9 @@ def compile_model(
     if (plan := goal.without_budget) is not None:
         progress.note(plan)
     sessions = open_sessions(request, goal, progress)
-    session, reached = sessions.reach(goal)
+    # Before the search: a rival that cannot be opened is refused at once.
     other = None if rival is None else measure_rival(request, sessions.whole, Path(rival))
+    session, reached = sessions.reach(goal)
     with output_folder(out, force=force) as folder:
         return keep_recipe(recipe, beside(deliver(session, goal, reached, folder), other), folder)
 

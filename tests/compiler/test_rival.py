@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from edgeprune.backends import tensorrt_rtx
 from edgeprune.cli.commands import cli
+from edgeprune.compiler.token_sessions import Sessions
 from edgeprune.errors import ModelError
 from edgeprune.report.model import Report
 from tests import residual
@@ -64,7 +65,10 @@ def test_a_rival_with_other_outputs_is_timed_and_not_scored(compiled: Callable[.
     assert rival.not_scored == "it has 2 outputs, the original 1"
 
 
-def test_a_rival_that_does_not_exist_is_refused(compiled: Callable[..., Result], tmp_path: Path) -> None:
+def test_a_rival_that_does_not_exist_is_refused_before_the_search(
+    compiled: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Sessions, "reach", lambda *_: pytest.fail("the search began"))
     found = compiled("--rival", str(tmp_path / "none.onnx"))
     assert isinstance(found.exception, ModelError)
     assert "none.onnx" in str(found.exception)
