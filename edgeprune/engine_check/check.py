@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import onnx_ir as ir
@@ -231,7 +231,7 @@ def _score(evaluator: Evaluator, run: EngineRun, simulated: Run) -> Accuracy | N
     if size > MOST_BYTES or (run.by == "trtexec" and items > SLOW_ITEMS):
         return None
     run.prefetch(needed)
-    return replace(evaluator.accuracy(run.run), outputs=())
+    return evaluator.accuracy(run.run)
 
 
 def _bytes(feeds: Feeds) -> int:

@@ -29,6 +29,7 @@ from statistics import NormalDist
 from edgeprune.errors import UsageError
 from edgeprune.gate.baselines import slower_machine
 from edgeprune.gate.budgets import check_budgets, check_same_point, check_tail, other_throttling
+from edgeprune.gate.drops import drop_of
 from edgeprune.gate.engine import check_engine
 from edgeprune.gate.estimate import Estimate, estimate
 from edgeprune.gate.verdicts import Check, Gate, Verdict
@@ -95,7 +96,7 @@ def gate(
     if baseline is not None and max_regression is not None:
         check_same_point(report, baseline)
         checks.append(_check_regression(report, baseline, max_regression, session_noise))
-    checks += check_engine(report, max_drop)
+    checks += check_engine(report, max_drop, outputs)
     if not checks and not anything:
         raise UsageError("nothing to check: give --max-latency-ms, --max-predicted-ms, --max-drop or --baseline")
     return Gate(tuple(checks), _doubts(report))
@@ -140,16 +141,7 @@ def _check_drop(report: Report, limit: float, outputs: Sequence[str]) -> Check:
     accuracy = report.accuracy
     if accuracy is None:
         raise UsageError("the report has no accuracy or fidelity to check --max-drop against")
-    drop, metric = accuracy.drop, accuracy.metric
-    if outputs:
-        known = {name: score for score in accuracy.outputs for name in score.names}
-        if missing := [name for name in outputs if name not in known]:
-            has = ", ".join(map(repr, known)) or "no fidelity of single outputs"
-            raise UsageError(f"--outputs: the report has no output {missing[0]!r}; it has {has}")
-        worst = max((known[name] for name in outputs), key=lambda score: score.drop)
-        drop, metric = worst.drop, f"{worst.metric} of {worst.title}"
-    elif len(accuracy.outputs) > 1 and accuracy.kind == "fidelity":
-        metric += f" of {max((s for s in accuracy.outputs if s.counts), key=lambda s: s.drop).title}"
+    drop, metric = drop_of(accuracy, outputs)
     on = f"on {accuracy.samples} samples" if accuracy.samples else "on the evaluation's own data"
     kind = "" if accuracy.kind == "evaluation" else ", fidelity to the original instead of accuracy"
     # The samples before and after are the same and the runtime is deterministic, so the drop on them is exact.
