@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from edgeprune import graph
 from edgeprune.dependency.fixed_sizes import Trial, analysed_at
 from edgeprune.dependency.solve import Analysis
+from edgeprune.errors import ModelError
 from edgeprune.passes.canonicalize import canonicalize
 from edgeprune.passes.dequantize import NO_BFLOAT16, Interface, float_source, with_interface
 from edgeprune.passes.verify import InputSizes, check_sizes, settle_sizes
@@ -119,7 +120,11 @@ def _at_values(model: ir.Model, values: Mapping[str, NDArray[Any]]) -> ir.Model:
         value.replace_all_uses_with(known)
     for value in bound.graph.outputs:
         value.shape = None
-    found = {str(v.name): v.shape for v in _computed(canonicalize(bound, verify=False)) if graph.static_shape(v)}
+    try:
+        settled = canonicalize(bound, verify=False)
+    except ModelError:  # the sample's values do not fit the sizes that were chosen
+        return model
+    found = {str(v.name): v.shape for v in _computed(settled) if graph.static_shape(v)}
     sized = graph.clone(model)
     for value in _computed(sized):
         value.shape = found[str(value.name)] if value.name in unknown & found.keys() else value.shape

@@ -33,3 +33,19 @@ def test_the_value_of_an_input_decides_sizes(tmp_path: Path) -> None:
     assert "depend on the data" in sized.size_note
     assert [str(v.name) for v in sized.fixed.graph.inputs] == ["x", "ratio"]
     assert opened.at_values({}) is opened
+
+
+MASKED = """
+<ir_version: 8, opset_import: ["" : 17]>
+g (float[n, 8, h, w] x, int64[4] sizes) => (float[a, b, c, d] y) {
+    r = Relu(x)
+    y = Reshape(r, sizes)
+}"""
+
+
+def test_values_that_do_not_fit_the_chosen_sizes_decide_nothing(tmp_path: Path) -> None:
+    onnx.save(onnx.parser.parse_model(MASKED), tmp_path / "m.onnx")
+    opened = open_model(tmp_path / "m.onnx", {"x": (1, 8, 4, 4)}, Progress())
+    fitting = opened.at_values({"sizes": np.array([1, 4, 8, 4])})
+    assert static_shape(fitting.fixed.graph[-1].outputs[0]) == (1, 4, 8, 4)
+    assert opened.at_values({"sizes": np.array([1, 4, 8, 8])}) is opened
