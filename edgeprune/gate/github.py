@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import median
 
 from edgeprune.errors import UsageError
 from edgeprune.gate.verdicts import Check, Gate
@@ -36,11 +37,12 @@ def annotation(check: Check) -> str:
 
 
 def outputs(gate: Gate, report: Report) -> Mapping[str, str]:
-    """What later steps can read: the verdict and the available figures."""
+    """What later steps can read: the verdict and the available figures; of several runs the medians."""
     found: dict[str, str] = {"verdict": gate.verdict}
     if report.latency is not None:
-        found["latency-ms"] = f"{report.latency.result.median_ms:.6g}"
-        found["speedup"] = f"{report.latency.speedup.value:.6g}"
+        runs = report.latency.runs
+        found["latency-ms"] = f"{median(run.result.median_ms for run in runs):.6g}"
+        found["speedup"] = f"{median(run.speedup.value for run in runs):.6g}"
     if report.accuracy is not None:
         found["drop"] = f"{report.accuracy.drop:.6g}"
     return found

@@ -8,7 +8,9 @@ from edgeprune.errors import UsageError
 from edgeprune.gate.gate import gate
 from edgeprune.gate.github import annotation, outputs, report_to_job
 from edgeprune.gate.verdicts import Check
-from tests.reports import report
+from edgeprune.report import Repeat
+from edgeprune.timing.protocol import ratio
+from tests.reports import latency, measurement, report
 
 
 def test_an_annotation_is_one_line_with_everything_escaped():
@@ -33,6 +35,15 @@ def test_a_job_gets_annotations_summary_and_outputs(
     assert written == dict(outputs(found, report()))
     assert written["verdict"] == "failed"
     assert float(written["latency-ms"]) == pytest.approx(2.0, rel=0.05)
+
+
+def test_figures_of_several_runs_are_medians():
+    runs = [(measurement(6.0 * slow), measurement(2.0 * slow)) for slow in (1.5, 1.0, 1.1)]
+    first, *others = (Repeat(*pair, ratio(*pair)) for pair in runs)
+    made = report(latency=latency(first.baseline, first.result, repeats=tuple(others)))
+    written = outputs(gate(made, max_latency_ms=9.0), made)
+    assert float(written["latency-ms"]) == pytest.approx(2.2, rel=0.02)
+    assert float(written["speedup"]) == pytest.approx(3.0, rel=0.02)
 
 
 def test_outside_of_a_job_there_are_only_annotations(
