@@ -69,7 +69,7 @@ class EngineTimer:
         models = {RESULT: self.finish(self._proxies.build(candidate.widths, candidate.formats))}
         if self._original_us is None:
             models[ORIGINAL] = self.original
-        found = self._measure(models, QUICK_SECONDS)
+        found = self._measure(models, final=False)
         if ORIGINAL in found:
             self._original_us = found[ORIGINAL].latency.median_ms * 1e3
         assert self._original_us is not None
@@ -94,7 +94,7 @@ class EngineTimer:
             for name, v in self.variants.items()
             if v.key != candidate.key
         }
-        results = self._measure({ORIGINAL: self.original, **models}, FINAL_SECONDS)
+        results = self._measure({ORIGINAL: self.original, **models}, final=True)
         measured = {name: result.latency for name, result in results.items()}
         return Timed(candidate, feasible.problem.latency, self.variants, models, measured, results, search)
 
@@ -109,7 +109,7 @@ class EngineTimer:
     def beside(self, timed: Timed, variants: Mapping[str, Candidate], models: Mapping[str, ir.Model]) -> Timed:
         """The engine of the result, timed in turns with those of other variants."""
         every = {RESULT: timed.models[RESULT], **models}
-        results = self._measure({ORIGINAL: self.original, **every}, FINAL_SECONDS)
+        results = self._measure({ORIGINAL: self.original, **every}, final=True)
         measured = {name: result.latency for name, result in results.items()}
         return replace(timed, variants=variants, models=every, measured=measured, results=results)
 
@@ -121,7 +121,7 @@ class EngineTimer:
         speedup = ratio(original.latency, result.latency)
         return Measured(result.device, versions, None, original.latency, result.latency, speedup, others)
 
-    def _measure(self, models: Mapping[str, ir.Model], seconds: float) -> dict[str, DeviceResult]:
-        power_s = POWER_SECONDS if seconds == FINAL_SECONDS else 0.0
+    def _measure(self, models: Mapping[str, ir.Model], *, final: bool) -> dict[str, DeviceResult]:
+        seconds, power_s = (FINAL_SECONDS, POWER_SECONDS) if final else (QUICK_SECONDS, 0.0)
         with self.progress.step(f"building and measuring on {self.device.host.name}"):
             return self.device.measure(models, seconds=seconds, shapes=self.shapes, power_s=power_s)
