@@ -23,16 +23,30 @@ def matched_rows(
 ) -> tuple[Mapping[str, Array], Mapping[str, Array]]:
     """The outputs of both models, with the result's rows in the order of the original's.
 
+    Outputs with as many rows move together: proposals and final boxes are two choices.
+
     Args:
         names: the outputs whose first axis is that of the rows.
         wanted: output -> array of the original.
         got: output -> array of the result.
     """
-    counts = {len(wanted[name]) for name in names}, {len(got[name]) for name in names}
+    together: dict[int, list[str]] = {}
+    for name in names:
+        together.setdefault(len(wanted[name]), []).append(name)
+    for some in together.values():
+        wanted, got = _matched(some, wanted, got)
+    return wanted, got
+
+
+def _matched(
+    names: Sequence[str], wanted: Mapping[str, Array], got: Mapping[str, Array]
+) -> tuple[Mapping[str, Array], Mapping[str, Array]]:
+    """Both, with the rows of outputs that move together in the same order."""
+    counts = {len(got[name]) for name in names}
     same = all(wanted[name].shape[1:] == got[name].shape[1:] for name in names)
-    if not same or any(len(count) != 1 for count in counts):
+    if not same or len(counts) != 1:
         return wanted, got
-    (before,), (after,) = counts
+    before, (after,) = len(wanted[names[0]]), counts
     scales = {name: _scale(wanted[name]) for name in names}
     one, other = (_features(names, arrays, scales) for arrays in (wanted, got))
     distance = (one**2).sum(axis=1)[:, None] + (other**2).sum(axis=1) - 2 * one @ other.T
@@ -56,8 +70,9 @@ def _scale(array: Array) -> float:
 
 def _features(names: Sequence[str], arrays: Mapping[str, Array], scales: Mapping[str, float]) -> NDArray[np.float64]:
     """Shape (rows, values); every output counts equally, and what is not finite does not count."""
-    flat = [arrays[n].reshape(len(arrays[n]), math.prod(arrays[n].shape[1:])) / scales[n] for n in names]
-    whole = np.concatenate([x / np.sqrt(max(1, x.shape[1])) for x in flat], axis=1)
+    flat = [arrays[n].reshape(len(arrays[n]), math.prod(arrays[n].shape[1:])) for n in names]
+    parts = zip(names, flat, strict=True)
+    whole = np.concatenate([x.astype(np.float64) / scales[n] / np.sqrt(max(1, x.shape[1])) for n, x in parts], axis=1)
     return np.asarray(np.nan_to_num(whole, posinf=0.0, neginf=0.0), np.float64)
 
 

@@ -85,7 +85,7 @@ def _scales(node: ir.Node, lengths: Sequence[int | None]) -> Iterator[str]:
         if lengths[axis] not in (None, scale[0]):
             yield f"has {scale[0]} values for an axis of length {lengths[axis]}"
     elif node.op_type in _BROADCAST and not _broadcasts(scale, lengths):
-        if node.op_type == "PRelu" and len(scale) == 1 and scale[0] == lengths[1]:
+        if node.op_type == "PRelu" and [*scale] == lengths[1:2]:
             return  # before opset 7, slopes are those of axis 1
         yield f"has values of shape {list(scale)}, which do not fit the axes {list(lengths)} of its input"
 

@@ -56,6 +56,17 @@ def test_rows_move_together() -> None:
     np.testing.assert_array_equal(ordered["classes"], got["classes"][kept])
 
 
+def test_two_choices_have_two_orders() -> None:
+    wanted = {"proposals": RNG.standard_normal((9, 4)), "boxes": RNG.standard_normal((5, 4))}
+    _, ordered = matched_rows(tuple(wanted), wanted, {name: rows[::-1] for name, rows in wanted.items()})
+    for name, rows in wanted.items():
+        np.testing.assert_array_equal(ordered[name], rows)
+    more = {"proposals": wanted["proposals"], "boxes": RNG.standard_normal((9, 4))}
+    whole, _ = matched_rows(("boxes", "proposals"), wanted, more)
+    assert [len(whole[name]) for name in ("boxes", "proposals")] == [9, 9]
+    np.testing.assert_array_equal(whole["proposals"], wanted["proposals"])
+
+
 @pytest.mark.parametrize(("before", "after"), [(0, 2), (2, 0), (0, 0)])
 def test_a_sample_may_have_no_rows(before: int, after: int) -> None:
     one, other = ({"boxes": np.ones((rows, 4)), "labels": np.zeros(rows, np.int64)} for rows in (before, after))
