@@ -12,7 +12,16 @@ from collections.abc import Iterator, Sequence
 import onnx_ir as ir
 
 from edgeprune.errors import ModelError
-from edgeprune.graph import ONNX_DOMAINS, constant, contradiction, has_subgraph, input_at, ints_attribute, static_shape
+from edgeprune.graph import (
+    ONNX_DOMAINS,
+    constant,
+    contradiction,
+    has_subgraph,
+    input_at,
+    ints_attribute,
+    static_shape,
+    subgraphs,
+)
 
 _AXIS = frozenset({
     "ArgMax", "ArgMin", "Compress", "Concat", "Flatten", "Gather", "GatherElements", "Hardmax", "LayerNormalization",
@@ -36,13 +45,28 @@ def check_operands(model: ir.Model) -> None:
     Raises:
         ModelError: the text names the node.
     """
-    for node in model.graph.all_nodes():
+    for node in _always_run(model.graph):
         if node.domain in ONNX_DOMAINS and (wrong := next(_faults(node), "")):
             raise ModelError(f"the model is not valid: {node.op_type} {node.name!r} {wrong}")
-    if any(map(has_subgraph, model.graph)):
-        return  # ONNX's inference refuses loops over sequences that runtimes accept
+    if any(has_subgraph(node) or _has_open_sizes(node) for node in model.graph):
+        return  # ONNX's inference refuses loops over sequences, and sizes of unknown number, that runtimes accept
     if any(n.domain in ONNX_DOMAINS and _is_unknown(n) for n in model.graph) and (found := contradiction(model)):
         raise ModelError(f"the model is not valid: {found}")
+
+
+def _always_run(graph: ir.Graph) -> Iterator[ir.Node]:
+    """The nodes of a graph and of its loops; not the branches of an If, of which one is not taken and need not fit."""
+    for node in graph:
+        yield node
+        if node.op_type != "If":
+            for body in subgraphs(node):
+                yield from _always_run(body)
+
+
+def _has_open_sizes(node: ir.Node) -> bool:
+    """Whether a Resize reads a computed number of scales or sizes."""
+    given = node.inputs[1:] if node.op_type == "Resize" else ()
+    return any(v is not None and v.shape is not None and not v.shape.is_static() for v in given)
 
 
 def _faults(node: ir.Node) -> Iterator[str]:

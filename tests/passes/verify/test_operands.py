@@ -106,3 +106,26 @@ def test_scales_that_do_not_fit_are_refused(axis: int, scales: int, wrong: str) 
 )
 def test_what_fits_is_not(call: str, constants: dict[str, object]) -> None:
     canonicalize(model(call, **constants), verify=False)
+
+
+def test_a_branch_that_is_not_taken_need_not_fit() -> None:
+    model = parse(
+        """g (float[1, 4, 8, 8] x, bool flag) => (float[1, 8, 8] y) <int64 nine = {9}, int64 two = {2}> {
+            r = If (flag) <
+              then_branch = one () => (float[1, 8, 8] a) { a = Gather<axis = 1>(x, nine) },
+              else_branch = other () => (float[1, 8, 8] b) { b = Gather<axis = 1>(x, two) }
+            >
+            y = Relu(r)
+        }"""
+    )
+    canonicalize(model, verify=False)
+
+
+def test_sizes_of_unknown_number_may_fit() -> None:
+    model = parse(
+        """g (float[1, 4, 8, 8] x, int64[n] sizes) => (float[1, 4, a, b] y) {
+            r = Resize(x, , , sizes)
+            y = Relu(r)
+        }"""
+    )
+    canonicalize(model, verify=False)
