@@ -12,7 +12,7 @@ from pathlib import Path
 from edgeprune.report.accuracy import Accuracy
 from edgeprune.report.figures import doubts
 from edgeprune.report.model import ModelFile, Report
-from edgeprune.report.rival import Rival
+from edgeprune.report.rival import Rival, wins_first
 from edgeprune.support import json_form
 from edgeprune.timing import Ratio
 
@@ -82,13 +82,8 @@ class Curve:
         """The rival against every point that was reached, in sentences; first those against which it wins."""
         if self.rival is None:
             return []
-        said = []
-        for point in self.points:
-            latency_ms = point.predicted_ms if point.latency_ms is None else point.latency_ms
-            if latency_ms is not None:
-                wins = self.rival.against(latency_ms, point.accuracy) == "wins"
-                said.append((not wins, self.rival.sentence(latency_ms, point.accuracy, f"the point {point.asked:g}x")))
-        return [text for _, text in sorted(said, key=lambda pair: pair[0])]
+        timed = ((p, p.predicted_ms if p.latency_ms is None else p.latency_ms) for p in self.points)
+        return wins_first((self.rival, ms, p.accuracy, f"the point {p.asked:g}x") for p, ms in timed if ms is not None)
 
     @classmethod
     def load(cls, path: str | Path) -> Curve:

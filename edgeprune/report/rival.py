@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -49,7 +50,8 @@ class Rival:
         """The comparison with a result, for people."""
         about = f"the rival {self.file} as it is ({self.variant})"
         ms = f"{self.latency_ms:.3g} ms{'' if self.measured else ' predicted'} against {latency_ms:.3g} ms"
-        if self.accuracy is None or accuracy is None or self.accuracy.measure != accuracy.measure:
+        verdict = self.against(latency_ms, accuracy)
+        if self.accuracy is None or accuracy is None or verdict == "unknown":
             why = self.not_scored or f"{called} has no score"
             if self.accuracy is not None and accuracy is not None:
                 why = f"its score is {self.accuracy.measure}, that of {called} {accuracy.measure}"
@@ -59,7 +61,16 @@ class Rival:
             "wins": f"{about} wins against {called}: {ms}, {scores}; deploy it instead",
             "loses": f"{called} beats {about}: {ms}, {scores}",
             "neither": f"neither {about} nor {called} beats the other: {ms}, {scores}",
-        }[self.against(latency_ms, accuracy)]
+        }[verdict]
         if accuracy.kind == "fidelity":
             text += "; without --eval this is agreement with the original, which favours what was made from it"
         return text
+
+
+def wins_first(compared: Iterable[tuple[Rival, float, Accuracy | None, str]]) -> list[str]:
+    """Rivals against results (latency in ms, accuracy, name), in sentences: first those that a rival wins."""
+    said = [
+        (rival.against(ms, accuracy) != "wins", rival.sentence(ms, accuracy, name))
+        for rival, ms, accuracy, name in compared
+    ]
+    return [text for _, text in sorted(said, key=lambda pair: pair[0])]

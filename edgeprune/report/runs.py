@@ -12,7 +12,7 @@ from edgeprune.report import figures
 from edgeprune.report.model import Report
 from edgeprune.report.output_files import read_plan
 from edgeprune.report.pareto_curve import PARETO_FILE, Curve
-from edgeprune.report.rival import Rival
+from edgeprune.report.rival import Rival, wins_first
 from edgeprune.report.tradeoff import ORIGINAL, Reached, reached, reached_by
 
 
@@ -159,11 +159,10 @@ def _measure(report: Report) -> str:
 
 def against_rivals(runs: Sequence[Run]) -> list[str]:
     """Every run with a rival against it, in sentences; first those that lose."""
-    said = []
+    compared = []
     for run in runs:
         report, rival = run.report, run.report.rival
         point = next((point for point in reached(report) if point.strong), None)
         if rival is not None and point is not None:
-            wins = rival.against(point.latency_ms, report.accuracy) == "wins"
-            said.append((not wins, f"{rival.sentence(point.latency_ms, report.accuracy, run.name)}."))
-    return [text for _, text in sorted(said, key=lambda pair: pair[0])]
+            compared.append((rival, point.latency_ms, report.accuracy, run.name))
+    return [f"{text}." for text in wins_first(compared)]
