@@ -224,16 +224,5 @@ def _units(opened: OpenedModel) -> list[tuple[str, int]]:
 
 
 def open_sessions(request: Request, may: Goal, progress: Progress) -> Sessions:
-    """Read the model and its data, and profile or predict it for the target.
-
-    Args:
-        request: a checked request.
-        may: whether the model may be pruned and quantized; its budget is not used.
-        progress: shows the progress.
-
-    Raises:
-        CalibrationError, EvaluationError: data is missing or does not fit the model.
-        ModelError: the model is invalid or not supported.
-        BackendError: the device cannot be reached, or the runtime is not installed.
-    """
+    """The sessions of a request; arguments and errors are those of `open_session`, which opens the first."""
     return Sessions(request, may, *open_session(request, may, progress))

@@ -183,10 +183,10 @@ def _sum_behind(end: ir.Value) -> _Sum | None:
 
     Between them are activations and constants for each channel: a constant input of the layer makes a constant there.
     """
-    values, between, channels_last = [end], list[ir.Node](), end.shape is None or len(end.shape) < 4
+    values, between, few_axes = [end], list[ir.Node](), end.shape is None or len(end.shape) < 4
     while True:
         readers = list(dict.fromkeys(n for v in values for n in v.consumers() if n not in between))
-        ready = [n for n in readers if _is_channelwise(n, values) and not channels_last]
+        ready = [n for n in readers if _is_channelwise(n, values) and not few_axes]
         if not ready:
             break
         between += ready

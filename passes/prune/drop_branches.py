@@ -131,7 +131,7 @@ def _drop(graph: ir.Graph, end: ir.Node, total: ir.Node, skip: ir.Value, between
     if between:
         vector = constant(bias)
         assert vector is not None, end.name
-        bias = new_initializer(graph, f"{end.name}_shift", constant_behind(graph, str(end.name), between, vector))
+        bias = new_initializer(graph, f"{end.name}_shift", _constant_behind(graph, str(end.name), between, vector))
     scale = new_initializer(graph, f"{end.name}_scale", np.ones((len(weight), *[1] * (weight.ndim - 1)), weight.dtype))
     old = total.outputs[0]
     new = ir.Value(name=None, shape=old.shape, type=old.type)
@@ -157,11 +157,11 @@ def shift_behind(model: ir.Model, branch: Branch, shift: NDArray[np.floating[Any
     (end,) = [n for n in model.graph if n.name == branch.end]
     bias = constant(input_at(end, 2))
     before = np.zeros_like(shift) if bias is None else bias.astype(shift.dtype)
-    ends = [constant_behind(model.graph, branch.end, branch.between, v) for v in (before + shift, before)]
+    ends = [_constant_behind(model.graph, branch.end, branch.between, v) for v in (before + shift, before)]
     return ends[0] - ends[1]
 
 
-def constant_behind(
+def _constant_behind(
     graph: ir.Graph, end: str, between: Sequence[str], vector: NDArray[np.floating[Any]]
 ) -> NDArray[np.floating[Any]]:
     """What nodes behind a convolution make of an output that is the same at all positions: shape (channels,).
