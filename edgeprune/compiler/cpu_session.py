@@ -27,13 +27,13 @@ from edgeprune.search import (
     Goal,
     JointTrial,
     Pricer,
+    Race,
     Raced,
     ScoreCache,
     levels_of,
     no_widths,
     open_joint_trial,
     race_formats,
-    race_of,
     typical_ranges,
     uncut,
 )
@@ -56,6 +56,8 @@ class CpuSession(CompileSession):
         ranges: of activations, for INT8 in proxy models.
         shared: covariances that were gathered so far, by node.
         files: writes what the runtime needs beside ``model.onnx`` into the output folder; returns notes on it.
+        original_us: latency of the original where another runtime runs it than the blocks, measured beside the network
+            without cuts in float; None where the blocks in float predict it.
     """
 
     block_name: ClassVar[str] = "blocks"
@@ -67,6 +69,7 @@ class CpuSession(CompileSession):
     ranges: Mapping[str, tuple[float, float]]
     shared: dict[str, Moments]
     files: Callable[[Path], list[str]]
+    original_us: float | None = None
 
     def timer(self, goal: Goal) -> CpuTimer:
         """Measures candidates on the CPU."""
@@ -88,12 +91,19 @@ class CpuSession(CompileSession):
         return () if runtime == X86.runtime else (runtime,)
 
     def predicted_baseline_us(self, latency: Latency) -> float:
-        """Predicted latency of the dense network in float, with all tokens, microseconds."""
+        """Predicted latency of the original, with all tokens and by its own runtime, microseconds.
+
+        It changes with the pace of the machine, as that of the dense network in float does.
+        """
+        sizes, names = self.latency.sizes, (self.floating,) * len(self.network.blocks)
+        floating_us = latency.total_us(sizes, names)
         if self.whole is not None:
-            sizes, names = self.latency.sizes, (self.floating,) * len(self.network.blocks)
-            pace = latency.total_us(sizes, names) / self.latency.total_us(sizes, names)
-            return pace * self.whole.predicted_baseline_us(self.whole.latency)
-        return latency.total_us(latency.sizes, (self.floating,) * len(self.network.blocks))
+            original_us = self.whole.predicted_baseline_us(self.whole.latency)
+        elif self.original_us is not None:
+            original_us = self.original_us
+        else:
+            return floating_us
+        return original_us * floating_us / self.latency.total_us(sizes, names)
 
     def proxy(self, candidate: Candidate) -> ir.Model:
         """A model with these widths and formats whose weights are only meant for timing."""
@@ -190,8 +200,14 @@ def open_cpu_session(
     raced: tuple[Raced, ...] = ()
     if may.quantize:
         ranges = typical_ranges(opened.dense, net, data, builder, cache)
+    race, runs_elsewhere = Race(net, ranges, harness, cache), harness.baseline_version is not None
+    if may.quantize:
         with progress.step("racing formats"):
-            problem, raced = race_formats(problem, latency, race_of(net, ranges, harness, cache))
+            problem, raced = race_formats(problem, latency, race)
+    if runs_elsewhere and not race.original_us:
+        names = (lowering.float_format,) * len(net.blocks)
+        with progress.step("racing formats"):
+            race([Candidate(net.sizes, names, latency.total_us(net.sizes, names), 0.0)])
     return CpuSession(
         opened=opened,
         target="cpu",
@@ -218,5 +234,6 @@ def open_cpu_session(
         ranges=ranges,
         shared=shared,
         files=files,
+        original_us=race.original_us if runs_elsewhere else None,
         expected=expected,
     )

@@ -8,7 +8,7 @@ May import: build and below.
 from edgeprune.search.attempts import build_within
 from edgeprune.search.closed_loop import ClosedLoop
 from edgeprune.search.float_reasons import stays_float
-from edgeprune.search.format_race import Raced, race_formats, race_of
+from edgeprune.search.format_race import Race, Raced, race_formats
 from edgeprune.search.goal import DEFAULT_MAX_DROP, Goal
 from edgeprune.search.joint_trial import JointTrial, open_joint_trial
 from edgeprune.search.least_latency import least_latency

@@ -106,20 +106,37 @@ def _uniform(problem: Problem, latency: LatencyModel) -> list[Candidate]:
     return found
 
 
-def race_of(
-    net: Network, ranges: Mapping[str, tuple[float, float]], harness: TimingHarness, cache: ArrayCache
-) -> Callable[[Sequence[Candidate]], list[float]]:
-    """Times candidates in turns; each set of them is timed once and then cached."""
+@dataclass(eq=False)
+class Race:
+    """Times candidates in turns with the original; each set of them is timed once and then cached.
 
-    def time_us(candidates: Sequence[Candidate]) -> list[float]:
+    Attributes:
+        net: the network.
+        ranges: of its activations.
+        harness: times models.
+        cache: of the times.
+        original_us: the latency of the original in the first race, microseconds; 0 before it.
+    """
+
+    net: Network
+    ranges: Mapping[str, tuple[float, float]]
+    harness: TimingHarness
+    cache: ArrayCache
+    original_us: float = 0.0
+
+    def __call__(self, candidates: Sequence[Candidate]) -> list[float]:
+        """The latencies of candidates, in microseconds."""
+
         def compute() -> Arrays:
-            models = {str(i): lowered(net, c.widths, c.formats, ranges) for i, c in enumerate(candidates)}
-            found = harness.quick(models)
+            models = {str(i): lowered(self.net, c.widths, c.formats, self.ranges) for i, c in enumerate(candidates)}
+            found = self.harness.quick(models)
             original = found["original"]
-            return {"us": np.array([original.median_ms * 1e3 / ratio(original, found[i]).value for i in models])}
+            original_us = original.median_ms * 1e3
+            us = [original_us / ratio(original, found[i]).value for i in models]
+            return {"original": np.array(original_us), "us": np.array(us)}
 
         formats = [list(c.formats) for c in candidates]
-        settings = {"device": harness.device, "form": net.lowering.form, "formats": formats}
-        return [float(us) for us in cache.arrays("race", settings, compute)["us"]]
-
-    return time_us
+        settings = {"device": self.harness.device, "form": self.net.lowering.form, "formats": formats}
+        found = self.cache.arrays("race with original", settings, compute)
+        self.original_us = self.original_us or float(found["original"])
+        return [float(us) for us in found["us"]]

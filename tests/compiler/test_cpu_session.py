@@ -62,3 +62,25 @@ def test_int8_for_arm_is_named():
     (found,) = said({"int8": frozenset({"conv"})}, ("int8",), lowering=ARM)
     assert "int8_arm: activations are signed" in found
     assert said({"int8": frozenset({"conv"})}, ("int8",)) == []
+
+
+@pytest.mark.parametrize(
+    ("original_us", "whole_us", "expected"), [(None, None, 50.0), (300.0, None, 150.0), (300.0, 400.0, 200.0)]
+)
+def test_the_original_is_predicted_by_its_own_runtime(
+    original_us: float | None, whole_us: float | None, expected: float
+):
+    """In OpenVINO the blocks in float say nothing of the original, which onnxruntime runs."""
+
+    def latency(us: float) -> Any:
+        return SimpleNamespace(sizes=np.array([8]), total_us=lambda widths, formats: us)
+
+    whole = None if whole_us is None else SimpleNamespace(latency=None, predicted_baseline_us=lambda latency: whole_us)
+    session = SimpleNamespace(
+        latency=latency(100.0),
+        network=SimpleNamespace(blocks=[0]),
+        floating="bf16",
+        original_us=original_us,
+        whole=whole,
+    )
+    assert CpuSession.predicted_baseline_us(cast(Any, session), latency(50.0)) == expected
