@@ -20,6 +20,7 @@ The first line says whether the processor has AMX: with it, BF16 and INT8 gain m
 from __future__ import annotations
 
 import argparse
+import hashlib
 import importlib.metadata
 import json
 import logging
@@ -77,6 +78,16 @@ def nncf_int8(model: Path, data: Calibration, *, transformer: bool) -> Any:
     return nncf.quantize(ov.Core().read_model(model), nncf.Dataset(samples), subset_size=len(samples), **kind)
 
 
+def identity(model: Path, data: Calibration) -> str:
+    """A short hash of all that NNCF's result depends on: the model, the samples and NNCF's version."""
+    found = hashlib.sha256(graph.to_bytes(graph.load(model)))
+    for feeds in data.batches(1):
+        for name in sorted(feeds):
+            found.update(np.ascontiguousarray(feeds[name]).tobytes())
+    found.update(_version("nncf").encode())
+    return found.hexdigest()[:12]
+
+
 def candidates(arguments: argparse.Namespace, data: Calibration) -> dict[str, Callable[[], LoadedModel]]:
     """Name of a row -> what loads its model."""
     ort, ov, model = OnnxRuntime(arguments.threads), OpenVino(arguments.threads), arguments.model
@@ -89,7 +100,7 @@ def candidates(arguments: argparse.Namespace, data: Calibration) -> dict[str, Ca
         import openvino
 
         with tempfile.TemporaryDirectory() as folder:
-            file = Path(arguments.keep or folder) / f"{model.stem}.nncf.xml"
+            file = Path(arguments.keep or folder) / f"{model.stem}-{identity(model, data)}.nncf.xml"
             if not file.is_file():
                 openvino.save_model(nncf_int8(model, data, transformer=transformer), file, compress_to_fp16=False)
             loaded = ov.load(file)

@@ -137,14 +137,15 @@ def _float_format(request: Request, opening: Opening) -> tuple[Format, list[str]
             scored = opening.evaluator.accuracy(runtime.load(state_precision(dense, precision)).run)
             drops[precision] = scored.drop
             mildest[precision] = scored.drop if scored.drop_interval is None else min(scored.drop_interval)
-            if precision != FLOAT and (mildest[precision] <= WORSE_IN_16_BITS or request.precision == precision):
+            enough = WRONG if request.precision == precision else WORSE_IN_16_BITS
+            if precision != FLOAT and mildest[precision] <= enough:
                 return precision, []
     if mildest[FLOAT] > WRONG:
         raise ModelError(
             f"OpenVINO computes other outputs than onnxruntime: in fp32 the network loses {drops[FLOAT]:.3g} points"
         )
-    if fast == FLOAT:
-        return FLOAT, []
+    if request.precision == fast or fast == FLOAT:
+        return fast, []
     return FLOAT, [f"float layers stay in fp32: the network would lose {drops[fast]:.2g} points in {fast}"]
 
 

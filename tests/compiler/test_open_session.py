@@ -177,7 +177,9 @@ class Loaded:
     [
         ({"bf16": 0.1}, "auto", "bf16"),
         ({"bf16": 0.3, "fp32": 0.0}, "auto", "fp32"),
-        ({"bf16": 9.0}, "bf16", "bf16"),
+        ({"bf16": 4.0}, "bf16", "bf16"),
+        ({"bf16": 9.0, "fp32": 0.0}, "bf16", "bf16"),
+        ({"bf16": 40.0, "fp32": 40.0}, "bf16", None),  # no rounding: it computes another network
         ({"bf16": (2.6, (0.1, 65.0))}, "auto", "bf16"),  # a single detection of two images
         ({"bf16": (2.6, (1.9, 3.5)), "fp32": 0.0}, "auto", "fp32"),
         ({"fp32": 0.0}, "fp32", "fp32"),
