@@ -98,7 +98,7 @@ def _learned(dense: ir.Model, compressed: ir.Model, data: Calibration, analysis:
 
 
 def _score(evaluation: Evaluation, model: ir.Model) -> float:
-    return evaluation.score(OnnxRuntime().load(model).run)
+    return evaluation.score(OnnxRuntime().load(model).run).value
 
 
 def ratio_that_leaves(dense: ir.Model, analysis: Analysis, keep: float) -> float:

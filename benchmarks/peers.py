@@ -221,7 +221,7 @@ def compare(arguments: argparse.Namespace) -> list[Row]:
 def _row(name: str, ours: bool, measured: Mapping[str, Measurement], evaluation: Evaluation, run: Any) -> Row:
     mine = measured[name]
     speedup = ratio(measured["original"], mine).value
-    return Row(name, ours, mine.median_ms, (mine.ci_low_ms, mine.ci_high_ms), speedup, evaluation.score(run))
+    return Row(name, ours, mine.median_ms, (mine.ci_low_ms, mine.ci_high_ms), speedup, evaluation.score(run).value)
 
 
 def show(rows: Sequence[Row], metric: str) -> None:

@@ -147,7 +147,7 @@ def _add(weights: Mapping[str, Any], changes: Mapping[str, Any], factor: float) 
 
 
 def _score(evaluation: Evaluation, model: ir.Model) -> float:
-    return evaluation.score(OnnxRuntime().load(model).run)
+    return evaluation.score(OnnxRuntime().load(model).run).value
 
 
 def _arguments() -> argparse.Namespace:

@@ -141,7 +141,7 @@ def compare(arguments: argparse.Namespace) -> list[Row]:
             wanted = wanted or found
             errors[name] = output_error(found, wanted)
             if evaluation is not None:
-                scores[name] = evaluation.score(model.run)
+                scores[name] = evaluation.score(model.run).value
             runs[name] = model.bind(feeds)
         except ImportError as error:
             return f"{error.name} is not installed"

@@ -63,10 +63,10 @@ def main() -> int:
     runtime = OnnxRuntime(1)
     print("| setting | tokens that leave | MACs | score | onnxruntime |", *(f" {p.name} |" for p in profiles), sep="")
     print("|---|---|---|---|---|", *("---|" for _ in profiles), sep="")
-    score = evaluation.score(runtime.load(opened.dense).run)
+    score = evaluation.score(runtime.load(opened.dense).run).value
     _print("all stay", "", 1.0, score, "1x", [_predicted(opened.fixed, p) for p in profiles])
     for row in rows:
-        score = evaluation.score(runtime.load(lower_x86(row.opened.dense)).run)
+        score = evaluation.score(runtime.load(lower_x86(row.opened.dense)).run).value
         where = ", ".join(f"{n} at {s.node}" for s, n in zip(row.schedule.sites, row.schedule.leave, strict=True))
         predicted = [_predicted(row.opened.fixed, p) for p in profiles]
         _print(row.setting, where, row.macs_left, score, _speed(harness, opened.dense, row.opened.dense), predicted)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from edgeprune.calibration.evaluation import Evaluation
 from edgeprune.calibration.fidelity import Fidelity
 from edgeprune.calibration.run import Run
-from edgeprune.outputs import agreement_interval, paired_interval, points, samples_for_a_point, worst
+from edgeprune.calibration.sample_scores import Score
+from edgeprune.outputs import points, samples_for_a_point, worst
 from edgeprune.report import Accuracy, OutputScore
 from edgeprune.support import plural
 
@@ -40,7 +41,13 @@ def accuracy_of_outputs(scores: Sequence[OutputScore], *, samples: int | None = 
 
 
 def hint_of_samples(accuracy: Accuracy) -> tuple[str, ...]:
-    """A sentence if there are too few samples to tell a drop of one point."""
+    """A sentence if there are too few samples to tell a drop of one point, or if they are not known."""
+    if accuracy.drop_interval is None and accuracy.kind == "evaluation":
+        returned = "one number" if accuracy.samples is None else "too few samples"
+        return (
+            f"the drop has no interval, because {accuracy.metric} returns {returned}: let it return a list with one "
+            "number for each sample",
+        )
     if accuracy.drop_interval is None or accuracy.samples is None:
         return ()
     unseen = accuracy.drop_interval[1] - max(accuracy.drop, 0.0)
@@ -54,39 +61,20 @@ def hint_of_samples(accuracy: Accuracy) -> tuple[str, ...]:
     )
 
 
-def accuracy(
-    evaluation: Evaluation,
-    before: float,
-    after: float,
-    *,
-    samples: int | None = None,
-    hits: tuple[Sequence[bool], Sequence[bool]] | None = None,
-) -> Accuracy:
-    """The accuracy for the report, from two scores of one evaluation.
-
-    Args:
-        evaluation: the evaluation that gave the scores.
-        before: score of the original.
-        after: score of the result.
-        samples: number of samples, if it is known.
-        hits: for every label whether the original and the result are right.
-    """
+def accuracy(evaluation: Evaluation, before: Score, after: Score) -> Accuracy:
+    """The accuracy for the report, from the scores of the original and of the result by one evaluation."""
     name, _, unit = evaluation.metric.rpartition(" (")
     unit = unit.rstrip(")") if name else ""
-    interval = drop_interval = None
-    if hits is not None:
-        interval = agreement_interval(after, [100.0 * hit for hit in hits[1]])
-        drop_interval = paired_interval(*hits)
     return Accuracy(
         "evaluation",
         name or evaluation.metric,
         unit,
-        before,
-        after,
-        before - after,
-        samples,
-        interval=interval,
-        drop_interval=drop_interval,
+        before.value,
+        after.value,
+        before.value - after.value,
+        after.samples,
+        interval=after.interval(),
+        drop_interval=before.drop_interval(after),
     )
 
 

@@ -1,13 +1,12 @@
 """Scores of models: a user's metric, or top-1 accuracy on labelled data.
 
-A score is one number, higher is better. A model is given as a *run*: a callable that takes feeds (a dict by input name)
+A model is given as a *run*: a callable that takes feeds (a dict by input name)
 and returns the list of outputs. So models on any backend can be scored.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from edgeprune.calibration.calibration import Calibration, all_samples, input_specs
 from edgeprune.calibration.run import Run
+from edgeprune.calibration.sample_scores import HitScore, Score, score_of
 from edgeprune.calibration.source_arrays import Member, open_arrays, read_members
 from edgeprune.calibration.sources import Array, shape_text
 from edgeprune.errors import CalibrationError, EvaluationError
@@ -35,7 +35,7 @@ class Evaluation(Protocol):
     def metric(self) -> str:
         """The metric's name, with its unit."""
 
-    def score(self, run: Run) -> float:
+    def score(self, run: Run) -> Score:
         """The model's score, higher is better."""
 
 
@@ -47,18 +47,14 @@ class Top1:
     labels: Member
     metric: str = "top-1 accuracy (%)"
 
-    def score(self, run: Run) -> float:
+    def score(self, run: Run) -> Score:
         """Percent of labels (samples, ...) that equal the argmax over axis 1 of an output (samples, classes, ...).
 
         Raises:
             EvaluationError: the labels fit no output.
         """
-        return 100.0 * float(self.hits(run).mean())
-
-    def hits(self, run: Run) -> NDArray[np.bool_]:
-        """For every label whether it is met; see `score`."""
         labels = _read_labels(self.labels)
-        start, hits = 0, list[NDArray[np.bool_]]()
+        start, hits = 0, list[NDArray[np.float64]]()
         for feeds in self.data.batches(EVALUATION_BATCH):
             outputs = run(feeds)
             rows = self.data.rows(feeds)
@@ -74,8 +70,10 @@ class Top1:
                 raise EvaluationError(
                     f"labels run from {truth.min()} to {truth.max()}, the model has {scores.shape[1]} classes"
                 )
-            hits.append((nan_last(scores).argmax(axis=1) == truth).reshape(-1))
-        return np.concatenate(hits)
+            right = nan_last(scores).argmax(axis=1) == truth
+            hits.append(100.0 * right.reshape(len(truth), -1).mean(axis=1))
+        each = np.concatenate(hits)
+        return HitScore(float(each.mean()), tuple(each.tolist()))
 
 
 @dataclass(frozen=True)
@@ -91,11 +89,11 @@ class UserMetric:
         """The function's name."""
         return self.spec.rpartition(":")[2]
 
-    def score(self, run: Run) -> float:
+    def score(self, run: Run) -> Score:
         """The function's result for ``model(feeds) -> list of outputs``; also ``model(array)`` if there is one input.
 
         Raises:
-            EvaluationError: the function fails, or does not return a finite number.
+            EvaluationError: the function fails, or does not return what `score_of` takes.
         """
 
         def model(feeds: Any) -> list[Array]:
@@ -105,15 +103,11 @@ class UserMetric:
 
         try:
             value = self.function(model)
+            if isinstance(value, Iterator):  # a function that yields the number of each sample
+                value = list(value)
         except Exception as error:
             raise EvaluationError(f"{self.spec} fails: {describe_failure(error)}") from error
-        try:
-            number = float(value)
-        except (TypeError, ValueError):
-            raise EvaluationError(f"{self.spec} returns a {type(value).__name__}, not a number") from None
-        if not math.isfinite(number):
-            raise EvaluationError(f"{self.spec} returns {number}, not a finite number")
-        return number
+        return score_of(value, self.spec)
 
 
 def open_evaluation(spec: str, model: ir.Model) -> Evaluation:
@@ -121,7 +115,7 @@ def open_evaluation(spec: str, model: ir.Model) -> Evaluation:
 
     Args:
         spec: an .npz with the model's inputs and ``labels``, or ``file.py:function`` that takes a callable model and
-            returns a number.
+            returns what `score_of` takes: a number, or one number for each sample.
         model: the model that will be evaluated.
 
     Raises:

@@ -5,16 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from edgeprune.calibration.accuracy import accuracy, compare_with_original
 from edgeprune.calibration.calibration import Calibration
 from edgeprune.calibration.evaluation import Evaluation, Top1, open_evaluation
 from edgeprune.calibration.fidelity import Fidelity, fidelity
 from edgeprune.calibration.identity import digest
 from edgeprune.calibration.run import Run
+from edgeprune.calibration.sample_scores import Score
 from edgeprune.dependency import OpenedModel, file_digest
+from edgeprune.errors import EvaluationError
 from edgeprune.outputs import worst
 from edgeprune.report import Accuracy
 
@@ -29,15 +28,25 @@ class Evaluator:
         samples: number of samples, if it is known.
         identity: a text that differs if scores may differ; None if that is not known, as for a user's function.
         beside: fidelity to the original, which is listed output by output beside the user's score.
-        hits: for every label whether the original is right, if there are labels.
     """
 
     evaluation: Evaluation | Fidelity
-    before: float | None
+    before: Score | None
     samples: int | None
     identity: str | None = None
     beside: Fidelity | None = None
-    hits: NDArray[np.bool_] | None = None
+
+    def check_scale(self, max_drop: float | None) -> None:
+        """Refuse a limit that no result can miss, as points of percent for a score from 0 to 1.
+
+        Raises:
+            EvaluationError: the limit permits the loss of the whole score.
+        """
+        if max_drop is not None and self.before is not None and 0 < self.before.value <= max_drop:
+            raise EvaluationError(
+                f"the original scores {self.before.value:.3g} by --eval, so --max-drop {max_drop:g} permits the loss "
+                "of all of it: let the evaluation return percent, or give a smaller --max-drop"
+            )
 
     def drop(self, run: Run) -> float:
         """The drop in points against the original; of the output that loses most."""
@@ -50,11 +59,7 @@ class Evaluator:
         if isinstance(self.evaluation, Fidelity):
             return compare_with_original(self.evaluation, run)
         assert self.before is not None  # every evaluation has scored the original
-        if isinstance(self.evaluation, Top1) and self.hits is not None and self.labels_are_samples:
-            hits = self.evaluation.hits(run)
-            score, both = 100.0 * float(hits.mean()), (self.hits.tolist(), hits.tolist())
-            return accuracy(self.evaluation, self.before, score, samples=self.samples, hits=both)
-        return accuracy(self.evaluation, self.before, self.evaluation.score(run), samples=self.samples)
+        return accuracy(self.evaluation, self.before, self.evaluation.score(run))
 
     def with_outputs(self, scored: Accuracy, run: Run) -> Accuracy:
         """The accuracy of a model with the agreement of each of its outputs."""
@@ -66,11 +71,6 @@ class Evaluator:
         found = self.evaluation if isinstance(self.evaluation, Fidelity) else self.beside
         assert found is not None  # `open_evaluator` gives one of the two
         return found
-
-    @property
-    def labels_are_samples(self) -> bool:
-        """Whether there is one label for each sample; labels of one image, such as pixels, depend on each other."""
-        return self.hits is not None and len(self.hits) == self.samples
 
 
 def open_evaluator(spec: str | None, opened: OpenedModel, original: Run, held_out: Calibration) -> Evaluator:
@@ -84,11 +84,9 @@ def open_evaluator(spec: str | None, opened: OpenedModel, original: Run, held_ou
         identity = f"fidelity on {digest(held_out)} of {agreement.outputs}"
         return Evaluator(agreement, None, held_out.samples, identity)
     evaluation = open_evaluation(spec, opened.dense)
-    if isinstance(evaluation, Top1):
-        hits = evaluation.hits(original)
-        before = 100.0 * float(hits.mean())
-        return Evaluator(evaluation, before, evaluation.data.samples, file_digest(Path(spec)), agreement, hits)
-    return Evaluator(evaluation, evaluation.score(original), None, beside=agreement)
+    before = evaluation.score(original)
+    known = file_digest(Path(spec)) if isinstance(evaluation, Top1) else None
+    return Evaluator(evaluation, before, before.samples, known, agreement)
 
 
 def is_fidelity(evaluator: Evaluator) -> bool:

@@ -60,7 +60,12 @@ def cli() -> None:
 )
 @options.calibration_options
 @click.option(
-    "--eval", "evaluation", type=SOURCE, metavar="SRC", help="An .npz with inputs and `labels`, or file.py:function."
+    "--eval",
+    "evaluation",
+    type=SOURCE,
+    metavar="SRC",
+    help="An .npz with inputs and `labels`, or file.py:function: it gets the model as a function, and returns a number "
+    "(higher is better), or a list with one number for each sample.",
 )
 @options.choice_options
 @options.output_options("TARGET")

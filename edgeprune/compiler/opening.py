@@ -185,6 +185,7 @@ def open_model_and_data(request: Request, may: Goal, progress: Progress) -> Open
         opened = replace(opened, dense=dense)
     with progress.step("scoring the original"):
         evaluator = open_evaluator(request.evaluation, opened, original, held_out)
+        evaluator.check_scale(may.max_drop)
     with progress.step("looking up what is known"):
         cache = ArrayCache(identity_of(opened, fit, f"{runtime.device}, {request.threads} threads"))
     conditions = Conditions(request.threads, request.seed, data.describe())

@@ -5,7 +5,15 @@ Out: what each output is; agreement and drop of each; whether a result is below 
 May import: graph and below.
 """
 
-from edgeprune.outputs.certainty import agreement_interval, paired_interval, samples_for_a_point, score_interval
+from edgeprune.outputs.certainty import (
+    agreement_interval,
+    jackknife_interval,
+    mean_interval,
+    paired_interval,
+    samples_for_a_point,
+    score_interval,
+    value_range,
+)
 from edgeprune.outputs.choice import METRICS_OF_USERS, Choice
 from edgeprune.outputs.choices import Place, find_choices
 from edgeprune.outputs.class_agreement import nan_last

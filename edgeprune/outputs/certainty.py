@@ -63,13 +63,80 @@ def score_interval(score: OutputScore, each: Sequence[float]) -> Interval | None
     return (noise_interval if score.unit == "dB" else agreement_interval)(score.after, each)
 
 
-def paired_interval(before: Sequence[bool], after: Sequence[bool]) -> Interval:
-    """The 95% interval of the drop of an accuracy on the same samples, points (Agresti & Min 2005, adjusted Wald)."""
-    lost = sum(b and not a for b, a in zip(before, after, strict=True)) + 0.5
-    won = sum(a and not b for b, a in zip(before, after, strict=True)) + 0.5
-    n = len(before) + 2
-    half = Z95 * math.sqrt(lost + won - (lost - won) ** 2 / n) / n
-    return 100 * ((lost - won) / n - half), 100 * ((lost - won) / n + half)
+def paired_interval(before: Sequence[float], after: Sequence[float], weights: Sequence[float] = ()) -> Interval | None:
+    """The 95% interval of the drop of a mean over the same samples; None without samples.
+
+    Two samples are added, as Agresti & Min (2005, adjusted Wald) add them for hits and misses, where this is their
+    interval: half a sample is lost, half a sample is won, and one stays as it is. So no difference in a few samples is
+    no certainty. A sample loses as much as the one that changed most; if none did, the range of the values.
+
+    Args:
+        before: the value of each sample; hits are 100, misses 0.
+        after: the same of another model.
+        weights: of the samples in the mean; equal if there are none.
+    """
+    if not before:
+        return None
+    average = sum(weights) / len(weights) if weights else 1.0
+    shares = [weight / average for weight in weights] or [1.0] * len(before)
+    drops = [(b - a) * share for b, a, share in zip(before, after, shares, strict=True)]
+    n, whole = len(drops) + 2, max(abs(b - a) for b, a in zip(before, after, strict=True))
+    whole = whole or value_range(before)
+    if weights:  # the weight of what is lost is as uncertain as the loss: the scatter about the mean, as of a ratio
+        mean = sum(drops) / len(drops)
+        drops = [drop - mean * (share - 1) for drop, share in zip(drops, shares, strict=True)]
+    mean = sum(drops) / n
+    squares = sum(drop * drop for drop in drops) + whole * whole
+    half = Z95 * math.sqrt(max(0.0, squares / n - mean * mean) / n)
+    return mean - half, mean + half
+
+
+def mean_interval(values: Sequence[float], weights: Sequence[float] = ()) -> Interval | None:
+    """The 95% interval of a mean over samples; None without samples.
+
+    Four samples are added, as Agresti & Coull (1998) add them for hits and misses: two at either end of what is known.
+
+    Args:
+        values: of each sample, in any unit.
+        weights: of the samples in the mean; equal if there are none.
+    """
+    if not values:
+        return None
+    average = sum(weights) / len(weights) if weights else 1.0
+    shares = [weight / average for weight in weights] or [1.0] * len(values)
+    mean = sum(v * share for v, share in zip(values, shares, strict=True)) / len(values)
+    high = max(values)
+    low = high - value_range(values)
+    around = [mean + (v - mean) * share for v, share in zip(values, shares, strict=True)]
+    around += [low, low, high, high]
+    middle = sum(around) / len(around)
+    half = Z95 * math.sqrt(sum((v - middle) ** 2 for v in around)) / len(around)
+    return max(low, middle - half), min(high, middle + half)
+
+
+def value_range(values: Sequence[float]) -> float:
+    """What a sample can lose, as far as it is known: the range of the values, or their size if they are all alike."""
+    return max(values) - min(values) or abs(max(values))
+
+
+def jackknife_interval(score: float, without: Sequence[float], samples: int, whole: float) -> Interval | None:
+    """The 95% interval of any smooth statistic of samples, by the jackknife over groups; None with one group.
+
+    As for `paired_interval`, half a sample that is lost and half a sample that is won are added.
+
+    Args:
+        score: of all samples.
+        without: of all samples but those of one group, for each group.
+        samples: their number.
+        whole: the largest loss that is possible.
+    """
+    k = len(without)
+    if k < 2:
+        return None
+    mean = sum(without) / k
+    variance = (k - 1) / k * sum((value - mean) ** 2 for value in without)
+    half = math.hypot(_t95(k - 1) * math.sqrt(variance), Z95 * whole / (samples + 2))
+    return score - half, score + half
 
 
 def samples_for_a_point(samples: int, unseen_points: float, clean: bool) -> int:

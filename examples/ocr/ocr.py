@@ -22,17 +22,18 @@ def calibration() -> Iterator[dict[str, NDArray[np.float32]]]:
         yield {"x": image[None]}
 
 
-def characters_correct(model: Callable[[NDArray[np.float32]], Sequence[NDArray[np.float32]]]) -> float:
-    """Percent of characters read correctly, on lines that calibration does not use.
+def characters_correct(
+    model: Callable[[NDArray[np.float32]], Sequence[NDArray[np.float32]]],
+) -> Iterator[tuple[float, int]]:
+    """For every line, percent of its characters read correctly, and their number; calibration does not use them.
 
-    100 minus the edit distance of the read text and the written text in percent of the written characters.
+    100 minus the edit distance of the read text and the written text in percent of the written characters. With a value
+    for each line, the report says how sure the average is.
     """
     alphabet = characters()
-    wrong = written = 0
     for text, image in lines(EVALUATION_LINES, EVALUATION_SEED):
-        wrong += edit_distance(read(model(image[None])[0][0], alphabet), text)
-        written += len(text)
-    return 100 * (1 - wrong / written)
+        wrong = edit_distance(read(model(image[None])[0][0], alphabet), text)
+        yield 100 * (1 - wrong / len(text)), len(text)
 
 
 @cache

@@ -29,20 +29,26 @@ def calibration() -> Iterator[dict[str, np.ndarray]]:
     yield from scenes(CALIBRATION_IMAGES, seed=0)
 
 
-def mean_iou(run: Run) -> float:
-    """Mean intersection over union with the original's masks, percent; if you have labels, compare with them."""
+def mean_iou(run: Run) -> tuple[list[np.ndarray], Callable[[list[np.ndarray]], float]]:
+    """Mean intersection over union with the original's masks, percent; if you have labels, compare with them.
+
+    Returns what every image contributes, and how a score is made of them. The mean over classes is no mean over images,
+    so edgeprune needs both to say how sure the score is.
+    """
     from edgeprune.backends import OnnxRuntime
 
     original = OnnxRuntime().load(ORIGINAL).run
-    both, either = np.zeros(0), np.zeros(0)
-    for feeds in scenes(EVALUATION_IMAGES, seed=1):
-        wanted, found = (model(feeds)[0] for model in (original, run))
-        classes = wanted.shape[1]
-        if not both.size:
-            both, either = np.zeros(classes), np.zeros(classes)
-        for c in range(classes):
-            a, b = wanted.argmax(1) == c, found.argmax(1) == c
-            both[c] += (a & b).sum()
-            either[c] += (a | b).sum()
-    seen = either > 0
-    return float(100 * (both[seen] / either[seen]).mean())
+    return [overlaps(original(feeds)[0], run(feeds)[0]) for feeds in scenes(EVALUATION_IMAGES, seed=1)], over_classes
+
+
+def overlaps(wanted: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """Pixels in both masks and in either, of every class: shape (2, classes)."""
+    classes = np.arange(wanted.shape[1])[:, None, None, None]
+    one, other = wanted.argmax(1) == classes, found.argmax(1) == classes
+    return np.stack([(one & other).sum((1, 2, 3)), (one | other).sum((1, 2, 3))])
+
+
+def over_classes(images: list[np.ndarray]) -> float:
+    """Percent, over the classes that are seen."""
+    both, either = np.sum(images, axis=0)
+    return float(100 * (both[either > 0] / either[either > 0]).mean())

@@ -110,7 +110,7 @@ def test_the_users_evaluation_scores_the_engine(fake_trtexec: Fake, tmp_path: Pa
     found = check_engine(checked, Evaluator(evaluation, wanted, None))
     assert found.accuracy is not None
     assert found.accuracy.kind == "evaluation"
-    assert found.accuracy.after == pytest.approx(wanted, abs=1e-3)
+    assert found.accuracy.after == pytest.approx(wanted.value, abs=1e-3)
 
 
 def test_the_engine_must_run(fake_trtexec: Fake, tmp_path: Path):

@@ -8,6 +8,8 @@ import pytest
 from edgeprune.outputs import certainty
 from edgeprune.outputs.certainty import (
     agreement_interval,
+    jackknife_interval,
+    mean_interval,
     noise_interval,
     paired_interval,
     samples_for_a_point,
@@ -67,21 +69,60 @@ def test_noise_intervals_hold_the_truth():
 
 
 def test_paired_accuracies():
-    same = [True] * 50 + [False] * 50
-    low, high = paired_interval(same, same)
+    same = [100.0] * 50 + [0.0] * 50
+    low, high = paired_interval(same, same) or (0, 0)
     assert low == pytest.approx(-high)
     assert 1 < high < 3
-    worse = [True] * 40 + [False] * 60
-    low, high = paired_interval(same, worse)
+    worse = [100.0] * 40 + [0.0] * 60
+    low, high = paired_interval(same, worse) or (0, 0)
     assert 0 < low < 10 < high
     rng = np.random.default_rng(0)
     held = 0
     for _ in range(1000):
-        before = rng.random(200) < 0.9
-        after = before & (rng.random(200) >= 0.05)
-        low, high = paired_interval(before.tolist(), after.tolist())
+        before = 100.0 * (rng.random(200) < 0.9)
+        after = before * (rng.random(200) >= 0.05)
+        low, high = paired_interval(before.tolist(), after.tolist()) or (0, 0)
         held += low <= 4.5 <= high
     assert held / 1000 > 0.92
+
+
+def test_paired_hits_as_published():
+    """Agresti & Min 2005, adjusted Wald: half a sample is added to each of the four cells."""
+    before, after = [100.0] * 53 + [0.0] * 11, [100.0] * 45 + [0.0] * 8 + [100.0] * 3 + [0.0] * 8
+    lost, won, n = 8.5, 3.5, 66
+    half = 1.959964 * np.sqrt(lost + won - (lost - won) ** 2 / n) / n
+    wanted = 100 * ((lost - won) / n - half), 100 * ((lost - won) / n + half)
+    assert paired_interval(before, after) == pytest.approx(wanted)
+
+
+def test_weighted_drops_hold_the_truth():
+    """The share of right characters over lines of different lengths."""
+    rng = np.random.default_rng(1)
+    held = drops = 0
+    for _ in range(500):
+        lengths = rng.integers(4, 30, 120)
+        before = 100 * (1 - rng.binomial(lengths, 0.02) / lengths)
+        after = before - 100 * rng.binomial(lengths, 0.03) / lengths
+        low, high = paired_interval(before.tolist(), after.tolist(), lengths.tolist()) or (0, 0)
+        held += low <= 3 <= high
+        low, high = mean_interval(before.tolist(), lengths.tolist()) or (0, 0)
+        drops += low <= 98 <= high
+    assert held / 500 > 0.92
+    assert drops / 500 > 0.92
+
+
+def test_jackknife_holds_the_truth():
+    """Of a ratio of sums, which is smooth and no mean."""
+    rng = np.random.default_rng(2)
+    held = 0
+    for _ in range(400):
+        pairs = rng.gamma(2.0, 1.0, (100, 2)) * (1.0, 2.0)
+        without = [np.delete(pairs, np.s_[g::20], axis=0).sum(0) for g in range(20)]
+        score = pairs[:, 0].sum() / pairs[:, 1].sum()
+        low, high = jackknife_interval(score, [a / b for a, b in without], 100, 0.0) or (0, 0)
+        held += low <= 0.5 <= high
+    assert 0.92 < held / 400 < 0.98
+    assert jackknife_interval(1.0, [1.0], 1, 1.0) is None
 
 
 def test_how_many_samples_are_needed():
