@@ -33,3 +33,4 @@ from edgeprune.calibration.sample_counts import (
 )
 from edgeprune.calibration.sources import Feeds
 from edgeprune.calibration.staged_run import StagedNetwork, largest_activation_bytes
+from edgeprune.calibration.statistics_runtime import StatisticsRuntime, check_statistics_device, statistics_on

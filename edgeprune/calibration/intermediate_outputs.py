@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edgeprune.calibration.calibration import Calibration
 from edgeprune.calibration.sources import Feeds
+from edgeprune.calibration.statistics_runtime import StatisticsRuntime
 from edgeprune.graph import static_shape, with_outputs
 
 ACTIVATION_BYTES = 128 << 20
@@ -18,14 +19,12 @@ ACTIVATION_BYTES = 128 << 20
 
 
 class IntermediateOutputs:
-    """Runs a model in onnxruntime and returns the named inner values."""
+    """Runs a model, in onnxruntime or where `statistics_on` says, and returns the named inner values."""
 
     def __init__(self, model: ir.Model, names: Iterable[str], threads: int = 1):
         self.names = tuple(dict.fromkeys(names))
-        from edgeprune.backends import OnnxRuntime
-
-        self._runner = OnnxRuntime(threads, spinning=False).load(with_outputs(model, self.names))
-        self._inputs = {p.name for p in self._runner.inputs}
+        self._runner = StatisticsRuntime(threads, spinning=False).load(with_outputs(model, self.names))
+        self._inputs = {str(v.name) for v in model.graph.inputs}
         self._static_bytes = _bytes_of(model, self.names)
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

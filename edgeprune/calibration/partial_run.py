@@ -15,7 +15,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeprune import graph as graphs
-from edgeprune.backends import OnnxRuntime
+from edgeprune.calibration.statistics_runtime import StatisticsRuntime
 from edgeprune.graph import with_outputs
 from edgeprune.support import run_in_parallel
 
@@ -48,7 +48,7 @@ class PartialRuns:
         # By position: an output of a copy may have another name than the original's.
         names = [str(o.name) for o in model.graph.outputs]
         self._places = [0 if axes is None else axes.get(name) for name in names]
-        self._model, self._feeds, self._runtime = model, feeds, OnnxRuntime(threads)
+        self._model, self._feeds, self._runtime = model, feeds, StatisticsRuntime(threads)
         self._cached_bytes = cached_bytes
         self._cached: dict[str, list[Array]] = {}  # the longest unused first
         self.reference = self._run(model)

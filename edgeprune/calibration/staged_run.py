@@ -14,8 +14,8 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgeprune.backends import OnnxRuntime
 from edgeprune.calibration.activation_spool import Spool
+from edgeprune.calibration.statistics_runtime import StatisticsRuntime
 from edgeprune.graph import Segment, cut_into_segments, segment_bytes
 
 Arrays = dict[str, NDArray[Any]]
@@ -47,7 +47,7 @@ class StagedNetwork:
         self.model = model
         self.segments = cut_into_segments(model, stops, watched, at_least)
         self.batches = 0
-        self._spool, self._tag, self._runtime = spool, tag, OnnxRuntime(threads)
+        self._spool, self._tag, self._runtime = spool, tag, StatisticsRuntime(threads)
         inputs = [str(value.name) for value in model.graph.inputs]
         self._needed_inputs = [n for n in inputs if n in watched or any(n in s.inputs for s in self.segments[1:])]
         self._last_level = {name: s.level for s in self.segments[1:] for name in s.inputs}

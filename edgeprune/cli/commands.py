@@ -120,6 +120,7 @@ def cli() -> None:
 )
 @click.option("--accept-loss", is_flag=True, help="Write the result even if it lost too much to be of use.")
 @options.threads_option
+@options.stats_device_option
 @options.shape_option
 @options.seed_option
 @options.json_option
@@ -176,6 +177,7 @@ def compile_command(
 @click.option("--compensate/--no-compensate", default=True, help="Refit the remaining weights after the cut.")
 @options.output_options("pruned")
 @click.option("--target", help="Align widths to the steps of this device.")
+@options.stats_device_option
 @options.shape_option
 @options.statistic_option
 @options.json_option

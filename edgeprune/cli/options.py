@@ -67,6 +67,13 @@ device_option = click.option(
     metavar="ADDRESS",
     help="Address of the attached target, to measure on it: ssh://user@host[:port], or local.",
 )
+stats_device_option = click.option(
+    "--stats-device",
+    type=click.Choice(["cpu", "torch", "cuda"]),
+    default="cpu",
+    show_default=True,
+    help="What computes statistics: onnxruntime on the CPU; or PyTorch, there or on a CUDA GPU.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 seed_option = click.option("--seed", type=int, default=0, show_default=True, help="Seed of all random numbers.")
 statistic_option = click.option(

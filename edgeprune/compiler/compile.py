@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from edgeprune.calibration import CalibrationSpec, as_spec
+from edgeprune.calibration import CalibrationSpec, as_spec, statistics_on
 from edgeprune.compiler.delivery import deliver
 from edgeprune.compiler.recipe import AGAIN, RECIPE, Recipe, recipe_of
 from edgeprune.compiler.request import Request
@@ -48,6 +48,7 @@ def compile_model(
     runtime: str | None = None,
     recover: str | float = "fast",
     rival: str | Path | None = None,
+    stats_device: str = "cpu",
 ) -> Report:
     """Compress a model for a target within a budget, measure it, and write the folder of a compile.
 
@@ -86,13 +87,15 @@ def compile_model(
         recipe: the flags of this run, relative to ``out``, to be stored with the result; by default the arguments of
             this call.
         rival: a smaller model of the same family, which is timed and scored as it is and stands beside the result.
+        stats_device: what computes the statistics: ``cpu`` (onnxruntime), ``torch`` (PyTorch on the processor), or
+            ``cuda``.
 
     Raises:
         UsageError: flags contradict each other or the target, or the folder exists.
         CalibrationError, EvaluationError: data is missing or does not fit the model.
         ModelError: the model is invalid or not supported.
         BudgetError: the budget can't be met, or the result lost too much to be of use; the text offers other budgets.
-        BackendError: TensorRT does not build the result.
+        BackendError: TensorRT does not build the result, or the statistics' device is not there.
     """
     arguments = dict(locals())
     progress = progress or Progress()
@@ -116,6 +119,7 @@ def compile_model(
         runtime,
         tokens,
         str(recover),
+        stats_device,
     )
     out = Path(out or f"{request.model.stem}.{target}")
     recipe = recipe or recipe_of(arguments | {"calibration": request.calibration}).moved_to(out)
@@ -124,12 +128,13 @@ def compile_model(
     goal = request.goal(latency_ms, speedup, max_drop)
     if (plan := goal.without_budget) is not None:
         progress.note(plan)
-    sessions = open_sessions(request, goal, progress)
-    # Before the search: a rival that cannot be opened is refused at once.
-    other = None if rival is None else measure_rival(request, sessions.whole, Path(rival))
-    session, reached = sessions.reach(goal)
-    with output_folder(out, force=force) as folder:
-        return keep_recipe(recipe, beside(deliver(session, goal, reached, folder), other), folder)
+    with statistics_on(request.stats_device, progress.note):
+        sessions = open_sessions(request, goal, progress)
+        # Before the search: a rival that cannot be opened is refused at once.
+        other = None if rival is None else measure_rival(request, sessions.whole, Path(rival))
+        session, reached = sessions.reach(goal)
+        with output_folder(out, force=force) as folder:
+            return keep_recipe(recipe, beside(deliver(session, goal, reached, folder), other), folder)
 
 
 def keep_recipe(recipe: Recipe, report: Report, folder: Path) -> Report:

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from edgeprune.calibration import statistics_on
 from edgeprune.compiler.compile import keep_recipe
 from edgeprune.compiler.delivery import deliver
 from edgeprune.compiler.recipe import RECIPE, Recipe, recipe_of
@@ -71,10 +72,10 @@ def compile_pareto(
         raise UsageError("--pareto chooses the precision for each speed-up: leave out --precision int8")
     request.check_room(out, force=force)
     request.check()
-    sessions = open_sessions(request, request.goal(None, asked[0], None), progress)
-    session = sessions.whole
-    common = dict(progress.seconds), dict(progress.processor_s)
-    with output_folder(out, force=force) as folder:
+    with statistics_on(request.stats_device, progress.note), output_folder(out, force=force) as folder:
+        sessions = open_sessions(request, request.goal(None, asked[0], None), progress)
+        session = sessions.whole
+        common = dict(progress.seconds), dict(progress.processor_s)
         other = None if rival is None else measure_rival(request, session, Path(rival))
         found = [_point(sessions, request, speedup, folder, recipe, common, other) for speedup in asked]
         points = tuple(point for point, _ in found)

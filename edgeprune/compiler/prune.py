@@ -22,6 +22,7 @@ from edgeprune.calibration import (
     hint_of_samples,
     identity_of,
     outputs_of,
+    statistics_on,
 )
 from edgeprune.compiler.assemble import float_layers, plan_of, refusals_of, sizes_of
 from edgeprune.compiler.opening import open_with_data
@@ -63,6 +64,7 @@ def prune_model(
     seed: int = 0,
     choice: Choice | None = None,
     progress: Progress | None = None,
+    stats_device: str = "cpu",
 ) -> Report:
     """Remove some of a model's channels and heads, and write the folder of a prune.
 
@@ -81,12 +83,14 @@ def prune_model(
         seed: of all random numbers.
         choice: which outputs count, and how they are compared.
         progress: shows the progress.
+        stats_device: what computes the statistics: ``cpu``, ``torch`` or ``cuda``.
 
     Raises:
         CalibrationError: data is missing or does not fit the model.
         ModelError: the model is invalid, or nothing in it can be cut.
         UsageError: the folder exists, or flags contradict each other.
         BudgetError: no widths make the network so small; the text gives the smallest size.
+        BackendError: the statistics' device is not there.
     """
     progress = progress or Progress()
     model, calibration = Path(model), as_spec(calibration)
@@ -95,28 +99,29 @@ def prune_model(
     check_output(out, force=force)
     if compensate and calibration is None:
         raise CalibrationError("compensating needs calibration data: give --calib, or --no-compensate")
-    opened, data = open_with_data(
-        model, shapes or {}, calibration, progress, allow_statistic=allow_statistic, only_needed=True
-    )
-    data, held_out = _judged(opened, data, seed, choice or Choice())
-    name = criterion or ("obs" if data is not None else "l2")
-    step = load_profile(target).channel_step("fp32") if target else COMMON_STEP
-    tied = _tied(opened, target)
-    if size is not None and data is not None:
-        cut = _cut_to_size(opened, data, size, step, tied, seed, progress)
-    else:
-        with progress.step(f"ranking by {name}"):
-            ranking = rank(name, opened.dense, opened.analysis, data, step)
-            cut = choose(opened.analysis, ranking, ratio or 0.0, step, tied)
-    pruned = prune_channels(opened.dense, opened.analysis, cut)
-    if cut:
-        with progress.step("verifying the cut"):
-            verify_cut(
-                opened.dense, pruned, opened.analysis, cut, values=not allow_statistic, sizes=opened.sizes.shapes
-            )
-    if compensate and data is not None and cut:
-        with progress.step("refitting what stays"):
-            pruned = refit(opened.dense, pruned, opened.analysis, cut, data)
+    with statistics_on(stats_device, progress.note):
+        opened, data = open_with_data(
+            model, shapes or {}, calibration, progress, allow_statistic=allow_statistic, only_needed=True
+        )
+        data, held_out = _judged(opened, data, seed, choice or Choice())
+        name = criterion or ("obs" if data is not None else "l2")
+        step = load_profile(target).channel_step("fp32") if target else COMMON_STEP
+        tied = _tied(opened, target)
+        if size is not None and data is not None:
+            cut = _cut_to_size(opened, data, size, step, tied, seed, progress)
+        else:
+            with progress.step(f"ranking by {name}"):
+                ranking = rank(name, opened.dense, opened.analysis, data, step)
+                cut = choose(opened.analysis, ranking, ratio or 0.0, step, tied)
+        pruned = prune_channels(opened.dense, opened.analysis, cut)
+        if cut:
+            with progress.step("verifying the cut"):
+                verify_cut(
+                    opened.dense, pruned, opened.analysis, cut, values=not allow_statistic, sizes=opened.sizes.shapes
+                )
+        if compensate and data is not None and cut:
+            with progress.step("refitting what stays"):
+                pruned = refit(opened.dense, pruned, opened.analysis, cut, data)
     with output_folder(out, force=force) as folder:
         with progress.step("writing"):
             graph.save(opened.dense, folder / "dense.onnx")

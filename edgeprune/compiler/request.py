@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edgeprune.backends import LOCAL
 from edgeprune.build import Options, check_sparsity, versions_of
-from edgeprune.calibration import CalibrationSpec
+from edgeprune.calibration import CalibrationSpec, check_statistics_device
 from edgeprune.devices import AUTO, Profile, Runtime, load_profile
 from edgeprune.errors import CalibrationError, UsageError
 from edgeprune.executor import require_torch
@@ -49,6 +49,7 @@ class Request:
     runtime: str | None = None
     tokens: str = "auto"
     recover: str = "fast"
+    stats_device: str = "cpu"
 
     def check_room(self, out: Path, *, force: bool) -> None:
         """Refuse an output folder that cannot be written, and disks that are too full for the work.
@@ -128,6 +129,7 @@ class Request:
             UsageError: naming the flag.
             CalibrationError: there is no calibration data.
             TargetError: the target has no such power mode, or its TensorRT is too old.
+            BackendError: PyTorch is needed and not installed, or finds no GPU.
         """
         if self.calibration is None:
             raise CalibrationError("compile needs calibration data to search, refit and quantize: give --calib")
@@ -146,6 +148,7 @@ class Request:
             raise UsageError(f"--sparsity {self.sparsity!r}: expected auto, none or 2:4")
         if self.training_minutes is not None:
             require_torch(f"--recover {self.recover}")
+        check_statistics_device(self.stats_device)
         if self.tokens not in ALLOWED:
             raise UsageError(f"--tokens {self.tokens!r}: expected {', '.join(ALLOWED[:-1])} or {ALLOWED[-1]}")
         if self.sparsity == "2:4" and not runtime.sparse:

@@ -3,7 +3,7 @@
 The divergence of a network from itself has gradient zero. So labels are drawn from the network's own output: a class
 from its softmax, or, for outputs that are no class scores, the output plus Gaussian noise of the output's standard
 deviation. The expected square is then the Fisher information (Theis et al. 2018, eq. 9). No training framework is
-needed: onnxruntime computes the gradients (:mod:`edgeprune.gradients`).
+needed: the gradients are a graph (:mod:`edgeprune.gradients`).
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeprune import graph
-from edgeprune.backends import OnnxRuntime
-from edgeprune.calibration import open_comparable, outputs_of
+from edgeprune.calibration import StatisticsRuntime, open_comparable, outputs_of
 from edgeprune.dependency import Group, Ranking
 from edgeprune.errors import PassError
 from edgeprune.gradients import Tape, backward
@@ -93,7 +92,8 @@ def _gate_gradients(context: Context, groups: list[Group]) -> Iterator[tuple[Gat
         shapes = {name: x.shape for name, x in next(iter(data.batches(size))).items()}
         gated = with_gates(context, groups, shapes)
     runner, outputs = _with_gradients(gated)
-    plain = OnnxRuntime().load(context.model)
+    inputs = [str(v.name) for v in gated.model.graph.inputs]
+    plain = StatisticsRuntime().load(context.model)
     names = [str(o.name) for o in context.model.graph.outputs]
     kinds = outputs_of(context.model, context.data())
     few = [plain.run(feeds) for feeds in data.subset(BATCH).batches(size)]
@@ -112,7 +112,7 @@ def _gate_gradients(context: Context, groups: list[Group]) -> Iterator[tuple[Gat
                 for name in outputs
             }
             given = {**feeds, **seeds, **gated.ones()}
-            found = runner.run({port.name: given[port.name] for port in runner.inputs})
+            found = runner.run({name: given[name] for name in inputs if name in given})
             yield gated, dict(zip(gated.gates.values(), found, strict=True))
 
 
@@ -132,7 +132,7 @@ def _with_gradients(gated: Gated) -> tuple[Any, list[str]]:
         raise PassError(f"no gradient reaches the input of {missing[0]!r}: {reason[1]} [{reason[0]}]")
     model.graph.outputs.clear()
     model.graph.outputs.extend(found.of[gate] for gate in gated.gates.values())
-    return OnnxRuntime().load(graph.to_bytes(model)), list(seeds)
+    return StatisticsRuntime().load(graph.to_bytes(model)), list(seeds)
 
 
 def _deviation(found: Sequence[NDArray[Any]]) -> float:

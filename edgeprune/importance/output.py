@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeprune import graph
-from edgeprune.backends import OnnxRuntime
-from edgeprune.calibration import outputs_of, samples_first
+from edgeprune.calibration import StatisticsRuntime, outputs_of, samples_first
 from edgeprune.dependency import Group, Ranking
 from edgeprune.importance.bilinear import rank_without_consumers
 from edgeprune.importance.context import Context, ranking_from
@@ -34,12 +33,12 @@ def output(context: Context) -> dict[str, Ranking]:
     batches = list(data.batches(SAMPLES))
     shapes = {name: x.shape for name, x in batches[0].items()}
     gated = with_gates(context, groups, shapes)
-    runner = OnnxRuntime().load(graph.to_bytes(gated.model))
+    runner = StatisticsRuntime().load(graph.to_bytes(gated.model))
     batches = [feeds for feeds in batches if all(feeds[name].shape == shape for name, shape in shapes.items())]
 
     def outputs(gates: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
         found = [runner.run({**feeds, **gates}) for feeds in batches]
-        axes = (data.axes.outputs.get(port.name) for port in runner.outputs)
+        axes = (data.axes.outputs.get(str(value.name)) for value in gated.model.graph.outputs)
         return [samples_first(same, axis) for same, axis in zip(zip(*found, strict=True), axes, strict=True)]
 
     reference = outputs(gated.ones())

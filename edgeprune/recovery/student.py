@@ -15,7 +15,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeprune import graph
-from edgeprune.backends import OnnxRuntime
+from edgeprune.calibration import StatisticsRuntime
 from edgeprune.gradients import Tape, backward, differentiable
 from edgeprune.graph import remove_dead
 
@@ -57,7 +57,7 @@ class ComparedValue:
 
 
 class Student:
-    """A network whose gradients onnxruntime computes.
+    """A network whose gradients are computed by a graph, in onnxruntime.
 
     Args:
         model: float32, with static shapes. It is not changed.
@@ -87,8 +87,8 @@ class Student:
         work.graph.outputs.clear()
         work.graph.outputs.extend(found.of[name] for name in self.trained)
         remove_dead(work.graph)
-        self._runner = OnnxRuntime(threads, spinning=False).load(graph.to_bytes(work))
-        self._inputs = {port.name for port in self._runner.inputs}
+        self._runner = StatisticsRuntime(threads, spinning=False).load(graph.to_bytes(work))
+        self._inputs = {str(v.name) for v in work.graph.inputs}
 
     def gradients(self, *inputs: Mapping[str, NDArray[Any]]) -> Arrays:
         """Gradient of the distance on one batch with respect to each trained weight.
