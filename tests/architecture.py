@@ -19,6 +19,7 @@ ROOMS = (
     "support",
     "images",
     "timing",
+    "hosts",
     "report",
     "gate",
     "lengths",

@@ -11,10 +11,9 @@ from typing import Any, Protocol, runtime_checkable
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgeprune.backends.host import Host, LocalHost
 from edgeprune.backends.results import DeviceResult, EngineRuns
-from edgeprune.backends.ssh import SshHost
 from edgeprune.errors import UsageError
+from edgeprune.hosts import Host, LocalHost, SshHost
 
 LOCAL = "local"
 

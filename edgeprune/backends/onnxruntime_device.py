@@ -12,9 +12,10 @@ from typing import Any
 import onnx_ir as ir
 
 from edgeprune.backends import remote_runner
-from edgeprune.backends.host import Host, Workspace, describe, read_text, upload
 from edgeprune.backends.results import DeviceResult, measurement_of
+from edgeprune.backends.upload import upload
 from edgeprune.errors import BackendError
+from edgeprune.hosts import Host, Workspace, describe, read_text
 from edgeprune.support import kernel_features
 from edgeprune.timing import LEAST_TURN_S, MOST_TURN_S, RUNS_PER_TURN
 

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeprune.backends.host import call_in_child
 from edgeprune.backends.openvino import OpenVino
+from edgeprune.hosts import call_in_child
 
 TIMEOUT_S = 120.0
 

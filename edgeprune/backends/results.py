@@ -11,7 +11,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from edgeprune.errors import BackendError
-from edgeprune.timing import Energy, Measurement, median_interval, tail_of
+from edgeprune.timing import Energy, Measurement, Memory, median_interval, tail_of
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,15 @@ class LayerTime:
 
 
 @dataclass(frozen=True)
+class EngineSample:
+    """The latency of one build of a model on one board; ``board`` is empty if there is only one."""
+
+    board: str
+    build: int
+    latency: Measurement
+
+
+@dataclass(frozen=True)
 class DeviceResult:
     """A model built and measured on a device.
 
@@ -43,6 +52,9 @@ class DeviceResult:
         layers: Times of single kernels, slowest first, from a separate run.
         conditions: The state of the device meanwhile: power mode, JetPack, clock of the GPU, throttling.
         energy: Of one inference, if the device has power sensors and it was asked for.
+        memory: That the engine takes, if TensorRT's log says it.
+        samples: Of every build on every board, if there are several; the others of these fields are of the build, and
+            the board, of median latency.
     """
 
     latency: Measurement
@@ -55,6 +67,8 @@ class DeviceResult:
     layers: tuple[LayerTime, ...] = ()
     conditions: Mapping[str, str] = field(default_factory=dict)
     energy: Energy | None = None
+    memory: Memory | None = None
+    samples: tuple[EngineSample, ...] = ()
 
 
 @dataclass(frozen=True)

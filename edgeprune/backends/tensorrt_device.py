@@ -6,6 +6,7 @@ It measures no single kernels, so a profile of kernels needs ``trtexec``.
 from __future__ import annotations
 
 import shlex
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -18,10 +19,10 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeprune.backends import engine_runner
-from edgeprune.backends.host import Host, LocalHost, Workspace, read_text
 from edgeprune.backends.results import DeviceResult, EngineRuns
 from edgeprune.backends.tensorrt import TensorRt
 from edgeprune.errors import BackendError
+from edgeprune.hosts import Host, LocalHost, Workspace, read_text
 from edgeprune.timing import benchmark
 
 
@@ -133,9 +134,9 @@ def by_python(
     with tempfile.TemporaryDirectory(prefix="edgeprune-") as local:
         with open(Path(local) / "feeds.npz", "wb") as file:
             np.savez(file, names=np.array(inputs), **packed)
-        space.put(Path(local) / "feeds.npz", "feeds.npz")
-        space.put(Path(engine_runner.__file__), "engine_runner.py")
-        arguments = [python, "engine_runner.py", "model.engine", "feeds.npz", "outputs.npz"]
+        shutil.copy(engine_runner.__file__, Path(local) / "engine_runner.py")
+        space.put_all(Path(local), "run")
+        arguments = [python, "run/engine_runner.py", "model.engine", "run/feeds.npz", "outputs.npz"]
         code = space.job(f"{shlex.join(arguments)} >run.log 2>&1", allowed_s, lambda s: tell("running the engine", s))
         content = space.read("outputs.npz")
         if code or content is None:

@@ -17,9 +17,9 @@ import onnx_ir as ir
 
 from edgeprune import graph as graphs
 from edgeprune.backends.engine_builder import BuildOptions, Engine, build_engine
-from edgeprune.backends.host import call_in_child
 from edgeprune.backends.trtexec import typing_of
 from edgeprune.errors import BackendError
+from edgeprune.hosts import call_in_child
 
 PROOF = "proves the graph, not the speed"
 

@@ -2,47 +2,57 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-import shlex
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx_ir as ir
 
-from edgeprune.backends.host import Host, LocalHost, Workspace, describe, read_text, upload
-from edgeprune.backends.results import DeviceResult, EngineRuns, measurement_of
-from edgeprune.backends.sensors import DESCRIBE, LOCK_CLOCKS, POWER, STATE, busy_lines, conditions, idle_lines
+from edgeprune.backends.results import DeviceResult, EngineRuns, EngineSample, measurement_of
 from edgeprune.backends.tensorrt_device import by_python, has_module
-from edgeprune.backends.trtexec import (
-    Version,
-    bench_arguments,
-    build_arguments,
-    error_in,
-    parse_version,
-    period_ms,
-    profile_arguments,
-    read_layers,
-    read_times,
-    typing_of,
+from edgeprune.backends.trtexec import Version, error_in, parse_version, period_ms, read_layers, read_times
+from edgeprune.backends.trtexec_outputs import Feeds, by_trtexec
+from edgeprune.backends.trtexec_scripts import (
+    FIND,
+    MADE,
+    PINNED,
+    Bench,
+    Caching,
+    build_script,
+    probe_script,
+    probed,
+    shapes_option,
 )
-from edgeprune.backends.trtexec_outputs import Feeds, input_files, output_arguments, output_files, spec_name
+from edgeprune.backends.upload import upload
 from edgeprune.errors import BackendError
-from edgeprune.timing import Energy, energy_of
+from edgeprune.hosts import Host, LocalHost, Workspace, conditions, read_text
+from edgeprune.support import output_file
+from edgeprune.timing import energy_of, memory_of
 
 _SECONDS_A_START = 60.0
 """Allowed for one start of trtexec; it takes two or three on a Jetson."""
 
-_FIND = """
-for t in trtexec /usr/src/tensorrt/bin/trtexec /opt/tensorrt/bin/trtexec /usr/local/tensorrt/bin/trtexec
-do command -v "$t" && exit 0; done; exit 1
-"""
+CACHE = "timing cache"
+"""Where the conditions of a measurement name the timing cache that was pinned, by the start of its SHA-256."""
 
 
 def is_installed() -> bool:
     """Whether this machine has ``trtexec`` in one of the usual folders."""
     with LocalHost().workspace() as space:
-        return space.run(["sh", "-c", _FIND]).code == 0
+        return space.run(["sh", "-c", FIND]).code == 0
+
+
+@dataclass(frozen=True)
+class _Probed:
+    """What a device says before anything is built: trtexec, its version, the machine, and its state."""
+
+    command: str
+    version: Version
+    device: str
+    state: str
 
 
 class Trtexec:
@@ -53,6 +63,9 @@ class Trtexec:
         command: path of ``trtexec``, if not in one of the usual folders.
         timeout_s: longest time for one build.
         cuda_graph: whether measurements replay the kernels as one CUDA graph.
+        builds: engines of each model, with tactics timed anew for each unless a timing cache is given.
+        timing_cache: file of a timing cache by which all engines are built. It is never changed; if there is none, it
+            is made by the first builds.
     """
 
     name = "trtexec"
@@ -64,11 +77,34 @@ class Trtexec:
         command: str | None = None,
         timeout_s: float = 3600.0,
         cuda_graph: bool = False,
+        builds: int = 1,
+        timing_cache: Path | None = None,
     ):
         self.host = host or LocalHost()
         self._command = command
         self._timeout_s = timeout_s
         self._cuda_graph = cuda_graph
+        self._builds = builds
+        self._cache = timing_cache
+        self._makes_cache = timing_cache is not None and not timing_cache.exists()
+
+    @property
+    def _caching(self) -> Caching:
+        if self._cache is not None:
+            return "made" if self._makes_cache else "pinned"
+        return "kept" if self._builds == 1 else "fresh"
+
+    def facts(self) -> dict[str, str]:
+        """What must be the same on two boards so that they can be compared.
+
+        Raises:
+            BackendError: trtexec is missing, or the connection is lost.
+        """
+        with self.host.workspace() as space:
+            found = self._probe(space)
+        state = conditions(found.state, found.state)
+        state.pop("throttling", None)
+        return {"device": found.device, "TensorRT": str(found.version), **state}
 
     def measure(
         self,
@@ -91,32 +127,34 @@ class Trtexec:
             progress: called with the current step and its seconds so far.
 
         Raises:
+            UsageError: the file of the timing cache cannot be read or written.
             BackendError: trtexec is missing, does not accept a model, or writes a file that cannot be read; or the
                 connection is lost.
         """
         tell = progress or (lambda what, seconds: None)
         with self.host.workspace() as space:
-            command = self._find(space)
-            banner = space.run([command, "--help"])
-            version = parse_version(banner.output + banner.errors)
-            device = describe(space, DESCRIBE)
+            found = self._probe(space)
             names = {name: f"m{index}" for index, name in enumerate(models)}
-            stated = _shapes_option(shapes)
+            stated = shapes_option(shapes)
+            pinned = self._send_cache(space)
             for name, model in models.items():
-                self._build(space, command, version, names[name], name, model, stated, tell)
-            space.write(POWER, "power.sh")
-            before = space.run(["sh", "-c", STATE]).output
-            bench = self._bench_script(command, version, list(names.values()), rounds, seconds, stated, power_s)
-            allowed_s = 120 + len(models) * (rounds * (seconds + 30) + 60 + power_s + 30)
-            if space.job(bench, allowed_s, lambda s: tell("measuring", s)):
+                self._build(space, found, names[name], name, model, stated, tell, self._builds)
+            if self._makes_cache and models:
+                pinned = self._keep_cache(space)
+            engines = {name: [f"{folder}/b{n}" for n in range(self._builds)] for name, folder in names.items()}
+            folders = [folder for n in range(self._builds) for folder in (f"{m}/b{n}" for m in names.values())]
+            bench = Bench(rounds, seconds, stated, power_s, self._cuda_graph)
+            allowed_s = 120 + len(folders) * (rounds * (seconds + 30) + 60 + power_s + 30)
+            script = bench.script(found.command, found.version, folders)
+            if folders and space.job(script, allowed_s, lambda s: tell("measuring", s)):
                 log = read_text(space, "bench.log")
                 raise BackendError(f"{self.host.name}: trtexec could not measure an engine: {error_in(log)}")
-            clocks = read_text(space, "clocks").strip()
-            state = conditions(before, read_text(space, "state"))
-            return {
-                name: self._collect(space, folder, rounds, device, version, clocks, state, power_s)
-                for name, folder in names.items()
-            }
+            files = space.read_all(bench.files(folders))
+        state = conditions(found.state, _text(files, "state")) | ({CACHE: pinned} if pinned else {})
+        known = {
+            name: [self._collect(files, folder, bench, found, state) for folder in own] for name, own in engines.items()
+        }
+        return {name: _typical(results) for name, results in known.items()}
 
     def outputs(
         self,
@@ -141,11 +179,11 @@ class Trtexec:
         """
         tell = progress or (lambda what, seconds: None)
         with self.host.workspace() as space:
-            command = self._find(space)
-            banner = space.run([command, "--help"])
-            version = parse_version(banner.output + banner.errors)
+            probe = self._probe(space)
             if engine is None:
-                self._build(space, command, version, ".", "the model", model, _shapes_option(shapes), tell)
+                self._send_cache(space)
+                self._build(space, probe, "m0", "the model", model, shapes_option(shapes), tell)
+                space.run(["mv", "m0/b0/model.engine", "model.engine"])
             else:
                 with tempfile.TemporaryDirectory(prefix="edgeprune-") as folder:
                     (Path(folder) / "model.engine").write_bytes(engine)
@@ -153,147 +191,97 @@ class Trtexec:
             allowed_s = 120 + _SECONDS_A_START * len(feeds)
             if has_module(space, "python3"):
                 return by_python(space, self.host.name, "python3", model, feeds, allowed_s, tell)
-            return self._by_trtexec(space, command, version, model, feeds, shapes, allowed_s, tell)
-
-    def _by_trtexec(
-        self,
-        space: Workspace,
-        command: str,
-        version: Version,
-        model: ir.Model,
-        feeds: Sequence[Feeds],
-        shapes: Mapping[str, tuple[int, ...]] | None,
-        allowed_s: float,
-        tell: Callable[[str, float], None],
-    ) -> EngineRuns:
-        inputs = [str(value.name) for value in model.graph.inputs if value.name not in model.graph.initializers]
-        with tempfile.TemporaryDirectory(prefix="edgeprune-") as folder:
-            (Path(folder) / "feeds.tar").write_bytes(input_files(feeds, inputs, version))
-            space.put(Path(folder) / "feeds.tar", "feeds.tar")
-        extra = [f"--shapes={_shapes_option(shapes)}"] if shapes else []
-        run = shlex.join([command, *output_arguments(version, inputs), *extra])
-        lines = ["tar -xf feeds.tar || exit 1", "rm feeds.tar"]
-        for number in range(len(feeds)):
-            lines += [
-                f"mkdir -p f{number}",
-                f"( cd f{number} && {run} ) >run.log 2>&1 || exit 1",
-                f"rm -f f{number}/*.bin",
-            ]
-        lines += [f"tar -cf outputs.tar {' '.join(f'f{n}/outputs.json' for n in range(len(feeds)))}"]
-        if space.job("\n".join(lines), allowed_s, lambda s: tell("running the engine", s)):
-            raise BackendError(
-                f"{self.host.name}: trtexec could not run the engine: {error_in(read_text(space, 'run.log'))}"
+            return by_trtexec(
+                space,
+                self.host.name,
+                probe.command,
+                probe.version,
+                model,
+                feeds,
+                shapes_option(shapes),
+                allowed_s,
+                tell,
             )
-        return EngineRuns(output_files(space.read("outputs.tar") or b"", model.graph.outputs, len(feeds)), "trtexec")
 
     def _build(
         self,
         space: Workspace,
-        command: str,
-        version: Version,
+        probe: _Probed,
         folder: str,
         name: str,
         model: ir.Model,
         shapes: str,
         tell: Callable[[str, float], None],
+        builds: int = 1,
     ) -> None:
         upload(space, folder, model)
-        script = self._build_script(command, version, folder, model, shapes)
-        if space.job(script, self._timeout_s, lambda s: tell(f"building {name}", s)):
-            log = read_text(space, f"{folder}/build.log")
+        script = build_script(probe.command, probe.version, folder, model, shapes, builds, self._caching)
+        if space.job(script, builds * self._timeout_s, lambda s: tell(f"building {name}", s)):
+            logs = space.read_all([f"{folder}/b{number}/build.log" for number in range(builds)])
+            log = list(logs.values())[-1].decode(errors="replace") if logs else ""
             raise BackendError(f"{self.host.name}: trtexec could not build {name}: {error_in(log)}")
 
-    def _find(self, space: Workspace) -> str:
-        found = space.run(["sh", "-c", f"command -v {shlex.quote(self._command)}" if self._command else _FIND])
-        path = found.output.strip().splitlines()
-        if found.code or not path:
+    def _probe(self, space: Workspace) -> _Probed:
+        done = space.run(["sh", "-c", probe_script(self._command)])
+        if done.code == 127:
             missing = self._command or "trtexec"
             raise BackendError(f"{self.host.name} has no {missing}; it is part of TensorRT and JetPack")
-        return path[0]
+        command, banner, device, state = probed(done.output)
+        return _Probed(command, parse_version(banner), device, state)
 
-    def _build_script(self, command: str, version: Version, folder: str, model: ir.Model, shapes: str) -> str:
-        arguments = build_arguments(version, typing_of(model))
-        if shapes:
-            arguments += [f"--{which}Shapes={shapes}" for which in ("min", "opt", "max")]
-        # A timing cache is valid for one version on one device; it is in the user's cache folder.
-        return "\n".join(
-            [
-                f"cd {shlex.quote(folder)} || exit 1",
-                'cache="${XDG_CACHE_HOME:-$HOME/.cache}/edgeprune"; mkdir -p "$cache"',
-                "start=$(date +%s)",
-                f'cache="$cache/trtexec-{version}.cache"',
-                f'{shlex.join([command, *arguments])} --timingCacheFile="$cache" >build.log 2>&1',
-                "code=$?",
-                'echo "$(($(date +%s) - start))" >build.seconds',
-                "test $code -ne 0 || test -s model.engine || code=1",
-                "exit $code",
-            ]
-        )
+    def _send_cache(self, space: Workspace) -> str:
+        """Send the timing cache of the user, if there is one; returns the start of its SHA-256."""
+        if self._cache is None or not self._cache.exists():
+            return ""
+        space.put(self._cache, MADE if self._makes_cache else PINNED)
+        return _digest(self._cache.read_bytes())
 
-    def _bench_script(
-        self,
-        command: str,
-        version: Version,
-        folders: list[str],
-        rounds: int,
-        seconds: float,
-        shapes: str,
-        power_s: float,
-    ) -> str:
-        extra = [f"--shapes={shapes}"] if shapes else []
-        options = bench_arguments(version, duration_s=seconds, cuda_graph=self._cuda_graph)
-        timing = shlex.join([command, *options, *extra])
-        profiling = shlex.join([command, *profile_arguments(version), *extra])
-        lines = [LOCK_CLOCKS.strip(), ": >bench.log", *(idle_lines() if power_s else [])]
-        for turn in range(rounds):
-            for folder in folders[turn % len(folders) :] + folders[: turn % len(folders)]:
-                lines.append(f"( cd {folder} && {timing} ) >bench.log 2>&1 || exit 1")
-                lines.append(f"mv {folder}/times.json {folder}/times{turn}.json || exit 1")
-        lines.append(f"sh -c {shlex.quote(STATE)} >state")  # while the clocks are as they were in the measurement
-        if power_s:
-            loop = bench_arguments(version, duration_s=power_s, cuda_graph=self._cuda_graph)
-            for folder in folders:
-                lines += busy_lines(folder, shlex.join([command, *loop, *extra]))
-        # Kernel times are useful, but the measurement is valid without them.
-        lines += [f"( cd {folder} && {profiling} ) >profile.log 2>&1" for folder in folders]
-        return "\n".join([*lines, "exit 0"])
+    def _keep_cache(self, space: Workspace) -> str:
+        assert self._cache is not None
+        content = space.read(MADE)
+        if content is None:
+            raise BackendError(f"{self.host.name}: trtexec wrote no timing cache")
+        with output_file(self._cache, force=True) as file:
+            file.write_bytes(content)
+        return _digest(content)
 
     def _collect(
-        self,
-        space: Workspace,
-        folder: str,
-        rounds: int,
-        device: str,
-        version: Version,
-        clocks: str,
-        state: Mapping[str, str],
-        power_s: float,
+        self, files: Mapping[str, bytes], folder: str, bench: Bench, probe: _Probed, state: Mapping[str, str]
     ) -> DeviceResult:
-        blocks = [block for turn in range(rounds) for block in read_times(space.read(f"{folder}/times{turn}.json"))]
-        taken = re.sub(rb"\D", b"", space.read(f"{folder}/build.seconds") or b"") or b"0"
-        engine = space.read(f"{folder}/model.engine")
-        if engine is None:
+        own = {name.removeprefix(f"{folder}/"): content for name, content in files.items()}
+        blocks = [block for turn in range(bench.rounds) for block in read_times(own.get(f"times{turn}.json"))]
+        if (engine := own.get("model.engine")) is None:
             raise BackendError(f"{self.host.name}: the measured engine is missing")
-        layers = read_layers(space.read(f"{folder}/profile.json"), space.read(f"{folder}/layers.json"))
+        layers = read_layers(own.get("profile.json"), own.get("layers.json"))
+        power = own.get("power.json")  # without sensors there is none
         return DeviceResult(
             latency=measurement_of(blocks),
-            device=device,
-            versions={"tensorrt": str(version)},
-            clocks=clocks,
+            device=probe.device,
+            versions={"tensorrt": str(probe.version)},
+            clocks=_text(files, "clocks").strip(),
             ran_on={"TensorRT": len(layers)} if layers else {},
-            build_seconds=float(taken),
+            build_seconds=float(re.sub(r"\D", "", _text(own, "build.seconds")) or 0),
             engine=engine,
             layers=layers,
             conditions=state,
-            energy=self._energy(space, folder, power_s) if power_s else None,
+            energy=None
+            if power is None
+            else energy_of(_text(files, "idle.log"), _text(own, "power.log"), period_ms(power), bench.power_s),
+            memory=memory_of(_text(own, "build.log"), _text(own, "load.log"), _text(own, "memory.log")),
         )
 
-    def _energy(self, space: Workspace, folder: str, power_s: float) -> Energy | None:
-        busy, times = read_text(space, f"{folder}/power.log"), space.read(f"{folder}/power.json")
-        if times is None:  # there are no sensors
-            return None
-        return energy_of(read_text(space, "idle.log"), busy, period_ms(times), power_s)
+
+def _typical(builds: Sequence[DeviceResult]) -> DeviceResult:
+    """The build of median latency, with the latencies of all if there are several."""
+    if len(builds) == 1:
+        return builds[0]
+    found = sorted(builds, key=lambda result: result.latency.median_ms)[(len(builds) - 1) // 2]
+    return replace(found, samples=tuple(EngineSample("", n, result.latency) for n, result in enumerate(builds)))
 
 
-def _shapes_option(shapes: Mapping[str, Sequence[int]] | None) -> str:
-    return ",".join(f"{spec_name(name)}:{'x'.join(map(str, shape))}" for name, shape in (shapes or {}).items())
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _text(files: Mapping[str, bytes], name: str) -> str:
+    return files.get(name, b"").decode(errors="replace")

@@ -9,16 +9,21 @@ from __future__ import annotations
 
 import io
 import re
+import shlex
 import tarfile
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgeprune.backends.trtexec import Version
+from edgeprune.backends.results import EngineRuns
+from edgeprune.backends.trtexec import Version, error_in
 from edgeprune.errors import BackendError
+from edgeprune.hosts import Workspace, read_text
 
 Array = NDArray[Any]
 Feeds = Mapping[str, Array]
@@ -39,6 +44,41 @@ def spec_name(name: str) -> str:
     if re.search(r"[',\"]", name):
         raise BackendError(f"trtexec cannot be given input {name!r}: its name has a comma or a quote")
     return f"'{name}'" if ":" in name else name
+
+
+def by_trtexec(
+    space: Workspace,
+    host: str,
+    command: str,
+    version: Version,
+    model: ir.Model,
+    feeds: Sequence[Feeds],
+    shapes: str,
+    allowed_s: float,
+    tell: Callable[[str, float], None],
+) -> EngineRuns:
+    """What ``model.engine`` of a workspace computes, by one start of trtexec for every feed.
+
+    Raises:
+        BackendError: it cannot run the engine.
+    """
+    inputs = [str(value.name) for value in model.graph.inputs if value.name not in model.graph.initializers]
+    with tempfile.TemporaryDirectory(prefix="edgeprune-") as folder:
+        (Path(folder) / "feeds.tar").write_bytes(input_files(feeds, inputs, version))
+        space.put(Path(folder) / "feeds.tar", "feeds.tar")
+    extra = [f"--shapes={shapes}"] if shapes else []
+    run = shlex.join([command, *output_arguments(version, inputs), *extra])
+    lines = ["tar -xf feeds.tar || exit 1", "rm feeds.tar"]
+    for number in range(len(feeds)):
+        lines += [
+            f"mkdir -p f{number}",
+            f"( cd f{number} && {run} ) >run.log 2>&1 || exit 1",
+            f"rm -f f{number}/*.bin",
+        ]
+    lines += [f"tar -cf outputs.tar {' '.join(f'f{n}/outputs.json' for n in range(len(feeds)))}"]
+    if space.job("\n".join(lines), allowed_s, lambda s: tell("running the engine", s)):
+        raise BackendError(f"{host}: trtexec could not run the engine: {error_in(read_text(space, 'run.log'))}")
+    return EngineRuns(output_files(space.read("outputs.tar") or b"", model.graph.outputs, len(feeds)), "trtexec")
 
 
 def output_arguments(version: Version, inputs: Sequence[str]) -> list[str]:

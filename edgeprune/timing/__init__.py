@@ -8,6 +8,7 @@ May import: support and below.
 from edgeprune.timing.drift import Disturbance, disturbance, disturbance_of_ratio
 from edgeprune.timing.energy import Energy, energy_of
 from edgeprune.timing.intervals import CONFIDENCE, median_interval, sigmas
+from edgeprune.timing.memory import MB, Memory, memory_of
 from edgeprune.timing.protocol import (
     LEAST_TURN_S,
     MOST_TURN_S,

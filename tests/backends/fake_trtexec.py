@@ -9,7 +9,9 @@ With FAKE_MISCOMPILE=NODE in its environment, an engine that it builds computes 
 `tests/backends/stand_in_engine.py`.
 
 Its latencies are made up. They are always the same; with FAKE_TIMES=weights in its environment, a layer takes longer
-with more weights, and less time in FP16, INT8 and 2:4 than in FP32.
+with more weights, and less time in FP16, INT8 and 2:4 than in FP32. The layers that FAKE_SLOW_INT8 names, separated by
+commas, take three times as long in INT8. An engine that was built without a timing cache is slower, by 1% for each that
+FAKE_BUILDS, a file, has counted so far. What it prints of memory is made up, too.
 """
 
 from __future__ import annotations
@@ -54,6 +56,8 @@ def made_up_layers(model_file: str) -> list[dict[str, object]]:
                 name = made_by[name].input[0]
             weight = stored.get(name, np.ones(0, np.float16))  # a product of two activations has none
             us = US_A_LAUNCH + US_A_WEIGHT[weight.itemsize] * weight.size
+            if weight.itemsize == 1 and node.name in os.environ.get("FAKE_SLOW_INT8", "").split(","):
+                us *= 3
             sparse = 0 < 2 * np.count_nonzero(weight) <= weight.size
             layers.append({"name": node.name, "us": 0.7 * us if sparse else us})
     return layers
@@ -127,6 +131,27 @@ def draw_current(seconds: float) -> None:
         rail.write_text(text)
 
 
+def take_memory() -> None:
+    """For a moment, 100 MB less is available on the faked machine."""
+    file = Path(os.environ.get("EDGEPRUNE_PROC", "/none")) / "meminfo"
+    if file.is_file():
+        before = file.read_text()
+        kilobytes = int(before.split()[1])
+        file.write_text(f"MemAvailable: {kilobytes - 97656} kB\n")
+        time.sleep(0.5)
+        file.write_text(before)
+
+
+def slower_build(cache: Path) -> float:
+    """How many times as slow as the first one a build is: tactics that a cache has are chosen again."""
+    counter = Path(os.environ.get("FAKE_BUILDS", "/none"))
+    if cache.exists() or not counter.is_file():
+        return 1.0
+    done = int(counter.read_text() or 0)
+    counter.write_text(str(done + 1))
+    return 1 + 0.01 * done
+
+
 def outputs(engine: bytes, loaded: str, version: int) -> str:
     """The text of --exportOutput: dimensions as 1x10, values with six digits, and nan as C++ prints it."""
     import numpy as np
@@ -173,14 +198,28 @@ def main(version: int, options: list[str]) -> int:
             return 1
         if b"Slow" in model:
             time.sleep(3)
-        Path(given["--timingCacheFile"]).write_bytes(b"fake timing cache")
+        cache = Path(given["--timingCacheFile"])
+        slower = slower_build(cache)
+        if not cache.exists():
+            cache.write_bytes(b"fake timing cache")
         facts = made_up_layers(given["--onnx"]) if os.environ.get("FAKE_TIMES") == "weights" else None
+        for layer in facts or ():
+            layer["us"] = slower * float(str(layer["us"]))
+        if version >= 100000:
+            print("[11/22/2026-10:00:00] [I] [TRT] Total Activation Memory: 3000000 bytes")
+            print(f"[11/22/2026-10:00:00] [I] [TRT] Total Weights Memory: {len(model)} bytes")
         wrong = os.environ.get("FAKE_MISCOMPILE", "")
         engine = stand_in_engine.build(" ".join(options), facts, given["--onnx"], wrong)
         Path(given["--saveEngine"]).write_bytes(engine)
     else:
         engine = Path(given["--loadEngine"]).read_bytes()
         facts = stand_in_engine.facts_of(engine)
+        print(
+            "[11/22/2026-10:00:00] [I] [TRT] [MemUsageChange] TensorRT-managed allocation "
+            "in IExecutionContext creation: CPU +0, GPU +3, now: CPU 0, GPU 27 (MiB)"
+        )
+        if "--exportProfile" in given:
+            take_memory()
         if given.get("--duration") == "5":  # the loop for the energy
             draw_current(1.5)
     total_us = None if facts is None else sum(x["us"] for x in facts)

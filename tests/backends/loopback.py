@@ -57,7 +57,7 @@ def loopback(folder: Path) -> Iterator[Loopback]:
         f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nPidFile none\nStrictModes no\n"
         f"AuthorizedKeysFile {folder}/authorized\nPasswordAuthentication no\nPermitRootLogin yes\nUsePAM no\n"
         f"SetEnv HOME={folder} PATH={programs}:/usr/bin:/bin TMPDIR={spare} XDG_CACHE_HOME={folder}/cache"
-        f" EDGEPRUNE_SYSFS={folder}/sys\n"
+        f" EDGEPRUNE_SYSFS={folder}/sys EDGEPRUNE_PROC={folder}/proc\n"
         "LogLevel ERROR\n"
     )
     (folder / "ssh_config").write_text(

@@ -4,10 +4,10 @@ import sys
 
 import pytest
 
-from edgeprune.backends.host import LocalHost
 from edgeprune.backends.onnxruntime_device import OnnxRuntimeDevice
-from edgeprune.backends.ssh import SshHost
 from edgeprune.errors import BackendError
+from edgeprune.hosts.host import LocalHost
+from edgeprune.hosts.ssh import SshHost
 from tests.backends.loopback import Loopback
 from tests.passes.graphs import RESIDUAL, TRANSFORMER, build
 

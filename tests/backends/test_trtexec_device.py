@@ -9,13 +9,16 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from edgeprune.backends import sensors, simulation
-from edgeprune.backends.ssh import SshHost
+from edgeprune.backends import simulation
 from edgeprune.backends.trtexec_device import Trtexec
 from edgeprune.errors import BackendError
+from edgeprune.hosts import sensors
+from edgeprune.hosts.ssh import SshHost
 from edgeprune.passes.tensorrt.lower_tensorrt import lower_tensorrt
 from tests.backends.loopback import Loopback
 from tests.passes.graphs import TRANSFORMER, build
+
+FAKE_TRTEXEC = Path(__file__).with_name("fake_trtexec.py")
 
 
 def lowered(version: str):
@@ -122,6 +125,93 @@ def test_an_engine_that_cannot_be_run_is_refused(fake_trtexec: Callable[[int], s
     model = lowered("10.3")
     with pytest.raises(BackendError, match="trtexec could not run the engine"):
         Trtexec(command=fake_trtexec(100300)).outputs(model, feeds(model), engine=b"not an engine")
+
+
+def test_a_measurement_costs_few_commands(device: Loopback, monkeypatch: pytest.MonkeyPatch):
+    """Over SSH each is a round trip: there were 21 for one model, and 10 more for each further one."""
+    device.program("trtexec", f"exec '{sys.executable}' '{FAKE_TRTEXEC}' 100300 \"$@\"")
+    commands: list[str] = []
+    run = SshHost.run
+
+    def counted(self: SshHost, command: str, *args: object, **given: object) -> object:
+        if "for s in" not in command or "setsid" in command:  # others wait for a slow machine
+            commands.append(command)
+        return run(self, command, *args, **given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(SshHost, "run", counted)
+    try:
+        board = Trtexec(SshHost(device.url, config=device.config))
+        board.measure({"one": lowered("10.3"), "two": lowered("10.3")}, rounds=2, seconds=1)
+    finally:
+        (device.programs / "trtexec").unlink()
+    assert len(commands) <= 9
+
+
+def test_the_builds_of_a_model_are_timed_anew_and_measured_in_turns(
+    fake_trtexec: Callable[[int], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("FAKE_TIMES", "weights")
+    monkeypatch.setenv("FAKE_BUILDS", str(tmp_path / "counter"))
+    (tmp_path / "counter").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    found = Trtexec(command=fake_trtexec(100300), builds=3).measure({"m": lowered("10.3")}, rounds=1, seconds=1)["m"]
+    assert [(sample.board, sample.build) for sample in found.samples] == [("", 0), ("", 1), ("", 2)]
+    first, second, third = (sample.latency.median_ms for sample in found.samples)
+    assert second / first == pytest.approx(1.01, rel=1e-3)
+    assert third / first == pytest.approx(1.02, rel=1e-3)
+    assert found.latency.median_ms == second
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_pinned_timing_cache_is_made_once_and_never_changed(
+    fake_trtexec: Callable[[int], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("FAKE_TIMES", "weights")
+    monkeypatch.setenv("FAKE_BUILDS", str(tmp_path / "counter"))
+    (tmp_path / "counter").write_text("5")
+    cache, command = tmp_path / "pinned.cache", fake_trtexec(100300)
+    made = Trtexec(command=command, timing_cache=cache).measure({"m": lowered("10.3")}, rounds=1, seconds=1)["m"]
+    assert cache.read_bytes() == b"fake timing cache"
+    again = Trtexec(command=command, timing_cache=cache, builds=2).measure({"m": lowered("10.3")}, rounds=1, seconds=1)[
+        "m"
+    ]
+    assert made.conditions["timing cache"] == again.conditions["timing cache"]
+    assert again.samples[0].latency == again.samples[1].latency
+    assert (tmp_path / "counter").read_text() == "6"
+    cache.write_bytes(b"another")
+    other = Trtexec(command=command, timing_cache=cache).measure({"m": lowered("10.3")}, rounds=1, seconds=1)["m"]
+    assert other.conditions["timing cache"] != made.conditions["timing cache"]
+    assert cache.read_bytes() == b"another"
+
+
+def test_the_memory_of_an_engine_is_read(fake_trtexec: Callable[[int], str], device: Loopback):
+    (device.folder / "proc").mkdir()
+    (device.folder / "proc" / "meminfo").write_text("MemAvailable: 4000000 kB\n")
+    model = lowered("10.3")
+    try:
+        board = Trtexec(SshHost(device.url, config=device.config), command=fake_trtexec(100300))
+        found = board.measure({"m": model}, rounds=1, seconds=1)["m"].memory
+    finally:
+        shutil.rmtree(device.folder / "proc")
+    assert found is not None
+    assert found.source == "build"
+    assert found.activations_mb == 3.0
+    assert found.mb == pytest.approx(3.0 + (found.weights_mb or 0))
+    assert found.process_mb == pytest.approx(100.0, abs=0.01)
+    old = Trtexec(command=fake_trtexec(8503)).measure({"m": lowered("8.5")}, rounds=1, seconds=1)["m"].memory
+    assert old is not None
+    assert (old.source, old.mb, old.weights_mb) == ("loading", 27 * 2**20 / 1e6, None)
+
+
+def test_facts_say_what_must_be_the_same_on_two_boards(fake_trtexec: Callable[[int], str], device: Loopback):
+    device.program("nvpmodel", "echo 'NV Power Mode: 25W'")
+    try:
+        found = Trtexec(SshHost(device.url, config=device.config), command=fake_trtexec(100300)).facts()
+    finally:
+        (device.programs / "nvpmodel").unlink()
+    assert found["TensorRT"] == "10.3.0"
+    assert found["power mode"] == "25W"
+    assert "throttling" not in found
 
 
 def test_energy_is_measured_where_the_device_has_sensors(

@@ -18,9 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import onnx_ir as ir
-
-from edgeprune import graph as graphs
 from edgeprune.errors import BackendError
 
 
@@ -53,8 +50,14 @@ class Workspace(Protocol):
     def write(self, text: str, name: str) -> None:
         """Write a text file into the folder."""
 
+    def put_all(self, source: Path, name: str) -> None:
+        """Copy the files of a local folder into a folder of this one, which is made."""
+
     def read(self, name: str) -> bytes | None:
         """The content of a file in the folder, or None if there is none."""
+
+    def read_all(self, names: Sequence[str]) -> dict[str, bytes]:
+        """The contents of those of these files that there are."""
 
     def run(self, arguments: Sequence[str], timeout_s: float = 60.0) -> Finished:
         """Run a short command in the folder."""
@@ -74,15 +77,6 @@ def read_text(space: Workspace, name: str) -> str:
 def describe(space: Workspace, script: str) -> str:
     """The machine in its own words: the lines that a script prints, joined."""
     return "; ".join(line.strip() for line in space.run(["sh", "-c", script]).output.splitlines() if line.strip())
-
-
-def upload(space: Workspace, folder: str, model: ir.Model) -> None:
-    """Write a model to ``model.onnx`` in a new folder of a workspace."""
-    with tempfile.TemporaryDirectory(prefix="edgeprune-") as local:
-        graphs.save(model, Path(local) / "model.onnx")
-        space.run(["mkdir", "-p", folder])
-        for file in sorted(Path(local).iterdir()):
-            space.put(file, f"{folder}/{file.name}")
 
 
 class Host(Protocol):
@@ -116,9 +110,15 @@ class _LocalWorkspace:
     def write(self, text: str, name: str) -> None:
         (Path(self.path) / name).write_text(text)
 
+    def put_all(self, source: Path, name: str) -> None:
+        shutil.copytree(source, Path(self.path) / name, dirs_exist_ok=True)
+
     def read(self, name: str) -> bytes | None:
         file = Path(self.path) / name
         return file.read_bytes() if file.is_file() else None
+
+    def read_all(self, names: Sequence[str]) -> dict[str, bytes]:
+        return {name: content for name in names if (content := self.read(name)) is not None}
 
     def run(self, arguments: Sequence[str], timeout_s: float = 60.0) -> Finished:
         try:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeprune.backends.host import call_in_child
+from edgeprune.hosts.host import call_in_child
 
 
 def test_a_clone_in_the_working_folder_does_not_hide_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

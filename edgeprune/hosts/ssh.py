@@ -8,20 +8,19 @@ command. A lost connection is opened again.
 from __future__ import annotations
 
 import contextlib
-import re
 import shlex
 import subprocess
+import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-from edgeprune.backends.host import Finished, Workspace
-from edgeprune.errors import BackendError, UsageError
+from edgeprune.errors import BackendError
+from edgeprune.hosts.address import Address, parse_address
+from edgeprune.hosts.host import Finished, Workspace
 
 _LOST = 255
 """ssh's exit code for every failure of the connection."""
@@ -40,10 +39,15 @@ echo $! >{job}.pid
 """Starts the job of the standard input only once, even if the connection breaks: after a lost answer it may run."""
 
 _ASK = """
-for s in {pauses}; do test -e {job}.code && break; kill -0 "$(cat {job}.pid)" 2>/dev/null || break; sleep $s; done
+for s in {pauses}; do
+test -e {job}.code && break; kill -0 "$(cat {job}.pid)" 2>/dev/null || break
+sleep $s 2>/dev/null || sleep 1
+done
 {{ cat {job}.code || kill -0 "$(cat {job}.pid)" || cat {job}.code || echo ended; }} 2>/dev/null
 """
 """Waits for the end of the job, at most for the pauses; prints its exit code, or nothing while it runs.
+
+BusyBox's sleep may know no fractions of a second: then a pause is a whole one.
 
 The job may end between the first two checks of the last line: hence three.
 """
@@ -55,43 +59,10 @@ test -e {job}.pid || exit 0
 group="-$(cat {job}.pid)"
 kill -s TERM -- "$group" 2>/dev/null
 for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20
-do kill -0 "$group" 2>/dev/null || exit 0; sleep 0.5; done
+do kill -0 "$group" 2>/dev/null || exit 0; sleep 0.5 2>/dev/null || sleep 1; done
 kill -s KILL -- "$group" 2>/dev/null; true
 """
 """A job has its own process group: end it and its children, and wait until its traps have restored settings."""
-
-
-@dataclass(frozen=True)
-class Address:
-    """The address to log in to: ``ssh://user@host:port``, user and port optional."""
-
-    host: str
-    user: str | None = None
-    port: int | None = None
-
-    def __str__(self) -> str:
-        return f"ssh://{self.user + '@' if self.user else ''}{self.host}{f':{self.port}' if self.port else ''}"
-
-
-def parse_address(url: str) -> Address:
-    """Parse ``ssh://[user@]host[:port]``.
-
-    Raises:
-        UsageError: The text has another form, or a name that ssh could take for an option.
-    """
-    wrong = UsageError(f"--device {url!r}: expected ssh://user@host or ssh://user@host:port")
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError as error:
-        raise wrong from error
-    plain = parts.scheme == "ssh" and not (parts.path.strip("/") or parts.query or parts.fragment or parts.password)
-    host, user = parts.hostname, parts.username
-    if not plain or not host or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:%-]*", host):
-        raise wrong
-    if user is not None and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", user):
-        raise wrong
-    return Address(host, user, port)
 
 
 class SshHost:
@@ -218,6 +189,20 @@ class _SshWorkspace:
     def write(self, text: str, name: str) -> None:
         self._in_folder(f"cat >{shlex.quote(name)}", stdin=text.encode())
 
+    def put_all(self, source: Path, name: str) -> None:
+        files = sorted(source.iterdir())
+        with tempfile.TemporaryDirectory(prefix="edgeprune-") as folder:
+            packed = Path(folder) / "files.tar"
+            with tarfile.open(packed, "w") as archive:
+                for file in files:
+                    archive.add(file, file.name)
+            allowed_s = 60 + _UPLOAD_SECONDS_PER_MB * packed.stat().st_size / 1e6
+            quoted = shlex.quote(name)
+            command = f'mkdir -p {quoted} && cd {quoted} && tar -xf - && for f in *; do wc -c <"$f"; done'
+            arrived = self._in_folder(command, timeout_s=allowed_s, stdin=packed).output.split()
+        if sorted(map(int, arrived)) != sorted(file.stat().st_size for file in files):
+            raise BackendError(f"{self._host.name}: not all of {name} arrived; is the disk full?")
+
     def read(self, name: str) -> bytes | None:
         quoted = shlex.quote(name)
         with tempfile.TemporaryDirectory(prefix="edgeprune-") as folder:
@@ -225,6 +210,20 @@ class _SshWorkspace:
             command = f"cd {shlex.quote(self.path)} && test -f {quoted} && cat {quoted}"
             done = self._host.run(command, timeout_s=600, target=target)
             return target.read_bytes() if done.code == 0 else None
+
+    def read_all(self, names: Sequence[str]) -> dict[str, bytes]:
+        with tempfile.TemporaryDirectory(prefix="edgeprune-") as folder:
+            packed = Path(folder) / "files.tar"
+            found = f'for f in {shlex.join(names)}; do test -f "$f" && set -- "$@" "$f"; done; test $# -eq 0'
+            command = f'cd {shlex.quote(self.path)} && set -- && {{ {found} || tar -cf - "$@"; }}'
+            done = self._host.run(command, timeout_s=600, target=packed)
+            if done.code:
+                raise BackendError(f"{self._host.name}: {done.last_line()}")
+            if not packed.stat().st_size:
+                return {}
+            with tarfile.open(packed) as archive:
+                opened = {member.name.removeprefix("./"): archive.extractfile(member) for member in archive}
+                return {name: file.read() for name, file in opened.items() if file is not None}
 
     def run(self, arguments: Sequence[str], timeout_s: float = 60.0) -> Finished:
         return self._host.run(f"cd {shlex.quote(self.path)} && {shlex.join(arguments)}", timeout_s)

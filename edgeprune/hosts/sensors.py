@@ -2,7 +2,10 @@
 
 A Jetson has INA3221 monitors, which Linux shows under ``/sys/class/hwmon``: three rails each, with a label, millivolts
 and milliamperes. Throttling shows as a cooling device that is active, and as counters of over-current events.
-``EDGEPRUNE_SYSFS`` names another folder than ``/sys``, for tests.
+``EDGEPRUNE_SYSFS`` and ``EDGEPRUNE_PROC`` name other folders than ``/sys`` and ``/proc``, for tests.
+
+Some boards have the sleep and date of BusyBox, which know no fractions of a second: there a nap is a second long, and
+the time is that since the start of the machine.
 """
 
 from __future__ import annotations
@@ -53,14 +56,17 @@ true
 """
 """Prints ``name=value`` lines: the power mode, JetPack, clocks, active throttling and counters of events."""
 
+NAP = "{ sleep 0.1 2>/dev/null || sleep 1; }"
+
 POWER = """
 sys="${EDGEPRUNE_SYSFS:-/sys}"
+read now rest </proc/uptime
 for d in "$sys"/class/hwmon/hwmon*; do
     test "$(cat "$d/name" 2>/dev/null)" = ina3221 || continue
     for l in "$d"/in[123]_label; do
         test -r "$l" || continue
         n=${l##*/in}; n=${n%_label}
-        echo "$(date +%s.%N) $(cat "$l")|$(cat "$d/in${n}_input") $(cat "$d/curr${n}_input")"
+        echo "$now $(cat "$l")|$(cat "$d/in${n}_input") $(cat "$d/curr${n}_input")"
     done
 done 2>/dev/null
 true
@@ -70,7 +76,7 @@ true
 
 def idle_lines() -> list[str]:
     """Lines of a script that write ``power.sh`` and ``idle.log``; without sensors the log is empty."""
-    again = f"while [ $i -lt {IDLE_SAMPLES} ]; do sh power.sh; sleep 0.1; i=$((i + 1)); done >idle.log"
+    again = f"while [ $i -lt {IDLE_SAMPLES} ]; do sh power.sh; {NAP}; i=$((i + 1)); done >idle.log"
     return ["sh power.sh >idle.log", f"if test -s idle.log; then sleep 1; i=0; {again}; fi"]
 
 
@@ -79,9 +85,16 @@ def busy_lines(folder: str, loop: str) -> list[str]:
 
     The first loop of a folder is to write ``times.json``, which becomes ``power.json`` beside ``power.log``.
     """
-    sampling = f"( while :; do sh power.sh; sleep 0.1; done >{folder}/power.log ) & sampler=$!"
+    sampling = f"( while :; do sh power.sh; {NAP}; done >{folder}/power.log ) & sampler=$!"
     run = f"( cd {folder} && {loop} ) >power.out 2>&1 && mv {folder}/times.json {folder}/power.json"
     return [f"if test -s idle.log; then {sampling}; {run}; kill $sampler; wait $sampler 2>/dev/null; fi"]
+
+
+def memory_lines(folder: str, run: str) -> list[str]:
+    """Lines of a script that run something and sample how much memory is available meanwhile, into ``memory.log``."""
+    see = 'grep MemAvailable: "${EDGEPRUNE_PROC:-/proc}/meminfo" 2>/dev/null'
+    sampling = f"( while :; do {see}; {NAP}; done >>{folder}/memory.log ) & sampler=$!"
+    return [f"{see} >{folder}/memory.log", f"{sampling}; {run}; kill $sampler; wait $sampler 2>/dev/null"]
 
 
 def conditions(before: str, after: str) -> dict[str, str]:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from edgeprune.backends.host import Finished, LocalHost
 from edgeprune.errors import BackendError
+from edgeprune.hosts.host import Finished, LocalHost
 
 
 def test_a_workspace_on_this_machine(tmp_path: Path):

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from edgeprune.backends import ssh
-from edgeprune.backends.ssh import Address, SshHost, parse_address
 from edgeprune.errors import BackendError, UsageError
+from edgeprune.hosts import ssh
+from edgeprune.hosts.address import Address, parse_address
+from edgeprune.hosts.ssh import SshHost
 from tests.backends.loopback import Loopback
 
 
@@ -77,6 +78,50 @@ def test_a_short_job_costs_one_command(host: SshHost, monkeypatch: pytest.Monkey
         monkeypatch.setattr(SshHost, "run", counted)
         assert space.job("true", timeout_s=20) == 0
         assert len(commands) == 1
+
+
+def test_a_sleep_that_knows_no_fractions_is_not_asked_again_and_again(
+    host: SshHost, device: Loopback, monkeypatch: pytest.MonkeyPatch
+):
+    """That of BusyBox on some boards: the pauses ended at once, and every look for the end was a command of its own."""
+    device.program("sleep", 'case "$1" in *.*) exit 1;; esac; exec /bin/sleep "$1"')
+    commands: list[str] = []
+    run = SshHost.run
+
+    def counted(self: SshHost, command: str, *args: object, **given: object) -> object:
+        commands.append(command)
+        return run(self, command, *args, **given)  # type: ignore[arg-type]
+
+    try:
+        with host.workspace() as space:
+            monkeypatch.setattr(SshHost, "run", counted)
+            assert space.job("sleep 1; exit 3", timeout_s=20) == 3
+            assert len(commands) == 1
+    finally:
+        (device.programs / "sleep").unlink()
+
+
+def test_folders_are_sent_and_files_are_read_by_one_command_each(
+    host: SshHost, device: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "a b").write_bytes(b"\x00\xff")
+    (tmp_path / "empty").write_bytes(b"")
+    commands: list[str] = []
+    run = SshHost.run
+
+    def counted(self: SshHost, command: str, *args: object, **given: object) -> object:
+        commands.append(command)
+        return run(self, command, *args, **given)  # type: ignore[arg-type]
+
+    with host.workspace() as space:
+        monkeypatch.setattr(SshHost, "run", counted)
+        space.put_all(tmp_path, "folder")
+        assert space.read_all(["folder/a b", "absent", "folder/empty"]) == {
+            "folder/a b": b"\x00\xff",
+            "folder/empty": b"",
+        }
+        assert space.read_all(["absent"]) == {}
+        assert len(commands) == 3
 
 
 def test_a_script_that_arrives_in_part_is_not_run(host: SshHost):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeprune.backends.sensors import POWER, STATE, conditions
+from edgeprune.hosts.sensors import POWER, STATE, conditions
 
 
 @pytest.fixture

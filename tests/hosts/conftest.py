@@ -1,0 +1,3 @@
+from tests.backends.conftest import device
+
+__all__ = ["device"]
