@@ -117,3 +117,13 @@ def test_random_widths_are_aligned_and_in_range(net: Network) -> None:
         for group, width, step in zip(net.analysis.groups, cpu_model._random_widths(net, rng), net.steps, strict=True):
             assert 0 < width <= group.size
             assert width % step == 0
+
+
+def test_float_is_measured_at_fewer_widths_where_there_is_int8(net: Network) -> None:
+    def widths_of(quantizable: bool) -> dict[str, int]:
+        found = cpu_model._variants(net, quantizable, True, np.random.default_rng(0))
+        uniform = [v.formats for v in found if not v.mixed]
+        return {"float": uniform.count(("fp32",) * len(net.blocks)), "all": len(uniform)}
+
+    assert widths_of(quantizable=False) == {"float": 7, "all": 7}
+    assert widths_of(quantizable=True) == {"float": 4, "all": 4 + 2 * 7}
