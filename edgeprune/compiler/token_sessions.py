@@ -134,11 +134,12 @@ class Sessions:
             return [harness.device, harness.runtime_version, str(harness.threads), form, str(self.may.quantize)]
         return [repr(self.request.profile), repr(self.request.options), str(self.may.quantize)]
 
-    def _shares(self, models: Sequence[ir.Model]) -> list[float]:
+    def _shares(self, models: Sequence[ir.Model], tried: Sequence[TokenSchedule]) -> list[float]:
         whole, int8 = self.opening.opened.fixed, self.may.quantize
         if isinstance(self.whole, CpuSession):
-            lowering = self.whole.network.lowering
-            return cpu_shares(whole, models, self.whole.harness, lowering, self.opening.fit, int8=int8)
+            harness, lowering = self.whole.harness, self.whole.network.lowering
+            kinds = [(s.setting, len(s.sites)) for s in tried]
+            return cpu_shares(whole, models, kinds, harness, lowering, self.opening.fit, int8=int8)
         options = self.request.options
         int8 = int8 and options.precision in ("auto", INT8)
         return predicted_shares(whole, models, self.request.profile, options.power_mode, int8=int8)

@@ -41,7 +41,7 @@ def try_schedules(
     opened: OpenedModel,
     sites: Sequence[Site],
     wanted: Sequence[TokenSchedule],
-    shares: Callable[[Sequence[ir.Model]], Sequence[float]],
+    shares: Callable[[Sequence[ir.Model], Sequence[TokenSchedule]], Sequence[float]],
     error: Callable[[ir.Model], float],
     progress: Callable[[float], None],
     remember: Callable[[Callable[[], Arrays]], Arrays] = lambda compute: compute(),
@@ -52,7 +52,7 @@ def try_schedules(
         opened: with all tokens.
         sites: of its dense model.
         wanted: schedules to try.
-        shares: the times of models with fixed shapes, over that of the model with all tokens.
+        shares: the times of models with fixed shapes and these schedules, over that of the model with all tokens.
         error: the output error of a model.
         progress: called with the fraction done.
         remember: gives the stored results of these trials, or computes and stores them.
@@ -71,7 +71,7 @@ def try_schedules(
             with contextlib.suppress(PassError):
                 made[k] = with_fewer_tokens(opened, schedule, sites)
             progress((k + 1) / len(wanted) / 3)
-        times[list(made)] = shares([reduced.fixed for reduced in made.values()])
+        times[list(made)] = shares([reduced.fixed for reduced in made.values()], [wanted[k] for k in made])
         progress(2 / 3)
         paying = np.flatnonzero(times <= PAYS).tolist()
         for done, k in enumerate(paying, 1):

@@ -43,9 +43,8 @@ def data(folder: Path, model: ir.Model) -> Calibration:
 def test_models_are_timed_in_the_form_of_their_runtime(tmp_path: Path, lowering: Lowering, int8: bool) -> None:
     whole, smaller = VIT.model(), Vit(tokens=17, depth=1, width=16).model()
     harness = Harness()
-    shares = cpu_shares(
-        whole, [smaller, whole], cast(TimingHarness, harness), lowering, data(tmp_path, whole), int8=int8
-    )
+    models, timer = [smaller, whole], cast(TimingHarness, harness)
+    shares = cpu_shares(whole, models, ["a", "b"], timer, lowering, data(tmp_path, whole), int8=int8)
     assert shares[0] < 0.7
     assert shares[1] == 1
     assert len(harness.timed) == 3
@@ -54,3 +53,13 @@ def test_models_are_timed_in_the_form_of_their_runtime(tmp_path: Path, lowering:
         assert ("QuantizeLinear" in ops) == int8
         stated: Mapping[str, Any] = model.metadata_props
         assert stated.get("edgeprune.float_precision") == ("bf16" if lowering is not X86 else None)
+
+
+def test_of_each_kind_the_ends_are_measured(tmp_path: Path) -> None:
+    whole, harness = Vit(tokens=17, depth=4, width=16).model(), Harness()
+    models = [Vit(tokens=17, depth=depth, width=16).model() for depth in (3, 1, 2, 3)]
+    kinds = ["a", "a", "a", "b"]
+    shares = cpu_shares(whole, models, kinds, cast(TimingHarness, harness), X86, data(tmp_path, whole), int8=False)
+    assert len(harness.timed) == 4
+    assert shares[1] < shares[2] < shares[0] == shares[3] < 1
+    assert shares[2] == pytest.approx((shares[1] + shares[0]) / 2)

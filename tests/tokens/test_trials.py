@@ -41,7 +41,7 @@ def test_trials_that_are_slower_and_worse_than_another_are_left_out(tmp_path: Pa
     times = np.linspace(0.5, 1.2, len(wanted))
     errors = iter([0.3, 0.1, 0.2, *np.zeros(len(wanted))])
     trials, least = try_schedules(
-        model, sites, wanted, lambda models: times[: len(models)].tolist(), lambda _: next(errors), lambda _: None
+        model, sites, wanted, lambda models, _: times[: len(models)].tolist(), lambda _: next(errors), lambda _: None
     )
     assert least == 0.5
     assert [trial.error for trial in trials] == [0.3, 0.1, 0.0]
@@ -63,7 +63,7 @@ def test_stored_trials_are_not_run_again(tmp_path: Path) -> None:
 
     def run() -> tuple[list[TokenTrial], float]:
         times = np.linspace(0.5, 0.9, len(wanted)).tolist()
-        return try_schedules(model, sites, wanted, lambda _: times, lambda _: next(errors), lambda _: None, remember)
+        return try_schedules(model, sites, wanted, lambda *_: times, lambda _: next(errors), lambda _: None, remember)
 
     first, least = run()
     again, same = run()  # the iterator of errors is at its end
