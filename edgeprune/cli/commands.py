@@ -77,6 +77,11 @@ def cli() -> None:
     help="Precision of the layers; auto chooses one for each layer. bf16 is OpenVINO's on a CPU.",
 )
 @click.option(
+    "--all-int8",
+    is_flag=True,
+    help="With --precision int8 and no budget: also layers that INT8 makes slower, or that lose accuracy by it.",
+)
+@click.option(
     "--sparsity",
     type=click.Choice(["auto", "none", "2:4"]),
     default="auto",

@@ -49,6 +49,7 @@ def compile_model(
     recover: str | float = "fast",
     rival: str | Path | None = None,
     stats_device: str = "cpu",
+    all_int8: bool = False,
 ) -> Report:
     """Compress a model for a target within a budget, measure it, and write the folder of a compile.
 
@@ -89,6 +90,7 @@ def compile_model(
         rival: a smaller model of the same family, which is timed and scored as it is and stands beside the result.
         stats_device: what computes the statistics: ``cpu`` (onnxruntime), ``torch`` (PyTorch on the processor), or
             ``cuda``.
+        all_int8: with ``precision="int8"`` and no budget: also layers that INT8 makes slower, or that lose by it.
 
     Raises:
         UsageError: flags contradict each other or the target, or the folder exists.
@@ -120,6 +122,7 @@ def compile_model(
         tokens,
         str(recover),
         stats_device,
+        all_int8,
     )
     out = Path(out or f"{request.model.stem}.{target}")
     recipe = recipe or recipe_of(arguments | {"calibration": request.calibration}).moved_to(out)

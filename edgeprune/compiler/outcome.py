@@ -31,7 +31,7 @@ def decide(session: CompileSession, goal: Goal, timed: Timed, margin: float) -> 
     predicted = timed.measured is None
     compared = f"{'predicted ' if predicted else ''}{gain:.2f}x as fast as {best_name}"
     kind = "compressed" if cut else f"unpruned-{_format(timed.candidate, session)}"
-    if not cut and (predicted or (session.as_asked and best != ORIGINAL and not goal.prune)):
+    if not cut and (predicted or (goal.all_int8 or (session.as_asked and best != ORIGINAL and not goal.prune))):
         reason = _with_margin(
             f"Nothing was cut: {formats}.{_gains_nothing(kind, session, timed)}", session, goal, margin
         )

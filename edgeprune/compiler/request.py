@@ -50,6 +50,7 @@ class Request:
     tokens: str = "auto"
     recover: str = "fast"
     stats_device: str = "cpu"
+    all_int8: bool = False
 
     def check_room(self, out: Path, *, force: bool) -> None:
         """Refuse an output folder that cannot be written, and disks that are too full for the work.
@@ -111,6 +112,8 @@ class Request:
             raise UsageError(
                 "--latency-ms and --speedup both limit the latency: give one of them; --max-drop may stand beside it"
             )
+        if self.all_int8 and (self.precision != "int8" or not latency_ms is speedup is max_drop is None):
+            raise UsageError("--all-int8 goes with --precision int8 and without a budget: all layers that can get INT8")
         only_lowered = self.precision != "auto" and latency_ms is speedup is max_drop is None
         return Goal(
             latency_ms,
@@ -120,6 +123,7 @@ class Request:
             quantize=self.precision not in FLOATS,
             accept_loss=self.accept_loss,
             explain_loss=self.explain_loss,
+            all_int8=self.all_int8,
         )
 
     def check(self) -> None:

@@ -33,7 +33,14 @@ def measure_rival(request: Request, session: CompileSession, file: Path) -> Riva
         UsageError, ModelError, BackendError: the rival cannot be opened, or not for this target.
     """
     wanted = replace(
-        request, model=file, profile_file=None, surgery=None, tokens="none", recover="none", explain_loss=False
+        request,
+        model=file,
+        profile_file=None,
+        surgery=None,
+        tokens="none",
+        recover="none",
+        explain_loss=False,
+        all_int8=False,
     )
     quantize = request.goal(None, None, None).quantize
     goal = Goal(prune=False, quantize=quantize)

@@ -16,7 +16,7 @@ from edgeprune.build import ModelBuilder
 from edgeprune.calibration import ArrayCache, Evaluator
 from edgeprune.compiler.timer import Timed, Timer
 from edgeprune.dependency import OpenedModel
-from edgeprune.latency import INT8, Format, Latency, Network
+from edgeprune.latency import INT8, Format, Latency, Network, is_int8
 from edgeprune.report import Accuracy, Cost, EngineCheck, Layer, Tokens, Training
 from edgeprune.search import (
     Candidate,
@@ -189,7 +189,13 @@ class CompileSession(ABC):
 
     def only_lowered(self, best: Candidate, goal: Goal) -> Candidate:
         """The result if nothing may be cut: the best unpruned variant, unless one format was asked for."""
-        return best
+        return self.in_int8(best) if goal.all_int8 else best
+
+    def in_int8(self, candidate: Candidate) -> Candidate:
+        """A candidate with every block in INT8 that has a form in it."""
+        losses = self.prices.uncut.format_loss
+        formats = tuple(INT8 if any(map(is_int8, of)) else f for f, of in zip(candidate.formats, losses, strict=True))
+        return replace(candidate, formats=formats, latency_us=self.latency.total_us(candidate.widths, formats))
 
     def variants(self, limit: float) -> dict[str, Candidate]:
         """The unpruned network in float, and in INT8 if that loses at most ``limit`` points."""

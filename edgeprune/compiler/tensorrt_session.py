@@ -117,7 +117,9 @@ class TensorRtSession(CompileSession):
         """The candidate in INT8 if that was asked for, even beyond the limit; with 2:4 if that was asked for."""
         dense = self.prices.dense
         wants_int8 = goal.quantize and goal.max_drop is None and self.options.precision == INT8
-        if wants_int8 and INT8 not in self.variants(goal.drop_limit):
+        if goal.all_int8:
+            best = self.in_int8(best)
+        elif wants_int8 and INT8 not in self.variants(goal.drop_limit):
             best = most_accurate_unpruned(dense, self.scores.drop) or best
         losses = self.prices.uncut.format_loss
         formats = tuple(f if f in of else f"{f}{SPARSE}" for f, of in zip(best.formats, losses, strict=True))

@@ -20,6 +20,7 @@ class Goal:
     With both, the least expected loss at that latency is looked for, and refused if it is above the limit.
 
     ``accept_loss``: a result is delivered even if its outputs are too far from the original's to be of use.
+    ``all_int8``: without a budget, every block that has a form in INT8 gets it, however fast it is.
     ``explain_loss``: the report tells what the loss comes from, by variants with one thing taken back.
     """
 
@@ -30,6 +31,7 @@ class Goal:
     quantize: bool = True
     accept_loss: bool = False
     explain_loss: bool = False
+    all_int8: bool = False
 
     @property
     def has_budget(self) -> bool:
