@@ -16,7 +16,7 @@ from edgeprune.build import ModelBuilder
 from edgeprune.calibration import ArrayCache, Evaluator
 from edgeprune.compiler.timer import Timed, Timer
 from edgeprune.dependency import OpenedModel
-from edgeprune.latency import INT8, Format, Latency, Network, is_int8
+from edgeprune.latency import INT8, Format, Latency, Network
 from edgeprune.report import Accuracy, Cost, EngineCheck, Layer, Tokens, Training
 from edgeprune.search import (
     Candidate,
@@ -28,6 +28,7 @@ from edgeprune.search import (
     Raced,
     ScoreCache,
     WidthLosses,
+    all_int8,
     best_unpruned,
     uncut,
 )
@@ -189,13 +190,7 @@ class CompileSession(ABC):
 
     def only_lowered(self, best: Candidate, goal: Goal) -> Candidate:
         """The result if nothing may be cut: the best unpruned variant, unless one format was asked for."""
-        return self.in_int8(best) if goal.all_int8 else best
-
-    def in_int8(self, candidate: Candidate) -> Candidate:
-        """A candidate with every block in INT8 that has a form in it."""
-        losses = self.prices.uncut.format_loss
-        formats = tuple(INT8 if any(map(is_int8, of)) else f for f, of in zip(candidate.formats, losses, strict=True))
-        return replace(candidate, formats=formats, latency_us=self.latency.total_us(candidate.widths, formats))
+        return all_int8(self.prices.dense, best) if goal.all_int8 else best
 
     def variants(self, limit: float) -> dict[str, Candidate]:
         """The unpruned network in float, and in INT8 if that loses at most ``limit`` points."""
@@ -225,8 +220,7 @@ class CompileSession(ABC):
             return drop <= limit
         if not self.builder.recover(candidate.widths, candidate.formats, self.progress):
             return False
-        learned = self.builder.build(candidate.widths, candidate.formats)
-        return self.evaluator.drop(self.scores.run_of(learned)) <= limit
+        return self.evaluator.drop(self.scores.run_of(self.builder.build(candidate.widths, candidate.formats))) <= limit
 
     def _share_left(self, candidate: Candidate, drop: float) -> float:
         """The share of a drop that training is expected to leave: that of short trainings of the first candidates.

@@ -43,6 +43,7 @@ from edgeprune.search import (
     Problem,
     ScoreCache,
     WidthLosses,
+    all_int8,
     fastest,
     most_accurate_unpruned,
     no_widths,
@@ -118,7 +119,7 @@ class TensorRtSession(CompileSession):
         dense = self.prices.dense
         wants_int8 = goal.quantize and goal.max_drop is None and self.options.precision == INT8
         if goal.all_int8:
-            best = self.in_int8(best)
+            best = all_int8(dense, best)
         elif wants_int8 and INT8 not in self.variants(goal.drop_limit):
             best = most_accurate_unpruned(dense, self.scores.drop) or best
         losses = self.prices.uncut.format_loss

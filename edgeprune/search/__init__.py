@@ -31,4 +31,4 @@ from edgeprune.search.search_history import SearchHistory, load_history, save_hi
 from edgeprune.search.solver import Searcher, fastest, search
 from edgeprune.search.sparse_losses import sparse_losses
 from edgeprune.search.timings import FeasibleCandidate, StartingPoint, Timing, noise
-from edgeprune.search.unpruned import best_unpruned, most_accurate_unpruned
+from edgeprune.search.unpruned import all_int8, best_unpruned, most_accurate_unpruned

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from edgeprune.latency import INT8
 from edgeprune.search.format_race import Raced
 from edgeprune.search.solver import Candidate, Problem, fastest_unpruned
 
@@ -41,6 +42,13 @@ def best_unpruned(
 def most_accurate_unpruned(problem: Problem, drop: Callable[[Candidate], float]) -> Candidate | None:
     """Dense widths with blocks in INT8 that lose the fewest points; None if no block can run in INT8."""
     return min(_int8_variants(problem), key=drop, default=None)
+
+
+def all_int8(problem: Problem, candidate: Candidate) -> Candidate:
+    """A candidate with INT8 in every block that has a form in it."""
+    blocks = zip(candidate.formats, problem.format_loss, strict=True)
+    formats = tuple(INT8 if INT8 in losses else f for f, losses in blocks)
+    return replace(candidate, formats=formats, latency_us=problem.latency.total_us(candidate.widths, formats))
 
 
 def _int8_variants(problem: Problem, raced: Sequence[Raced] = ()) -> Iterator[Candidate]:
