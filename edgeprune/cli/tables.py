@@ -37,7 +37,7 @@ def print_prediction(console: Console, found: Prediction, shown: int) -> None:
     if (most := found.energy_mj_at_most) is not None:
         console.print(f"at most {most:.4g} mJ for an inference: the power of the mode times the latency", markup=False)
     print_notes(console, (*found.advice, *found.outside))
-    header = (f"slowest of {found.launches} kernels", "precision", "time", "share", "bound by")
+    header = (f"slowest of {found.kernel_count} kernels", "precision", "time", "share", "bound by")
     rows = [
         (f"{k.name} ({k.kind})", k.precision, f"{k.latency_us:.1f} us", f"{k.share:.0%}", k.bound)
         for k in found.costliest(shown)

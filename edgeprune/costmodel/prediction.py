@@ -58,7 +58,7 @@ class Prediction:
 
     ``error`` and ``error_p90`` are the median and the 90th percentile of the profile's absolute relative error on
     models of the same ``family`` that it was not fitted on, as fractions. ``outside`` has one sentence for each way in
-    which the prediction extrapolates. ``launches`` counts kernels, each run of a repeated one. ``overhead_share`` is
+    which the prediction extrapolates. ``kernel_count`` counts each run of a repeated kernel. ``overhead_share`` is
     the fraction of the latency that is their overhead; ``advice`` says what helps if this is most of it.
     ``energy_mj_at_most`` is the power mode's watts times the latency; None if the mode states no watts.
     """
@@ -70,7 +70,7 @@ class Prediction:
     power_mode: str
     precision: str
     source: str
-    launches: int
+    kernel_count: int
     gmacs: float
     energy_mj_at_most: float | None
     family: Family
@@ -91,7 +91,7 @@ class Prediction:
             "source": self.source,
             "measured": False,
             "outside_fit": list(self.outside),
-            "launches": self.launches,
+            "kernel_count": self.kernel_count,
             "gmacs": round(self.gmacs, 4),
             "energy_mj_at_most": None if self.energy_mj_at_most is None else round(self.energy_mj_at_most, 3),
             "family": self.family,
@@ -198,7 +198,7 @@ def model_latency_us(
         power_mode=device.power_mode,
         precision=precision or ("as quantized" if any(k.quantized for k in kernels) else "fp16"),
         source=profile.source,
-        launches=sum(k.repeats for k in kernels),
+        kernel_count=sum(k.repeats for k in kernels),
         gmacs=gmacs,
         energy_mj_at_most=None if watts is None else watts * total_us / 1e3,
         family=family,
