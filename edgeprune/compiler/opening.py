@@ -30,6 +30,7 @@ from edgeprune.compiler.session import Conditions
 from edgeprune.dependency import OpenedModel, Shapes, analyse, open_model
 from edgeprune.errors import ModelError
 from edgeprune.latency import INT8, Network, input_shapes
+from edgeprune.passes.dequantize import Lift
 from edgeprune.passes.prune import try_cut
 from edgeprune.passes.quantize import drop_idle_clips, equalize
 from edgeprune.passes.tensorrt import fuse_layer_norms
@@ -98,7 +99,7 @@ def open_with_data(
     progress: Progress,
     *,
     allow_statistic: bool = False,
-    only_needed: bool = False,
+    lift: Lift = "all",
 ) -> tuple[OpenedModel, Calibration | None]:
     """A model and its calibration data; the data tells the sizes that ``shapes`` leaves open, if it has any.
 
@@ -112,7 +113,7 @@ def open_with_data(
     def sizes(dense: ir.Model) -> Shapes:
         if calibration is None:
             return {}
-        _check_runs(dense, only_needed)
+        _check_runs(dense)
         if not calibration.has_sizes(dense):
             return calibration.random_shapes(dense)
         found.append(calibration.open(dense, shapes, progress))
@@ -123,14 +124,14 @@ def open_with_data(
         shapes,
         progress,
         allow_statistic=allow_statistic,
-        only_needed=only_needed,
+        lift=lift,
         data=sizes,
         fix_data=calibration is not None and calibration.size is not None,
         trial=try_cut,
     )
     if calibration is None:
         return opened, None
-    _check_runs(opened.dense, only_needed)
+    _check_runs(opened.dense)
     is_same = found and not (graph.open_axes(opened.original) and not graph.open_axes(opened.dense))
     used = found[0] if is_same else calibration.open(opened.dense, opened.sizes.shapes, progress)
     for note in used.notes:
@@ -140,8 +141,8 @@ def open_with_data(
     return opened.at_values(next(iter(used.batches(1)))), used
 
 
-def _check_runs(model: ir.Model, only_needed: bool) -> None:
-    """Refuse a model that no samples can run through: it has inputs or layers in bfloat16.
+def _check_runs(model: ir.Model) -> None:
+    """Refuse a model that no samples can run through: inputs or layers are bfloat16, and it has no float32 form.
 
     Raises:
         ModelError: the text names an input or a layer.
@@ -150,9 +151,9 @@ def _check_runs(model: ir.Model, only_needed: bool) -> None:
     layers = [n for n in model.graph if graph.is_op(n, "Conv", "ConvTranspose", "Gemm", "MatMul")]
     inside = [f"{n.op_type} {n.name!r}" for n in layers if n.outputs[0].dtype == ir.DataType.BFLOAT16]
     if places := inputs + inside:
-        ways = ", give `compile`, or prune it without data (--no-compensate)" if only_needed else ""
         raise ModelError(
-            f"{places[0]} is bfloat16, which onnxruntime has no CPU kernels for: export the model in float32{ways}"
+            f"{places[0]} is bfloat16, which onnxruntime has no CPU kernels for: export the model in float32; `prune` "
+            "takes it without data, with --no-compensate"
         )
 
 

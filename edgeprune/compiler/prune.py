@@ -33,6 +33,7 @@ from edgeprune.importance import Context, LateRankings, choose, rank
 from edgeprune.latency import FLOAT, SizeLimit, SizeModel, head_widths, network, size_model, with_tied
 from edgeprune.outputs import Choice
 from edgeprune.passes.canonicalize import canonicalize
+from edgeprune.passes.dequantize import float_source
 from edgeprune.passes.prune import prune_channels, verify_cut
 from edgeprune.passes.recover import compensate as refit
 from edgeprune.recovery import Probe
@@ -101,7 +102,12 @@ def prune_model(
         raise CalibrationError("compensating needs calibration data: give --calib, or --no-compensate")
     with statistics_on(stats_device, progress.note):
         opened, data = open_with_data(
-            model, shapes or {}, calibration, progress, allow_statistic=allow_statistic, only_needed=True
+            model,
+            shapes or {},
+            calibration,
+            progress,
+            allow_statistic=allow_statistic,
+            lift="to cut" if calibration is None else "to run",
         )
         data, held_out = _judged(opened, data, seed, choice or Choice())
         name = criterion or ("obs" if data is not None else "l2")
@@ -124,11 +130,11 @@ def prune_model(
                 pruned = refit(opened.dense, pruned, opened.analysis, cut, data)
     with output_folder(out, force=force) as folder:
         with progress.step("writing"):
-            graph.save(opened.dense, folder / "dense.onnx")
-            graph.save(pruned, folder / "model.onnx")
+            graph.save(opened.as_file(opened.dense, inside=True), folder / "dense.onnx")
+            graph.save(written := opened.as_file(pruned, inside=True), folder / "model.onnx")
             plan_of(opened, target or "none", cut, float_layers(pruned), seed=seed).save(folder / "plan.json")
         with progress.step("comparing with the original"):
-            accuracy = _fidelity(opened, pruned, held_out)
+            accuracy = _fidelity(opened, written, held_out)
         report = Report(
             command="prune",
             target=target or "none",
@@ -276,9 +282,11 @@ def _fidelity(opened: OpenedModel, pruned: ir.Model, held_out: Calibration | Non
     if held_out is None:
         return None
 
-    runtime = OnnxRuntime()
-    reference = runtime.load(opened.scored if opened.ranges else opened.dense).run  # what came in, as it came
-    return compare_with_original(fidelity(reference, held_out, opened.dense), runtime.load(pruned).run)
+    runtime, runs = OnnxRuntime(), pruned
+    reference = runtime.load(opened.scored if opened.ranges or opened.reference else opened.dense).run
+    if opened.reference is not None:
+        runs = float_source(pruned, verify=False).reference or pruned
+    return compare_with_original(fidelity(reference, held_out, opened.dense), runtime.load(runs).run)
 
 
 def _outcome(cut: int, groups: int, ratio: float | None) -> Outcome:

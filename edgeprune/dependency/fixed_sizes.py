@@ -15,7 +15,7 @@ from edgeprune import graph
 from edgeprune.dependency.solve import Analysis, analyse
 from edgeprune.errors import ModelError, PassError
 from edgeprune.graph import InputShapes
-from edgeprune.passes.dequantize import FloatSource, float_source
+from edgeprune.passes.dequantize import FloatSource, Lift, float_source
 from edgeprune.passes.verify import InputSizes, spelled
 
 Trial = Callable[[ir.Model, Analysis, InputShapes], None]
@@ -48,7 +48,7 @@ def analysed_at(
     sizes: InputSizes,
     *,
     allow_statistic: bool = False,
-    only_needed: bool = False,
+    lift: Lift = "all",
     may_fix: bool = True,
     verify: bool = True,
     trial: Trial | None = None,
@@ -60,7 +60,7 @@ def analysed_at(
         source: its canonical float form.
         sizes: of all inputs. Proposed ones decide nothing.
         allow_statistic: as in `open_model`.
-        only_needed: as in `open_model`.
+        lift: as in `open_model`.
         may_fix: whether the result may take these sizes alone. Without it, it stays open.
         verify: whether a model whose axes become fixed is compared with the original.
         trial: tries whether the open model can be cut as its analysis at fixed sizes says; without one it is believed.
@@ -69,7 +69,7 @@ def analysed_at(
     if not graph.open_axes(source.model) or not {"given", "data"}.intersection(sizes.origins.values()):
         return opened
     whole = _fixed(original, sizes.shapes, keep_batch=False)
-    closed = _analysed(whole, allow_statistic, only_needed)
+    closed = _analysed(whole, allow_statistic, lift)
     most, least = (_free_share(found, sizes.shapes) for found in (closed, opened))
     if most - least < _WORTH:
         return opened
@@ -84,7 +84,7 @@ def analysed_at(
         return Analysed(source, opened.analysis, note)
     for keep_batch in (True, False):
         model = _fixed(original, sizes.shapes, keep_batch=keep_batch)
-        found = _analysed(model, allow_statistic, only_needed, verify=verify) if keep_batch or verify else closed
+        found = _analysed(model, allow_statistic, lift, verify=verify) if keep_batch or verify else closed
         if most - _free_share(found, sizes.shapes) < _WORTH and _holds(found, sizes, trial):
             left = "batches of any size, and else " if keep_batch and graph.open_axes(found.source.model) else ""
             note = (
@@ -94,8 +94,8 @@ def analysed_at(
     return opened
 
 
-def _analysed(model: ir.Model, allow_statistic: bool, only_needed: bool, *, verify: bool = False) -> Analysed:
-    source = float_source(model, verify=verify, only_needed=only_needed)
+def _analysed(model: ir.Model, allow_statistic: bool, lift: Lift, *, verify: bool = False) -> Analysed:
+    source = float_source(model, verify=verify, lift=lift)
     return Analysed(source, analyse(source.model, allow_statistic=allow_statistic))
 
 

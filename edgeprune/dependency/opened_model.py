@@ -16,7 +16,7 @@ from edgeprune.dependency.fixed_sizes import Trial, analysed_at
 from edgeprune.dependency.solve import Analysis
 from edgeprune.errors import ModelError
 from edgeprune.passes.canonicalize import canonicalize
-from edgeprune.passes.dequantize import NO_BFLOAT16, Interface, float_source, with_interface
+from edgeprune.passes.dequantize import NO_BFLOAT16, Interface, Lift, float_source, in_bfloat16, with_interface
 from edgeprune.passes.verify import InputSizes, check_sizes, settle_sizes
 from edgeprune.support import Progress
 
@@ -92,9 +92,9 @@ class OpenedModel:
         """What onnxruntime runs to tell how long the user's model takes."""
         return self.path if self.reference is None else self.original
 
-    def as_file(self, model: ir.Model) -> ir.Model:
-        """A model as it is written: with the types of the file's inputs and outputs."""
-        return with_interface(model, self.interface)
+    def as_file(self, model: ir.Model, *, inside: bool = False) -> ir.Model:
+        """A model as it is written: with the types of the file's inputs and outputs; with ``inside``, of all values."""
+        return (in_bfloat16 if inside else with_interface)(model, self.interface)
 
     def sentences(self) -> tuple[str, ...]:
         """What a user has to know of the model: its sizes, and what was done to it."""
@@ -145,7 +145,7 @@ def open_model(
     progress: Progress,
     *,
     allow_statistic: bool = False,
-    only_needed: bool = False,
+    lift: Lift = "all",
     data: Callable[[ir.Model], Shapes] | None = None,
     fix_data: bool = False,
     trial: Trial | None = None,
@@ -157,7 +157,7 @@ def open_model(
         shapes: input name -> dimensions, for inputs with open axes.
         progress: shows the progress.
         allow_statistic: also cut axes over which a normalization computes its statistics.
-        only_needed: float16 and Q/DQ pairs stay.
+        lift: which models become float32; see `edgeprune.passes.dequantize.float_source`.
         data: the shapes of one sample for the canonical model; called if axes are open and not in ``shapes``. Sizes
             that it does not tell are proposed.
         fix_data: whether the result may take the sizes of the data alone, if more can be cut then. ``shapes`` always
@@ -172,7 +172,7 @@ def open_model(
         original = graph.load(path)
         sha256 = file_digest(path)
         check_sizes(original, shapes)
-        source = float_source(original, only_needed=only_needed)
+        source = float_source(original, lift=lift)
         read = source.model
         sizes = settle_sizes(read, shapes, None if data is None else lambda: data(read))
     with progress.step("finding what can be cut"):
@@ -181,7 +181,7 @@ def open_model(
             source,
             sizes,
             allow_statistic=allow_statistic,
-            only_needed=only_needed,
+            lift=lift,
             may_fix=bool(shapes) or fix_data,
             trial=trial,
         )

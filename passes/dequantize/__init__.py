@@ -6,4 +6,5 @@ May import: passes.canonicalize, passes.verify and below.
 """
 
 from edgeprune.passes.dequantize.bfloat16 import NO_BFLOAT16, Interface, with_interface
-from edgeprune.passes.dequantize.source import FloatSource, float_source, with_pairs
+from edgeprune.passes.dequantize.narrowing import in_bfloat16
+from edgeprune.passes.dequantize.source import FloatSource, Lift, float_source, with_pairs

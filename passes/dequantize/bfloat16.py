@@ -14,15 +14,20 @@ import onnx_ir as ir
 from edgeprune import graph as graphs
 from edgeprune.graph import fresh_name, naming, new_node, place_after
 
-_BFLOAT16, _FLOAT = ir.DataType.BFLOAT16, ir.DataType.FLOAT
+_KINDS = _BFLOAT16, _FLOAT = ir.DataType.BFLOAT16, ir.DataType.FLOAT
 
 
 @dataclass(frozen=True)
 class Interface:
-    """Names of the inputs and outputs of type bfloat16."""
+    """Names of the inputs and outputs of type bfloat16, and of the nodes that compute in either type.
+
+    ``inside`` compute in bfloat16, ``singles`` in float32; Casts between the two are in neither.
+    """
 
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
+    inside: frozenset[str] = frozenset()
+    singles: frozenset[str] = frozenset()
 
 
 NO_BFLOAT16 = Interface()
@@ -35,9 +40,12 @@ def bfloat16_values(model: ir.Model) -> set[str]:
 
 
 def interface_of(model: ir.Model) -> Interface:
-    """The inputs and outputs of a model that are bfloat16."""
+    """The types of a model with values in bfloat16."""
     ends = (model.graph.inputs, model.graph.outputs)
-    return Interface(*(tuple(str(v.name) for v in values if v.dtype == _BFLOAT16) for values in ends))
+    nodes = [n for n in model.graph if not (graphs.is_op(n, "Cast") and n.inputs[0] and n.inputs[0].dtype in _KINDS)]
+    inputs, outputs = (tuple(str(v.name) for v in values if v.dtype == _BFLOAT16) for values in ends)
+    inside, singles = (frozenset(str(n.name) for n in nodes if n.outputs[0].dtype == kind) for kind in _KINDS)
+    return Interface(inputs, outputs, inside, singles)
 
 
 def without_interface(model: ir.Model, interface: Interface) -> ir.Model:

@@ -11,7 +11,7 @@ from edgeprune import graph as graphs
 from edgeprune.graph import ONNX_DOMAINS, naming, new_node, place_after, remove_dead, subgraphs
 
 OTHER_FLOATS = frozenset({ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE})
-_STATED = {"Cast": "to", "EyeLike": "dtype", "RandomNormal": "dtype", "RandomUniform": "dtype"} | {
+STATED = {"Cast": "to", "EyeLike": "dtype", "RandomNormal": "dtype", "RandomUniform": "dtype"} | {
     "RandomNormalLike": "dtype",
     "RandomUniformLike": "dtype",
     "Bernoulli": "dtype",
@@ -86,7 +86,7 @@ def _retype(graph: ir.Graph) -> None:
         if value.dtype in OTHER_FLOATS:
             value.type = single
     for node in graph:
-        stated = node.attributes.get(_STATED.get(node.op_type, ""))
+        stated = node.attributes.get(STATED.get(node.op_type, ""))
         if stated is not None and not stated.is_ref() and ir.DataType(stated.as_int()) in OTHER_FLOATS:
             node.attributes[stated.name] = ir.AttrInt64(stated.name, ir.DataType.FLOAT.value)
         for attribute in list(node.attributes.values()):

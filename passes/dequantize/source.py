@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
+from typing import Literal
 
 import onnx_ir as ir
 
@@ -55,7 +56,12 @@ class FloatSource:
     interface: Interface = NO_BFLOAT16
 
 
-def float_source(model: ir.Model, *, verify: bool = True, only_needed: bool = False) -> FloatSource:
+Lift = Literal["all", "to run", "to cut"]
+"""What becomes float32: ``all``; of the models that can be cut as they are, those that onnxruntime cannot run on a CPU;
+or none of these."""
+
+
+def float_source(model: ir.Model, *, verify: bool = True, lift: Lift = "all") -> FloatSource:
     """The canonical float32 model of any model; with ``verify``, compared with it in onnxruntime.
 
     Q/DQ pairs, QOperator and dynamic formats become float operators; the weights keep the values that they were
@@ -65,15 +71,16 @@ def float_source(model: ir.Model, *, verify: bool = True, only_needed: bool = Fa
     Args:
         model: as exported.
         verify: whether to compare.
-        only_needed: whether float16 and Q/DQ pairs stay, which can be pruned as they are; other formats cannot.
+        lift: float16 and Q/DQ pairs can be cut as they are; other formats cannot.
 
     Raises:
         ModelError: the model has no canonical form.
     """
-    if only_needed and not has_other_formats(model):
-        return FloatSource(canonicalize(model, verify=verify))
-    if (brain := _of_bfloat16(model, verify=verify)) is not None:
+    as_it_is = lift != "all" and not has_other_formats(model)
+    if not (as_it_is and lift == "to cut") and (brain := _of_bfloat16(model, verify=verify)) is not None:
         return brain
+    if as_it_is:
+        return FloatSource(canonicalize(model, verify=verify))
     canonical, note = _single(model, verify=verify)
     if not is_quantized(canonical):
         return FloatSource(canonical, {}, note)
@@ -136,8 +143,8 @@ def _of_bfloat16(model: ir.Model, *, verify: bool) -> FloatSource | None:
         return None
     return FloatSource(
         result,
-        note="the model is in bfloat16, which onnxruntime has no CPU kernels for: its float32 form is compiled, timed "
-        "on CPUs in its place, and compared with its values rounded to bfloat16; inputs and outputs keep their types",
+        note="the model is in bfloat16, which onnxruntime has no CPU kernels for: its float32 form runs in its place; "
+        "results are compared with it, its values rounded to bfloat16; inputs and outputs keep their types",
         reference=reference,
         interface=interface,
     )
