@@ -14,6 +14,7 @@ from edgeprune.outputs import usefulness
 from edgeprune.report import Accuracy
 from edgeprune.search import Candidate, Goal, fastest, search
 
+_NONE = "no pruned network is both of use and faster than that"
 TRIALS = 5
 CLOSE_ENOUGH = 1.02
 """The bisection ends when its bounds differ by less than this factor."""
@@ -85,9 +86,9 @@ def offers(
     texts = [f"without pruning, the best network is predicted at {unpruned.text(baseline_us)}"]
     pruned = _fastest_useful(session, goal, latency, margin, variant.latency_us, floor_us)
     if pruned is None or pruned.candidate.latency_us * PAYS > variant.latency_us:
-        texts.append("no pruned network is both of use and faster than that")
+        texts.append(_NONE)
     else:
-        texts.append(f"pruned, the fastest one that is still of use at {pruned.text(baseline_us)}")
+        texts.append(f"pruned, the fastest one{_of_use(session)} at {pruned.text(baseline_us)}")
     return "; ".join(texts)
 
 
@@ -104,10 +105,16 @@ def _measured_offers(session: CompileSession, goal: Goal, timer: Timer) -> str:
             timing = timer.timing(pruned.candidate)
         pruned = _offer_of(pruned.candidate, timing.measured_us, pruned.accuracy)
     if pruned is None or pruned.candidate.latency_us * PAYS > unpruned.candidate.latency_us:
-        texts.append("no pruned network is both of use and faster than that")
+        texts.append(_NONE)
     else:
-        texts.append(f"pruned, the fastest one that is still of use at {pruned.text(timing.baseline_us)}")
+        texts.append(f"pruned, the fastest one{_of_use(session)} at {pruned.text(timing.baseline_us)}")
     return "; ".join(texts)
+
+
+def _of_use(session: CompileSession) -> str:
+    if session.builder.data.is_random:
+        return " (whether it is of use, random numbers cannot tell: give --calib with data)"
+    return " that is still of use"
 
 
 def _first_accuracy(session: CompileSession, variant: Candidate) -> Accuracy:

@@ -48,3 +48,21 @@ def test_a_loss_above_the_limit_is_refused_beside_a_budget(monkeypatch: pytest.M
     said = r"loses 2.50 points \(top-1 .* 97.50%\), more than --max-drop 1, .*; what can be met"
     with pytest.raises(BudgetError, match=said):
         check_useful(None, Goal(speedup=2, max_drop=1, accept_loss=True), lost, None, 100.0, timer)
+
+
+@pytest.mark.parametrize(("is_random", "said"), [(True, "random numbers cannot tell"), (False, "that is still of use")])
+def test_random_numbers_do_not_say_that_a_network_is_of_use(
+    is_random: bool, said: str, monkeypatch: pytest.MonkeyPatch
+):
+    data = SimpleNamespace(is_random=is_random)
+    session = SimpleNamespace(
+        builder=SimpleNamespace(data=data),
+        variants=lambda _: {"original": at(100.0)},
+        predicted_baseline_us=lambda _: 100.0,
+    )
+    monkeypatch.setattr(module, "_first_accuracy", lambda *_: ACCURACY)
+    monkeypatch.setattr(module, "_fastest_useful", lambda *_: Offer(0.05, at(50.0), ACCURACY))
+    latency = SimpleNamespace(total_us=lambda *_: 100.0)
+    text = module.offers(session, Goal(speedup=9), latency, 1.05)
+    assert f"pruned, the fastest one {'(whether it is of use, ' if is_random else ''}{said}" in text
+    assert "--latency-ms 0.050 can be met" in text
