@@ -76,6 +76,8 @@ def _joined(seen: Seen) -> Head | None:
         return None
     if not seen.has_behind("Concat") or not seen.has_behind("Sigmoid", "Softmax", "HardSigmoid", "Clip", most=64):
         return None
+    if sum_to_one(x, 1) or sum_to_one(x, 2):
+        return None  # probabilities of classes, as of the characters of a text
     for axis in (1, 2) if x.shape[1] <= x.shape[2] else (2, 1):
         if x.shape[axis] < 5 or x.shape[3 - axis] < LEAST_POSITIONS:
             continue

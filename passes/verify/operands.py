@@ -22,6 +22,7 @@ from edgeprune.graph import (
     static_shape,
     subgraphs,
 )
+from edgeprune.passes.verify.operand_shapes import misfits
 
 _AXIS = frozenset({
     "ArgMax", "ArgMin", "Compress", "Concat", "Flatten", "Gather", "GatherElements", "Hardmax", "LayerNormalization",
@@ -30,7 +31,7 @@ _AXIS = frozenset({
 })  # fmt: skip
 """Operators with an attribute ``axis`` of their first input."""
 
-_AXES_INPUT = {"CumSum": 1, "Pad": 3, "Slice": 3, "Squeeze": 1, "Unsqueeze": 1}
+_AXES_INPUT = {"CumProd": 1, "CumSum": 1, "Pad": 3, "Slice": 3, "Squeeze": 1, "Unsqueeze": 1}
 _AXES = ("CenterCropPad", "LpNormalization", "MeanVarianceNormalization", "Resize", "Squeeze", "Unsqueeze", "Slice")
 _AFTER = {"Flatten": 1, "OneHot": 1}
 """Operator -> by how much an axis may be larger than the last one of the input."""
@@ -50,7 +51,7 @@ def check_operands(model: ir.Model) -> None:
             raise ModelError(f"the model is not valid: {node.op_type} {node.name!r} {wrong}")
     if any(has_subgraph(node) or _has_open_sizes(node) for node in model.graph):
         return  # ONNX's inference refuses loops over sequences, and sizes of unknown number, that runtimes accept
-    if any(n.domain in ONNX_DOMAINS and _is_unknown(n) for n in model.graph) and (found := contradiction(model)):
+    if found := contradiction(model):
         raise ModelError(f"the model is not valid: {found}")
 
 
@@ -70,6 +71,7 @@ def _has_open_sizes(node: ir.Node) -> bool:
 
 
 def _faults(node: ir.Node) -> Iterator[str]:
+    yield from misfits(node)
     source = input_at(node, 0)
     shape = None if source is None else source.shape
     if shape is None:
@@ -188,9 +190,3 @@ def _axes(node: ir.Node) -> Iterator[int]:
     given = None if position is None else constant(input_at(node, position))
     if given is not None:
         yield from map(int, given.reshape(-1))
-
-
-def _is_unknown(node: ir.Node) -> bool:
-    """Whether ONNX's inference gives no type or no rank although all operands have both."""
-    known = all(v is None or (v.shape is not None and v.type is not None) for v in node.inputs)
-    return known and any(v.name and (v.shape is None or v.type is None) for v in node.outputs)

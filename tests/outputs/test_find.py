@@ -155,6 +155,15 @@ def test_a_head_that_finds_nothing_is_judged_by_its_values() -> None:
     assert (spec.kind, spec.metric) == ("detections", "sqnr")
 
 
+def test_probabilities_of_characters_are_no_boxes_with_scores() -> None:
+    text = """g (float[n,8,40] a, float[n,8,40] b, float[80,30] w) => (float[n,t,30] y) {
+        c = Concat<axis=2>(a, b) l = MatMul(c, w) y = Softmax(l)
+    }"""
+    usual = np.r_[6, 2, 1, 1, np.zeros(26)]  # mostly the blank, and the first characters more often than the rest
+    (spec,) = found(text, softmax(RNG.standard_normal((3, 40, 30)) + usual)).specs
+    assert spec.kind == "sequence"
+
+
 def test_an_end_to_end_head() -> None:
     corners = np.sort(RNG.uniform(0, 640, (2, 50, 2, 2)), axis=2).reshape(2, 50, 4)
     scores = -np.sort(-RNG.random((2, 50, 1)), axis=1)
