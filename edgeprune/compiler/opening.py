@@ -99,9 +99,11 @@ def open_with_data(
     progress: Progress,
     *,
     allow_statistic: bool = False,
-    lift: Lift = "all",
+    as_it_is: bool = False,
 ) -> tuple[OpenedModel, Calibration | None]:
     """A model and its calibration data; the data tells the sizes that ``shapes`` leaves open, if it has any.
+
+    With ``as_it_is``, a model keeps its float type and its Q/DQ pairs if it can be cut, and the data run, with them.
 
     Raises:
         ModelError: the model is invalid or not supported.
@@ -109,6 +111,7 @@ def open_with_data(
         CalibrationError: the data does not fit the model.
     """
     found: list[Calibration] = []
+    lift: Lift = "all" if not as_it_is else "to cut" if calibration is None else "to run"
 
     def sizes(dense: ir.Model) -> Shapes:
         if calibration is None:

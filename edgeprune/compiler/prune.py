@@ -102,12 +102,7 @@ def prune_model(
         raise CalibrationError("compensating needs calibration data: give --calib, or --no-compensate")
     with statistics_on(stats_device, progress.note):
         opened, data = open_with_data(
-            model,
-            shapes or {},
-            calibration,
-            progress,
-            allow_statistic=allow_statistic,
-            lift="to cut" if calibration is None else "to run",
+            model, shapes or {}, calibration, progress, allow_statistic=allow_statistic, as_it_is=True
         )
         data, held_out = _judged(opened, data, seed, choice or Choice())
         name = criterion or ("obs" if data is not None else "l2")
