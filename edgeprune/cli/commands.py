@@ -91,10 +91,10 @@ def cli() -> None:
 @options.compile_runtime_option
 @click.option(
     "--tokens",
-    type=click.Choice(["auto", "none", "tome", "saint", "dart"]),
+    type=click.Choice(["auto", "none", "tome", "saint", "dart", "bavit"]),
     default="auto",
     show_default=True,
-    help="Whether tokens of a transformer may leave between its blocks: merged (tome) or dropped (saint, dart).",
+    help="Whether tokens of a transformer may leave between its blocks: merged (tome) or dropped (saint, dart, bavit).",
 )
 @click.option("--power-mode", metavar="NAME", help="Power mode of a Jetson, by NVIDIA's name [default: the fastest].")
 @options.device_option

@@ -77,8 +77,8 @@ def compile_model(
         explain_loss: find what the loss comes from: build and score the result with one thing taken back at a time.
         force: replace the folder if it exists.
         seed: of all random numbers.
-        tokens: ``auto``, ``none``, or the one setting by which tokens of a transformer may leave: ``tome``, ``saint``
-            or ``dart``.
+        tokens: ``auto``, ``none``, or the one setting by which tokens of a transformer may leave: ``tome``, ``saint``,
+            ``dart`` or ``bavit``.
         choice: which outputs count, and how they are compared.
         progress: shows the progress.
         runtime: what runs the result on a CPU: ``onnxruntime``, ``openvino``, or ``auto`` for the faster of those that

@@ -17,7 +17,7 @@ PAIR = (1 / 6, 1 / 2)
 """The places of two steps."""
 LEAST = 0.1
 """A step with a smaller share of the tokens is not worth its kernels."""
-SHARES = {"tome": (0.25, 0.5), "saint": (0.25, 0.5), "dart": (0.7,)}
+SHARES = {"tome": (0.25, 0.5), "saint": (0.25, 0.5), "dart": (0.7,), "bavit": (0.25, 0.5)}
 """Which share of the tokens leaves in a single step; the shares of two steps are the smaller ones."""
 
 

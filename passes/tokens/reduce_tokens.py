@@ -1,7 +1,8 @@
 """The pass that lets tokens leave: adds the steps of a schedule, and shortens everything behind them.
 
 Behind a step that merges, attention counts a token once for each patch that it stands for: the logarithm of the number
-is added to the logits (Bolya et al. 2023, equation 1). A mean over the tokens is weighted in the same way.
+is added to the logits (Bolya et al. 2023, equation 1). A mean over the tokens is weighted in the same way. What needs
+all tokens, such as a dense head, gets them back: see `edgeprune.passes.tokens.restore`.
 
 Requires a canonical model and sites of `edgeprune.passes.tokens.sites.token_sites`. Ensures, by inferring all shapes
 again, that every value keeps its shape but for the tokens that left. With no tokens that leave the model is unchanged.
@@ -20,10 +21,13 @@ from edgeprune import graph as graphs
 from edgeprune.dependency import Repair, repair_of
 from edgeprune.errors import EdgepruneError, PassError
 from edgeprune.graph import Refused, dim_keys, find_value, is_op, naming
-from edgeprune.passes.tokens.merge_nodes import Writer, add_step
+from edgeprune.passes.tokens.merge_nodes import add_step
+from edgeprune.passes.tokens.restore import Restorer
 from edgeprune.passes.tokens.settings import TokenSetting, TokenStep
 from edgeprune.passes.tokens.sites import Site, flow_from, token_sites
+from edgeprune.passes.tokens.tables import Tables
 from edgeprune.passes.tokens.token_flow import Place, TokenFlow
+from edgeprune.passes.tokens.writer import Writer
 
 
 def reduce_tokens(
@@ -60,46 +64,81 @@ def reduce_tokens(
 
 @dataclass(frozen=True, eq=False)
 class _Cut:
-    """A step as it was added: the tokens behind it, how many they are, and what each stands for."""
+    """A step as it was added: the tokens behind it, how many they are, what they stand for, index and tables."""
 
     flow: TokenFlow
     count: int
     tokens: ir.Value
     sizes: ir.Value | None
+    index: ir.Value | None
+    tables: Tables | None
 
 
 def _added(
     graph: ir.Graph, values: Sequence[str], leaving: Mapping[str, int], protected: int, setting: TokenSetting
 ) -> list[_Cut]:
     """Add all steps, and weight attention and means behind them."""
-    flows = []
-    for name in values:
-        flow = flow_from(graph, find_value(graph, name))
-        assert isinstance(flow, TokenFlow)
-        flows.append(flow)
+    flows: list[TokenFlow] = []
+    for name in reversed(values):  # what a later step gives all tokens reads all of them from earlier steps, too
+        flow = flow_from(graph, find_value(graph, name), flows[0].restores if flows else ())
+        if isinstance(flow, Refused):
+            raise PassError(f"reduce_tokens: tokens cannot leave at {name!r}: {flow}")
+        flows.insert(0, flow)
     cuts: list[_Cut] = []
+    numbered = any(flow.tables for flow in flows)
+    indexed = any(flow.outputs or any(_operand(p) is not flow.source for p in flow.restores) for flow in flows)
     for name, flow in zip(values, flows, strict=True):
         count = cuts[-1].count if cuts else flow.count
         leave, most = leaving[name], setting.most(count, protected)
         if not 0 < leave <= most:
             raise PassError(f"reduce_tokens: {leave} tokens cannot leave at {name!r}: at most {most} of {count} can")
-        source, readers = flow.source, list(flow.source.uses())
+        whole = {(p.node, p.operand) for p in flow.restores}  # they read the tokens from before the step
+        source, readers = flow.source, [use for use in flow.source.uses() if (use.node, use.idx) not in whole]
         producer = source.producer()
         assert producer is not None
         after = list(graph)[list(graph).index(producer) + 1]
-        made = add_step(
-            Writer(graph, after, f"{name}/tokens"), source, cuts[-1].sizes if cuts else None, count, protected, leave,
-            setting,
-        )  # fmt: skip
+        writer = Writer(graph, after, f"{name}/tokens")
+        earlier = cuts[-1].sizes if cuts else None
+        made = add_step(writer, source, earlier, count, protected, leave, setting, indexed=indexed)
+        index = made.index
+        if index is not None and cuts and cuts[-1].index is not None:
+            index = writer.op("GatherElements", index, cuts[-1].index, axis=1)
         made.tokens.shape = None if source.shape is None else source.shape.copy()  # as long as nodes are repaired
-        for node, index in readers:
-            node.replace_input_with(index, made.tokens)
-        cuts.append(_Cut(flow, count - leave, made.tokens, made.sizes))
+        for node, operand in readers:
+            node.replace_input_with(operand, made.tokens)
+        tables = Tables(writer, made.stay(), cuts[-1].tables if cuts else None) if numbered else None
+        cuts.append(_Cut(flow, count - leave, made.tokens, made.sizes, index, tables))
     for k, cut in enumerate(cuts):
         later = cuts[k + 1].flow if k + 1 < len(cuts) else None
         if cut.sizes is not None:
             _weight(graph, cut, later)
+        if cut.tables is not None:
+            of_later = set() if later is None else {p.node for p in later.tables}
+            for place in cut.flow.tables:
+                if place.node not in of_later:
+                    cut.tables.shorten(graph, place)
+        if cut.index is not None:
+            _restore(graph, cut, later)
     return cuts
+
+
+def _operand(place: Place) -> ir.Value:
+    value = place.node.inputs[place.operand]
+    assert value is not None
+    return value
+
+
+def _restore(graph: ir.Graph, cut: _Cut, later: TokenFlow | None) -> None:
+    """Give all tokens to what needs them between a step and the next one; what the next one leaves alone included."""
+    assert cut.index is not None
+    restorer = Restorer(graph, cut.index, cut.flow.count, cut.flow.is_single)
+    done = set() if later is None else {(p.node, p.operand) for p in later.restores if _operand(p) is not later.source}
+    for place in cut.flow.restores:
+        if (place.node, place.operand) not in done and _operand(place) is not cut.flow.source:
+            restorer.operand(place)
+    for value in cut.flow.outputs:
+        if later is None or value not in later.axes or value is later.source:
+            restorer.output(value, cut.flow.axes[value][0], cut.flow.batch.get(value))
 
 
 def _weight(graph: ir.Graph, cut: _Cut, later: TokenFlow | None) -> None:

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from edgeprune.graph import Refused, dim_keys, is_op
+from edgeprune.passes.tokens.restore import note_reads, note_uses
 from edgeprune.passes.tokens.token_ends import HANDLERS
-from edgeprune.passes.tokens.token_flow import TokenAxis, TokenFlow, general_step
+from edgeprune.passes.tokens.token_flow import Place, TokenAxis, TokenFlow, general_step
 
 LEAST_TOKENS = 8
 """Fewer tokens than this are not worth matching."""
+
+LATER = Refused("tokens that leave later are needed")
 
 TOKEN_AXIS = 1
 """Tokens are matched in values of shape (batch, tokens, channels)."""
@@ -58,7 +61,9 @@ def token_sites(model: ir.Model) -> tuple[Site, ...] | Refused:
         flow = flow_from(model.graph, value)
         if isinstance(flow, Refused):
             reasons.append(flow)
-        elif first is not None or flow.self_attentions:
+        elif first is None and not flow.self_attentions:
+            reasons += flow.reasons[:1]
+        else:
             first = first or flow
             if flow.linears:
                 node = value.producer()
@@ -69,13 +74,20 @@ def token_sites(model: ir.Model) -> tuple[Site, ...] | Refused:
                     )
                 )
     if not found:
-        return reasons[-1] if reasons else Refused("no self-attention reads all tokens of a residual sum")
+        return reasons[0] if reasons else Refused("no self-attention reads all tokens of a residual sum")
     protected = max(site.protected for site in found)
     return tuple(Site(s.value, s.node, s.tokens, protected, s.attentions, s.linears) for s in found)
 
 
-def flow_from(graph: ir.Graph, value: ir.Value) -> TokenFlow | Refused:
-    """The tokens behind a value of shape (batch, tokens, channels), or why none may leave there."""
+def flow_from(graph: ir.Graph, value: ir.Value, whole: Sequence[Place] = ()) -> TokenFlow | Refused:
+    """The tokens behind a value of shape (batch, tokens, channels), or why none may leave there.
+
+    Args:
+        graph: of the model.
+        value: where they would leave.
+        whole: places of nodes that need all tokens for a later step.
+    """
+    forced = {place.node for place in whole}
     shape = dim_keys(value)
     if shape is None or len(shape) != 3 or not isinstance(shape[TOKEN_AXIS], int):
         return Refused(f"the number of tokens of {value.name} is not known")
@@ -86,13 +98,15 @@ def flow_from(graph: ir.Graph, value: ir.Value) -> TokenFlow | Refused:
     for node in graph:
         if not any(v is not None and v in flow.axes for v in node.inputs):
             continue
-        refused = _step(flow, node, opset)
+        mark = flow.mark()
+        refused = LATER if node in forced else _step(flow, node, opset)
         if refused is not None:
-            return refused
-        if any(v in flow.axes and v.is_graph_output() for v in node.outputs):
-            return Refused("the tokens themselves are an output of the model")
-    if value.is_graph_output():
-        return Refused("the tokens themselves are an output of the model")
+            flow.undo(node, mark)
+            if not note_reads(flow, node, refused):
+                return refused
+        for result in node.outputs:
+            if result in flow.axes and (refused := note_uses(flow, result, graph)) is not None:
+                return refused
     return flow
 
 

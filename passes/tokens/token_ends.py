@@ -6,11 +6,13 @@ and else why not.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx_ir as ir
 
 from edgeprune.graph import Refused, constant, dim_keys, input_at, ints_attribute, is_op
-from edgeprune.passes.tokens.token_flow import TokenAxis, TokenFlow
+from edgeprune.passes.tokens.token_flow import Place, TokenAxis, TokenFlow
 
 MOST_PROTECTED = 8
 """At most so many tokens at the beginning are class tokens; a cut behind them is something else."""
@@ -54,8 +56,10 @@ def attention(flow: TokenFlow, node: ir.Node, opset: int) -> Verdict:
     on = [flow.on(operand, axis) for operand in (query, key, value)]
     if any(len(flow.axes.get(v, ())) > (t is not None) for v, t in zip((query, key, value), on, strict=True) if v):
         return Refused(f"tokens are not where {node.name} has its positions")
+    mask = input_at(node, 3)
     if (
-        any(v is not None for v in node.inputs[3:])
+        any(v is not None for v in node.inputs[4:])
+        or not _is_table(flow, mask, on)
         or node.attributes.get_int("is_causal", 0) == 1
         or len(node.outputs) > 1
     ):
@@ -65,9 +69,94 @@ def attention(flow: TokenFlow, node: ir.Node, opset: int) -> Verdict:
             return Refused(f"the keys of an attention are not all tokens ({node.name})")
         flow.softmaxes.append(flow.place(node, 1, on[1]))
         flow.self_attentions += on[0] is not None
+    if mask is not None:
+        assert mask.shape is not None
+        for back, tokens in ((2, on[0]), (1, on[1])):
+            at = len(mask.shape) - back
+            if tokens is not None and mask.shape[at] != 1:
+                flow.tables.append(Place(node, 3, TokenAxis(at, tokens.first), None))
     if on[0] is not None:
         flow.carry(node.outputs[0], on[0])
         flow.batch[node.outputs[0]] = 0
+    return True
+
+
+def _is_table(flow: TokenFlow, mask: ir.Value | None, on: Sequence[TokenAxis | None]) -> bool:
+    """Whether a mask is a constant with a number for each query and each key, or absent."""
+    if mask is None:
+        return True
+    shape = dim_keys(mask)
+    if mask.const_value is None or mask.dtype == ir.DataType.BOOL or shape is None or len(shape) < 2:
+        return False
+    lengths = [1 if t is None else flow.count - t.first for t in on[:2]]
+    fits = all(t is None or n in (1, length) for t, n, length in zip(on, shape[-2:], lengths, strict=False))
+    return fits and flow.is_single
+
+
+def rotary(flow: TokenFlow, node: ir.Node, opset: int) -> Verdict:
+    """Rotary embeddings as one operator: the angles are constants with a row for each token."""
+    if not is_op(node, "RotaryEmbedding"):
+        return None
+    value, rank = node.inputs[0], len(dim_keys(node.inputs[0]) or ())
+    axis = 1 if rank == 3 else 2
+    tokens = flow.on(value, axis)
+    if value is None or tokens is None or tokens.rows or len(flow.axes[value]) != 1:
+        return None
+    angles = node.inputs[1:3]
+    shapes = [dim_keys(v) for v in angles]
+    if (
+        input_at(node, 3) is not None
+        or not flow.is_single
+        or any(v is None or v.const_value is None for v in angles)
+        or any(s is None or len(s) != 3 or s[1] != flow.count - tokens.first for s in shapes)
+    ):
+        return Refused(f"the angles of {node.name} are not constants with a row for each token of one sample")
+    flow.tables += [Place(node, k, TokenAxis(1, tokens.first), None) for k in (1, 2)]
+    flow.carry(node.outputs[0], tokens)
+    if value in flow.batch:
+        flow.batch[node.outputs[0]] = flow.batch[value]
+    return True
+
+
+def rejoined(flow: TokenFlow, node: ir.Node, opset: int) -> Verdict:
+    """The first tokens, treated on their own, in front of the others again."""
+    if not is_op(node, "Concat"):
+        return None
+    last = node.inputs[-1]
+    shape = dim_keys(last)
+    if last is None or shape is None:
+        return None
+    axis = node.attributes.get_int("axis", 0) % len(shape)
+    tokens = flow.on(last, axis)
+    if tokens is None or not tokens.first or tokens.rows or len(flow.axes[last]) != 1:
+        return None
+    front = [dim_keys(v) for v in node.inputs[:-1]]
+    if any(v in flow.axes for v in node.inputs[:-1]) or any(s is None or not isinstance(s[axis], int) for s in front):
+        return None
+    if sum(int(str(s[axis])) for s in front if s is not None) != tokens.first:
+        return None
+    flow.carry(node.outputs[0], TokenAxis(axis))
+    if last in flow.batch:
+        flow.batch[node.outputs[0]] = flow.batch[last]
+    return True
+
+
+def pointwise(flow: TokenFlow, node: ir.Node, opset: int) -> Verdict:
+    """A convolution of one pixel: the tokens lie along its image."""
+    value = node.inputs[0] if node.inputs else None
+    weight = dim_keys(input_at(node, 1))
+    if value is None or not is_op(node, "Conv") or weight is None or any(t.axis < 2 for t in flow.axes.get(value, ())):
+        return None
+    given = (ints_attribute(node, name) or (default,) for name, default in (("strides", 1), ("pads", 0)))
+    strides, pads = given
+    if any(k != 1 for k in weight[2:]) or any(k != 1 for k in strides) or any(pads):
+        return None
+    flow.carry(node.outputs[0], *flow.axes[value])
+    if flow.batch.get(value) == 0:
+        flow.batch[node.outputs[0]] = 0
+    if value in flow.probabilities and input_at(node, 2) is None:  # heads that mix their probabilities
+        flow.probabilities[node.outputs[0]] = flow.probabilities[value]
+    flow.linears += 1
     return True
 
 
@@ -122,7 +211,6 @@ def by_position(flow: TokenFlow, node: ir.Node, opset: int) -> Verdict:
             flow.carry(result, TokenAxis(tokens.axis, int(chosen[0])))
             if value in flow.batch:
                 flow.batch[result] = flow.batch[value]
-            flow.cuts.append(flow.place(node, 0, tokens))
         else:
             return Refused(f"tokens are chosen by position ({node.op_type} {node.name})")
     return True
@@ -165,4 +253,4 @@ def _parts(node: ir.Node, length: int) -> list[np.ndarray] | None:
     return np.split(positions, np.cumsum(split)[:-1].astype(int))
 
 
-HANDLERS = (softmax, attention, pool, by_position, lengths)
+HANDLERS = (softmax, attention, pointwise, pool, by_position, rejoined, rotary, lengths)

@@ -6,8 +6,10 @@ The axis relations of the operators are followed from the value to the end of th
 * or it is one that a smaller number of tokens has a meaning for: the Softmax of an attention with the MatMul after it,
   the mean over all tokens, and the choice of the first tokens by position (class and distillation tokens).
 
-Everything else is refused with its reason: a constant with a number for each token, a grid or windows of tokens, a
-convolution, a sum over tokens without a Softmax.
+A constant with a number for each token, such as a relative position bias, is read at the positions of those that stay.
+Everything else needs all tokens: a grid or windows of tokens, a convolution, a sum over tokens without a Softmax, an
+output of the model. Such an operand is *restored*: every token that left gets the value of the token that stands in for
+it. Where that is not possible, as on the scores of an attention, the tokens stay, with the reason.
 """
 
 from __future__ import annotations
@@ -19,8 +21,8 @@ import onnx_ir as ir
 from edgeprune.graph import Refused, dim_keys, is_op
 from edgeprune.passes.tokens.axis_labels import Label, NodeAxes, node_axes
 
-PASSES = ("Cast", "Dropout", "Identity")
-"""Operators behind a Softmax whose result is still its probabilities."""
+PASSES = ("Cast", "Dropout", "Identity", "MatMul", "Mul", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
+"""Operators behind a Softmax whose result is still its probabilities, perhaps mixed over the heads by constants."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +61,13 @@ class TokenFlow:
         batch: value -> the axis of its samples.
         softmaxes: over tokens, and Attention operators.
         pools: means over all tokens.
-        cuts: Slices and Splits that cut off the first tokens.
         protected: tokens at the beginning that are chosen by position.
         self_attentions: how many of ``softmaxes`` have tokens as queries and as keys.
         linears: MatMuls of tokens with weights.
+        tables: constants with a number for each token; tokens take the number of their position along.
+        restores: operands that need all tokens.
+        reasons: why they do.
+        outputs: outputs of the model that carry tokens.
     """
 
     source: ir.Value
@@ -71,11 +76,14 @@ class TokenFlow:
     batch: dict[ir.Value, int] = field(default_factory=dict)
     softmaxes: list[Place] = field(default_factory=list)
     pools: list[Place] = field(default_factory=list)
-    cuts: list[Place] = field(default_factory=list)
     protected: int = 0
     self_attentions: int = 0
     linears: int = 0
     probabilities: dict[ir.Value, int] = field(default_factory=dict)
+    tables: list[Place] = field(default_factory=list)
+    restores: list[Place] = field(default_factory=list)
+    reasons: list[Refused] = field(default_factory=list)
+    outputs: list[ir.Value] = field(default_factory=list)
 
     def on(self, value: ir.Value | None, axis: int) -> TokenAxis | None:
         """What an axis of a value carries, if it carries tokens."""
@@ -95,6 +103,25 @@ class TokenFlow:
         """A place of this flow."""
         value = node.inputs[operand]
         return Place(node, operand, tokens, None if value is None else self.batch.get(value))
+
+    def mark(self) -> tuple[int, ...]:
+        """What `undo` needs to forget a node."""
+        return (
+            len(self.softmaxes),
+            len(self.pools),
+            len(self.tables),
+            self.protected,
+            self.self_attentions,
+            self.linears,
+        )
+
+    def undo(self, node: ir.Node, mark: tuple[int, ...]) -> None:
+        """Forget what was noted of a node."""
+        for value in node.outputs:
+            for noted in (self.axes, self.batch, self.probabilities):
+                noted.pop(value, None)
+        del self.softmaxes[mark[0] :], self.pools[mark[1] :], self.tables[mark[2] :]
+        self.protected, self.self_attentions, self.linears = mark[3:]
 
 
 def general_step(flow: TokenFlow, node: ir.Node, opset: int) -> Refused | None:
@@ -117,9 +144,7 @@ def general_step(flow: TokenFlow, node: ir.Node, opset: int) -> Refused | None:
         if refused is not None:
             return refused
     _batch_step(flow, node, axes)
-    if is_op(node, *PASSES) and (source := node.inputs[0]) in flow.probabilities:
-        assert source is not None
-        flow.probabilities[node.outputs[0]] = flow.probabilities[source]
+    _probabilities_step(flow, node, axes)
     if is_op(node, "MatMul", "Gemm") and any(v is not None and v.const_value is not None for v in node.inputs):
         flow.linears += 1
     return None
@@ -152,6 +177,9 @@ def _passes(flow: TokenFlow, node: ir.Node, axes: NodeAxes, name: str, state: To
             shape = dim_keys(value)
             if shape is not None and shape[axis] == 1:
                 continue
+            if value.const_value is not None and flow.is_single and not state.rows:
+                flow.tables.append(Place(node, operand, TokenAxis(axis, state.first), None))
+                continue
             if value.const_value is not None:
                 return Refused(f"a constant has a number for each token ({value.name} at {node.op_type} {node.name})")
             return Refused(f"tokens from before are read again behind it ({node.op_type} {node.name})")
@@ -181,6 +209,19 @@ def _summed(flow: TokenFlow, node: ir.Node, axes: NodeAxes, name: str) -> Refuse
     if is_op(node, "MatMul", "Einsum") and any(flow.probabilities.get(value) == axis for value, axis in carried):
         return None
     return Refused(f"{node.op_type} sums over the tokens without a Softmax over them ({node.name})")
+
+
+def _probabilities_step(flow: TokenFlow, node: ir.Node, axes: NodeAxes) -> None:
+    """Follow the axis of the keys in the probabilities of an attention."""
+    given = [(k, v) for k, v in enumerate(node.inputs) if v is not None and v.const_value is None]
+    if not is_op(node, *PASSES) or len(given) != 1 or given[0][1] not in flow.probabilities:
+        return
+    operand, value = given[0]
+    labels = axes.inputs[operand]
+    assert labels is not None
+    for result, axis, label in axes.places(labels[flow.probabilities[value]].factors[0]):
+        if label.kind == "factor":
+            flow.probabilities[node.outputs[result]] = axis
 
 
 def _batch_step(flow: TokenFlow, node: ir.Node, axes: NodeAxes) -> None:

@@ -89,5 +89,5 @@ def test_all_tokens_stay_where_asked(files: Path) -> None:
     report = compiled(files, tokens="none")
     assert report.tokens is not None
     assert (report.tokens.setting, report.tokens.reason) == ("none", "--tokens none")
-    with pytest.raises(UsageError, match="--tokens 'some': expected auto, none, tome, saint or dart"):
+    with pytest.raises(UsageError, match="--tokens 'some': expected auto, none, tome, saint, dart or bavit"):
         compiled(files, tokens="some", out=files / "other")

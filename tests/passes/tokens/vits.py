@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx
@@ -16,6 +16,8 @@ from edgeprune.passes.tokens import TokenSetting
 from edgeprune.testing.oracle import canonical
 
 Array = NDArray[np.float64]
+DENSE = ("tokens", "grid", "taps", "rows")
+"""Ends that need all tokens."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,11 @@ class Vit:
 
     Attributes:
         seed: of the weights.
-        end: ``class``, ``distilled`` (two class tokens), ``mean``, ``rest`` (mean without the class token), ``pool``.
+        end: ``class``, ``distilled`` (two class tokens), ``mean``, ``rest`` (mean without the class token) or ``pool``;
+            or what needs all tokens: ``tokens`` (they are the output), ``grid`` (a convolution over those without the
+            class token), ``taps`` (those of the first block beside the last ones), ``rows`` (one axis with samples).
+        position: what each attention knows of positions: ``none``, ``bias`` (a constant for each pair of tokens),
+            ``rotary`` (queries and keys are turned by their positions). Or ``talking``: heads mix their probabilities.
         fused: whether attention is one operator.
         batch: of the input; None if it is open.
     """
@@ -35,6 +41,7 @@ class Vit:
     heads: int = 2
     width: int = 8
     end: str = "class"
+    position: str = "none"
     fused: bool = False
     batch: int | None = 1
     weights: dict[str, Array] = field(default_factory=dict, hash=False, compare=False)
@@ -42,7 +49,15 @@ class Vit:
     def weight(self, name: str) -> Array:
         """A random weight, the same for the same name: ``kind`` and number of the layer."""
         c = self.width
-        shapes: dict[str, tuple[int, ...]] = {"a": (c, 2 * c), "b": (2 * c, c), "n": (c,), "m": (c,), "f": (c,)}
+        shapes: dict[str, tuple[int, ...]] = {
+            "a": (c, 2 * c),
+            "b": (2 * c, c),
+            "n": (c,),
+            "m": (c,),
+            "f": (c,),
+            "p": (self.heads, self.tokens, self.tokens),
+            "z": (self.heads, self.heads),
+        }
         shape = shapes.get(name[0], (c, c))
         if name not in self.weights:
             rng = np.random.default_rng([self.seed, *map(ord, name)])
@@ -63,13 +78,25 @@ class Vit:
 
     def run(self, x: Array, leave: Mapping[str, int], setting: TokenSetting, protected: int) -> Array:
         """The output in NumPy, where tokens leave at sums by name."""
-        sizes = np.ones((*x.shape[:2], 1))
+        count = x.shape[1]
+        state = State(x, np.ones((*x.shape[:2], 1)), *[np.tile(np.arange(count), (len(x), 1))] * 2)
+        later, first = range(1, self.depth), x
+        rising = not setting.merges and not setting.background and self.end not in DENSE
         for k in range(self.depth):
-            x = x + self._attention(_norm(x, self.weight(f"n{k}")), sizes, k)
-            x, sizes = reduced(x, sizes, leave.get(f"attended{k}", 0), setting, protected)
-            x = x + erf(_norm(x, self.weight(f"m{k}")) @ self.weight(f"a{k}")) @ self.weight(f"b{k}")
-            x, sizes = reduced(x, sizes, leave.get(f"block{k}", 0), setting, protected)
-        x = _norm(x, self.weight("f"))
+            state = replace(state, x=state.x + self._attention(_norm(state.x, self.weight(f"n{k}")), state, k))
+            state = reduced(state, leave.get(f"attended{k}", 0), setting, protected, rising=rising)
+            hidden = erf(_norm(state.x, self.weight(f"m{k}")) @ self.weight(f"a{k}"))
+            state = replace(state, x=state.x + hidden @ self.weight(f"b{k}"))
+            before = state.all()
+            state = reduced(state, leave.get(f"block{k}", 0), setting, protected, rising=rising)
+            if k == 0:  # joined with fewer tokens later, it is read as it was before the step
+                first = (
+                    before if any(leave.get(f"{n}{j}") for j in later for n in ("attended", "block")) else state.all()
+                )
+        state = replace(state, x=_norm(state.x, self.weight("f")))
+        x, sizes = state.x, state.sizes
+        if self.end in DENSE:
+            return np.asarray(2 * self._dense(state.all(), first))
         if self.end == "class":
             return 2 * x[:, 0]
         if self.end == "distilled":
@@ -78,37 +105,109 @@ class Vit:
         x, sizes = x[:, first:], sizes[:, first:]
         return np.asarray(2 * (x * sizes).sum(1) / sizes.sum(1))
 
-    def _attention(self, x: Array, sizes: Array, k: int) -> Array:
+    def _dense(self, x: Array, first: Array) -> Array:
+        if self.end == "taps":
+            return np.concatenate([first, x], axis=-1)
+        if self.end == "rows":
+            return np.asarray(x.reshape(-1, self.width) @ self.weight("head"))
+        if self.end == "grid":
+            maps = (x[:, 1:] @ self.weight("head").T).transpose(0, 2, 1)
+            return np.asarray(maps.reshape(len(x), self.width, self.lines, -1))
+        return x
+
+    @property
+    def lines(self) -> int:
+        """Of the grid of tokens."""
+        return 1 + self.tokens % 2
+
+    def _attention(self, x: Array, state: State, k: int) -> Array:
         n, t, c = x.shape
         q, key, v = (
             (x @ self.weight(f"{part}{k}")).reshape(n, t, self.heads, -1).transpose(0, 2, 1, 3) for part in "qkv"
         )
-        scores = np.exp(q @ key.transpose(0, 1, 3, 2) / np.sqrt(c // self.heads)) * sizes[:, None, None, :, 0]
-        y = (scores / scores.sum(-1, keepdims=True) @ v).transpose(0, 2, 1, 3).reshape(n, t, c)
+        if self.position == "rotary":
+            cos, sin = (table[state.origin][:, None] for table in self.angles)
+            q, key = (np.concatenate([a * cos - b * sin, b * cos + a * sin], -1) for a, b in map(_halves, (q, key)))
+        scores = q @ key.transpose(0, 1, 3, 2) / np.sqrt(c // self.heads)
+        if self.position == "bias":
+            bias = self.weight(f"p{k}")
+            scores = scores + np.stack([bias[:, o][:, :, o] for o in state.origin])
+        scores = np.exp(scores) * state.sizes[:, None, None, :, 0]
+        probabilities = scores / scores.sum(-1, keepdims=True)
+        if self.position == "talking":
+            probabilities = np.einsum("nhqk,hg->ngqk", probabilities, self.weight(f"z{k}"))
+        y = (probabilities @ v).transpose(0, 2, 1, 3).reshape(n, t, c)
         return np.asarray(y @ self.weight(f"o{k}"))
 
+    @property
+    def angles(self) -> tuple[Array, Array]:
+        """Cosine and sine of the angle of every token and pair, shape (tokens, half of a head)."""
+        half = self.width // self.heads // 2
+        turns = np.arange(self.tokens)[:, None] / 3.0 ** np.arange(half)
+        return np.cos(turns), np.sin(turns)
 
-def reduced(x: Array, sizes: Array, leave: int, setting: TokenSetting, protected: int) -> tuple[Array, Array]:
-    """Tokens and sizes after a step, sample by sample and token by token."""
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """Tokens on their way.
+
+    Attributes:
+        x: shape (batch, tokens, channels).
+        sizes: of how many patches each is the mean, shape (batch, tokens, 1).
+        where: for every token of the model the position of the one that stands in for it, shape (batch, all tokens).
+        origin: for every token its position in the model, shape (batch, tokens).
+    """
+
+    x: Array
+    sizes: Array
+    where: NDArray[np.int64]
+    origin: NDArray[np.int64]
+
+    def all(self) -> Array:
+        """For every token of the model the one that stands in for it."""
+        return np.stack([tokens[stands] for tokens, stands in zip(self.x, self.where, strict=True)])
+
+
+def _halves(x: Array) -> tuple[Array, Array]:
+    half = x.shape[-1] // 2
+    return x[..., :half], x[..., half:]
+
+
+def reduced(state: State, leave: int, setting: TokenSetting, protected: int, *, rising: bool) -> State:
+    """The tokens after a step, sample by sample and token by token."""
     if not leave:
-        return x, sizes
-    rest = range(protected, x.shape[1])
+        return state
+    rest = range(protected, state.x.shape[1])
     partners = [i for k, i in enumerate(rest) if k % setting.stride == setting.stride - 1]
+    if setting.background:
+        partners = []
     others = [i for i in rest if i not in partners]
-    samples, counts = [], []
-    for tokens, size in zip(x, sizes, strict=True):
+    samples, counts, places, origins = [], [], [], []
+    for tokens, size, stands, origin in zip(state.x, state.sizes, state.where, state.origin, strict=True):
         unit = tokens / np.linalg.norm(tokens, axis=-1, keepdims=True)
+        if setting.background:
+            likeness = unit @ unit[0] if protected else -unit @ unit.mean(0)
+            ordered = sorted(others, key=lambda i: likeness[i])
+            partners = ordered[leave:]
         similar = {i: (max((unit[i] @ unit[j], -j) for j in partners)) for i in others}
-        ordered = sorted(others, key=lambda i: -similar[i][0])
+        if not setting.background:
+            ordered = sorted(others, key=lambda i: -similar[i][0])
         leaving, staying = ordered[:leave], ordered[leave:]
         tokens, size = tokens * size, size.copy()
         for i in leaving if setting.merges else ():
             tokens[-similar[i][1]] += tokens[i]
             size[-similar[i][1]] += size[i]
-        stay = [*range(protected), *(staying if setting.merges else reversed(staying)), *partners]
+        stay = [
+            *range(protected),
+            *(reversed(staying) if rising else staying),
+            *(() if setting.background else partners),
+        ]
+        behind = {i: stay.index(i) for i in stay} | {i: stay.index(-similar[i][1]) for i in leaving}
         samples.append(tokens[stay] / size[stay])
         counts.append(size[stay])
-    return np.stack(samples), np.stack(counts)
+        places.append([behind[int(i)] for i in stands])
+        origins.append(origin[stay])
+    return State(np.stack(samples), np.stack(counts), np.array(places), np.stack(origins))
 
 
 def _norm(x: Array, scale: Array) -> Array:
@@ -148,17 +247,55 @@ class _Graph:
         vit = self.vit
         h, d = vit.heads, vit.width // vit.heads
         q, key, v = (self.linear(x, f"{part}{k}") for part in "qkv")
+        bias = self.put(f"p{k}", vit.weight(f"p{k}")) if vit.position == "bias" else ""
         if vit.fused:
-            return self.linear(self.op("Attention", q, key, v, q_num_heads=h, kv_num_heads=h), f"o{k}")
+            if vit.position == "rotary":
+                tables = [self.put(name, t[None]) for name, t in zip(("cos", "sin"), vit.angles, strict=True)]
+                q, key = (self.op("RotaryEmbedding", z, *tables, num_heads=h) for z in (q, key))
+            mask = [self.put(f"m{k}_", vit.weight(f"p{k}")[None])] if bias else []
+            return self.linear(self.op("Attention", q, key, v, *mask, q_num_heads=h, kv_num_heads=h), f"o{k}")
         heads = [self.op("Reshape", z, self.ints(0, 0, h, d)) for z in (q, key, v)]
         q, key, v = (self.op("Transpose", z, perm=perm) for z, perm in zip(heads, _PERMUTATIONS, strict=True))
+        if vit.position == "rotary":
+            q = self.turned(q, -1)
+            key = self.op("Transpose", self.turned(self.op("Transpose", key, perm=[0, 1, 3, 2]), -1), perm=[0, 1, 3, 2])
         q = self.op("Mul", q, self.put("scale", np.array(d**-0.5)))
-        y = self.op("MatMul", self.op("Softmax", self.op("MatMul", q, key), axis=-1), v)
+        scores = self.op("MatMul", q, key)
+        if bias:
+            scores = self.op("Add", scores, bias)
+        probabilities = self.op("Softmax", scores, axis=-1)
+        if vit.position == "talking":
+            last = self.op("Transpose", probabilities, perm=[0, 2, 3, 1])
+            probabilities = self.op("Transpose", self.linear(last, f"z{k}"), perm=[0, 3, 1, 2])
+        y = self.op("MatMul", probabilities, v)
         y = self.op("Transpose", y, perm=[0, 2, 1, 3])
         return self.linear(self.op("Reshape", y, self.ints(vit.batch or -1, vit.tokens, vit.width)), f"o{k}")
 
+    def turned(self, x: str, axis: int) -> str:
+        """Each half of a head, turned with the other one."""
+        half = self.vit.width // self.vit.heads // 2
+        cos, sin = (np.concatenate([t, t], -1) for t in self.vit.angles)
+        low, high = (
+            self.op("Slice", x, self.ints(start), self.ints(end), self.ints(axis))
+            for start, end in ((0, half), (half, 2 * half))
+        )
+        swapped = self.op("Concat", self.op("Neg", high), low, axis=axis)
+        straight = self.op("Mul", x, self.put("cos2", cos))
+        return self.op("Add", straight, self.op("Mul", swapped, self.put("sin2", sin)))
+
     def end(self, x: str) -> str:
-        end = self.vit.end
+        end, vit = self.vit.end, self.vit
+        if end == "tokens":
+            return x
+        if end == "taps":
+            return self.op("Concat", "block0", x, axis=-1)
+        if end == "rows":
+            return self.linear(self.op("Reshape", x, self.ints(-1, vit.width)), "head")
+        if end == "grid":
+            rest = self.op("Slice", x, self.ints(1), self.ints(2**31 - 1), self.ints(1))
+            wide = self.op("Transpose", rest, perm=[0, 2, 1])
+            maps = self.op("Reshape", wide, self.ints(0, vit.width, vit.lines, (vit.tokens - 1) // vit.lines))
+            return self.op("Conv", maps, self.put("kernel", vit.weight("head")[:, :, None, None]))
         if end in ("class", "distilled"):
             self.numbers.update(first=np.zeros((), np.int64), second=np.ones((), np.int64))
             chosen = [self.op("Gather", x, name, axis=1) for name in ("first", "second")[: 1 + (end == "distilled")]]
