@@ -43,17 +43,21 @@ def main() -> None:
     )
     parser.add_argument("--runs", type=int, default=1, help="separate runs of each report")
     parser.add_argument("--all-disturbed", action="store_true", help="the machine changes its speed in every run")
+    parser.add_argument("--baseline-of", choices=["same", "another"], help="only these rows: which original it has")
+    parser.add_argument("--machine", choices=list(MACHINES), help="only the rows of this machine")
     options = parser.parse_args()
-    for same in (True, False):
+    for same in (True, False) if options.baseline_of is None else (options.baseline_of == "same",):
         print(f"\n{'relative to the same original' if same else 'another original: latencies as they are'}")
         print("| the machine | by | while measuring | " + " | ".join(f"{g:+.0%}" for g in GROWTHS) + " |")
         print("|---|---|---|" + "---|" * len(GROWTHS))
         for name, shape in MACHINES.items():
+            if options.machine not in (None, name):
+                continue
             for change in (0.0,) if name == "steady" else (0.05, 0.09, 0.30):
                 for disturbed in ("both",) if name == "steady" else ("the report", "the baseline"):
                     rates = [_failed(options, same, shape, change, disturbed, growth) for growth in GROWTHS]
                     cells = " | ".join(f"{rate:.1%}" for rate in rates)
-                    print(f"| {name} | {change:.0%} | {disturbed} | {cells} |")
+                    print(f"| {name} | {change:.0%} | {disturbed} | {cells} |", flush=True)
 
 
 def _failed(

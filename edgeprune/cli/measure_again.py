@@ -21,6 +21,7 @@ class Benched:
     """What is read of the output of `edgeprune bench --json`: the original's measurement, then the result's."""
 
     device: str
+    runtime: str
     measurements: Mapping[str, Measurement]
     speedup: Ratio
 
@@ -41,7 +42,7 @@ def measure_again(folder: Path, report: Report, runs: int, done_one: Callable[[]
     Raises:
         UsageError: the report cannot be measured again: it is a file alone, it has no measured latency or no recipe,
             the original is gone or another one, original and result run in different runtimes, or the report was
-            measured on another machine.
+            measured on another machine or with another version of the runtime.
         BackendError: the measurement failed.
     """
     latency = report.latency
@@ -60,6 +61,11 @@ def measure_again(folder: Path, report: Report, runs: int, done_one: Callable[[]
         if found.device != latency.device:
             raise UsageError(
                 f"--runs: the report was measured on {latency.device}, not on {found.device}: compile anew here"
+            )
+        # A device may also name versions of software that a compile does not look at.
+        if not set(latency.runtime.split(", ")) <= set(found.runtime.split(", ")):
+            raise UsageError(
+                f"--runs: the report was measured with {latency.runtime}, not with {found.runtime}: compile anew here"
             )
         before, after = found.measurements.values()
         latency = replace(latency, repeats=(*latency.repeats, Repeat(before, after, found.speedup)))

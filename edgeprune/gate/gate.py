@@ -98,7 +98,10 @@ def gate(
         checks.append(_check_regression(report, baseline, max_regression, session_noise))
     checks += check_engine(report, max_drop, outputs)
     if not checks and not anything:
-        raise UsageError("nothing to check: give --max-latency-ms, --max-predicted-ms, --max-drop or --baseline")
+        raise UsageError(
+            "nothing to check: give --baseline or a limit: --max-latency-ms, --p99, --max-predicted-ms, --max-drop, "
+            "--max-memory-mb or --max-energy-mj"
+        )
     return Gate(tuple(checks), _doubts(report))
 
 

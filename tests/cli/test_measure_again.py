@@ -43,7 +43,9 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     def bench(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
         seen.append(command)
         before, after = (measurement(ms, noise=0.01, seed=len(seen)) for ms in (6.0, 2.0))
-        found = BenchResult("Processor, 2 cores", "onnxruntime 1.0", 2, {"a": before, "b": after}, ratio(before, after))
+        found = BenchResult(
+            "Processor, 2 cores", "onnxruntime 1.0, numpy 2.0", 2, {"a": before, "b": after}, ratio(before, after)
+        )
         return subprocess.CompletedProcess(command, 0, json.dumps(found.to_json()), "")
 
     monkeypatch.setattr(module.subprocess, "run", bench)
@@ -104,6 +106,9 @@ def test_a_measurement_on_another_machine_is_not_mixed_in(folder: Path, commands
     assert measured is not None
     made = changed(folder, latency=dataclasses.replace(measured, device="Another processor"))
     with pytest.raises(UsageError, match="measured on Another processor, not on Processor, 2 cores: compile anew here"):
+        measure_again(folder, made, 2)
+    made = changed(folder, latency=dataclasses.replace(measured, runtime="onnxruntime 0.9"))
+    with pytest.raises(UsageError, match=r"with onnxruntime 0\.9, not with onnxruntime 1\.0, numpy"):
         measure_again(folder, made, 2)
     kept = Report.load(folder).latency
     assert kept is not None

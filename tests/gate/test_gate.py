@@ -118,7 +118,10 @@ def test_another_runtime_is_told():
 @pytest.mark.parametrize(
     ("limits", "message"),
     [
-        ({}, "nothing to check"),
+        (
+            {},
+            "nothing to check: give --baseline or a limit: --max-latency-ms, --p99, .*max-memory-mb or --max-energy-mj",
+        ),
         ({"max_regression": 0.05}, "needs both"),
         ({"max_latency_ms": 0.0}, "must be positive"),
         ({"baseline": report(), "max_regression": -0.1}, "must not be negative"),
