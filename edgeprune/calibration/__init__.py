@@ -10,7 +10,7 @@ from edgeprune.calibration.activation_spool import Spool
 from edgeprune.calibration.array_cache import ArrayCache, Arrays
 from edgeprune.calibration.batch_axes import BatchAxes
 from edgeprune.calibration.calibration import Calibration, open_calibration
-from edgeprune.calibration.calibration_spec import CalibrationSpec, as_spec
+from edgeprune.calibration.calibration_spec import CalibrationData, CalibrationSpec, as_spec
 from edgeprune.calibration.comparable import Comparable, open_comparable
 from edgeprune.calibration.evaluation import Evaluation, open_evaluation
 from edgeprune.calibration.evaluator import Evaluator, is_fidelity, open_evaluator

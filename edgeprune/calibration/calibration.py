@@ -6,6 +6,7 @@ A Calibration can be read many times, always in the same order and batch by batc
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -19,6 +20,7 @@ from edgeprune.calibration.batch_axes import BatchAxes, measured_axes, placed, w
 from edgeprune.calibration.source_arrays import open_arrays
 from edgeprune.calibration.source_function import open_function
 from edgeprune.calibration.source_images import ImageOptions, ImageSource, open_images
+from edgeprune.calibration.source_joined import JoinedSource, by_input, open_joined
 from edgeprune.calibration.sources import Feeds, InputSpec, RandomSource, Source, check_finite, open_random, rows_of
 from edgeprune.errors import CalibrationError
 from edgeprune.graph import symbol_of
@@ -84,7 +86,7 @@ class Calibration:
     @property
     def notes(self) -> tuple[str, ...]:
         """What the user should know of how the data was read, as sentences."""
-        return self.source.notes if isinstance(self.source, ImageSource) else ()
+        return self.source.notes if isinstance(self.source, (ImageSource, JoinedSource)) else ()
 
     def describe(self) -> str:
         """One line for the report: the source and the number of samples used."""
@@ -177,7 +179,7 @@ def all_samples(source: Source, batch_size: int, model: ir.Model) -> Calibration
 
 
 def open_calibration(
-    spec: str | None,
+    spec: str | Mapping[str, str] | None,
     model: ir.Model,
     *,
     mean: Sequence[float] | None = None,
@@ -197,7 +199,8 @@ def open_calibration(
 
     Args:
         spec: an .npz or .npy file; a folder of images and videos, a .txt with one file a line, or a video;
-            ``file.py:function`` that yields feeds; or ``random``.
+            ``file.py:function`` that yields feeds; or ``random``. ``NAME=SRC`` names the input that it feeds. A
+            mapping has a source for each input; they belong together by their order.
         model: the model that the data must fit in names, types and shapes.
         mean: per channel, subtracted from pixels in 0 to 1; above 1, from pixels in 0 to 255 (images; default 0).
         std: per channel, divides the difference (images; default 1).
@@ -246,7 +249,7 @@ def open_calibration(
 
 
 def _open_source(
-    spec: str,
+    spec: str | Mapping[str, str],
     specs: tuple[InputSpec, ...],
     images: ImageOptions,
     limit: int | None,
@@ -254,8 +257,18 @@ def _open_source(
     metadata: Mapping[str, str],
     progress: Progress | None,
 ) -> Source:
+    if (sources := by_input(spec, tuple(s.name for s in specs))) is not None:
+        fed_by_pictures = [name for name, text in sources.items() if _takes_pictures(text)]
+
+        def part(text: str, fed: InputSpec, most: int | None) -> Source:
+            mine = ImageOptions() if fed_by_pictures and fed.name not in fed_by_pictures else images
+            return _open_source(text, (fed,), mine, most, sizes, metadata, progress)
+
+        # An array is read whole, so all pictures beside it are, too; the samples are thinned out later.
+        return open_joined(sources, specs, part, limit if len(fed_by_pictures) == len(sources) else sys.maxsize)
+    assert isinstance(spec, str)  # what has no names of inputs
     path = Path(spec)
-    if not is_function_spec(spec) and spec != "random" and is_picture_source(path):
+    if _takes_pictures(spec):
         return open_images(path, specs, images, limit, sizes, metadata, progress)
     if unused := [flag for flag in images.given() if flag not in (("--size",) if spec == "random" else ())]:
         raise CalibrationError(f"{' and '.join(unused)} prepare images, but the calibration data is {spec!r}")
@@ -271,3 +284,7 @@ def _open_source(
     raise CalibrationError(
         f"{spec} is not an .npz or .npy file, a folder of images, a list of files (.txt), a video or file.py:function"
     )
+
+
+def _takes_pictures(spec: str) -> bool:
+    return not is_function_spec(spec) and spec != "random" and is_picture_source(Path(spec))

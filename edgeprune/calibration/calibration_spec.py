@@ -19,9 +19,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CalibrationSpec:
-    """The arguments of `edgeprune.calibration.open_calibration` without the model; see there."""
+    """The arguments of `edgeprune.calibration.open_calibration` without the model; see there.
 
-    source: str
+    Attributes:
+        source: of all inputs, or input name -> its source.
+    """
+
+    source: str | Mapping[str, str]
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
     layout: str | None = None
@@ -55,9 +59,11 @@ class CalibrationSpec:
 
     def has_sizes(self, model: ir.Model) -> bool:
         """Whether the data itself, or the metadata of the model, tells the sizes of its samples."""
-        if self.source == "random":
+        texts = [self.source] if isinstance(self.source, str) else self.source.values()
+        sources = [text.partition("=")[2] or text for text in texts]
+        if "random" in sources:
             return False
-        pictures = not is_function_spec(self.source) and is_picture_source(Path(self.source))
+        pictures = any(not is_function_spec(text) and is_picture_source(Path(text)) for text in sources)
         return not pictures or self.size is not None or exported_preprocessing(model.metadata_props)[1] is not None
 
     def random_shapes(self, model: ir.Model) -> dict[str, tuple[int, ...]]:
@@ -77,8 +83,14 @@ class CalibrationSpec:
         return {specs[0].name: picture_shape(specs[0], ImageOptions(size=self.size), {}, {})[1]}
 
 
-def as_spec(calibration: CalibrationSpec | str | Path | None) -> CalibrationSpec | None:
-    """Calibration data as Python callers give it: a spec, or where the data is."""
+CalibrationData = CalibrationSpec | str | Path | Mapping[str, str | Path]
+"""Calibration data as Python callers may give it; see `as_spec`."""
+
+
+def as_spec(calibration: CalibrationData | None) -> CalibrationSpec | None:
+    """Calibration data as Python callers give it: a spec, where the data is, or where that of each input is."""
     if calibration is None or isinstance(calibration, CalibrationSpec):
         return calibration
+    if isinstance(calibration, Mapping):
+        return CalibrationSpec({name: str(source) for name, source in calibration.items()})
     return CalibrationSpec(str(calibration))

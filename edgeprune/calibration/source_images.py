@@ -71,6 +71,7 @@ class ImageSource:
     spec: InputSpec
     layout: str
     how: Preprocessing
+    pictures: tuple[str, ...]
     notes: tuple[str, ...] = ()
     joins_items = True
 
@@ -88,6 +89,29 @@ class ImageSource:
     def samples(self) -> int:
         """One for each picture of the items."""
         return self.items * self._rows
+
+    @property
+    def found(self) -> int:
+        """Items, if every picture could be read."""
+        return len(self.pictures) // self._rows
+
+    @property
+    def read_places(self) -> tuple[int, ...]:
+        """The places of the items among those that were found.
+
+        Raises:
+            CalibrationError: a picture of a whole batch could not be read, so all batches after it are others.
+        """
+        if self._rows == 1:
+            return self.pixels.places
+        if self.pixels.broken:
+            raise CalibrationError(f"{self.pixels.broken[0]}, and every batch of {self._rows} images must be whole")
+        return tuple(range(self.items))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the first picture of every item."""
+        return tuple(self.pictures[place] for place in self.pixels.places)[:: self._rows]
 
     @property
     def _rows(self) -> int:
@@ -174,8 +198,9 @@ def open_images(
     pictures = find_pictures(path, min(limit or DEFAULT_FRAMES, DEFAULT_FRAMES))
     if len(specs) != 1 or len(specs[0].shape) != 4:
         raise CalibrationError(
-            f"images need a model with one input of 4 axes; this one takes {', '.join(map(str, specs))}: "
-            "give an .npz with an array for each input, or file.py:function that yields them"
+            f"images feed one input of 4 axes; this model takes {', '.join(f'{s.name!r} ({s})' for s in specs)}: "
+            f"give each input its own source, as in --calib {specs[0].name}={path}, an .npz with an array for each "
+            "input, or file.py:function that yields them"
         )
     spec = specs[0]
     layout, shape = picture_shape(spec, options, sizes or {}, metadata or {})
@@ -195,7 +220,7 @@ def open_images(
     notes = [*_notes(len(pictures), len(used), limit, pixels, channels, how, options)]
     if left := len(pixels.array) % shape[0]:
         notes.append(f"the model takes batches of {shape[0]} images: {plural(left, 'image')} at the end left out")
-    return ImageSource(path, pixels, spec, layout, how, tuple(notes))
+    return ImageSource(path, pixels, spec, layout, how, tuple(map(str, used)), tuple(notes))
 
 
 def _notes(

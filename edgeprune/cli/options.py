@@ -137,8 +137,24 @@ def calibration_options(command: Command, flag: str = "--calib") -> Command:
             raise UsageError(f"--size takes HEIGHTxWIDTH in pixels, such as 224x224, not {value!r}")
         return int(parts[0]), int(parts[-1])
 
+    def sources(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> str | dict[str, str] | None:
+        halves = [value.partition("=") for value in values]
+        if len(values) == 1:
+            name, equals, source = halves[0]
+            named = equals and source and not Path(values[0]).exists() and Path(source.partition(".py:")[0]).exists()
+            return {name: source} if named else values[0]
+        if not values:
+            return None
+        if unnamed := next((value for value, (_, equals, _) in zip(values, halves, strict=True) if not equals), None):
+            raise UsageError(
+                f"{flag} is given {len(values)} times: name the input that each feeds, as in {flag} NAME={unnamed}"
+            )
+        if len({name for name, _, _ in halves}) < len(values):
+            raise UsageError(f"{flag} names an input twice")
+        return {name: source for name, _, source in halves}
+
     @functools.wraps(command)
-    def wrapped(*args: Any, calib: str | None, calib_samples: int | None, **options: Any) -> Any:
+    def wrapped(*args: Any, calib: str | dict[str, str] | None, calib_samples: int | None, **options: Any) -> Any:
         names = ("mean", "std", "layout", "size", "preprocess", "fit", "channel_order", "strict")
         images = {name: options.pop(name) for name in names}
         from edgeprune.calibration import CalibrationSpec
@@ -152,11 +168,13 @@ def calibration_options(command: Command, flag: str = "--calib") -> Command:
                 flag,
                 "calib",
                 type=SOURCE,
+                multiple=True,
+                callback=sources,
                 metavar="SRC",
                 help=("Calibration data" if flag == "--calib" else "Data without labels")
                 + ": an .npz or .npy keyed by input name; a folder of images and videos, a .txt "
                 "with one file a line, or a video; file.py:function that yields feeds; or `random` numbers, which say "
-                "nothing about your data.",
+                "nothing about your data. Several inputs: once for each, as NAME=SRC.",
             ),
             click.option(
                 f"{flag}-samples", "calib_samples", type=click.IntRange(min=1), help="Use at most this many samples."

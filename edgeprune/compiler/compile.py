@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from edgeprune.calibration import CalibrationSpec, as_spec, statistics_on
+from edgeprune.calibration import CalibrationData, as_spec, statistics_on
 from edgeprune.compiler.delivery import deliver
 from edgeprune.compiler.recipe import AGAIN, RECIPE, Recipe, recipe_of
 from edgeprune.compiler.request import Request
@@ -26,7 +26,7 @@ def compile_model(
     latency_ms: float | None = None,
     speedup: float | None = None,
     max_drop: float | None = None,
-    calibration: CalibrationSpec | str | Path | None = None,
+    calibration: CalibrationData | None = None,
     evaluation: str | Path | None = None,
     out: str | Path | None = None,
     precision: str = "auto",
@@ -60,8 +60,8 @@ def compile_model(
         speedup: budget as a multiple of the original's speed.
         max_drop: the goal is the fastest model that loses at most this many points of accuracy, or of the fidelity
             of each output. Beside ``latency_ms`` or ``speedup``: a result that loses more is refused.
-        calibration: samples for the search, the refit and the quantization: a `CalibrationSpec`, or the value of
-            ``--calib``.
+        calibration: samples for the search, the refit and the quantization: a `CalibrationSpec`, the value of
+            ``--calib``, or input name -> its source.
         evaluation: the value of ``--eval``; without one, fidelity to the original is computed instead of accuracy.
         out: folder to write; ``<model>.<target>`` in the working folder by default.
         precision: ``auto``, ``fp32``, ``fp16`` or ``int8``.

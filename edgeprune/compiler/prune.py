@@ -15,7 +15,7 @@ from edgeprune.build import X86Builder
 from edgeprune.calibration import (
     ArrayCache,
     Calibration,
-    CalibrationSpec,
+    CalibrationData,
     as_spec,
     compare_with_original,
     fidelity,
@@ -55,7 +55,7 @@ def prune_model(
     *,
     size: SizeLimit | None = None,
     criterion: str | None = None,
-    calibration: CalibrationSpec | str | Path | None = None,
+    calibration: CalibrationData | None = None,
     compensate: bool = True,
     out: str | Path | None = None,
     target: str | None = None,

@@ -111,6 +111,9 @@ def moved_source(text: str, place: Callable[[str], str], keywords: Collection[st
 
 
 def _moved(name: str, value: Value, place: Callable[[str], str]) -> Value:
+    if name == "calib" and isinstance(value, list):  # input name=source
+        halves = [text.partition("=") for text in value]
+        return [f"{n}={moved_source(source, place, SOURCES[name])}" for n, _, source in halves]
     if not isinstance(value, str):
         return value
     if name in SOURCES:
@@ -201,7 +204,8 @@ def as_given(value: object) -> Value | None:
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, Mapping):
-        return [f"{name}={'x'.join(map(str, sizes))}" for name, sizes in value.items()] or None
+        texts = {n: v if isinstance(v, str) else "x".join(map(str, v)) for n, v in value.items()}
+        return [f"{name}={text}" for name, text in texts.items()] or None
     if isinstance(value, tuple) and all(isinstance(item, int) for item in value):
         return "x".join(map(str, value)) or None
     if isinstance(value, tuple) and all(isinstance(item, float) for item in value):

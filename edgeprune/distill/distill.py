@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from edgeprune.calibration import Calibration, CalibrationSpec, as_spec, outputs_of
+from edgeprune.calibration import Calibration, CalibrationData, as_spec, outputs_of
 from edgeprune.distill.checkpoint import fingerprint, load_checkpoint, save_checkpoint
 from edgeprune.distill.delivery import deliver
 from edgeprune.distill.folder import CompiledFolder, read_folder
@@ -25,7 +25,7 @@ from edgeprune.support import Progress, check_output, describe_failure, load_fun
 
 def distill_folder(
     folder: str | Path,
-    data: CalibrationSpec | str | Path,
+    data: CalibrationData,
     *,
     settings: Settings | None = None,
     out: str | Path | None = None,
@@ -108,9 +108,7 @@ def distill_folder(
     return found
 
 
-def _opened(
-    folder: CompiledFolder, data: CalibrationSpec | str | Path, shapes: Mapping[str, Any], choice: Choice
-) -> Calibration:
+def _opened(folder: CompiledFolder, data: CalibrationData, shapes: Mapping[str, Any], choice: Choice) -> Calibration:
     """The data for the dense model, which knows its outputs."""
     spec = as_spec(data)
     assert spec is not None

@@ -33,10 +33,12 @@ class Pixels:
     Attributes:
         array: shape (pictures, height, width, 1 or 3).
         broken: a sentence for each file that could not be read.
+        places: of each picture of the array in the pictures that were given.
     """
 
     array: NDArray[np.uint8]
     broken: tuple[str, ...]
+    places: tuple[int, ...]
 
 
 def decode_all(
@@ -85,21 +87,24 @@ def decode_all(
 
     works = [(file, list(parts)) for file, parts in itertools.groupby(pictures, key=lambda picture: picture.file)]
     array = _room(len(pictures), height, width, channels)
-    count, broken = 0, list[str]()
+    count, broken, places, place = 0, list[str](), list[int](), 0
     for start in range(0, len(works), _AT_ONCE):
-        for result in run_in_parallel(decoded, works[start : start + _AT_ONCE]):
+        some = works[start : start + _AT_ONCE]
+        for (_, parts), result in zip(some, run_in_parallel(decoded, some), strict=True):
+            first, place = place, place + len(parts)
             if isinstance(result, str):
                 if strict:
                     raise CalibrationError(f"{result} (--strict)")
                 broken.append(result)
                 continue
             array[count : count + len(result)] = result
+            places += range(first, first + len(result))
             count += len(result)
         if progress is not None:
             progress(min(1.0, (start + _AT_ONCE) / len(works)))
     if not count:
         raise CalibrationError(f"none of {len(works)} files can be read: {broken[0]}")
-    return Pixels(array[:count], tuple(broken))
+    return Pixels(array[:count], tuple(broken), tuple(places))
 
 
 def _room(count: int, height: int, width: int, channels: int) -> NDArray[np.uint8]:

@@ -129,6 +129,24 @@ def test_paths_with_any_names_lead_to_the_same_files(model: str, photos: str, fo
             assert leads_to == {"model": top / model, "calib": top / photos}
 
 
+def test_sources_of_several_inputs_are_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "p").mkdir()
+    flags = [f for source in ("left=p/l", "right=/r", "mask=random", "pose=d.py:f") for f in ("--calib", source)]
+    found = parsed("net.onnx", "--target", "cpu", *flags)
+    calibration = CalibrationSpec({"left": "p/l", "right": "/r", "mask": "random", "pose": "d.py:f"})
+    assert recipe_of({"calibration": calibration}).values["calib"] == found.values["calib"]
+    (tmp_path / "o").mkdir()
+    (tmp_path / "o" / "r.toml").write_text(found.moved_to(tmp_path / "o").to_toml())
+    assert 'calib = ["left=../p/l", "right=/r", "mask=random", "pose=../d.py:f"]' in (tmp_path / "o/r.toml").read_text()
+    assert parsed("--recipe", "o/r.toml").values["calib"] == found.values["calib"]
+    assert parsed("net.onnx", "--target", "cpu", "--calib", "x=p").values["calib"] == ["x=p"]
+    with pytest.raises(UsageError, match=r"--calib is given 2 times: .*, as in --calib NAME=b"):
+        parsed("net.onnx", "--target", "cpu", "--calib", "left=a", "--calib", "b")
+    with pytest.raises(UsageError, match="--calib names an input twice"):
+        parsed("net.onnx", "--target", "cpu", "--calib", "left=a", "--calib", "left=b")
+
+
 def test_a_folder_with_the_name_of_no_keyword_is_a_path(tmp_path: Path):
     found = parsed("net.onnx", "--target", "orin", "--calib", "photos", "--surgery", "efficient-nms:score=0.3")
     moved = found.moved_to(tmp_path)
