@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from edgeprune.calibration.evaluation import Evaluation
@@ -16,9 +17,10 @@ WORTH_SAYING_POINTS = 1.0
 """A drop of so many points that the samples could miss is worth a sentence."""
 
 
-def compare_with_original(fidelity: Fidelity, result: Run) -> Accuracy:
-    """The fidelity of a result to the original."""
-    return accuracy_of_outputs(fidelity.compare(result, with_intervals=True), samples=fidelity.held_out.samples)
+def compare_with_original(fidelity: Fidelity, result: Run, limit: float = math.inf) -> Accuracy:
+    """The fidelity of a result to the original; on fewer samples where these show that it loses more than ``limit``."""
+    scores, samples = fidelity.compare_until(result, limit)
+    return accuracy_of_outputs(scores, samples=samples)
 
 
 def accuracy_of_outputs(scores: Sequence[OutputScore], *, samples: int | None = None) -> Accuracy:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -54,10 +55,10 @@ class Evaluator:
             return worst(self.evaluation.compare(run)).drop
         return self.accuracy(run).drop
 
-    def accuracy(self, run: Run) -> Accuracy:
-        """A model's accuracy for the report."""
+    def accuracy(self, run: Run, limit: float = math.inf) -> Accuracy:
+        """A model's accuracy for the report; on fewer samples where these show that it loses more than ``limit``."""
         if isinstance(self.evaluation, Fidelity):
-            return compare_with_original(self.evaluation, run)
+            return compare_with_original(self.evaluation, run, limit)
         assert self.before is not None  # every evaluation has scored the original
         return accuracy(self.evaluation, self.before, self.evaluation.score(run))
 

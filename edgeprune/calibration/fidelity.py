@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -12,8 +13,13 @@ from edgeprune.calibration.model_outputs import outputs_of
 from edgeprune.calibration.run import Run
 from edgeprune.calibration.sources import Array, Feeds
 from edgeprune.errors import EvaluationError
-from edgeprune.outputs import Comparison, Outputs, score_interval, worst
+from edgeprune.outputs import Comparison, Outputs, points, score_interval, worst
 from edgeprune.report import OutputScore
+
+FIRST_LOOK = 4
+"""Samples after which a comparison with a limit may end; then at twice as many, and so on."""
+SCORED_ITEMS = 8
+"""Most items in a batch: enough for onnxruntime to run at full speed, and few enough to end early."""
 
 KEPT_BYTES = 256 << 20
 """Outputs of the original that are kept between two comparisons; it computes the others again."""
@@ -47,20 +53,37 @@ class Fidelity:
         Raises:
             EvaluationError: the two models have different numbers of outputs.
         """
+        return self._compare(run, with_intervals, math.inf)[0]
+
+    def compare_until(self, run: Run, limit: float) -> tuple[tuple[OutputScore, ...], int]:
+        """The agreement of every output with its interval, and on how many samples.
+
+        Further samples are not run where the first ones show that the worst output loses more than ``limit`` points:
+        its 95% interval is beyond that.
+
+        Raises:
+            EvaluationError: the two models have different numbers of outputs.
+        """
+        return self._compare(run, True, limit)
+
+    def _compare(self, run: Run, with_intervals: bool, limit: float) -> tuple[tuple[OutputScore, ...], int]:
         comparison = Comparison(self.outputs)
         each: list[tuple[OutputScore, ...]] = []
+        seen, look = 0, FIRST_LOOK
         for feeds, wanted in self._reference_batches():
             got = run(feeds)
             if len(got) != len(wanted):
                 raise EvaluationError(f"the model has {len(got)} outputs, the original {len(wanted)}")
             comparison.add(wanted, got)
+            seen += self.held_out.rows(feeds)
             if with_intervals:
                 each += [self._scores(*sample) for sample in self._samples(feeds, wanted, got)]
+            if seen >= look and limit < math.inf:
+                look = 2 * seen
+                if surely_loses(so_far := _with_intervals(comparison.scores(), each), limit):
+                    return so_far, seen
         scores = comparison.scores()
-        if not with_intervals:
-            return scores
-        by_output = [[one[n].after for one in each if one[n].metric == s.metric] for n, s in enumerate(scores)]
-        return tuple(replace(s, interval=score_interval(s, e)) for s, e in zip(scores, by_output, strict=True))
+        return (_with_intervals(scores, each) if with_intervals else scores), self.held_out.samples
 
     def _scores(self, wanted: Sequence[Array], got: Sequence[Array]) -> tuple[OutputScore, ...]:
         comparison = Comparison(self.outputs)
@@ -92,7 +115,7 @@ class Fidelity:
     def _reference_batches(self) -> Iterator[tuple[Feeds, Sequence[Array]]]:
         yield from self._kept
         room = self.kept_bytes - sum(_bytes(feeds, outputs) for feeds, outputs in self._kept)
-        for number, feeds in enumerate(self.held_out.batches()):
+        for number, feeds in enumerate(self.held_out.batches(min(SCORED_ITEMS, self.held_out.batch_size))):
             if number < len(self._kept):
                 continue
             outputs = self.reference(feeds)
@@ -100,6 +123,18 @@ class Fidelity:
                 self._kept.append((feeds, outputs))
                 room -= size
             yield feeds, outputs
+
+
+def _with_intervals(scores: Sequence[OutputScore], each: Sequence[Sequence[OutputScore]]) -> tuple[OutputScore, ...]:
+    """Scores with their 95% intervals; ``each``: the scores of every single sample."""
+    by_output = [[one[n].after for one in each if one[n].metric == s.metric] for n, s in enumerate(scores)]
+    return tuple(replace(s, interval=score_interval(s, e)) for s, e in zip(scores, by_output, strict=True))
+
+
+def surely_loses(scores: Sequence[OutputScore], limit: float) -> bool:
+    """Whether the output that loses most loses more than ``limit`` points at the better end of its interval too."""
+    main = worst(scores)
+    return main.interval is not None and points(main.unit, main.interval[1]) > limit
 
 
 def _of_sample(arrays: Sequence[Array], axes: Sequence[int], row: int, rows: int) -> Sequence[Array]:

@@ -17,7 +17,6 @@ from edgeprune.compiler.request import Request
 from edgeprune.compiler.session import CompileSession
 from edgeprune.compiler.tensorrt_session import TensorRtSession, open_tensorrt_session
 from edgeprune.devices import AUTO
-from edgeprune.distill import Settings
 from edgeprune.errors import BackendError, ModelError, UsageError
 from edgeprune.latency import (
     FLOAT,
@@ -75,7 +74,7 @@ def _learning(request: Request, progress: Progress) -> Learning:
     if minutes is None:
         return Learning(fast=request.recover != "none")
     progress.note(f"a candidate that is chosen is trained for {minutes:g} min on top of that")
-    from edgeprune.distill import train_built  # needs PyTorch, which the request asked for
+    from edgeprune.distill import Settings, train_built  # they load PyTorch, which the request asked for
 
     def train(
         dense: ir.Model, before: ir.Model, built: ir.Model, kept: Kept, data: Calibration, share: float

@@ -198,8 +198,8 @@ class CompileSession(ABC):
             sizes, names = self.latency.sizes, (self.floating,) * len(self.network.blocks)
             found = {self.floating: Candidate(sizes, names, self.latency.total_us(sizes, names), 0.0)}
             with self.progress.step("finding the best unpruned variant"):
-                if (int8 := best_unpruned(self.prices.dense, self.scores.drop, limit, self.raced)) is not None:
-                    found[INT8] = int8
+                int8 = best_unpruned(self.prices.dense, lambda c: self.scores.is_within(c, limit), self.raced)
+                found |= {} if int8 is None else {INT8: int8}
             self._variants[limit] = found
         return self._variants[limit]
 

@@ -63,6 +63,22 @@ class ScoreCache:
         settings = {**self._settings(candidate), "evaluator": self.evaluator.identity}
         return float(self.cache.arrays("drop", settings, compute)["drop"])
 
+    def is_within(self, candidate: Candidate, limit: float) -> bool:
+        """Whether a candidate as built loses at most ``limit`` points; a few samples are enough to refuse it."""
+
+        def compute() -> Arrays:
+            if candidate.key not in self._scored:
+                found = self.evaluator.accuracy(self.run_of(self._build(candidate)), limit)
+                if found.samples != self.evaluator.samples:
+                    return {"within": np.array(False)}
+                self._scored[candidate.key] = found
+            return {"within": np.array(self.drop(candidate) <= limit)}
+
+        if self.evaluator.identity is None:
+            return bool(compute()["within"])
+        settings = {**self._settings(candidate), "evaluator": self.evaluator.identity, "limit": limit}
+        return bool(self.cache.arrays("within", settings, compute)["within"])
+
     def model(self, candidate: Candidate) -> ir.Model:
         """The model of a candidate."""
         if graph.weight_bytes(self.builder.dense) > LARGEST_BYTES:

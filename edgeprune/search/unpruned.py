@@ -16,23 +16,22 @@ CAPS = (1.0, 0.1, 0.03, 0.01, 0.003, 0.001)
 
 
 def best_unpruned(
-    problem: Problem, drop: Callable[[Candidate], float], limit: float, raced: Sequence[Raced] = ()
+    problem: Problem, is_accurate: Callable[[Candidate], bool], raced: Sequence[Raced] = ()
 ) -> Candidate | None:
-    """Dense widths in the fastest formats with INT8 that lose at most ``limit`` points; None if there are none.
+    """Dense widths in the fastest formats with INT8 that are accurate enough; None if there are none.
 
     Args:
         problem: with the losses of all formats.
-        drop: gives the measured loss of accuracy of a candidate, in points.
-        limit: in points.
+        is_accurate: whether the measured loss of accuracy of a candidate is within the limit.
         raced: candidates whose latency was measured, the fastest first; a measurement counts more than a prediction.
     """
     best, rest = None, list(_int8_variants(problem, raced))
-    if rest and drop(rest[0]) <= limit:
+    if rest and is_accurate(rest[0]):
         return rest[0]
     rest = rest[1:]
     while rest:  # by bisection: fewer blocks in INT8 lose less
         middle = (len(rest) - 1) // 2
-        if drop(rest[middle]) <= limit:
+        if is_accurate(rest[middle]):
             best, rest = rest[middle], rest[:middle]
         else:
             rest = rest[middle + 1 :]

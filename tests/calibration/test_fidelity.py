@@ -4,7 +4,7 @@ import pytest
 
 from edgeprune.calibration.accuracy import compare_with_original, hint_of_samples
 from edgeprune.calibration.calibration import Calibration
-from edgeprune.calibration.fidelity import Fidelity, fidelity
+from edgeprune.calibration.fidelity import SCORED_ITEMS, Fidelity, fidelity
 from edgeprune.errors import EvaluationError
 from edgeprune.outputs.output_spec import (
     CLASS_SCORES,
@@ -106,6 +106,14 @@ def test_intervals_come_from_single_samples() -> None:
     (hint,) = hint_of_samples(found)
     assert hint.startswith("20 samples are too few to tell drops below 16 points (95%); about 390 tell one point: give")
     assert held_out.compare(identity)[0].interval is None
+
+
+def test_a_comparison_with_a_limit_ends_when_it_is_surely_beyond(data: Calibration) -> None:
+    held_out = Fidelity(identity, data, Outputs(("y",), (LOGITS,)))
+    (score,), samples = held_out.compare_until(lambda feeds: [-feeds["x"]], 1.0)
+    assert (score.drop, samples) == (100.0, SCORED_ITEMS)
+    assert held_out.compare_until(identity, 1.0) == (held_out.compare(identity, with_intervals=True), 200)
+    assert compare_with_original(held_out, lambda feeds: [-feeds["x"]]).samples == 200
 
 
 def test_samples_without_detections_do_not_make_a_score_surer() -> None:

@@ -83,11 +83,11 @@ def test_the_winner_of_a_race_is_the_best_unpruned_network() -> None:
     )
     raced = (Raced(winner, 80.0), Raced(loser, 90.0))
     assert fastest_unpruned(problem).formats == loser.formats
-    found = best_unpruned(problem, lambda _: 0.0, 1.0, raced)
+    found = best_unpruned(problem, lambda _: True, raced)
     assert found is not None
     assert found.formats == winner.formats
     # If the winner loses too much accuracy, the next candidate is used.
-    careful = best_unpruned(problem, lambda candidate: 9.0 if candidate.formats == winner.formats else 0.0, 1.0, raced)
+    careful = best_unpruned(problem, lambda candidate: candidate.formats != winner.formats, raced)
     assert careful is None or careful.formats != winner.formats
 
 

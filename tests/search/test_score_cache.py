@@ -84,6 +84,24 @@ def test_an_evaluator_without_an_identity_scores_again(scores: ScoreCache, monke
     assert len(calls) == 3
 
 
+def test_a_candidate_that_is_refused_early_has_no_score(scores: ScoreCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    dense, worse = candidate(scores, "fp32"), candidate(scores, "int8")
+    limits: list[float] = []
+    accuracy = Evaluator.accuracy
+
+    def counted(self: Evaluator, run: object, limit: float = np.inf) -> object:
+        limits.append(limit)
+        found = accuracy(self, run, limit)
+        return replace(found, drop=9.0, samples=4) if np.isfinite(limit) and len(limits) > 1 else found
+
+    monkeypatch.setattr(Evaluator, "accuracy", counted)
+    assert scores.is_within(dense, 1.0)
+    assert scores.drop(dense) < 1e-6
+    assert not scores.is_within(worse, 1.0)
+    assert scores.drop(worse) < 9
+    assert limits == [1.0, 1.0, np.inf]
+
+
 def test_large_models_are_not_cached(scores: ScoreCache, monkeypatch: pytest.MonkeyPatch) -> None:
     from edgeprune.search import score_cache as module
 

@@ -18,7 +18,7 @@ def test_a_block_with_a_large_loss_stays_float() -> None:
     def drop(candidate: Candidate) -> float:
         return sum(loss[f] for loss, f in zip(losses, candidate.formats, strict=True))
 
-    found = best_unpruned(problem, drop, 1.0)
+    found = best_unpruned(problem, lambda c: drop(c) <= 1.0)
     assert found is not None
     assert found.formats == ("int8", "int8", "fp32", "int8")
     assert (found.widths == latency.sizes).all()
@@ -29,8 +29,8 @@ def test_float_if_int8_is_slower_or_loses_too_much() -> None:
     slower = {"fp32": made.latency.theta["fp32"], "int8": made.latency.theta["fp32"] * 1.5}
     latency = type(made.latency)(**{**vars(made.latency), "theta": slower})
     losses = tuple({"fp32": 0.0, "int8": 0.01} for _ in range(3))
-    assert best_unpruned(Problem(latency, made.levels, made.width_loss, losses), lambda _: 0.0, 1.0) is None
-    assert best_unpruned(made, lambda _: 9.0, 1.0) is None
+    assert best_unpruned(Problem(latency, made.levels, made.width_loss, losses), lambda _: True) is None
+    assert best_unpruned(made, lambda _: False) is None
 
 
 def test_the_most_accurate_variant_has_the_least_loss_of_those_in_int8() -> None:
@@ -60,7 +60,7 @@ def test_bisection_finds_the_fastest_network_within_the_limit(most: int) -> None
         scored.append(sum(f == "int8" for f in candidate.formats))
         return float(scored[-1])
 
-    found = best_unpruned(problem, drop, limit=most)
+    found = best_unpruned(problem, lambda c: drop(c) <= most)
     inside = [c for c in _int8_variants(problem) if sum(f == "int8" for f in c.formats) <= most]
     assert (found and found.formats) == (inside[0].formats if inside else None)
     assert len(scored) <= 4
