@@ -23,7 +23,7 @@ class IntermediateOutputs:
 
     def __init__(self, model: ir.Model, names: Iterable[str], threads: int = 1):
         self.names = tuple(dict.fromkeys(names))
-        self._runner = StatisticsRuntime(threads, spinning=False).load(with_outputs(model, self.names))
+        self._runner = StatisticsRuntime(threads, spinning=False, arena=False).load(with_outputs(model, self.names))
         self._inputs = {str(v.name) for v in model.graph.inputs}
         self._static_bytes = _bytes_of(model, self.names)
 

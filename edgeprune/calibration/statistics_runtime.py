@@ -117,11 +117,11 @@ class StatisticsRuntime:
     """Loads networks whose values become statistics.
 
     Args:
-        threads, spinning: as `OnnxRuntime`, which is the default.
+        threads, spinning, arena: as `OnnxRuntime`, which is the default.
     """
 
-    def __init__(self, threads: int = 1, *, spinning: bool = True) -> None:
-        self.threads, self._spinning = threads, spinning
+    def __init__(self, threads: int = 1, *, spinning: bool = True, arena: bool = True) -> None:
+        self.threads, self._spinning, self._arena = threads, spinning, arena
 
     def load(self, model: ir.Model | bytes) -> LoadedNetwork:
         """Load a network for the device of `statistics_on`.
@@ -129,7 +129,7 @@ class StatisticsRuntime:
         Raises:
             ModelError: onnxruntime does not accept the model.
         """
-        usual = OnnxRuntime(self.threads, spinning=self._spinning)
+        usual = OnnxRuntime(self.threads, spinning=self._spinning, arena=self._arena)
         if _Chosen.device == "cpu":
             return usual.load(model)
         return _TorchNetwork(model, usual, "cuda" if _Chosen.device == "cuda" else "cpu", _Chosen.fallbacks)

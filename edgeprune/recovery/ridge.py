@@ -25,6 +25,11 @@ DAMPINGS = (1e-8, 1e-5, 1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 1.0)
 DOUBLE_PRECISION_FEATURES = 1024
 """Up to this many features rows are multiplied in float64; above, in float32 after centring, and summed in float64."""
 
+WAITING_ROWS = 512
+"""Rows that wait to be multiplied at once, at most; a network has many layers whose rows wait."""
+CENTRED_VALUES = 1 << 22
+"""Values that are centred at a time: the rows of a wide layer are not copied as a whole."""
+
 SCORED_VALUES = 4_000_000
 """Values of held-out outputs on which a damping is scored."""
 SCORED_OUTPUTS = 128
@@ -78,15 +83,20 @@ class Moments:
         self._waiting.append((x, y))
         self.rows += x.shape[1]
         # With few rows adding up the result costs more than the multiplication: wait for enough of them.
-        if sum(rows.shape[1] for rows, _ in self._waiting) >= min(4096, x.shape[2]):
+        if sum(rows.shape[1] for rows, _ in self._waiting) >= min(WAITING_ROWS, x.shape[2]):
             self._flush()
 
     def _flush(self) -> None:
         if not self._waiting:
             return
-        x = np.concatenate([rows for rows, _ in self._waiting], axis=1)
-        y = np.concatenate([rows for _, rows in self._waiting], axis=1)
+        x = self._waiting[0][0] if len(self._waiting) == 1 else np.concatenate([r for r, _ in self._waiting], axis=1)
+        y = self._waiting[0][1] if len(self._waiting) == 1 else np.concatenate([r for _, r in self._waiting], axis=1)
         self._waiting.clear()
+        at_once = max(1, CENTRED_VALUES // max(1, len(x) * x.shape[2]))
+        for start in range(0, x.shape[1], at_once):
+            self._add_centred(x[:, start : start + at_once], y[:, start : start + at_once])
+
+    def _add_centred(self, x: Floats, y: Floats) -> None:
         features = x.shape[2]
         dtype = self.dtype or (np.float64 if features <= DOUBLE_PRECISION_FEATURES else np.float32)
         x = (x - self.pilot_x[:, None]).astype(dtype, copy=False)

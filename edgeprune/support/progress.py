@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from edgeprune.support.process_usage import processor_s
+from edgeprune.support.process_usage import processor_s, release_memory
 from edgeprune.support.step_times import StepTimes
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ class Progress:
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
             self.processor_s[name] = self.processor_s.get(name, 0.0) + processor_s() - used
+            release_memory()
 
     def note(self, text: str) -> None:
         """Tell the user something that is not an error."""

@@ -98,6 +98,11 @@ def test_threads_spin_only_on_cores_of_their_own():
     assert not OnnxRuntime(threads=1, spinning=False).spinning
 
 
+def test_without_an_arena_memory_is_not_held_for_the_next_run():
+    assert OnnxRuntime()._options(None).enable_cpu_mem_arena
+    assert not OnnxRuntime(arena=False)._options(None).enable_cpu_mem_arena
+
+
 def test_no_threads_are_refused():
     with pytest.raises(UsageError, match="at least 1"):
         OnnxRuntime(threads=0)

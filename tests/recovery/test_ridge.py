@@ -28,6 +28,26 @@ def test_moments_do_not_depend_on_batches(monkeypatch: pytest.MonkeyPatch, small
     np.testing.assert_allclose(raw, x.transpose(0, 2, 1) @ x / 600, rtol=1e-6)
 
 
+def test_rows_are_centred_a_few_at_a_time_and_few_of_them_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ridge, "CENTRED_VALUES", 2 * 7 * 30)  # 30 rows of two groups with seven features
+    monkeypatch.setattr(ridge, "WAITING_ROWS", 4)
+    sizes: list[int] = []
+    add = Moments._add_centred
+
+    def counted(moments: Moments, x: np.ndarray, y: np.ndarray) -> None:
+        sizes.append(x.shape[1])
+        add(moments, x, y)
+
+    monkeypatch.setattr(Moments, "_add_centred", counted)
+    x, y = data()
+    moments = Moments()
+    for start, stop in ((0, 2), (2, 5), (5, 100)):
+        moments.add(x[:, start:stop], y[:, start:stop])
+    assert sizes == [5, 30, 30, 30, 5]
+    for found, wanted in zip(moments.covariances()[0], x[:, :100], strict=True):
+        np.testing.assert_allclose(found, np.cov(wanted.T, bias=True), rtol=0, atol=1e-9)
+
+
 def test_diagonal_moments_are_variances() -> None:
     x, y = data()
     moments = Moments(diagonal=True)
