@@ -25,7 +25,7 @@ from edgeprune.calibration import (
     prices_of,
 )
 from edgeprune.dependency import OpenedModel
-from edgeprune.graph import Linear, static_shape
+from edgeprune.graph import Linear, find_linears, static_shape
 from edgeprune.importance import MOST_FEATURES, STEP, Context, refit_widths, removed_at_once
 from edgeprune.latency import Network
 from edgeprune.passes.recover import SPOOL_BYTES, ReconstructSettings
@@ -79,6 +79,7 @@ def expected_cost(
     quantized: bool,
     cut: bool,
     measured: bool,
+    sparse: int = 0,
 ) -> ExpectedCost:
     """The expected cost of a compile.
 
@@ -92,6 +93,7 @@ def expected_cost(
         quantized: whether blocks may run in INT8.
         cut: whether widths must be priced.
         measured: whether candidates are measured on this processor.
+        sparse: how many blocks have 2:4 weights priced.
     """
     one, weights = sample_s, graph.weight_bytes(opened.dense)
     activations = _activation_bytes(opened)
@@ -113,6 +115,11 @@ def expected_cost(
         steps["finding the best unpruned variant"] = CANDIDATES * (SIMULATED * held_out * one + BUILD_COPIES * copy)
         if not fit.is_random:
             steps["finding the best unpruned variant"] += CANDIDATES * ranged * one
+    if sparse:
+        trials = min(2 * FORMAT_SPLITS.of(2 * probed * network.macs) + 1, 2 * sparse)
+        steps["pricing 2:4 weights"] = trials * (SUFFIX * probed * one + copy)
+        if not fit.is_random:
+            steps["pricing 2:4 weights"] += fit.items * one + _sparsify_macs(opened) / BLAS_MACS_PER_S
     layers = _readers(opened) if cut else []
     if cut:
         groups = opened.analysis.groups
@@ -159,6 +166,12 @@ def _refit_macs(layers: list[Linear]) -> float:
     return sum(
         2 * x.groups * n * x.features * (x.features / 2 + x.outputs) * KEPT for x, n in zip(layers, rows, strict=True)
     )
+
+
+def _sparsify_macs(opened: OpenedModel) -> float:
+    """Second moments of the layers that may be 2:4, the inverse, and the updates of their weights, column by column."""
+    layers = [x for x in find_linears(opened.dense).values() if x.features <= MOST_FEATURES]
+    return sum(x.features**3 + 6 * x.outputs * x.features**2 for x in layers)
 
 
 def _covariance_bytes(layers: list[Linear], weights: int) -> int:

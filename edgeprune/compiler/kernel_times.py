@@ -89,6 +89,13 @@ class KernelTimes:
             dense_latency=self.dense_latency.in_float32(wide),
         )
 
+    @property
+    def priced_sparse(self) -> int:
+        """How many blocks have 2:4 formats whose losses are measured, if 2:4 is not asked for."""
+        blocks = range(len(self.dense_kernels.network.blocks))
+        free = tuple(dict.fromkeys(self.dense_latency.formats(b), 0.0) for b in blocks)
+        return sum(map(bool, paying_formats(free, self.kernels, self.latency))) if self.sparse else 0
+
     def must_cut(self, goal: Goal, margin: float) -> bool:
         """Whether no network that cuts nothing is predicted to be within the goal's budget over the margin."""
         levels = self.kernels.levels
@@ -176,6 +183,15 @@ def with_sparse(
     losses: FormatLosses, kernels: GpuNetwork, builder: TensorRtBuilder, data: Calibration, latency: Latency
 ) -> FormatLosses:
     """The losses of formats, with 2:4 where it is faster as measured on the device, or else as published."""
+    paying = paying_formats(losses, kernels, latency)
+    if not (blocks := [b for b, formats in enumerate(paying) if formats]):
+        return losses
+    own = sparse_losses(kernels.network, builder, data, blocks)
+    return tuple(dict(of) | {f"{f}{SPARSE}": of[f] + own[b] for f in paying[b]} for b, of in enumerate(losses))
+
+
+def paying_formats(losses: FormatLosses, kernels: GpuNetwork, latency: Latency) -> list[list[Format]]:
+    """Per block, its formats in which 2:4 is worth pricing; none at all if the whole network would gain too little."""
     sizes = latency.sizes
     paying = [
         [
@@ -187,10 +203,8 @@ def with_sparse(
         for b, of in enumerate(losses)
     ]
     dense_us = _fastest_us(losses, [()] * len(losses), kernels, latency)
-    if dense_us < SPARSE_PAYS_IN_ALL * _fastest_us(losses, paying, kernels, latency):
-        return losses
-    own = sparse_losses(kernels.network, builder, data, [b for b, formats in enumerate(paying) if formats])
-    return tuple(dict(of) | {f"{f}{SPARSE}": of[f] + own[b] for f in paying[b]} for b, of in enumerate(losses))
+    pays = dense_us >= SPARSE_PAYS_IN_ALL * _fastest_us(losses, paying, kernels, latency)
+    return paying if pays else [[] for _ in losses]
 
 
 def _fastest_us(

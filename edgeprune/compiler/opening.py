@@ -67,7 +67,7 @@ class Opening:
     sample_s: float
     notes: tuple[str, ...] = ()
 
-    def announce_cost(self, network: Network, *, quantized: bool, cut: bool, measured: bool) -> Cost:
+    def announce_cost(self, network: Network, *, quantized: bool, cut: bool, measured: bool, sparse: int = 0) -> Cost:
         """Tell the user and the progress what the rest of the compile is expected to take.
 
         Args:
@@ -75,6 +75,7 @@ class Opening:
             quantized: whether blocks may run in INT8.
             cut: whether widths must be priced.
             measured: whether candidates are measured on this processor.
+            sparse: how many blocks have 2:4 weights priced.
         """
         found = expected_cost(
             self.opened,
@@ -86,6 +87,7 @@ class Opening:
             quantized=quantized,
             cut=cut,
             measured=measured,
+            sparse=sparse,
         )
         self.progress.expect(found.steps)
         self.progress.note(f"this will take {found}")

@@ -268,7 +268,8 @@ def open_tensorrt_session(
     levels = times.kernels.levels
     quantized = any(len(times.dense_latency.formats(b)) > 1 for b in range(len(dense.blocks)))
     cut = may.prune and times.must_cut(may, 1.0 if device is not None else 1 + times.latency.error)
-    expected = opening.announce_cost(dense, quantized=quantized, cut=cut, measured=False)
+    sparse = 0 if options.sparsity == "2:4" else times.priced_sparse
+    expected = opening.announce_cost(dense, quantized=quantized, cut=cut, measured=False, sparse=sparse)
 
     def price_widths() -> WidthLosses:
         return pricer.widths(levels) if may.prune else no_widths(levels)

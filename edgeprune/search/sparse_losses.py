@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from edgeprune import graph
 from edgeprune.build import SPARSE_STEPS, TensorRtBuilder, sparse_fits
-from edgeprune.calibration import Calibration, prices_of
+from edgeprune.calibration import FORMAT_SPLITS, Calibration, prices_of
 from edgeprune.graph import find_linears
 from edgeprune.latency import Format, Network
 from edgeprune.passes.prune import sparsify
@@ -35,7 +35,8 @@ def sparse_losses(
     else:
         sparse = sparsify(dense, every, data, refined=False, threads=builder.threads)
     linears = find_linears(dense)
-    probe = Probe(dense, data, prices_of(data.outputs).of(network.macs), builder.threads)
+    items = min(prices_of(data.outputs).of(network.macs), data.items)
+    probe = Probe(dense, data, items, builder.threads)
 
     # Trials leave out a bias that was added to a layer, so they slightly overestimate the loss.
     def trial(chosen: Mapping[int, Format]) -> float:
@@ -48,5 +49,6 @@ def sparse_losses(
 
     twins = [found for blocks in network.twins if len(found := [b for b in blocks if b in nodes]) > 1]
     available = [("dense", _SPARSE) if b in nodes else ("dense",) for b in range(len(network.blocks))]
-    losses = format_losses(available, "dense", trial, twins=twins)
+    splits = FORMAT_SPLITS.of(2 * items * network.macs)
+    losses = format_losses(available, "dense", trial, twins=twins, splits=splits)
     return {b: losses[b][_SPARSE] for b in nodes}

@@ -19,7 +19,7 @@ from edgeprune.calibration import (
 from edgeprune.graph import static_shape
 from edgeprune.recovery import DAMPINGS, Sampling
 
-SPOOL_BYTES = 1 << 30
+SPOOL_BYTES = 10**9
 """Activations on disk at a time."""
 
 

@@ -23,7 +23,9 @@ def opened(tmp_path: Path) -> OpenedModel:
     return open_model(tmp_path / "net.onnx", {}, Progress())
 
 
-def of(opened: OpenedModel, *, quantized: bool = False, cut: bool = False, sample_s: float = 0.1) -> ExpectedCost:
+def of(
+    opened: OpenedModel, *, quantized: bool = False, cut: bool = False, sample_s: float = 0.1, sparse: int = 0
+) -> ExpectedCost:
     net = network(opened.dense, opened.analysis, opened.fixed)
     fit, held_out = calibration(x=images(32)).split()
     return expected_cost(
@@ -36,6 +38,7 @@ def of(opened: OpenedModel, *, quantized: bool = False, cut: bool = False, sampl
         quantized=quantized,
         cut=cut,
         measured=False,
+        sparse=sparse,
     )
 
 
@@ -45,6 +48,9 @@ def test_steps_that_will_not_run_cost_nothing(opened: OpenedModel) -> None:
     assert set(cut.steps) - set(plain.steps) >= {"ranking units", "pricing widths", "building the result"}
     assert set(quantized.steps) - set(plain.steps) == {"pricing formats", "finding the best unpruned variant"}
     assert plain.cost.processor_s == 1.0 + sum(plain.steps.values())
+    sparse = of(opened, sparse=2)
+    assert set(sparse.steps) - set(plain.steps) == {"pricing 2:4 weights"}
+    assert sparse.steps["pricing 2:4 weights"] > 2
 
 
 def test_the_time_is_that_of_samples(opened: OpenedModel) -> None:

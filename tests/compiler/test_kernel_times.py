@@ -1,5 +1,7 @@
 """Kernels that FP16 does not fit are priced in FP32, unless they compute integers."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -95,3 +97,7 @@ def test_losses_of_2_to_4_are_measured_only_if_it_makes_the_whole_network_faster
     found = kernel_times.with_sparse(dense, gpu, None, None, gpu.latency)  # type: ignore[arg-type]
     assert bool(asked) == wanted
     assert any("fp16+2:4" in of for of in found) == wanted
+    plain = gpu_network(model, analyse(model), device, precisions, step=32, error=0.0)
+    times = KernelTimes(gpu, plain, gpu.latency, plain.latency, True, "analytic", 1.0, ())
+    assert times.priced_sparse == wanted
+    assert replace(times, sparse=False).priced_sparse == 0
