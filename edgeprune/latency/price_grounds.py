@@ -14,7 +14,7 @@ from edgeprune.latency.block_latency import Format
 def overhead_advice(
     model: AnalyticModel, widths: Widths, formats: Sequence[Format], profile: Profile, power_mode: str | None
 ) -> list[str]:
-    """What share of the latency is the overhead of kernels, and what helps; nothing unless it is most of the latency.
+    """What share of the latency is the overhead of kernels, and what helps; nothing if it is little.
 
     Args:
         model: of the network.
