@@ -13,6 +13,7 @@ from edgeprune.build import Options, check_sparsity, versions_of
 from edgeprune.calibration import CalibrationSpec, check_statistics_device
 from edgeprune.devices import AUTO, Profile, Runtime, load_profile
 from edgeprune.errors import CalibrationError, UsageError
+from edgeprune.executor import require_torch
 from edgeprune.outputs import Choice
 from edgeprune.search import Goal
 from edgeprune.support import check_output, check_temporary_room
@@ -150,8 +151,6 @@ class Request:
         if self.sparsity not in ("auto", "none", "2:4"):
             raise UsageError(f"--sparsity {self.sparsity!r}: expected auto, none or 2:4")
         if self.training_minutes is not None:
-            from edgeprune.executor import require_torch  # it loads PyTorch, which no other compile needs
-
             require_torch(f"--recover {self.recover}")
         check_statistics_device(self.stats_device)
         if self.tokens not in ALLOWED:

@@ -11,9 +11,27 @@ import torch
 from numpy.typing import NDArray
 
 from edgeprune.errors import ModelError
+from edgeprune.executor import (
+    convolution,
+    elementwise,
+    indexing,
+    matmul,
+    norms,
+    pooling,
+    quantization,
+    recurrent,
+    reduction,
+    resize,
+    shapes,
+)
 from edgeprune.executor.fusion import find_fusions
 from edgeprune.executor.program import Program, Recorder
 from edgeprune.executor.registry import TYPES, Kernel, Tensor, operator_of
+
+TABLES = (
+    convolution, elementwise, indexing, matmul, norms, pooling, quantization, recurrent, reduction, resize, shapes,
+)  # fmt: skip
+"""The modules that fill the table of operators when they are imported."""
 
 PROGRAMS = 16
 """Programs that are kept, one for each set of shapes and of wanted values."""
