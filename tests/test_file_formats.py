@@ -15,13 +15,16 @@ import onnx
 import pytest
 import referencing
 
+from edgeprune.backends import EngineSample
 from edgeprune.cli.commands import cli
 from edgeprune.latency.bench import BenchResult
 from edgeprune.pytorch.apply import Applied
 from edgeprune.pytorch.export import Attempt, Exported
 from edgeprune.report.pareto_curve import Point, point_of
+from edgeprune.timing import Memory
 from tests.documents import hooks
 from tests.gate.test_engine import engine
+from tests.gate.test_spread import engines
 from tests.models import single
 from tests.quick_timing import time_quickly
 from tests.report.test_rival import rival
@@ -97,7 +100,9 @@ def test_what_the_commands_print(model: Path, run: Callable[..., Any]):
     check(run("predict", model, "--target", "orin", "--json"), "predict")
     check(run("doctor", "--json"), "doctor")
     check(run("bench", model, "--seconds", 0.2, "--json", "-q"), "bench")
-    elsewhere = BenchResult("d", "r", None, {"a": measurement(1.0)}, None).to_json()
+    samples = {"a": (EngineSample("ssh://one", 0, measurement(1.0)),)}
+    taken = {"a": Memory(12.0, None, None, 400.0, "loading")}
+    elsewhere = BenchResult("d", "r", None, {"a": measurement(1.0)}, None, {}, samples, taken).to_json()
     check(json.loads(json.dumps(elsewhere)), "bench")
 
 
@@ -105,6 +110,9 @@ def test_a_verdict(tmp_path: Path, run: Callable[..., Any]):
     (tmp_path / "report.json").write_text(report().to_json(), encoding="utf-8")
     limits = ("--max-latency-ms", 3, "--max-drop", 1, "--max-predicted-ms", 9, "--baseline", tmp_path)
     check(run("gate", tmp_path, *limits, "--json"), "gate")
+    several = engines(2.0, 2.1, boards=("a", "b"))
+    several = dataclasses.replace(several, memory={"result": Memory(12.5, 9.5, 3.0, 410.0, "build")})
+    check(json.loads(several.to_json()), "report")
     whole = report(latency=None, engine=engine(), rival=rival())
     check(json.loads(whole.to_json()), "report")
     (tmp_path / "report.json").write_text(whole.to_json(), encoding="utf-8")

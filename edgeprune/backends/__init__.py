@@ -13,6 +13,6 @@ from edgeprune.backends.onnxruntime_device import Machine, OnnxRuntimeDevice
 from edgeprune.backends.openvino import HINTS, OpenVino, save_xml
 from edgeprune.backends.openvino import is_installed as openvino_is_installed
 from edgeprune.backends.providers import TINY_NET, try_openvino, try_providers
-from edgeprune.backends.results import DeviceResult, EngineRuns, LayerTime
+from edgeprune.backends.results import DeviceResult, EngineRuns, EngineSample, LayerTime
 from edgeprune.backends.runtimes import CpuRuntime, LoadedModel, open_runtime, tracer_of
 from edgeprune.backends.trtexec import Version, graph_arguments, single_command, typing_of

@@ -58,6 +58,15 @@ class OnnxRuntimeDevice:
         self.provider = provider
         self._python = python
 
+    def facts(self) -> dict[str, str]:
+        """What must be the same on two boards so that they can be compared.
+
+        Raises:
+            BackendError: see `describe`.
+        """
+        found = self.describe()
+        return {"machine": found.device, "onnxruntime": found.version}
+
     def describe(self) -> Machine:
         """The machine and its software, without a measurement.
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from edgeprune.backends import engine_runner
 from edgeprune.backends.results import DeviceResult, EngineRuns
 from edgeprune.backends.tensorrt import TensorRt
-from edgeprune.errors import BackendError
+from edgeprune.errors import BackendError, UsageError
 from edgeprune.hosts import Host, LocalHost, Workspace, read_text
 from edgeprune.timing import benchmark
 
@@ -49,6 +49,7 @@ class TensorRtDevice:
         seconds: float = 3.0,
         shapes: Mapping[str, tuple[int, ...]] | None = None,
         power_s: float = 0.0,
+        builds: int = 1,
         progress: Callable[[str, float], None] | None = None,
     ) -> dict[str, DeviceResult]:
         """Build every model and measure them in turns.
@@ -58,11 +59,15 @@ class TensorRtDevice:
             seconds: time to measure each of them.
             shapes: input name -> shape, for inputs with an open size.
             power_s: ignored: no sensors are read here.
+            builds: of each model; only 1 is possible here.
             progress: called with the current step and its seconds so far.
 
         Raises:
+            UsageError: several builds were asked for.
             BackendError: TensorRT does not accept a model, or fails to run it.
         """
+        if builds > 1:
+            raise UsageError("--builds needs trtexec: TensorRT's Python module builds each engine once here")
         tell = progress or (lambda what, seconds: None)
         engines = {}
         for name, model in models.items():

@@ -63,7 +63,6 @@ class Trtexec:
         command: path of ``trtexec``, if not in one of the usual folders.
         timeout_s: longest time for one build.
         cuda_graph: whether measurements replay the kernels as one CUDA graph.
-        builds: engines of each model, with tactics timed anew for each unless a timing cache is given.
         timing_cache: file of a timing cache by which all engines are built. It is never changed; if there is none, it
             is made by the first builds.
     """
@@ -77,22 +76,19 @@ class Trtexec:
         command: str | None = None,
         timeout_s: float = 3600.0,
         cuda_graph: bool = False,
-        builds: int = 1,
         timing_cache: Path | None = None,
     ):
         self.host = host or LocalHost()
         self._command = command
         self._timeout_s = timeout_s
         self._cuda_graph = cuda_graph
-        self._builds = builds
         self._cache = timing_cache
         self._makes_cache = timing_cache is not None and not timing_cache.exists()
 
-    @property
-    def _caching(self) -> Caching:
+    def _caching(self, builds: int) -> Caching:
         if self._cache is not None:
             return "made" if self._makes_cache else "pinned"
-        return "kept" if self._builds == 1 else "fresh"
+        return "kept" if builds == 1 else "fresh"
 
     def facts(self) -> dict[str, str]:
         """What must be the same on two boards so that they can be compared.
@@ -104,7 +100,9 @@ class Trtexec:
             found = self._probe(space)
         state = conditions(found.state, found.state)
         state.pop("throttling", None)
-        return {"device": found.device, "TensorRT": str(found.version), **state}
+        told = found.device.split("; ")  # the power mode and the release of Linux are in the state, too
+        machine = "; ".join(part for part in told if not part.startswith(("power mode ", "# R")))
+        return {"machine": machine, "TensorRT": str(found.version), **state}
 
     def measure(
         self,
@@ -114,6 +112,7 @@ class Trtexec:
         seconds: float = 3.0,
         shapes: Mapping[str, tuple[int, ...]] | None = None,
         power_s: float = 0.0,
+        builds: int = 1,
         progress: Callable[[str, float], None] | None = None,
     ) -> dict[str, DeviceResult]:
         """Build every model and measure them in turns.
@@ -124,6 +123,8 @@ class Trtexec:
             seconds: time of each measurement.
             shapes: input name -> shape, for inputs with an open size.
             power_s: length of a further loop of each engine for its energy, if the device has power sensors.
+            builds: engines of each model. If there are several, tactics are timed anew for each, unless there is a
+                timing cache; the latencies of all are told, and the rest is that of the one of median latency.
             progress: called with the current step and its seconds so far.
 
         Raises:
@@ -138,11 +139,11 @@ class Trtexec:
             stated = shapes_option(shapes)
             pinned = self._send_cache(space)
             for name, model in models.items():
-                self._build(space, found, names[name], name, model, stated, tell, self._builds)
+                self._build(space, found, names[name], name, model, stated, tell, builds)
             if self._makes_cache and models:
                 pinned = self._keep_cache(space)
-            engines = {name: [f"{folder}/b{n}" for n in range(self._builds)] for name, folder in names.items()}
-            folders = [folder for n in range(self._builds) for folder in (f"{m}/b{n}" for m in names.values())]
+            engines = {name: [f"{folder}/b{n}" for n in range(builds)] for name, folder in names.items()}
+            folders = [folder for n in range(builds) for folder in (f"{m}/b{n}" for m in names.values())]
             bench = Bench(rounds, seconds, stated, power_s, self._cuda_graph)
             allowed_s = 120 + len(folders) * (rounds * (seconds + 30) + 60 + power_s + 30)
             script = bench.script(found.command, found.version, folders)
@@ -215,7 +216,7 @@ class Trtexec:
         builds: int = 1,
     ) -> None:
         upload(space, folder, model)
-        script = build_script(probe.command, probe.version, folder, model, shapes, builds, self._caching)
+        script = build_script(probe.command, probe.version, folder, model, shapes, builds, self._caching(builds))
         if space.job(script, builds * self._timeout_s, lambda s: tell(f"building {name}", s)):
             logs = space.read_all([f"{folder}/b{number}/build.log" for number in range(builds)])
             log = list(logs.values())[-1].decode(errors="replace") if logs else ""

@@ -97,7 +97,9 @@ def cli() -> None:
     help="Whether tokens of a transformer may leave between its blocks: merged (tome) or dropped (saint, dart, bavit).",
 )
 @click.option("--power-mode", metavar="NAME", help="Power mode of a Jetson, by NVIDIA's name [default: the fastest].")
-@options.device_option
+@options.devices_option
+@options.builds_option
+@options.timing_cache_option
 @click.option(
     "--profile",
     "profile_file",

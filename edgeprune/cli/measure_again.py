@@ -5,15 +5,24 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edgeprune.dependency import file_digest
 from edgeprune.devices import AUTO
 from edgeprune.errors import BackendError, UsageError
-from edgeprune.report import Latency, Repeat, Report
+from edgeprune.report import Latency, Repeat, Report, repeats_of
 from edgeprune.support import json_form, write_text
 from edgeprune.timing import Measurement, Ratio
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """The latency of one build on one board."""
+
+    board: str
+    build: int
+    latency: Measurement
 
 
 @dataclass(frozen=True)
@@ -24,13 +33,41 @@ class Benched:
     runtime: str
     measurements: Mapping[str, Measurement]
     speedup: Ratio
+    samples: Mapping[str, tuple[Sampled, ...]] = field(default_factory=dict)
+
+    @property
+    def repeats(self) -> tuple[Repeat, ...]:
+        """Original and result, of every build on every board if there are several."""
+        if not self.samples:
+            before, after = self.measurements.values()
+            return (Repeat(before, after, self.speedup),)
+        pairs = zip(*self.samples.values(), strict=True)
+        return repeats_of((one.board, one.build, one.latency, other.latency) for one, other in pairs)
 
 
-REPEATED = ("device", "runtime", "threads", "shape")
+@dataclass(frozen=True)
+class Measuring:
+    """How it is measured again, where that is not as in the compile."""
+
+    devices: tuple[str, ...] = ()
+    builds: int = 1
+    timing_cache: Path | None = None
+
+
+AS_COMPILED = Measuring()
+
+
+REPEATED = ("device", "runtime", "threads", "shape", "builds", "timing-cache")
 """Flags of the compile that hold for a repeated measurement, too."""
 
 
-def measure_again(folder: Path, report: Report, runs: int, done_one: Callable[[], None] = lambda: None) -> Report:
+def measure_again(
+    folder: Path,
+    report: Report,
+    runs: int,
+    done_one: Callable[[], None] = lambda: None,
+    how: Measuring = AS_COMPILED,
+) -> Report:
     """The report with as many separate runs as wanted; those that it lacks are measured now, and written into it.
 
     Args:
@@ -38,6 +75,7 @@ def measure_again(folder: Path, report: Report, runs: int, done_one: Callable[[]
         report: that of the folder.
         runs: how many separate measurements are wanted, the first one included.
         done_one: called after each measurement.
+        how: where and how it is measured.
 
     Raises:
         UsageError: the report cannot be measured again: it is a file alone, it has no measured latency or no recipe,
@@ -48,11 +86,11 @@ def measure_again(folder: Path, report: Report, runs: int, done_one: Callable[[]
     latency = report.latency
     if latency is None:
         raise UsageError("--runs: the report has no measured latency")
-    if len(latency.runs) >= runs:
+    if latency.times_measured >= runs:
         return report
     folder = folder.parent if folder.name == "report.json" else folder
-    command = _command(folder, report, latency)
-    for _ in range(len(latency.runs), runs):
+    command = _command(folder, report, latency, how)
+    for _ in range(latency.times_measured, runs):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             lines = done.stderr.strip().splitlines() or ["it printed nothing"]
@@ -67,15 +105,14 @@ def measure_again(folder: Path, report: Report, runs: int, done_one: Callable[[]
             raise UsageError(
                 f"--runs: the report was measured with {latency.runtime}, not with {found.runtime}: compile anew here"
             )
-        before, after = found.measurements.values()
-        latency = replace(latency, repeats=(*latency.repeats, Repeat(before, after, found.speedup)))
+        latency = replace(latency, repeats=(*latency.repeats, *found.repeats))
         report = replace(report, latency=latency)
         write_text(folder / "report.json", report.to_json())
         done_one()
     return report
 
 
-def _command(folder: Path, report: Report, latency: Latency) -> list[str]:
+def _command(folder: Path, report: Report, latency: Latency, how: Measuring) -> list[str]:
     """The command line of a measurement: `edgeprune bench` of the original and the result."""
     if not folder.is_dir() or not (folder / "model.onnx").is_file():
         raise UsageError(f"--runs measures a result again: give the folder of compile, not {str(folder)!r}")
@@ -91,7 +128,13 @@ def _command(folder: Path, report: Report, latency: Latency) -> list[str]:
     command = [sys.executable, "-m", "edgeprune", "bench", str(original), str(folder / "model.onnx"), "--json", "-q"]
     command += ["--target", report.target]
     # Only a compile can choose a runtime; the name of the one that ran the result stands before its version.
-    settled = {"runtime": latency.runtime.split()[0]} if recipe.get("runtime") == AUTO else {}
+    settled: dict[str, object] = {"runtime": latency.runtime.split()[0]} if recipe.get("runtime") == AUTO else {}
+    settled |= {"device": list(how.devices)} if how.devices else {}
+    settled |= {"builds": how.builds} if how.builds > 1 else {}
+    if how.timing_cache is not None:
+        settled["timing-cache"] = how.timing_cache
+    elif "timing-cache" in recipe:
+        settled["timing-cache"] = folder / str(recipe["timing-cache"])
     for name in REPEATED:
         value = settled.get(name, recipe.get(name))
         for item in value if isinstance(value, list) else [] if value is None else [value]:

@@ -72,21 +72,23 @@ def inspect(
 @options.model_argument
 @click.argument("other", type=FILE, required=False)
 @click.option("--target", default="cpu", show_default=True, help="The device to measure on.")
-@click.option(
-    "--device", metavar="ADDRESS", help="Its address: ssh://user@host[:port], or local [default: this process]."
-)
+@options.devices_option
 @options.runtime_option
 @options.threads_option
 @options.shape_option
 @click.option("--seconds", "max_seconds", type=POSITIVE, default=10, show_default=True, help="Longest time to measure.")
 @options.calibration_options
+@options.builds_option
+@options.timing_cache_option
 @click.option("--cuda-graph", is_flag=True, help="With --device and TensorRT: replay the kernels as one CUDA graph.")
 @options.json_option
 @support.verbosity_options
 def bench(
     model: Path,
     other: Path | None,
-    device: str | None,
+    device: str | tuple[str, ...] | None,
+    builds: int,
+    timing_cache: Path | None,
     cuda_graph: bool,
     calibration: CalibrationSpec | None,
     as_json: bool,
@@ -104,6 +106,8 @@ def bench(
             raise UsageError("--cuda-graph is for an engine on a device: give --device")
         if calibration is not None:
             raise UsageError("--calib is for an engine on a device: give --device")
+        if builds > 1 or timing_cache is not None:
+            raise UsageError("--builds and --timing-cache are for engines on a device: give --device")
         from edgeprune.latency import bench_models
 
         result = bench_models(models, progress=verbosity.progress(), **asked)
@@ -111,13 +115,21 @@ def bench(
         from edgeprune.latency import bench_on_device
 
         asked |= {"cuda_graph": cuda_graph, "calibration": calibration}
+        asked |= {"builds": builds, "timing_cache": timing_cache}
         result = bench_on_device(models, device, progress=verbosity.progress(), **asked)
     if as_json:
         support.print_json(result.to_json())
         return
     from edgeprune.report import print_measurements
+    from edgeprune.support import plural
 
     print_measurements(support.output_console(), result.measurements, result.speedup)
+    for name, samples in result.samples.items():
+        found = [sample.latency.median_ms for sample in samples]
+        shown = f"{min(found):.4g} to {max(found):.4g} ms, {max(found) / min(found) - 1:.1%} apart"
+        click.echo(f"{name}: {len(found)} engines on {plural(len({s.board for s in samples}), 'board')}: {shown}")
+    for name, memory in result.memory.items():
+        click.echo(f"{name}: {memory.mb:.4g} MB for weights and activations, as TensorRT says")
     for name, engine in result.engines.items():
         for output in engine.outputs:
             agreement = f"{output.metric} {output.agreement:.4g} {output.unit} with its graph"

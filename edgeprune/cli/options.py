@@ -14,6 +14,8 @@ from edgeprune.errors import UsageError
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
+    from edgeprune.calibration import CalibrationSpec
+
     TextType = click.ParamType[str]
 else:
     TextType = click.ParamType
@@ -67,12 +69,40 @@ device_option = click.option(
     metavar="ADDRESS",
     help="Address of the attached target, to measure on it: ssh://user@host[:port], or local.",
 )
+
+
+def _one_or_several(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> str | tuple[str, ...] | None:
+    return values if len(values) > 1 else values[0] if values else None
+
+
+devices_option = click.option(
+    "--device",
+    metavar="ADDRESS",
+    multiple=True,
+    callback=_one_or_several,
+    help="Address of the attached target, to measure on it: ssh://user@host[:port], or local. Several boards of one "
+    "kind: give it for each; they are measured at the same time, and their median counts.",
+)
 stats_device_option = click.option(
     "--stats-device",
     type=click.Choice(["cpu", "torch", "cuda"]),
     default="cpu",
     show_default=True,
     help="What computes statistics: onnxruntime on the CPU; or PyTorch, there or on a CUDA GPU.",
+)
+builds_option = click.option(
+    "--builds",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Engines of each model that are timed, with --device and TensorRT: builds differ by up to 4%.",
+)
+timing_cache_option = click.option(
+    "--timing-cache",
+    type=FILE,
+    metavar="FILE",
+    help="Timing cache by which trtexec builds all engines; made if there is no such file, and never changed.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 seed_option = click.option("--seed", type=int, default=0, show_default=True, help="Seed of all random numbers.")
@@ -154,13 +184,8 @@ def calibration_options(command: Command, flag: str = "--calib") -> Command:
         return {name: source for name, _, source in halves}
 
     @functools.wraps(command)
-    def wrapped(*args: Any, calib: str | dict[str, str] | None, calib_samples: int | None, **options: Any) -> Any:
-        names = ("mean", "std", "layout", "size", "preprocess", "fit", "channel_order", "strict")
-        images = {name: options.pop(name) for name in names}
-        from edgeprune.calibration import CalibrationSpec
-
-        calibration = None if calib is None else CalibrationSpec(calib, limit=calib_samples, **images)
-        return command(*args, calibration=calibration, **options)
+    def wrapped(*args: Any, **options: Any) -> Any:
+        return command(*args, calibration=calibration_of(options), **options)
 
     for option in reversed(
         (
@@ -213,6 +238,16 @@ def calibration_options(command: Command, flag: str = "--calib") -> Command:
     ):
         option(wrapped)
     return cast(Command, wrapped)
+
+
+def calibration_of(options: dict[str, Any]) -> CalibrationSpec | None:
+    """What the parameters of `calibration_options` say, which are taken out of the others."""
+    names = ("mean", "std", "layout", "size", "preprocess", "fit", "channel_order", "strict")
+    images = {name: options.pop(name) for name in names}
+    calib, limit = options.pop("calib"), options.pop("calib_samples")
+    from edgeprune.calibration import CalibrationSpec
+
+    return None if calib is None else CalibrationSpec(calib, limit=limit, **images)
 
 
 def choice_options(command: Command) -> Command:

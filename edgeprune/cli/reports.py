@@ -78,6 +78,9 @@ UNRELIABLE = 6
     metavar="N",
     help="Measure original and result again, in new processes, until REPORT (a folder) has N runs; they stay in it.",
 )
+@options.devices_option
+@options.builds_option
+@options.timing_cache_option
 @click.option("--markdown", type=FILE, metavar="FILE", help="Write the summary as Markdown.")
 @click.option("--junit", type=FILE, metavar="FILE", help="Write the summary as JUnit XML.")
 @click.option("--github", is_flag=True, help="In a GitHub job: annotations, the job's summary, and the step's outputs.")
@@ -92,6 +95,9 @@ def gate(
     max_regression: float | None,
     outputs: str | None,
     runs: int | None,
+    device: str | tuple[str, ...] | None,
+    builds: int,
+    timing_cache: Path | None,
     markdown: Path | None,
     junit: Path | None,
     github: bool,
@@ -105,6 +111,10 @@ def gate(
     A check is unreliable if a disturbance of the machine, such as a throttled clock, may explain why the latency is
     beyond its limit: exit code 0, or 6 with --require-reliable. A larger excess fails. A measurement on a disturbed
     machine is not kept as a baseline: exit code 6.
+
+    With --device and a target with TensorRT the engine in REPORT's folder is run there, on the samples that compile
+    held out: it must compute what its graph says, and --max-drop holds for it too. With --runs as well, engines are
+    built and timed there.
     """
     from edgeprune.gate import DEFAULT_REGRESSION, find_baseline, keep_baseline, why_no_baseline
     from edgeprune.gate import gate as check_limits
@@ -116,11 +126,24 @@ def gate(
         raise UsageError("--update-baseline needs --baseline, the place to keep it")
     if accept_disturbed and not update_baseline:
         raise UsageError("--accept-disturbed needs --update-baseline")
-    if runs is not None:
-        from edgeprune.cli.measure_again import measure_again
+    if (builds > 1 or timing_cache is not None) and runs is None:
+        raise UsageError("--builds and --timing-cache are for engines that are measured again: give --runs")
+    if isinstance(device, tuple) and runs is None:
+        raise UsageError("several boards are measured again: give --runs with them")
+    if device is not None:
+        from edgeprune.cli.judge_again import has_engines, judge_again
 
+        if has_engines(found):
+            found = judge_again(report, found, device, timing_cache, verbosity.progress())
+        elif runs is None:
+            raise UsageError("--device runs an engine of TensorRT; a report for a CPU is measured there: give --runs")
+    if runs is not None:
+        from edgeprune.cli.measure_again import Measuring, measure_again
+
+        places = () if device is None else (device,) if isinstance(device, str) else device
+        how = Measuring(places, builds, timing_cache)
         with verbosity.progress().step("measuring", runs) as step:
-            found = measure_again(report, found, runs, step.advance)
+            found = measure_again(report, found, runs, step.advance, how)
     older = None if baseline is None else find_baseline(baseline, found, missing_ok=update_baseline)
     if baseline is not None:
         max_regression = None if older is None else DEFAULT_REGRESSION if max_regression is None else max_regression

@@ -6,6 +6,7 @@ May import: search and below.
 """
 
 from edgeprune.compiler.compile import compile_model
+from edgeprune.compiler.opening import open_model_and_data, open_shapes
 from edgeprune.compiler.pareto import compile_pareto
 from edgeprune.compiler.profile_device import profile_on_device
 from edgeprune.compiler.prune import prune_model

@@ -32,7 +32,7 @@ def compile_model(
     precision: str = "auto",
     sparsity: str = "auto",
     power_mode: str | None = None,
-    device: str | None = None,
+    device: str | Sequence[str] | None = None,
     profile_file: str | Path | None = None,
     surgery: str | Path | None = None,
     threads: int = 1,
@@ -48,6 +48,8 @@ def compile_model(
     runtime: str | None = None,
     recover: str | float = "fast",
     rival: str | Path | None = None,
+    builds: int = 1,
+    timing_cache: str | Path | None = None,
     stats_device: str = "cpu",
     all_int8: bool = False,
 ) -> Report:
@@ -68,7 +70,7 @@ def compile_model(
         sparsity: ``auto``, ``none`` or ``2:4``.
         power_mode: of the target, if it has power modes; the fastest by default.
         device: address of the target: ``local``, or ``ssh://user@host[:port]``; without it a GPU's latency is
-            predicted.
+            predicted. Several boards of one kind are measured at the same time, and their median counts.
         profile_file: the device's measurements of the model; by default the stored ones, if there are any.
         surgery: changes the lowered graph before its engine is built; see `edgeprune.build.surgery`.
         threads: of the runtime, on a CPU.
@@ -88,6 +90,8 @@ def compile_model(
         recipe: the flags of this run, relative to ``out``, to be stored with the result; by default the arguments of
             this call.
         rival: a smaller model of the same family, which is timed and scored as it is and stands beside the result.
+        builds: engines of the result, and of what it is compared with, that are built and timed on the device.
+        timing_cache: file of a timing cache by which all engines are built there; it is made if there is none.
         stats_device: what computes the statistics: ``cpu`` (onnxruntime), ``torch`` (PyTorch on the processor), or
             ``cuda``.
         all_int8: with ``precision="int8"`` and no budget: also layers that INT8 makes slower, or that lose by it.
@@ -109,7 +113,7 @@ def compile_model(
         precision,
         sparsity,
         power_mode,
-        device,
+        device if device is None or isinstance(device, str) else tuple(device),
         None if profile_file is None else Path(profile_file),
         None if surgery is None else str(surgery),
         threads,
@@ -123,6 +127,8 @@ def compile_model(
         str(recover),
         stats_device,
         all_int8,
+        builds,
+        None if timing_cache is None else Path(timing_cache),
     )
     out = Path(out or f"{request.model.stem}.{target}")
     recipe = recipe or recipe_of(arguments | {"calibration": request.calibration}).moved_to(out)

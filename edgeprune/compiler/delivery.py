@@ -130,6 +130,7 @@ def deliver(session: CompileSession, goal: Goal, reached: Reached, folder: Path)
         calibration=session.conditions.calibration,
         engine=checked,
         energy={name: end.energy for name, end in ends.items() if end is not None and end.energy is not None},
+        memory={name: end.memory for name, end in ends.items() if end is not None and end.memory is not None},
         search=timed.search,
         tokens=session.tokens,
         layers=session.measured_layers(layers, model),

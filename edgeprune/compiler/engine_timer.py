@@ -14,7 +14,7 @@ from edgeprune.build import TensorRtBuilder
 from edgeprune.compiler.timer import ORIGINAL, RESULT, Timed
 from edgeprune.errors import BudgetError
 from edgeprune.report import Latency as Measured
-from edgeprune.report import Search
+from edgeprune.report import Search, repeats_of
 from edgeprune.search import Candidate, ClosedLoop, FeasibleCandidate, Goal, Problem, StartingPoint, Timing
 from edgeprune.support import Progress
 from edgeprune.timing import ratio
@@ -42,6 +42,7 @@ class EngineTimer:
         variants: the unpruned variants, by name.
         source: of the latencies of the latency model.
         progress: shows the progress.
+        builds: engines of each model that the final measurement times.
     """
 
     measures: ClassVar[bool] = True
@@ -57,6 +58,7 @@ class EngineTimer:
     variants: Mapping[str, Candidate]
     source: Literal["measured", "analytic"]
     progress: Progress
+    builds: int = 1
     _original_us: float | None = field(default=None, repr=False)
 
     @cached_property
@@ -119,9 +121,14 @@ class EngineTimer:
         versions = ", ".join(f"{name} {version}" for name, version in result.versions.items())
         others = {name: r.latency for name, r in timed.results.items() if name not in (ORIGINAL, RESULT)}
         speedup = ratio(original.latency, result.latency)
-        return Measured(result.device, versions, None, original.latency, result.latency, speedup, others)
+        pairs = zip(original.samples, result.samples, strict=True)
+        samples = repeats_of((a.board, a.build, a.latency, b.latency) for a, b in pairs)
+        return Measured(
+            result.device, versions, None, original.latency, result.latency, speedup, others, samples=samples
+        )
 
     def _measure(self, models: Mapping[str, ir.Model], *, final: bool) -> dict[str, DeviceResult]:
         seconds, power_s = (FINAL_SECONDS, POWER_SECONDS) if final else (QUICK_SECONDS, 0.0)
+        builds = self.builds if final else 1
         with self.progress.step(f"building and measuring on {self.device.host.name}"):
-            return self.device.measure(models, seconds=seconds, shapes=self.shapes, power_s=power_s)
+            return self.device.measure(models, seconds=seconds, shapes=self.shapes, power_s=power_s, builds=builds)

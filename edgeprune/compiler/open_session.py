@@ -53,7 +53,8 @@ def open_session(request: Request, may: Goal, progress: Progress) -> tuple[Openi
         BackendError: the device cannot be reached, or the runtime is not installed.
     """
     runtime = request.runs_on
-    device = None if request.device is None else open_device(request.device, runtime.name)
+    cache = request.timing_cache
+    device = None if request.device is None else open_device(request.device, runtime.name, timing_cache=cache)
     if runtime.name == OpenVino.name:
         OpenVino(request.threads)  # before all work: whether it is installed
     opening = open_model_and_data(request, may, progress)
@@ -99,7 +100,8 @@ def open_beside(request: Request, opening: Opening, may: Goal, session: CompileS
 
 def _open_for_tensorrt(request: Request, opening: Opening, may: Goal, device: EngineDevice | None) -> TensorRtSession:
     surgery = surgeon(request.surgery)
-    return open_tensorrt_session(opening, may, request.profile, request.options, surgery, device)
+    session = open_tensorrt_session(opening, may, request.profile, request.options, surgery, device)
+    return replace(session, builds=request.builds)
 
 
 def _open_on_cpu(request: Request, opening: Opening, may: Goal, runtime: str) -> CpuSession:

@@ -28,7 +28,7 @@ MODEL = "model"
 AGAIN = "again"
 """Folder for the result of a repeated compile, beside the first one's files."""
 
-PATHS = frozenset({MODEL, "out", "profile", "rival"})
+PATHS = frozenset({MODEL, "out", "profile", "rival", "timing-cache"})
 SOURCES = {"calib": frozenset({"random"}), "eval": frozenset[str](), "surgery": frozenset({"efficient-nms"})}
 """Flag -> keywords that it takes instead of a path or ``file.py:function``, maybe with settings after a colon."""
 

@@ -37,7 +37,7 @@ class Request:
     precision: str = "auto"
     sparsity: str = "auto"
     power_mode: str | None = None
-    device: str | None = None
+    device: str | tuple[str, ...] | None = None
     profile_file: Path | None = None
     surgery: str | None = None
     threads: int = 1
@@ -51,6 +51,8 @@ class Request:
     recover: str = "fast"
     stats_device: str = "cpu"
     all_int8: bool = False
+    builds: int = 1
+    timing_cache: Path | None = None
 
     def check_room(self, out: Path, *, force: bool) -> None:
         """Refuse an output folder that cannot be written, and disks that are too full for the work.
@@ -148,6 +150,10 @@ class Request:
             raise UsageError(f"{runtime.name} has no {self.precision} on target {profile.name}; it has {has}")
         if self.device not in (None, LOCAL) and self.runtime is not None and not runtime.over_ssh:
             raise UsageError(f"{runtime.name} is measured in this process only: leave --device out")
+        if runtime.on_cpu and isinstance(self.device, tuple):
+            raise UsageError("compile for a CPU measures on one --device; bench and gate take several")
+        if (self.builds > 1 or self.timing_cache is not None) and (runtime.on_cpu or self.device is None):
+            raise UsageError("--builds and --timing-cache are for engines of TensorRT on an attached --device")
         if self.sparsity not in ("auto", "none", "2:4"):
             raise UsageError(f"--sparsity {self.sparsity!r}: expected auto, none or 2:4")
         if self.training_minutes is not None:

@@ -64,6 +64,7 @@ class TensorRtSession(CompileSession):
         baseline_us: latency of the original model in float32, microseconds; predicted, unless the device measured it.
         surgery: changes a lowered model before its engine is built.
         device: the attached device, if there is one.
+        builds: engines of each model that the final measurement times.
     """
 
     block_name: ClassVar[str] = "kernels"
@@ -78,6 +79,7 @@ class TensorRtSession(CompileSession):
     baseline_us: float
     surgery: Callable[[ir.Model], ir.Model]
     device: EngineDevice | None
+    builds: int = 1
 
     @property
     def original(self) -> ir.Model:
@@ -104,6 +106,7 @@ class TensorRtSession(CompileSession):
             self.variants(goal.drop_limit),
             self.source,
             self.progress,
+            self.builds,
         )
 
     def predicted_baseline_us(self, latency: Latency) -> float:

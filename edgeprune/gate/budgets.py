@@ -5,6 +5,7 @@ from __future__ import annotations
 from statistics import median, median_low
 
 from edgeprune.errors import UsageError
+from edgeprune.gate.spread import TIMING_CACHE
 from edgeprune.gate.verdicts import Check, Verdict
 from edgeprune.report import Report
 
@@ -15,7 +16,7 @@ THROTTLING = "throttling"
 
 
 def check_budgets(report: Report, max_memory_mb: float | None, max_energy_mj: float | None) -> list[Check]:
-    """The checks of the limits that are given; memory is counted, energy measured or bounded.
+    """The checks of the limits that are given; memory is measured or counted, energy measured, predicted or bounded.
 
     Raises:
         UsageError: the report lacks the figure that a limit is for.
@@ -52,7 +53,7 @@ def check_same_point(report: Report, baseline: Report) -> None:
     Raises:
         UsageError: naming what differs.
     """
-    one, other = report.operating_point, baseline.operating_point
+    one, other = (_with_cache(of) for of in (report, baseline))
     names = sorted(name for name in (one.keys() & other.keys()) - {THROTTLING} if one[name] != other[name])
     if names:
         differing = "; ".join(f"{name}: {one[name]} instead of {other[name]}" for name in names)
@@ -60,6 +61,12 @@ def check_same_point(report: Report, baseline: Report) -> None:
             f"the baseline was taken at another operating point, so latencies cannot be compared ({differing}); keep a "
             "new baseline elsewhere with --update-baseline"
         )
+
+
+def _with_cache(report: Report) -> dict[str, str]:
+    """The operating point; engines of TensorRT that were built without a pinned timing cache say so."""
+    engines = report.latency is not None and report.latency.runtime.startswith("tensorrt")
+    return ({TIMING_CACHE: "none"} if engines else {}) | dict(report.operating_point)
 
 
 def other_throttling(report: Report, baseline: Report) -> str | None:
@@ -72,11 +79,17 @@ def other_throttling(report: Report, baseline: Report) -> str | None:
 
 
 def check_memory(report: Report, limit_mb: float) -> Check:
-    """The weights and the largest activations of the result, against megabytes.
+    """The weights and the largest activations of the result, against megabytes: by TensorRT on the device, or counted.
 
     Raises:
         UsageError: the activations of the result were not counted.
     """
+    if (taken := report.memory.get("result")) is not None:
+        detail = "measured: what TensorRT says that it allocates for weights and activations"
+        if taken.process_mb is not None:
+            detail += f"; while it ran, the device had {taken.process_mb:.4g} MB less available"
+        verdict: Verdict = "fail" if taken.mb > limit_mb else "pass"
+        return Check("memory", f"{taken.mb:.4g} MB", f"{limit_mb:g} MB", verdict, detail)
     size = report.sizes.result
     if size.activation_bytes is None:
         raise UsageError("the report has no memory of activations to check --max-memory-mb against")

@@ -3,7 +3,8 @@
 A latency is noisy, so a check fails only if it is 95% sure that the true latency is beyond the limit. A latency beyond
 the limit that may be noise passes, and the summary says so. The uncertainty has two parts, both log-normal: the
 interval of the median, from the blocks of one run, and the difference from one run to the next (memory layout, clocks,
-other processes), which no single run can show: 1% unless given. Several runs make both smaller (see `estimate`).
+other processes), which no single run can show: 1% unless given. Several runs make both smaller (see `estimate`). Each
+build of an engine, on each board, is such a run: then the interval has the spread of builds and boards in it.
 
 A regression compares two reports by their measured latencies. If neither was measured, because the device is not
 attached, it compares the predicted ones and says so. If both reports are of the same original model on the same device
@@ -32,6 +33,7 @@ from edgeprune.gate.budgets import check_budgets, check_same_point, check_tail, 
 from edgeprune.gate.drops import drop_of
 from edgeprune.gate.engine import check_engine
 from edgeprune.gate.estimate import Estimate, estimate
+from edgeprune.gate.spread import spread_notes
 from edgeprune.gate.verdicts import Check, Gate, Verdict
 from edgeprune.report import NOT_IN_TIME, Latency, Report, doubts
 from edgeprune.timing import CONFIDENCE, Disturbance
@@ -102,7 +104,7 @@ def gate(
             "nothing to check: give --baseline or a limit: --max-latency-ms, --p99, --max-predicted-ms, --max-drop, "
             "--max-memory-mb or --max-energy-mj"
         )
-    return Gate(tuple(checks), _doubts(report))
+    return Gate(tuple(checks), (*_doubts(report), *spread_notes(report, checks)))
 
 
 def _doubts(report: Report) -> tuple[str, ...]:

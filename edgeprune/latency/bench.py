@@ -9,7 +9,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from edgeprune.backends import EngineDevice, OpenVino, open_device, open_runtime
+from edgeprune.backends import EngineDevice, EngineSample, OpenVino, open_device, open_runtime
 from edgeprune.calibration import CalibrationSpec, outputs_of
 from edgeprune.devices import load_profile
 from edgeprune.engine_check import Subject, check_engine
@@ -18,7 +18,7 @@ from edgeprune.graph import load
 from edgeprune.passes.verify import settle_sizes
 from edgeprune.report import EngineCheck
 from edgeprune.support import Progress
-from edgeprune.timing import Measurement, Ratio, benchmark, ratio
+from edgeprune.timing import Measurement, Memory, Ratio, benchmark, ratio
 
 TURNS = 3
 OPENVINO_SUFFIX = ".xml"
@@ -35,6 +35,8 @@ class BenchResult:
         measurements: Model file -> its latency.
         speedup: How many times as fast as the first model the second is; None if there is only one.
         engines: Model file -> what its engine computes on the device, if it was run on samples.
+        samples: Model file -> its latency by every build on every board, if there are several.
+        memory: Model file -> what its engine takes on the device, if TensorRT says it.
     """
 
     device: str
@@ -43,6 +45,8 @@ class BenchResult:
     measurements: Mapping[str, Measurement]
     speedup: Ratio | None
     engines: Mapping[str, EngineCheck] = dataclasses.field(default_factory=dict)
+    samples: Mapping[str, tuple[EngineSample, ...]] = dataclasses.field(default_factory=dict)
+    memory: Mapping[str, Memory] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> dict[str, object]:
         """The output of ``--json``."""
@@ -108,7 +112,7 @@ def bench_models(
 
 def bench_on_device(
     files: Sequence[Path],
-    device: str,
+    device: str | Sequence[str],
     *,
     target: str,
     runtime: str | None = None,
@@ -117,13 +121,15 @@ def bench_on_device(
     max_seconds: float = 10.0,
     cuda_graph: bool = False,
     calibration: CalibrationSpec | None = None,
+    builds: int = 1,
+    timing_cache: Path | None = None,
     progress: Progress | None = None,
 ) -> BenchResult:
     """Build models on a device and measure them there in turns, on random inputs.
 
     Args:
         files: One model, or several to be compared with the first; no file twice.
-        device: ``local``, or ``ssh://user@host[:port]``.
+        device: ``local``, or ``ssh://user@host[:port]``; several boards are measured at the same time.
         target: Name of the device: ``cpu`` uses onnxruntime, every other target ``trtexec``.
         runtime: One of the runtimes of the target that can be measured there; by default the first.
         threads: Threads of the runtime, on a CPU.
@@ -131,6 +137,8 @@ def bench_on_device(
         max_seconds: Measuring time for all models together; ``trtexec`` needs at least three turns of a second.
         cuda_graph: Replay the kernels of an engine as one CUDA graph; predictions are without it.
         calibration: Samples on which the engines are run, too, and compared with what their graphs compute here.
+        builds: Engines of each model, since builds differ.
+        timing_cache: File of a timing cache by which all engines are built; it is made if there is none.
         progress: Shows the progress.
 
     Raises:
@@ -146,18 +154,23 @@ def bench_on_device(
     on_cpu = wanted.on_cpu
     if on_cpu and calibration is not None:
         raise UsageError("--calib is for the engines of targets with TensorRT, not for cpu")
+    if on_cpu and builds > 1:
+        raise UsageError("--builds is for the engines of targets with TensorRT, not for cpu")
     names = [str(file) for file in files]
     if len(set(names)) < len(names):
         raise UsageError(f"{names[0]!r} is given twice: on a device every model is built only once")
-    board = open_device(device, wanted.name, threads=threads, cuda_graph=cuda_graph)
+    board = open_device(device, wanted.name, threads=threads, cuda_graph=cuda_graph, timing_cache=timing_cache)
     models = {name: load(file) for name, file in zip(names, files, strict=True)}
     progress = progress or Progress()
     sizes = _sizes(list(models.values()), shapes or {}, progress)
     fixed = {name: shape for own in sizes for name, shape in own.items()}
     # trtexec gets the length of one of its three turns, onnxruntime the length of the whole measurement.
     seconds = max_seconds if on_cpu else max_seconds / (TURNS * len(files))
-    with progress.step(f"building and measuring on {device}"):
-        results = board.measure(models, seconds=seconds, shapes=fixed)
+    with progress.step(f"building and measuring on {board.host.name}"):
+        if isinstance(board, EngineDevice) and builds > 1:
+            results = board.measure(models, seconds=seconds, shapes=fixed, builds=builds)
+        else:
+            results = board.measure(models, seconds=seconds, shapes=fixed)
     engines: dict[str, EngineCheck] = {}
     if calibration is not None:
         assert isinstance(board, EngineDevice)  # what `open_device` gives for TensorRT
@@ -177,6 +190,8 @@ def bench_on_device(
         measurements={name: results[name].latency for name in names},
         speedup=ratio(first.latency, others[0].latency) if others else None,
         engines=engines,
+        samples={name: results[name].samples for name in names if results[name].samples},
+        memory={name: found for name in names if (found := results[name].memory) is not None},
     )
 
 

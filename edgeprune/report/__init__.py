@@ -12,7 +12,7 @@ from edgeprune.report.engine import EngineCheck, EngineOutput
 from edgeprune.report.figures import count, doubts
 from edgeprune.report.graph_view import MOST_DRAWN, Box, Picture, colour, fills, graph_view
 from edgeprune.report.html import to_html
-from edgeprune.report.latency import Latency, Repeat
+from edgeprune.report.latency import Latency, Repeat, repeats_of
 from edgeprune.report.loss_part import LossPart
 from edgeprune.report.markdown import markdown_table, to_markdown
 from edgeprune.report.model import (

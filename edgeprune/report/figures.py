@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 
 from edgeprune.report.accuracy import Accuracy
 from edgeprune.report.compile_cost import Cost
+from edgeprune.report.latency import Latency
 from edgeprune.report.model import Report
 from edgeprune.support import plural
 from edgeprune.timing import Measurement
@@ -61,6 +62,20 @@ def headline(report: Report) -> str:
     return ", ".join([*parts, *doubts(report.outcome)])
 
 
+def _spread(latency: Latency) -> list[Row]:
+    """How far the medians of builds and boards are apart, if there are several."""
+    if latency.builds == 1 and len(latency.boards) < 2:
+        return []
+    parts = [plural(latency.builds, "build")] if latency.builds > 1 else []
+    parts += [f"{len(latency.boards)} boards"] if len(latency.boards) > 1 else []
+    ends = [
+        [run.baseline.median_ms for run in latency.runs],
+        [run.result.median_ms for run in latency.runs],
+    ]
+    old, new = (f"{min(found):.4g} to {max(found):.4g} ms" for found in ends)
+    return [Row(f"latency, medians of {' on '.join(parts)}", old, new, f"{max(ends[1]) / min(ends[1]) - 1:.1%} apart")]
+
+
 def doubts(result: Judged) -> list[str]:
     """Why a result is perhaps not worth deploying, in a few words; the same in every view."""
     pays = result.pays is not False or result.variant != "compressed"
@@ -104,6 +119,7 @@ def comparison(report: Report) -> list[Row]:
         rows.append(Row("latency, 95th percentile", f"{old.p95_ms:.4g} ms", f"{new.p95_ms:.4g} ms", ""))
         if old.tail is not None and new.tail is not None:
             rows.append(Row("latency, 99th percentile", f"{old.tail.p99_ms:.4g} ms", f"{new.tail.p99_ms:.4g} ms", ""))
+        rows += _spread(report.latency)
     if report.predicted is not None:
         guess = report.predicted
         error = "" if guess.error is None else f", typical error {guess.error:.0%}"
@@ -114,6 +130,11 @@ def comparison(report: Report) -> list[Row]:
         what = f"energy of an inference above idling ({', '.join(spent.rails)})"
         change = "" if old_mj is None else f"{spent.mj / old_mj - 1:+.1%}"
         rows.append(Row(what, "" if old_mj is None else f"{old_mj:.4g} mJ", f"{spent.mj:.4g} mJ", change))
+    if (taken := report.memory.get("result")) is not None:
+        first = report.memory.get("original")
+        what, old_mb = "memory of weights and activations, by TensorRT", "" if first is None else f"{first.mb:.4g} MB"
+        change = "" if taken.process_mb is None else f"{taken.process_mb:.4g} MB less available while it ran"
+        rows.append(Row(what, old_mb, f"{taken.mb:.4g} MB", change))
     if (accuracy := report.accuracy) is not None:
         what = accuracy.metric if accuracy.kind == "evaluation" else f"fidelity to the original: {accuracy.metric}"
         before = "" if accuracy.before is None else score(accuracy, accuracy.before)

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from edgeprune.support import plural
-from edgeprune.timing import Measurement, Ratio
+from edgeprune.timing import Measurement, Ratio, ratio
 
 
 @dataclass(frozen=True)
 class Repeat:
-    """The original and the result, measured in turns once more; ``speedup`` is from paired blocks."""
+    """The original and the result, measured in turns once more; ``speedup`` is from paired blocks.
+
+    Attributes:
+        board: Address of the board, if there are several.
+        build: Number of the build, from 0 on, if the engines were built several times.
+        part: Place among the boards and builds that were measured at once; 0 for the first.
+    """
 
     baseline: Measurement
     result: Measurement
     speedup: Ratio
+    board: str = ""
+    build: int = 0
+    part: int = 0
 
 
 @dataclass(frozen=True)
@@ -32,6 +41,8 @@ class Latency:
         variants: The unpruned alternatives by name, such as ``int8``.
         baseline_runtime: Name and version of the runtime of the original, if it is another one.
         repeats: The original and the result measured again, each time in new processes.
+        samples: The same of every build on every board, if there are several: ``baseline`` and ``result`` are of those
+            of median latency.
     """
 
     device: str
@@ -43,6 +54,7 @@ class Latency:
     variants: Mapping[str, Measurement] = field(default_factory=dict)
     baseline_runtime: str | None = None
     repeats: tuple[Repeat, ...] = ()
+    samples: tuple[Repeat, ...] = ()
 
     @property
     def timed(self) -> dict[str, Measurement]:
@@ -56,5 +68,34 @@ class Latency:
 
     @property
     def runs(self) -> tuple[Repeat, ...]:
-        """All separate measurements of original and result, the first one included."""
-        return (Repeat(self.baseline, self.result, self.speedup), *self.repeats)
+        """All separate measurements of original and result, the first one included, of all builds and boards."""
+        return (*(self.samples or (Repeat(self.baseline, self.result, self.speedup),)), *self.repeats)
+
+    @property
+    def times_measured(self) -> int:
+        """How often they were measured; all builds and boards of one time count once."""
+        return 1 + sum(repeat.part == 0 for repeat in self.repeats)
+
+    @property
+    def builds(self) -> int:
+        """How many engines of the result were built and timed on each board."""
+        return 1 + max(run.build for run in self.runs)
+
+    @property
+    def boards(self) -> tuple[str, ...]:
+        """Addresses of the boards, if there are several."""
+        return tuple(dict.fromkeys(run.board for run in self.runs if run.board))
+
+    @property
+    def spread_ms(self) -> tuple[float, float]:
+        """The least and the largest median of the result, among its builds and boards and all times."""
+        found = [run.result.median_ms for run in self.runs]
+        return min(found), max(found)
+
+
+def repeats_of(pairs: Iterable[tuple[str, int, Measurement, Measurement]]) -> tuple[Repeat, ...]:
+    """Measurements of original and result by board and number of the build, all from one time."""
+    return tuple(
+        Repeat(one, other, ratio(one, other), board, build, part)
+        for part, (board, build, one, other) in enumerate(pairs)
+    )

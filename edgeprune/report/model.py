@@ -15,7 +15,7 @@ from edgeprune.report.loss_part import LossPart
 from edgeprune.report.rival import Rival
 from edgeprune.report.token_steps import Tokens
 from edgeprune.support import json_form
-from edgeprune.timing import Energy
+from edgeprune.timing import Energy, Memory
 
 SCHEMA = 1
 
@@ -192,6 +192,7 @@ class Report:
         losses: What the loss comes from, if that was asked for.
         operating_point: Power mode, TensorRT and clocks, for a device with TensorRT.
         energy: ``original`` and ``result`` -> energy of an inference, by power sensors of the device, if it has them.
+        memory: Likewise what the engine takes on the device, as TensorRT says.
         engine: What the engine computes on the device, beside the simulation; None if it was not run.
         rival: The smaller model that the user compares the result with, as it is.
     """
@@ -215,6 +216,7 @@ class Report:
     losses: tuple[LossPart, ...] = ()
     operating_point: Mapping[str, str] = field(default_factory=dict)
     energy: Mapping[str, Energy] = field(default_factory=dict)
+    memory: Mapping[str, Memory] = field(default_factory=dict)
     engine: EngineCheck | None = None
     rival: Rival | None = None
     search: Search | None = None

@@ -99,4 +99,5 @@ def _of_the_rest(report: Report) -> list[str]:
     memory = "Memory while running"
     if report.sizes.result.activation_bytes is not None:
         memory += ": that of activations is counted from their shapes, without the workspace of kernels"
-    return [f"{memory}.", "Power, energy and temperature."]
+    found = [] if "result" in report.memory else [f"{memory}."]
+    return [*found, "Temperature." if "result" in report.energy else "Power, energy and temperature."]

@@ -42,9 +42,14 @@ class Loopback:
 
 
 @contextmanager
-def loopback(folder: Path) -> Iterator[Loopback]:
+def loopback(folder: Path, beside: Loopback | None = None) -> Iterator[Loopback]:
+    """A machine, or another one beside it with the same keys, for the same configuration of ssh."""
     for key in ("host", "user"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / key], check=True)
+        if beside is None:
+            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / key], check=True)
+        else:
+            for name in (key, f"{key}.pub"):
+                shutil.copy(beside.folder / name, folder / name)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -52,7 +57,9 @@ def loopback(folder: Path) -> Iterator[Loopback]:
     programs.mkdir()
     spare.mkdir()
     (folder / "authorized").write_text((folder / "user.pub").read_text())
-    (folder / "known").write_text(f"[127.0.0.1]:{port} {(folder / 'host.pub').read_text()}")
+    known = (folder if beside is None else beside.folder) / "known"
+    with known.open("a") as file:
+        file.write(f"[127.0.0.1]:{port} {(folder / 'host.pub').read_text()}")
     (folder / "sshd_config").write_text(
         f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nPidFile none\nStrictModes no\n"
         f"AuthorizedKeysFile {folder}/authorized\nPasswordAuthentication no\nPermitRootLogin yes\nUsePAM no\n"
@@ -78,7 +85,8 @@ def loopback(folder: Path) -> Iterator[Loopback]:
         else:
             raise RuntimeError((folder / "sshd.log").read_text() or "sshd does not listen")
         url = f"ssh://{getpass.getuser()}@127.0.0.1:{port}"
-        yield Loopback(url, folder / "ssh_config", folder, programs, daemon)
+        config = folder / "ssh_config" if beside is None else beside.config
+        yield Loopback(url, config, folder, programs, daemon)
     finally:
         daemon.terminate()
         daemon.wait(10)

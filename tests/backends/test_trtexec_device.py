@@ -154,7 +154,7 @@ def test_the_builds_of_a_model_are_timed_anew_and_measured_in_turns(
     monkeypatch.setenv("FAKE_BUILDS", str(tmp_path / "counter"))
     (tmp_path / "counter").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    found = Trtexec(command=fake_trtexec(100300), builds=3).measure({"m": lowered("10.3")}, rounds=1, seconds=1)["m"]
+    found = Trtexec(command=fake_trtexec(100300)).measure({"m": lowered("10.3")}, rounds=1, seconds=1, builds=3)["m"]
     assert [(sample.board, sample.build) for sample in found.samples] == [("", 0), ("", 1), ("", 2)]
     first, second, third = (sample.latency.median_ms for sample in found.samples)
     assert second / first == pytest.approx(1.01, rel=1e-3)

@@ -6,6 +6,7 @@ It computes its latencies from the sizes and types of the weights, so that they 
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import math
 import re
@@ -20,7 +21,7 @@ import onnx_ir as ir
 import pytest
 from click.testing import CliRunner, Result
 
-from edgeprune import graph
+from edgeprune import backends, graph
 from edgeprune.backends import tensorrt_rtx
 from edgeprune.backends.device import open_device
 from edgeprune.build.plan import Plan
@@ -45,14 +46,28 @@ pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"{' and '.join(MISSING)} 
 def device() -> Iterator[Loopback]:
     """A machine with a fake trtexec 10.3 in its PATH, over a real SSH connection."""
     with tempfile.TemporaryDirectory(prefix="sshd-") as folder, loopback(Path(folder)) as running:
-        log = f"case \"$*\" in *--saveEngine*) echo built >>'{folder}/builds';; esac"
-        wrong = f"FAKE_MISCOMPILE=$(cat '{folder}/wrong' 2>/dev/null)"
-        run = f"{wrong} FAKE_TIMES=weights exec '{sys.executable}' '{FAKE_TRTEXEC}' 100300 \"$@\""
-        running.program("trtexec", f"{log}\n{run}")
-        running.program("nvpmodel", "echo 'NV Power Mode: 25W'")
-        modules = Path(FAKE_TRTEXEC).with_name("stand_in")
-        running.program("python3", f"PYTHONPATH='{modules}' exec '{sys.executable}' \"$@\"")
+        install(running)
         yield running
+
+
+@pytest.fixture(scope="module")
+def second(device: Loopback) -> Iterator[Loopback]:
+    """Another board of the kind."""
+    with tempfile.TemporaryDirectory(prefix="sshd-") as folder, loopback(Path(folder), device) as running:
+        install(running)
+        yield running
+
+
+def install(machine: Loopback, number: int = 100300) -> None:
+    """A fake trtexec, whose faults and builds are in files of the machine's folder, and what else it needs."""
+    folder = machine.folder
+    log = f"case \"$*\" in *--saveEngine*) echo built >>'{folder}/builds';; esac"
+    how = f"FAKE_MISCOMPILE=$(cat '{folder}/wrong' 2>/dev/null) FAKE_SLOW_INT8=$(cat '{folder}/slow' 2>/dev/null)"
+    run = f"{how} FAKE_BUILDS='{folder}/counter' FAKE_TIMES=weights"
+    machine.program("trtexec", f"{log}\n{run} exec '{sys.executable}' '{FAKE_TRTEXEC}' {number} \"$@\"")
+    machine.program("nvpmodel", "echo 'NV Power Mode: 25W'")
+    modules = Path(FAKE_TRTEXEC).with_name("stand_in")
+    machine.program("python3", f"PYTHONPATH='{modules}' exec '{sys.executable}' \"$@\"")
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +90,7 @@ def surround(patch: pytest.MonkeyPatch, device: Loopback, cache: Path) -> None:
     patch.setattr(open_session, "open_device", reached)
     patch.setattr(profile_device, "open_device", reached)
     patch.setattr(bench, "open_device", reached)
+    patch.setattr(backends, "open_device", reached)  # where gate looks for it
     patch.setattr(tensorrt_rtx, "is_installed", lambda: False)
     patch.setattr(TensorRtBuilder, "recover", lambda *args: False)
     patch.setenv("EDGEPRUNE_CACHE", str(cache))
@@ -172,6 +188,87 @@ def test_bench_runs_the_engine_on_samples(files: Path, device: Loopback) -> None
     assert "net.onnx: the engine's output 'y' is not what its graph computes" in str(wrong.exception)
     refused = CliRunner().invoke(cli, ["bench", str(files / "net.onnx"), "--calib", "random", "-q"])
     assert isinstance(refused.exception, UsageError)
+
+
+def test_bench_on_two_boards_gives_the_median_and_names_a_board_that_differs(
+    files: Path, device: Loopback, second: Loopback
+) -> None:
+    boards = ["--device", device.url, "--device", second.url]
+    arguments = ["bench", str(files / "net.onnx"), "--target", "orin-nano-8", *boards, "--seconds", "1", "-q", "--json"]
+    (device.folder / "counter").write_text("0")
+    (second.folder / "counter").write_text("4")
+    try:
+        result = CliRunner().invoke(cli, [*arguments, "--builds", "2"])
+    finally:
+        (device.folder / "counter").unlink()
+        (second.folder / "counter").unlink()
+    assert result.exception is None, result.output
+    found = json.loads(result.stdout)
+    (samples,) = found["samples"].values()
+    assert [(s["board"], s["build"]) for s in samples] == [(b, n) for b in (device.url, second.url) for n in (0, 1)]
+    ms = [s["latency"]["median_ms"] for s in samples]
+    assert [round(one / ms[0], 3) for one in ms] == [1.0, 1.01, 1.04, 1.05]
+    install(second, 110000)
+    try:
+        refused = CliRunner().invoke(cli, arguments)
+    finally:
+        install(second)
+    assert isinstance(refused.exception, UsageError)
+    assert f"{second.url} (TensorRT: 11.0.0 instead of 10.3.0) differs" in str(refused.exception)
+
+
+def test_compile_and_gate_keep_every_build_and_board(
+    files: Path, device: Loopback, second: Loopback, tmp_path: Path
+) -> None:
+    out, cache = tmp_path / "out", tmp_path / "pinned.cache"
+    flags = ["--precision", "fp16", "--timing-cache", str(cache), "--builds", "2", "--device", device.url]
+    result = run_compile(files, *flags, "-o", str(out))
+    assert result.exception is None, result.output
+    report = Report.load(out)
+    assert report.latency is not None
+    assert [(run.build, run.part) for run in report.latency.samples] == [(0, 0), (1, 1)]
+    assert report.latency.builds == 2
+    assert cache.read_bytes() == b"fake timing cache"
+    assert report.operating_point["timing cache"] == hashlib.sha256(b"fake timing cache").hexdigest()[:16]
+    assert report.memory["result"].mb < report.memory["original"].mb
+
+
+def test_gate_runs_the_engine_again_on_the_device(files: Path, device: Loopback, tmp_path: Path) -> None:
+    """The engine of the folder, as it is deployed, on held-out samples and by the user's evaluation."""
+    evaluation = tmp_path / "score.py"
+    evaluation.write_text(
+        "import numpy as np\n"
+        "def score(run):\n"
+        "    x = np.random.default_rng(3).standard_normal((4, 3, 48, 48)).astype(np.float32)\n"
+        "    rows = [np.sign(run({'x': x[i:i + 1]})[0]) for i in range(4)]\n"
+        "    return 100 * float(np.mean([r.mean() > -2 for r in rows]))\n"
+    )
+    out = tmp_path / "out"
+    flags = ["--precision", "fp16", "--eval", f"{evaluation}:score", "-o", str(out)]
+    result = run_compile(files, *flags, "--device", device.url)
+    assert result.exception is None, result.output
+    first = Report.load(out).engine
+    before = builds(device)
+    arguments = ["gate", str(out), "--max-drop", "1", "--device", device.url, "--json"]
+    again = CliRunner().invoke(cli, arguments)
+    assert again.exception is None, again.output
+    checks = {check["name"]: check["verdict"] for check in json.loads(again.stdout)["checks"]}
+    assert checks["engine against its graph"] == "pass"
+    assert checks["accuracy drop of the engine"] == "pass"
+    assert builds(device) == before  # the engine of the folder was run
+    assert Report.load(out).engine == first
+    # Now the board's software changed, so that the engine is rebuilt, wrongly.
+    (out / "model.engine").unlink()
+    (device.folder / "wrong").write_text("Conv_4")
+    try:
+        wrong = CliRunner().invoke(cli, arguments)
+    finally:
+        (device.folder / "wrong").unlink()
+    assert json.loads(wrong.stdout)["verdict"] == "failed"
+    found = {check["name"]: check for check in json.loads(wrong.stdout)["checks"]}
+    assert "wrong from node 'Conv_4' (Conv) on" in found["engine against its graph"]["detail"]
+    alone = CliRunner().invoke(cli, ["gate", str(out), "--max-drop", "1", "--builds", "2"])
+    assert isinstance(alone.exception, UsageError)
 
 
 def test_a_quantized_original_is_timed_in_its_float_form(files: Path, device: Loopback, tmp_path: Path) -> None:
