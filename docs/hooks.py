@@ -75,7 +75,7 @@ def recipe_schema() -> dict[str, Any]:
         if isinstance(parameter.type, click.Choice):
             kind = {"enum": list(parameter.type.choices)}
         if parameter.multiple:
-            kind = {"type": "array", "items": kind}
+            kind = {"anyOf": [kind, {"type": "array", "items": kind}]}
         name = max(parameter.opts, key=len).removeprefix("--")
         properties[name] = kind | {"description": parameter.help or ""}
     return {

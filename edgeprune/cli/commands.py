@@ -14,7 +14,7 @@ from edgeprune.cli.devices import predict, profile, targets
 from edgeprune.cli.models import bench, inspect
 from edgeprune.cli.options import FILE, SOURCE
 from edgeprune.cli.pytorch import apply, export
-from edgeprune.cli.quantity import MILLISECONDS, POINTS, TIMES
+from edgeprune.cli.quantity import MILLISECONDS, POINTS, TIMES, parse_speedups
 from edgeprune.cli.recipe import BUDGETS, effective, recipe, recipe_option
 from edgeprune.cli.reports import gate, report
 from edgeprune.cli.setup import completion, doctor
@@ -49,7 +49,7 @@ def cli() -> None:
 @click.option(
     "--pareto",
     metavar="X,Y,...",
-    callback=options.parse_speedups,
+    callback=parse_speedups,
     help="Budgets: several speed-ups in one run, each in its own folder, and their curve.",
 )
 @click.option(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
+from edgeprune.cli.quantity import parse_numbers
 from edgeprune.errors import UsageError
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ def calibration_options(command: Command, flag: str = "--calib") -> Command:
     def numbers(_: click.Context, parameter: click.Parameter, value: str | None) -> tuple[float, ...] | None:
         if value is None:
             return None
-        if not (found := _numbers(value)):
+        if not (found := parse_numbers(value)):
             raise UsageError(f"--{parameter.name} takes numbers separated by commas, not {value!r}")
         return found
 
@@ -272,38 +273,3 @@ def choice_options(command: Command) -> Command:
         "it is].",
     )
     return cast(Command, weights(metrics(wrapped)))
-
-
-def parse_speedups(_: click.Context, parameter: click.Parameter, value: str | None) -> tuple[float, ...] | None:
-    """``1.5,2,3`` as numbers above 0."""
-    if value is None:
-        return None
-    numbers = _numbers(value.lower().replace("x", ""))
-    if not numbers or not all(0 < number < float("inf") for number in numbers):
-        raise UsageError(f"--{parameter.name} takes speed-ups separated by commas, such as 1.5,2,3, not {value!r}")
-    return numbers
-
-
-def _numbers(text: str) -> tuple[float, ...]:
-    """Numbers separated by commas; empty if one of them is not a number."""
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        return ()
-
-
-def parse_fraction(_: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
-    """``5%`` or ``0.05`` as 0.05; a bare 5 is refused, since it may mean either."""
-    if value is None:
-        return None
-    flag = parameter.opts[-1]
-    text = value.strip()
-    try:
-        number = float(text.removesuffix("%"))
-    except ValueError:
-        raise UsageError(f"{flag} takes a percentage such as 5%, not {value!r}") from None
-    if text.endswith("%"):
-        return number / 100
-    if number >= 1:
-        raise UsageError(f"{flag} {value} is ambiguous: write {value}% for a percentage")
-    return number

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgeprune.errors import UsageError
+
 if TYPE_CHECKING:
     FloatType = click.ParamType[float]
 else:
@@ -49,3 +51,38 @@ class Quantity(FloatType):
 MILLISECONDS = Quantity({"ms": 1.0, "s": 1e3, "us": 1e-3, "µs": 1e-3})
 TIMES = Quantity({"x": 1.0})
 POINTS = Quantity({"%": 1.0, "points": 1.0, "point": 1.0}, zero=True)
+
+
+def parse_speedups(_: click.Context, parameter: click.Parameter, value: str | None) -> tuple[float, ...] | None:
+    """``1.5,2,3`` as numbers above 0."""
+    if value is None:
+        return None
+    numbers = parse_numbers(value.lower().replace("x", ""))
+    if not numbers or not all(0 < number < float("inf") for number in numbers):
+        raise UsageError(f"--{parameter.name} takes speed-ups separated by commas, such as 1.5,2,3, not {value!r}")
+    return numbers
+
+
+def parse_numbers(text: str) -> tuple[float, ...]:
+    """Numbers separated by commas; empty if one of them is not a number."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        return ()
+
+
+def parse_fraction(_: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
+    """``5%`` or ``0.05`` as 0.05; a bare 5 is refused, since it may mean either."""
+    if value is None:
+        return None
+    flag = parameter.opts[-1]
+    text = value.strip()
+    try:
+        number = float(text.removesuffix("%"))
+    except ValueError:
+        raise UsageError(f"{flag} takes a percentage such as 5%, not {value!r}") from None
+    if text.endswith("%"):
+        return number / 100
+    if number >= 1:
+        raise UsageError(f"{flag} {value} is ambiguous: write {value}% for a percentage")
+    return number

@@ -9,7 +9,7 @@ import click
 
 from edgeprune.cli import options, support
 from edgeprune.cli.options import FILE
-from edgeprune.cli.quantity import MILLISECONDS, POINTS
+from edgeprune.cli.quantity import MILLISECONDS, POINTS, parse_fraction
 from edgeprune.cli.support import Verbosity
 from edgeprune.errors import UsageError
 
@@ -61,7 +61,7 @@ UNRELIABLE = 6
 @click.option(
     "--max-regression",
     metavar="5%",
-    callback=options.parse_fraction,
+    callback=parse_fraction,
     help="Largest growth of the latency since the baseline [5%].",
 )
 @click.option(
@@ -69,7 +69,7 @@ UNRELIABLE = 6
     "session_noise",
     metavar="1%",
     default="1%",
-    callback=options.parse_fraction,
+    callback=parse_fraction,
     help="How much latency varies between runs.",
 )
 @click.option(

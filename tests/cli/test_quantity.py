@@ -5,8 +5,7 @@ import pytest
 from click.testing import CliRunner
 
 from edgeprune.cli.commands import cli
-from edgeprune.cli.options import parse_speedups
-from edgeprune.cli.quantity import MILLISECONDS, POINTS, TIMES, Quantity
+from edgeprune.cli.quantity import MILLISECONDS, POINTS, TIMES, Quantity, parse_speedups
 
 
 @pytest.mark.parametrize(
