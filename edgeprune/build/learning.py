@@ -10,6 +10,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeprune.calibration import Calibration
+from edgeprune.errors import BackendError, CalibrationError, ModelError
 from edgeprune.graph import add_warning
 from edgeprune.passes.recover import ReconstructSettings, reconstruct, split_for_learning
 from edgeprune.report import Training
@@ -49,6 +50,18 @@ class Learning:
 
     fast: bool = True
     train: Train | None = None
+
+    def trained(
+        self, dense: ir.Model, before: ir.Model, built: ir.Model, kept: Kept, data: Calibration, share: float
+    ) -> Trained | None:
+        """A built network after `train`; None if that gains nothing, or fails: what was found before is worth more."""
+        if self.train is None or data.is_random:
+            return None
+        try:
+            return self.train(dense, before, built, kept, data, share)
+        except (ModelError, CalibrationError, BackendError) as error:
+            add_warning(before, f"the training failed, and the result is as it was before: {error}")
+            return None
 
 
 def learned_weights(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar
 
@@ -17,12 +17,13 @@ import onnx_ir as ir
 from edgeprune.build.learning import Learning, Trained, learned_weights
 from edgeprune.calibration import RANGE_ROWS, RANGE_TRIALS, RANGES, Calibration
 from edgeprune.dependency import Cut, Ranking, Widths
+from edgeprune.graph import add_warning
 from edgeprune.latency import FLOAT, INT8, Format, Network
 from edgeprune.passes.canonicalize import twin_nodes, twin_values
 from edgeprune.passes.prune import merge_branches, prune_channels
 from edgeprune.passes.quantize import round_weights
 from edgeprune.passes.recover import compensate
-from edgeprune.quantization import Histogram, Quantizer, Range, best_ranges, histograms, range_by
+from edgeprune.quantization import Histogram, Quantizer, Range, best_ranges, histograms, range_by, trained_range
 from edgeprune.support import Progress
 
 CACHED_MODELS = 4
@@ -45,10 +46,10 @@ class ModelBuilder(ABC):
         threads: threads of onnxruntime.
         refitted: whether the weights that stay are refitted after a cut.
         float_format: format of the blocks that are not in INT8.
-        calibrators: activation name -> calibrator of its range, if it is known already, for example from the network
-            without cuts, whose activations have a similar distribution.
+        calibrators: activation name -> calibrator of its range, if it is known already, as from the uncut network.
         learning: how accuracy is recovered.
         after_training: key of a candidate, its widths as bytes and its formats -> the trained one.
+        before_learning: such a key -> the model in float and as built, before `recover`.
         trained: activation name -> (low, high) that the user's model was quantized with; no calibrator is tried there.
     """
 
@@ -67,6 +68,7 @@ class ModelBuilder(ABC):
     trained: Bounds = field(default_factory=dict)
     learning: Learning = field(default_factory=Learning)
     after_training: dict[Hashable, Trained] = field(default_factory=dict)
+    before_learning: dict[Hashable, tuple[ir.Model, ir.Model]] = field(default_factory=dict)
     _float_models: dict[bytes, ir.Model] = field(default_factory=dict)
     _built: dict[tuple[bytes, tuple[Format, ...]], ir.Model] = field(default_factory=dict)
     _learned: dict[tuple[bytes, tuple[Format, ...]], bool] = field(default_factory=dict)
@@ -166,12 +168,16 @@ class ModelBuilder(ABC):
             self._learned[key] = self._recover(widths, formats, progress)
         return self._learned[key]
 
+    def has_learned(self, widths: Widths) -> bool:
+        """Whether `recover` has changed what `build` gives for a candidate of these widths."""
+        return any(of == _key(widths) and stays for (of, _), stays in self._learned.items())
+
     def _recover(self, widths: Widths, formats: Sequence[Format], progress: Progress | None) -> bool:
         if not self.refitted or self.data.is_random or self.data.items < 2:
             return False
         key, cut, learned = (_key(widths), tuple(formats)), self.cut(widths), None
+        before, built = self.before_learning[key] = self.float_model(widths), self.build(widths, formats)
         if cut and self.learning.fast:
-            before, built = self.float_model(widths), self.build(widths, formats)
             kept, rebuilt = self.network.analysis.kept(cut), lambda model: self.lowered(model, formats)
             learned = learned_weights(self.dense, before, built, kept, self.data, rebuilt, self.simulated, progress)
         if learned is not None:
@@ -180,13 +186,18 @@ class ModelBuilder(ABC):
             self.after_training[key] = trained
         return learned is not None or trained is not None
 
+    def unlearn(self, widths: Widths, formats: Sequence[Format], why: str) -> None:
+        """Take back what `recover` has changed; the reason is a warning of the model."""
+        key = _key(widths), tuple(formats)
+        self._float_models[key[0]], self._built[key] = self.before_learning[key]
+        self.after_training.pop(key, None)
+        self._learned[key] = False
+        add_warning(self.float_model(widths), why)
+
     def train(self, widths: Widths, formats: Sequence[Format], share: float = 1.0) -> Trained | None:
         """A candidate after its training, or a share of it; None if that gains nothing, or none was asked for."""
-        if self.learning.train is None or self.data.is_random:
-            return None
-        kept = self.network.analysis.kept(self.cut(widths))
-        before, built = self.float_model(widths), self.build(widths, formats)
-        return self.learning.train(self.dense, before, built, kept, self.data, share)
+        kept, before = self.network.analysis.kept(self.cut(widths)), self.float_model(widths)
+        return self.learning.trained(self.dense, before, self.build(widths, formats), kept, self.data, share)
 
     def rounded(self, model: ir.Model, int8: Collection[str], bounds: Bounds) -> ir.Model:
         """The float model with the weights of these nodes on their INT8 grids, and biases that keep the means.
@@ -228,14 +239,14 @@ class ModelBuilder(ABC):
             # A plan may quantize activations that are not quantized when all blocks are in INT8.
             known[name] = self._range(name, h, self.calibrators.get(name, "max"))
         alike = {n: [n] if n in self.trained else [n, *twins.get(n, ())] for n in asked}
-        return {name: _widest([known[t] for t in several]) for name, several in alike.items()}
+        return {name: known[one[0]].joined(known[t] for t in one[1:]) for name, one in alike.items()}
 
     def quantizable_values(self, model: ir.Model) -> list[str]:
         """Names of all activations of a model of this network that some format quantizes, sorted."""
         every = {n for forms in self.network.int8_nodes for nodes in forms.values() for n in nodes}
-        alive = [n for n in model.graph if n.name in every]
-        made = {str(o.name) for n in alive for o in n.outputs}
-        return sorted(made | set(self.values_to_quantize(model, {str(n.name) for n in alive})))
+        alive = {str(n.name): n for n in model.graph if n.name in every}
+        made = {str(o.name) for n in alive.values() for o in n.outputs}
+        return sorted(made.union(self.values_to_quantize(model, alive.keys())))
 
     def _know_calibrators(self) -> None:
         """If calibrators are not known, choose those with which INT8 in the whole dense network loses least."""
@@ -275,24 +286,14 @@ class ModelBuilder(ABC):
 
     def _all_values(self, model: ir.Model) -> list[str]:
         """All activations that any plan may quantize."""
-        needed = self.values_to_quantize(model, self._all_int8(model))
-        return list(dict.fromkeys([*needed, *self.quantizable_values(model)]))
+        int8 = self._all_int8(model)
+        return list(dict.fromkeys([*self.values_to_quantize(model, int8), *self.quantizable_values(model)]))
 
     def _range(self, name: str, histogram: Histogram, calibrator: str) -> Range:
         """The trained range of an activation, on the grid of the target; if there is none, that of a calibrator."""
         if name not in self.trained:
             return range_by(calibrator, histogram, symmetric=self.symmetric)
-        low, high = self.trained[name]
-        if self.symmetric:  # a signed grid has one step more below zero
-            high = max(high, -low * 127 / 128)
-            return Range(-high, high, calibrator)
-        # A signed grid behind a Relu wastes its lower half, which unsigned INT8 does not need.
-        return Range(0.0 if histogram.low >= 0 else low, high, calibrator)
-
-
-def _widest(ranges: Sequence[Range]) -> Range:
-    """One range for several activations, with the calibrator of the first."""
-    return replace(ranges[0], low=min(r.low for r in ranges), high=max(r.high for r in ranges))
+        return trained_range(*self.trained[name], histogram.low, calibrator, symmetric=self.symmetric)
 
 
 def _key(widths: Widths) -> bytes:

@@ -77,7 +77,7 @@ class CpuSession(CompileSession):
             goal,
             self.harness,
             self.proxy,
-            self.recovered,
+            lambda candidate: self.recovered(candidate, goal.limit_beside_budget),
             self.variants(goal.drop_limit),
             self.variant_model,
             self.latency,

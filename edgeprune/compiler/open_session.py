@@ -58,6 +58,7 @@ def open_session(request: Request, may: Goal, progress: Progress) -> tuple[Openi
     if runtime.name == OpenVino.name:
         OpenVino(request.threads)  # before all work: whether it is installed
     opening = open_model_and_data(request, may, progress)
+    learning = _learning(request, opening.opened.dense, progress)
     if not runtime.on_cpu:
         assert device is None or isinstance(device, EngineDevice)  # what `open_device` gives for TensorRT
         session: CompileSession = _open_for_tensorrt(request, opening, may, device)
@@ -65,17 +66,27 @@ def open_session(request: Request, may: Goal, progress: Progress) -> tuple[Openi
         session = _fastest(request, opening, may)
     else:
         session = _open_on_cpu(request, opening, may, runtime.name)
-    session.builder.learning = _learning(request, progress)
+    session.builder.learning = learning
     return opening, session
 
 
-def _learning(request: Request, progress: Progress) -> Learning:
-    """How the accuracy of a candidate is recovered."""
+def _learning(request: Request, dense: ir.Model, progress: Progress) -> Learning:
+    """How the accuracy of a candidate is recovered.
+
+    Raises:
+        ModelError: it is to be trained, and has an operator that cannot be run in PyTorch; the text names its node.
+    """
     minutes = request.training_minutes
     if minutes is None:
         return Learning(fast=request.recover != "none")
     progress.note(f"a candidate that is chosen is trained for {minutes:g} min on top of that")
     from edgeprune.distill import Settings, train_built  # they load PyTorch, which the request asked for
+    from edgeprune.executor import require_supported
+
+    try:
+        require_supported(dense)
+    except ModelError as error:
+        raise ModelError(f"--recover {request.recover}: {error}") from None
 
     def train(
         dense: ir.Model, before: ir.Model, built: ir.Model, kept: Kept, data: Calibration, share: float

@@ -25,8 +25,7 @@ from edgeprune.calibration import (
     open_evaluator,
     outputs_of,
 )
-from edgeprune.compiler.request import Request
-from edgeprune.compiler.session import Conditions
+from edgeprune.compiler.request import Conditions, Request
 from edgeprune.dependency import OpenedModel, Shapes, analyse, open_model
 from edgeprune.errors import ModelError
 from edgeprune.latency import INT8, Network, input_shapes

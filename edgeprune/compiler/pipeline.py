@@ -89,10 +89,10 @@ def reach(session: CompileSession, goal: Goal) -> Reached:
         timed = _beside_whole(session.whole, session, goal, timed, timer)
     returned, outcome = decide(session, goal, timed, timer.margin)
     if returned == RESULT or session.whole is not None:  # a variant with all tokens is of the other session
-        candidate, model = timed.candidate, timed.models.get(RESULT) or _delivered(session, timed.candidate)
+        candidate, model = timed.candidate, timed.models.get(RESULT) or _delivered(session, goal, timed.candidate)
     else:
         candidate = timed.as_variant(returned, session.floating)
-        model = timed.models.get(returned) or _delivered(session, candidate)
+        model = timed.models.get(returned) or _delivered(session, goal, candidate)
     baseline_us = session.predicted_baseline_us(timed.latency)
     return Reached(model, candidate, returned, outcome, timed, timer, baseline_us)
 
@@ -119,8 +119,8 @@ def _trained_within(session: CompileSession, goal: Goal, problem: Problem, start
     return start
 
 
-def _delivered(session: CompileSession, candidate: Candidate) -> ir.Model:
-    return session.finish(session.recovered(candidate))
+def _delivered(session: CompileSession, goal: Goal, candidate: Candidate) -> ir.Model:
+    return session.finish(session.recovered(candidate, goal.limit_beside_budget))
 
 
 def _starting_point(session: CompileSession, timer: Timer, variants: dict[str, Candidate]) -> StartingPoint:

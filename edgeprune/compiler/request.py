@@ -27,6 +27,15 @@ WRITTEN_MODELS, TEMPORARY_MODELS = 2, 2
 
 
 @dataclass(frozen=True)
+class Conditions:
+    """The settings of a session, for the report: threads of onnxruntime, the seed, and the calibration data."""
+
+    threads: int
+    seed: int
+    calibration: str
+
+
+@dataclass(frozen=True)
 class Request:
     """A model, a target, and how the model may be compiled for it; see the arguments of `compile_model`."""
 

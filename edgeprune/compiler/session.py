@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ import onnx_ir as ir
 from edgeprune.backends import DeviceResult
 from edgeprune.build import ModelBuilder
 from edgeprune.calibration import ArrayCache, Evaluator
+from edgeprune.compiler.request import Conditions
 from edgeprune.compiler.timer import Timed, Timer
 from edgeprune.dependency import OpenedModel
 from edgeprune.latency import INT8, Format, Latency, Network
@@ -38,15 +40,6 @@ SHORT, SHORT_TRAININGS = 0.1, 2
 """Share of the minutes of a training that tells what it recovers, and how many candidates get one."""
 LEARNABLE = 3.0
 """Learned weights are tried if the drop exceeds the limit by at most this factor."""
-
-
-@dataclass(frozen=True)
-class Conditions:
-    """The settings of a session, for the report: threads of onnxruntime, the seed, and the calibration data."""
-
-    threads: int
-    seed: int
-    calibration: str
 
 
 class Prices:
@@ -248,10 +241,12 @@ class CompileSession(ABC):
         found = self.builder.after_training.get(candidate.key)
         return None if found is None else replace(found.training, before=self._before[candidate.key])
 
-    def recovered(self, candidate: Candidate) -> ir.Model:
+    def recovered(self, candidate: Candidate, limit: float = math.inf) -> ir.Model:
         """The model of a candidate, with weights learned from the dense network where they are better.
 
         Weights of a candidate that cuts nothing are only trained in INT8, and only if training was asked for.
+        Learned weights with which the result would be refused are taken back if it would not be without them: budgets
+        are offered for candidates as they were built. ``limit`` is the most points that it may lose.
         """
         trains = self.builder.learning.train is not None
         if self.is_cut(candidate) or (trains and any(INT8 in f for f in candidate.formats)):
@@ -259,7 +254,7 @@ class CompileSession(ABC):
                 self._before[candidate.key] = self.scores.accuracy(candidate).after
             with self.progress.step("recovering accuracy"):
                 if self.builder.recover(candidate.widths, candidate.formats, self.progress):
-                    self.scores.forget(candidate)
+                    self.scores.judge_learned(candidate, limit)
         with self.progress.step("building the result"):
             return self.builder.build(candidate.widths, candidate.formats)
 

@@ -72,6 +72,8 @@ def distill_folder(
     samples = _opened(given, data, shapes or {}, choice or Choice())
     user = None if settings.labels is None else _user_loss(settings.labels)
     trainer = open_trainer(given, samples, settings, progress, join_workers(settings.device), user)
+    if trainer.used_once:
+        progress.note(f"--replays {settings.replays}: views are used once, for {trainer.used_once}")
     checkpoint = result.with_name(f"{result.name}.checkpoint")
     files = {name: source / name for name in ("dense.onnx", "model.onnx")}
     belongs = fingerprint(settings, files, samples.describe())

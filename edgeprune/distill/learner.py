@@ -29,6 +29,14 @@ USUAL = 0.9
 UserLoss = Callable[[Mapping[str, Tensor], Mapping[str, Tensor], Any], Tensor]
 
 
+@dataclass
+class _View:
+    """A batch to be used again: its parts, and what the teacher gives at the ends of each."""
+
+    parts: list[tuple[dict[str, Tensor], dict[str, Tensor]]]
+    used: int = 0
+
+
 @dataclass(eq=False)
 class Learner:
     """Updates the student of a couple.
@@ -70,7 +78,7 @@ class Learner:
         self.ends = tuple(dict.fromkeys(n for one in ends for n in one.names))
         self.steps, self.seconds, self.usual, self.step_seconds = 0, 0.0, 0.0, 0.0
         self.start: dict[str, float] = {}
-        self._pool: list[list[Any]] = []
+        self._pool: list[_View] = []
         self._queue: list[int] = []
 
     def _half(self) -> bool:
@@ -80,6 +88,17 @@ class Learner:
         student = self.couple.student
         quantized = student.integers or any(n.op_type == "DequantizeLinear" for n in student.model.graph)
         return not quantized and has_bfloat16(student.module.device)
+
+    @property
+    def used_once(self) -> str:
+        """Why no view is used again although the settings say so; empty if views are, or if nobody asked for it."""
+        if not self.settings.replays:
+            return ""
+        if self.user_loss is not None:
+            return "your loss needs the labels of new views"
+        if not self.ends:
+            return "only losses inside the networks are compared"
+        return "" if self.couple.batchable else "the samples have no batch axis"
 
     def _rows(self) -> dict[str, int]:
         """Matrices that Muon updates -> the axis of their outputs: the cheap ones first, within a share of a step."""
@@ -118,7 +137,7 @@ class Learner:
     def backward(self, done: float) -> float:
         """Compute the gradients on the next views; returns the loss."""
         half = self.half and done < 1 - EXACT_SHARE
-        replays = self.settings.replays if self.user_loss is None and self.ends and self.couple.batchable else 0
+        replays = 0 if self.used_once else self.settings.replays
         for weight in self.weights.values():
             weight.grad = None
         try:
@@ -133,6 +152,7 @@ class Learner:
         chosen = self._next()
         batch = self.views(self._batch_of(self.fit, chosen))
         parts, total, seen = self._parts(batch), 0.0, 0
+        kept: list[tuple[dict[str, Tensor], dict[str, Tensor]]] = []
         for part in parts:
             names = (
                 self.names
@@ -148,8 +168,10 @@ class Learner:
                 loss = loss + self.user_loss({n: student[n] for n in self.couple.outputs.names}, part, where)
             (loss / len(parts)).backward()
             total += float(loss.detach()) / len(parts)
-        if keep and len(parts) == 1:
-            self._pool.append([batch, {n: teacher[n].float() for n in self.ends}, 0])
+            if keep:
+                kept.append((part, {n: teacher[n].float() for n in self.ends}))
+        if keep:
+            self._pool.append(_View(kept))
             each = sum(x.numel() * x.element_size() for x in batch.values())
             while len(self._pool) * each > POOL_BYTES or len(self._pool) > 100:
                 self._pool.pop(0)
@@ -157,16 +179,18 @@ class Learner:
 
     def _replayed(self, half: bool, done: float) -> float:
         place = int(torch.randint(len(self._pool), (1,), generator=self.generator))
-        entry = self._pool[place]
-        entry[2] += 1
-        if entry[2] >= self.settings.replays:
+        view = self._pool[place]
+        view.used += 1
+        if view.used >= self.settings.replays:
             self._pool.pop(place)
-        with self._precision(half):
-            student = self.couple.student.module(entry[0], self.ends)
-        losses = {k: v for k, v in self.couple.losses.items() if k not in INNER}
-        loss = self._loss(entry[1], student, losses, done)
-        loss.backward()
-        return float(loss.detach())
+        losses, total = {k: v for k, v in self.couple.losses.items() if k not in INNER}, 0.0
+        for part, teacher in view.parts:
+            with self._precision(half):
+                student = self.couple.student.module(part, self.ends)
+            loss = self._loss(teacher, student, losses, done)
+            (loss / len(view.parts)).backward()
+            total += float(loss.detach()) / len(view.parts)
+        return total
 
     def _loss(self, teacher: Any, student: Any, losses: Mapping[str, Any], done: float) -> Tensor:
         total: Tensor = torch.zeros(())

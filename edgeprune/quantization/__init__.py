@@ -10,6 +10,6 @@ from edgeprune.quantization.channel_scaling import Scaling, channel_peaks, featu
 from edgeprune.quantization.channel_stripes import best_order
 from edgeprune.quantization.column_updates import Grid, round_rows, row_losses
 from edgeprune.quantization.range_choice import best_ranges
-from edgeprune.quantization.ranges import CALIBRATORS, Histogram, Range, extremes, histograms, range_by
+from edgeprune.quantization.ranges import CALIBRATORS, Histogram, Range, extremes, histograms, range_by, trained_range
 from edgeprune.quantization.second_moments import MEANS, MOST_FEATURES, SAMPLING, InputMoments, Quantizer, input_moments
 from edgeprune.quantization.two_four import METHODS, Method, is_two_of_four, sparsify_matrix

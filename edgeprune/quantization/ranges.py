@@ -46,6 +46,28 @@ class Range:
     high: float
     calibrator: str
 
+    def joined(self, others: Iterable[Range]) -> Range:
+        """One range for this tensor and others, with the calibrator of this one."""
+        every = [self, *others]
+        return Range(min(r.low for r in every), max(r.high for r in every), self.calibrator)
+
+
+def trained_range(low: float, high: float, least: float, calibrator: str, *, symmetric: bool) -> Range:
+    """The range that an activation was trained with, on the grid of the target.
+
+    Args:
+        low: its lower end.
+        high: its upper end.
+        least: the smallest value that the activation has on the samples.
+        calibrator: that would have proposed its range.
+        symmetric: whether the grid of the target is.
+    """
+    if symmetric:  # a signed grid has one step more below zero
+        high = max(high, -low * 127 / 128)
+        return Range(-high, high, calibrator)
+    # A signed grid behind a Relu wastes its lower half, which unsigned INT8 does not need.
+    return Range(0.0 if least >= 0 else low, high, calibrator)
+
 
 @dataclass(frozen=True, eq=False)
 class Histogram:

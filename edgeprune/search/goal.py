@@ -55,9 +55,14 @@ class Goal:
         """Points of accuracy that may be lost if accuracy is the limit."""
         return DEFAULT_MAX_DROP if self.max_drop is None else self.max_drop
 
+    @property
+    def limit_beside_budget(self) -> float:
+        """Points of accuracy that a result within the budget may lose; infinite without such a limit."""
+        return self.max_drop if self.has_budget and self.max_drop is not None else math.inf
+
     def exceeds(self, drop: float) -> bool:
         """Whether a result within the budget loses more than the user allows."""
-        return self.has_budget and self.max_drop is not None and drop > self.max_drop
+        return drop > self.limit_beside_budget
 
     def budget_us(self, baseline_us: float) -> float | None:
         """Largest latency of the result in microseconds; None if accuracy is the limit."""

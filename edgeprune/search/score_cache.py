@@ -12,6 +12,7 @@ import onnx_ir as ir
 from edgeprune import graph
 from edgeprune.build import ModelBuilder
 from edgeprune.calibration import ArrayCache, Arrays, Evaluator, Run
+from edgeprune.outputs import usefulness
 from edgeprune.report import Accuracy
 from edgeprune.search.problem import Candidate
 
@@ -48,18 +49,37 @@ class ScoreCache:
         scored = self.accuracy(candidate, model)
         return self.evaluator.with_outputs(scored, self.run_of(model)) if self.evaluator.beside else scored
 
-    def forget(self, candidate: Candidate) -> None:
-        """Score a candidate again the next time: its weights have changed."""
+    def judge_learned(self, candidate: Candidate, limit: float) -> None:
+        """Take back the learned weights of a candidate that would be refused with them, and not without them.
+
+        Args:
+            candidate: with weights that were just learned.
+            limit: most points that it may lose.
+        """
+
+        def is_refused(accuracy: Accuracy) -> bool:
+            return accuracy.drop > limit or (not self.builder.data.is_random and bool(usefulness(accuracy)))
+
         self._scored.pop(candidate.key, None)
+        if not is_refused(learned := self.accuracy(candidate)):
+            return
+        before = self.builder.before_learning[candidate.key][1]
+        if not is_refused(built := self.evaluator.accuracy(self.run_of(before))):
+            why = f"learned weights were left out: {built.metric} was {learned.after:.4g} with them"
+            self.builder.unlearn(candidate.widths, candidate.formats, why)
+            self._scored[candidate.key] = built
 
     def drop(self, candidate: Candidate) -> float:
-        """Loss of accuracy of a candidate as built, in points; cached for later compiles with the same evaluator."""
+        """Loss of accuracy of a candidate as built, in points; cached for later compiles with the same evaluator.
+
+        Where weights were learned it is that of the last model that was scored, and not cached.
+        """
+        if self.evaluator.identity is None or self.builder.has_learned(candidate.widths):
+            return self.accuracy(candidate).drop
 
         def compute() -> Arrays:
             return {"drop": np.array(self.accuracy(candidate).drop)}
 
-        if self.evaluator.identity is None:
-            return float(compute()["drop"])
         settings = {**self._settings(candidate), "evaluator": self.evaluator.identity}
         return float(self.cache.arrays("drop", settings, compute)["drop"])
 
@@ -81,7 +101,7 @@ class ScoreCache:
 
     def model(self, candidate: Candidate) -> ir.Model:
         """The model of a candidate."""
-        if graph.weight_bytes(self.builder.dense) > LARGEST_BYTES:
+        if graph.weight_bytes(self.builder.dense) > LARGEST_BYTES or self.builder.has_learned(candidate.widths):
             return self._build(candidate)
 
         def compute() -> Arrays:

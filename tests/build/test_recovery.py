@@ -10,7 +10,9 @@ from edgeprune.build import Kept, Learning, Trained, learning
 from edgeprune.build.x86_builder import X86Builder
 from edgeprune.calibration import Calibration
 from edgeprune.dependency.solve import analyse
+from edgeprune.errors import ModelError
 from edgeprune.graph import model_io as graph
+from edgeprune.graph import warnings_of
 from edgeprune.importance import rank
 from edgeprune.latency.block_network import network
 from edgeprune.recovery.output_error import Probe
@@ -72,7 +74,9 @@ def test_nothing_is_learned_if_int8_and_not_the_cut_causes_the_error(
 
 def fresh(builder: X86Builder, learning: Learning) -> X86Builder:
     """A builder that has built nothing yet."""
-    return replace(builder, learning=learning, after_training={}, _built={}, _float_models={}, _learned={})
+    return replace(
+        builder, learning=learning, after_training={}, before_learning={}, _built={}, _float_models={}, _learned={}
+    )
 
 
 class Teaching:
@@ -115,3 +119,16 @@ def test_without_learning_or_gain_a_candidate_stays(builder: X86Builder, teachin
     assert not made.recover(widths, formats)
     assert made.build(widths, formats) is before
     assert not made.after_training
+
+
+def test_a_training_that_fails_keeps_the_result_and_says_so(builder: X86Builder) -> None:
+    def fails(*_: object) -> None:
+        raise ModelError("the loss is nan at step 3")
+
+    widths, formats = np.array([8, 8]), ["fp32"] * len(builder.network.blocks)
+    made = fresh(builder, Learning(fast=False, train=fails))
+    before = made.build(widths, formats)
+    assert not made.recover(widths, formats)
+    assert made.build(widths, formats) is before
+    said = warnings_of(made.float_model(widths))
+    assert said == ("the training failed, and the result is as it was before: the loss is nan at step 3",)

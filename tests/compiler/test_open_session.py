@@ -248,3 +248,20 @@ def test_the_folder_has_the_model_in_both_forms_and_a_script_unless_the_original
         assert (compiled / name).is_file() != own
     plan = json.loads((compiled / "plan.json").read_text())
     assert {layer["precision"] for layer in plan["layers"]} <= {"int8", "bf16", "fp32"}
+
+
+def test_an_operator_that_cannot_be_trained_is_refused_before_the_search(tmp_path: Path) -> None:
+    model = single(
+        """net (float[1,8,6,6] x) => (float[1,8,6,6] y) <float[1,4] box = {0, 0, 5, 5}, int64[1] which = {0}> {
+            a = Conv<pads=[1,1,1,1]>(x, w) [odd] b = RoiAlign<output_height=6, output_width=6>(a, box, which)
+            y = Conv<pads=[1,1,1,1]>(b, v)
+        }""",
+        w=(16, 8, 3, 3),
+        v=(8, 16, 3, 3),
+    )
+    graph.save(model, tmp_path / "net.onnx")
+    asked = ["compile", str(tmp_path / "net.onnx"), "--calib", "random", "--target", "orin", "--speedup", "1.1"]
+    done = CliRunner().invoke(cli, [*asked, "--recover", "1", "-o", str(tmp_path / "out")])
+    assert isinstance(done.exception, ModelError)
+    assert "--recover 1: the operator RoiAlign of node 'odd' cannot be run in PyTorch" in str(done.exception)
+    assert not (tmp_path / "out").exists()

@@ -129,7 +129,7 @@ def test_a_session_with_other_notes_knows_what_was_trained() -> None:
         recover=lambda *_: True,
         build=lambda *_: trained.model,
     )
-    scores = SimpleNamespace(accuracy=lambda candidate: SimpleNamespace(after=71.5), forget=lambda candidate: None)
+    scores = SimpleNamespace(accuracy=lambda candidate: SimpleNamespace(after=71.5), judge_learned=lambda *_: None)
     parts = dict.fromkeys(f.name for f in fields(CpuSession) if not f.name.startswith("_"))
     prices = SimpleNamespace(latency=SimpleNamespace(sizes=np.array([16])))
     parts |= {"builder": builder, "scores": scores, "prices": prices, "progress": Progress()}

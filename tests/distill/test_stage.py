@@ -22,7 +22,10 @@ torch = pytest.importorskip("torch")
 
 from edgeprune.build import Plan  # noqa: E402
 from edgeprune.distill import Settings, train_built  # noqa: E402
+from edgeprune.distill.folder import Networks  # noqa: E402
+from edgeprune.distill.stage import open_trainer  # noqa: E402
 from edgeprune.distill.student import build_student  # noqa: E402
+from edgeprune.distill.workers import Workers  # noqa: E402
 
 
 def test_a_built_network_is_trained(tmp_path: Path) -> None:
@@ -100,3 +103,30 @@ def test_compile_trains_its_result(tmp_path: Path) -> None:
 def test_recover_takes_words_or_minutes(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--recover soon: expected none, fast, or the minutes of a training, as in 10"):
         compile_model(tmp_path / "net.onnx", "cpu", speedup=2, calibration="random", recover="soon", out=tmp_path / "o")
+
+
+def test_views_of_several_parts_are_used_again(tmp_path: Path) -> None:
+    folder, file = pruned_folder(tmp_path)
+    dense, built = load(folder / "dense.onnx"), load(folder / "model.onnx")
+    data, kept = open_calibration(str(file), dense), analyse(dense).kept(Plan.load(folder).cut)
+    settings = Settings(steps=4, batch=8, micro_batch=4, replays=1, losses={"kd": 1.0}, half=False)
+    trainer = open_trainer(Networks(dense, built, kept), data, settings, Progress(), Workers())
+    assert trainer.used_once == ""
+    found = []
+    for trainer.steps in (0, 1, 2):  # the second step uses the view of the first one, and nothing was updated
+        loss = trainer.backward(0.0)
+        found.append((loss, {n: w.grad.clone() for n, w in trainer.weights.items()}))
+    (first, wanted), (second, got), (third, _) = found
+    assert second == pytest.approx(first, rel=1e-6)
+    assert abs(third - first) > 1e-3 * first
+    assert all(torch.allclose(got[n], g, rtol=1e-4, atol=1e-7) for n, g in wanted.items())
+
+
+def test_it_is_said_why_views_are_used_once(tmp_path: Path) -> None:
+    folder, file = pruned_folder(tmp_path)
+    dense, built = load(folder / "dense.onnx"), load(folder / "model.onnx")
+    data = open_calibration(str(file), dense)
+    settings = Settings(steps=1, batch=8, losses={"feature": 1.0})
+    kept = analyse(dense).kept(Plan.load(folder).cut)
+    trainer = open_trainer(Networks(dense, built, kept), data, settings, Progress(), Workers())
+    assert trainer.used_once == "only losses inside the networks are compared"

@@ -11,13 +11,17 @@ import onnx_ir as ir
 import pytest
 
 from edgeprune.backends.onnxruntime import OnnxRuntime
+from edgeprune.build.model_builder import _key
 from edgeprune.build.x86_builder import X86Builder
 from edgeprune.calibration.array_cache import ArrayCache
 from edgeprune.calibration.evaluator import Evaluator
 from edgeprune.calibration.fidelity import fidelity
 from edgeprune.dependency.solve import analyse
+from edgeprune.graph import model_io as graphs
+from edgeprune.graph import warnings_of
 from edgeprune.latency.block_network import network
 from edgeprune.latency.timing_harness import TimingHarness
+from edgeprune.report import Accuracy
 from edgeprune.search.problem import Candidate
 from edgeprune.search.score_cache import ScoreCache
 from edgeprune.testing.oracle import parse
@@ -100,6 +104,62 @@ def test_a_candidate_that_is_refused_early_has_no_score(scores: ScoreCache, monk
     assert not scores.is_within(worse, 1.0)
     assert scores.drop(worse) < 9
     assert limits == [1.0, 1.0, np.inf]
+
+
+def test_what_was_learned_is_not_cached_as_if_it_was_built(scores: ScoreCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither for the candidate that was learned, nor for one of the same widths in other formats."""
+    built = scores.builder
+    one, other = (candidate(scores, f) for f in ("fp32", "int8"))
+    again = replace(scores, builder=X86Builder(built.dense, built.network, {}, built.data))  # the next compile
+
+    def learn(builder: X86Builder, widths: np.ndarray, *_: object) -> bool:
+        learned = graphs.clone(builder.dense)
+        learned.graph.initializers["w2"].const_value = ir.tensor(np.zeros((5, 16), np.float32), name="w2")
+        builder._float_models[_key(widths)] = learned
+        return True
+
+    monkeypatch.setattr(X86Builder, "_recover", learn)
+    assert not built.has_learned(one.widths)
+    assert built.recover(one.widths, one.formats)
+    x = {"x": np.ones((3, 4, 8, 8), np.float32)}
+    for which in (one, other):
+        now, then = scores.drop(which), again.drop(which)
+        assert now > then + 1
+        results = [OnnxRuntime().load(s.model(which)).run(x)[0] for s in (scores, again)]
+        assert not np.allclose(*results)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "limit", "stay"),
+    [(12.0, 8.0, 99.0, False), (8.0, 7.0, 99.0, True), (12.0, 11.0, 99.0, True), (20.0, 15.0, 2.0, False)],
+)
+def test_learned_weights_are_taken_back_where_only_they_are_refused(
+    before: float, after: float, limit: float, stay: bool, scores: ScoreCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Offered budgets were scored as built; 10 dB are the floor, and 20 dB lose 1 point."""
+    one, built = candidate(scores, "fp32"), scores.builder
+    first, key = built.build(one.widths, one.formats), (one.widths.tobytes(), one.formats)
+    values = {first: before}
+
+    def learn(builder: X86Builder, *_: object) -> bool:
+        builder.before_learning[key] = builder.dense, first
+        builder._built[key] = graphs.clone(first)
+        values[builder._built[key]] = after
+        return True
+
+    def accuracy(_: Evaluator, run: ir.Model) -> Accuracy:
+        return Accuracy("fidelity", "SQNR", "dB", None, values[run], 100 / 10 ** (values[run] / 10), 8)
+
+    monkeypatch.setattr(X86Builder, "_recover", learn)
+    monkeypatch.setattr(Evaluator, "accuracy", accuracy)
+    scores = replace(scores, run_of=lambda model: model)
+    assert built.recover(one.widths, one.formats)
+    scores.judge_learned(one, limit)
+    assert (built.build(one.widths, one.formats) is not first) == stay
+    assert built.has_learned(one.widths) == stay
+    assert scores.accuracy(one).after == (after if stay else before)
+    said = "" if stay else f"learned weights were left out: SQNR was {after:.4g} with them"
+    assert "".join(warnings_of(built.dense)) == said
 
 
 def test_large_models_are_not_cached(scores: ScoreCache, monkeypatch: pytest.MonkeyPatch) -> None:
