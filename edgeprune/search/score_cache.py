@@ -94,7 +94,7 @@ class ScoreCache:
                 self._scored[candidate.key] = found
             return {"within": np.array(self.drop(candidate) <= limit)}
 
-        if self.evaluator.identity is None:
+        if self.evaluator.identity is None or self.builder.has_learned(candidate.widths):
             return bool(compute()["within"])
         settings = {**self._settings(candidate), "evaluator": self.evaluator.identity, "limit": limit}
         return bool(self.cache.arrays("within", settings, compute)["within"])
