@@ -11,7 +11,7 @@ must accept what a deployed model takes: batches of any number of channels, norm
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -32,9 +32,11 @@ class Views:
         resized: share that are resized, rotated and shifted.
         smallest, largest: factors of the size.
         stretch: largest ratio of the factors of both axes.
+        shift: how far they are shifted at least, as a share of half the size.
         rotation: largest angle, degrees.
         shear: largest shear.
         colour: share whose colours change.
+        exchanged: share of these whose three channels are exchanged.
         gain: largest relative change of a channel's gain.
         offset: largest offset of a channel, in standard deviations of its pixels.
         noise: largest standard deviation of the noise, in standard deviations of the pixels.
@@ -47,13 +49,32 @@ class Views:
     smallest: float = 0.7
     largest: float = 1.4
     stretch: float = 1.3
+    shift: float = 0.15
     rotation: float = 6.0
     shear: float = 0.08
     colour: float = 0.8
+    exchanged: float = 1.0
     gain: float = 0.3
     offset: float = 0.5
     noise: float = 0.15
     mixed: float = 0.5
+
+    def scaled(self, strength: float) -> Views:
+        """Views that differ less from the images; flips are all or nothing, and stay."""
+        return replace(
+            self,
+            smallest=self.smallest**strength,
+            largest=self.largest**strength,
+            stretch=self.stretch**strength,
+            shift=self.shift * strength,
+            rotation=self.rotation * strength,
+            shear=self.shear * strength,
+            exchanged=self.exchanged * strength,
+            gain=self.gain * strength,
+            offset=self.offset * strength,
+            noise=self.noise * strength,
+            mixed=self.mixed * strength,
+        )
 
 
 class Augmenter:
@@ -70,6 +91,11 @@ class Augmenter:
         self._low, self._high = low.reshape(shape), high.reshape(shape)
         self._mean, self._std = mean.reshape(shape), std.reshape(shape)
         self.views, self._generator = views, generator
+
+    def with_views(self, views: Views, generator: Any) -> Augmenter:
+        """The same for other views, drawn from another generator."""
+        shape = self._low, self._high, self._mean, self._std
+        return Augmenter(*shape, views, generator)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Views of images; pieces are taken from the other images of the batch."""
@@ -102,8 +128,8 @@ class Augmenter:
         # The grid maps the view to the image: a larger size is a smaller piece of the image.
         wide, high = 1 / (size * ratio), ratio / size
         cos, sin = torch.cos(angle), torch.sin(angle)
-        shift_x = self._uniform(count) * ((1 - wide).abs() + 0.15 * some)
-        shift_y = self._uniform(count) * ((1 - high).abs() + 0.15 * some)
+        shift_x = self._uniform(count) * ((1 - wide).abs() + views.shift * some)
+        shift_y = self._uniform(count) * ((1 - high).abs() + views.shift * some)
         first = torch.stack([flip * wide * cos, flip * (shear - sin) * wide, shift_x], 1)
         second = torch.stack([sin * high, cos * high, shift_y], 1)
         moved = torch.nonzero(some > 0).reshape(-1)
@@ -145,7 +171,8 @@ class Augmenter:
         order = torch.arange(channels).expand(count, channels)
         if channels == 3:
             random = torch.stack([torch.randperm(3, generator=self._generator) for _ in range(count)])
-            order = torch.where(some.reshape(-1, 1) > 0, random, order)
+            changed = (some.reshape(-1) > 0) & self._chance(count, views.exchanged)
+            order = torch.where(changed.reshape(-1, 1), random, order)
         # (x - mean) / std, exchanged, is multiplied by std and the gain: a matrix and a vector of each image.
         exchanged = torch.eye(channels)[order] * (std / std.reshape(1, -1))
         matrix = gain * exchanged

@@ -91,7 +91,8 @@ def distill_folder(
         def save() -> None:
             last = trainer.curve[-1]
             if len(trainer.curve) == 2:
-                progress.note(f"peak learning rate {trainer.rate:.2g}")
+                weaker = f", views of strength {trainer.strength:g}" if trainer.strength < 1 else ""
+                progress.note(f"peak learning rate {trainer.rate:.2g}{weaker}")
             progress.note(f"step {last.step}, {last.minutes:.1f} min: held-out error {last.error:.4g}"
                           f" ({trainer.curve[0].error:.4g} at the start)")  # fmt: skip
             if trainer.workers.is_first:

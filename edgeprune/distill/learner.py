@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -144,9 +144,30 @@ class Learner:
             if replays and self.steps % (1 + replays) and self._pool:
                 return self._replayed(half, done)
             return self._fresh(half, done, keep=replays > 0)
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            fits = max(1, (self.settings.micro_batch or self.settings.batch) // 2)
-            raise BackendError(f"memory ran out while training: try --micro-batch {fits}") from error
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if not _is_lack_of_memory(error):
+                raise
+        # The failed pass is gone with its error, and with it the memory that it held.
+        fits = self._micro_batch_that_fits(half, done)
+        advice = f"--micro-batch {fits} fits" if fits else "not even --micro-batch 1 fits"
+        raise BackendError(f"memory ran out while training: {advice}")
+
+    def _micro_batch_that_fits(self, half: bool, done: float) -> int:
+        """The largest half, quarter and so on of the micro-batch with which a pass succeeds; 0 if none does."""
+        size = self.settings.micro_batch or self.settings.batch
+        self._pool.clear()
+        while size > 1 and self.couple.batchable:
+            size //= 2
+            self.settings = replace(self.settings, micro_batch=size)
+            for weight in self.weights.values():
+                weight.grad = None
+            try:
+                self._fresh(half, done, keep=False)
+                return size
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                if not _is_lack_of_memory(error):
+                    raise
+        return 0
 
     def _fresh(self, half: bool, done: float, *, keep: bool) -> float:
         chosen = self._next()
@@ -213,12 +234,12 @@ class Learner:
     def _parts(self, batch: dict[str, Tensor]) -> list[dict[str, Tensor]]:
         """The batch in pieces that go through the networks at once."""
         size = len(next(iter(batch.values())))
-        piece = min(size, self.settings.micro_batch or size) if self.couple.batchable else 1
+        piece = min(size, self.settings.micro_batch or self.settings.batch) if self.couple.batchable else 1
+        batch = {n: x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x for n, x in batch.items()}
         return [{n: x[i : i + piece] for n, x in batch.items()} for i in range(0, size, piece)]
 
     def _values(self, batch: Mapping[str, Tensor], names: Sequence[str], *, half: bool) -> tuple[Any, Any]:
         """Values of both networks."""
-        batch = {n: x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x for n, x in batch.items()}
         with self._precision(half):
             with torch.no_grad():
                 teacher = self.couple.teacher(batch, names)
@@ -232,3 +253,8 @@ class Learner:
         with torch.no_grad():
             for name, weight in self.weights.items():
                 weight.copy_(weights[name])
+
+
+def _is_lack_of_memory(error: Exception) -> bool:
+    """PyTorch has a class for a GPU alone; on a processor it is a RuntimeError of its allocator."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -92,6 +92,10 @@ class ViewMaker:
         x = torch.from_numpy(samples.arrays[name]).movedim(axis, 0).flatten(1)
         views = Views() if geometry else Views(flip=0.0, resized=0.0, mixed=0.0)
         return cls(name, axis, Augmenter(x.amin(1), x.amax(1), x.mean(1), x.std(1).clamp_min(1e-6), views, generator))
+
+    def with_views(self, views: Views, generator: Any) -> ViewMaker:
+        """The same with other views, drawn from another generator."""
+        return replace(self, augmenter=None if self.augmenter is None else self.augmenter.with_views(views, generator))
 
     def __call__(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Views of a batch."""

@@ -26,6 +26,7 @@ from tests.small_models import build
 torch = pytest.importorskip("torch")
 
 from edgeprune.distill import Settings, distill_folder  # noqa: E402
+from edgeprune.executor import convolution  # noqa: E402
 
 QUICK = Settings(steps=40, batch=8, rate=0.01, losses={"kd": 1.0, "feature": 0.5})
 
@@ -326,3 +327,21 @@ def test_a_gpu_that_is_not_there(folder: tuple[Path, Path], tmp_path: Path) -> N
         pytest.skip("there is a GPU")
     with pytest.raises(BackendError, match="PyTorch finds no CUDA GPU here"):
         distill_folder(*folder, settings=replace(QUICK, device="cuda"), out=tmp_path / "out")
+
+
+@pytest.mark.parametrize(("most", "advice"), [(5, "--micro-batch 4 fits"), (0, "not even --micro-batch 1 fits")])
+def test_lack_of_memory_says_which_micro_batch_fits(
+    most: int, advice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, data = pruned_folder(tmp_path)
+    plain = torch.nn.functional.conv2d
+
+    def conv2d(x, *rest):
+        if torch.is_grad_enabled() and len(x) > most:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8000000000 bytes.")
+        return plain(x, *rest)
+
+    monkeypatch.setitem(convolution._CONV, 2, conv2d)
+    with pytest.raises(BackendError, match=f"^memory ran out while training: {advice}$"):
+        distill_folder(folder, data, settings=replace(QUICK, batch=16), out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
