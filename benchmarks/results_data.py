@@ -12,6 +12,7 @@ Calibration and scores never share a face, a line of text or a page. Calibration
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
@@ -93,9 +94,38 @@ def _apart(one: Box, other: Box) -> bool:
 
 
 def nudenet_calibration() -> Iterator[dict[str, Floats]]:
-    """Scenes, 0 to 1. There are too few bodies in them for labels: the score is agreement with the original."""
+    """Scenes, 0 to 1."""
     for image, _ in scenes(2 * CALIBRATION_SCENES, 1, 0):
         yield {"images": image.transpose(2, 0, 1)[None].astype(np.float32) / 255}
+
+
+def nudenet_score(model: Model) -> tuple[list[NDArray[np.int64]], Callable[[list[NDArray[np.int64]]], float]]:
+    """As `centerface_score`; but there are no labels, so what the original finds is taken for what is there."""
+    from edgeprune.backends import OnnxRuntime
+
+    original = OnnxRuntime().load(os.environ["RESULTS_MODEL"])
+    found = []
+    for image, _ in scenes(SCORED_SCENES, 2, 1):
+        feeds = {"images": image.transpose(2, 0, 1)[None].astype(np.float32) / 255}
+        there, mine = _detections(original.run(feeds)[0][0]), _detections(model(feeds)[0][0])
+        hits = sum(any(a == b and _overlap(one, other) >= 0.5 for b, other in mine) for a, one in there)
+        found.append(np.array([hits, len(mine), len(there)]))
+    return found, f1
+
+
+def _detections(rows: Floats) -> list[tuple[int, Box]]:
+    """Class and box of the detections in YOLOv8's output, shape (4 + classes, places), after suppression by class."""
+    kept: list[tuple[int, Box]] = []
+    scores = rows[4:].max(axis=0)
+    for at in np.argsort(-scores):
+        if scores[at] <= 0.25:
+            break
+        x, y, width, height = rows[:4, at]
+        box = (float(x - width / 2), float(y - height / 2), float(x + width / 2), float(y + height / 2))
+        kind = int(rows[4:, at].argmax())
+        if all(other != kind or _overlap(box, there) <= 0.45 for other, there in kept):
+            kept.append((kind, box))
+    return kept
 
 
 def centerface_calibration() -> Iterator[dict[str, Floats]]:
