@@ -108,7 +108,7 @@ timing_cache_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 seed_option = click.option("--seed", type=int, default=0, show_default=True, help="Seed of all random numbers.")
 statistic_option = click.option(
-    "--allow-statistic", is_flag=True, help="Also cut axes over which LayerNormalization computes its statistics."
+    "--allow-statistic", is_flag=True, help="Also cut axes over which a normalization computes statistics, and experts."
 )
 
 

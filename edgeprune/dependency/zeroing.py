@@ -88,10 +88,12 @@ class Zeroing:
         if node is None or rel is None or value.shape is None:
             return None
         node, rel = self._without_offset(node, rel)
-        if rel.zeros is None:
-            return None
         term = rel.grammar.outputs[0 if len(node.outputs) == 1 else node.outputs.index(value)]
         wanted = term_names(term, len(value.shape))[axis]
+        if node.op_type == "Softmax" and wanted and wanted <= rel.grammar.statistic:
+            return frozenset()  # an expert that is not there has no probability
+        if rel.zeros is None:
+            return None
         wanted |= {a for a, b in rel.normalized_reads if b in wanted}
         joined = any(a.kind == "concat" and wanted & set(a.factors) for a in term)
         found: set[Place] = set()

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from edgeprune.dependency import Group, Ranking
 from edgeprune.graph import Floats
 from edgeprune.importance.context import Context, ranking_from, sum_over_units
+from edgeprune.importance.experts import expert_scores
 from edgeprune.importance.magnitude import weight_energy
 from edgeprune.recovery import activations
 
@@ -30,12 +31,12 @@ SAMPLES = 64
 def rank_without_consumers(context: Context) -> tuple[list[Group], dict[str, Ranking]]:
     """The groups that linear layers read, which a criterion has to rank, and the rankings of all other groups.
 
-    The others are ranked by the energy of the MatMul of two activations that contracts them. If there is none, they
-    are ranked by the energy of their weights.
+    The others are ranked by the energy of the MatMul of two activations that contracts them, and experts by what they
+    add to the sum of all. If there is neither, they are ranked by the energy of their weights.
     """
     read = [g for g in context.groups if context.consumers(g)]
     rest = [g for g in context.groups if not context.consumers(g)]
-    energy = matmul_energy(context, rest)
+    energy = matmul_energy(context, rest) | expert_scores(context, rest)
     return read, {g.id: ranking_from(energy[g.id] if g.id in energy else weight_energy(context, g)) for g in rest}
 
 

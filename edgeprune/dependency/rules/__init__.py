@@ -16,6 +16,7 @@ from edgeprune.dependency.rules import (
     quant,
     recurrent,
     reduce,
+    router,
     shape,
     spatial,
 )

@@ -273,12 +273,3 @@ def scatter_nd(n: NodeView) -> Rel:
     data = " ".join([*(f"!x{k}" for k in range(rank - tail)), *passed])
     update = " ".join([*(f"!u{k}" for k in range(indices - 1)), *passed])
     return Rel(f"{data}, ., {update} -> {data}", zeros=((0,), (2,)), why="written at run time")
-
-
-@rule("ScatterElements", "Scatter")
-def scatter_elements(n: NodeView) -> Rel:
-    """Indices select along one axis; the other axes pass if the shapes agree."""
-    rank = n.rank(0)
-    k = n.axis(n.attr("axis", 0), rank)
-    data, inner = axes(rank, {k: "!x"}), axes(rank, {k: "!y"})
-    return Rel(f"{data}, {inner}, {inner} -> {data}", zeros=((0,), (2,)), why="written at run time")

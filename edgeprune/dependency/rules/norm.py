@@ -7,6 +7,7 @@ import numpy as np
 from edgeprune.dependency.dims import LINEAR, NodeView, Rel, rule
 from edgeprune.dependency.repair import Repair, repair
 from edgeprune.dependency.rules.axis_text import axes
+from edgeprune.dependency.rules.router import is_router
 from edgeprune.errors import RuleError
 
 _SCALED = ((1,), (2,))
@@ -116,8 +117,9 @@ def local_response_norm(n: NodeView) -> Rel:
 
 @rule("Softmax", "LogSoftmax", "Hardmax")
 def softmax(n: NodeView) -> Rel:
-    """Normalized along one axis; before opset 13 along all axes from the given one."""
+    """Normalized along one axis; before opset 13 along all axes from the given one. A router's are a statistic."""
     rank = n.rank(0)
     over = {n.axis(n.attr("axis", -1), rank)} if n.opset >= 13 else set(range(n.axis(n.attr("axis", 1), rank), rank))
-    whole = axes(rank, {k: f"!c{k}" for k in over})
+    routes = n.op == "Softmax" and len(over) == 1 and is_router(n.node.inputs[0], next(iter(over)))
+    whole = axes(rank, {k: f"{'~' if routes else '!'}c{k}" for k in over})
     return Rel(f"{whole} -> {whole}", why=f"{n.op} normalises along this axis")

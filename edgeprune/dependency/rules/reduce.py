@@ -70,15 +70,6 @@ def arg_reduce(n: NodeView) -> Rel:
     return Rel(f"{axes(rank, {k: '!r'})} -> {result}", why=f"{n.op} numbers this axis")
 
 
-@rule("TopK")
-def top_k(n: NodeView) -> Rel:
-    """Positions are sorted along one axis."""
-    rank = n.rank(0)
-    k = n.axis(n.attr("axis", -1), rank)
-    result = axes(rank, {k: "!s"} if k < rank else {})
-    return Rel(f"{axes(rank, {k: '!r'})}, . -> {result}, {result}", why="TopK sorts along this axis")
-
-
 @rule("CumSum")
 def cumulative_sum(n: NodeView) -> Rel:
     """Later positions contain earlier ones."""
