@@ -46,6 +46,7 @@ ROOMS = (
     "passes.quantize",
     "passes.x86",
     "passes.prune",
+    "passes.rank",
     "passes.recover",
     "costmodel",
     "latency",
