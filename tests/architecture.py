@@ -55,6 +55,7 @@ ROOMS = (
     "distill",
     "search",
     "tokens",
+    "ranks",
     "compiler",
     "pytorch",
     "testing",

@@ -7,7 +7,7 @@ measured on this machine by then. So no model or machine has seconds of its own 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -28,6 +28,7 @@ from edgeprune.dependency import OpenedModel
 from edgeprune.graph import Linear, find_linears, static_shape
 from edgeprune.importance import MOST_FEATURES, STEP, Context, refit_widths, removed_at_once
 from edgeprune.latency import Network
+from edgeprune.passes.rank import SAMPLING as RANK_ROWS
 from edgeprune.passes.recover import SPOOL_BYTES, ReconstructSettings
 from edgeprune.recovery import Sampling
 from edgeprune.report import Cost
@@ -80,6 +81,7 @@ def expected_cost(
     cut: bool,
     measured: bool,
     sparse: int = 0,
+    low_rank: Collection[str] = (),
 ) -> ExpectedCost:
     """The expected cost of a compile.
 
@@ -94,6 +96,7 @@ def expected_cost(
         cut: whether widths must be priced.
         measured: whether candidates are measured on this processor.
         sparse: how many blocks have 2:4 weights priced.
+        low_rank: nodes that may become two of low rank.
     """
     one, weights = sample_s, graph.weight_bytes(opened.dense)
     activations = _activation_bytes(opened)
@@ -120,6 +123,10 @@ def expected_cost(
         steps["pricing 2:4 weights"] = trials * (SUFFIX * probed * one + copy)
         if not fit.is_random:
             steps["pricing 2:4 weights"] += fit.items * one + _sparsify_macs(opened) / BLAS_MACS_PER_S
+    if low_rank:
+        trials = min(2 * FORMAT_SPLITS.of(2 * probed * network.macs) + 1, 2 * len(low_rank))
+        steps["pricing ranks"] = one * (items(COVARIANCES.of(network.macs)) + SUFFIX * trials * probed) + copy * trials
+        steps["pricing ranks"] += _rank_macs([find_linears(opened.dense)[name] for name in low_rank]) / BLAS_MACS_PER_S
     layers = _readers(opened) if cut else []
     if cut:
         groups = opened.analysis.groups
@@ -158,6 +165,13 @@ def _ranking_macs(layers: list[Linear]) -> float:
     sampling = Sampling(macs=2e10, most_rows=16_384)
     gathered = sum(x.groups * sampling.rows(x.features) * x.features**2 / 2 for x in layers)
     return gathered + sum(2.5 * x.groups * min(x.features, MOST_FEATURES) ** 3 for x in layers)
+
+
+def _rank_macs(layers: list[Linear]) -> float:
+    """Covariances of all layers, what they make of the outputs, and the eigenvectors of the smaller side."""
+    gathered = sum(RANK_ROWS.rows(x.features) * x.features**2 / 2 for x in layers)
+    sides = sum(x.features**2 * min(x.outputs, x.features) + 12 * min(x.outputs, x.features) ** 3 for x in layers)
+    return gathered + sides
 
 
 def _refit_macs(layers: list[Linear]) -> float:

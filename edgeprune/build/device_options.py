@@ -21,12 +21,14 @@ class Options:
         sparsity: ``auto``, ``none`` or ``2:4``.
         power_mode: power mode of the device; by default the fastest.
         profile: file of a device profile of the model; by default the kept one, if there is one.
+        rank: ``auto`` if layers may become two of low rank, or ``none``.
     """
 
     precision: str = "auto"
     sparsity: str = "auto"
     power_mode: str | None = None
     profile: Path | None = None
+    rank: str = "auto"
 
 
 def formats_of(precision: str, profile: Profile) -> tuple[Format, ...]:

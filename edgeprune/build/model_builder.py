@@ -15,10 +15,11 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeprune.build.learning import Learning, Trained, learned_weights
+from edgeprune.build.low_rank import LowRank
 from edgeprune.calibration import RANGE_ROWS, RANGE_TRIALS, RANGES, Calibration
 from edgeprune.dependency import Cut, Ranking, Widths
 from edgeprune.graph import add_warning
-from edgeprune.latency import FLOAT, INT8, Format, Network
+from edgeprune.latency import FLOAT, INT8, Format, Network, int8_nodes_in
 from edgeprune.passes.canonicalize import twin_nodes, twin_values
 from edgeprune.passes.prune import merge_branches, prune_channels
 from edgeprune.passes.quantize import round_weights
@@ -104,14 +105,16 @@ class ModelBuilder(ABC):
 
     def int8_nodes(self, model: ir.Model, formats: Sequence[Format]) -> frozenset[str]:
         """Names of the model's nodes that are in INT8 in these formats."""
-        alive = {str(n.name) for n in model.graph}
-        forms = zip(self.network.int8_nodes, formats, strict=True)
-        return self.all_or_none(model, {n for available, f in forms for n in available[f] if n in alive})
+        return self.all_or_none(model, int8_nodes_in(model, self.network.int8_nodes, formats))
+
+    @cached_property
+    def low_rank(self) -> LowRank:
+        """Makes the layers of formats of low rank."""
+        return LowRank(self.network.blocks, self.data if self.refitted else None, self.network.macs, self.threads)
 
     def all_or_none(self, model: ir.Model, nodes: Collection[str]) -> frozenset[str]:
         """The nodes without those that have a twin outside: calls of one layer on equal inputs must give the same."""
-        alive = {str(n.name) for n in model.graph} if self._twins else frozenset[str]()
-        outside = alive - set(nodes)
+        outside = ({str(n.name) for n in model.graph} if self._twins else set[str]()) - set(nodes)
         return frozenset(n for n in nodes if not self._twins.get(n, frozenset()) & outside)
 
     @cached_property
@@ -200,10 +203,7 @@ class ModelBuilder(ABC):
         return self.learning.trained(self.dense, before, self.build(widths, formats), kept, self.data, share)
 
     def rounded(self, model: ir.Model, int8: Collection[str], bounds: Bounds) -> ir.Model:
-        """The float model with the weights of these nodes on their INT8 grids, and biases that keep the means.
-
-        With 8 bits rounding to nearest is good enough; with fewer bits the best rounding is searched.
-        """
+        """The float model with the weights of these nodes on their INT8 grids, and biases that keep the means."""
         if not int8 or self.data.is_random or not self.refitted:  # the means of noise are not worth keeping
             return model
         return round_weights(
@@ -212,7 +212,7 @@ class ModelBuilder(ABC):
             self.data.subset(RANGES.of(self.network.macs)),
             quantizers={name: self.quantizer(*range_) for name, range_ in bounds.items()},
             weight_bits=self.weight_bits,
-            search=self.weight_bits < 8,
+            search=self.weight_bits < 8,  # with 8 bits rounding to nearest is good enough
             threads=self.threads,
         )
 

@@ -19,6 +19,7 @@ class OpenVinoBuilder(ModelBuilder):
 
     def lowered(self, model: ir.Model, formats: Sequence[Format]) -> ir.Model:
         """A float model of the network in these formats, lowered to OpenVINO."""
+        model = self.low_rank.factored(model, formats)
         int8: Collection[str] = self.int8_nodes(model, formats)
         bounds: Bounds = {}
         if int8:

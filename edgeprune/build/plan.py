@@ -66,6 +66,8 @@ class Plan:
         seed: seed of all random numbers.
         tokens: how tokens leave a transformer: its setting, and site, node, tokens, and those that leave, of each step;
             empty if all stay.
+        ranks: node -> values between the two layers that took its place; the first one is named ``<node>/rank``, unless
+            the layer before took it in.
         input_shapes: input name -> sizes at which the groups hold, if the model with open axes has fewer; else empty.
     """
 
@@ -80,6 +82,7 @@ class Plan:
     seed: int = 0
     input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     tokens: Mapping[str, Any] = field(default_factory=dict)
+    ranks: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def cut(self) -> Cut:
@@ -100,6 +103,7 @@ class Plan:
             "latency_ms": {"baseline": self.baseline_ms, "predicted": self.predicted_ms},
             "seed": self.seed,
             **({"tokens": dict(self.tokens)} if self.tokens else {}),
+            **({"ranks": dict(self.ranks)} if self.ranks else {}),
             **({"input_shapes": {n: list(s) for n, s in self.input_shapes.items()}} if self.input_shapes else {}),
         }
 
@@ -139,6 +143,7 @@ class Plan:
                 predicted_ms=data["latency_ms"]["predicted"],
                 seed=int(data["seed"]),
                 tokens=dict(data.get("tokens", {})),
+                ranks={str(node): int(rank) for node, rank in data.get("ranks", {}).items()},
                 input_shapes={n: tuple(map(int, dims)) for n, dims in data.get("input_shapes", {}).items()},
             )
         except (KeyError, TypeError, ValueError) as error:

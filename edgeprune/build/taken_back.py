@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeprune.latency import SPARSE, Format, dense_format, is_int8, is_sparse
+from edgeprune.latency import SPARSE, Format, dense_format, is_int8, is_sparse, rank_of, whole_format
 
 Widths = NDArray[np.int64]
 
@@ -27,7 +27,7 @@ class TakenBack:
 
 
 def levers(widths: Widths, formats: Sequence[Format], sizes: Widths, floating: Format) -> Iterator[TakenBack]:
-    """One lever taken back everywhere: pruning, INT8, 2:4. Only levers that were used.
+    """One lever taken back everywhere: pruning, INT8, 2:4, low rank. Only levers that were used.
 
     Args:
         widths: of the result, per group.
@@ -41,6 +41,8 @@ def levers(widths: Widths, formats: Sequence[Format], sizes: Widths, floating: F
         yield TakenBack("INT8", "lever", widths, tuple(floating if is_int8(f) else f for f in formats))
     if any(map(is_sparse, formats)):
         yield TakenBack("2:4", "lever", widths, tuple(f.removesuffix(SPARSE) for f in formats))
+    if any(map(rank_of, formats)):
+        yield TakenBack("low rank", "lever", widths, tuple(map(whole_format, formats)))
 
 
 def single(
@@ -52,7 +54,7 @@ def single(
     format_losses: NDArray[np.float64],
     names: tuple[Sequence[str], Sequence[str]],
 ) -> Iterator[TakenBack]:
-    """One group or one INT8 layer taken back at a time, those of the largest predicted loss.
+    """One group, or one layer in INT8 or of low rank, taken back at a time, those of the largest predicted loss.
 
     Args:
         widths: of the result, per group.
@@ -67,7 +69,7 @@ def single(
         whole = widths.copy()
         whole[g] = sizes[g]
         yield TakenBack(names[0][g], "group", whole, tuple(formats))
-    quantized = np.array([dense_format(f) != floating for f in formats])
+    quantized = np.array([dense_format(f) != floating or rank_of(f) > 0 for f in formats])
     for b in _largest(np.where(quantized, format_losses, 0.0)):
         kept = tuple(floating if k == b else f for k, f in enumerate(formats))
         yield TakenBack(names[1][b], "layer", widths, kept)

@@ -72,6 +72,7 @@ class TensorRtBuilder(ModelBuilder):
 
     def lowered(self, model: ir.Model, formats: Sequence[Format]) -> ir.Model:
         """A float model of the network in these formats, lowered to TensorRT."""
+        model = self.low_rank.factored(model, formats)
         int8, sparse = self.int8_nodes(model, formats), self.sparse_nodes(model, formats)
         model = self._sparsified(model, sparse, int8)
         seen = self._extremes_of(model)  # rounding weights hardly changes them

@@ -19,6 +19,7 @@ class X86Builder(ModelBuilder):
 
     def lowered(self, model: ir.Model, formats: Sequence[Format]) -> ir.Model:
         """A float model of the network in these formats, lowered to onnxruntime."""
+        model = self.low_rank.factored(model, formats)
         int8 = self.int8_nodes(model, formats)
         if not int8:
             return lower_x86(model)

@@ -96,6 +96,13 @@ def cli() -> None:
     show_default=True,
     help="Whether tokens of a transformer may leave between its blocks: merged (tome) or dropped (saint, dart, bavit).",
 )
+@click.option(
+    "--rank",
+    type=click.Choice(["auto", "none"]),
+    default="auto",
+    show_default=True,
+    help="Whether a linear layer may become two of low rank; auto where two are faster and their loss is worth it.",
+)
 @click.option("--power-mode", metavar="NAME", help="Power mode of a Jetson, by NVIDIA's name [default: the fastest].")
 @options.devices_option
 @options.builds_option

@@ -32,6 +32,7 @@ def plan_of(
     predicted_ms: float | None = None,
     seed: int = 0,
     tokens: Tokens | None = None,
+    ranks: Mapping[str, int] | None = None,
 ) -> Plan:
     """The plan of a run."""
     return Plan(
@@ -46,6 +47,7 @@ def plan_of(
         seed,
         opened.sizes.shapes if opened.at_sizes else {},
         {"setting": tokens.setting, "steps": [asdict(s) for s in tokens.steps]} if tokens and tokens.steps else {},
+        ranks or {},
     )
 
 
@@ -68,7 +70,7 @@ def layers_of(
         lowered: the model as it was built.
         block_us: leading node -> predicted microseconds of its block; the layer of that node gets them.
     """
-    model = builder.float_model(candidate.widths)
+    model = builder.low_rank.factored(builder.float_model(candidate.widths), candidate.formats)
     int8 = builder.int8_nodes(model, candidate.formats)
     sparse = builder.sparse_nodes(model, candidate.formats)
     floating = lowered.metadata_props.get(STATED_PRECISION, FLOAT)

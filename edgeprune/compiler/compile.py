@@ -43,6 +43,7 @@ def compile_model(
     seed: int = 0,
     choice: Choice | None = None,
     tokens: str = "auto",
+    rank: str = "auto",
     progress: Progress | None = None,
     recipe: Recipe | None = None,
     runtime: str | None = None,
@@ -81,6 +82,7 @@ def compile_model(
         seed: of all random numbers.
         tokens: ``auto``, ``none``, or the one setting by which tokens of a transformer may leave: ``tome``, ``saint``,
             ``dart`` or ``bavit``.
+        rank: ``auto``, or ``none`` if no layer may become two of low rank.
         choice: which outputs count, and how they are compared.
         progress: shows the progress.
         runtime: what runs the result on a CPU: ``onnxruntime``, ``openvino``, or ``auto`` for the faster of those that
@@ -124,6 +126,7 @@ def compile_model(
         choice or Choice(),
         runtime,
         tokens,
+        rank,
         str(recover),
         stats_device,
         all_int8,

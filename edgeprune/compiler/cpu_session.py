@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,7 +19,19 @@ from edgeprune.compiler.layer_details import with_times
 from edgeprune.compiler.opening import Opening
 from edgeprune.compiler.session import CompileSession, Prices
 from edgeprune.importance import Context, LateRankings
-from edgeprune.latency import ARM, INT8, X86, Latency, Lowering, TimingHarness, lowered, measured_latency, network
+from edgeprune.latency import (
+    ARM,
+    INT8,
+    X86,
+    ContractionPairs,
+    Latency,
+    Lowering,
+    TimingHarness,
+    lowered,
+    measured_latency,
+    network,
+)
+from edgeprune.ranks import RankPricer, ranked
 from edgeprune.recovery import Moments, Probe
 from edgeprune.report import Accuracy, Layer
 from edgeprune.search import (
@@ -58,6 +70,7 @@ class CpuSession(CompileSession):
         files: writes what the runtime needs beside ``model.onnx`` into the output folder; returns notes on it.
         original_us: latency of the original where another runtime runs it than the blocks, measured beside the network
             without cuts in float; None where the blocks in float predict it.
+        low_rank: nodes that may become two of low rank.
     """
 
     block_name: ClassVar[str] = "blocks"
@@ -70,6 +83,7 @@ class CpuSession(CompileSession):
     shared: dict[str, Moments]
     files: Callable[[Path], list[str]]
     original_us: float | None = None
+    low_rank: tuple[str, ...] = ()
 
     def timer(self, goal: Goal) -> CpuTimer:
         """Measures candidates on the CPU."""
@@ -153,7 +167,7 @@ class CpuSession(CompileSession):
             samples = int(np.clip(TRIAL_SAMPLE_MACS / max(net.macs, 1), *TRIAL_SAMPLES))
             probe = Probe(net.model, self.data, samples, builder.threads)
             context = Context(net.model, net.analysis.groups, self.data, shared=self.shared)
-            made = open_joint_trial(context, net.analysis, builder, probe, self.ranges)
+            made = open_joint_trial(context, net.analysis, builder, probe, self.ranges, self.low_rank)
             self.shared.clear()
             return made
 
@@ -171,6 +185,8 @@ def open_cpu_session(
     harness: TimingHarness,
     lowering: Lowering = X86,
     files: Callable[[Path], list[str]] = lambda folder: [],
+    *,
+    low_rank: bool = True,
 ) -> CpuSession:
     """Profile the blocks of a model on a CPU, price its formats, and race whole networks.
 
@@ -180,6 +196,7 @@ def open_cpu_session(
         harness: times models.
         lowering: to the runtime of the harness.
         files: writes what the runtime needs beside ``model.onnx``; returns notes on it.
+        low_rank: whether layers may become two of low rank.
     """
     opened, data, cache, progress = opening.opened, opening.fit, opening.cache, opening.progress
     threads, seed = opening.conditions.threads, opening.conditions.seed
@@ -194,7 +211,11 @@ def open_cpu_session(
     )
     pricer = Pricer(opened.dense, net, rankings, data, builder, threads, progress, cache, opening.width_cache)
     cut = may.prune and bool(opened.analysis.groups)
-    expected = opening.announce_cost(net, quantized=may.quantize, cut=cut, measured=True)
+    low = None
+    if low_rank and may.prune:
+        low = ranked(latency, net, opened.dense, partial(ContractionPairs, latency), harness.lanes)
+    nodes = tuple(low.layers.values()) if low else ()
+    expected = opening.announce_cost(net, quantized=may.quantize, cut=cut, measured=True, low_rank=nodes)
     levels, losses = levels_of(net), pricer.formats(latency)
     problem, ranges = uncut(levels, losses, latency, net.twins), dict[str, tuple[float, float]]()
     raced: tuple[Raced, ...] = ()
@@ -208,15 +229,16 @@ def open_cpu_session(
         names = (lowering.float_format,) * len(net.blocks)
         with progress.step("racing formats"):
             race([Candidate(net.sizes, names, latency.total_us(net.sizes, names), 0.0)])
+    low_losses = low and RankPricer(low, net, builder, data, progress, cache).with_ranks
     return CpuSession(
         opened=opened,
         target="cpu",
         network=net,
         builder=builder,
         prices=Prices(
-            problem.latency,
+            replace(low.latency, base=problem.latency) if low else problem.latency,
             levels,
-            lambda: (losses, losses),
+            lambda: (losses, low_losses(losses) if low_losses else losses),
             lambda: pricer.widths(levels) if may.prune else no_widths(levels),
             net.twins,
         ),
@@ -235,5 +257,6 @@ def open_cpu_session(
         shared=shared,
         files=files,
         original_us=race.original_us if runs_elsewhere else None,
+        low_rank=nodes,
         expected=expected,
     )

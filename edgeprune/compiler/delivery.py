@@ -66,6 +66,7 @@ def deliver(session: CompileSession, goal: Goal, reached: Reached, folder: Path)
             predicted_ms=predicted_ms,
             seed=session.conditions.seed,
             tokens=session.tokens,
+            ranks={} if returns_original else session.ranks_of(candidate),
         ).save(folder / "plan.json")
         if reached.returned in timed.results and (engine := timed.results[reached.returned].engine) is not None:
             (folder / ENGINE).write_bytes(engine)

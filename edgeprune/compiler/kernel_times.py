@@ -24,6 +24,7 @@ from edgeprune.latency import (
     DeviceProfile,
     Format,
     GpuNetwork,
+    KernelPairs,
     Latency,
     MeasuredModel,
     gpu_network,
@@ -34,7 +35,8 @@ from edgeprune.latency import (
 )
 from edgeprune.passes.canonicalize import canonicalize
 from edgeprune.passes.dequantize import with_pairs
-from edgeprune.search import FormatLosses, Goal, fastest, sparse_losses, uncut
+from edgeprune.ranks import Ranked, ranked
+from edgeprune.search import FormatLosses, Goal, Pricer, fastest, sparse_losses, uncut
 
 SPARSE_PAYS = 1.03
 """With ``--sparsity auto``, a kernel is made 2:4 only if it is at least this many times as fast as dense, as measured
@@ -43,6 +45,9 @@ or published."""
 SPARSE_PAYS_IN_ALL = 1.02
 """With ``--sparsity auto``, the losses of 2:4 are not measured unless it can make the whole network at least this many
 times as fast: a smaller gain, which costs accuracy too, is not delivered anyway."""
+
+RANK_STEP = 32
+"""Ranks are multiples of this: an INT8 kernel takes 32 input channels at a time, one in FP16 takes 16."""
 
 _WITHOUT_ERROR = 1.0
 
@@ -95,6 +100,11 @@ class KernelTimes:
         blocks = range(len(self.dense_kernels.network.blocks))
         free = tuple(dict.fromkeys(self.dense_latency.formats(b), 0.0) for b in blocks)
         return sum(map(bool, paying_formats(free, self.kernels, self.latency))) if self.sparse else 0
+
+    def ranked(self, model: ir.Model) -> Ranked | None:
+        """The kernels of the canonical model that are faster as two of low rank; None if none is."""
+        pairs = partial(KernelPairs, self.kernels.latency)
+        return ranked(self.latency, self.kernels.network, model, pairs, RANK_STEP)
 
     def must_cut(self, goal: Goal, margin: float) -> bool:
         """Whether no network that cuts nothing is predicted to be within the goal's budget over the margin."""
@@ -177,6 +187,24 @@ def all_sparse(losses: FormatLosses, latency: Latency) -> FormatLosses:
         sparse = {f"{f}{SPARSE}": loss for f, loss in of.items() if f"{f}{SPARSE}" in available}
         found.append(sparse or dict(of))
     return tuple(found)
+
+
+def every_loss(losses: FormatLosses, times: KernelTimes, pricer: Pricer, sparsity: str) -> FormatLosses:
+    """The losses of formats, with those of 2:4: in all blocks that can be if that was asked for, else where it pays.
+
+    Args:
+        losses: of all other formats.
+        times: of the kernels.
+        pricer: gave these losses.
+        sparsity: ``auto``, ``none`` or ``2:4``.
+    """
+    if sparsity == "2:4":
+        return all_sparse(losses, times.latency)
+    if not times.sparse:
+        return losses
+    assert isinstance(pricer.builder, TensorRtBuilder)
+    with pricer.progress.step("pricing 2:4 weights"):
+        return with_sparse(losses, times.kernels, pricer.builder, pricer.data, times.latency)
 
 
 def with_sparse(

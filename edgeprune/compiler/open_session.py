@@ -118,15 +118,16 @@ def _open_for_tensorrt(request: Request, opening: Opening, may: Goal, device: En
 def _open_on_cpu(request: Request, opening: Opening, may: Goal, runtime: str) -> CpuSession:
     """The session of one runtime."""
     harness = open_harness(opening.opened, opening.data, request.shapes, request.threads, runtime)
+    low_rank = request.rank == "auto"
     if runtime == OpenVino.name:
         precision, notes = _float_format(request, opening)
         shapes = open_shapes(opening.opened)
         files = partial(write_openvino, threads=request.threads, precision=precision, shapes=shapes)
-        session = open_cpu_session(opening, may, harness, openvino_lowering(precision), files)
+        session = open_cpu_session(opening, may, harness, openvino_lowering(precision), files, low_rank=low_rank)
         return replace(session, notes=(*session.notes, *notes))
     if request.device not in (None, LOCAL):
         harness = open_remote_harness(opening.opened, harness.feeds, str(request.device), request.threads)
-    return open_cpu_session(opening, may, harness, onnxruntime_lowering(harness.features))
+    return open_cpu_session(opening, may, harness, onnxruntime_lowering(harness.features), low_rank=low_rank)
 
 
 def _float_format(request: Request, opening: Opening) -> tuple[Format, list[str]]:

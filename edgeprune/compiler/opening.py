@@ -66,7 +66,16 @@ class Opening:
     sample_s: float
     notes: tuple[str, ...] = ()
 
-    def announce_cost(self, network: Network, *, quantized: bool, cut: bool, measured: bool, sparse: int = 0) -> Cost:
+    def announce_cost(
+        self,
+        network: Network,
+        *,
+        quantized: bool,
+        cut: bool,
+        measured: bool,
+        sparse: int = 0,
+        low_rank: Sequence[str] = (),
+    ) -> Cost:
         """Tell the user and the progress what the rest of the compile is expected to take.
 
         Args:
@@ -75,6 +84,7 @@ class Opening:
             cut: whether widths must be priced.
             measured: whether candidates are measured on this processor.
             sparse: how many blocks have 2:4 weights priced.
+            low_rank: nodes that may become two of low rank.
         """
         found = expected_cost(
             self.opened,
@@ -87,6 +97,7 @@ class Opening:
             cut=cut,
             measured=measured,
             sparse=sparse,
+            low_rank=low_rank,
         )
         self.progress.expect(found.steps)
         self.progress.note(f"this will take {found}")

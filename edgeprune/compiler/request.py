@@ -15,6 +15,7 @@ from edgeprune.devices import AUTO, Profile, Runtime, load_profile
 from edgeprune.errors import CalibrationError, UsageError
 from edgeprune.executor import require_torch
 from edgeprune.outputs import Choice
+from edgeprune.ranks import ALLOWED as RANKS
 from edgeprune.search import Goal
 from edgeprune.support import check_output, check_temporary_room
 from edgeprune.tokens import ALLOWED
@@ -57,6 +58,7 @@ class Request:
     choice: Choice = field(default_factory=Choice)
     runtime: str | None = None
     tokens: str = "auto"
+    rank: str = "auto"
     recover: str = "fast"
     stats_device: str = "cpu"
     all_int8: bool = False
@@ -94,7 +96,7 @@ class Request:
     @property
     def options(self) -> Options:
         """How the model may be compiled for a GPU."""
-        return Options(self.precision, self.sparsity, self.power_mode, self.profile_file)
+        return Options(self.precision, self.sparsity, self.power_mode, self.profile_file, self.rank)
 
     @property
     def training_minutes(self) -> float | None:
@@ -170,6 +172,8 @@ class Request:
         check_statistics_device(self.stats_device)
         if self.tokens not in ALLOWED:
             raise UsageError(f"--tokens {self.tokens!r}: expected {', '.join(ALLOWED[:-1])} or {ALLOWED[-1]}")
+        if self.rank not in RANKS:
+            raise UsageError(f"--rank {self.rank!r}: expected {' or '.join(RANKS)}")
         if self.sparsity == "2:4" and not runtime.sparse:
             raise UsageError(f"target cpu gains nothing from 2:4 sparsity: {runtime.name} has no sparse kernels")
         if not runtime.edits and (self.surgery is not None or self.profile_file is not None):

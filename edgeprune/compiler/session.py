@@ -198,11 +198,15 @@ class CompileSession(ABC):
 
     def is_cut(self, candidate: Candidate) -> bool:
         """Whether a candidate removes anything."""
-        return bool((candidate.widths < self.latency.sizes).any())
+        return candidate.removes(self.latency.sizes)
+
+    def ranks_of(self, candidate: Candidate) -> dict[str, int]:
+        """Node -> rank, for the layers that are two in a candidate."""
+        return self.builder.low_rank.ranks(self.builder.float_model(candidate.widths), candidate.formats)
 
     def losses_of(self, candidate: Candidate) -> Problem:
         """The problem with the losses of a candidate; widths are not priced for one that cuts nothing."""
-        return self.prices.all if self.is_cut(candidate) else self.prices.uncut
+        return self.prices.all if (candidate.widths < self.latency.sizes).any() else self.prices.uncut
 
     def is_acceptable(self, candidate: Candidate, limit: float) -> bool:
         """Whether a candidate loses at most ``limit`` points, with learned weights if these may be enough."""

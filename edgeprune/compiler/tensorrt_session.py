@@ -22,7 +22,7 @@ from edgeprune.build import (
     write_verify_script,
 )
 from edgeprune.compiler.engine_timer import EngineTimer
-from edgeprune.compiler.kernel_times import all_sparse, kernel_times, with_sparse
+from edgeprune.compiler.kernel_times import every_loss, kernel_times
 from edgeprune.compiler.offers import offers
 from edgeprune.compiler.opening import Opening, open_shapes
 from edgeprune.compiler.session import CompileSession, Prices
@@ -33,6 +33,7 @@ from edgeprune.engine_check import Subject, check_engine, rtx_proof
 from edgeprune.errors import BudgetError
 from edgeprune.importance import LateRankings
 from edgeprune.latency import INT8, SPARSE, GpuNetwork, Latency, is_sparse, overhead_advice, sparse_ground
+from edgeprune.ranks import RankPricer
 from edgeprune.report import Accuracy, EngineCheck
 from edgeprune.search import (
     DEFAULT_MAX_DROP,
@@ -257,32 +258,31 @@ def open_tensorrt_session(
     with progress.step("looking for what FP16 cannot hold"):
         times = times.in_float32(builder.fp32_reasons())
     dense = times.dense_kernels.network
+    low = times.ranked(opened.dense) if may.prune and options.rank == "auto" else None
+    latency = low.latency if low else times.latency
+    ranks = RankPricer(low, times.kernels.network, builder, data, progress, cache) if low else None
     pricer = Pricer(opened.dense, dense, rankings, data, builder, threads, progress, cache, opening.width_cache)
 
     def price_formats() -> tuple[FormatLosses, FormatLosses]:
         losses = pricer.formats(times.dense_latency)
-        if options.sparsity == "2:4":
-            return losses, all_sparse(losses, times.latency)
-        if times.sparse:
-            with progress.step("pricing 2:4 weights"):
-                return losses, with_sparse(losses, times.kernels, builder, data, times.latency)
-        return losses, losses
+        every = every_loss(losses, times, pricer, options.sparsity)
+        return losses, ranks.with_ranks(every) if ranks else every
 
-    levels = times.kernels.levels
     quantized = any(len(times.dense_latency.formats(b)) > 1 for b in range(len(dense.blocks)))
     cut = may.prune and times.must_cut(may, 1.0 if device is not None else 1 + times.latency.error)
     sparse = 0 if options.sparsity == "2:4" else times.priced_sparse
-    expected = opening.announce_cost(dense, quantized=quantized, cut=cut, measured=False, sparse=sparse)
+    nodes = list(low.layers.values()) if low else []
+    expected = opening.announce_cost(dense, quantized=quantized, cut=cut, measured=False, sparse=sparse, low_rank=nodes)
 
     def price_widths() -> WidthLosses:
-        return pricer.widths(levels) if may.prune else no_widths(levels)
+        return pricer.widths(times.kernels.levels) if may.prune else no_widths(times.kernels.levels)
 
     return TensorRtSession(
         opened=opened,
         target=profile.name,
         network=times.kernels.network,
         builder=builder,
-        prices=Prices(times.latency, levels, price_formats, price_widths, dense.twins, times.kernels.tied),
+        prices=Prices(latency, times.kernels.levels, price_formats, price_widths, dense.twins, times.kernels.tied),
         evaluator=opening.evaluator,
         scores=ScoreCache(cache, builder, opening.evaluator, lambda model: simulation.load(model, threads).run),
         cache=cache,

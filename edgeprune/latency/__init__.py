@@ -29,6 +29,9 @@ from edgeprune.latency.lowering import ARM, X86, Lowering, onnxruntime_lowering,
 from edgeprune.latency.measured_model import MeasuredModel, scaled
 from edgeprune.latency.price_grounds import overhead_advice, sparse_ground
 from edgeprune.latency.probe_network import NAME, probe_network
+from edgeprune.latency.rank_formats import PairPrices, RankedLatency, rank_of, whole_format, with_rank
+from edgeprune.latency.rank_prices import ContractionPairs, KernelPairs
+from edgeprune.latency.ranked_layers import factored_for_timing, int8_nodes_in, ranks_in
 from edgeprune.latency.remote_harness import open_remote_harness
 from edgeprune.latency.same_work import same_work
 from edgeprune.latency.size_model import SizeLimit, SizeModel, size_model

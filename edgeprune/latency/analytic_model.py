@@ -20,6 +20,7 @@ from edgeprune.dependency import AxisLengths, Dim, Widths
 from edgeprune.devices import Device, Precision
 from edgeprune.latency.block_latency import Edge, Format, rescaled, sum_us
 from edgeprune.latency.formats import INT8
+from edgeprune.latency.rank_formats import whole_format
 
 SPARSE = "+2:4"
 """Suffix of a format with 2:4 weights, as in ``fp16+2:4``."""
@@ -30,8 +31,8 @@ _TOGETHER = 4096
 
 
 def dense_format(fmt: Format) -> Format:
-    """The format without 2:4."""
-    return fmt.removesuffix(SPARSE)
+    """The format without 2:4 or low rank."""
+    return whole_format(fmt).removesuffix(SPARSE)
 
 
 def is_sparse(fmt: Format) -> bool:

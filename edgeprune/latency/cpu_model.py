@@ -17,6 +17,7 @@ from edgeprune.latency import formats as forms
 from edgeprune.latency.block_latency import Format, LatencyModel, fit_theta
 from edgeprune.latency.block_network import Network, lowest_units
 from edgeprune.latency.features import FEATURES, describe
+from edgeprune.latency.ranked_layers import factored_for_timing, int8_nodes_in
 from edgeprune.passes.prune import prune_channels
 from edgeprune.quantization import extremes
 from edgeprune.support import LatencyCache
@@ -32,6 +33,9 @@ MIXED_VARIANTS = 3
 """Networks of random formats, from which the cost of conversions between float and INT8 is fitted."""
 
 SECONDS_PER_VARIANT = 0.5
+
+INNER_RANGE = (-4.0, 4.0)
+"""A plausible range of the values between two layers of low rank, which have unit variance."""
 
 _NOTHING_US = 1e-2
 
@@ -180,9 +184,10 @@ def lowered(
     """The network at these widths and formats, for timing only: any units and ranges will do."""
     cut = lowest_units(net.analysis.groups, widths)
     model = prune_channels(net.model, net.analysis, cut) if cut else net.model
-    alive = {str(n.name) for n in model.graph}
-    int8 = {n for forms_of, f in zip(net.int8_nodes, formats, strict=True) for n in forms_of.get(f, ())} & alive
-    return net.lowering.lowered(model, int8, ranges)
+    model = factored_for_timing(model, net.blocks, formats)
+    int8 = int8_nodes_in(model, net.int8_nodes, formats)
+    inner = dict.fromkeys(net.lowering.values_to_quantize(model, int8), INNER_RANGE) if int8 else {}
+    return net.lowering.lowered(model, int8, inner | dict(ranges))
 
 
 def observed_ranges(net: Network, feeds: Mapping[str, NDArray[np.generic]]) -> dict[str, tuple[float, float]]:

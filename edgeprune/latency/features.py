@@ -61,13 +61,14 @@ class Geometry:
             out, inner = c.out.at(widths, sizes), c.inner.at(widths, sizes)
             if not inner:  # the branch was dropped
                 continue
-            free = math.prod(d.at(widths, sizes) for d in c.free) * c.kernel * _up(out, lanes)
-            aligned += free * (_up(inner, lanes) if inner > 1 else 1)
+            free = math.prod(d.at(widths, sizes) for d in c.free) * c.kernel * rounded_up(out, lanes)
+            aligned += free * (rounded_up(inner, lanes) if inner > 1 else 1)
             macs += free * inner
         return np.array([1.0, aligned, macs, elements(self.reads), elements(self.writes), elements(self.weights)])
 
 
-def _up(n: float, step: int) -> float:
+def rounded_up(n: float, step: int) -> float:
+    """The next multiple of a step."""
     return math.ceil(round(n, 6) / step) * step
 
 

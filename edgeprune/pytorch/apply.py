@@ -21,11 +21,14 @@ from edgeprune.build import AxisPlan, Plan
 from edgeprune.dependency import analyse
 from edgeprune.errors import ModelError, UsageError
 from edgeprune.passes.prune import prune_channels
+from edgeprune.passes.rank import multiply_factors
 from edgeprune.pytorch.carryover import carry_over
 from edgeprune.pytorch.weight_form import SCALE_TOLERANCE, Match, Shift, relative_difference
 from edgeprune.pytorch.weight_layers import array_of, float_initializers, layers_of
 from edgeprune.pytorch.weight_match import Matcher
 from edgeprune.support import Progress, check_file
+
+LOW_RANK = "layers of low rank ({count}) stay one layer each in the checkpoint: compile it again after training"
 
 Array = NDArray[Any]
 Axes = Mapping[int, AxisPlan]
@@ -152,6 +155,7 @@ def apply_plan(
                 f"{plan_file}: tokens leave by {setting}, which weights alone cannot say; compile with --tokens none"
             )
         dense, result = (graph.load(_beside(plan_file, name)) for name in ("dense.onnx", "model.onnx"))
+        result = multiply_factors(result, plan.ranks) if plan.ranks else result
         state = load_state(checkpoint)
     with progress.step("matching weights"):
         values = float_initializers(dense)
@@ -163,6 +167,8 @@ def apply_plan(
         deviation = _check_weights(matcher, slices, cut, dense, wanted)
     checked = "every weight, computed from the cut checkpoint, against the plan's cut of dense.onnx"
     source = "checkpoint"
+    if plan.ranks:
+        matcher.notes.append(LOW_RANK.format(count=len(plan.ranks)))
     if weights != "checkpoint":
         carried, why = carry_over(matcher.matches, slices.rows, cut, dense, result)
         if carried is not None:

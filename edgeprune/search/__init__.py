@@ -28,6 +28,7 @@ from edgeprune.search.pricing import (
 from edgeprune.search.problem import Candidate, Problem
 from edgeprune.search.score_cache import ScoreCache
 from edgeprune.search.search_history import SearchHistory, load_history, save_history
+from edgeprune.search.sensitivity import format_losses
 from edgeprune.search.solver import Searcher, fastest, search
 from edgeprune.search.sparse_losses import sparse_losses
 from edgeprune.search.timings import FeasibleCandidate, StartingPoint, Timing, noise

@@ -256,7 +256,7 @@ class ClosedLoop:
         return self._correction.expected(candidate.latency_us, candidate.key, is_cut=self._is_cut(candidate))
 
     def _is_cut(self, candidate: Candidate) -> bool:
-        return bool((candidate.widths < self.problem.latency.sizes).any())
+        return candidate.removes(self.problem.latency.sizes)
 
     def _expected_us(self, candidate: Candidate, baseline_us: float) -> float:
         if self._correction.is_empty:

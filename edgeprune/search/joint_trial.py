@@ -11,7 +11,7 @@ The full compensation also corrects the errors of earlier layers. It runs only o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,16 +21,29 @@ from numpy.typing import NDArray
 
 from edgeprune.build import ModelBuilder
 from edgeprune.dependency import Analysis, Cut, droppable
-from edgeprune.graph import Linear, find_linears, layers_by_weight, set_shared_weights, shift_outputs
+from edgeprune.graph import (
+    Linear,
+    find_linears,
+    has_bias,
+    layer_matrix,
+    layers_by_weight,
+    set_shared_weights,
+    shift_outputs,
+)
 from edgeprune.importance import DAMPING, MOST_FEATURES, Context, gather_moments
 from edgeprune.passes.prune import merge_branches, prune_channels, shift_behind
+from edgeprune.passes.rank import Factors, factor_layers, fold_factors, principal
 from edgeprune.recovery import Probe
 from edgeprune.search.problem import Candidate
 
 Floats = NDArray[Any]
+_Range = tuple[float, float]
 
 COVARIANCE_BYTES = 1 << 30
 """Memory for covariances; if a network needs more, its widest layers are not refitted."""
+
+SPREAD = 4.0
+"""The values between two layers of low rank have unit variance: they are taken to be this near to their means."""
 
 CACHED_BYTES = 256 << 20
 """Memory for refitted weights."""
@@ -71,9 +84,44 @@ class JointTrial:
 
     def error(self, candidate: Candidate) -> float:
         """Output error of the network with these widths and formats, unitless."""
-        model = self._cut(self.builder.cut(candidate.widths))
+        cut = self.builder.cut(candidate.widths)
+        model = self._cut(cut)
+        model, inner = self._factored(model, cut, self.builder.low_rank.ranks(model, candidate.formats))
         int8 = self.builder.int8_nodes(model, candidate.formats)
-        return self.probe.error(self.builder.quantized(model, int8, self.ranges) if int8 else model)
+        return self.probe.error(self.builder.quantized(model, int8, {**self.ranges, **inner}) if int8 else model)
+
+    def _factored(self, model: ir.Model, cut: Cut, ranks: Mapping[str, int]) -> tuple[ir.Model, dict[str, _Range]]:
+        """The model with two layers in place of some, and plausible ranges of the values between them."""
+        if not ranks:
+            return model, {}
+        kept, linears = self.analysis.kept(cut), find_linears(model)
+        factors: dict[str, Factors] = {}
+        inner: dict[str, _Range] = {}
+        for name, rank in ranks.items():
+            view = linears[name]
+            covariance, mean = self._moments(name, kept, view.features)
+            if not has_bias(view):
+                covariance, mean = covariance + np.outer(mean, mean), np.zeros(len(mean))
+            factors[name] = principal(layer_matrix(model, view)[0], covariance, mean).factors(rank)
+            middle = factors[name].first @ mean
+            inner[name] = float(middle.min()) - SPREAD, float(middle.max()) + SPREAD
+        split = factor_layers(model, factors)
+        fold_factors(split, list(ranks))
+        read = {str(n.name): str(n.inputs[0].name) for n in split.graph if n.name in inner and n.inputs[0] is not None}
+        return split, {read[name]: bounds for name, bounds in inner.items()}
+
+    def _moments(
+        self, name: str, kept: Mapping[tuple[str, int], NDArray[np.int64]], count: int
+    ) -> tuple[Floats, Floats]:
+        """Covariance and mean of what a layer reads after a cut, of the dense network; unit ones if not gathered."""
+        layer = self.layers.get(name)
+        if layer is None:
+            return np.eye(count), np.zeros(count)
+        dense = layer.linear
+        stays = np.zeros(dense.weight_shape[dense.channel_axis], np.bool_)
+        stays[kept.get((dense.weight, dense.channel_axis), slice(None))] = True
+        stays = dense.feature_values(stays)[0]
+        return layer.covariance[np.ix_(stays, stays)], layer.mean[stays]
 
     def _cut(self, cut: Cut) -> ir.Model:
         if not cut:
@@ -126,10 +174,19 @@ class JointTrial:
 
 
 def open_joint_trial(
-    context: Context, analysis: Analysis, builder: ModelBuilder, probe: Probe, ranges: Mapping[str, tuple[float, float]]
+    context: Context,
+    analysis: Analysis,
+    builder: ModelBuilder,
+    probe: Probe,
+    ranges: Mapping[str, tuple[float, float]],
+    low_rank: Collection[str] = (),
 ) -> JointTrial:
-    """Gather the covariances of all layers that read cuttable channels, in one pass over the data."""
+    """Gather the covariances of all layers that read cuttable channels, in one pass over the data.
+
+    Also of those in ``low_rank``: names of nodes that may become two.
+    """
     consumers = {c.linear.node: c.linear for g in context.groups for c in context.consumers(g)}
+    consumers |= {name: context.linears[name] for name in low_rank}
     together = layers_by_weight(context.model, context.linears.values())
     refittable = [
         x for x in consumers.values() if x.groups == 1 and x.features <= MOST_FEATURES and x.weight in together

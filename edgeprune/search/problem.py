@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeprune.dependency import Widths
-from edgeprune.latency import Format, Latency
+from edgeprune.latency import Format, Latency, rank_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +41,10 @@ class Candidate:
     formats: tuple[Format, ...]
     latency_us: float
     loss: float
+
+    def removes(self, sizes: Widths) -> bool:
+        """Whether it removes units of a network with these sizes, or has layers of low rank."""
+        return bool((self.widths < sizes).any()) or any(map(rank_of, self.formats))
 
     @property
     def key(self) -> Hashable:

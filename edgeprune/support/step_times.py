@@ -43,6 +43,7 @@ USUAL_S = {
     "preparing": 5.0,
     "preparing trials": 6.0,
     "pricing 2:4 weights": 10.0,
+    "pricing ranks": 10.0,
     "racing formats": 7.0,
     "ranking by": 1.0,
     "ranking by obs": 30.0,

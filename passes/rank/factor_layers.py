@@ -9,7 +9,7 @@ rank is as large as its smaller side stays as it is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -38,6 +38,9 @@ from edgeprune.recovery import Sampling
 SAMPLING = Sampling(macs=4e9, most_rows=8192)
 """Rows of a layer's input from which its covariance is estimated."""
 
+FIRST, SECOND = "_first", "_second"
+"""What the names of the two weights add to that of the weight."""
+
 
 def first_of(node: str) -> str:
     """The name of the layer that is put in front of a node."""
@@ -61,49 +64,53 @@ def _verdict(layer: Linear, once: set[str]) -> Linear | Refused:
     return layer
 
 
-def principals(model: ir.Model, nodes: Sequence[str], data: Calibration, threads: int = 1) -> dict[str, Principal]:
-    """Node -> the principal directions of its outputs on samples; of the weights alone for random data.
+def principals(
+    model: ir.Model, nodes: Sequence[str], data: Calibration | None, threads: int = 1
+) -> Iterator[tuple[str, Principal]]:
+    """Every node with the principal directions of its outputs on samples; of the weights alone for random data.
+
+    Args:
+        model: canonical, float.
+        nodes: names of layers that can become two.
+        data: samples; None takes any directions, for timing alone.
+        threads: threads of onnxruntime.
 
     Raises:
         PassError: a layer cannot become two; the text names it.
         CalibrationError: an activation is not finite on the data.
     """
     layers = [_checked(model, name) for name in dict.fromkeys(nodes)]
-    found: dict[str, Principal] = {}
-    if data.is_random:
+    if data is None or data.is_random:
         for layer in layers:
-            found[layer.node] = principal(layer_matrix(model, layer)[0], np.ones(layer.features))
-        return found
+            w = layer_matrix(model, layer)[0]
+            any_ = Principal(w, np.zeros(w.shape[1]), np.eye(len(w)), np.ones(len(w)))
+            yield layer.node, any_ if data is None else principal(w, np.ones(w.shape[1]))
+        return
     for layer, moments in input_moments(model, layers, data, sampling=SAMPLING, threads=threads):
         centred = has_bias(layer)
         spread = moments.gram(0, centred) if moments.exact else moments.covariance[0]
-        mean = moments.mean[0] if centred else None
-        found[layer.node] = principal(layer_matrix(model, layer)[0], spread, mean)
-    return found
+        yield layer.node, principal(layer_matrix(model, layer)[0], spread, moments.mean[0] if centred else None)
 
 
-def factor_layers(model: ir.Model, ranks: Mapping[str, int], found: Mapping[str, Principal]) -> ir.Model:
+def factor_layers(model: ir.Model, factors: Mapping[str, Factors]) -> ir.Model:
     """A copy of the model in which the named layers are two; the model itself if none is.
 
     Args:
         model: canonical, float; not changed.
-        ranks: node -> its rank, at least 1.
-        found: node -> the principal directions of its outputs, as by `principals`.
+        factors: node -> its two matrices, as of `principals`.
 
     Raises:
-        PassError: a layer cannot become two, or a rank is not positive; the text names it.
+        PassError: a layer cannot become two; the text names it.
     """
-    chosen = {name: _checked(model, name) for name in ranks}
-    if wrong := [name for name, rank in ranks.items() if rank < 1]:
-        raise PassError(f"factor_layers: the rank of {wrong[0]!r} is {ranks[wrong[0]]}, not positive")
-    chosen = {name: x for name, x in chosen.items() if ranks[name] < min(x.features, x.outputs)}
+    layers = {name: _checked(model, name) for name in factors}
+    chosen = {n: x for n, x in layers.items() if len(factors[n].first) < min(x.features, x.outputs)}
     if not chosen:
         return model
     copy = clone(model)
     nodes = {str(n.name): n for n in copy.graph}
     with naming(copy.graph):
         for name, layer in chosen.items():
-            _split(copy, nodes[name], layer, found[name].factors(ranks[name]))
+            _split(copy, nodes[name], layer, factors[name])
     remove_dead(copy.graph)
     return copy
 
@@ -139,7 +146,7 @@ def _split(model: ir.Model, node: ir.Node, layer: Linear, factors: Factors) -> N
     else:
         arrays = (first if layer.channel_axis else first.T, (second if layer.channel_axis else second.T) / layer.scale)
     bias = layer_bias(model, layer)
-    names = (f"{layer.weight}_first", f"{layer.weight}_second")
+    names = (f"{layer.weight}{FIRST}", f"{layer.weight}{SECOND}")
     one, two = (new_initializer(graph, n, a.astype(dtype)) for n, a in zip(names, arrays, strict=True))
     added = ir.Node("", layer.op, [x, one], attributes, outputs=[inner], name=fresh_name(graph, first_of(layer.node)))
     graph.insert_before(node, [added])

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgeprune.errors import PassError
 from edgeprune.graph import Floats
 
 DAMPING = 1e-3
@@ -64,7 +65,13 @@ class Principal:
         return float(self.energy[rank:].sum()) / total if total > 0 else 0.0
 
     def factors(self, rank: int) -> Factors:
-        """The two matrices of this rank, at most the number of directions."""
+        """The two matrices of this rank, at most the number of directions.
+
+        Raises:
+            PassError: the rank is not positive.
+        """
+        if rank < 1:
+            raise PassError(f"a rank must be positive, not {rank}")
         basis, spread = self.directions[:, :rank], np.sqrt(self.energy[:rank])
         inner = basis.T @ self.matrix
         offset = self.matrix @ self.mean - basis @ (inner @ self.mean)

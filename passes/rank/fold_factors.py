@@ -97,7 +97,7 @@ def _fold(model: ir.Model, before: Linear, first: Linear) -> None:
 def _bias(model: ir.Model, layer: Linear) -> Floats:
     """The bias of a layer, whichever node adds it; zeros if there is none."""
     if layer.op != "MatMul" or not layer.bias.value:
-        return layer_bias(model, layer)[0]
+        return np.asarray(layer_bias(model, layer)[0])
     found = constant(model.graph.initializers[layer.bias.value])
     return np.asarray(found, np.float64).reshape(-1)
 

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from edgeprune.errors import PassError
 from edgeprune.graph import Refused
 from edgeprune.passes.rank.factor_layers import factor_layers, factorable, first_of, principals
+from edgeprune.passes.rank.factorization import principal
 from edgeprune.passes.rank.fold_factors import fold_factors, layers_before
+from edgeprune.passes.rank.multiply_factors import multiply_factors
 from tests.passes.models import ops, parse, random, run
 from tests.small_models import calibration
 
@@ -45,6 +47,11 @@ def layer(kind: str, seed: int = 0) -> tuple[ir.Model, dict[str, NDArray[np.floa
     return named(parse(text, **weights)), {"x": random(*sizes, seed=seed + 2)}
 
 
+def split_to(model: ir.Model, name: str, rank: int, feeds: dict[str, NDArray[np.float32]]) -> ir.Model:
+    (found,) = principals(model, [name], calibration(**feeds))
+    return factor_layers(model, {name: found[1].factors(rank)})
+
+
 KINDS = ("MatMul", "Gemm", "Gemm transB", "Conv", "Conv 3x3", "Conv, no bias")
 
 
@@ -56,8 +63,7 @@ def name_of(model: ir.Model) -> str:
 def test_seven_of_eight_directions_are_near_and_the_layer_keeps_its_names(kind: str) -> None:
     model, feeds = layer(kind)
     name = name_of(model)
-    found = principals(model, [name], calibration(**feeds))
-    split = factor_layers(model, {name: 7}, found)
+    split = split_to(model, name, 7, feeds)
     assert [n.name for n in split.graph][:2] == [first_of(name), name]
     assert [n.name for n in split.graph][1:] == [n.name for n in model.graph]
     inner = next(n for n in split.graph if n.name == first_of(name)).outputs[0]
@@ -79,14 +85,14 @@ def test_a_layer_that_has_this_rank_stays_what_it_computes(kind: str) -> None:
     rows = np.moveaxis(array, axis, 0).reshape(8, -1)
     low = random(8, 3, seed=5) @ random(3, rows.shape[1], seed=6) / 4
     weight.const_value = ir.Tensor(np.moveaxis(low.reshape(8, *np.delete(array.shape, axis)), 0, axis).copy(), name="w")
-    split = factor_layers(model, {name: 3}, principals(model, [name], calibration(**feeds)))
+    split = split_to(model, name, 3, feeds)
     (dense,), (changed,) = run(model, **feeds), run(split, **feeds)
     assert np.abs(dense - changed).max() <= 1e-5 * max(1.0, float(np.abs(dense).max()))
 
 
 def test_full_rank_changes_nothing() -> None:
     model, feeds = layer("MatMul")
-    assert factor_layers(model, {"m": 8}, principals(model, ["m"], calibration(**feeds))) is model
+    assert split_to(model, "m", 8, feeds) is model
 
 
 @pytest.mark.parametrize(
@@ -104,13 +110,20 @@ def test_layers_that_cannot_become_two_say_why(text: str, reason: str) -> None:
     assert all(isinstance(v, Refused) and reason in str(v) for v in verdicts.values())
     name = next(iter(verdicts))
     with pytest.raises(PassError, match=rf"{name!r} cannot become two: .*{reason}"):
-        factor_layers(model, {name: 2}, {})
+        factor_layers(model, {name: principal(np.eye(4), np.eye(4)).factors(2)})
 
 
-def test_a_rank_is_positive() -> None:
+def test_an_unknown_layer_is_named() -> None:
     model, _ = layer("MatMul")
-    with pytest.raises(PassError, match="the rank of 'm' is 0, not positive"):
-        factor_layers(model, {"m": 0}, {})
+    with pytest.raises(PassError, match="the model has no layer 'none'"):
+        factor_layers(model, {"none": principal(np.eye(4), np.eye(4)).factors(2)})
+
+
+def test_any_directions_will_do_for_timing() -> None:
+    model, _ = layer("MatMul")
+    (found,) = principals(model, ["m"], None)
+    split = factor_layers(model, {"m": found[1].factors(3)})
+    assert [n.op_type for n in split.graph] == ["MatMul", "MatMul", "Add", "Relu"]
 
 
 CHAINS = {
@@ -138,7 +151,7 @@ def test_a_linear_layer_before_takes_the_first_factor(kind: str) -> None:
     """Nothing but the rank changes the outputs, and no layer is added."""
     model, feeds = chain(kind)
     assert layers_before(model) == {"k": "m"}
-    split = factor_layers(model, {"k": 4}, principals(model, ["k"], calibration(**feeds)))
+    split = split_to(model, "k", 4, feeds)
     (apart,) = run(split, **feeds)
     assert fold_factors(split, ["k"]) == 1
     assert ops(split) == ops(model)
@@ -176,9 +189,8 @@ def test_random_layers_compute_what_their_factors_say(kind: str, rank: int, seed
     """Against the product of the factors in NumPy, put into the original layer."""
     model, feeds = layer(kind, seed)
     name = name_of(model)
-    found = principals(model, [name], calibration(**feeds))
-    split = factor_layers(model, {name: rank}, found)
-    factors = found[name].factors(rank)
+    factors = dict(principals(model, [name], calibration(**feeds)))[name].factors(rank)
+    split = factor_layers(model, {name: factors})
     view = factorable(model)[name]
     assert not isinstance(view, Refused)
     weight, bias = model.graph.initializers["w"], model.graph.initializers["b"]
@@ -190,3 +202,16 @@ def test_random_layers_compute_what_their_factors_say(kind: str, rank: int, seed
     bias.const_value = ir.Tensor(shifted.astype(np.float32), name="b")
     (wanted,), (got,) = run(model, **feeds), run(split, **feeds)
     assert np.abs(wanted - got).max() <= 1e-4 * max(1.0, float(np.abs(wanted).max()))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_layers_become_one_again(kind: str) -> None:
+    """Under the old names, and in the old form."""
+    model, feeds = layer(kind)
+    name = name_of(model)
+    split = split_to(model, name, 3, feeds)
+    whole = multiply_factors(split, [name])
+    assert [n.name for n in whole.graph] == [n.name for n in model.graph]
+    assert whole.graph.initializers["w"].shape == model.graph.initializers["w"].shape
+    (apart,), (together,) = run(split, **feeds), run(whole, **feeds)
+    assert np.abs(apart - together).max() <= 1e-4 * max(1.0, float(np.abs(apart).max()))

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from edgeprune.errors import PassError
 from edgeprune.passes.rank.factorization import DAMPING, principal
 
 Array = NDArray[Any]
@@ -84,3 +85,8 @@ def test_a_matrix_of_zeros_has_one_direction_of_nothing() -> None:
     found = principal(np.zeros((4, 6)), np.eye(6))
     assert found.lost(1) == 0.0
     assert np.isfinite(found.factors(1).second @ found.factors(1).first).all()
+
+
+def test_a_rank_is_positive() -> None:
+    with pytest.raises(PassError, match="a rank must be positive, not 0"):
+        principal(np.eye(3), np.eye(3)).factors(0)
