@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import ClassVar
@@ -17,7 +17,7 @@ from edgeprune.calibration import Calibration
 from edgeprune.compiler.cpu_timer import CpuTimer
 from edgeprune.compiler.layer_details import with_times
 from edgeprune.compiler.opening import Opening
-from edgeprune.compiler.session import CompileSession, Prices
+from edgeprune.compiler.session import LEARNABLE, CompileSession, Prices
 from edgeprune.importance import Context, LateRankings
 from edgeprune.latency import (
     ARM,
@@ -51,9 +51,13 @@ from edgeprune.search import (
 )
 from edgeprune.support import int8_weight_bits
 
-TRIAL_SAMPLE_MACS, TRIAL_SAMPLES = 24e9, (24, 256)
+TRIAL_SAMPLE_MACS, TRIAL_SAMPLES = 12e9, (24, 128)
 """A whole candidate is tried on as many samples as this many multiply-accumulates allow, within these bounds. There are
 fewer trials of whole candidates than of single changes, so each can use more samples."""
+
+LEFT_OF_QUICK = 0.1
+"""Share of the drop of a quick trial that the model that is built has at least: it corrects the errors of earlier
+layers, too."""
 
 UNTRIED = "INT8 layers have the form for Arm ({form}: activations are signed); its speed was tested on no board before"
 
@@ -84,6 +88,7 @@ class CpuSession(CompileSession):
     files: Callable[[Path], list[str]]
     original_us: float | None = None
     low_rank: tuple[str, ...] = ()
+    _taken_quickly: dict[Hashable, bool] = field(default_factory=dict, repr=False)
 
     def timer(self, goal: Goal) -> CpuTimer:
         """Measures candidates on the CPU."""
@@ -118,6 +123,33 @@ class CpuSession(CompileSession):
         else:
             return floating_us
         return original_us * floating_us / self.latency.total_us(sizes, names)
+
+    def is_acceptable(self, candidate: Candidate, limit: float) -> bool:
+        """As for every target; a quick trial decides where it is clear enough, without building the candidate.
+
+        `keeps` checks one that is chosen by that.
+        """
+        if not self.is_cut(candidate) or self.builder.learning.train is not None or self._is_mistaken:
+            return super().is_acceptable(candidate, limit)
+        drop = self.evaluator.drop(self.scores.run_of(self._trial.model(candidate)))
+        if drop <= limit:
+            self._taken_quickly[candidate.key] = True
+            return True
+        return LEFT_OF_QUICK * drop <= LEARNABLE * limit and super().is_acceptable(candidate, limit)
+
+    def keeps(self, candidate: Candidate, limit: float) -> bool:
+        """As for every target; and one that was accepted by a quick trial loses so little as it is built, too."""
+        if not self._taken_quickly.get(candidate.key):
+            return super().keeps(candidate, limit)
+        if super().is_acceptable(candidate, limit):
+            return True
+        self._taken_quickly[candidate.key] = False
+        return False
+
+    @property
+    def _is_mistaken(self) -> bool:
+        """Whether a quick trial accepted a candidate that was refused as it was built: then no other one decides."""
+        return False in self._taken_quickly.values()
 
     def proxy(self, candidate: Candidate) -> ir.Model:
         """A model with these widths and formats whose weights are only meant for timing."""

@@ -84,11 +84,15 @@ class JointTrial:
 
     def error(self, candidate: Candidate) -> float:
         """Output error of the network with these widths and formats, unitless."""
+        return self.probe.error(self.model(candidate))
+
+    def model(self, candidate: Candidate) -> ir.Model:
+        """The network with these widths and formats, refitted quickly: it loses more than the one that is built."""
         cut = self.builder.cut(candidate.widths)
         model = self._cut(cut)
         model, inner = self._factored(model, cut, self.builder.low_rank.ranks(model, candidate.formats))
         int8 = self.builder.int8_nodes(model, candidate.formats)
-        return self.probe.error(self.builder.quantized(model, int8, {**self.ranges, **inner}) if int8 else model)
+        return self.builder.quantized(model, int8, {**self.ranges, **inner}) if int8 else model
 
     def _factored(self, model: ir.Model, cut: Cut, ranks: Mapping[str, int]) -> tuple[ir.Model, dict[str, _Range]]:
         """The model with two layers in place of some, and plausible ranges of the values between them."""

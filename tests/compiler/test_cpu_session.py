@@ -8,6 +8,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from edgeprune.build import Learning
 from edgeprune.compiler.cpu_session import CpuSession
 from edgeprune.latency import ARM, X86, Lowering
 from edgeprune.report import Accuracy
@@ -84,3 +85,51 @@ def test_the_original_is_predicted_by_its_own_runtime(
         whole=whole,
     )
     assert CpuSession.predicted_baseline_us(cast(Any, session), latency(50.0)) == expected
+
+
+class Trials:
+    """A session whose quick trials lose one number of points, and whose built candidates lose another."""
+
+    def __init__(self, quick: float, built: float):
+        self.built = 0
+        session = object.__new__(CpuSession)
+        session.__dict__.update(
+            prices=SimpleNamespace(latency=SimpleNamespace(sizes=np.array([8]))),
+            builder=SimpleNamespace(learning=Learning(), recover=lambda *_: False),
+            scores=SimpleNamespace(drop=self.drop, run_of=lambda model: model),
+            evaluator=SimpleNamespace(drop=lambda points: points),
+            progress=None,
+            _trial=SimpleNamespace(model=lambda candidate: quick),
+            _taken_quickly={},
+        )
+        self.session, self.points = session, built
+
+    def drop(self, candidate: Candidate) -> float:
+        self.built += 1
+        return self.points
+
+
+@pytest.mark.parametrize(
+    ("quick", "accepted", "built"),
+    [(0.9, True, 0), (1.1, True, 1), (29.0, True, 1), (31.0, False, 0)],
+)
+def test_a_quick_trial_decides_where_it_is_clear(quick: float, accepted: bool, built: int) -> None:
+    trials = Trials(quick, built=0.5)
+    assert trials.session.is_acceptable(Candidate(np.array([4]), ("int8",), 1.0, 0.1), 1.0) == accepted
+    assert trials.built == built
+
+
+def test_what_cuts_nothing_is_not_tried_quickly() -> None:
+    trials = Trials(31.0, built=0.5)
+    assert trials.session.is_acceptable(Candidate(np.array([8]), ("int8",), 1.0, 0.1), 1.0)
+
+
+@pytest.mark.parametrize("points", [0.5, 1.5])
+def test_a_candidate_that_a_quick_trial_accepted_is_checked_as_it_is_built(points: float) -> None:
+    trials, limit = Trials(0.9, built=points), 1.0
+    candidate = Candidate(np.array([4]), ("int8",), 1.0, 0.1)
+    assert trials.session.is_acceptable(candidate, limit)
+    assert trials.session.keeps(candidate, limit) == (points < limit)
+    # After a mistake all others are built.
+    assert trials.session.is_acceptable(Candidate(np.array([6]), ("int8",), 1.0, 0.1), limit) == (points < limit)
+    assert trials.built == (1 if points < limit else 2)
