@@ -14,6 +14,7 @@ import numpy as np
 
 from edgeprune import graph
 from edgeprune.calibration import (
+    BIASES,
     COMPENSATION,
     COVARIANCES,
     FORMAT_SPLITS,
@@ -117,7 +118,7 @@ def expected_cost(
         ) + copy * (trials + 7)
         steps["finding the best unpruned variant"] = CANDIDATES * (SIMULATED * held_out * one + BUILD_COPIES * copy)
         if not fit.is_random:
-            steps["finding the best unpruned variant"] += CANDIDATES * ranged * one
+            steps["finding the best unpruned variant"] += CANDIDATES * items(BIASES.of(network.macs)) * one
     if sparse:
         trials = min(2 * FORMAT_SPLITS.of(2 * probed * network.macs) + 1, 2 * sparse)
         steps["pricing 2:4 weights"] = trials * (SUFFIX * probed * one + copy)

@@ -16,7 +16,7 @@ import onnx_ir as ir
 
 from edgeprune.build.learning import Learning, Trained, learned_weights
 from edgeprune.build.low_rank import LowRank
-from edgeprune.calibration import RANGE_ROWS, RANGE_TRIALS, RANGES, Calibration
+from edgeprune.calibration import BIASES, RANGE_ROWS, RANGE_TRIALS, RANGES, Calibration
 from edgeprune.dependency import Cut, Ranking, Widths
 from edgeprune.graph import add_warning
 from edgeprune.latency import FLOAT, INT8, Format, Network, int8_nodes_in
@@ -209,7 +209,7 @@ class ModelBuilder(ABC):
         return round_weights(
             model,
             int8,
-            self.data.subset(RANGES.of(self.network.macs)),
+            self.data.subset((BIASES if self.weight_bits == 8 else RANGES).of(self.network.macs)),
             quantizers={name: self.quantizer(*range_) for name, range_ in bounds.items()},
             weight_bits=self.weight_bits,
             search=self.weight_bits < 8,  # with 8 bits rounding to nearest is good enough

@@ -21,6 +21,7 @@ from edgeprune.calibration.model_outputs import outputs_of
 from edgeprune.calibration.partial_run import PartialRuns, samples_first
 from edgeprune.calibration.run import Run
 from edgeprune.calibration.sample_counts import (
+    BIASES,
     COMPENSATION,
     COVARIANCES,
     EXTREMES,

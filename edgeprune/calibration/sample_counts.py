@@ -32,7 +32,9 @@ class SampleCount:
 OUTPUTS = SampleCount(5e10, 6, 32)
 """To see what the outputs are."""
 RANGES = SampleCount(1e11, 8)
-"""Ranges of activations, and the means of layers whose biases are corrected."""
+"""Ranges of activations, and second moments by which weights are rounded to fewer than 8 bits."""
+BIASES = SampleCount(3e10, 8)
+"""The change of a layer's mean by INT8, which its bias takes up: the same rows with and without rounding."""
 RANGE_ROWS = SampleCount(4e10, 4, 128)
 """Inputs of layers on which calibrators are compared."""
 RANGE_TRIALS = SampleCount(2e10, 3, 32)
