@@ -80,21 +80,29 @@ def measure(
     variants = _variants(net, quantizable, cuttable, np.random.default_rng(seed))
     ranges = observed_ranges(net, feeds) if quantizable else {}
     works = [_works(net, v) for v in variants]
+    different = {_whole(w): i for i, w in enumerate(works)}.values()
+    missing = [i for i in different if cache.get_all([*works[i].values(), _whole(works[i])]) is None]
+    known = [i for i in different if i not in missing]
     fresh: list[tuple[float, dict[str, float]]] = []
-    before: float | None = None
-    for i, v in enumerate(variants):
-        if cache.get_all([*works[i].values(), _whole(works[i])]) is None:
-            before = pace() if before is None else before
-            times = _measure_variant(net, v, works[i], ranges, tracer)
-            after = pace()
-            fresh.append(((before + after) / 2, times))
+    before = pace() if missing else 0.0
+    # A network that is known is measured with the others: it tells how fast the machine is now against then.
+    for done, i in enumerate([*known[:1], *missing] if missing else [], 1):
+        times = _measure_variant(net, variants[i], works[i], ranges, tracer)
+        after = pace()
+        fresh.append(((before + after) / 2, times))
+        before = after
+        if i in missing:
             cache.put(times)
-            before = after
         if progress is not None:
-            progress((i + 1) / len(variants))
+            progress(done / (len(missing) + 1))
     usual = float(np.median([taken for taken, _ in fresh])) if fresh else 1.0
-    for taken, times in fresh:
-        cache.put({work: us * usual / taken for work, us in times.items()})
+    paced = [{work: us * usual / taken for work, us in times.items()} for taken, times in fresh]
+    faster = 1.0
+    if known and missing:
+        whole = _whole(works[known[0]])
+        faster = (cache.get_all([whole]) or {})[whole] / paced.pop(0)[whole]
+    for times in paced:
+        cache.put({work: us * faster for work, us in times.items()})
     samples: dict[Format, list[tuple[int, NDArray[np.float64], float]]] = {}
     totals: list[tuple[_Variant, float]] = []
     # Read from the cache, where a block that occurs in several variants has one time: a second run gets the same times.

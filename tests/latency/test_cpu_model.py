@@ -82,6 +82,27 @@ def test_a_machine_that_slows_down_slows_no_block_down(net: Network, tmp_path: P
     assert 0.9 < ratio < 2.1
 
 
+def test_a_machine_that_is_slower_another_day_slows_no_block_down(net: Network, tmp_path: Path) -> None:
+    """Conversions between formats would cost much more than they do if only mixed networks were measured that day."""
+    slowness = 1.0
+
+    def tracer(model: ir.Model, block_of: Mapping[str, int], seconds: float) -> Trace:
+        us = slowness * 100.0
+        return Trace({b: us / len(net.blocks) for b in range(len(net.blocks))}, us)
+
+    def profile() -> LatencyModel:
+        cache = LatencyCache("made up", tmp_path / "cache")
+        return cpu_model.measure(net, FEEDS, cache, tracer=tracer, lanes=16, pace=lambda: 1.0)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cpu_model, "MIXED_VARIANTS", 0)
+        profile()
+    slowness = 2.0
+    found = profile()
+    assert found.switch_us == pytest.approx((0.0, 0.0), abs=0.5)
+    assert found.total_us(net.sizes, ["int8"] * len(net.blocks)) == pytest.approx(100.0, rel=0.05)
+
+
 def test_where_nothing_is_cut_only_the_dense_widths_are_measured(net: Network, tmp_path: Path) -> None:
     weights: list[int] = []
 
