@@ -91,7 +91,7 @@ UNRESOLVED = "?"
 
 
 def own_symbol(value: ir.Value, axis: int, mark: str = UNRESOLVED) -> str:
-    """A symbol for the length of one axis of one value."""
+    """A symbol for the length of one axis of one value; of axis -1, for the number of its values that are not zero."""
     name = re.sub(r"[\s*/(),+]", ".", value.name or "")
     return f"{mark}{name}[{axis}]"
 

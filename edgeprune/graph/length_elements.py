@@ -6,6 +6,7 @@ contain it are polynomials of it (:mod:`edgeprune.lengths`), and the others are 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from fractions import Fraction
@@ -252,7 +253,10 @@ _RULES: dict[str, _Rule] = {
     "Mul": _elementwise(lengths.multiply),
     "Neg": _elementwise(lambda a: lengths.multiply(a, -1)),
     "Not": _elementwise(lambda a: None if a is None else int(not a)),
+    "ReduceMax": _reduce(lengths.largest),
+    "ReduceMin": _reduce(lengths.smallest),
     "ReduceProd": _reduce(lengths.product),
+    "ReduceSum": _reduce(lambda dims: functools.reduce(lengths.add, dims)),
     "Reshape": _view,
     "Shape": _shape,
     "Size": _size,

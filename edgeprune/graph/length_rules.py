@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import onnx_ir as ir
 
 from edgeprune import lengths
-from edgeprune.graph.edit import dim_keys, input_at, ints_attribute
+from edgeprune.graph.edit import dim_keys, input_at, ints_attribute, own_symbol
 from edgeprune.graph.length_elements import Memo, elements_of
 from edgeprune.graph.window_rules import conv, conv_transpose, pool
 from edgeprune.lengths import Dim
@@ -232,6 +232,36 @@ def _depth_to_space(node: ir.Node, memo: Memo) -> Dims | None:
     return (n, lengths.multiply(c, block * block), lengths.floor_divide(h, block), lengths.floor_divide(w, block))
 
 
+def _top_k(node: ir.Node, memo: Memo) -> Dims | None:
+    source, taken = dim_keys(node.inputs[0]), input_at(node, 1)
+    axis = node.attributes.get_int("axis", -1)
+    if source is None or taken is None or not -len(source) <= axis < len(source):
+        return None
+    known = elements_of(taken, memo)
+    dims = list(source)
+    dims[axis] = known.reshape(-1)[0] if known is not None and known.size == 1 else None
+    dims[axis] = own_symbol(node.outputs[0], axis % len(source)) if dims[axis] is None else dims[axis]
+    return tuple(dims)
+
+
+def _compress(node: ir.Node, memo: Memo) -> Dims | None:
+    """All that one condition selects has one length."""
+    source, condition = dim_keys(node.inputs[0]), input_at(node, 1)
+    if source is None or condition is None:
+        return None
+    count = own_symbol(condition, -1)
+    if "axis" not in node.attributes:
+        return (count,)
+    dims = list(source)
+    dims[node.attributes.get_int("axis", 0)] = count
+    return tuple(dims)
+
+
+def _non_zero(node: ir.Node, memo: Memo) -> Dims | None:
+    source = dim_keys(node.inputs[0])
+    return None if source is None or node.inputs[0] is None else (len(source), own_symbol(node.inputs[0], -1))
+
+
 _ELEMENTWISE = (
     *("Add", "Sub", "Mul", "Div", "Pow", "Mod", "Max", "Min", "Sum", "Mean", "Where", "And", "Or", "Xor"),
     *("Equal", "Greater", "Less", "GreaterOrEqual", "LessOrEqual", "PRelu", "BitShift"),
@@ -241,6 +271,7 @@ _RULES: dict[str, Rule] = {
     **dict.fromkeys(("MaxPool", "AveragePool", "LpPool"), pool),
     **dict.fromkeys(("DepthToSpace", "SpaceToDepth"), _depth_to_space),
     **dict.fromkeys(("GroupNormalization", "MeanVarianceNormalization"), _same),
+    "Compress": _compress,
     "Concat": _concat,
     "ConstantOfShape": _filled,
     "Conv": conv,
@@ -248,11 +279,13 @@ _RULES: dict[str, Rule] = {
     "Expand": _expand,
     "Flatten": _flatten,
     "MatMul": _matmul,
+    "NonZero": _non_zero,
     "Pad": _pad,
     "Range": _range,
     "Reshape": _reshape,
     "Resize": _resize,
     "Slice": _slice,
     "Tile": _tile,
+    "TopK": _top_k,
     "Upsample": _resize,
 }

@@ -13,8 +13,13 @@ from edgeprune.graph.edit import ONNX_DOMAINS, has_subgraph, static_shape
 from edgeprune.graph.shape_refinement import INFERENCE_ERRORS, SMALL_TENSOR_BYTES, name_dims, named, refine
 from edgeprune.support import first_sentence
 
-_FALSE_ALARMS = ("(op_type:Constant)", "Input shape must have either [C] or [1,C] dimensions")
-"""ONNX says so of valid nodes: a MeanVarianceNormalization without axes, a StringNormalizer of open size."""
+_FALSE_ALARMS = (
+    "(op_type:Constant)",
+    "Input shape must have either [C] or [1,C] dimensions",
+    "expected to have type but instead is null",
+)
+"""ONNX says so of valid nodes: a MeanVarianceNormalization without axes, a StringNormalizer of open size, nodes behind
+an operator whose result it does not infer, as a GroupNormalization."""
 
 
 def lite_proto(model: ir.Model, *, declared: frozenset[ir.Value] | None = None) -> onnx.ModelProto:

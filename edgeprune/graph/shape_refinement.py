@@ -29,9 +29,13 @@ INFERENCE_ERRORS = (
 def refine(model: ir.Model) -> None:
     """Derive unknown lengths of shapes, in place, in one sweep in topological order.
 
-    A length that cannot be derived becomes a symbol of its own, so that those behind it are derived from it.
+    A length that cannot be derived, as one that the data decides, becomes a symbol of its own, so that those behind it
+    are derived from it. Such symbols are made anew: what they stood for may be known now, or be gone.
     """
     memo: Memo = {}
+    for value in (output for node in model.graph for output in node.outputs):
+        if value.shape is not None and any(UNRESOLVED in str(d) for d in _keys(value)):
+            value.shape = ir.Shape([None if UNRESOLVED in str(d) else d for d in _keys(value)])
     imports = [onnx.OperatorSetIdProto(domain=d, version=v) for d, v in model.opset_imports.items()]
     version = model.opset_imports.get("", 1)
     for node in model.graph:
@@ -45,13 +49,16 @@ def refine(model: ir.Model) -> None:
             source = node.inputs[0]
             if node.outputs[0].type is None and source is not None and node.op_type in _KEEP_TYPE:
                 node.outputs[0].type = source.type
-            _improve(node.outputs[0], dims)
+            for value in node.outputs if node.op_type == "TopK" else node.outputs[:1]:
+                _improve(value, dims)
         if not all(_known(value) for value in node.outputs if value.name):
             for value, found in _infer_node(node, version, imports).items():
                 _improve(value, found)
         for value in node.outputs:
             if value.name and value.shape is not None and not _known(value):
-                value.shape = ir.Shape([d if named(d) else own_symbol(value, k) for k, d in enumerate(_keys(value))])
+                value.shape = ir.Shape(
+                    [own_symbol(value, k) if _nameless(d) else d for k, d in enumerate(_keys(value))]
+                )
 
 
 def _keys(value: ir.Value) -> tuple[Dim, ...]:
@@ -69,9 +76,14 @@ def _known(value: ir.Value) -> bool:
     return value.shape is not None and all(isinstance(d, int) or named(d.value) for d in value.shape)
 
 
+def _nameless(dim: Dim) -> bool:
+    """Whether a dimension is unknown, or has a name of ONNX's, which is another one at the next inference."""
+    return dim is None or "unk__" in str(dim)
+
+
 def named(dim: Dim) -> bool:
     """Whether a dimension is a number or has a name that inference did not make up."""
-    return isinstance(dim, int) or (dim is not None and not dim.startswith("unk__") and UNRESOLVED not in dim)
+    return isinstance(dim, int) or not (_nameless(dim) or UNRESOLVED in str(dim))
 
 
 def _improve(value: ir.Value, dims: tuple[Dim, ...]) -> None:
@@ -79,7 +91,7 @@ def _improve(value: ir.Value, dims: tuple[Dim, ...]) -> None:
     old = dim_keys(value) or (None,) * len(dims)
     if len(old) != len(dims):
         return
-    merged = [a if named(a) or b is None or str(b).startswith("unk__") else b for a, b in zip(old, dims, strict=True)]
+    merged = [a if named(a) or b is None or _nameless(b) else b for a, b in zip(old, dims, strict=True)]
     if value.shape is None or tuple(merged) != old:
         value.shape = ir.Shape(merged)
 

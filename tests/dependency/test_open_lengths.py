@@ -190,3 +190,44 @@ def test_lengths_that_depend_on_the_data_freeze_no_channels() -> None:
     assert found == {("channel", 16), ("channel", 12), ("head", 4), ("dim", 6)}
     cut = {g.id: np.arange(g.size // 2) for g in analysis.groups}
     verify_cut(dense, prune_channels(dense, analysis, cut), analysis, cut)
+
+
+SELECTED = {
+    "by NonZero": "at = NonZero(flags) row = Squeeze(at, first) some = Gather(h, row) same = Gather(g, row)",
+    "by Compress": "some = Compress<axis = 0>(h, flags) same = Compress<axis = 0>(g, flags)",
+    "by GatherND": "at = NonZero(flags) k = Transpose<perm = [1, 0]>(at) some = GatherND(h, k) same = GatherND(g, k)",
+    "by TopK": """k = ReduceMin<keepdims = 1>(least) best, row = TopK<axis = 0>(flat, k)
+        some = Gather(h, row) same = Gather(g, row)""",
+}
+
+
+@pytest.mark.parametrize("selection", SELECTED.values(), ids=SELECTED.keys())
+def test_attention_over_what_was_selected_is_cut_as_any_other(selection: str) -> None:
+    """A length that the data decides is one symbol, through all operators and in the targets of Reshapes."""
+    text = f"""g (float[N,16] x) => (float[a,8] y) {{
+        h = MatMul(x, w) g = MatMul(x, z) score = MatMul(x, ws) flat = Squeeze(score, second)
+        flags = Greater(flat, zero) long = Shape(flat) least = Concat<axis = 0>(long, nine)
+        {selection}
+        u = Relu(some) q = MatMul(u, wq) e = MatMul(u, wk) v = MatMul(same, wv)
+        n = Shape<end = 1>(same) t = Concat<axis = 0>(n, four, rest) wide = Concat<axis = 0>(n, rest)
+        q4 = Reshape(q, t) qt = Transpose<perm = [1, 0, 2]>(q4)
+        e4 = Reshape(e, t) et = Transpose<perm = [1, 2, 0]>(e4)
+        v4 = Reshape(v, t) vt = Transpose<perm = [1, 0, 2]>(v4)
+        s = MatMul(qt, et) m = Softmax<axis = -1>(s) o = MatMul(m, vt)
+        ot = Transpose<perm = [1, 0, 2]>(o) f = Reshape(ot, wide) y = MatMul(f, wo)
+    }}"""
+    weights = {
+        **{"w": random(16, 24), "z": 2 * random(16, 24), "ws": random(16, 1), "wo": random(32, 8)},
+        **{name: k * random(24, 32) for k, name in enumerate(("wq", "wk", "wv"), 1)},
+        **{"zero": np.float32(0), "first": np.array([0]), "second": np.array([1]), "nine": np.array([9])},
+        **{"four": np.array([4]), "rest": np.array([-1])},
+    }
+    dense = canonicalize(parse(text, **weights))
+    analysis = analyse(dense)
+    found = sorted((g.kind, g.size) for g in analysis.groups)
+    assert found == [("channel", 24), ("channel", 24), ("dim", 8), ("dim", 8), ("head", 4)]
+    cut = {g.id: np.arange(g.size // 2) for g in analysis.groups}
+    pruned = prune_channels(dense, analysis, cut)
+    for rows in (20, 7):
+        x = random(rows, 16)
+        np.testing.assert_allclose(run(pruned, x=x)[0], run(masked(dense, analysis, cut), x=x)[0], rtol=1e-4, atol=1e-5)

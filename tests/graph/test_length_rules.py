@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 
 from edgeprune.graph import dim_keys, infer_shapes
@@ -55,3 +56,39 @@ def test_a_resize_of_some_axes() -> None:
     check("y = Resize<axes = [3, 2]>(x, , s)", opset=18, s=np.asarray([0.5, 2], np.float32))
     body = "l = Shape<start = 2, end = 3>(x) m = Mul(l, two) y = Resize<axes = [-1]>(x, , , m)"
     check(body, opset=18, two=ints(2))
+
+
+def test_the_best_of_an_open_number() -> None:
+    check("y, i = TopK<axis = 2>(x, k)", k=ints(5))
+    check("v, i = TopK<axis = -1>(x, k) y = Cast<to = 1>(i)", k=ints(7))
+    body = "s = Shape<start = 3>(x) m = Concat<axis = 0>(s, c) k = ReduceMin<keepdims = 1>(m) y, i = TopK(x, k)"
+    check(body, opset=18, c=ints(20))
+    check(body, opset=18, c=ints(60))
+
+
+def test_what_one_condition_selects_has_one_length() -> None:
+    model = parse(
+        """g (float[n, 6] x, float[n, 6] z, bool[n] c) => (float y, float e) {
+            i = NonZero(c) r = Squeeze(i, first) g = Gather(x, r) k = Compress<axis = 0>(z, c) y = Add(g, k) q = Relu(y)
+            long = Greater(x, z) e = Compress(x, long)
+        }""",
+        first=ints(0),
+    )
+    infer_shapes(model)
+    shapes = {str(v.name): dim_keys(v) for node in model.graph for v in node.outputs}
+    assert shapes["g"] == shapes["k"] == shapes["q"] == (shapes["r"][0], 6)
+    assert shapes["e"][0] != shapes["r"][0]
+    model.graph.inputs[2].shape = ir.Shape([4])
+    model.graph.inputs[0].shape = model.graph.inputs[1].shape = ir.Shape([4, 6])
+    again = {str(v.name): dim_keys(v) for node in infer_shapes(model).graph for v in node.outputs}
+    assert again["q"] == shapes["q"]  # four of which are chosen is still not known
+
+
+def test_a_symbol_goes_when_the_length_is_known() -> None:
+    model = parse("g (float[n, 6] x, int64[2] t) => (float y) { r = Reshape(x, t) y = Relu(r) }")
+    infer_shapes(model)
+    assert dim_keys(model.graph.outputs[0]) == ("?r[0]", "?r[1]")
+    target = ir.Value(name="u", const_value=ir.tensor(ints(3, -1), name="u"))
+    model.graph.register_initializer(target)
+    model.graph[0].replace_input_with(1, target)
+    assert dim_keys(infer_shapes(model).graph.outputs[0]) == (3, "2*n")

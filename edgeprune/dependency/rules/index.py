@@ -252,6 +252,16 @@ def gather_elements(n: NodeView) -> Rel:
     return Rel(f"{axes(rank, {k: '!x'})}, {inner} -> {inner}", zeros=LINEAR, why="indexed at run time")
 
 
+@rule("Compress")
+def compress(n: NodeView) -> Rel:
+    """A condition selects along one axis; the other axes pass."""
+    rank, axis = n.rank(0), n.attr("axis", None)
+    if axis is None:
+        return Rel(f"{' '.join(f'!x{k}' for k in range(rank))}, . -> !y", zeros=LINEAR, why="selected at run time")
+    k = n.axis(axis, rank)
+    return Rel(f"{axes(rank, {k: '!x'})}, . -> {axes(rank, {k: '!y'})}", zeros=LINEAR, why="selected at run time")
+
+
 @rule("GatherND")
 def gather_nd(n: NodeView) -> Rel:
     """Trailing axes without an index pass."""

@@ -105,9 +105,11 @@ def test_heads_of_a_rotary_embedding_by_axis() -> None:
 def test_unequal_heads_are_refused_with_a_reason() -> None:
     model = single(
         """g (float[1,5,8] x) => (float[1,5,3] y) {
-            q = MatMul(x, wq) a = Attention<q_num_heads=3, kv_num_heads=2>(q, q, q) y = MatMul(a, wo) }""",
+            q = MatMul(x, wq) k = MatMul(x, wk) a = Attention<q_num_heads=3, kv_num_heads=2>(q, k, k) y = MatMul(a, wo)
+        }""",
         23,
         wq=(8, 12),
+        wk=(8, 8),
         wo=(12, 3),
     )
     assert "3 query heads do not go with 2 key heads" in str(analyse(model).why("wq", 1)[-1])

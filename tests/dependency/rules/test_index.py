@@ -74,6 +74,8 @@ def test_positions(case: Case) -> None:
         (6,),
         constants="int64[1,1] k = {0}",
     ),
+    Case("compress rows", "z = Compress<axis=2>(h, k)", (6,), constants="bool[4] k = {1, 0, 1, 1}"),
+    Case("compress channels", "z = Compress<axis=1>(h, k)", (), out=3, constants="bool[6] k = {1, 0, 1, 0, 0, 1}"),
     Case("gather_nd on the batch axis", "z = GatherND(h, k)", (6,), constants="int64[1,1] k = {0}"),
     Case(
         "gather_elements along space",
