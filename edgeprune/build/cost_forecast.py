@@ -27,7 +27,16 @@ from edgeprune.calibration import (
 )
 from edgeprune.dependency import OpenedModel
 from edgeprune.graph import Linear, find_linears, static_shape
-from edgeprune.importance import MOST_FEATURES, STEP, Context, refit_widths, removed_at_once
+from edgeprune.importance import (
+    DOUBLE_PRECISION_FEATURES,
+    GRAM_BYTES,
+    GRAM_SHARE,
+    MOST_FEATURES,
+    STEP,
+    Context,
+    refit_widths,
+    removed_at_once,
+)
 from edgeprune.latency import Network
 from edgeprune.passes.rank import SAMPLING as RANK_ROWS
 from edgeprune.passes.recover import SPOOL_BYTES, ReconstructSettings
@@ -49,10 +58,10 @@ NODE_S = 4e-4
 """Seconds for each node to make a changed copy of a network and to load it."""
 BUILD_COPIES = 8
 """Such copies whose time a network takes to be built."""
-BASE_BYTES = 450 << 20
+BASE_BYTES = 200 << 20
 """Memory of the interpreter with its libraries."""
-CACHED_BYTES = 600 << 20
-"""Memory of cached activations, of batches and of onnxruntime's arenas."""
+CACHED_BYTES = 450 << 20
+"""Memory of cached activations and outputs, of batches and of onnxruntime's arenas."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +157,7 @@ def expected_cost(
         names = ("measuring network", "racing formats", "searching and measuring") if cut else ("measuring network",)
         steps |= {name: usual_s(name) or 0.0 for name in names}
     seconds = spent_s + sum(steps.values())
-    memory = BASE_BYTES + CACHED_BYTES + 5 * weights + 2 * activations + _covariance_bytes(layers, weights)
+    memory = BASE_BYTES + CACHED_BYTES + 3 * weights + activations + _covariance_bytes(layers, weights)
     # About a tenth of the activations are alive between the layers, in the dense network and in the cut one.
     spooled = 0.1 * (1 + KEPT) * items(COMPENSATION.of(network.macs)) * activations
     return ExpectedCost(Cost(seconds, memory, int(min(SPOOL_BYTES, spooled)) if cut else 0), steps)
@@ -192,7 +201,8 @@ def _sparsify_macs(opened: OpenedModel) -> float:
 def _covariance_bytes(layers: list[Linear], weights: int) -> int:
     every = sum(4 * x.groups * min(x.features, MOST_FEATURES) ** 2 for x in layers)
     widest = max((min(x.features, MOST_FEATURES) for x in layers), default=0)
-    return int(min(every, max(512 << 20, 4 * weights))) + 3 * 8 * widest**2
+    inverse = (8 if widest <= DOUBLE_PRECISION_FEATURES else 4) * widest**2
+    return int(min(every, max(GRAM_BYTES, GRAM_SHARE * weights))) + 3 * inverse
 
 
 def _activation_bytes(opened: OpenedModel) -> int:

@@ -6,9 +6,10 @@ May import: quantization and below.
 """
 
 from edgeprune.importance.context import Consumer, Context
-from edgeprune.importance.obs import DAMPING, MOST_FEATURES, gather_moments
+from edgeprune.importance.obs import DAMPING, GRAM_BYTES, GRAM_SHARE, MOST_FEATURES, gather_moments
 from edgeprune.importance.ranking import rank
 from edgeprune.importance.rankings import STEP, LateRankings
 from edgeprune.importance.reader_refits import ReaderRefits, refit_widths, removed_at_once
 from edgeprune.importance.registry import CRITERIA
+from edgeprune.importance.surgeon import DOUBLE_PRECISION_FEATURES
 from edgeprune.importance.uniform_cut import choose
