@@ -94,6 +94,18 @@ class Boards:
         typical = _typical(found)
         return {name: replace(result, samples=tuple(_samples(name, found))) for name, result in found[typical].items()}
 
+    def facts(self) -> dict[str, str]:
+        """What the boards have in common.
+
+        Raises:
+            UsageError: a board differs from the others; the text names it, and what differs.
+            BackendError: a board cannot be reached.
+        """
+        found = self._on_all(lambda board, first: board.facts())
+        check_alike(found)
+        self._alike = True
+        return dict(next(iter(found.values())))
+
     def outputs(
         self,
         model: ir.Model,

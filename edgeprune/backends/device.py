@@ -40,6 +40,9 @@ class Device(Protocol):
 class EngineDevice(Device, Protocol):
     """A device with TensorRT, which also says what an engine computes, and what energy it takes."""
 
+    def facts(self) -> dict[str, str]:
+        """The machine, its software and its settings: what must be the same for two measurements to be compared."""
+
     def measure(
         self,
         models: Mapping[str, ir.Model],

@@ -42,6 +42,10 @@ class TensorRtDevice:
         self.host: Host = LocalHost()
         self._backend = backend or TensorRt()
 
+    def facts(self) -> dict[str, str]:
+        """The machine and its TensorRT."""
+        return {"machine": "this machine's GPU", "TensorRT": self._backend.version}
+
     def measure(
         self,
         models: Mapping[str, ir.Model],

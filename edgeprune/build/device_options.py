@@ -22,6 +22,7 @@ class Options:
         power_mode: power mode of the device; by default the fastest.
         profile: file of a device profile of the model; by default the kept one, if there is one.
         rank: ``auto`` if layers may become two of low rank, or ``none``.
+        tune_minutes: how long the attached device measures which kernels are faster in INT8; None for not at all.
     """
 
     precision: str = "auto"
@@ -29,6 +30,7 @@ class Options:
     power_mode: str | None = None
     profile: Path | None = None
     rank: str = "auto"
+    tune_minutes: float | None = None
 
 
 def formats_of(precision: str, profile: Profile) -> tuple[Format, ...]:

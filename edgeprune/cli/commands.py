@@ -108,6 +108,12 @@ def cli() -> None:
 @options.builds_option
 @options.timing_cache_option
 @click.option(
+    "--tune-placement",
+    type=options.POSITIVE,
+    metavar="MINUTES",
+    help="With --device: measure so long which layers are faster in INT8 there; what is known is kept for later.",
+)
+@click.option(
     "--profile",
     "profile_file",
     type=FILE,

@@ -51,6 +51,7 @@ def compile_model(
     rival: str | Path | None = None,
     builds: int = 1,
     timing_cache: str | Path | None = None,
+    tune_placement: float | None = None,
     stats_device: str = "cpu",
     all_int8: bool = False,
 ) -> Report:
@@ -94,6 +95,7 @@ def compile_model(
         rival: a smaller model of the same family, which is timed and scored as it is and stands beside the result.
         builds: engines of the result, and of what it is compared with, that are built and timed on the device.
         timing_cache: file of a timing cache by which all engines are built there; it is made if there is none.
+        tune_placement: minutes for which the device measures which kernels are faster in INT8 than in float.
         stats_device: what computes the statistics: ``cpu`` (onnxruntime), ``torch`` (PyTorch on the processor), or
             ``cuda``.
         all_int8: with ``precision="int8"`` and no budget: also layers that INT8 makes slower, or that lose by it.
@@ -132,6 +134,7 @@ def compile_model(
         all_int8,
         builds,
         None if timing_cache is None else Path(timing_cache),
+        tune_placement,
     )
     out = Path(out or f"{request.model.stem}.{target}")
     recipe = recipe or recipe_of(arguments | {"calibration": request.calibration}).moved_to(out)

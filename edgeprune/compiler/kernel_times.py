@@ -11,9 +11,10 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeprune import graph
-from edgeprune.build import SPARSE_STEPS, Options, TensorRtBuilder, formats_of, sparse_fits
+from edgeprune.backends import EngineDevice
+from edgeprune.build import SPARSE_STEPS, Options, TensorRtBuilder, formats_of, sparse_fits, tune_placement
 from edgeprune.calibration import Calibration
-from edgeprune.compiler.opening import Opening
+from edgeprune.compiler.opening import Opening, open_shapes
 from edgeprune.costmodel import family_of, kernels_of, model_latency_us
 from edgeprune.dependency import OpenedModel, droppable
 from edgeprune.devices import Profile
@@ -32,6 +33,7 @@ from edgeprune.latency import (
     known_profile,
     known_ratios,
     scaled,
+    tuned,
 )
 from edgeprune.passes.canonicalize import canonicalize
 from edgeprune.passes.dequantize import with_pairs
@@ -105,6 +107,28 @@ class KernelTimes:
         """The kernels of the canonical model that are faster as two of low rank; None if none is."""
         pairs = partial(KernelPairs, self.kernels.latency)
         return ranked(self.latency, self.kernels.network, model, pairs, RANK_STEP)
+
+    def tuned_on(
+        self, device: EngineDevice | None, builder: TensorRtBuilder, opening: Opening, target: str, options: Options
+    ) -> KernelTimes:
+        """The same kernels, with the times in INT8 that the attached device measures, if that was asked for."""
+        if device is None or options.tune_minutes is None:
+            return self
+        found = tune_placement(
+            self.dense_kernels,
+            self.dense_latency,
+            builder,
+            device,
+            target=target,
+            model=opening.opened.path.name,
+            shapes=open_shapes(opening.opened),
+            minutes=options.tune_minutes,
+            progress=opening.progress,
+        )
+        if not found.ratios:
+            return self
+        latency, dense = (tuned(of, found.ratios) for of in (self.latency, self.dense_latency))
+        return replace(self, latency=latency, dense_latency=dense, notes=(*self.notes, *found.notes))
 
     def must_cut(self, goal: Goal, margin: float) -> bool:
         """Whether no network that cuts nothing is predicted to be within the goal's budget over the margin."""

@@ -64,6 +64,7 @@ class Request:
     all_int8: bool = False
     builds: int = 1
     timing_cache: Path | None = None
+    tune_placement: float | None = None
 
     def check_room(self, out: Path, *, force: bool) -> None:
         """Refuse an output folder that cannot be written, and disks that are too full for the work.
@@ -96,7 +97,8 @@ class Request:
     @property
     def options(self) -> Options:
         """How the model may be compiled for a GPU."""
-        return Options(self.precision, self.sparsity, self.power_mode, self.profile_file, self.rank)
+        mode, file = self.power_mode, self.profile_file
+        return Options(self.precision, self.sparsity, mode, file, self.rank, self.tune_placement)
 
     @property
     def training_minutes(self) -> float | None:
@@ -165,6 +167,10 @@ class Request:
             raise UsageError("compile for a CPU measures on one --device; bench and gate take several")
         if (self.builds > 1 or self.timing_cache is not None) and (runtime.on_cpu or self.device is None):
             raise UsageError("--builds and --timing-cache are for engines of TensorRT on an attached --device")
+        if self.tune_placement is not None and (runtime.on_cpu or self.device is None):
+            raise UsageError("--tune-placement measures engines of TensorRT on an attached --device")
+        if self.tune_placement is not None and self.precision not in ("auto", "int8"):
+            raise UsageError(f"--tune-placement decides where INT8 is used: leave out --precision {self.precision}")
         if self.sparsity not in ("auto", "none", "2:4"):
             raise UsageError(f"--sparsity {self.sparsity!r}: expected auto, none or 2:4")
         if self.training_minutes is not None:

@@ -236,15 +236,14 @@ def open_tensorrt_session(
 
     Raises:
         TargetError: the device is too old, or has no such power mode.
-        ModelError: the latency of the model cannot be predicted, or the model cannot be lowered.
+        ModelError: the latency of the model can't be predicted, or it cannot be lowered.
         ProfileError: the stored measurements do not belong to the model or the target.
     """
     opened, data, cache, progress = opening.opened, opening.fit, opening.cache, opening.progress
-    threads, seed = opening.conditions.threads, opening.conditions.seed
-    formats = formats_of(options.precision, profile)
+    threads, formats = opening.conditions.threads, formats_of(options.precision, profile)
     with progress.step("predicting kernels"):
         times = kernel_times(opening, profile, options)
-    rankings = LateRankings(opened, data, opening.width_cache, seed, progress)
+    rankings = LateRankings(opened, data, opening.width_cache, opening.conditions.seed, progress)
     builder = TensorRtBuilder(
         opened.dense,
         times.kernels.network,
@@ -257,6 +256,7 @@ def open_tensorrt_session(
     )
     with progress.step("looking for what FP16 cannot hold"):
         times = times.in_float32(builder.fp32_reasons())
+    times = times.tuned_on(device, builder, opening, profile.name, options)
     dense = times.dense_kernels.network
     low = times.ranked(opened.dense) if may.prune and options.rank == "auto" else None
     latency = low.latency if low else times.latency

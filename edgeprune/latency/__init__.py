@@ -27,6 +27,7 @@ from edgeprune.latency.kernel_network import GpuNetwork, gpu_network, with_tied
 from edgeprune.latency.kernel_times import launch_times
 from edgeprune.latency.lowering import ARM, X86, Lowering, onnxruntime_lowering, openvino_lowering
 from edgeprune.latency.measured_model import MeasuredModel, scaled
+from edgeprune.latency.placement_times import KernelRatio, PlacementTimes, signature, tuned
 from edgeprune.latency.price_grounds import overhead_advice, sparse_ground
 from edgeprune.latency.probe_network import NAME, probe_network
 from edgeprune.latency.rank_formats import PairPrices, RankedLatency, rank_of, whole_format, with_rank

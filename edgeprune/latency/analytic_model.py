@@ -168,7 +168,7 @@ class AnalyticModel:
         kernels = {key: self.kernel(block, w) for key, w in wanted.items()}
         for fmt in self.available[block]:
             precision = self.precision(block, fmt)
-            works = {key: (precision, is_sparse(fmt), *_work(k)) for key, k in kernels.items()}
+            works = {key: (precision, is_sparse(fmt), *work_of(k)) for key, k in kernels.items()}
             fresh = {work: kernels[key] for key, work in works.items() if work not in self._priced}
             if fresh:
                 precisions = [precision] * len(fresh)
@@ -235,7 +235,7 @@ class ShapesAt(Mapping[str, "tuple[int, ...]"]):
         return len(self._shapes.dense)
 
 
-def _work(k: Kernel) -> tuple[object, ...]:
+def work_of(k: Kernel) -> tuple[object, ...]:
     """Everything that a kernel's latency depends on, without names."""
     return (
         k.kind, k.epilogue, k.weighted, k.groups, k.rows, k.cin, k.cout, k.taps,

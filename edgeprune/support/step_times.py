@@ -39,6 +39,7 @@ USUAL_S = {
     "measuring": 3.0,
     "measuring network": 30.0,
     "measuring what can be offered": 2.0,
+    "measuring where INT8 is faster": 600.0,
     "predicting kernels": 1.0,
     "preparing": 5.0,
     "preparing trials": 6.0,

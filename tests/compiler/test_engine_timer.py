@@ -233,6 +233,35 @@ def test_compile_and_gate_keep_every_build_and_board(
     assert report.memory["result"].mb < report.memory["original"].mb
 
 
+def test_a_layer_that_is_slower_in_int8_on_the_device_stays_float(
+    files: Path, device: Loopback, tmp_path: Path
+) -> None:
+    """What was measured is kept: the second compile builds no more engines for it."""
+    flags = ["--precision", "int8", "--device", device.url]
+    start = builds(device)
+    (device.folder / "slow").write_text("Conv_2,Conv_4")
+    try:
+        result = run_compile(files, *flags, "--tune-placement", "5", "-o", str(tmp_path / "tuned"))
+        assert result.exception is None, result.output
+        before = builds(device)
+        again = run_compile(files, *flags, "--tune-placement", "5", "-o", str(tmp_path / "again"))
+    finally:
+        (device.folder / "slow").unlink()
+    assert again.exception is None, again.output
+    found = {
+        name: {layer.node: layer.precision for layer in Plan.load(tmp_path / name / "plan.json").layers}
+        for name in ("tuned", "again")
+    }
+    # All three are in INT8 where nothing is measured.
+    assert [found["tuned"][node] for node in ("Conv_0", "Conv_2", "Conv_4")] == ["int8", "fp16", "fp16"]
+    assert found["again"] == found["tuned"]
+    assert before - start - (builds(device) - before) == 5  # in INT8, in float, and each of three kinds left in float
+    (note,) = [text for text in Report.load(tmp_path / "tuned").warnings if "--tune-placement" in text]
+    assert "slower in INT8" in note
+    refused = run_compile(files, "--precision", "fp16", "--device", device.url, "--tune-placement", "5")
+    assert isinstance(refused.exception, UsageError)
+
+
 def test_gate_runs_the_engine_again_on_the_device(files: Path, device: Loopback, tmp_path: Path) -> None:
     """The engine of the folder, as it is deployed, on held-out samples and by the user's evaluation."""
     evaluation = tmp_path / "score.py"
