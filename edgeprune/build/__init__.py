@@ -11,6 +11,7 @@ from edgeprune.build.learning import Kept, Learning, Train, Trained
 from edgeprune.build.model_builder import ModelBuilder
 from edgeprune.build.openvino_builder import OpenVinoBuilder
 from edgeprune.build.openvino_files import write_openvino
+from edgeprune.build.placement_times import tuned
 from edgeprune.build.placement_trials import tune_placement
 from edgeprune.build.plan import AxisPlan, LayerPlan, Plan, groups_of, initializers_of
 from edgeprune.build.surgery import surgeon

@@ -1,7 +1,7 @@
 """Which kernels are faster with Q/DQ round them, measured on the device: an engine in INT8 with one kind left in float.
 
 All kernels of the same work are left in float together. The engine is timed in turns with the one in which every kernel
-that can be is in INT8. What was measured is kept for other models (`edgeprune.latency.placement_times`), so a run that
+that can be is in INT8. What was measured is kept for other models (`edgeprune.build.placement_times`), so a run that
 was interrupted, or that reached its time, goes on where it stopped. The method is that of Model Optimizer's autotuning
 of Q/DQ (NVIDIA, 2026), with kernels as regions.
 """
@@ -16,16 +16,14 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from edgeprune.backends import EngineDevice
+from edgeprune.build.placement_times import KernelRatio, PlacementTimes, signature
 from edgeprune.build.tensorrt_builder import TensorRtBuilder
 from edgeprune.latency import (
     INT8,
     AnalyticModel,
     Format,
     GpuNetwork,
-    KernelRatio,
     MeasuredModel,
-    PlacementTimes,
-    signature,
 )
 from edgeprune.support import Progress, plural
 from edgeprune.timing import Measurement, sigmas

@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from edgeprune import graph
 from edgeprune.backends import EngineDevice
-from edgeprune.build import SPARSE_STEPS, Options, TensorRtBuilder, formats_of, sparse_fits, tune_placement
+from edgeprune.build import SPARSE_STEPS, Options, TensorRtBuilder, formats_of, sparse_fits, tune_placement, tuned
 from edgeprune.calibration import Calibration
 from edgeprune.compiler.opening import Opening, open_shapes
 from edgeprune.costmodel import family_of, kernels_of, model_latency_us
@@ -33,7 +33,6 @@ from edgeprune.latency import (
     known_profile,
     known_ratios,
     scaled,
-    tuned,
 )
 from edgeprune.passes.canonicalize import canonicalize
 from edgeprune.passes.dequantize import with_pairs

@@ -5,7 +5,7 @@ Out: microseconds for any widths and formats; the timing harness that measures c
 May import: costmodel, passes, calibration and below.
 """
 
-from edgeprune.latency.analytic_model import SPARSE, AnalyticModel, dense_format, is_int8, is_sparse
+from edgeprune.latency.analytic_model import SPARSE, AnalyticModel, dense_format, is_int8, is_sparse, work_of
 from edgeprune.latency.bench import bench_models, bench_on_device
 from edgeprune.latency.block_latency import Format, Latency, LatencyModel
 from edgeprune.latency.block_network import Network, network
@@ -27,7 +27,6 @@ from edgeprune.latency.kernel_network import GpuNetwork, gpu_network, with_tied
 from edgeprune.latency.kernel_times import launch_times
 from edgeprune.latency.lowering import ARM, X86, Lowering, onnxruntime_lowering, openvino_lowering
 from edgeprune.latency.measured_model import MeasuredModel, scaled
-from edgeprune.latency.placement_times import KernelRatio, PlacementTimes, signature, tuned
 from edgeprune.latency.price_grounds import overhead_advice, sparse_ground
 from edgeprune.latency.probe_network import NAME, probe_network
 from edgeprune.latency.rank_formats import PairPrices, RankedLatency, rank_of, whole_format, with_rank

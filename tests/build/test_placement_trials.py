@@ -12,11 +12,11 @@ import pytest
 
 from edgeprune.backends.results import DeviceResult
 from edgeprune.build import placement_trials as module
+from edgeprune.build.placement_times import PlacementTimes, tuned
 from edgeprune.build.placement_trials import tune_placement
 from edgeprune.dependency.solve import analyse
 from edgeprune.devices.targets import load_profile
 from edgeprune.latency.kernel_network import GpuNetwork, gpu_network
-from edgeprune.latency.placement_times import PlacementTimes, tuned
 from edgeprune.passes.canonicalize.pipeline import canonicalize
 from edgeprune.search.problem import Problem
 from edgeprune.search.solver import fastest_unpruned

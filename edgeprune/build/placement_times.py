@@ -16,8 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeprune.errors import UsageError
-from edgeprune.latency.analytic_model import AnalyticModel, is_int8, work_of
-from edgeprune.latency.measured_model import MeasuredModel
+from edgeprune.latency import AnalyticModel, MeasuredModel, is_int8, work_of
 from edgeprune.support import cache_folder, json_form, write_text
 
 SCHEMA = 1
