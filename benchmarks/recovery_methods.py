@@ -1,15 +1,18 @@
 """Ways to train a cut network, under equal conditions: the accuracy of each after the same minutes.
 
-    python benchmarks/recovery_methods.py DIR CALIB EVAL --minutes 3 [--methods all norms ...]
+    python benchmarks/recovery_methods.py DIR CALIB EVAL [--minutes 3 | --steps 60] [--methods all norms ...]
 
 DIR is what ``edgeprune compile`` or ``prune`` wrote; CALIB and EVAL are those of ``edgeprune compile``. Every method
-starts from the same weights and sees the same data. Prints a Markdown table: the held-out output error before and
-after, the steps, and the score. A loss that finds nothing to compare in the network is named in its row: ``attention``
-is ``kd`` alone in a CNN. Methods that are no setting of ``edgeprune distill`` are written here:
+starts from the same weights and sees the same data, but ``movement`` and ``l0``, which start from the dense network and
+find the plan's number of units themselves (``benchmarks/prune_while_training.py``). On a busy machine ``--steps`` is
+fairer than ``--minutes``. Prints a Markdown table: the held-out output error before and after, the steps, the score. A
+loss that finds nothing to compare in the network is named in its row: ``attention`` is ``kd`` alone in a CNN. Methods
+that are no setting of ``edgeprune distill`` are written here:
 
 * ``soup``: the mean of the weights of three runs of a third of the time (Wortsman et al. 2022, "Model soups");
 * ``sam``: every gradient is taken at the worst place nearby, relative to the sizes of the channels (Kwon et al. 2021,
-  "ASAM"; Bair et al. 2024, "AdaSAP"); a step takes twice the time.
+  "ASAM"; Bair et al. 2024, "AdaSAP"); a step takes twice the time. With ``--steps``, it gets
+  half of them.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from typing import Any
 
 import onnx_ir as ir
 import torch
+from prune_while_training import train_and_prune
 
 from edgeprune.backends import OnnxRuntime
 from edgeprune.calibration import Calibration, Evaluation, open_calibration, open_evaluation, outputs_of
@@ -50,7 +54,11 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "fresh": ("no view is used again", {"replays": 0}),
     "soup": ("mean of three runs of a third of the time (soups)", {}),
     "sam": ("the worst place nearby (ASAM, AdaSAP)", {}),
+    "movement": ("units leave by their movement (Movement and Block Pruning)", {}),
+    "l0": ("units leave by gates (L0, CoFi, Sheared LLaMA)", {}),
 }
+RUNS = {"soup": 3}
+"""Trainings of a method that share the time."""
 RADIUS = 0.02
 """Distance of the worst place, as a share of the size of every channel."""
 
@@ -87,19 +95,26 @@ def main() -> None:
     print(f"| method | held-out error | steps | processor s | {evaluation.metric} |\n|---|---|---|---|---|", flush=True)
     rows = []
     for name in arguments.methods:
-        row = _row(name, folder, data, evaluation, arguments.minutes)
+        row = _row(name, folder, data, evaluation, arguments)
         print(row, flush=True)
         rows.append(row)
         if arguments.json:
             arguments.json.write_text(json.dumps([asdict(r) for r in rows], indent=1))
 
 
-def _row(name: str, folder: CompiledFolder, data: Calibration, evaluation: Evaluation, minutes: float) -> Row:
+def _row(
+    name: str, folder: CompiledFolder, data: Calibration, evaluation: Evaluation, limits: argparse.Namespace
+) -> Row:
     begun = time.process_time()
-    settings = replace(Settings(minutes=minutes), **METHODS[name][1])
-    runs = [replace(settings, minutes=minutes / 3, seed=seed) for seed in range(3)] if name == "soup" else [settings]
-    trainers = [open_trainer(folder, data, each, Progress(), Workers()) for each in runs]
-    for trainer in trainers:
+    minutes = None if limits.steps else limits.minutes / RUNS.get(name, 1)
+    steps = limits.steps // (2 if name == "sam" else RUNS.get(name, 1)) if limits.steps else None
+    settings = replace(Settings(minutes=minutes, steps=steps), **METHODS[name][1])
+    runs = [replace(settings, seed=seed) for seed in range(RUNS.get(name, 1))]
+    if name in ("movement", "l0"):
+        trainers, runs = [train_and_prune(folder, data, settings, name)], []
+    else:
+        trainers = [open_trainer(folder, data, each, Progress(), Workers()) for each in runs]
+    for trainer in trainers if runs else ():
         if name == "sam":
             trainer.backward = _sharpness_aware(trainer)  # type: ignore[method-assign]
         trainer.run(lambda done, point: None, lambda: None)
@@ -156,6 +171,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("calib")
     parser.add_argument("evaluation")
     parser.add_argument("--minutes", type=float, default=3.0)
+    parser.add_argument("--steps", type=int)
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--json", type=Path)
     return parser.parse_args()

@@ -41,8 +41,8 @@ def load(model: ir.Model, threads: int = 1) -> Runner:
         raise BackendError(f"onnxruntime cannot simulate the lowered model: {first_sentence(error)}") from error
 
 
-def rounded_float32(model: ir.Model) -> ir.Model:
-    """A copy in which every float16 tensor is a float32 tensor that is rounded to float16.
+def rounded_float32(model: ir.Model, *, rounds: bool = True) -> ir.Model:
+    """A copy in which every float16 tensor is a float32 tensor that is rounded to float16, or is not.
 
     A model with float16 inputs or outputs was not lowered by edgeprune; it is copied unchanged.
     """
@@ -63,12 +63,13 @@ def rounded_float32(model: ir.Model) -> ir.Model:
             fill = node.attributes["value"].as_tensor().numpy().astype(np.float32)
             node.attributes["value"] = ir.AttrTensor("value", ir.tensor(fill))
         for value in halved:
-            _round_after(graph, node, value)
+            value.type = ir.TensorType(FLOAT)
+            if rounds:
+                _round_after(graph, node, value)
     return copy
 
 
 def _round_after(graph: ir.Graph, node: ir.Node, value: ir.Value) -> None:
-    value.type = ir.TensorType(FLOAT)
     readers = tuple(value.uses())
     half = ir.node("Cast", [value], {"to": FLOAT16.value}, name=f"{value.name}/round")
     back = ir.node("Cast", [half.outputs[0]], {"to": FLOAT.value}, name=f"{value.name}/rounded")

@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from edgeprune.backends import simulation
 from edgeprune.calibration import Calibration, outputs_of
 from edgeprune.distill.folder import Networks
 from edgeprune.distill.losses import LOSSES, Loss, Pair
@@ -62,7 +63,8 @@ def couple(
         ModelError: an operator cannot be run in PyTorch.
         UsageError: no loss that was asked for compares anything in these networks.
     """
-    dense, model = networks.dense, networks.model
+    # float16 would lose small gradients: weights are trained in float32, and rounded to float16 when they are written.
+    dense, model = networks.dense, simulation.rounded_float32(networks.model, rounds=False)
     axes: Mapping[str, int] = data.axes.outputs
     batchable = data.batchable
     opened = dense, model
@@ -73,7 +75,7 @@ def couple(
         except RebatchError:
             batchable = False
     teacher = GraphModule(opened[0], (), settings.device)
-    student = build_student(model, opened[1], settings, floats or dense)
+    student = build_student(networks.model, opened[1], settings, floats or dense)
     one = {name: array[:1] for name, array in statistics.items()}
     if batchable:
         samples = teacher.run(statistics)

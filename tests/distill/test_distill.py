@@ -16,8 +16,10 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+from edgeprune.calibration import IntermediateOutputs
 from edgeprune.errors import BackendError, CalibrationError, ModelError, UsageError
 from edgeprune.graph import load, save
+from edgeprune.passes.tensorrt import lower_tensorrt
 from edgeprune.report import Accuracy, EngineCheck, Report
 from edgeprune.support import Progress
 from tests.distill.folders import arrays, int8_folder, nodes, pruned_folder
@@ -345,3 +347,28 @@ def test_lack_of_memory_says_which_micro_batch_fits(
     with pytest.raises(BackendError, match=f"^memory ran out while training: {advice}$"):
         distill_folder(folder, data, settings=replace(QUICK, batch=16), out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_a_model_for_tensorrt_is_trained_in_float32_and_stays_in_float16(precision: str, tmp_path: Path) -> None:
+    folder, data = pruned_folder(tmp_path)
+    plain = load(folder / "model.onnx")
+    names = {str(n.name): "fp16" for n in plain.graph}
+    names["node_4"] = precision  # the last convolution: others have too few channels for INT8
+    (images,) = np.load(data).values()
+    inner = [str(o.name) for n in plain.graph for o in n.outputs]
+    seen = IntermediateOutputs(plain, ["images", *inner]).run({"images": images})
+    ranges = {name: (float(x.min()), float(x.max())) for name, x in seen.items()}
+    save(lower_tensorrt(plain, names, ranges, target_versions=("10.3",)), folder / "model.onnx")
+    report = distill_folder(folder, data, settings=QUICK, out=tmp_path / "out")
+    assert report is not None
+    assert report.training is not None
+    assert report.training.gained
+    before, after = load(folder / "model.onnx"), load(tmp_path / "out" / "model.onnx")
+    assert nodes(before) == nodes(after)
+    types = [{n: x.dtype for n, x in arrays(m).items()} for m in (before, after)]
+    assert types[0] == types[1]
+    changed = {n for n, x in arrays(before).items() if not np.array_equal(x, arrays(after)[n])}
+    assert {types[0][n] for n in changed} >= {np.dtype(np.float16)} | (
+        {np.dtype(np.int8)} if precision == "int8" else set()
+    )
