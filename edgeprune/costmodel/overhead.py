@@ -51,7 +51,11 @@ def overhead(kernels: Sequence[Kernel], total_us: float, device: Device) -> Over
 
 
 def what_helps(
-    kernels: Sequence[Kernel], precisions: Sequence[Precision], profile: Profile, power_mode: str | None = None
+    kernels: Sequence[Kernel],
+    precisions: Sequence[Precision],
+    profile: Profile,
+    power_mode: str | None = None,
+    whole_us: float | None = None,
 ) -> list[str]:
     """Sentences on a network of which a large part is the overhead of its kernels; none on any other network.
 
@@ -60,13 +64,16 @@ def what_helps(
         precisions: of each kernel.
         profile: of the target.
         power_mode: one of its power modes; by default the fastest.
+        whole_us: the predicted latency, if it has more than these kernels, such as reformats between precisions.
     """
     device = profile.device(power_mode)
     total_us = _total_us(kernels, precisions, device)
+    more = 1.0 if whole_us is None else whole_us / total_us
+    total_us *= more
     found = overhead(kernels, total_us, device)
     if not found.bounds:
         return []
-    eight_us = _total_us([with_batch(k, _BATCH) for k in kernels], precisions, device) / _BATCH
+    eight_us = more * _total_us([with_batch(k, _BATCH) for k in kernels], precisions, device) / _BATCH
     helps = [f"a batch of {_BATCH} takes {eight_us / 1e3:.3g} ms for each sample"]
     if saved_us := found.kernels * profile.graph_saves_us:
         helps.append(
@@ -76,7 +83,7 @@ def what_helps(
     watts = profile.power_mode(power_mode).watts or float("inf")
     modes = [m for m in profile.power_modes if m.watts is not None and m.watts < watts]
     for mode in sorted(modes, key=lambda m: m.watts or 0.0):
-        slower = _total_us(kernels, precisions, profile.device(mode.name))
+        slower = more * _total_us(kernels, precisions, profile.device(mode.name))
         if slower <= _SAME * total_us:
             helps.append(f"power mode {mode.name} takes {slower / 1e3:.3g} ms, nearly the same")
             break

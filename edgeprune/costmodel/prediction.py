@@ -203,7 +203,7 @@ def model_latency_us(
         energy_mj_at_most=None if watts is None else watts * total_us / 1e3,
         family=family,
         overhead_share=overhead(kernels, total_us, device).share,
-        advice=tuple(what_helps(kernels, chosen, profile, power_mode)),
+        advice=tuple(what_helps(kernels, chosen, profile, power_mode, total_us)),
         outside=(
             *warnings_of(model),
             *([_FP8_GROUND.format(len(linears), _fp8_gain(profile))] if linears else []),

@@ -54,3 +54,10 @@ def test_only_a_large_share_bounds_a_network() -> None:
     busy = overhead(small(), 60 * device.launch_us / BOUND * 1.5, device)
     assert not busy.bounds
     assert overhead(small(), 61 * device.launch_us, device).bounds
+
+
+def test_the_latency_that_is_named_is_the_predicted_one() -> None:
+    """It may have more than the kernels: reformats between precisions."""
+    alone, more = (what_helps(small(), ["fp16"] * 60, ORIN, whole_us=us)[0] for us in (None, 700.0))
+    assert "of the predicted 0.7 ms" in more
+    assert "of the predicted 0.7 ms" not in alone
