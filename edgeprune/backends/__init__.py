@@ -7,6 +7,7 @@ May import: passes.openvino, passes.tensorrt, timing and below.
 
 from edgeprune.backends import simulation, tensorrt_rtx
 from edgeprune.backends.block_trace import Trace, Tracer, pace, tag_blocks, times_per_block, trace
+from edgeprune.backends.boards import Board
 from edgeprune.backends.device import LOCAL, Device, EngineDevice, open_device
 from edgeprune.backends.onnxruntime import OnnxRuntime
 from edgeprune.backends.onnxruntime_device import Machine, OnnxRuntimeDevice

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import onnx_ir as ir
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from edgeprune.errors import BackendError, UsageError
 from edgeprune.hosts import Host, Workspace
 
 
+@runtime_checkable
 class Board(Protocol):
     """A device that says what must be the same on two boards so that they count as one kind."""
 

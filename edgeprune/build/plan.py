@@ -160,8 +160,10 @@ class Plan:
         path = path / "plan.json" if path.is_dir() else path
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise UsageError(f"{path} is not a plan: {error}") from error
+        except OSError as error:
+            raise UsageError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
+        except ValueError as error:
+            raise UsageError(f"{path} is not a plan: it is not JSON") from error
         if not isinstance(data, dict):
             raise UsageError(f"{path} is not a plan: it contains no JSON object")
         return cls.from_json(data)

@@ -12,7 +12,7 @@ from edgeprune.calibration.batch_axes import BatchAxes
 from edgeprune.calibration.calibration import Calibration, open_calibration
 from edgeprune.calibration.calibration_spec import CalibrationData, CalibrationSpec, as_spec
 from edgeprune.calibration.comparable import Comparable, open_comparable
-from edgeprune.calibration.evaluation import Evaluation, open_evaluation
+from edgeprune.calibration.evaluation import Evaluation, check_evaluation_is_there, open_evaluation
 from edgeprune.calibration.evaluator import Evaluator, is_fidelity, open_evaluator
 from edgeprune.calibration.fidelity import Fidelity, fidelity
 from edgeprune.calibration.identity import identity_of

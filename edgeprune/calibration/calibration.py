@@ -271,7 +271,8 @@ def _open_source(
     if _takes_pictures(spec):
         return open_images(path, specs, images, limit, sizes, metadata, progress)
     if unused := [flag for flag in images.given() if flag not in (("--size",) if spec == "random" else ())]:
-        raise CalibrationError(f"{' and '.join(unused)} prepare images, but the calibration data is {spec!r}")
+        verb = "prepares" if len(unused) == 1 else "prepare"
+        raise CalibrationError(f"{' and '.join(unused)} {verb} images, but the calibration data is {spec!r}")
     if spec == "random":
         specs = tuple(s.sized(sizes[s.name]) if s.name in sizes else s for s in specs)
         return open_random(specs, limit or DEFAULT_RANDOM_SAMPLES)

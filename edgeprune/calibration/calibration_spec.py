@@ -57,6 +57,20 @@ class CalibrationSpec:
         options = dict(vars(self))
         return open_calibration(options.pop("source"), model, sizes=sizes, progress=progress, **options)
 
+    def check_there(self, flag: str = "--calib") -> None:
+        """Refuse sources that do not exist, before the model is read.
+
+        Raises:
+            CalibrationError: naming the flag and the file.
+        """
+        texts = [self.source] if isinstance(self.source, str) else self.source.values()
+        for text in texts:
+            name, equals, rest = text.partition("=")
+            if not _is_there(text) and not (name and equals and _is_there(rest)):
+                raise CalibrationError(
+                    f"{flag}: {text.rpartition(':')[0] if is_function_spec(text) else text} does not exist"
+                )
+
     def has_sizes(self, model: ir.Model) -> bool:
         """Whether the data itself, or the metadata of the model, tells the sizes of its samples."""
         texts = [self.source] if isinstance(self.source, str) else self.source.values()
@@ -85,6 +99,11 @@ class CalibrationSpec:
 
 CalibrationData = CalibrationSpec | str | Path | Mapping[str, str | Path]
 """Calibration data as Python callers may give it; see `as_spec`."""
+
+
+def _is_there(source: str) -> bool:
+    file = source.rpartition(":")[0] if is_function_spec(source) else source
+    return source == "random" or Path(file).exists()
 
 
 def as_spec(calibration: CalibrationData | None) -> CalibrationSpec | None:

@@ -110,6 +110,17 @@ class UserMetric:
         return score_of(value, self.spec)
 
 
+def check_evaluation_is_there(spec: str | None) -> None:
+    """Refuse an evaluation whose file does not exist, before the model is read.
+
+    Raises:
+        EvaluationError: naming the file.
+    """
+    file = "" if spec is None else spec.rpartition(":")[0] if is_function_spec(spec) else spec
+    if file and not Path(file).exists():
+        raise EvaluationError(f"--eval: {file} does not exist")
+
+
 def open_evaluation(spec: str, model: ir.Model) -> Evaluation:
     """The evaluation that ``--eval`` names.
 

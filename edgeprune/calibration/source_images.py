@@ -158,7 +158,8 @@ def picture_shape(
     stated = sizes.get(spec.name, spec.shape)[height_axis : height_axis + 2]
     size = options.size
     if size and any(want not in (None, got) for want, got in zip(stated, size, strict=True)):
-        said = "--shape gives" if spec.name in sizes else "the model has"
+        fixed = spec.shape[height_axis : height_axis + 2]
+        said = "the model has" if tuple(fixed) == tuple(stated) else "--shape gives"
         raise CalibrationError(
             f"--size {size[0]}x{size[1]} contradicts input {spec.name!r}, for which {said} {stated[0]}x{stated[1]}"
         )

@@ -175,7 +175,10 @@ def compile_command(
 @cli.command()
 @options.model_argument
 @click.option(
-    "--ratio", type=click.FloatRange(0, 1, max_open=True), help="Fraction of the units of every group to remove."
+    "--ratio",
+    type=options.Share(0, 1, max_open=True),
+    metavar="X",
+    help="Fraction of the units of every group to remove, such as 0.3 or 30%.",
 )
 @click.option(
     "--macs",

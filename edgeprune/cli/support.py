@@ -150,6 +150,10 @@ def _run(group: click.Group, arguments: list[str] | None) -> int:
         return done.exit_code
     except (click.Abort, KeyboardInterrupt):
         return _end("interrupted", INTERRUPTED)
+    except click.MissingParameter as error:
+        missing = error.param
+        told = f" {missing.help}" if isinstance(missing, click.Option) and missing.help else ""
+        return _end(f"{error.format_message()}{told}", UsageError.exit_code)
     except click.ClickException as error:
         return _end(error.format_message(), UsageError.exit_code)
     except EdgepruneError as error:

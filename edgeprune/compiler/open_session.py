@@ -8,7 +8,7 @@ from functools import partial
 
 import onnx_ir as ir
 
-from edgeprune.backends import LOCAL, EngineDevice, OpenVino, open_device, openvino_is_installed
+from edgeprune.backends import LOCAL, Board, EngineDevice, OpenVino, open_device, openvino_is_installed
 from edgeprune.build import Kept, Learning, Trained, surgeon, write_openvino
 from edgeprune.calibration import Calibration
 from edgeprune.compiler.cpu_session import CpuSession, open_cpu_session
@@ -57,6 +57,8 @@ def open_session(request: Request, may: Goal, progress: Progress) -> tuple[Openi
     device = None if request.device is None else open_device(request.device, runtime.name, timing_cache=cache)
     if runtime.name == OpenVino.name:
         OpenVino(request.threads)  # before all work: whether it is installed
+    if isinstance(device, Board):
+        device.facts()  # before all work: whether it can be reached and has the runtime
     opening = open_model_and_data(request, may, progress)
     learning = _learning(request, opening.opened.dense, progress)
     if not runtime.on_cpu:

@@ -29,7 +29,7 @@ from edgeprune.compiler.opening import open_with_data
 from edgeprune.dependency import Cut, OpenedModel, Shapes, TiedWidths, picture
 from edgeprune.devices import load_profile
 from edgeprune.errors import BudgetError, CalibrationError, ModelError, UsageError
-from edgeprune.importance import Context, LateRankings, choose, rank
+from edgeprune.importance import Context, LateRankings, choose, find_criterion, rank
 from edgeprune.latency import FLOAT, SizeLimit, SizeModel, head_widths, network, size_model, with_tied
 from edgeprune.outputs import Choice
 from edgeprune.passes.canonicalize import canonicalize
@@ -166,6 +166,8 @@ def _tied(opened: OpenedModel, target: str | None) -> tuple[TiedWidths, ...]:
 def _check(ratio: float | None, size: SizeLimit | None, criterion: str | None, calibration: object) -> None:
     if (ratio is None) == (size is None):
         raise UsageError("give --ratio, or the size of the result: --macs, --parameters or both")
+    if criterion is not None:
+        find_criterion(criterion)  # before all work: whether there is one
     if size is None:
         return
     for flag, share in (("--macs", size.macs), ("--parameters", size.parameters)):

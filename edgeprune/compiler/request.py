@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edgeprune.backends import LOCAL
 from edgeprune.build import Options, check_sparsity, versions_of
-from edgeprune.calibration import CalibrationSpec, check_statistics_device
+from edgeprune.calibration import CalibrationSpec, check_evaluation_is_there, check_statistics_device
 from edgeprune.devices import AUTO, Profile, Runtime, load_profile
 from edgeprune.errors import CalibrationError, UsageError
 from edgeprune.executor import require_torch
@@ -152,6 +152,8 @@ class Request:
         """
         if self.calibration is None:
             raise CalibrationError("compile needs calibration data to search, refit and quantize: give --calib")
+        self.calibration.check_there()
+        check_evaluation_is_there(self.evaluation)
         profile, runtime = self.profile, self.runs_on
         if self.precision not in ("auto", "fp32", "bf16", "fp16", "int8"):
             raise UsageError(f"--precision {self.precision!r}: expected auto, fp32, bf16, fp16 or int8")

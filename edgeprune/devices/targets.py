@@ -177,7 +177,10 @@ class Profile:
         """
         document = self.document
         if self.source != "analytic" or "cost_model" not in document:
-            raise ProfileError(f"target {self.name} has no analytic latency model: its latencies are {self.source}")
+            raise ProfileError(
+                f"target {self.name} has no analytic latency model: its latencies are {self.source}; "
+                "`edgeprune bench` measures a model"
+            )
         mode = self.power_mode(power_mode)
         model = {k: v for k, v in document["cost_model"].items() if k != "tiles"}
         return Device(

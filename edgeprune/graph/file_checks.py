@@ -36,13 +36,31 @@ def parse(source: Path) -> onnx.ModelProto:
         missing = _missing_bytes(data)
         if missing:
             raise ModelError(f"{source.name} is truncated: at least {missing} bytes are missing") from error
-        raise ModelError(f"{source.name} is not an ONNX model") from error
+        raise ModelError(f"{source.name} is not an ONNX model{_instead(source, data)}") from error
     if not proto.HasField("graph"):
-        raise ModelError(f"{source.name} is not an ONNX model: it has no graph")
+        raise ModelError(f"{source.name} is not an ONNX model{_instead(source, data) or ': it has no graph'}")
     proto.graph.name = proto.graph.name or "graph"
     if not proto.opset_import:
         raise ModelError(f"{source.name} is truncated or incomplete: it has no opset")
     return proto
+
+
+_CHECKPOINTS = (".pt", ".pth", ".ckpt", ".safetensors", ".bin")
+_BUILT = (".engine", ".plan", ".trt", ".tflite", ".pb", ".h5", ".keras", ".xml", ".mlmodel")
+
+
+def _instead(source: Path, data: bytes) -> str:
+    """What a file that is not ONNX seems to be, and what helps; nothing if that is not known."""
+    suffix = source.suffix.lower()
+    if data.startswith(b"version https://git-lfs"):
+        return ", but the pointer that Git LFS keeps for one: get the file by `git lfs pull`"
+    if not data:
+        return ": it is empty"
+    if suffix in _CHECKPOINTS:
+        return ", but a checkpoint: `edgeprune export` makes one from a PyTorch module"
+    if suffix in _BUILT:
+        return f", but a {suffix} file: give the ONNX file from which it was made"
+    return ""
 
 
 def _missing_bytes(data: bytes) -> int:

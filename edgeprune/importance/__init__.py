@@ -10,6 +10,6 @@ from edgeprune.importance.obs import DAMPING, GRAM_BYTES, GRAM_SHARE, MOST_FEATU
 from edgeprune.importance.ranking import rank
 from edgeprune.importance.rankings import STEP, LateRankings
 from edgeprune.importance.reader_refits import ReaderRefits, refit_widths, removed_at_once
-from edgeprune.importance.registry import CRITERIA
+from edgeprune.importance.registry import CRITERIA, find_criterion
 from edgeprune.importance.surgeon import DOUBLE_PRECISION_FEATURES
 from edgeprune.importance.uniform_cut import choose

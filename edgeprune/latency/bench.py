@@ -83,7 +83,10 @@ def bench_models(
     """
     wanted = load_profile(target).runtime(runtime)
     if not wanted.on_cpu:
-        raise BackendError(f"no runtime on this machine can measure on {target!r}; only 'cpu' can be measured here")
+        raise BackendError(
+            f"no runtime on this machine can measure on {target!r}: give its address with --device ssh://user@host, or "
+            "measure on 'cpu'"
+        )
     backend = open_runtime(wanted.name, threads)
     progress = progress or Progress()
     candidates: dict[str, Callable[[], object]] = {}

@@ -111,8 +111,10 @@ def _parsed(file: Path) -> dict[str, Any]:
         import tomli as tomllib
     try:
         return dict(tomllib.loads(file.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read the sweep {str(file)!r}: {error}") from error
+    except OSError as error:
+        raise UsageError(f"cannot read the sweep {str(file)!r}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"sweep {file} is not TOML: it is not UTF-8 text") from error
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"sweep {file} is not TOML: {error}") from error
 

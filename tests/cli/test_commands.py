@@ -41,6 +41,9 @@ def net(tmp_path: Path) -> Path:
     return file
 
 
+CPU = ("--target", "cpu", "--speedup", "2")
+
+
 @pytest.fixture
 def reported(tmp_path: Path) -> Path:
     (tmp_path / "out").mkdir()
@@ -99,12 +102,30 @@ def test_version(capsys: pytest.CaptureFixture[str]):
         (["gate", "{tmp}", "--max-regression", "7"], 2, "write 7% for a percentage"),
         (["gate", "{tmp}", "--noise", "x"], 2, "takes a percentage such as 5%"),
         (["no-such-command"], 2, "no-such-command"),
+        # What a newcomer gets wrong first: the sentence says what to do.
+        (["compile", "{net}"], 2, "`edgeprune targets` lists all"),
+        (["inspect", "{tmp}/text.pth"], 3, "but a checkpoint: `edgeprune export` makes one"),
+        (["inspect", "{tmp}/text.engine"], 3, "but a .engine file: give the ONNX file"),
+        (["compile", "{net}", *CPU, "--calib", "none"], 2, "--calib: none does not exist"),
+        (["compile", "{net}", *CPU, "--calib", "x=none"], 2, "--calib: x=none does not exist"),
+        (["compile", "{net}", *CPU, "--calib", "random", "--eval", "none.npz"], 2, "--eval: none.npz does not exist"),
+        (["compile", "{net}", *CPU, "--calib", "random", "--eval", "none.py:f"], 2, "--eval: none.py does not exist"),
+        (["compile", "{net}", *CPU, "--calib", "a.py:f", "--mean", "1"], 2, "--calib: a.py does not exist"),
+        (["predict", "{net}", "--target", "cpu"], 5, "`edgeprune bench` measures a model"),
+        (["bench", "{net}", "--target", "orin"], 5, "give its address with --device ssh://user@host"),
+        (["prune", "{net}", "--ratio", "30"], 2, "'30' is more than the whole; 30% would be 0.3"),
+        (["prune", "{net}", "--ratio", "a third"], 2, "'a third' is not a fraction such as 0.3, or 30%"),
+        (["prune", "{net}", "--ratio", "100%"], 2, "0<=x<1"),
+        (["prune", "{net}", "--ratio", "0.3", "--criterion", "l3"], 2, "there is no criterion 'l3'; there are"),
+        (["apply", "none.json", "{tmp}/text.pth"], 2, "cannot read 'none.json': No such file or directory"),
+        (["sweep", "{tmp}/none.toml"], 2, "none.toml': No such file or directory"),
     ],
 )
 def test_a_bad_call_is_one_sentence(
     arguments: list[str], code: int, sentence: str, net: Path, capsys: pytest.CaptureFixture[str]
 ):
-    (net.parent / "text.onnx").write_text("not a model")
+    for suffix in ("onnx", "pth", "engine"):
+        (net.parent / f"text.{suffix}").write_text("not a model")
     before = sorted(net.parent.iterdir())
     assert run(*(a.format(net=net, tmp=net.parent) for a in arguments)) == code
     said = capsys.readouterr()

@@ -265,3 +265,20 @@ def test_an_operator_that_cannot_be_trained_is_refused_before_the_search(tmp_pat
     assert isinstance(done.exception, ModelError)
     assert "--recover 1: the operator RoiAlign of node 'odd' cannot be run in PyTorch" in str(done.exception)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_device_that_cannot_be_reached_is_said_before_all_work(monkeypatch: pytest.MonkeyPatch):
+    class Unreachable:
+        name = "ssh://me@board"
+        host = None
+
+        def facts(self) -> Mapping[str, str]:
+            raise BackendError("ssh://me@board: no route to host")
+
+        def measure(self, models: Mapping[str, Any], **given: Any) -> dict[str, Any]:
+            raise AssertionError
+
+    monkeypatch.setattr(open_session, "open_device", lambda *_, **__: Unreachable())
+    monkeypatch.setattr(open_session, "open_model_and_data", lambda *_: pytest.fail("the model was read"))
+    with pytest.raises(BackendError, match="no route to host"):
+        open_session.open_session(request(target="orin", device="ssh://me@board"), GOAL, Progress())

@@ -118,7 +118,8 @@ def test_references_leave_the_weights_where_they_are(proto: onnx.ModelProto, tmp
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is not an ONNX model"),
+        (b"", "is not an ONNX model: it is empty"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "get the file by `git lfs pull`"),
         (b"\x89PNG\r\n\x1a\n" + bytes(range(200)), "is not an ONNX model"),
         (b"import torch\n" * 20, "is not an ONNX model"),
     ],

@@ -145,7 +145,7 @@ def test_what_does_not_belong_together_is_refused(modules: Path, capsys: pytest.
     for arguments, code, sentence in (
         (("apply", "out", "text.pt"), 2, "'text.pt' is not read"),
         (("apply", "out", "none.pt"), 2, "there is no checkpoint 'none.pt'"),
-        (("apply", "none/plan.json", "net.pt"), 2, "is not a plan"),
+        (("apply", "none/plan.json", "net.pt"), 2, "cannot read 'none/plan.json': No such file"),
         (("export", "nets.py:nothing"), 2, "has no function 'nothing'"),
         (("export", "nets.py:trained"), 2, "give the sizes of all inputs: --shape image=..., each such as 1x3x224x224"),
         (("export", "nets.py:trained", "--shape", "x=1"), 2, "the module's inputs are image"),

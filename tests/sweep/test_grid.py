@@ -68,5 +68,8 @@ def test_devices_and_no_budget(tmp_path: Path):
 def test_what_is_wrong_with_a_grid(text: str, message: str, tmp_path: Path):
     with pytest.raises(UsageError, match=message):
         read_grid(written(tmp_path, text), FLAGS)
-    with pytest.raises(UsageError, match="cannot read the sweep"):
+    with pytest.raises(UsageError, match=r"cannot read the sweep .*none.toml': No such file or directory$"):
         read_grid(tmp_path / "none.toml", FLAGS)
+    (tmp_path / "grid.toml").write_bytes(b"\xcc")
+    with pytest.raises(UsageError, match="is not TOML: it is not UTF-8 text"):
+        read_grid(tmp_path / "grid.toml", FLAGS)
