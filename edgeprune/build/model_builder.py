@@ -18,7 +18,7 @@ from edgeprune.build.learning import Learning, Trained, learned_weights
 from edgeprune.build.low_rank import LowRank
 from edgeprune.calibration import BIASES, RANGE_ROWS, RANGE_TRIALS, RANGES, Calibration
 from edgeprune.dependency import Cut, Ranking, Widths
-from edgeprune.graph import add_warning
+from edgeprune.graph import add_warning, weight_bytes
 from edgeprune.latency import FLOAT, INT8, Format, Network, int8_nodes_in
 from edgeprune.passes.canonicalize import twin_nodes, twin_values
 from edgeprune.passes.prune import merge_branches, prune_channels
@@ -27,8 +27,8 @@ from edgeprune.passes.recover import compensate
 from edgeprune.quantization import Histogram, Quantizer, Range, best_ranges, histograms, range_by, trained_range
 from edgeprune.support import Progress
 
-CACHED_MODELS = 4
-"""Built models that are kept: a model is built when it is scored, and used again when it is delivered."""
+CACHED_MODELS, CACHED_BYTES = 4, 256 << 20
+"""Built models that are kept, and their bytes: one that was scored is delivered without a second build."""
 
 Bounds = Mapping[str, tuple[float, float]]
 """Activation name -> (low, high)."""
@@ -153,7 +153,7 @@ class ModelBuilder(ABC):
         if key in self.after_training:
             return self.after_training[key].model
         if key not in self._built:
-            while len(self._built) >= CACHED_MODELS:
+            while len(self._built) >= CACHED_MODELS or sum(map(weight_bytes, self._built.values())) > CACHED_BYTES:
                 self._built.pop(next(iter(self._built)))
             self._built[key] = self.lowered(self.float_model(widths), formats)
         return self._built[key]

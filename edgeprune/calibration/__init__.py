@@ -19,7 +19,7 @@ from edgeprune.calibration.identity import identity_of
 from edgeprune.calibration.intermediate_outputs import ACTIVATION_BYTES, IntermediateOutputs
 from edgeprune.calibration.model_outputs import outputs_of
 from edgeprune.calibration.partial_run import PartialRuns, samples_first
-from edgeprune.calibration.run import Run
+from edgeprune.calibration.run import LoadedWhenRun, Run
 from edgeprune.calibration.sample_counts import (
     BIASES,
     COMPENSATION,

@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from edgeprune.calibration.calibration import Calibration
 from edgeprune.calibration.model_outputs import outputs_of
-from edgeprune.calibration.run import Run
+from edgeprune.calibration.run import LoadedWhenRun, Run
 from edgeprune.calibration.sources import Array, Feeds
 from edgeprune.errors import EvaluationError
 from edgeprune.outputs import Comparison, Outputs, points, score_interval, worst
@@ -113,6 +113,13 @@ class Fidelity:
         return -worst(self.compare(run)).drop
 
     def _reference_batches(self) -> Iterator[tuple[Feeds, Sequence[Array]]]:
+        try:
+            yield from self._references()
+        finally:
+            if isinstance(self.reference, LoadedWhenRun):
+                self.reference.release()
+
+    def _references(self) -> Iterator[tuple[Feeds, Sequence[Array]]]:
         yield from self._kept
         room = self.kept_bytes - sum(_bytes(feeds, outputs) for feeds, outputs in self._kept)
         for number, feeds in enumerate(self.held_out.batches(min(SCORED_ITEMS, self.held_out.batch_size))):

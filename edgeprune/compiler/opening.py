@@ -20,6 +20,7 @@ from edgeprune.calibration import (
     CalibrationSpec,
     Evaluator,
     Feeds,
+    LoadedWhenRun,
     Run,
     identity_of,
     open_evaluator,
@@ -182,11 +183,17 @@ def open_model_and_data(request: Request, may: Goal, progress: Progress) -> Open
     opened, data = open_with_data(request.model, request.shapes, request.calibration, progress)
     assert data is not None  # a checked request has data
     runtime = OnnxRuntime(request.threads)
-    runner = runtime.load(opened.scored)
-    original = runner.run
+    scored, notes = opened.scored, list[str]()
+
+    def load() -> Run:
+        runner = runtime.load(scored)
+        notes[:] = [f"the original: {runner.note}"] if runner.note else []
+        return runner.run
+
+    original = LoadedWhenRun(load)
     meter = _Meter()
     with progress.step("looking at the outputs"):
-        metered = functools.partial(meter.run, original, data)
+        metered = functools.partial(meter.run, original.loaded(), data)
         data = data.judging(request.choice.applied_to(outputs_of(opened.dense, data, metered)))
     fit, held_out = data.split(seed=request.seed)
     if not request.runs_on.on_cpu:
@@ -205,8 +212,8 @@ def open_model_and_data(request: Request, may: Goal, progress: Progress) -> Open
     with progress.step("looking up what is known"):
         cache = ArrayCache(identity_of(opened, fit, f"{runtime.device}, {request.threads} threads"))
     conditions = Conditions(request.threads, request.seed, data.describe())
-    notes = (f"the original: {runner.note}",) if runner.note else ()
-    return Opening(opened, data, fit, evaluator, cache, cache, conditions, progress, meter.sample_s, notes)
+    original.release()
+    return Opening(opened, data, fit, evaluator, cache, cache, conditions, progress, meter.sample_s, tuple(notes))
 
 
 @dataclass

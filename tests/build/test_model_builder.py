@@ -10,6 +10,7 @@ import pytest
 
 from edgeprune.backends import simulation
 from edgeprune.backends.onnxruntime import OnnxRuntime
+from edgeprune.build import model_builder
 from edgeprune.build.model_builder import ModelBuilder
 from edgeprune.build.tensorrt_builder import TensorRtBuilder
 from edgeprune.build.x86_builder import X86Builder
@@ -74,3 +75,18 @@ def test_the_int8_form_of_a_shared_weight_is_stored_once(make: Callable[[], Mode
     shapes = sorted(tuple(map(int, v.shape)) for v in stored)
     assert shapes.count((32, 32, 3, 3)) == 2
     assert len(shapes) <= 3
+
+
+@pytest.mark.parametrize(("most_bytes", "builds"), [(1 << 30, 2), (0, 3)])
+def test_built_models_are_kept_while_they_are_small(
+    most_bytes: int, builds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_builder, "CACHED_BYTES", most_bytes)
+    builder, made = x86(), list[ir.Model]()
+    lowered = X86Builder.lowered
+    monkeypatch.setattr(X86Builder, "lowered", lambda *a: made.append(lowered(*a)) or made[-1])
+    floating = [builder.float_format] * len(builder.network.int8_nodes)
+    quantized = ["int8" if "int8" in forms else builder.float_format for forms in builder.network.int8_nodes]
+    for formats in (floating, quantized, floating, floating):
+        assert builder.build(builder.network.sizes, formats) is made[0 if builds == 2 and formats is floating else -1]
+    assert len(made) == builds

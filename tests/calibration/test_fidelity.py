@@ -5,6 +5,7 @@ import pytest
 from edgeprune.calibration.accuracy import compare_with_original, hint_of_samples
 from edgeprune.calibration.calibration import Calibration
 from edgeprune.calibration.fidelity import SCORED_ITEMS, Fidelity, fidelity
+from edgeprune.calibration.run import LoadedWhenRun, Run
 from edgeprune.errors import EvaluationError
 from edgeprune.outputs.output_spec import (
     CLASS_SCORES,
@@ -89,6 +90,23 @@ def test_the_original_runs_once_for_all_comparisons(data: Calibration) -> None:
     batches = len(runs) - looked_at
     assert found.score(lambda feeds: [-feeds["x"]]) < -50
     assert len(runs) == looked_at + batches
+
+
+def test_a_model_is_loaded_for_a_comparison_and_given_up_behind_it(data: Calibration) -> None:
+    loads: list[int] = []
+
+    def load() -> Run:
+        loads.append(1)
+        return identity
+
+    original = LoadedWhenRun(load)
+    held_out = Fidelity(original, data, Outputs(("y",), (LOGITS,)), kept_bytes=1000)
+    for count in (1, 2):
+        held_out.compare(identity)
+        assert len(loads) == count
+    assert original.loaded() is identity
+    assert original.loaded() is identity
+    assert len(loads) == 3
 
 
 def test_another_number_of_outputs_is_refused(data: Calibration) -> None:
