@@ -32,8 +32,10 @@ def test_a_model_without_a_choice_is_compared_as_it_is() -> None:
     assert found.data(data) is data
 
 
-def test_a_choice_inside_is_fed_with_the_originals() -> None:
-    model, data = head("queries"), calibration(x=samples())
+@pytest.mark.parametrize("name", ["queries", "gated"])
+def test_a_choice_inside_is_fed_with_the_originals(name: str) -> None:
+    """Also where the values that were chosen are used beside their places."""
+    model, data = head(name), calibration(x=samples())
     found = open_comparable(model, data)
     (feeds,) = found.data(data).batches(16)
     assert sorted(feeds) == ["picked", "x"]
