@@ -66,6 +66,7 @@ class Trainer(Learner):
     strength: float = 1.0
     _deciding: list[tuple[dict[str, Tensor], Any]] = field(default_factory=list)
     _score_seconds: float = 0.0
+    _on_images: float = 1.0
 
     def measure_start(self) -> None:
         """Score the student as it is; what each loss is then is its unit."""
@@ -87,16 +88,17 @@ class Trainer(Learner):
         """Weaken the views of images to what the student bears, and let some of held-out images decide, too."""
         held_out = self._batch_of(self.held_out, range(len(self.held_out)))
         self._decide_on([held_out])
+        self._on_images = self._error_on(self._deciding)
         if self.views.augmenter is None:
             return
-        batch, drawn = self._batch_of(self.fit, range(min(len(self.fit), SEEN))), torch.Generator()
+        some, drawn = {n: x[:SEEN] for n, x in held_out.items()}, torch.Generator()
 
         def error(views: Views) -> float:
             drawn.manual_seed(self.settings.seed)  # the same in all processes
-            return self._error_on(self._with_teacher(self.views.with_views(views, drawn)(batch)))
+            return self._error_on(self._with_teacher(self.views.with_views(views, drawn)(some)))
 
         strongest = self.views.augmenter.views
-        views, self.strength = matched(strongest, error, self._error_on(self._deciding))
+        views, self.strength = matched(strongest, error, self._error_on(self._with_teacher(some)))
         self.views = self.views.with_views(views, self.generator)
         drawn.manual_seed(self.settings.seed)
         other = self.views.with_views(replace(views, plain=0.0), drawn)
@@ -217,7 +219,7 @@ class Trainer(Learner):
         first = self._trial_loss()
         self.step_seconds = self.workers.largest(time.monotonic() - begun)  # all take the same rate from it
         fewer = min(1.0, self.expected_steps() / FEW_STEPS) ** 0.5
-        near = min(1.0, (self.curve[0].error / FAR) ** NEAR_POWER)
+        near = min(1.0, (self._on_images / FAR) ** NEAR_POWER)
         usual = max(LEAST_RATE, float(USUAL_RATE * fewer * near))
         smooth, rate = first, usual
         for number in range(TRIAL_STEPS):
