@@ -8,6 +8,7 @@ May import: latency, passes and below.
 from edgeprune.build.cost_forecast import ExpectedCost, expected_cost
 from edgeprune.build.device_options import Options, check_sparsity, formats_of, operating_point, versions_of
 from edgeprune.build.learning import Kept, Learning, Train, Trained
+from edgeprune.build.limits import counted_memory_mb, latency_within, predicted_energy_mj, predicted_memory_mb
 from edgeprune.build.model_builder import ModelBuilder
 from edgeprune.build.openvino_builder import OpenVinoBuilder
 from edgeprune.build.openvino_files import write_openvino

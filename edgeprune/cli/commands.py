@@ -14,7 +14,7 @@ from edgeprune.cli.devices import predict, profile, targets
 from edgeprune.cli.models import bench, inspect
 from edgeprune.cli.options import FILE, SOURCE
 from edgeprune.cli.pytorch import apply, export
-from edgeprune.cli.quantity import MILLISECONDS, POINTS, TIMES, parse_speedups
+from edgeprune.cli.quantity import LIMITS, MILLISECONDS, POINTS, TIMES, limit_options, parse_speedups
 from edgeprune.cli.recipe import BUDGETS, effective, recipe, recipe_option
 from edgeprune.cli.reports import gate, report
 from edgeprune.cli.setup import completion, doctor
@@ -46,6 +46,7 @@ def cli() -> None:
     metavar="D",
     help="Budget: the fastest that loses at most D points. Beside another budget: the most that may be lost.",
 )
+@limit_options
 @click.option(
     "--pareto",
     metavar="X,Y,...",
@@ -157,6 +158,10 @@ def compile_command(
     """Compress MODEL for a target within a budget, and measure the result against the original."""
     if pareto is not None and any(asked[b] is not None for b in BUDGETS if b != "pareto"):
         raise UsageError("--pareto compiles for several speed-ups: leave out --latency-ms, --speedup and --max-drop")
+    if pareto is not None and any(asked[limit] is not None for limit in LIMITS):
+        raise UsageError(
+            "--pareto compiles for several speed-ups: leave out --p99, --max-energy-mj and --max-memory-mb"
+        )
     from edgeprune.devices import load_profile
 
     target = load_profile(target).name
@@ -271,7 +276,7 @@ def _compile_curve(
 ) -> None:
     from edgeprune.compiler import Request, compile_pareto
 
-    given = {name: value for name, value in asked.items() if name not in (*BUDGETS, "force", "rival")}
+    given = {name: value for name, value in asked.items() if name not in (*BUDGETS, *LIMITS, "force", "rival")}
     request = Request(model, target, **given)
     kept = {"force": asked["force"], "rival": asked["rival"], "recipe": used}
     curve = compile_pareto(request, speedups, out=out, progress=verbosity.progress(), **kept)

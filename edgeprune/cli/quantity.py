@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from edgeprune.errors import UsageError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 if TYPE_CHECKING:
     FloatType = click.ParamType[float]
@@ -86,3 +88,35 @@ def parse_fraction(_: click.Context, parameter: click.Parameter, value: str | No
     if number >= 1:
         raise UsageError(f"{flag} {value} is ambiguous: write {value}% for a percentage")
     return number
+
+
+LIMITS = ("p99_ms", "max_energy_mj", "max_memory_mb")
+"""Parameters that limit a result beside its budget."""
+
+
+def limit_options(command: Command) -> Command:
+    """Add --p99, --max-energy-mj and --max-memory-mb, received by the names in `LIMITS`."""
+    positive = click.FloatRange(min=0, min_open=True)
+    for option in (
+        click.option(
+            "--max-memory-mb",
+            type=positive,
+            metavar="X",
+            help="Limit: at most X MB for weights and activations; measured on a device, else counted.",
+        ),
+        click.option(
+            "--max-energy-mj",
+            type=positive,
+            metavar="X",
+            help="Limit: at most X millijoules above idling; measured on a device with sensors, else predicted.",
+        ),
+        click.option(
+            "--p99",
+            "p99_ms",
+            type=MILLISECONDS,
+            metavar="X",
+            help="Limit: at most X milliseconds in 99 of 100 single runs.",
+        ),
+    ):
+        command = option(command)
+    return command

@@ -52,6 +52,9 @@ def compile_model(
     builds: int = 1,
     timing_cache: str | Path | None = None,
     tune_placement: float | None = None,
+    max_energy_mj: float | None = None,
+    max_memory_mb: float | None = None,
+    p99_ms: float | None = None,
     stats_device: str = "cpu",
     all_int8: bool = False,
 ) -> Report:
@@ -95,6 +98,9 @@ def compile_model(
         rival: a smaller model of the same family, which is timed and scored as it is and stands beside the result.
         builds: engines of the result, and of what it is compared with, that are built and timed on the device.
         timing_cache: file of a timing cache by which all engines are built there; it is made if there is none.
+        max_energy_mj: the largest energy of an inference above idling, millijoules: measured, else predicted.
+        max_memory_mb: the most memory of weights and activations, megabytes: measured on the device, else counted.
+        p99_ms: the largest 99th percentile of single runs, milliseconds; the median where nothing is measured.
         tune_placement: minutes for which the device measures which kernels are faster in INT8 than in float.
         stats_device: what computes the statistics: ``cpu`` (onnxruntime), ``torch`` (PyTorch on the processor), or
             ``cuda``.
@@ -140,7 +146,8 @@ def compile_model(
     recipe = recipe or recipe_of(arguments | {"calibration": request.calibration}).moved_to(out)
     request.check_room(out, force=force)
     request.check()
-    goal = request.goal(latency_ms, speedup, max_drop)
+    limits = {"max_energy_mj": max_energy_mj, "max_memory_mb": max_memory_mb, "p99_ms": p99_ms}
+    goal = request.goal(latency_ms, speedup, max_drop, **limits)
     if (plan := goal.without_budget) is not None:
         progress.note(plan)
     with statistics_on(request.stats_device, progress.note):

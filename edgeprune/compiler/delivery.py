@@ -7,10 +7,12 @@ from pathlib import Path
 
 from edgeprune import graph
 from edgeprune.backends import OnnxRuntime
+from edgeprune.build import counted_memory_mb
 from edgeprune.calibration import hint_of_samples, is_fidelity
 from edgeprune.compiler.assemble import layers_of, plan_of, refusals_of, sizes_of
 from edgeprune.compiler.layer_details import layers_of_result, losses_taken_back
 from edgeprune.compiler.offers import below_floor, check_useful
+from edgeprune.compiler.outcome import predicted_energy, predicted_values
 from edgeprune.compiler.pipeline import Reached
 from edgeprune.compiler.session import CompileSession
 from edgeprune.compiler.timer import ORIGINAL
@@ -27,6 +29,21 @@ from edgeprune.support import TEMPORARY_FILES, peak_memory_bytes
 ENGINE = "model.engine"
 OFF_PREDICTION = 0.10
 """The report warns if the prediction is off by more than this share."""
+
+
+def values_of(session: CompileSession, reached: Reached) -> dict[str, float]:
+    """What the limits hold, of a result: measured on the device where that was possible, else predicted or counted."""
+    values = predicted_values(session, reached.candidate)
+    counted = counted_memory_mb(session.opened, reached.model) if reached.returned != ORIGINAL else None
+    values |= {} if counted is None else {"--max-memory-mb": counted}
+    values["--p99"] = reached.latency_ms
+    measured = (reached.timed.measured or {}).get(reached.returned)
+    if measured is not None and measured.tail is not None:
+        values["--p99"] = measured.tail.p99_ms
+    if (result := reached.timed.results.get(reached.returned)) is not None:
+        values |= {} if result.energy is None else {"--max-energy-mj": result.energy.mj}
+        values |= {} if result.memory is None else {"--max-memory-mb": result.memory.mb}
+    return values
 
 
 def deliver(session: CompileSession, goal: Goal, reached: Reached, folder: Path) -> Report:
@@ -84,6 +101,8 @@ def deliver(session: CompileSession, goal: Goal, reached: Reached, folder: Path)
         raise BackendError(f"{checked.faults[0]}; --accept-loss writes the result all the same")
     layers = layers_of_result(session.network, timed.latency, session.losses_of(candidate), candidate, plans)
     met = None if measured is None or not goal.has_budget else goal.is_met(measured.baseline, measured.result)
+    if goal.limits and (measured is not None or goal.p99_ms is None):
+        met = met is not False and not goal.excess(values_of(session, reached))
     warnings = [*opened.sentences(), *notes, *session.warnings(candidate, accuracy, goal)]
     warnings += [f"the result lost too much to be of use (--accept-loss): {why}" for why in lost]
     warnings += engine_warnings(checked, accuracy)
@@ -108,7 +127,9 @@ def deliver(session: CompileSession, goal: Goal, reached: Reached, folder: Path)
         target=session.target,
         model=ModelFile(opened.path.name, opened.sha256),
         outcome=replace(reached.outcome, reason=reason, below_floor=lost),
-        budget=Budget(goal.latency_ms, goal.speedup, goal.max_drop, met),
+        budget=Budget(
+            goal.latency_ms, goal.speedup, goal.max_drop, met, goal.max_energy_mj, goal.max_memory_mb, goal.p99_ms
+        ),
         latency=measured,
         predicted=Prediction(
             baseline_us / 1e3,
@@ -117,6 +138,7 @@ def deliver(session: CompileSession, goal: Goal, reached: Reached, folder: Path)
             timed.latency.error,
             timed.variants_ms(session.whole is None),
             None if watts is None else watts * predicted_ms,
+            *predicted_energy(session, candidate),
         ),
         accuracy=accuracy,
         sizes=sizes_of(session.before.opened, model, folder / "model.onnx"),

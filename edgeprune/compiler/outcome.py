@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from edgeprune.build import predicted_energy_mj, predicted_memory_mb
 from edgeprune.compiler.assemble import describe_formats
 from edgeprune.compiler.session import CompileSession
+from edgeprune.compiler.tensorrt_session import TensorRtSession
 from edgeprune.compiler.timer import ORIGINAL, RESULT, Timed
 from edgeprune.latency import INT8
 from edgeprune.report import Outcome
@@ -38,7 +40,12 @@ def decide(session: CompileSession, goal: Goal, timed: Timed, margin: float) -> 
         return RESULT, Outcome(kind, not goal.has_budget and not goal.prune, reason)
     budget_us = goal.budget_us(session.predicted_baseline_us(timed.latency))
     # A cut that gains nothing is no reason to cut: then a variant within the budget is enough, without the margin.
-    if gain >= NEVER_SLOWER or (budget_us is not None and not timed.is_met_by(best, goal, budget_us)):
+    beyond = (
+        bool(goal.limits)
+        and cut
+        and bool(goal.excess(predicted_values(session, timed.as_variant(best, session.floating))))
+    )
+    if gain >= NEVER_SLOWER or beyond or (budget_us is not None and not timed.is_met_by(best, goal, budget_us)):
         what = f"{'Tokens, widths' if fewer else 'Widths'} and precision were chosen together"
         what = what if cut else "Nothing had to be cut"
         pays = gain >= NEVER_SLOWER
@@ -48,6 +55,21 @@ def decide(session: CompileSession, goal: Goal, timed: Timed, margin: float) -> 
     if cut:
         reason = f"Pruning does not pay here: the pruned network is {compared}, which is returned."
     return best, Outcome(ORIGINAL if best == ORIGINAL else f"unpruned-{best}", False, reason, 1.0, best)
+
+
+def predicted_energy(session: CompileSession, candidate: Candidate) -> tuple[float, float] | tuple[None, None]:
+    """Millijoules of an inference by published power, and their typical error; None where none was published."""
+    if not isinstance(session, TensorRtSession) or (rates := session.profile.energy) is None:
+        return None, None
+    return predicted_energy_mj(session.kernels.latency, candidate.widths, candidate.formats, rates), rates.error
+
+
+def predicted_values(session: CompileSession, candidate: Candidate) -> dict[str, float]:
+    """What the limits on energy and memory hold, before a candidate is built."""
+    energy_mj, _ = predicted_energy(session, candidate)
+    memory_mb = predicted_memory_mb(session.opened, session.builder, candidate.widths, candidate.formats)
+    values = {"--max-energy-mj": energy_mj, "--max-memory-mb": memory_mb}
+    return {flag: value for flag, value in values.items() if value is not None}
 
 
 def _gains_nothing(kind: str, session: CompileSession, timed: Timed) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import onnx_ir as ir
 
 from edgeprune.compiler.offers import offers
-from edgeprune.compiler.outcome import NEVER_SLOWER, decide
+from edgeprune.compiler.outcome import NEVER_SLOWER, decide, predicted_values
 from edgeprune.compiler.refinement import open_search
 from edgeprune.compiler.session import CompileSession
 from edgeprune.compiler.timer import ORIGINAL, RESULT, Timed, Timer
@@ -55,6 +55,13 @@ class Reached:
     timed: Timed
     timer: Timer
     baseline_us: float
+
+    @property
+    def latency_ms(self) -> float:
+        """Its latency: measured, or predicted."""
+        if self.timed.measured is None:
+            return self.candidate.latency_us / 1e3
+        return self.timed.measured[self.returned].median_ms
 
     @property
     def speed(self) -> float:
@@ -136,6 +143,8 @@ def _uncut_within_budget(session: CompileSession, goal: Goal, timer: Timer, star
     if timer.margin * start.timing.measured_us > budget_us:
         return None
     candidate = timer.uncut(session.prices.uncut, start)
+    if goal.limits and goal.excess(predicted_values(session, candidate)):
+        return None
     timed = timer.final_of_model(FeasibleCandidate(candidate, start.timing, session.prices.uncut))
     return timed if timed.is_met(goal) else None
 

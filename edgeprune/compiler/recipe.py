@@ -88,6 +88,7 @@ _FLAGS = {
     "evaluation": "eval",
     "profile_file": "profile",
     "shapes": "shape",
+    "p99_ms": "p99",
     "source": "calib",
     "limit": "calib-samples",
 }

@@ -117,7 +117,16 @@ class Request:
             raise UsageError(f"--recover {self.recover}: expected none, fast, or the minutes of a training, as in 10")
         return minutes
 
-    def goal(self, latency_ms: float | None, speedup: float | None, max_drop: float | None) -> Goal:
+    def goal(
+        self,
+        latency_ms: float | None,
+        speedup: float | None,
+        max_drop: float | None,
+        *,
+        max_energy_mj: float | None = None,
+        max_memory_mb: float | None = None,
+        p99_ms: float | None = None,
+    ) -> Goal:
         """The goal that the flags give.
 
         Raises:
@@ -129,7 +138,13 @@ class Request:
             )
         if self.all_int8 and (self.precision != "int8" or not latency_ms is speedup is max_drop is None):
             raise UsageError("--all-int8 goes with --precision int8 and without a budget: all layers that can get INT8")
-        only_lowered = self.precision != "auto" and latency_ms is speedup is max_drop is None
+        limited = not max_energy_mj is max_memory_mb is p99_ms is None
+        if max_energy_mj is not None and (self.runs_on.on_cpu or self.profile.energy is None):
+            raise UsageError(
+                f"--max-energy-mj: the energy of an inference is not predicted for {self.profile.name}: no power of it "
+                "was published"
+            )
+        only_lowered = self.precision != "auto" and not limited and latency_ms is speedup is max_drop is None
         return Goal(
             latency_ms,
             speedup,
@@ -139,6 +154,9 @@ class Request:
             accept_loss=self.accept_loss,
             explain_loss=self.explain_loss,
             all_int8=self.all_int8,
+            max_energy_mj=max_energy_mj,
+            max_memory_mb=max_memory_mb,
+            p99_ms=p99_ms,
         )
 
     def check(self) -> None:

@@ -7,15 +7,18 @@ schedule is a model like any other, with a session of its own. So everything els
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import onnx_ir as ir
 
+from edgeprune.build import latency_within
 from edgeprune.compiler.cpu_session import CpuSession
+from edgeprune.compiler.delivery import values_of
 from edgeprune.compiler.open_session import open_beside, open_session
 from edgeprune.compiler.opening import Opening
+from edgeprune.compiler.outcome import predicted_values
 from edgeprune.compiler.pipeline import Reached, reach
 from edgeprune.compiler.request import Request
 from edgeprune.compiler.session import CompileSession
@@ -28,7 +31,7 @@ from edgeprune.latency import INT8
 from edgeprune.passes.tokens import SETTINGS, Site, token_sites
 from edgeprune.recovery import Probe
 from edgeprune.report import TokenLeave, Tokens
-from edgeprune.search import DEFAULT_MAX_DROP, Goal
+from edgeprune.search import DEFAULT_MAX_DROP, Goal, Searcher
 from edgeprune.support import Progress
 from edgeprune.tokens import (
     TokenChoice,
@@ -49,6 +52,9 @@ CLEARLY = 1.02
 """Tokens leave only if that makes the result this many times as fast as the one with all tokens."""
 
 Found = tuple[CompileSession, Reached]
+
+LIMIT_ATTEMPTS, SPARE = 4, 0.98
+"""Results that are built for limits on energy, memory or the 99th percentile; and the share of them to aim at again."""
 
 
 @dataclass(eq=False)
@@ -71,10 +77,60 @@ class Sessions:
     def reach(self, goal: Goal) -> Found:
         """The best network for a goal, with the session that it belongs to.
 
+        Limits on energy, memory and the 99th percentile are kept by a latency that is short enough: first by the
+        predictions, then by what the result measures.
+
         Raises:
             BudgetError: the goal can't be met; the text gives the lowest latency that was found, and other budgets.
             BackendError: a device cannot be reached, or does not accept a model.
         """
+        if not goal.limits:
+            return self._reach(goal)
+        factors, least = dict[str, float](), dict[str, float]()
+        for _ in range(LIMIT_ATTEMPTS):
+            asked = self._within_limits(goal, factors, least)
+            try:
+                session, reached = self._reach(asked)
+            except BudgetError as error:
+                raise BudgetError(f"{goal.out_of_reach(least)}{error}") from error
+            values = values_of(session, reached)
+            least |= {flag: min(value, least.get(flag, value)) for flag, value in values.items()}
+            if not (over := goal.excess(values)):
+                return session, reached
+            guesses = {"--p99": reached.candidate.latency_us / 1e3} | predicted_values(session, reached.candidate)
+            factors |= {flag: max(factors.get(flag, 1.0), values[flag] / guesses[flag]) / SPARE for flag in over}
+        raise BudgetError(f"{goal.out_of_reach(least)}the limits were not met in {LIMIT_ATTEMPTS} attempts")
+
+    def _within_limits(self, goal: Goal, factors: Mapping[str, float], least: dict[str, float]) -> Goal:
+        """The goal with the longest latency at which energy and memory are within their limits.
+
+        Args:
+            goal: with limits.
+            factors: flag -> how many times as large as predicted a result was.
+            least: flag -> the least value so far; that of the fastest network is put into it if nothing fits.
+        """
+        session = self.whole
+        baseline_us = session.predicted_baseline_us(session.latency)
+        searcher, margin = Searcher(session.prices.all), self._margin
+
+        def values(us: float) -> dict[str, float]:
+            found = predicted_values(session, searcher.search(us))
+            return {flag: value * factors.get(flag, 1.0) for flag, value in found.items()}
+
+        slow_us = goal.needed_us(baseline_us) / margin if goal.has_budget else baseline_us
+        if goal.p99_ms is not None:
+            slow_us = min(slow_us, 1e3 * goal.p99_ms / margin / factors.get("--p99", 1.0))
+        fast_us = searcher.fastest().latency_us * (1 + 1e-9)
+        if fast_us >= slow_us:  # the search refuses it, with its own words
+            return replace(goal, latency_ms=slow_us * margin / 1e3, speedup=None)
+        with session.progress.step("looking for a latency within the limits"):
+            found_us = latency_within(fast_us, slow_us, lambda us: not goal.excess(values(us)))
+        if found_us is None:
+            least |= {flag: min(value, least.get(flag, value)) for flag, value in values(fast_us).items()}
+            raise BudgetError(f"{goal.out_of_reach(least)}by the prediction of the fastest network")
+        return replace(goal, latency_ms=found_us * margin / 1e3, speedup=None)
+
+    def _reach(self, goal: Goal) -> Found:
         if not goal.prune or not self.trials[0]:
             return self._reach_whole(goal)
         if goal.has_budget:
@@ -144,11 +200,15 @@ class Sessions:
         int8 = int8 and options.precision in ("auto", INT8)
         return predicted_shares(whole, models, self.request.profile, options.power_mode, int8=int8)
 
+    @property
+    def _margin(self) -> float:
+        """A budget is divided by this where latencies are predicted only."""
+        is_predicted = isinstance(self.whole, TensorRtSession) and self.whole.device is None
+        return 1 + self.whole.latency.error if is_predicted else 1.0
+
     def _choice(self, goal: Goal) -> TokenChoice:
         whole = self.whole
-        is_predicted = isinstance(whole, TensorRtSession) and whole.device is None
-        margin = 1 + whole.latency.error if is_predicted else 1.0
-        budget_us = goal.needed_us(whole.predicted_baseline_us(whole.latency)) / margin
+        budget_us = goal.needed_us(whole.predicted_baseline_us(whole.latency)) / self._margin
         return choose_tokens(self.trials[0], whole.prices.all, budget_us)
 
     def _drop_of(self, trial: TokenTrial) -> float:

@@ -18,6 +18,7 @@ from edgeprune.costmodel.cost import (
     traffic_us,
     with_batch,
 )
+from edgeprune.costmodel.energy import energy_mj
 from edgeprune.costmodel.fusion import Cluster, fuse
 from edgeprune.costmodel.kernel import Family, Kernel, family_of
 from edgeprune.costmodel.kernels import kernel_at, kernel_clusters, kernels_of

@@ -10,6 +10,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from edgeprune.devices.energy_rates import EnergyRates, energy_rates
 from edgeprune.devices.operating_point import Device, Precision
 from edgeprune.devices.profile_schema import validate
 from edgeprune.devices.runtimes import Runtime, runtime_of
@@ -147,6 +148,11 @@ class Profile:
         """How many times as fast a Linear is in FP8 as in FP16, as published; None if the device has no FP8."""
         found = self.document.get("fp8")
         return None if found is None else float(found["published_gain"])
+
+    @property
+    def energy(self) -> EnergyRates | None:
+        """From what the energy of an inference is predicted; None if no power of the device was published."""
+        return energy_rates(self.document)
 
     @property
     def graph_saves_us(self) -> float:

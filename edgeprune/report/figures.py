@@ -130,6 +130,10 @@ def comparison(report: Report) -> list[Row]:
         what = f"energy of an inference above idling ({', '.join(spent.rails)})"
         change = "" if old_mj is None else f"{spent.mj / old_mj - 1:+.1%}"
         rows.append(Row(what, "" if old_mj is None else f"{old_mj:.4g} mJ", f"{spent.mj:.4g} mJ", change))
+    elif report.predicted is not None and report.predicted.energy_mj is not None:
+        guess, off = report.predicted, report.predicted.energy_error or 0.0
+        shown = f"by published power, typical error {off:.0%}"
+        rows.append(Row("energy of an inference above idling, predicted", "", f"{guess.energy_mj:.4g} mJ", shown))
     if (taken := report.memory.get("result")) is not None:
         first = report.memory.get("original")
         what, old_mb = "memory of weights and activations, by TensorRT", "" if first is None else f"{first.mb:.4g} MB"

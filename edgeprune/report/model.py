@@ -51,12 +51,15 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Budget:
-    """What was asked for, at most one of milliseconds, a speed-up and points; and whether it was met."""
+    """What was asked for: milliseconds or a speed-up, points, further limits; and whether all of it was met."""
 
     latency_ms: float | None = None
     speedup: float | None = None
     max_drop: float | None = None
     met: bool | None = None
+    max_energy_mj: float | None = None
+    max_memory_mb: float | None = None
+    p99_ms: float | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,8 @@ class Prediction:
         error: The profile's typical relative error, as a fraction; None if it was never compared with measurements.
         variants_ms: Of the unpruned alternatives by name, such as ``fp16`` and ``int8``.
         energy_mj_at_most: The watts of the power mode times ``result_ms``; None if the mode states no watts.
+        energy_mj: Millijoules above idling of the result, by published power; None if none of the device was published.
+        energy_error: Typical relative error of ``energy_mj``, as a fraction.
     """
 
     baseline_ms: float
@@ -78,6 +83,8 @@ class Prediction:
     error: float | None = None
     variants_ms: Mapping[str, float] = field(default_factory=dict)
     energy_mj_at_most: float | None = None
+    energy_mj: float | None = None
+    energy_error: float | None = None
 
     @property
     def speedup(self) -> float:

@@ -17,6 +17,16 @@ def _asked(report: Report) -> str:
     if report.command == "prune":
         return f"to prune {whole}"
     also = "" if budget.max_drop is None else f" with at most {budget.max_drop:g} points lost"
+    limits = [
+        f"at most {limit:g} {unit}"
+        for limit, unit in (
+            (budget.max_energy_mj, "mJ"),
+            (budget.max_memory_mb, "MB"),
+            (budget.p99_ms, "ms in 99 of 100 runs"),
+        )
+        if limit is not None
+    ]
+    whole += f", {', '.join(limits)}," if limits else ""
     if budget.latency_ms is not None:
         return f"for at most {budget.latency_ms:g} ms of {whole}{also}"
     if budget.speedup is not None:

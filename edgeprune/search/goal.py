@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edgeprune.timing import Measurement, Ratio, ratio
@@ -22,6 +23,7 @@ class Goal:
     ``accept_loss``: a result is delivered even if its outputs are too far from the original's to be of use.
     ``all_int8``: without a budget, every block that has a form in INT8 gets it, however fast it is.
     ``explain_loss``: the report tells what the loss comes from, by variants with one thing taken back.
+    ``max_energy_mj``, ``max_memory_mb``, ``p99_ms``: further limits; a latency is looked for that keeps them.
     """
 
     latency_ms: float | None = None
@@ -32,6 +34,30 @@ class Goal:
     accept_loss: bool = False
     explain_loss: bool = False
     all_int8: bool = False
+    max_energy_mj: float | None = None
+    max_memory_mb: float | None = None
+    p99_ms: float | None = None
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """Flag -> limit of what is neither the latency's median nor accuracy."""
+        named = {"--max-energy-mj": self.max_energy_mj, "--max-memory-mb": self.max_memory_mb, "--p99": self.p99_ms}
+        return {flag: limit for flag, limit in named.items() if limit is not None}
+
+    def excess(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Flag -> how many times a value is its limit, of the values beyond it."""
+        over = {flag: values[flag] / limit for flag, limit in self.limits.items() if flag in values}
+        return {flag: times for flag, times in over.items() if times > 1}
+
+    def out_of_reach(self, least: Mapping[str, float]) -> str:
+        """The start of a sentence: which limits are beyond the least that was reached, and what that is."""
+        units = {"--max-energy-mj": "mJ", "--max-memory-mb": "MB", "--p99": "ms"}
+        told = [
+            f"{flag} {limit:g} can't be met: the least that was reached is {least[flag]:.4g} {units[flag]}"
+            for flag, limit in self.limits.items()
+            if least.get(flag, 0.0) > limit
+        ]
+        return "".join(f"{text}; " for text in told)
 
     @property
     def has_budget(self) -> bool:

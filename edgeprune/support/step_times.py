@@ -32,6 +32,7 @@ USUAL_S = {
     "finding where the engine is wrong": 600.0,
     "looking at the outputs": 1.0,
     "looking at the trained ranges": 1.0,
+    "looking for a latency within the limits": 5.0,
     "looking for what FP16 cannot hold": 1.0,
     "looking up what is known": 0.5,
     "making the module": 3.0,

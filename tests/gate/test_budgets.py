@@ -41,6 +41,14 @@ def test_an_upper_bound_of_energy_can_pass_but_never_fails_a_gate() -> None:
         gate(replace(found, predicted=replace(GUESS, energy_mj_at_most=None)), max_energy_mj=30)
 
 
+@pytest.mark.parametrize(("limit", "verdict"), [(20.0, "pass"), (19.0, "unsure"), (13.0, "fail")])
+def test_a_prediction_of_energy_fails_only_beyond_its_error(limit: float, verdict: str) -> None:
+    guess = replace(GUESS, energy_mj=20.0, energy_error=0.5)
+    (check,) = gate(replace(report(), predicted=guess), max_energy_mj=limit).checks
+    assert (check.name, check.verdict) == ("energy of an inference, predicted", verdict)
+    assert "typical error of 50%" in check.detail
+
+
 @pytest.mark.parametrize(("limit", "verdict"), [(28.0, "pass"), (27.9, "fail")])
 def test_measured_energy_counts_before_the_bound(limit: float, verdict: str) -> None:
     spent = Energy(28.0, ("VDD_IN",), 5000.0, 12000.0, 4.0, 40)
