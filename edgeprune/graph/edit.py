@@ -148,12 +148,21 @@ def fresh_name(graph: ir.Graph, wanted: str) -> str:
 
 
 def add_initializer(graph: ir.Graph, name: str, array: NDArray[Any] | ir.TensorProtocol) -> ir.Value:
-    """Register a new initializer; ``name`` must be unused."""
-    tensor = ir.Tensor(array, name=name) if isinstance(array, np.ndarray) else array
+    """Register a new initializer; ``name`` must be unused. A part of a larger array in memory is copied."""
+    tensor = ir.Tensor(_without_rest(array), name=name) if isinstance(array, np.ndarray) else array
     shape = ir.Shape(tensor.shape.numpy())
     value = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=shape, const_value=tensor)
     graph.register_initializer(value)
     return value
+
+
+def _without_rest(array: NDArray[Any]) -> NDArray[Any]:
+    """The array, as a copy where it would keep a larger one in memory; a part of a mapped file stays there."""
+    root: object = array
+    while isinstance(root, np.ndarray) and root.base is not None:
+        root = root.base
+    held_bytes = len(root) if isinstance(root, bytes) else root.nbytes if isinstance(root, np.ndarray) else 0
+    return array.copy() if held_bytes > array.nbytes else array
 
 
 def int64_initializer(node: ir.Node, name: str, values: Sequence[int], names: Names) -> ir.Value:
