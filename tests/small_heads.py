@@ -54,14 +54,6 @@ HEADS = {
         i2 = Unsqueeze(picked, last) i3 = Expand(i2, hidden) q = GatherElements<axis=1>(tokens, i3)
         d1 = MatMul(q, wd1) d2 = Relu(d1) d3 = MatMul(d2, wd2) out = Sigmoid(d3)
     }""",
-    "gated": """g (float[n,3,8,8] x) => (float[n,10,9] out) {
-        h1 = Conv<kernel_shape=[3,3], pads=[1,1,1,1]>(x, w1) h = Relu(h1)
-        t1 = Reshape(h, to_tokens) tokens = Transpose<perm=[0,2,1]>(t1)
-        enc = MatMul(tokens, we) best = ReduceMax<axes=[-1], keepdims=0>(enc) v1, picked = TopK(best, ten)
-        i2 = Unsqueeze(picked, last) i3 = Expand(i2, hidden) q = GatherElements<axis=1>(tokens, i3)
-        v2 = Sigmoid(v1) v3 = Unsqueeze(v2, last) gated = Mul(q, v3)
-        d1 = MatMul(gated, wd1) d2 = Relu(d1) d3 = MatMul(d2, wd2) out = Sigmoid(d3)
-    }""",
 }
 _INTEGERS = {
     "to_boxes": [0, 4, 64],

@@ -115,12 +115,13 @@ class _Chosen:
             yield {**feeds, **dict(zip([s.name for s in self.chosen], self.choose(feeds), strict=True))}
 
 
-def open_comparable(model: ir.Model, data: Calibration) -> Comparable:
+def open_comparable(model: ir.Model, data: Calibration, without: frozenset[str] = frozenset()) -> Comparable:
     """How changed forms of a model are compared with it.
 
     Args:
         model: the original; its nodes have names.
         data: samples for it, which know the user's choice of outputs, if there is one.
+        without: results of choices that are computed, not given.
     """
     choices = find_choices(model)
     if not choices.any:
@@ -128,7 +129,9 @@ def open_comparable(model: ir.Model, data: Calibration) -> Comparable:
     known = outputs_of(model, data)
     inside = {}
     if any(known.spec_of(name).kind in ROWS for name in known.names):
-        inside = {name: places for name, places in choices.inside.items() if _fits(model, name, data)}
+        inside = {
+            name: places for name, places in choices.inside.items() if name not in without and _fits(model, name, data)
+        }
     places: dict[str, Place] = {}
     weights: dict[str, float] = {}
 
@@ -147,6 +150,9 @@ def open_comparable(model: ir.Model, data: Calibration) -> Comparable:
     choose = OnnxRuntime().load(with_outputs(model, inside)).run if inside else None
     positions = {name: number for number, name in enumerate(known.names)}
     made = _BeforeChoices(tuple(places.values()), positions, Outputs(tuple(places), ()), {}, specs, choose)
+    made_inside = {str(o.name) for node in made.of(model).graph for o in node.outputs}
+    if clash := made_inside.intersection(inside):  # the values that were chosen are used as well: in their own order
+        return open_comparable(model, data, without | clash)
     return _with_kinds(made, model, data, known, weights)
 
 

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 import onnx_ir as ir
 
 from edgeprune.errors import ModelError
-from edgeprune.graph.edit import fresh_name
 
 
 def with_outputs(model: ir.Model, names: Iterable[str], inputs: Iterable[str] | None = None) -> ir.Model:
@@ -32,13 +31,7 @@ def with_outputs(model: ir.Model, names: Iterable[str], inputs: Iterable[str] | 
             model, ir.GraphView(starts, (), nodes=(), opset_imports=graph.opset_imports, name=graph.name).clone()
         )
     # Only what is needed is copied, which takes a fifth of the time of a whole copy that then loses its other nodes.
-    part = ir.convenience.extract(graph, starts, [values[n] for n in wanted])
-    given = {value.name for value in part.inputs}
-    for again in [
-        o for node in part for o in node.outputs if o.name in given
-    ]:  # of a node whose other result is needed
-        again.name = fresh_name(part, f"{again.name}_computed")
-    return _of(model, part)
+    return _of(model, ir.convenience.extract(graph, starts, [values[n] for n in wanted]))
 
 
 def _of(model: ir.Model, part: ir.Graph) -> ir.Model:

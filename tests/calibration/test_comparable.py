@@ -14,6 +14,7 @@ from edgeprune.outputs.find import find_outputs
 from edgeprune.passes.prune.prune_channels import prune_channels
 from edgeprune.passes.recover.compensate import compensate
 from edgeprune.passes.recover.reconstruct import reconstruct, split_for_learning
+from edgeprune.testing.oracle import parse
 from tests.small_heads import HEADS, head
 from tests.small_models import calibration, classifier, images
 
@@ -32,16 +33,36 @@ def test_a_model_without_a_choice_is_compared_as_it_is() -> None:
     assert found.data(data) is data
 
 
-@pytest.mark.parametrize("name", ["queries", "gated"])
-def test_a_choice_inside_is_fed_with_the_originals(name: str) -> None:
-    """Also where the values that were chosen are used beside their places."""
-    model, data = head(name), calibration(x=samples())
+def test_a_choice_inside_is_fed_with_the_originals() -> None:
+    model, data = head("queries"), calibration(x=samples())
     found = open_comparable(model, data)
     (feeds,) = found.data(data).batches(16)
     assert sorted(feeds) == ["picked", "x"]
     given = OnnxRuntime().load(found.of(model)).run(feeds)
     (plain,) = OnnxRuntime().load(model).run({"x": feeds["x"]})
     np.testing.assert_array_equal(given[0], plain)
+
+
+def test_a_choice_whose_values_are_used_as_well_is_no_input() -> None:
+    """As the gate of a mixture of experts. Refits run through it."""
+    model = parse(
+        """g (float[n,8,16] x) => (float[n,4,9] y)
+        <int64[1] four = {4}, int64[1] last = {-1}, int64[3] wide = {1,1,16}> {
+            h = MatMul(x, w1) t = Relu(h) b = ReduceMax<axes=[-1], keepdims=0>(t) v, picked = TopK<axis=1>(b, four)
+            i = Unsqueeze(picked, last) e = Expand(i, wide) q = GatherElements<axis=1>(t, e)
+            s = Sigmoid(v) u = Unsqueeze(s, last) g = Mul(q, u) y = MatMul(g, w2)
+        }""",
+        w1=(16, 16),
+        w2=(16, 9),
+    )
+    data = calibration(x=RNG.standard_normal((16, 8, 16)).astype(np.float32))
+    found = open_comparable(model, data)
+    assert found.of(model) is model
+    analysis = analyse(model)
+    cut = {g.id: np.arange(g.size // 2) for g in analysis.groups}
+    assert cut
+    refitted = compensate(model, prune_channels(model, analysis, cut), analysis, cut, data)
+    assert OnnxRuntime().load(refitted).run(next(iter(data.batches(16))))[0].shape == (16, 4, 9)
 
 
 def test_weights_of_the_user_go_to_what_is_compared() -> None:
