@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from edgeprune import graph
-from edgeprune.backends import OnnxRuntime, open_runtime
+from edgeprune.backends import OnnxRuntime, open_runtime, simulation
 from edgeprune.calibration import Calibration, compare_with_original, fidelity
 from edgeprune.dependency import picture
 from edgeprune.devices import load_profile
@@ -20,6 +20,8 @@ from edgeprune.support import Progress, output_folder
 from edgeprune.timing import benchmark, ratio
 
 MEASURED_SECONDS = 10.0
+NO_TARGET = "none"
+"""As a prune without ``--target`` says."""
 STALE = ("model.engine",)
 """Files of the folder that have the old weights."""
 STALE_WARNINGS = "accuracy was not measured", "on the device the engine loses", "the rival "
@@ -37,9 +39,10 @@ def deliver(
     _, held_out = data.split(trainer.settings.held_out, trainer.settings.seed)
     model = trainer.couple.student.written(trainer.best) if trainer.gained else folder.model
     with progress.step("comparing with the original"):
-        runtime = OnnxRuntime()
-        agreement = fidelity(runtime.load(folder.dense).run, held_out, folder.dense)
-        before, after = (compare_with_original(agreement, runtime.load(m).run) for m in (folder.model, model))
+        agreement = fidelity(OnnxRuntime().load(folder.dense).run, held_out, folder.dense)
+        # A graph for TensorRT is simulated: onnxruntime would quantize its biases, and leave out roundings to FP16.
+        load = OnnxRuntime().load if _is_for_cpu(folder) else simulation.load
+        before, after = (compare_with_original(agreement, load(m).run) for m in (folder.model, model))
     training = trainer.summary(before.after)
     with progress.step("measuring"):
         latency = _latency(folder, model)
@@ -72,6 +75,12 @@ def deliver(
     return report
 
 
+def _is_for_cpu(folder: CompiledFolder) -> bool:
+    """Whether the folder's model runs on a CPU; one of a `prune` without a target does, too."""
+    target = folder.report.target
+    return target == NO_TARGET or load_profile(target).runtime(None).on_cpu
+
+
 def _bytes(file: Path) -> int:
     data = file.with_name(file.name + ".data")
     return file.stat().st_size + (data.stat().st_size if data.exists() else 0)
@@ -80,7 +89,7 @@ def _bytes(file: Path) -> int:
 def _latency(folder: CompiledFolder, model: ir.Model) -> Latency | None:
     """The latency measured anew where it was measured on this machine's processor; None where it was not measured."""
     old = folder.report.latency
-    if old is None or not load_profile(folder.report.target).runtime(None).on_cpu:
+    if old is None or not _is_for_cpu(folder):
         return None
     backend = open_runtime(old.runtime.split()[0], old.threads or 1)
     runners = {"original": backend.load(folder.dense), "result": backend.load(model)}

@@ -16,6 +16,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+from edgeprune.backends import simulation
 from edgeprune.calibration import IntermediateOutputs
 from edgeprune.errors import BackendError, CalibrationError, ModelError, UsageError
 from edgeprune.graph import load, save
@@ -350,7 +351,9 @@ def test_lack_of_memory_says_which_micro_batch_fits(
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
-def test_a_model_for_tensorrt_is_trained_in_float32_and_stays_in_float16(precision: str, tmp_path: Path) -> None:
+def test_a_model_for_tensorrt_is_trained_in_float32_and_stays_in_float16(
+    precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder, data = pruned_folder(tmp_path)
     plain = load(folder / "model.onnx")
     names = {str(n.name): "fp16" for n in plain.graph}
@@ -360,10 +363,14 @@ def test_a_model_for_tensorrt_is_trained_in_float32_and_stays_in_float16(precisi
     seen = IntermediateOutputs(plain, ["images", *inner]).run({"images": images})
     ranges = {name: (float(x.min()), float(x.max())) for name, x in seen.items()}
     save(lower_tensorrt(plain, names, ranges, target_versions=("10.3",)), folder / "model.onnx")
+    (folder / "report.json").write_text(replace(Report.load(folder), target="orin").to_json())
+    simulated, load_simulated = [], simulation.load
+    monkeypatch.setattr(simulation, "load", lambda model: simulated.append(model) or load_simulated(model))
     report = distill_folder(folder, data, settings=QUICK, out=tmp_path / "out")
     assert report is not None
     assert report.training is not None
     assert report.training.gained
+    assert len(simulated) == 2  # onnxruntime would compute both in another way than TensorRT
     before, after = load(folder / "model.onnx"), load(tmp_path / "out" / "model.onnx")
     assert nodes(before) == nodes(after)
     types = [{n: x.dtype for n, x in arrays(m).items()} for m in (before, after)]
