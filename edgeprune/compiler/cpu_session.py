@@ -55,7 +55,7 @@ TRIAL_SAMPLE_MACS, TRIAL_SAMPLES = 12e9, (24, 128)
 """A whole candidate is tried on as many samples as this many multiply-accumulates allow, within these bounds. There are
 fewer trials of whole candidates than of single changes, so each can use more samples."""
 
-LEFT_OF_QUICK = 0.1
+LEFT_OF_QUICK = 0.05
 """Share of the drop of a quick trial that the model that is built has at least: it corrects the errors of earlier
 layers, too."""
 

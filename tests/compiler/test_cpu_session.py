@@ -111,7 +111,7 @@ class Trials:
 
 @pytest.mark.parametrize(
     ("quick", "accepted", "built"),
-    [(0.9, True, 0), (1.1, True, 1), (29.0, True, 1), (31.0, False, 0)],
+    [(0.9, True, 0), (1.1, True, 1), (59.0, True, 1), (61.0, False, 0)],
 )
 def test_a_quick_trial_decides_where_it_is_clear(quick: float, accepted: bool, built: int) -> None:
     trials = Trials(quick, built=0.5)
@@ -120,7 +120,7 @@ def test_a_quick_trial_decides_where_it_is_clear(quick: float, accepted: bool, b
 
 
 def test_what_cuts_nothing_is_not_tried_quickly() -> None:
-    trials = Trials(31.0, built=0.5)
+    trials = Trials(61.0, built=0.5)
     assert trials.session.is_acceptable(Candidate(np.array([8]), ("int8",), 1.0, 0.1), 1.0)
 
 
