@@ -7,8 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import onnx_ir as ir
 from numpy.typing import NDArray
 
+from edgeprune import graph
 from edgeprune.backends import OnnxRuntime
 from edgeprune.calibration import Run, is_fidelity
 from edgeprune.compiler.open_session import open_session
@@ -41,6 +43,8 @@ def measure_rival(request: Request, session: CompileSession, file: Path) -> Riva
         recover="none",
         explain_loss=False,
         all_int8=False,
+        tune_placement=None,
+        shapes=_fitting(request.shapes, graph.load(file)),
     )
     quantize = request.goal(None, None, None).quantize
     goal = Goal(prune=False, quantize=quantize)
@@ -56,6 +60,19 @@ def measure_rival(request: Request, session: CompileSession, file: Path) -> Riva
     with progress.step("scoring the rival"):
         accuracy, why = _accuracy(session, run)
     return Rival(file.name, mine.opened.sha256, variant, latency_ms, measured is not None, accuracy, why)
+
+
+def _fitting(shapes: Mapping[str, Sequence[int]], model: ir.Model) -> dict[str, Sequence[int]]:
+    """The sizes of ``--shape`` that the rival's inputs can have; it may have other inputs, or fixed sizes."""
+    inputs = {str(value.name): tuple(value.shape or ()) for value in graph.data_inputs(model)}
+
+    def fits(name: str, sizes: Sequence[int]) -> bool:
+        own = inputs.get(name, ())
+        return len(own) == len(sizes) and all(
+            not isinstance(fixed, int) or fixed == size for fixed, size in zip(own, sizes, strict=True)
+        )
+
+    return {name: sizes for name, sizes in shapes.items() if fits(name, sizes)}
 
 
 def beside(report: Report, rival: Rival | None) -> Report:

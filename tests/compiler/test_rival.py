@@ -72,3 +72,16 @@ def test_a_rival_that_does_not_exist_is_refused_before_the_search(
     found = compiled("--rival", str(tmp_path / "none.onnx"))
     assert isinstance(found.exception, ModelError)
     assert "none.onnx" in str(found.exception)
+
+
+@pytest.mark.parametrize("shape", ["x=1x3x48x48", "x=2x3x48x48"])
+def test_a_rival_of_fixed_sizes_takes_the_shapes_that_fit_it(
+    compiled: Callable[..., Result], tmp_path: Path, shape: str
+) -> None:
+    """--shape is of the large model: for a rival whose batch is fixed, another batch was an error."""
+    fixed = onnx.load(tmp_path / "small.onnx")
+    fixed.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    onnx.save(fixed, tmp_path / "fixed.onnx")
+    found = compiled("--rival", str(tmp_path / "fixed.onnx"), "--shape", shape)
+    assert found.exception is None, found.output
+    assert Report.load(tmp_path / "out").rival is not None
