@@ -64,6 +64,10 @@ class PartialRuns:
         values = self._values(needed)
         return self._run(model) if values is None else self._resume(model, same, values)
 
+    def forget(self) -> None:
+        """Give up the cached values of the original; they are computed again where they are needed."""
+        self._cached.clear()
+
     def _inputs(self) -> set[str]:
         return {str(v.name) for v in self._model.graph.inputs}
 

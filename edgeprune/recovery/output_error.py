@@ -35,6 +35,7 @@ from edgeprune.outputs import (
     sum_to_one,
 )
 from edgeprune.recovery.output_fields import by_channel, fields
+from edgeprune.support import release_memory
 
 Array = NDArray[Any]
 
@@ -78,7 +79,13 @@ class Probe:
 
     def error(self, model: ir.Model) -> float:
         """The changed network's error, unitless, 0 for the original itself."""
-        return self._reference.error(self._outputs_of(model))
+        found = self._reference.error(self._outputs_of(model))
+        release_memory()  # of the networks of earlier trials
+        return found
+
+    def forget(self) -> None:
+        """Give up the original's inner values, which serve trials in the order of the graph."""
+        self._runs.forget()
 
     def difference(self, model: ir.Model, other: ir.Model) -> tuple[float, float]:
         """How much larger a network's error is than another's, and the standard error of that over the samples.

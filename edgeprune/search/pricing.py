@@ -165,7 +165,9 @@ class _Trials:
         ]
 
         def compute() -> Arrays:
-            return {str(g): errors for g, errors in enumerate(self._try_widths(tried, progress))}
+            measured = {str(g): errors for g, errors in enumerate(self._try_widths(tried, progress))}
+            self.probe.forget()
+            return measured
 
         # Not by levels: other targets have others, but the same trials.
         found = cache.arrays("width trials", {"tried": tried, "orders": orders}, compute)
@@ -185,6 +187,7 @@ class _Trials:
 
         def compute() -> Arrays:
             losses = self._try_formats(available, ranges, splits, progress)
+            self.probe.forget()
             return {f"{b} {name}": np.array(v) for b, forms in enumerate(losses) for name, v in forms.items()}
 
         found = cache.arrays("format losses", settings, compute)

@@ -15,6 +15,7 @@ from edgeprune.calibration import ArrayCache, Arrays, Evaluator, Run
 from edgeprune.outputs import usefulness
 from edgeprune.report import Accuracy
 from edgeprune.search.problem import Candidate
+from edgeprune.support import release_memory
 
 LARGEST_BYTES = 64 << 20
 """Larger models are built again: they would fill the whole cache."""
@@ -42,6 +43,8 @@ class ScoreCache:
         if candidate.key not in self._scored:
             run = self.run_of(self._build(candidate) if model is None else model)
             self._scored[candidate.key] = self.evaluator.accuracy(run)
+            del run
+            release_memory()
         return self._scored[candidate.key]
 
     def with_outputs(self, candidate: Candidate, model: ir.Model) -> Accuracy:
@@ -89,6 +92,7 @@ class ScoreCache:
         def compute() -> Arrays:
             if candidate.key not in self._scored:
                 found = self.evaluator.accuracy(self.run_of(self._build(candidate)), limit)
+                release_memory()
                 if found.samples != self.evaluator.samples:
                     return {"within": np.array(False)}
                 self._scored[candidate.key] = found

@@ -22,7 +22,7 @@ from edgeprune.support.moved_names import keep_moved_names
 from edgeprune.support.nearest_names import nearest_names, or_nearest
 from edgeprune.support.plural import plural
 from edgeprune.support.prefetch import prefetch, run_in_parallel
-from edgeprune.support.process_usage import TEMPORARY_FILES, peak_memory_bytes, processor_s
+from edgeprune.support.process_usage import TEMPORARY_FILES, peak_memory_bytes, processor_s, release_memory
 from edgeprune.support.processor import available_cores, int8_weight_bits, kernel_features, this_cpu, vector_lanes
 from edgeprune.support.progress import Progress, Step, TerminalProgress
 from edgeprune.support.random_values import random_values

@@ -73,6 +73,17 @@ def test_outputs_are_those_of_the_whole_copy(weight: str) -> None:
         np.testing.assert_allclose(got, want, rtol=1e-6, atol=1e-7)
 
 
+def test_forgotten_values_are_computed_again() -> None:
+    model = network()
+    runs, copy = PartialRuns(model, feeds(), 1), with_other_weight(model, "w4")
+    first = runs.outputs(copy)
+    assert runs._cached
+    runs.forget()
+    assert not runs._cached
+    for got, want in zip(runs.outputs(copy), first, strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
 def test_only_what_changed_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     model = network()
     runs = PartialRuns(model, feeds(), 1)
