@@ -14,7 +14,7 @@ Shape = tuple[int, ...]
 
 _REDUCED = ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "Sum", "SumSquare")
 _VECTORS: Mapping[str, Sequence[int]] = {
-    "CenterCropPad": (1,), "Col2Im": (1, 2), "ConstantOfShape": (0,), "Expand": (1,), "Pad": (1, 3), "Reshape": (1,),
+    "CenterCropPad": (1,), "Col2Im": (1, 2), "ConstantOfShape": (0,), "Pad": (1, 3), "Reshape": (1,),
     "Slice": (1, 2, 3, 4), "Split": (1,), "Squeeze": (1,), "Tile": (1,), "Unsqueeze": (1,),
     **{f"Reduce{kind}": (1,) for kind in _REDUCED},
 }  # fmt: skip
@@ -158,6 +158,22 @@ def _einsum(node: ir.Node, shapes: Sequence[Shape | None]) -> Iterator[str]:
                 yield f"has axes of length {lengths[letter]} and {dim} for the letter {letter!r} of its equation"
 
 
+def _attention(node: ir.Node, shapes: Sequence[Shape | None]) -> Iterator[str]:
+    queries, keys, values = shapes[:3]
+    if queries is None or keys is None or values is None:
+        return
+    heads, shared = (node.attributes.get_int(f"{kind}_num_heads", 0) for kind in ("q", "kv"))
+    fit = len(queries) == len(keys) == len(values) and queries[0] == keys[0] == values[0] and keys[-2] == values[-2]
+    if fit and len(queries) == 4:
+        fit = keys[1] == values[1] and queries[3] == keys[3] and not queries[1] % max(1, keys[1])
+    elif fit and heads and shared:
+        divided = not queries[-1] % heads and not keys[-1] % shared and not values[-1] % shared
+        fit = divided and queries[-1] // heads == keys[-1] // shared
+    if not fit:
+        of = f"{list(queries)}, {list(keys)} and {list(values)}"
+        yield f"has queries, keys and values of the shapes {of}, which do not go together"
+
+
 def _outside(indices: NDArray[np.generic] | None, length: int) -> Iterator[str]:
     if indices is not None and indices.size and not -length <= indices.min() <= indices.max() < length:
         wrong = indices.max() if indices.max() >= length else indices.min()
@@ -165,6 +181,7 @@ def _outside(indices: NDArray[np.generic] | None, length: int) -> Iterator[str]:
 
 
 _RULES: Mapping[str, Callable[[ir.Node, Sequence[Shape | None]], Iterator[str]]] = {
+    "Attention": _attention,
     "Einsum": _einsum,
     "GatherElements": _gather_elements,
     "GatherND": _gather_nd,

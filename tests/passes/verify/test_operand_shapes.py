@@ -13,6 +13,7 @@ GRAPH = "g (float[2,8,4] x) => (y) {{ [bad] y{more} = {call}(x{names}) }}"
 PICTURE = "g (float[1,3,8,8] x) => (y) {{ [bad] y{more} = {call}(x{names}) }}"
 MATRIX = "g (float[2,8] x) => (y) {{ [bad] y{more} = {call}(x{names}) }}"
 LSTM = "LSTM<hidden_size = 5>"
+ATTENTION = "Attention<q_num_heads = 2, kv_num_heads = 1>"
 Arrays = Mapping[str, np.ndarray]
 
 
@@ -26,7 +27,8 @@ def numbers(*values: int, shape: tuple[int, ...] = (-1,)) -> np.ndarray:
 
 def simplified(text: str, call: str, more: str = "", **arrays: np.ndarray) -> None:
     names = "".join(f", {name}" for name in arrays)
-    model = parse(text.format(call=call, names=names, more=more), **arrays)
+    opset = 23 if call.startswith("Attention") else 17
+    model = parse(text.format(call=call, names=names, more=more), opset=opset, **arrays)
     canonicalize(model, verify=False)
 
 
@@ -55,6 +57,8 @@ def simplified(text: str, call: str, more: str = "", **arrays: np.ndarray) -> No
         (PICTURE, "Conv<kernel_shape = [3, 3]>", {"w": ones(4, 3, 3, 2)}, r"kernel_shape \[3, 3\], but a weight"),
         (PICTURE, "Conv", {"w": ones(4, 3, 3)}, "weight with 3 axes|rank"),
         (PICTURE, "MaxPool<kernel_shape = [2, 2], pads = [2, 0, 0, 0]>", {}, r"pads \[2, 0, 0, 0\] for a kernel"),
+        (GRAPH, ATTENTION, {"k": ones(2, 3, 3), "v": ones(2, 3, 2)}, "not go together"),
+        (GRAPH, ATTENTION, {"k": ones(2, 3, 2), "v": ones(2, 4, 2)}, "not go together"),
         (MATRIX, "Gemm", {"w": ones(8, 5), "c": ones(4)}, r"bias of shape \[4\] to \[2, 5\]"),
     ],
 )  # fmt: skip
@@ -70,6 +74,7 @@ def test_what_does_not_fit_is_refused(text: str, call: str, arrays: Arrays, wron
         (GRAPH, "GatherND", {"i": numbers(-2, 7, shape=(1, 2))}),
         (GRAPH, "ScatterND", {"i": numbers(1, shape=(1, 1)), "u": ones(1, 8, 4)}),
         (GRAPH, "ScatterElements<axis = -1>", {"i": numbers(-4, 3, shape=(1, 1, 2)), "u": ones(1, 1, 2)}),
+        (GRAPH, ATTENTION, {"k": ones(2, 3, 2), "v": ones(2, 3, 5)}),
         (GRAPH, "Clip", {"low": ones(1)}),
         (GRAPH, LSTM, {"w": ones(1, 20, 4), "r": ones(1, 20, 5), "b": ones(1, 40)}),
         (PICTURE, "MaxPool<kernel_shape = [2, 2], pads = [1, 0, 1, 0]>", {}),
