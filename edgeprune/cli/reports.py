@@ -170,7 +170,8 @@ def gate(
         if refused is None:
             click.echo(f"baseline kept in {keep_baseline(baseline, found)}", err=True)
         else:
-            click.echo(f"not kept as a baseline: {refused}: measure again, or add --accept-disturbed", err=True)
+            again = "measure again, for example with --runs 3, or add --accept-disturbed"
+            click.echo(f"not kept as a baseline: {refused}: {again}", err=True)
     if not result.passed:
         return GATE_FAILED
     unreliable = require_reliable and result.verdict == "unreliable"

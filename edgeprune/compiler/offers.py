@@ -40,7 +40,7 @@ class Offer:
     accuracy: Accuracy
 
     def text(self, baseline_us: float) -> str:
-        """The latency, the loss and the flag; no flag for a budget that the original meets."""
+        """The latency, the loss and the flags; no flag for a budget that the original meets."""
         us, found = self.candidate.latency_us, self.accuracy
         unit = _unit(found)
         reached = (
@@ -49,7 +49,8 @@ class Offer:
         )
         if self.budget_ms * 1e3 >= baseline_us:
             return f"{reached}, which is not surely faster than the original"
-        return f"{reached}: --latency-ms {self.budget_ms:.3f} can be met"
+        speedup = math.floor(baseline_us / self.budget_ms / 10) / 100
+        return f"{reached}: --latency-ms {self.budget_ms:.3f} can be met (--speedup {speedup:.2f})"
 
 
 def _unit(accuracy: Accuracy) -> str:

@@ -22,7 +22,7 @@ def test_an_offer_names_the_latency_the_loss_and_the_flag():
     text = Offer(0.108, at(100.0), ACCURACY).text(200.0)
     assert text == (
         "0.100 ms, 2.00x as fast as the original, with SQNR against the original 40.00 dB: "
-        "--latency-ms 0.108 can be met"
+        "--latency-ms 0.108 can be met (--speedup 1.85)"
     )
 
 

@@ -96,7 +96,7 @@ def test_a_disturbed_measurement_is_no_baseline_unless_told_so(tmp_path: Path, c
     assert not kept.exists()
     said = capsys.readouterr().err
     assert "not kept as a baseline: the original became" in said
-    assert "measure again, or add --accept-disturbed" in said
+    assert "measure again, for example with --runs 3, or add --accept-disturbed" in said
     assert run(out, "--baseline", kept, "--accept-disturbed") == 2
     assert run(out, "--baseline", kept, "--update-baseline", "--accept-disturbed") == 0
     again = Report.load(kept / "net.cpu.json")
