@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
+import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -96,8 +98,24 @@ def _quiet() -> Iterator[list[warnings.WarningMessage]]:
             warnings.catch_warnings(record=True) as caught,
             contextlib.redirect_stdout(io.StringIO()),
             contextlib.redirect_stderr(io.StringIO()),
+            _no_output_of_c(),
         ):
             warnings.simplefilter("always")
             yield caught
     finally:
         logging.disable(before)
+
+
+@contextlib.contextmanager
+def _no_output_of_c() -> Iterator[None]:
+    """Hide what PyTorch's C++ code writes to standard output: whole graphs, if an operator has no ONNX form."""
+    if sys.__stdout__ is not None:
+        sys.__stdout__.flush()
+    kept = os.dup(1)
+    try:
+        with open(os.devnull, "wb") as nothing:
+            os.dup2(nothing.fileno(), 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)

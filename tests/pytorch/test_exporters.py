@@ -1,0 +1,19 @@
+"""What PyTorch prints while it exports."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from edgeprune.pytorch.exporters import _quiet
+
+
+def test_what_exporters_print_is_hidden_and_comes_back(capfd: pytest.CaptureFixture[str]):
+    """An operator without an ONNX form made PyTorch's C++ code print the whole graph between our lines."""
+    with pytest.raises(ValueError, match="in the exporter"), _quiet():
+        print("by Python")
+        os.write(1, b"by C++")
+        raise ValueError("in the exporter")
+    os.write(1, b"afterwards")
+    assert capfd.readouterr().out == "afterwards"
