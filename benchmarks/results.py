@@ -350,6 +350,11 @@ def _version(tool: str) -> str:
         return "not installed"
 
 
+def _kept_rows() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
+    return found
+
+
 def main() -> None:
     """Run, keep the rows, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -364,15 +369,17 @@ def main() -> None:
     warnings.simplefilter("ignore")
     logging.disable(logging.ERROR)
     onnxruntime.set_default_logger_severity(3)
-    found: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
     for name in () if arguments.page_only else arguments.models:
         try:
-            found[name] = asdict(kept(name, MODELS[name], arguments))
+            measured = asdict(kept(name, MODELS[name], arguments))
         except subprocess.CalledProcessError as error:
             sys.exit(f"{name}: {error}")
+        found = {**_kept_rows(), name: measured}
         ordered = {key: found[key] for key in MODELS if key in found}
         RESULTS.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
-    PAGE.write_text(page([Kept.of(found[name]) for name in MODELS if name in found]), encoding="utf-8")
+    found = _kept_rows()
+    missing = [f"{source.what} (`--models {name}`)" for name, source in MODELS.items() if name not in found]
+    PAGE.write_text(page([Kept.of(rows) for rows in found.values()], missing), encoding="utf-8")
     print(f"written to {PAGE}")
 
 

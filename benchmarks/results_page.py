@@ -58,8 +58,8 @@ class Kept:
         return Kept(**{**kept, "rows": [Row(**row) for row in kept["rows"]]})
 
 
-def page(results: Sequence[Kept]) -> str:
-    """The whole page."""
+def page(results: Sequence[Kept], missing: Sequence[str] = ()) -> str:
+    """The whole page; ``missing`` are the networks that were not measured yet."""
     lines = [
         "# Results",
         "",
@@ -73,6 +73,7 @@ def page(results: Sequence[Kept]) -> str:
         "",
         *_summary(results),
         "",
+        *([f"Not measured yet: {', '.join(missing)}.", ""] if missing else []),
     ]
     for kept in results:
         lines += [f"## {kept.heading}", "", *_section(kept), ""]
