@@ -51,6 +51,9 @@ def session(*, int8_drop: float = 0.5, error: float = 0.0) -> FakeSession:
     def drop(candidate: Candidate) -> float:
         return int8_drop if "int8" in candidate.formats else 0.0
 
+    def is_within(candidate: Candidate, limit: float) -> bool:
+        return drop(candidate) <= limit
+
     builder = SimpleNamespace(
         float_format="fp32", learning=Learning(), recover=lambda *_: False,
         build=lambda widths, formats: f"{widths} {formats}",
@@ -62,7 +65,7 @@ def session(*, int8_drop: float = 0.5, error: float = 0.0) -> FakeSession:
         builder=cast(Any, builder),
         prices=Prices(latency, PROBLEM.levels, lambda: (losses, losses), lambda: (PROBLEM.levels, PROBLEM.width_loss)),
         evaluator=unused,
-        scores=cast(Any, SimpleNamespace(drop=drop, forget=lambda _: None)),
+        scores=cast(Any, SimpleNamespace(drop=drop, is_within=is_within, forget=lambda _: None)),
         cache=unused,
         conditions=unused,
         progress=Progress(),
