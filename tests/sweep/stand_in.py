@@ -20,6 +20,8 @@ def main() -> int:
     begin = time.monotonic()
     with log.open("a") as file:
         file.write(json.dumps(["begin", str(Path.cwd()), os.getpid(), begin]) + "\n")
+    if _is_the_one_to_kill():
+        time.sleep(60)
     time.sleep(float(os.environ.get("SWEEP_SECONDS", "0.1")))
     if "refused" in model:
         sys.stderr.write("reading\nedgeprune: the budget cannot be met; 1.2x can\n")
@@ -38,6 +40,20 @@ def main() -> int:
     with log.open("a") as file:
         file.write(json.dumps(["end", str(Path.cwd()), os.getpid(), time.monotonic()]) + "\n")
     return 0
+
+
+def _is_the_one_to_kill() -> bool:
+    """Whether this is the first that runs; its process number is then in the file that SWEEP_VICTIM names."""
+    file = os.environ.get("SWEEP_VICTIM")
+    if file is None:
+        return False
+    try:
+        mine = os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+    except FileExistsError:
+        return False
+    os.write(mine, f"{os.getpid()}\n".encode())
+    os.close(mine)
+    return True
 
 
 if __name__ == "__main__":

@@ -102,15 +102,14 @@ def test_measurements_are_never_two_at_a_time(tmp_path: Path):
 
 
 def test_a_killed_compile_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("SWEEP_SECONDS", "1.5")
-    killed: list[int] = []
+    victim = tmp_path / "victim"
+    monkeypatch.setenv("SWEEP_VICTIM", str(victim))
 
     def kill() -> None:
-        deadline = time.monotonic() + 20
-        while not killed and time.monotonic() < deadline:
-            killed.extend(pid for what, _, pid, _ in log(tmp_path)[:1] if what == "begin")
+        deadline = time.monotonic() + 50
+        while not (victim.is_file() and victim.read_text().endswith("\n")) and time.monotonic() < deadline:
             time.sleep(0.05)
-        os.kill(killed[0], signal.SIGKILL)
+        os.kill(int(victim.read_text()), signal.SIGKILL)
 
     thread = threading.Thread(target=kill)
     thread.start()
