@@ -147,6 +147,7 @@ def orthogonal(matrix: Tensor) -> Tensor:
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.t()
+    wide = wide / wide.abs().amax().clamp_min(1e-38)  # squares of tiny gradients would be 0
     wide = wide / torch.linalg.vector_norm(wide).clamp_min(1e-30)
     gram = wide @ wide.t()
     one = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)

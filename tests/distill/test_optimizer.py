@@ -100,3 +100,12 @@ def test_the_rate_rises_and_falls() -> None:
     rates = [learning_rate(1.0, done, 0.1) for done in (0.0, 0.05, 0.1, 0.5, 1.0)]
     np.testing.assert_allclose(rates[:3], [0.02, 0.5, 1.0])
     assert rates[2] > rates[3] > rates[4] > 0
+
+
+def test_tiny_gradients_have_the_same_directions():
+    """As those of a student that is still equal to its teacher: their squares are 0 in float32."""
+    matrix = torch.randn(6, 9, generator=torch.Generator().manual_seed(3))
+    found = orthogonal(matrix * 1e-30)
+    assert torch.isfinite(found).all()
+    torch.testing.assert_close(found, orthogonal(matrix), rtol=1e-3, atol=1e-3)
+    assert not orthogonal(torch.zeros(4, 5)).any()
