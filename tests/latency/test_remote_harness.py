@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from edgeprune.backends.device import open_device
 from edgeprune.cli.commands import cli
+from edgeprune.compiler import open_session
 from edgeprune.errors import UsageError
 from edgeprune.latency import cpu_model, remote_harness
 from edgeprune.report.model import Report
@@ -34,7 +35,8 @@ def device() -> Iterator[Loopback]:
 
 @pytest.fixture(autouse=True)
 def surroundings(device: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote_harness, "open_device", functools.partial(open_device, ssh_config=device.config))
+    for module in (remote_harness, open_session):  # a compile describes the device before all work
+        monkeypatch.setattr(module, "open_device", functools.partial(open_device, ssh_config=device.config))
     monkeypatch.setenv("EDGEPRUNE_CACHE", str(tmp_path / "cache"))
     time_quickly(monkeypatch)
     for name in ("RANDOM_VARIANTS", "MIXED_VARIANTS"):
