@@ -4,7 +4,8 @@
 
 Prints a Markdown table of predicted milliseconds. Every lever is pulled by a fixed amount, without regard to its loss:
 INT8 wherever it is faster; one token step after a third of the attentions, by the fastest setting; every fourth branch
-that can be dropped; every group at three quarters of its width. So the table says what a lever can save, not what a
+that can be dropped; every linear layer at a quarter of its full rank, where two such kernels are faster; every group at
+three quarters of its width. So the table says what a lever can save, not what a
 compile chooses. Weights do not matter: a skeleton with random ones gives the same table.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,15 +21,17 @@ import numpy as np
 from edgeprune.dependency import OpenedModel, Widths, droppable, open_model
 from edgeprune.devices import Profile, load_profile
 from edgeprune.graph import Refused
-from edgeprune.latency import INT8, GpuNetwork, gpu_network
+from edgeprune.latency import INT8, GpuNetwork, KernelPairs, gpu_network, rank_of, whole_format
 from edgeprune.passes.canonicalize import canonicalize
 from edgeprune.passes.tokens import SETTINGS, token_sites
+from edgeprune.ranks import Ranked, ranked
 from edgeprune.search import fastest, uncut
 from edgeprune.support import Progress
 from edgeprune.tokens import predicted_shares, schedules, with_fewer_tokens
 
 FP16 = "fp16"
-COLUMNS = ("FP16", "INT8", "tokens", "depth", "widths", "all, FP16", "all, INT8")
+COLUMNS = ("FP16", "INT8", "tokens", "depth", "rank", "widths", "all, FP16", "all, INT8")
+RANK_STEP, RANK_SHARE = 32, 0.25
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +43,19 @@ class Priced:
     shallow: Widths
     branches: int
     dropped: int
+    low_rank: Ranked | None
+
+    def ranked_ms(self) -> float | None:
+        """In FP16 with layers of low rank; None where none is faster."""
+        if self.low_rank is None:
+            return None
+        formats = [FP16] * len(self.gpu.network.blocks)
+        for block, options in self.low_rank.latency.ranked.items():
+            whole = self.gpu.latency.kernel(block, self.gpu.latency.sizes)
+            wanted = RANK_SHARE * min(whole.cin, whole.cout)
+            own = [f for f in options if whole_format(f) == FP16 and rank_of(f) >= wanted]
+            formats[block] = min(own, key=rank_of, default=FP16)
+        return self.low_rank.latency.total_us(self.gpu.latency.sizes, formats) / 1e3
 
     def ms(self, widths: Widths) -> float:
         """In FP16 at these widths."""
@@ -73,6 +90,7 @@ def main() -> None:
                 whole.int8_ms(sizes),
                 None if fewer is None else few.ms(few.gpu.latency.sizes),
                 whole.ms(whole.shallow) if whole.dropped else None,
+                whole.ranked_ms(),
                 whole.ms(whole.narrow),
                 few.ms(both),
                 few.int8_ms(both),
@@ -96,11 +114,12 @@ def _priced(opened: OpenedModel, profile: Profile, keep: float, drop: float) -> 
     places = {str(n.name): i for i, n in enumerate(fixed.graph)}
     inside = [i for i, g in enumerate(groups) if g.id in branches]
     inside.sort(key=lambda i: places[branches[groups[i].id].end])
-    every = max(1, round(1 / drop))
+    every = max(1, round(1 / drop)) if drop > 0 else len(inside) + 1
     chosen = inside[every - 1 :: every]
     shallow = sizes.copy()
     shallow[chosen] = 0
-    return Priced(gpu, narrow, shallow, len(inside), len(chosen))
+    low = ranked(gpu.latency, gpu.network, opened.dense, partial(KernelPairs, gpu.latency), RANK_STEP)
+    return Priced(gpu, narrow, shallow, len(inside), len(chosen), low)
 
 
 def _fewer_tokens(opened: OpenedModel, profile: Profile) -> tuple[OpenedModel | None, str]:

@@ -68,6 +68,8 @@ class Plan:
             empty if all stay.
         ranks: node -> values between the two layers that took its place; the first one is named ``<node>/rank``, unless
             the layer before took it in.
+        embedding: channels of a transformer's residual stream, and how many are kept in the basis of its principal
+            directions; empty if it is as it was.
         input_shapes: input name -> sizes at which the groups hold, if the model with open axes has fewer; else empty.
     """
 
@@ -83,6 +85,7 @@ class Plan:
     input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     tokens: Mapping[str, Any] = field(default_factory=dict)
     ranks: Mapping[str, int] = field(default_factory=dict)
+    embedding: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def cut(self) -> Cut:
@@ -104,6 +107,7 @@ class Plan:
             "seed": self.seed,
             **({"tokens": dict(self.tokens)} if self.tokens else {}),
             **({"ranks": dict(self.ranks)} if self.ranks else {}),
+            **({"embedding": dict(self.embedding)} if self.embedding else {}),
             **({"input_shapes": {n: list(s) for n, s in self.input_shapes.items()}} if self.input_shapes else {}),
         }
 
@@ -144,6 +148,7 @@ class Plan:
                 seed=int(data["seed"]),
                 tokens=dict(data.get("tokens", {})),
                 ranks={str(node): int(rank) for node, rank in data.get("ranks", {}).items()},
+                embedding={str(name): int(count) for name, count in data.get("embedding", {}).items()},
                 input_shapes={n: tuple(map(int, dims)) for n, dims in data.get("input_shapes", {}).items()},
             )
         except (KeyError, TypeError, ValueError) as error:

@@ -104,6 +104,13 @@ def cli() -> None:
     show_default=True,
     help="Whether a linear layer may become two of low rank; auto where two are faster and their loss is worth it.",
 )
+@click.option(
+    "--embedding",
+    type=click.Choice(["auto", "none"]),
+    default="auto",
+    show_default=True,
+    help="Whether the residual stream of a transformer may become narrower, in the basis of its principal directions.",
+)
 @click.option("--power-mode", metavar="NAME", help="Power mode of a Jetson, by NVIDIA's name [default: the fastest].")
 @options.devices_option
 @options.builds_option

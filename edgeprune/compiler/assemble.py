@@ -33,6 +33,7 @@ def plan_of(
     seed: int = 0,
     tokens: Tokens | None = None,
     ranks: Mapping[str, int] | None = None,
+    stream: tuple[int, int] | None = None,
 ) -> Plan:
     """The plan of a run."""
     return Plan(
@@ -48,6 +49,7 @@ def plan_of(
         opened.sizes.shapes if opened.at_sizes else {},
         {"setting": tokens.setting, "steps": [asdict(s) for s in tokens.steps]} if tokens and tokens.steps else {},
         ranks or {},
+        {} if stream is None else {"channels": stream[0], "kept": stream[1]},
     )
 
 

@@ -44,6 +44,7 @@ def compile_model(
     choice: Choice | None = None,
     tokens: str = "auto",
     rank: str = "auto",
+    embedding: str = "auto",
     progress: Progress | None = None,
     recipe: Recipe | None = None,
     runtime: str | None = None,
@@ -87,6 +88,7 @@ def compile_model(
         tokens: ``auto``, ``none``, or the one setting by which tokens of a transformer may leave: ``tome``, ``saint``,
             ``dart`` or ``bavit``.
         rank: ``auto``, or ``none`` if no layer may become two of low rank.
+        embedding: ``auto``, or ``none`` if the residual stream of a transformer keeps all its channels.
         choice: which outputs count, and how they are compared.
         progress: shows the progress.
         runtime: what runs the result on a CPU: ``onnxruntime``, ``openvino``, or ``auto`` for the faster of those that
@@ -135,6 +137,7 @@ def compile_model(
         runtime,
         tokens,
         rank,
+        embedding,
         str(recover),
         stats_device,
         all_int8,

@@ -73,6 +73,7 @@ def deliver(session: CompileSession, goal: Goal, reached: Reached, folder: Path)
         block_us = {
             block.anchor: timed.latency.block_us(b, candidate.formats[b], candidate.widths) for b, block in blocks
         }
+        whole = session.builder.float_model(candidate.widths)
         plans = layers_of(session.builder, candidate, lowered, block_us)
         plan_of(
             opened,
@@ -83,7 +84,8 @@ def deliver(session: CompileSession, goal: Goal, reached: Reached, folder: Path)
             predicted_ms=predicted_ms,
             seed=session.conditions.seed,
             tokens=session.tokens,
-            ranks={} if returns_original else session.ranks_of(candidate),
+            stream=session.stream,
+            ranks={} if returns_original else session.builder.low_rank.ranks(whole, candidate.formats),
         ).save(folder / "plan.json")
         if reached.returned in timed.results and (engine := timed.results[reached.returned].engine) is not None:
             (folder / ENGINE).write_bytes(engine)

@@ -18,7 +18,7 @@ from edgeprune.outputs import Choice
 from edgeprune.ranks import ALLOWED as RANKS
 from edgeprune.search import Goal
 from edgeprune.support import check_output, check_temporary_room
-from edgeprune.tokens import ALLOWED
+from edgeprune.tokens import ALLOWED, ALLOWED_EMBEDDINGS
 
 FLOATS = ("fp32", "bf16")
 """Precisions in which nothing is quantized."""
@@ -59,6 +59,7 @@ class Request:
     runtime: str | None = None
     tokens: str = "auto"
     rank: str = "auto"
+    embedding: str = "auto"
     recover: str = "fast"
     stats_device: str = "cpu"
     all_int8: bool = False
@@ -200,6 +201,8 @@ class Request:
             raise UsageError(f"--tokens {self.tokens!r}: expected {', '.join(ALLOWED[:-1])} or {ALLOWED[-1]}")
         if self.rank not in RANKS:
             raise UsageError(f"--rank {self.rank!r}: expected {' or '.join(RANKS)}")
+        if self.embedding not in ALLOWED_EMBEDDINGS:
+            raise UsageError(f"--embedding {self.embedding!r}: expected {' or '.join(ALLOWED_EMBEDDINGS)}")
         if self.sparsity == "2:4" and not runtime.sparse:
             raise UsageError(f"target cpu gains nothing from 2:4 sparsity: {runtime.name} has no sparse kernels")
         if not runtime.edits and (self.surgery is not None or self.profile_file is not None):

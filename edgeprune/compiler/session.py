@@ -102,7 +102,8 @@ class CompileSession(ABC):
         expected: the cost of the compile, as it was announced.
         raced: unpruned candidates whose latency was measured, the fastest first.
         tokens: which tokens left before the model was opened, and why; None if it has no attention.
-        whole: the session of the model with all tokens, if some left.
+        stream: channels of the residual stream, and those that stay, if it was narrowed before.
+        whole: the session of the model as it came, if tokens or such channels left.
     """
 
     block_name: ClassVar[str]
@@ -126,6 +127,7 @@ class CompileSession(ABC):
     notes: tuple[str, ...] = ()
     raced: tuple[Raced, ...] = ()
     tokens: Tokens | None = None
+    stream: tuple[int, int] | None = None
     whole: CompileSession | None = None
     _variants: dict[float, dict[str, Candidate]] = field(default_factory=dict, repr=False)  # copies share all three
     _left: list[float] = field(default_factory=list, repr=False)
@@ -143,7 +145,7 @@ class CompileSession(ABC):
 
     @property
     def before(self) -> CompileSession:
-        """The session of the model with all tokens, maybe this one."""
+        """The session of the model as it came, maybe this one."""
         return self.whole or self
 
     @property
@@ -199,10 +201,6 @@ class CompileSession(ABC):
     def is_cut(self, candidate: Candidate) -> bool:
         """Whether a candidate removes anything."""
         return candidate.removes(self.latency.sizes)
-
-    def ranks_of(self, candidate: Candidate) -> dict[str, int]:
-        """Node -> rank, for the layers that are two in a candidate."""
-        return self.builder.low_rank.ranks(self.builder.float_model(candidate.widths), candidate.formats)
 
     def losses_of(self, candidate: Candidate) -> Problem:
         """The problem with the losses of a candidate; widths are not priced for one that cuts nothing."""

@@ -28,20 +28,24 @@ from edgeprune.dependency import OpenedModel
 from edgeprune.errors import BudgetError
 from edgeprune.graph import Refused
 from edgeprune.latency import INT8
+from edgeprune.passes.rank import embedding_of
 from edgeprune.passes.tokens import SETTINGS, Site, token_sites
 from edgeprune.recovery import Probe
 from edgeprune.report import TokenLeave, Tokens
 from edgeprune.search import DEFAULT_MAX_DROP, Goal, Searcher
 from edgeprune.support import Progress
 from edgeprune.tokens import (
+    Narrowing,
     TokenChoice,
     TokenSchedule,
     TokenTrial,
     choose_tokens,
     choose_within,
     cpu_shares,
+    narrowings,
     predicted_shares,
     schedules,
+    try_narrowings,
     try_schedules,
 )
 
@@ -50,6 +54,8 @@ TRIAL_MACS, TRIAL_ITEMS = 1e12, (8, 128)
 
 CLEARLY = 1.02
 """Tokens leave only if that makes the result this many times as fast as the one with all tokens."""
+
+STREAM = "the result has {narrowing}, in the basis of its principal directions: {reason}; --embedding none keeps all"
 
 Found = tuple[CompileSession, Reached]
 
@@ -72,7 +78,7 @@ class Sessions:
     may: Goal
     opening: Opening
     whole: CompileSession
-    _opened: dict[TokenSchedule, CompileSession] = field(default_factory=dict)
+    _opened: dict[TokenSchedule | Narrowing, CompileSession] = field(default_factory=dict)
 
     def reach(self, goal: Goal) -> Found:
         """The best network for a goal, with the session that it belongs to.
@@ -131,7 +137,7 @@ class Sessions:
         return replace(goal, latency_ms=found_us * margin / 1e3, speedup=None)
 
     def _reach(self, goal: Goal) -> Found:
-        if not goal.prune or not self.trials[0]:
+        if not goal.prune or not self.trials:
             return self._reach_whole(goal)
         if goal.has_budget:
             choice = self._choice(goal)
@@ -144,7 +150,7 @@ class Sessions:
                 return with_fewer
             return min(with_fewer, with_all, key=self._drop)
         with_all = self._reach_whole(goal)
-        choice = choose_within(self.trials[0], self.whole.prices.all, self._drop_of, goal.drop_limit)
+        choice = choose_within(self.trials, self.whole.prices.all, self._drop_of, goal.drop_limit)
         found = self._reach_with(choice, goal)
         if found is not None and found[1].speed >= CLEARLY * with_all[1].speed:
             return found
@@ -159,7 +165,43 @@ class Sessions:
         return token_sites(opened.dense)
 
     @cached_property
-    def trials(self) -> tuple[list[TokenTrial], float]:
+    def trials(self) -> list[TokenTrial]:
+        """The schedules and the narrower residual streams that pay."""
+        return [*self.schedules[0], *self.streams]
+
+    @cached_property
+    def streams(self) -> list[TokenTrial]:
+        """The narrower residual streams that pay."""
+        opened, fit = self.opening.opened, self.opening.fit
+        if self.request.embedding == "none" or opened.ranges or fit.is_random:
+            return []
+        embedding = embedding_of(opened.dense)
+        if isinstance(embedding, Refused):
+            return []
+        macs, threads = self.whole.network.macs, self.opening.conditions.threads
+        with self.whole.progress.step("trying narrower residual streams") as step:
+            items = self._items(len(narrowings(embedding.group.size)))
+            probe = functools.cache(lambda: Probe(opened.dense, fit, items, threads))
+            settings = {"items": items, "timed": self._timed_by}
+            return try_narrowings(
+                opened,
+                embedding,
+                fit,
+                macs,
+                threads,
+                self._shares,
+                lambda model: probe().error(model),
+                step.fraction,
+                lambda compute: self.opening.cache.arrays("stream trials", settings, compute),
+            )
+
+    def _items(self, trials: int) -> int:
+        """On how many samples each of so many models is tried."""
+        macs = max(self.whole.network.macs * trials, 1)
+        return int(min(max(TRIAL_MACS / macs, TRIAL_ITEMS[0]), TRIAL_ITEMS[1]))
+
+    @cached_property
+    def schedules(self) -> tuple[list[TokenTrial], float]:
         """The schedules that pay, and the smallest share of time that any takes."""
         allowed = SETTINGS if self.request.tokens == "auto" else [self.request.tokens]
         if self.request.tokens == "none" or isinstance(self.sites, Refused):
@@ -168,8 +210,7 @@ class Sessions:
         multiple = 1 if isinstance(self.whole, CpuSession) else 8
         wanted = schedules(self.sites, allowed, multiple=multiple)
         with self.whole.progress.step("trying to let tokens leave") as step:
-            macs = max(self.whole.network.macs * len(wanted), 1)
-            items = int(min(max(TRIAL_MACS / macs, TRIAL_ITEMS[0]), TRIAL_ITEMS[1]))
+            items = self._items(len(wanted))
             probe = functools.cache(lambda: Probe(opened.dense, fit, items, self.opening.conditions.threads))
             settings = {"schedules": [str(s) for s in wanted], "items": items, "timed": self._timed_by}
             return try_schedules(
@@ -190,11 +231,11 @@ class Sessions:
             return [harness.device, harness.runtime_version, str(harness.threads), form, str(self.may.quantize)]
         return [repr(self.request.profile), repr(self.request.options), str(self.may.quantize)]
 
-    def _shares(self, models: Sequence[ir.Model], tried: Sequence[TokenSchedule]) -> list[float]:
+    def _shares(self, models: Sequence[ir.Model], tried: Sequence[TokenSchedule | Narrowing]) -> list[float]:
         whole, int8 = self.opening.opened.fixed, self.may.quantize
         if isinstance(self.whole, CpuSession):
             harness, lowering = self.whole.harness, self.whole.network.lowering
-            kinds = [(s.setting, len(s.sites)) for s in tried]
+            kinds = [(s.setting, len(s.sites)) if isinstance(s, TokenSchedule) else "stream" for s in tried]
             return cpu_shares(whole, models, kinds, harness, lowering, self.opening.fit, int8=int8)
         options = self.request.options
         int8 = int8 and options.precision in ("auto", INT8)
@@ -209,7 +250,7 @@ class Sessions:
     def _choice(self, goal: Goal) -> TokenChoice:
         whole = self.whole
         budget_us = goal.needed_us(whole.predicted_baseline_us(whole.latency)) / self._margin
-        return choose_tokens(self.trials[0], whole.prices.all, budget_us)
+        return choose_tokens(self.trials, whole.prices.all, budget_us)
 
     def _drop_of(self, trial: TokenTrial) -> float:
         """The points that a schedule loses alone, in float."""
@@ -244,7 +285,7 @@ class Sessions:
     def _least(self) -> float | None:
         """The least share of the time that was found, if schedules were tried."""
         was_tried = self.may.prune and self.request.tokens != "none" and not isinstance(self.sites, Refused)
-        return self.trials[1] if was_tried and self.trials[1] != 1 else None
+        return self.schedules[1] if was_tried and self.schedules[1] != 1 else None
 
     def _why_all_stay(self, choice: TokenChoice | None) -> str:
         if self.request.tokens == "none":
@@ -255,7 +296,7 @@ class Sessions:
             return str(self.sites)
         if self._least is None:
             return "the transformer has too few tokens"
-        if not self.trials[0]:
+        if not self.schedules[0]:
             return (
                 "fewer tokens do not pay here: with the kernels that let them leave, the network takes at least "
                 f"{self._least:.0%} of its time"
@@ -266,11 +307,16 @@ class Sessions:
 
     def _session(self, trial: TokenTrial, reason: str) -> CompileSession:
         schedule = trial.schedule
+        assert isinstance(schedule, TokenSchedule | Narrowing)
         if schedule not in self._opened:
             opening = replace(self.opening, opened=trial.opened, cache=self.opening.cache.of(str(schedule)))
-            if _units(trial.opened) != _units(self.opening.opened):
+            if isinstance(schedule, Narrowing):
+                opening = replace(opening, notes=(*opening.notes, STREAM.format(narrowing=schedule, reason=reason)))
+            if _units(trial.opened) != _units(self.opening.opened) or isinstance(schedule, Narrowing):
                 opening = replace(opening, width_cache=opening.cache)
             self._opened[schedule] = open_beside(self.request, opening, self.may, self.whole)
+        if isinstance(schedule, Narrowing):
+            return replace(self._opened[schedule], stream=(schedule.channels, schedule.kept))
         counts, left = [], schedule.sites[0].tokens
         for site, leave in zip(schedule.sites, schedule.leave, strict=True):
             counts.append(TokenLeave(site.value, site.node, left, leave))

@@ -154,6 +154,11 @@ def apply_plan(
             raise ModelError(
                 f"{plan_file}: tokens leave by {setting}, which weights alone cannot say; compile with --tokens none"
             )
+        if plan.embedding:
+            raise ModelError(
+                f"{plan_file}: the residual stream is in another basis, which a checkpoint cannot be cut to; compile "
+                "with --embedding none"
+            )
         dense, result = (graph.load(_beside(plan_file, name)) for name in ("dense.onnx", "model.onnx"))
         result = multiply_factors(result, plan.ranks) if plan.ranks else result
         state = load_state(checkpoint)

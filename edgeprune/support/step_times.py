@@ -63,6 +63,7 @@ USUAL_S = {
     "simulating the engine": 5.0,
     "solving around the candidate": 2.0,
     "timing the layers": 2.0,
+    "trying narrower residual streams": 10.0,
     "trying a faster network": 60.0,
     "trying a short training": 60.0,
     "trying a milder budget": 5.0,

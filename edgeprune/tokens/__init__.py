@@ -1,4 +1,4 @@
-"""Token schedules: how many tokens leave a transformer after which block, and whether that pays.
+"""Fewer tokens, or a narrower residual stream: what leaves a transformer before all else is chosen, if that pays.
 
 In: an opened transformer, the search problem without it, and the latency of any model.
 Out: the schedule that serves a goal best, and the opened model with fewer tokens; or why none pays.
@@ -7,6 +7,7 @@ May import: search and below.
 
 from edgeprune.tokens.choice import TokenChoice, choose_tokens, choose_within
 from edgeprune.tokens.family import schedules
+from edgeprune.tokens.narrowing import ALLOWED_EMBEDDINGS, Narrowing, narrowings, try_narrowings
 from edgeprune.tokens.schedule import ALLOWED, TokenSchedule, with_fewer_tokens
 from edgeprune.tokens.shares import cpu_shares, predicted_shares
 from edgeprune.tokens.trials import TokenTrial, try_schedules

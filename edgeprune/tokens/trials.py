@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,13 +25,13 @@ class TokenTrial:
     """A schedule that was tried.
 
     Attributes:
-        schedule: what leaves.
+        schedule: what leaves: tokens, or channels of the residual stream (`edgeprune.tokens.narrowing`).
         opened: the model after it.
         share: its time over that of the model with all tokens.
         error: its output error.
     """
 
-    schedule: TokenSchedule
+    schedule: Hashable
     opened: OpenedModel
     share: float
     error: float
@@ -85,12 +85,12 @@ def try_schedules(
         TokenTrial(
             wanted[k], made.get(k) or with_fewer_tokens(opened, wanted[k], sites), float(times[k]), float(errors[k])
         )
-        for k in _frontier(times, errors)
+        for k in frontier(times, errors)
     ]
     return trials, float(min(times[~np.isnan(times)], default=1.0))
 
 
-def _frontier(times: NDArray[np.float64], errors: NDArray[np.float64]) -> list[int]:
+def frontier(times: NDArray[np.float64], errors: NDArray[np.float64]) -> list[int]:
     """Numbers of the schedules than which no other is both faster and better, the fastest first."""
     found: list[int] = []
     tried = np.flatnonzero(~np.isnan(errors)).tolist()
