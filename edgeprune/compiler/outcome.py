@@ -46,7 +46,8 @@ def decide(session: CompileSession, goal: Goal, timed: Timed, margin: float) -> 
         and bool(goal.excess(predicted_values(session, timed.as_variant(best, session.floating))))
     )
     if gain >= NEVER_SLOWER or beyond or (budget_us is not None and not timed.is_met_by(best, goal, budget_us)):
-        what = f"{'Tokens, widths' if fewer else 'Widths'} and precision were chosen together"
+        left = "Channels of the residual stream, widths" if session.stream else "Tokens, widths"
+        what = f"{left if fewer else 'Widths'} and precision were chosen together"
         what = what if cut else "Nothing had to be cut"
         pays = gain >= NEVER_SLOWER
         reason = f"{what}: {formats}; {compared}{'' if pays else _MISSES}."

@@ -46,7 +46,8 @@ def choose_tokens(trials: Sequence[TokenTrial], problem: Problem, budget_us: flo
     sums = [(t.error + _least_loss(searcher, budget_us / t.share), k) for k, t in enumerate(trials)]
     best, k = min(sums, default=(float("inf"), -1))
     if best < alone:
-        return TokenChoice(trials[k], f"with them the predicted loss is {best:.2g}, without {alone:.2g}")
+        other = "and nothing else meets the budget" if alone == float("inf") else f"without {alone:.2g}"
+        return TokenChoice(trials[k], f"with them the predicted loss is {best:.2g}, {other}")
     if best == float("inf"):
         return TokenChoice(None, "no schedule meets the budget, either")
     return TokenChoice(None, f"widths and formats alone lose less: {alone:.2g}, with fewer tokens {best:.2g}")
