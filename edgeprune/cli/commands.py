@@ -18,6 +18,7 @@ from edgeprune.cli.quantity import LIMITS, MILLISECONDS, POINTS, TIMES, limit_op
 from edgeprune.cli.recipe import BUDGETS, effective, recipe, recipe_option
 from edgeprune.cli.reports import gate, report
 from edgeprune.cli.setup import completion, doctor
+from edgeprune.cli.structure_options import structure_options
 from edgeprune.cli.support import Verbosity
 from edgeprune.cli.sweep import sweep
 from edgeprune.cli.training import distill
@@ -90,27 +91,7 @@ def cli() -> None:
     help="Sparsity of the weights; auto uses 2:4 where the target is faster with it.",
 )
 @options.compile_runtime_option
-@click.option(
-    "--tokens",
-    type=click.Choice(["auto", "none", "tome", "saint", "dart", "bavit"]),
-    default="auto",
-    show_default=True,
-    help="Whether tokens of a transformer may leave between its blocks: merged (tome) or dropped (saint, dart, bavit).",
-)
-@click.option(
-    "--rank",
-    type=click.Choice(["auto", "none"]),
-    default="auto",
-    show_default=True,
-    help="Whether a linear layer may become two of low rank; auto where two are faster and their loss is worth it.",
-)
-@click.option(
-    "--embedding",
-    type=click.Choice(["auto", "none"]),
-    default="auto",
-    show_default=True,
-    help="Whether the residual stream of a transformer may become narrower, in the basis of its principal directions.",
-)
+@structure_options
 @click.option("--power-mode", metavar="NAME", help="Power mode of a Jetson, by NVIDIA's name [default: the fastest].")
 @options.devices_option
 @options.builds_option

@@ -24,11 +24,9 @@ from edgeprune.compiler.request import Request
 from edgeprune.compiler.session import CompileSession
 from edgeprune.compiler.tensorrt_session import TensorRtSession
 from edgeprune.compiler.timer import RESULT
-from edgeprune.dependency import OpenedModel
 from edgeprune.errors import BudgetError
 from edgeprune.graph import Refused
 from edgeprune.latency import INT8
-from edgeprune.passes.rank import embedding_of
 from edgeprune.passes.tokens import SETTINGS, Site, token_sites
 from edgeprune.recovery import Probe
 from edgeprune.report import TokenLeave, Tokens
@@ -42,11 +40,12 @@ from edgeprune.tokens import (
     choose_tokens,
     choose_within,
     cpu_shares,
-    narrowings,
     predicted_shares,
     schedules,
-    try_narrowings,
+    stream_trials,
     try_schedules,
+    units_of,
+    why_all_stay,
 )
 
 TRIAL_MACS, TRIAL_ITEMS = 1e12, (8, 128)
@@ -172,28 +171,14 @@ class Sessions:
     @cached_property
     def streams(self) -> list[TokenTrial]:
         """The narrower residual streams that pay."""
-        opened, fit = self.opening.opened, self.opening.fit
-        if self.request.embedding == "none" or opened.ranges or fit.is_random:
+        if self.request.embedding == "none":
             return []
-        embedding = embedding_of(opened.dense)
-        if isinstance(embedding, Refused):
-            return []
-        macs, threads = self.whole.network.macs, self.opening.conditions.threads
-        with self.whole.progress.step("trying narrower residual streams") as step:
-            items = self._items(len(narrowings(embedding.group.size)))
-            probe = functools.cache(lambda: Probe(opened.dense, fit, items, threads))
-            settings = {"items": items, "timed": self._timed_by}
-            return try_narrowings(
-                opened,
-                embedding,
-                fit,
-                macs,
-                threads,
-                self._shares,
-                lambda model: probe().error(model),
-                step.fraction,
-                lambda compute: self.opening.cache.arrays("stream trials", settings, compute),
-            )
+        opening, whole = self.opening, self.whole
+        threads, by = opening.conditions.threads, self._timed_by
+        return stream_trials(
+            opening.opened, opening.fit, whole.network.macs, threads, self._items, self._shares, by, opening.cache,
+            whole.progress,
+        )  # fmt: skip
 
     def _items(self, trials: int) -> int:
         """On how many samples each of so many models is tried."""
@@ -279,31 +264,15 @@ class Sessions:
         has_attention = any(n.op_type in ("Softmax", "Attention") for n in self.opening.opened.dense.graph)
         if not has_attention:
             return self.whole
-        return replace(self.whole, tokens=Tokens("none", reason=self._why_all_stay(choice), time_share=self._least))
+        sites, pay = self.sites, bool(self.schedules[0])
+        reason = why_all_stay(self.request.tokens, sites, choice, self._least, pruned=self.may.prune, pay=pay)
+        return replace(self.whole, tokens=Tokens("none", reason=reason, time_share=self._least))
 
     @property
     def _least(self) -> float | None:
         """The least share of the time that was found, if schedules were tried."""
         was_tried = self.may.prune and self.request.tokens != "none" and not isinstance(self.sites, Refused)
         return self.schedules[1] if was_tried and self.schedules[1] != 1 else None
-
-    def _why_all_stay(self, choice: TokenChoice | None) -> str:
-        if self.request.tokens == "none":
-            return "--tokens none"
-        if not self.may.prune:
-            return "only the precision was asked for"
-        if isinstance(self.sites, Refused):
-            return str(self.sites)
-        if self._least is None:
-            return "the transformer has too few tokens"
-        if not self.schedules[0]:
-            return (
-                "fewer tokens do not pay here: with the kernels that let them leave, the network takes at least "
-                f"{self._least:.0%} of its time"
-            )
-        if choice is None or choice.trial is not None:
-            return "the result with fewer tokens is not better"
-        return choice.reason
 
     def _session(self, trial: TokenTrial, reason: str) -> CompileSession:
         schedule = trial.schedule
@@ -312,7 +281,7 @@ class Sessions:
             opening = replace(self.opening, opened=trial.opened, cache=self.opening.cache.of(str(schedule)))
             if isinstance(schedule, Narrowing):
                 opening = replace(opening, notes=(*opening.notes, STREAM.format(narrowing=schedule, reason=reason)))
-            if _units(trial.opened) != _units(self.opening.opened) or isinstance(schedule, Narrowing):
+            if units_of(trial.opened) != units_of(self.opening.opened) or isinstance(schedule, Narrowing):
                 opening = replace(opening, width_cache=opening.cache)
             self._opened[schedule] = open_beside(self.request, opening, self.may, self.whole)
         if isinstance(schedule, Narrowing):
@@ -323,11 +292,6 @@ class Sessions:
             left -= leave
         tokens = Tokens(schedule.setting, tuple(counts), reason, trial.error, trial.share)
         return replace(self._opened[schedule], tokens=tokens)
-
-
-def _units(opened: OpenedModel) -> list[tuple[str, int]]:
-    """Id and size of every group: if they are the same, units and widths need not be scored again."""
-    return [(group.id, group.size) for group in opened.analysis.groups]
 
 
 def open_sessions(request: Request, may: Goal, progress: Progress) -> Sessions:

@@ -28,6 +28,7 @@ from edgeprune.pytorch.weight_layers import array_of, float_initializers, layers
 from edgeprune.pytorch.weight_match import Matcher
 from edgeprune.support import Progress, check_file
 
+OTHER_BASIS = "the residual stream is in a basis that no checkpoint can be cut to; compile with --embedding none"
 LOW_RANK = "layers of low rank ({count}) stay one layer each in the checkpoint: compile it again after training"
 
 Array = NDArray[Any]
@@ -150,15 +151,10 @@ def apply_plan(
         if dropped := [g.id for g in plan.groups if not g.kept]:
             raise ModelError(f"{plan_file}: the branch of {dropped[0]!r} is dropped; a checkpoint cannot be cut so")
         if plan.tokens:
-            setting = plan.tokens.get("setting")
-            raise ModelError(
-                f"{plan_file}: tokens leave by {setting}, which weights alone cannot say; compile with --tokens none"
-            )
+            way = f"tokens leave by {plan.tokens.get('setting')}"
+            raise ModelError(f"{plan_file}: {way}, which weights alone cannot say; compile with --tokens none")
         if plan.embedding:
-            raise ModelError(
-                f"{plan_file}: the residual stream is in another basis, which a checkpoint cannot be cut to; compile "
-                "with --embedding none"
-            )
+            raise ModelError(f"{plan_file}: {OTHER_BASIS}")
         dense, result = (graph.load(_beside(plan_file, name)) for name in ("dense.onnx", "model.onnx"))
         result = multiply_factors(result, plan.ranks) if plan.ranks else result
         state = load_state(checkpoint)

@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from edgeprune.errors import BudgetError
+from edgeprune.graph import Refused
+from edgeprune.passes.tokens import Site
 from edgeprune.search import Problem, Searcher
 from edgeprune.tokens.trials import TokenTrial
 
@@ -79,6 +81,43 @@ def choose_within(
     if times[best] < alone:
         return TokenChoice(best, f"with them the least predicted time is {times[best] / alone:.0%} of that without")
     return TokenChoice(None, "widths and formats alone are predicted to be faster at the same loss")
+
+
+def why_all_stay(
+    asked: str,
+    sites: Sequence[Site] | Refused,
+    choice: TokenChoice | None,
+    least: float | None,
+    *,
+    pruned: bool,
+    pay: bool,
+) -> str:
+    """Why no token leaves.
+
+    Args:
+        asked: the value of ``--tokens``.
+        sites: where tokens may leave, or why they all stay.
+        choice: that was made, if one was.
+        least: the least share of the time that was found, if schedules were tried.
+        pruned: whether anything may be cut.
+        pay: whether any schedule pays.
+    """
+    if asked == "none":
+        return "--tokens none"
+    if not pruned:
+        return "only the precision was asked for"
+    if isinstance(sites, Refused):
+        return str(sites)
+    if least is None:
+        return "the transformer has too few tokens"
+    if not pay:
+        return (
+            "fewer tokens do not pay here: with the kernels that let them leave, the network takes at least "
+            f"{least:.0%} of its time"
+        )
+    if choice is None or choice.trial is not None:
+        return "the result with fewer tokens is not better"
+    return choice.reason
 
 
 def _least_loss(searcher: Searcher, budget_us: float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,10 +11,12 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeprune import graph
-from edgeprune.calibration import COVARIANCES, Arrays, Calibration
+from edgeprune.calibration import COVARIANCES, ArrayCache, Arrays, Calibration
 from edgeprune.dependency import OpenedModel, analyse
 from edgeprune.errors import PassError
-from edgeprune.passes.rank import Directions, Embedding, narrow_embedding, stream_directions
+from edgeprune.passes.rank import Directions, Embedding, embedding_of, narrow_embedding, stream_directions
+from edgeprune.recovery import Probe
+from edgeprune.support import Progress
 from edgeprune.tokens.trials import PAYS, TokenTrial, frontier
 
 ALLOWED_EMBEDDINGS = ("auto", "none")
@@ -101,3 +104,52 @@ def try_narrowings(
         TokenTrial(wanted[k], narrowed(opened, embedding, found, wanted[k].kept), float(times[k]), float(errors[k]))
         for k in frontier(times, errors)
     ]
+
+
+def stream_trials(
+    opened: OpenedModel,
+    data: Calibration,
+    macs: int,
+    threads: int,
+    items: Callable[[int], int],
+    shares: Callable[[Sequence[ir.Model], Sequence[Narrowing]], Sequence[float]],
+    timed_by: Sequence[str],
+    cache: ArrayCache,
+    progress: Progress,
+) -> list[TokenTrial]:
+    """The narrower streams of a model that pay, as by `try_narrowings`; none if its stream must stay as it is.
+
+    Args:
+        opened: the model.
+        data: samples.
+        macs: multiply-accumulates of the model.
+        threads: of onnxruntime.
+        items: number of trials -> on how many samples each is run.
+        shares: as in `try_narrowings`.
+        timed_by: everything that these shares depend on, besides the model.
+        cache: of earlier trials.
+        progress: shows the step.
+    """
+    embedding = None if opened.ranges or data.is_random else embedding_of(opened.dense)
+    if not isinstance(embedding, Embedding):
+        return []
+    with progress.step("trying narrower residual streams") as step:
+        count = items(len(narrowings(embedding.group.size)))
+        probe = functools.cache(lambda: Probe(opened.dense, data, count, threads))
+        settings = {"items": count, "timed": list(timed_by)}
+        return try_narrowings(
+            opened,
+            embedding,
+            data,
+            macs,
+            threads,
+            shares,
+            lambda model: probe().error(model),
+            step.fraction,
+            lambda compute: cache.arrays("stream trials", settings, compute),
+        )
+
+
+def units_of(opened: OpenedModel) -> list[tuple[str, int]]:
+    """Id and size of every group: if they are the same, units and widths need not be scored again."""
+    return [(group.id, group.size) for group in opened.analysis.groups]

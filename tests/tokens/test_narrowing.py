@@ -40,9 +40,7 @@ def test_widths_are_multiples_of_a_register() -> None:
     assert str(Narrowing(384, 192)) == "192 of 384 channels of the residual stream"
 
 
-def test_only_streams_that_save_time_are_run_and_none_that_is_slower_and_worse_stays(
-    tmp_path: Path, small_steps: None
-) -> None:
+def test_only_streams_that_save_time_are_run_and_once(tmp_path: Path, small_steps: None) -> None:
     model, embedding = opened(tmp_path)
     ran: list[ir.Model] = []
     stored: list[Arrays] = []
@@ -58,7 +56,7 @@ def test_only_streams_that_save_time_are_run_and_none_that_is_slower_and_worse_s
         return stored[0]
 
     def tried() -> list[TokenTrial]:
-        shares = {12: 0.99, 8: 0.5, 4: 0.6}
+        shares = {12: 0.99, 8: 0.5}
         return try_narrowings(
             model,
             embedding,
@@ -72,11 +70,10 @@ def test_only_streams_that_save_time_are_run_and_none_that_is_slower_and_worse_s
         )
 
     found = tried()
-    assert [str(t.schedule) for t in found] == [str(Narrowing(16, 8)), str(Narrowing(16, 4))]
-    assert [t.share for t in found] == [0.5, 0.6]
-    assert len(ran) == 2
-    assert [t.error for t in tried()] == [1.0, 0.5]
-    assert len(ran) == 2
+    assert [t.schedule for t in found] == [Narrowing(16, 8)]
+    assert (found[0].share, found[0].error) == (0.5, 1.0)
+    assert [(t.schedule, t.error) for t in tried()] == [(Narrowing(16, 8), 1.0)]
+    assert len(ran) == 1
     small = found[0].opened
     assert small.dense.graph.initializers["w1"].shape == ir.Shape((8, 24))
     assert small.analysis.groups
