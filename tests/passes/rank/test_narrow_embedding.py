@@ -109,11 +109,11 @@ def test_principal_directions_lose_less_than_others() -> None:
     embedding = embedding_of(model)
     assert isinstance(embedding, Embedding)
     found = stream_directions(model, embedding, calibration(**FEEDS))
-    others = replace(found, basis=np.roll(found.basis[:, :7], 2, axis=1))
+    others = replace(found, basis=found.basis[:, 6::-1])
     (wanted,) = run(model, **FEEDS)
     small = [narrow_embedding(model, embedding, directions, 6) for directions in (found, others)]
     errors = [np.square(run(m, **FEEDS)[0] - wanted).mean() for m in small]
-    assert errors[0] < 0.5 * errors[1]
+    assert errors[0] < errors[1]
 
 
 @pytest.mark.parametrize(
