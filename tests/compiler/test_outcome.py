@@ -32,6 +32,7 @@ def decided(
         latency=LATENCY,
         predicted_baseline_us=lambda latency: 6000.0,
         whole=None,
+        stream=None,
     )
     measured = {
         "original": measurement(original_ms),
