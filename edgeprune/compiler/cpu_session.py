@@ -171,6 +171,8 @@ class CpuSession(CompileSession):
             return []
         count = sum(INT8 in forms and bool(forms[INT8]) for forms in self.network.int8_nodes)
         if count and self.raced and any(INT8 in f for f in self.raced[0].candidate.formats):
+            if INT8 in self.variants(goal.drop_limit):
+                return ["INT8 was asked for, but the best mix with it is not surely faster than what is returned"]
             return [
                 f"INT8 was asked for and is faster here, but every mix with it loses more than {goal.drop_limit:g} "
                 "points: give more samples, or --max-drop"

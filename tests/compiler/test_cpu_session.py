@@ -26,6 +26,7 @@ def said(
     opset: int = 17,
     lowering: Lowering = X86,
     fastest: str = "fp32",
+    variants: tuple[str, ...] = ("fp32",),
 ) -> list[str]:
     dense = parse("g (float[1, 8, 8, 8] x) => (float[1, 8, 6, 6] y) { y = Conv (x, w) }", w=(8, 8, 3, 3))
     dense.graph[0].name, dense.graph.opset_imports[""] = "conv", opset
@@ -33,6 +34,7 @@ def said(
         network=SimpleNamespace(int8_nodes=(forms,), lowering=lowering),
         opened=SimpleNamespace(dense=dense),
         raced=(Raced(Candidate(np.array([8]), (fastest,), 1.0, 0.0), 1.0),),
+        variants=lambda limit: variants,
     )
     return CpuSession.warnings(cast(Any, session), Candidate(np.array([8]), formats, 1.0, 0.0), ACCURACY, goal)
 
@@ -45,6 +47,12 @@ def test_float_that_was_faster_than_int8_is_said():
 def test_int8_that_is_faster_and_loses_too_much_is_said():
     (found,) = said({"int8": frozenset({"conv"})}, ("fp32",), fastest="int8")
     assert found.startswith("INT8 was asked for and is faster here, but every mix with it loses more than 1 points")
+
+
+def test_int8_that_is_no_faster_than_what_came_in_is_said():
+    """As for a model that arrives quantized: its INT8 form loses nothing, and gains nothing."""
+    found = said({"int8": frozenset({"conv"})}, ("fp32",), fastest="int8", variants=("fp32", "int8"))
+    assert found == ["INT8 was asked for, but the best mix with it is not surely faster than what is returned"]
 
 
 def test_float_without_an_int8_form_gives_the_reason():
