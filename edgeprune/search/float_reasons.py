@@ -17,7 +17,8 @@ def stays_float(candidate: Candidate, latency: Latency, kernels: AnalyticModel, 
         kernels: the kernels of the network.
         source: of the latencies, ``measured`` or ``analytic``.
     """
-    left = [b for b, f in enumerate(candidate.formats) if not is_int8(f)]
+    times = [latency.block_us(b, f, candidate.widths) for b, f in enumerate(candidate.formats)]
+    left = [b for b, f in enumerate(candidate.formats) if not is_int8(f) and times[b] > 0]  # the others were dropped
     if not left:
         return None
     possible = [b for b in left if INT8 in latency.formats(b)]
