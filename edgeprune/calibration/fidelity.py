@@ -59,7 +59,7 @@ class Fidelity:
         """The agreement of every output with its interval, and on how many samples.
 
         Further samples are not run where the first ones show that the worst output loses more than ``limit`` points:
-        its 95% interval is beyond that.
+        its 95% interval is beyond that, and it would lose more even if all further samples lost nothing.
 
         Raises:
             EvaluationError: the two models have different numbers of outputs.
@@ -80,7 +80,8 @@ class Fidelity:
                 each += [self._scores(*sample) for sample in self._samples(feeds, wanted, got)]
             if seen >= look and limit < math.inf:
                 look = 2 * seen
-                if surely_loses(so_far := _with_intervals(comparison.scores(), each), limit):
+                so_far = _with_intervals(comparison.scores(), each)
+                if surely_loses(so_far, limit, seen / self.held_out.samples):
                     return so_far, seen
         scores = comparison.scores()
         return (_with_intervals(scores, each) if with_intervals else scores), self.held_out.samples
@@ -138,10 +139,18 @@ def _with_intervals(scores: Sequence[OutputScore], each: Sequence[Sequence[Outpu
     return tuple(replace(s, interval=score_interval(s, e)) for s, e in zip(scores, by_output, strict=True))
 
 
-def surely_loses(scores: Sequence[OutputScore], limit: float) -> bool:
-    """Whether the output that loses most loses more than ``limit`` points at the better end of its interval too."""
+def surely_loses(scores: Sequence[OutputScore], limit: float, share: float) -> bool:
+    """Whether the output that loses most will lose more than ``limit`` points on all samples.
+
+    Args:
+        scores: on the first samples, with intervals.
+        limit: in points.
+        share: of the samples that were seen. The first samples may be the worst ones, as in data that is sorted by
+            class. So what they lost must be beyond the limit for all samples together.
+    """
     main = worst(scores)
-    return main.interval is not None and points(main.unit, main.interval[1]) > limit
+    beyond = main.interval is not None and points(main.unit, main.interval[1]) > limit
+    return beyond and main.drop * share > limit
 
 
 def _of_sample(arrays: Sequence[Array], axes: Sequence[int], row: int, rows: int) -> Sequence[Array]:

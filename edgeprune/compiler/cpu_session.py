@@ -96,7 +96,7 @@ class CpuSession(CompileSession):
             goal,
             self.harness,
             self.proxy,
-            lambda candidate: self.recovered(candidate, goal.limit_beside_budget),
+            lambda candidate: self.recovered(candidate, goal.limit_of_result),
             self.variants(goal.drop_limit),
             self.variant_model,
             self.latency,

@@ -127,7 +127,7 @@ def _trained_within(session: CompileSession, goal: Goal, problem: Problem, start
 
 
 def _delivered(session: CompileSession, goal: Goal, candidate: Candidate) -> ir.Model:
-    return session.finish(session.recovered(candidate, goal.limit_beside_budget))
+    return session.finish(session.recovered(candidate, goal.limit_of_result))
 
 
 def _starting_point(session: CompileSession, timer: Timer, variants: dict[str, Candidate]) -> StartingPoint:

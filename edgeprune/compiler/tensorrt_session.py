@@ -102,7 +102,7 @@ class TensorRtSession(CompileSession):
             self.original,
             open_shapes(self.opened),
             self.builder,
-            lambda candidate: self.finish(self.recovered(candidate, goal.limit_beside_budget)),
+            lambda candidate: self.finish(self.recovered(candidate, goal.limit_of_result)),
             self.finish,
             self.variants(goal.drop_limit),
             self.source,

@@ -86,6 +86,11 @@ class Goal:
         """Points of accuracy that a result within the budget may lose; infinite without such a limit."""
         return self.max_drop if self.has_budget and self.max_drop is not None else math.inf
 
+    @property
+    def limit_of_result(self) -> float:
+        """Points of accuracy that a result may lose: beside its budget, or by its goal if accuracy is the limit."""
+        return self.limit_beside_budget if self.has_budget else self.drop_limit
+
     def exceeds(self, drop: float) -> bool:
         """Whether a result within the budget loses more than the user allows."""
         return drop > self.limit_beside_budget

@@ -93,7 +93,7 @@ class ScoreCache:
             if candidate.key not in self._scored:
                 found = self.evaluator.accuracy(self.run_of(self._build(candidate)), limit)
                 release_memory()
-                if found.samples != self.evaluator.samples:
+                if found.drop > limit and found.samples != self.evaluator.samples:
                     return {"within": np.array(False)}
                 self._scored[candidate.key] = found
             return {"within": np.array(self.drop(candidate) <= limit)}

@@ -1,3 +1,5 @@
+from collections.abc import Mapping
+
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -132,6 +134,22 @@ def test_a_comparison_with_a_limit_ends_when_it_is_surely_beyond(data: Calibrati
     assert (score.drop, samples) == (100.0, SCORED_ITEMS)
     assert held_out.compare_until(identity, 1.0) == (held_out.compare(identity, with_intervals=True), 200)
     assert compare_with_original(held_out, lambda feeds: [-feeds["x"]]).samples == 200
+
+
+@pytest.mark.parametrize(("worse", "samples"), [(1, 200), (2, 200), (8, SCORED_ITEMS)])
+def test_the_first_samples_may_be_the_worst(worse: int, samples: int, data: Calibration) -> None:
+    """One of 200 is half a point, two are one: within the limit, however early they come. Eight are four points."""
+    held_out = Fidelity(identity, data, Outputs(("y",), (LOGITS,)))
+    seen: list[int] = []
+
+    def run(feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        place = sum(seen) + np.arange(len(feeds["x"]))
+        seen.append(len(place))
+        return [np.where(place[:, None] < worse, -feeds["x"], feeds["x"])]
+
+    (score,), counted = held_out.compare_until(run, 1.0)
+    assert (counted, sum(seen)) == (samples, samples)
+    assert samples != 200 or score.drop == worse / 2
 
 
 def test_samples_without_detections_do_not_make_a_score_surer() -> None:

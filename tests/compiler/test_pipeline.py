@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any, cast
@@ -15,7 +16,7 @@ from edgeprune.compiler.session import CompileSession, Prices
 from edgeprune.compiler.timer import Predictor, Timer
 from edgeprune.errors import BudgetError
 from edgeprune.latency.block_latency import LatencyModel
-from edgeprune.search.goal import Goal
+from edgeprune.search.goal import DEFAULT_MAX_DROP, Goal
 from edgeprune.search.problem import Candidate
 from edgeprune.support.progress import Progress
 from tests.search.test_solver import chain
@@ -102,6 +103,25 @@ def test_a_tight_budget_cuts_with_the_error_of_the_prediction_as_margin() -> Non
     assert found.outcome.variant == "compressed"
     assert "error of 5% as margin" in found.outcome.reason
     assert found.timed.measured is None
+
+
+@pytest.mark.parametrize(
+    ("goal", "limit"),
+    [
+        (Goal(latency_ms=0.8 * INT8_US / 1e3), math.inf),
+        (Goal(latency_ms=0.8 * INT8_US / 1e3, max_drop=2.0), 2.0),
+        (Goal(max_drop=0.7), 0.7),
+        (Goal(), DEFAULT_MAX_DROP),
+    ],
+)
+def test_learned_weights_may_lose_no_more_than_the_result(
+    goal: Goal, limit: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits: list[float] = []
+    recovered = CompileSession.recovered
+    monkeypatch.setattr(CompileSession, "recovered", lambda s, c, most: limits.append(most) or recovered(s, c, most))
+    assert reached(goal).outcome.variant == "compressed"
+    assert set(limits) == {limit}
 
 
 def test_an_impossible_budget_is_refused() -> None:

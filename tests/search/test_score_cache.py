@@ -106,6 +106,15 @@ def test_a_candidate_that_is_refused_early_has_no_score(scores: ScoreCache, monk
     assert limits == [1.0, 1.0, np.inf]
 
 
+def test_a_score_on_other_samples_is_no_refusal(scores: ScoreCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user's function may return one number for each thing that a model finds."""
+    found = Accuracy("evaluation", "matches", "", 90.0, 89.5, 0.5, 7)
+    monkeypatch.setattr(Evaluator, "accuracy", lambda *_: found)
+    scores = replace(scores, evaluator=replace(scores.evaluator, samples=9))
+    assert scores.is_within(candidate(scores, "fp32"), 1.0)
+    assert not scores.is_within(candidate(scores, "int8"), 0.1)
+
+
 def test_what_was_learned_is_not_cached_as_if_it_was_built(scores: ScoreCache, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither for the candidate that was learned, nor for one of the same widths in other formats."""
     built = scores.builder
