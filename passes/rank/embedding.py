@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from edgeprune.dependency import Analysis, Group, analyse
-from edgeprune.graph import Linear, Refused, find_linears, is_op
+from edgeprune.graph import Linear, Refused, find_linears, is_op, weights_read_once
 
 _MOVES = ("Flatten", "Gather", "Identity", "ReduceMean", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze")
 _ADDED = ("Add", "Concat", "Expand")
@@ -56,6 +56,7 @@ def _checked(model: ir.Model, analysis: Analysis, group: Group) -> Embedding | R
         return Refused("its channels are in another order somewhere")
     axes = {(m.value, m.axis) for m in stored}
     linears = find_linears(model)
+    once = weights_read_once(model, linears.values())
     stream, normed = dict[str, None](), dict[str, str]()
     written, norms, readers, seen = dict[tuple[str, int], None](), dict[str, None](), dict[str, str](), set[str]()
     constants = {m.value: m.axis for m in stored if m.role == "pointwise"}
@@ -79,6 +80,10 @@ def _checked(model: ir.Model, analysis: Analysis, group: Group) -> Embedding | R
             if layer.groups > 1:
                 return Refused(f"the grouped convolution {name!r} reads it")
             if layer.input in normed and (layer.weight, layer.channel_axis) in axes:
+                if why := _misreads(layer, once):
+                    return Refused(f"{why} {name!r} reads it")
+                if made in stream:
+                    return Refused(f"the layer {name!r} reads it and writes it")
                 readers[name] = normed[layer.input]
                 seen.add(layer.weight)
             elif inside:
@@ -103,6 +108,18 @@ def _checked(model: ir.Model, analysis: Analysis, group: Group) -> Embedding | R
     if any(v in outputs for v in (*stream, *normed)) or not norms or not readers:
         return Refused("it is an output of the model, or no layer reads it")
     return Embedding(analysis, group, tuple(written), tuple(norms), readers)
+
+
+def _misreads(layer: Linear, once: set[str]) -> str:
+    """What a layer is that cannot take the scale and the shift of the norm before it into weights and bias, or ""."""
+    if layer.weight not in once:
+        return "the layer with a shared weight"
+    if layer.op == "ConvTranspose":
+        return "the transposed convolution"
+    window = layer.window
+    if window is not None and (any((*window.before, *window.after)) or window.auto_pad):
+        return "the padded convolution"  # behind a border of zeros the shift is none
+    return ""
 
 
 def _all_known(node: ir.Node, stream: dict[str, None], constants: dict[str, int]) -> bool:

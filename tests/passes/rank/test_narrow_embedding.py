@@ -130,6 +130,31 @@ def test_what_needs_the_old_basis_is_refused(old: str, new: str, reason: str) ->
     assert reason in str(found)
 
 
+TAIL = TEXT[TEXT.index("m = ReduceMean") :]
+MLP = TEXT[TEXT.index("u0 =") : TEXT.index("    t =")].rstrip()
+AS_IMAGE = "i0 = Transpose<perm=[0,2,1]>(n3)\n    i = Reshape(i0, grid)\n    "
+POOLED = "o = GlobalAveragePool(q)\n    y = Flatten(o)\n}"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        (TAIL, f"{AS_IMAGE}q = Conv<pads=[1,1,1,1]>(i, wq)\n    {POOLED}", "padded convolution 'q' reads it"),
+        (TAIL, f'{AS_IMAGE}q = Conv<auto_pad="SAME_UPPER">(i, wq)\n    {POOLED}', "padded convolution 'q' reads it"),
+        (TAIL, f"{AS_IMAGE}q = ConvTranspose(i, wt)\n    {POOLED}", "transposed convolution 'q' reads it"),
+        ("u0 = MatMul(n2, w3)", "u0 = MatMul(n2, w1)", "the layer with a shared weight 'h0' reads it"),
+        (MLP, "v0 = MatMul(n2, wd)", "the layer 'v0' reads it and writes it"),
+    ],
+)
+def test_a_layer_that_cannot_take_in_its_norm_is_refused(old: str, new: str, reason: str) -> None:
+    """A shift is no bias at a border of zeros, or where taps do not meet; two norms have two scales."""
+    arrays = {"wq": (5, WIDTH, 3, 3), "wt": (WIDTH, 5, 2, 2), "wd": (WIDTH, WIDTH)}
+    others = {name: random(*shape, seed=7) for name, shape in arrays.items()}
+    found = embedding_of(transformer(TEXT.replace(old, new), grid=np.array([0, WIDTH, 2, 2], np.int64), **others))
+    assert isinstance(found, Refused)
+    assert reason in str(found)
+
+
 def test_a_network_without_norms_is_refused() -> None:
     model = parse(
         "net (float[n,8] x) => (float[n,4] y) { h = MatMul(x, a)\n y = MatMul(h, b) }", a=random(8, 6), b=random(6, 4)
