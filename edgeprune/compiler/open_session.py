@@ -54,7 +54,8 @@ def open_session(request: Request, may: Goal, progress: Progress) -> tuple[Openi
     """
     runtime = request.runs_on
     cache = request.timing_cache
-    device = None if request.device is None else open_device(request.device, runtime.name, timing_cache=cache)
+    address = None if runtime.on_cpu and request.device == LOCAL else request.device  # local: in this process
+    device = None if address is None else open_device(address, runtime.name, timing_cache=cache)
     if runtime.name == OpenVino.name:
         OpenVino(request.threads)  # before all work: whether it is installed
     if isinstance(device, Board):

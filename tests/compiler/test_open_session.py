@@ -84,6 +84,22 @@ def test_each_runtime_of_a_cpu_has_its_precisions() -> None:
     assert not request(target="orin").runs_on.on_cpu
 
 
+@pytest.mark.parametrize("runtime", [None, "auto", pytest.param("openvino", marks=needs_openvino)])
+def test_the_local_cpu_is_measured_in_this_process(monkeypatch: pytest.MonkeyPatch, runtime: str | None) -> None:
+    """OpenVINO is no runtime of a device; it was looked for as TensorRT."""
+
+    class OpenedError(Exception):
+        pass
+
+    def opening(*args: object) -> None:
+        raise OpenedError
+
+    monkeypatch.setattr(open_session, "open_model_and_data", opening)
+    monkeypatch.setenv("PATH", "/no/folder")
+    with pytest.raises(OpenedError):
+        open_session.open_session(request(device="local", runtime=runtime), GOAL, Progress())
+
+
 @dataclass(frozen=True)
 class Session:
     """What `_fastest` needs of a session: unpruned variants, each with its seconds of a run."""
