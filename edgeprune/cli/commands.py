@@ -14,7 +14,7 @@ from edgeprune.cli.devices import predict, profile, targets
 from edgeprune.cli.models import bench, inspect
 from edgeprune.cli.options import FILE, SOURCE
 from edgeprune.cli.pytorch import apply, export
-from edgeprune.cli.quantity import LIMITS, MILLISECONDS, POINTS, TIMES, limit_options, parse_speedups
+from edgeprune.cli.quantity import LIMITS, MILLISECONDS, POINTS, TIMES, Share, limit_options, parse_speedups
 from edgeprune.cli.recipe import BUDGETS, effective, recipe, recipe_option
 from edgeprune.cli.reports import gate, report
 from edgeprune.cli.setup import completion, doctor
@@ -169,7 +169,7 @@ def compile_command(
 @options.model_argument
 @click.option(
     "--ratio",
-    type=options.Share(0, 1, max_open=True),
+    type=Share(0, 1, max_open=True),
     metavar="X",
     help="Fraction of the units of every group to remove, such as 0.3 or 30%.",
 )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from edgeprune.cli.quantity import parse_numbers
+from edgeprune.cli.quantity import Range, Share, parse_numbers
 from edgeprune.errors import UsageError
 
 if TYPE_CHECKING:
@@ -44,26 +44,7 @@ def complete_targets(_: click.Context, __: click.Parameter, incomplete: str) -> 
 
 FILE = click.Path(path_type=Path)
 SOURCE = Source()
-POSITIVE = click.FloatRange(min=0, min_open=True)
-
-
-class Share(click.FloatRange):
-    """A fraction of the whole, as a number or in percent: ``0.3`` or ``30%``."""
-
-    name = "share"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """A fraction within the range."""
-        text = str(value).strip()
-        try:
-            number = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-        except ValueError:
-            self.fail(f"{value!r} is not a fraction such as 0.3, or 30%.", param, ctx)
-        if number > 1 and not text.endswith("%"):
-            self.fail(f"{value!r} is more than the whole; {value}% would be {number / 100:g}.", param, ctx)
-        return float(super().convert(number, param, ctx))
-
-
+POSITIVE = Range(min=0, min_open=True)
 SHARE = Share(0, 1, min_open=True)
 
 model_argument = click.argument("model", type=FILE)

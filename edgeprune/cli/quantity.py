@@ -50,8 +50,38 @@ class Quantity(FloatType):
         return number
 
 
+class Range(click.FloatRange):
+    """A number within a range; click itself takes ``nan`` for one."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number."""
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return number
+
+
+class Share(Range):
+    """A fraction of the whole, as a number or in percent: ``0.3`` or ``30%``."""
+
+    name = "share"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """A fraction within the range."""
+        text = str(value).strip()
+        try:
+            number = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        except ValueError:
+            self.fail(f"{value!r} is not a fraction such as 0.3, or 30%.", param, ctx)
+        if number > 1 and not text.endswith("%"):
+            self.fail(f"{value!r} is more than the whole; {value}% would be {number / 100:g}.", param, ctx)
+        return super().convert(number, param, ctx)
+
+
 MILLISECONDS = Quantity({"ms": 1.0, "s": 1e3, "us": 1e-3, "µs": 1e-3})
 TIMES = Quantity({"x": 1.0})
+MEGABYTES = Quantity({"mb": 1.0})
+MILLIJOULES = Quantity({"mj": 1.0})
 POINTS = Quantity({"%": 1.0, "points": 1.0, "point": 1.0}, zero=True)
 
 
@@ -82,7 +112,9 @@ def parse_fraction(_: click.Context, parameter: click.Parameter, value: str | No
     try:
         number = float(text.removesuffix("%"))
     except ValueError:
-        raise UsageError(f"{flag} takes a percentage such as 5%, not {value!r}") from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise UsageError(f"{flag} takes a percentage such as 5%, not {value!r}")
     if text.endswith("%"):
         return number / 100
     if number >= 1:
@@ -96,17 +128,16 @@ LIMITS = ("p99_ms", "max_energy_mj", "max_memory_mb")
 
 def limit_options(command: Command) -> Command:
     """Add --p99, --max-energy-mj and --max-memory-mb, received by the names in `LIMITS`."""
-    positive = click.FloatRange(min=0, min_open=True)
     for option in (
         click.option(
             "--max-memory-mb",
-            type=positive,
+            type=MEGABYTES,
             metavar="X",
             help="Limit: at most X MB for weights and activations; measured on a device, else counted.",
         ),
         click.option(
             "--max-energy-mj",
-            type=positive,
+            type=MILLIJOULES,
             metavar="X",
             help="Limit: at most X millijoules above idling; measured on a device with sensors, else predicted.",
         ),

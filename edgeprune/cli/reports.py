@@ -9,7 +9,7 @@ import click
 
 from edgeprune.cli import options, support
 from edgeprune.cli.options import FILE
-from edgeprune.cli.quantity import MILLISECONDS, POINTS, parse_fraction
+from edgeprune.cli.quantity import MEGABYTES, MILLIJOULES, MILLISECONDS, POINTS, parse_fraction
 from edgeprune.cli.support import Verbosity
 from edgeprune.errors import UsageError
 
@@ -32,16 +32,16 @@ UNRELIABLE = 6
 @click.option("--max-drop", type=POINTS, metavar="D", help="Largest drop in accuracy, in points.")
 @click.option(
     "--max-memory-mb",
-    type=click.FloatRange(min=0, min_open=True),
+    type=MEGABYTES,
     metavar="X",
-    help="Largest memory of weights and activations, as counted.",
+    help="Largest memory of weights and activations: measured on a device, else counted.",
 )
 @click.option(
     "--max-energy-mj",
-    type=click.FloatRange(min=0, min_open=True),
+    type=MILLIJOULES,
     metavar="X",
-    help="Largest energy of an inference: measured on a device with sensors; else the watts of the power mode times "
-    "the predicted latency.",
+    help="Largest energy of an inference: measured on a device with sensors; else predicted from published power; else "
+    "the watts of the power mode times the predicted latency.",
 )
 @click.option(
     "--outputs",

@@ -44,3 +44,24 @@ def test_the_sentence_names_the_flag_and_the_units():
 def test_speedups_of_a_curve_may_have_theirs():
     option = click.Option(["--pareto"])
     assert parse_speedups(click.Context(cli), option, "1.5x,2X, 3") == (1.5, 2.0, 3.0)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["compile", "m.onnx", "--target", "orin", "--max-memory-mb", "nan"],
+        ["compile", "m.onnx", "--target", "orin", "--max-energy-mj", "nan"],
+        ["compile", "m.onnx", "--target", "orin", "--tune-placement", "nan"],
+        ["gate", "out", "--max-memory-mb", "nan"],
+        ["gate", "out", "--max-regression", "nan"],
+        ["prune", "m.onnx", "--ratio", "nan"],
+        ["bench", "m.onnx", "--seconds", "nan"],
+    ],
+    ids=lambda arguments: arguments[-2],
+)
+def test_nan_is_no_limit(arguments: list[str]):
+    """No number is beyond it: every result would have met it."""
+    done = CliRunner().invoke(cli, arguments)
+    said = done.output if done.exception is None or isinstance(done.exception, SystemExit) else str(done.exception)
+    assert arguments[-2] in said
+    assert "nan" in said
