@@ -49,8 +49,8 @@ def surround(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(TensorRtBuilder, "recover", lambda *args: False)
 
 
-def run(files: Path, *flags: str, target: str = "orin-nano-8") -> Result:
-    calibration = ["--calib", str(files / "calib.npz")]
+def run(files: Path, *flags: str, target: str = "orin-nano-8", calib: str | None = None) -> Result:
+    calibration = ["--calib", calib or str(files / "calib.npz")]
     return CliRunner().invoke(cli, ["compile", str(files / "net.onnx"), "--target", target, *calibration, *flags])
 
 
@@ -233,7 +233,7 @@ def test_a_result_that_is_of_no_use_needs_consent(files: Path, monkeypatch: pyte
 
 def test_random_numbers_say_nothing_about_the_use_of_a_result(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(offers, "usefulness", lambda accuracy: ("all boxes are elsewhere",))
-    done = run(files, "--precision", "fp16", "--calib", "random", "-o", str(files / "random"))
+    done = run(files, "--precision", "fp16", "-o", str(files / "random"), calib="random")
     assert done.exception is None, done.output
     assert Report.load(files / "random").outcome.below_floor == ()
 
