@@ -37,7 +37,9 @@ def matched(views: Views, error: Callable[[Views], float], held_out: float) -> t
         return views, 1.0
     if views.flip and error(Views(plain=0.0, flip=1.0, resized=0.0, colour=0.0, mixed=0.0)) > most:
         views = replace(views, flip=0.0)
-    strengths = STRENGTHS if not views.flip else STRENGTHS[1:]
+        strengths = STRENGTHS
+    else:
+        strengths = STRENGTHS[1:]  # full strength was tried
     for strength in strengths[:-1]:
         if error(views.scaled(strength)) <= most:
             return views.scaled(strength), strength

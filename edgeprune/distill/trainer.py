@@ -36,8 +36,12 @@ to the rate over the root of the error. A ResNet-18 with an error of 0.0023 lost
 """
 DECIDING_VIEWS = 3
 """Views of each held-out image that decide as well: a compile has chosen its weights by some of the images."""
+DECIDING_BYTES = 512 << 20
+"""Most memory for these views and the teacher's outputs of them; beyond it, only some held-out images have views."""
 SCORING_SHARE = 0.1
 """Most time for scores, as a share of the training."""
+PASSES = 4
+"""Passes through a network that a sample of a step takes: one of the teacher, three of the student with gradients."""
 
 
 @dataclass(frozen=True)
@@ -98,11 +102,14 @@ class Trainer(Learner):
             return self._error_on(self._with_teacher(self.views.with_views(views, drawn)(some)))
 
         strongest = self.views.augmenter.views
-        views, self.strength = matched(strongest, error, self._error_on(self._with_teacher(some)))
+        views, self.strength = matched(strongest, error, self._on_images)
         self.views = self.views.with_views(views, self.generator)
         drawn.manual_seed(self.settings.seed)
         other = self.views.with_views(replace(views, plain=0.0), drawn)
-        self._decide_on([held_out, *(other(held_out) for _ in range(DECIDING_VIEWS))])
+        each = sum(x.numel() * x.element_size() for pair in self._deciding for side in pair for x in side.values())
+        most = DECIDING_BYTES * len(self.held_out) // max(1, DECIDING_VIEWS * each)
+        viewed = {n: x[: max(1, most)] for n, x in held_out.items()}
+        self._decide_on([held_out, *(other(viewed) for _ in range(DECIDING_VIEWS))])
 
     def run(self, report: Callable[[float, Point], None], save: Callable[[], None]) -> None:
         """Train until a limit is reached.
@@ -156,10 +163,18 @@ class Trainer(Learner):
         return min(found, default=1000.0)
 
     def _interval(self) -> float:
-        """Share of the work between two scores: a fiftieth, or what makes scoring a small part."""
+        """Share of the work between two scores: a fiftieth, or what makes scoring a small part.
+
+        Without a limit in minutes it is counted, not timed, since the same seed shall give the same weights. It is then
+        a tenth at most, since checkpoints are written with the scores.
+        """
         least = 0.02 if len(self.curve) > 3 else 0.005
         minutes = self.settings.limits[0]
-        return least if minutes is None else max(least, self._score_seconds / (SCORING_SHARE * 60 * minutes))
+        if minutes is not None:
+            return max(least, self._score_seconds / (SCORING_SHARE * 60 * minutes))
+        scored = sum(len(next(iter(part.values()))) for part, _ in self._deciding)
+        passes = PASSES * self.settings.batch * self.expected_steps()
+        return max(least, min(0.1, scored / (SCORING_SHARE * passes)))
 
     def score(self) -> None:
         """Add a point to the curve; keep the weights if it is the best."""

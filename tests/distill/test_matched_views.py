@@ -69,6 +69,38 @@ def test_a_trainer_weakens_the_views_of_a_good_start(tmp_path: Path, monkeypatch
     assert plain.strength == 1.0
 
 
+def test_no_strength_is_tried_twice():
+    """Where views are never flipped, as for labels of places, too."""
+    plain, error, tried = Views(flip=0.0), error_of(99.0, 0.0), []
+    assert matched(plain, lambda views: tried.append(views) or error(views), 1.0)[1] == 0.125  # type: ignore[func-returns-value]
+    assert len(tried) == len({views.mixed for views in tried}) == 3
+
+
+def test_views_of_large_images_are_those_of_some(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Their images and the outputs of the teacher stay in memory while it trains."""
+    folder, file = pruned_folder(tmp_path)
+    given = read_folder(folder)
+    data = open_calibration(str(file), given.dense)
+    (image,) = next(iter(data.batches(1))).values()
+    monkeypatch.setattr("edgeprune.distill.trainer.DECIDING_BYTES", 8 * image.nbytes)
+    trainer = open_trainer(given, data, Settings(steps=1), Progress(), Workers())
+    decided = sum(len(next(iter(part.values()))) for part, _ in trainer._deciding)
+    assert decided == len(trainer.held_out) + 3 * 2
+
+
+@pytest.mark.parametrize(("steps", "share"), [(10, 0.1), (2000, 0.1), (100_000, 0.02)])
+def test_scores_are_a_small_part_of_a_training_by_steps(steps: int, share: float, tmp_path: Path):
+    """A score runs each held-out image four times; so often that it took half of the time it was made."""
+    folder, file = pruned_folder(tmp_path)
+    given = read_folder(folder)
+    data = open_calibration(str(file), given.dense)
+    trainer = open_trainer(given, data, Settings(steps=steps, batch=1, held_out=0.5), Progress(), Workers())
+    trainer.curve *= 4
+    assert trainer._interval() == share  # a tenth at most, since checkpoints are written with the scores
+    trainer.settings = Settings(steps=steps, batch=32)
+    assert 0.02 <= trainer._interval() <= share
+
+
 def test_views_of_held_out_images_decide_as_well(tmp_path: Path):
     """A compile chose its weights by these images, so they alone speak for the start."""
     folder, file = pruned_folder(tmp_path)
