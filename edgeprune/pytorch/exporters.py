@@ -109,8 +109,10 @@ def _quiet() -> Iterator[list[warnings.WarningMessage]]:
 @contextlib.contextmanager
 def _no_output_of_c() -> Iterator[None]:
     """Hide what PyTorch's C++ code writes to standard output: whole graphs, if an operator has no ONNX form."""
-    if sys.__stdout__ is not None:
-        sys.__stdout__.flush()
+    if sys.__stdout__ is None or sys.__stdout__.closed:
+        yield
+        return
+    sys.__stdout__.flush()
     kept = os.dup(1)
     try:
         with open(os.devnull, "wb") as nothing:

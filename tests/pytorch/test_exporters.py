@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import pytest
 
@@ -22,3 +23,16 @@ def test_what_exporters_print_is_hidden_and_comes_back(capfd: pytest.CaptureFixt
         export()
     os.write(1, b"afterwards")
     assert capfd.readouterr().out == "afterwards"
+
+
+def test_exporters_run_without_a_standard_output(monkeypatch: pytest.MonkeyPatch):
+    """As in a service that closed it."""
+
+    def no_copy(number: int) -> int:
+        raise OSError(f"bad file descriptor {number}")
+
+    monkeypatch.setattr(sys, "__stdout__", None)
+    monkeypatch.setattr(os, "dup", no_copy)
+    with _quiet() as caught:
+        print("hidden")
+    assert caught == []
