@@ -361,7 +361,9 @@ def main() -> None:
     parser.add_argument("--models", nargs="*", choices=sorted(MODELS), default=list(MODELS))
     parser.add_argument("--seconds", type=float, default=60.0, help="the longest comparison of one model")
     parser.add_argument(
-        "--work", type=Path, help="a folder for packages and results, which stay there and are used again"
+        "--work",
+        type=Path,
+        help="a folder for packages and results, which stay there and are used again: take a new one for another commit",
     )
     parser.add_argument("--compiles", default="", help="only compiles whose options have this text, such as int8")
     parser.add_argument("--page-only", action="store_true", help="write the page from the rows that are kept")
@@ -378,7 +380,7 @@ def main() -> None:
         ordered = {key: found[key] for key in MODELS if key in found}
         RESULTS.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
     found = _kept_rows()
-    missing = [f"{source.what} (`--models {name}`)" for name, source in MODELS.items() if name not in found]
+    missing = {name: source.what for name, source in MODELS.items() if name not in found}
     PAGE.write_text(page([Kept.of(rows) for rows in found.values()], missing), encoding="utf-8")
     print(f"written to {PAGE}")
 

@@ -58,8 +58,8 @@ class Kept:
         return Kept(**{**kept, "rows": [Row(**row) for row in kept["rows"]]})
 
 
-def page(results: Sequence[Kept], missing: Sequence[str] = ()) -> str:
-    """The whole page; ``missing`` are the networks that were not measured yet."""
+def page(results: Sequence[Kept], missing: Mapping[str, str]) -> str:
+    """The whole page; ``missing`` are the networks that were not measured yet, by name, and what they are."""
     lines = [
         "# Results",
         "",
@@ -68,16 +68,25 @@ def page(results: Sequence[Kept], missing: Sequence[str] = ()) -> str:
         "network. It downloads the packages, makes the data, and takes minutes for each network.",
         "",
         "All rows of a table took turns in one run, with one thread and batch 1. Speeds are over the original in",
-        "onnxruntime (FP32). Points are lost against the original, on data that no tool has seen; the interval is from",
-        "the scatter of the samples. No tool trains. The time of a compile is processor time.",
+        "onnxruntime (FP32). Points are lost against the original; the interval is from the scatter of the samples.",
+        "No tool is calibrated on the samples that score it, and none gets labels to learn from. But only edgeprune",
+        "uses these scores before: `--max-drop` is a limit on them. The time of a compile is processor time.",
         "",
         *_summary(results),
         "",
-        *([f"Not measured yet: {', '.join(missing)}.", ""] if missing else []),
+        *_missing(missing),
     ]
     for kept in results:
         lines += [f"## {kept.heading}", "", *_section(kept), ""]
     return "\n".join(lines)
+
+
+def _missing(networks: Mapping[str, str]) -> Iterator[str]:
+    if networks:
+        yield f"No others have been measured yet. One command measures them ({'; '.join(networks.values())}):"
+        yield ""
+        yield f"    python benchmarks/results.py --models {' '.join(networks)}"
+        yield ""
 
 
 def _summary(results: Sequence[Kept]) -> Iterator[str]:

@@ -28,8 +28,10 @@ def test_the_page_is_what_the_rows_say():
     text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     for one in kept:
         (section,) = (part for part in text.split("\n## ") if part.startswith(one.heading))
-        assert section.strip() == page.page([one]).partition("\n## ")[2].strip()
+        assert section.strip() == page.page([one], {}).partition("\n## ")[2].strip()
     assert text.count("\n## ") == len(kept)
+    introduction = page.page(kept, {}).partition("\n## ")[0]
+    assert text.startswith(introduction.strip())
 
 
 def test_a_tool_that_is_faster_and_no_worse_is_named():
@@ -38,8 +40,9 @@ def test_a_tool_that_is_faster_and_no_worse_is_named():
     faster = page.Row("NNCF", 1.0, (0.9, 1.1), (4.0, 3.9, 4.1), 90.0, 1.0)
     worse = page.Row("other", 1.0, (0.9, 1.1), (4.0, 3.9, 4.1), 80.0, 11.0)
     kept = page.Kept("n", "Net", "right", "abc", "today", "cpu", 2, 9.0, {}, [ours, faster, worse])
-    text = page.page([kept], ["Another"])
+    text = page.page([kept], {"another": "Another net", "third": "A third"})
     assert "edgeprune `-x` loses to NNCF: faster, and no more is lost." in text
     assert "| Net | 2.00x | 4.00x (NNCF) | **the other is faster** |" in text
     assert "Other work ran on the 2 cores meanwhile (load 9.0)" in text
-    assert "Not measured yet: Another." in text
+    assert "One command measures them (Another net; A third):" in text
+    assert "\n\n    python benchmarks/results.py --models another third\n" in text
