@@ -363,7 +363,7 @@ def main() -> None:
     parser.add_argument(
         "--work",
         type=Path,
-        help="a folder for packages and results, which stay there and are used again: take a new one for another commit",
+        help="a folder for packages and results, which stay there and are used again: a new one for another commit",
     )
     parser.add_argument("--compiles", default="", help="only compiles whose options have this text, such as int8")
     parser.add_argument("--page-only", action="store_true", help="write the page from the rows that are kept")

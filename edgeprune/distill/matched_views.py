@@ -6,12 +6,14 @@ learns views at the cost of images. So views are weakened until its error on the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from edgeprune.distill.augment import Views
 
-STRENGTHS = (1.0, 0.5, 0.25, 0.125)
+Tensor = Any
+STRENGTHS = 1.0, 0.5, 0.25, 0.125
 BEARABLE = 2.5
 """Largest error on views, as a multiple of the error on held-out images.
 
@@ -22,6 +24,10 @@ ResNet-18 that a compile made 17 times as fast 13 times: trained on these for 30
 """
 SEEN = 128
 """Held-out images whose views are compared with them."""
+DECIDING_VIEWS = 3
+"""Views of each held-out image that decide as well: a compile has chosen its weights by some of the images."""
+DECIDING_BYTES = 512 << 20
+"""Most memory for these views and the teacher's outputs of them; beyond it, only some held-out images have views."""
 
 
 def matched(views: Views, error: Callable[[Views], float], held_out: float) -> tuple[Views, float]:
@@ -37,10 +43,25 @@ def matched(views: Views, error: Callable[[Views], float], held_out: float) -> t
         return views, 1.0
     if views.flip and error(Views(plain=0.0, flip=1.0, resized=0.0, colour=0.0, mixed=0.0)) > most:
         views = replace(views, flip=0.0)
-        strengths = STRENGTHS
+        strengths: Sequence[float] = STRENGTHS
     else:
         strengths = STRENGTHS[1:]  # full strength was tried
     for strength in strengths[:-1]:
         if error(views.scaled(strength)) <= most:
             return views.scaled(strength), strength
     return views.scaled(strengths[-1]), strengths[-1]
+
+
+def those_with_views(
+    held_out: Mapping[str, Tensor], parts: Sequence[tuple[Mapping[str, Tensor], Mapping[str, Tensor]]]
+) -> dict[str, Tensor]:
+    """The held-out images whose views decide, too: the first ones, as many as `DECIDING_BYTES` allow.
+
+    Args:
+        held_out: the images, shape (images, ...).
+        parts: the same in pieces, with the teacher's outputs of each.
+    """
+    size = sum(x.numel() * x.element_size() for part in parts for values in part for x in values.values())
+    count = len(next(iter(held_out.values())))
+    most = max(1, DECIDING_BYTES * count // max(1, DECIDING_VIEWS * size))
+    return {name: x[:most] for name, x in held_out.items()}

@@ -14,7 +14,7 @@ import torch
 
 from edgeprune.distill.augment import Views
 from edgeprune.distill.learner import Learner, Tensor
-from edgeprune.distill.matched_views import SEEN, matched
+from edgeprune.distill.matched_views import DECIDING_VIEWS, SEEN, matched, those_with_views
 from edgeprune.distill.optimizer import learning_rate
 from edgeprune.recovery import output_error
 from edgeprune.report import Training, TrainingPoint
@@ -34,10 +34,6 @@ At the peak of the learning rate the weights stray, and the output error grows b
 to the rate over the root of the error. A ResNet-18 with an error of 0.0023 lost by a rate of 0.0014, and gained by
 0.0004; a YOLOv8n with an error of 0.35 gains most by 0.01.
 """
-DECIDING_VIEWS = 3
-"""Views of each held-out image that decide as well: a compile has chosen its weights by some of the images."""
-DECIDING_BYTES = 512 << 20
-"""Most memory for these views and the teacher's outputs of them; beyond it, only some held-out images have views."""
 SCORING_SHARE = 0.1
 """Most time for scores, as a share of the training."""
 PASSES = 4
@@ -91,7 +87,7 @@ class Trainer(Learner):
     def match_views(self) -> None:
         """Weaken the views of images to what the student bears, and let some of held-out images decide, too."""
         held_out = self._batch_of(self.held_out, range(len(self.held_out)))
-        self._decide_on([held_out])
+        self._deciding = self._with_teacher(held_out)
         self._on_images = self._error_on(self._deciding)
         if self.views.augmenter is None:
             return
@@ -106,10 +102,8 @@ class Trainer(Learner):
         self.views = self.views.with_views(views, self.generator)
         drawn.manual_seed(self.settings.seed)
         other = self.views.with_views(replace(views, plain=0.0), drawn)
-        each = sum(x.numel() * x.element_size() for pair in self._deciding for side in pair for x in side.values())
-        most = DECIDING_BYTES * len(self.held_out) // max(1, DECIDING_VIEWS * each)
-        viewed = {n: x[: max(1, most)] for n, x in held_out.items()}
-        self._decide_on([held_out, *(other(viewed) for _ in range(DECIDING_VIEWS))])
+        viewed = those_with_views(held_out, self._deciding)
+        self._deciding += [part for _ in range(DECIDING_VIEWS) for part in self._with_teacher(other(viewed))]
 
     def run(self, report: Callable[[float, Point], None], save: Callable[[], None]) -> None:
         """Train until a limit is reached.
@@ -189,9 +183,6 @@ class Trainer(Learner):
         """The output error of the student with these weights on the held-out samples."""
         with self._as(weights):
             return self._error_on(self._deciding)
-
-    def _decide_on(self, batches: Sequence[dict[str, Tensor]]) -> None:
-        self._deciding = [part for batch in batches for part in self._with_teacher(batch)]
 
     def _with_teacher(self, batch: dict[str, Tensor]) -> list[tuple[dict[str, Tensor], Any]]:
         """The parts of a batch, each with the teacher's outputs."""

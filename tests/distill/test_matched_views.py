@@ -82,7 +82,7 @@ def test_views_of_large_images_are_those_of_some(tmp_path: Path, monkeypatch: py
     given = read_folder(folder)
     data = open_calibration(str(file), given.dense)
     (image,) = next(iter(data.batches(1))).values()
-    monkeypatch.setattr("edgeprune.distill.trainer.DECIDING_BYTES", 8 * image.nbytes)
+    monkeypatch.setattr("edgeprune.distill.matched_views.DECIDING_BYTES", 8 * image.nbytes)
     trainer = open_trainer(given, data, Settings(steps=1), Progress(), Workers())
     decided = sum(len(next(iter(part.values()))) for part, _ in trainer._deciding)
     assert decided == len(trainer.held_out) + 3 * 2
