@@ -7,9 +7,10 @@ from edgeprune.compiler.assemble import describe_formats
 from edgeprune.compiler.session import CompileSession
 from edgeprune.compiler.tensorrt_session import TensorRtSession
 from edgeprune.compiler.timer import ORIGINAL, RESULT, Timed
+from edgeprune.errors import BudgetError
 from edgeprune.latency import INT8
 from edgeprune.report import Outcome
-from edgeprune.search import Candidate, Goal
+from edgeprune.search import Candidate, Goal, Searcher
 
 NEVER_SLOWER = 1.02
 """A result must be at least this many times as fast as the best unpruned variant, or that variant is returned."""
@@ -71,6 +72,15 @@ def predicted_values(session: CompileSession, candidate: Candidate) -> dict[str,
     memory_mb = predicted_memory_mb(session.opened, session.builder, candidate.widths, candidate.formats)
     values = {"--max-energy-mj": energy_mj, "--max-memory-mb": memory_mb}
     return {flag: value for flag, value in values.items() if value is not None}
+
+
+def uncut_fits(session: CompileSession, goal: Goal, within_us: float) -> bool:
+    """Whether a network that cuts nothing is predicted to take at most so many microseconds and to keep the limits."""
+    try:
+        candidate = Searcher(session.prices.uncut).search(within_us)
+    except BudgetError:
+        return False
+    return not goal.excess(predicted_values(session, candidate))
 
 
 def _gains_nothing(kind: str, session: CompileSession, timed: Timed) -> str:

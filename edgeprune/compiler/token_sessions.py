@@ -18,7 +18,7 @@ from edgeprune.compiler.cpu_session import CpuSession
 from edgeprune.compiler.delivery import values_of
 from edgeprune.compiler.open_session import open_beside, open_session
 from edgeprune.compiler.opening import Opening
-from edgeprune.compiler.outcome import predicted_values
+from edgeprune.compiler.outcome import predicted_values, uncut_fits
 from edgeprune.compiler.pipeline import Reached, reach
 from edgeprune.compiler.request import Request
 from edgeprune.compiler.session import CompileSession
@@ -114,17 +114,19 @@ class Sessions:
             factors: flag -> how many times as large as predicted a result was.
             least: flag -> the least value so far; that of the fastest network is put into it if nothing fits.
         """
-        session = self.whole
-        baseline_us = session.predicted_baseline_us(session.latency)
-        searcher, margin = Searcher(session.prices.all), self._margin
+        session, margin = self.whole, self._margin
+        slow_us = session.predicted_baseline_us(session.latency)
+        slow_us = goal.needed_us(slow_us) / margin if goal.has_budget else slow_us
+        if goal.p99_ms is not None:
+            slow_us = min(slow_us, 1e3 * goal.p99_ms / margin / factors.get("--p99", 1.0))
+        if not factors and uncut_fits(session, goal, slow_us):  # then no width needs a price
+            return replace(goal, latency_ms=slow_us * margin / 1e3, speedup=None)
+        searcher = Searcher(session.prices.all)
 
         def values(us: float) -> dict[str, float]:
             found = predicted_values(session, searcher.search(us))
             return {flag: value * factors.get(flag, 1.0) for flag, value in found.items()}
 
-        slow_us = goal.needed_us(baseline_us) / margin if goal.has_budget else baseline_us
-        if goal.p99_ms is not None:
-            slow_us = min(slow_us, 1e3 * goal.p99_ms / margin / factors.get("--p99", 1.0))
         fast_us = searcher.fastest().latency_us * (1 + 1e-9)
         if fast_us >= slow_us:  # the search refuses it, with its own words
             return replace(goal, latency_ms=slow_us * margin / 1e3, speedup=None)
@@ -242,8 +244,7 @@ class Sessions:
         return self.opening.evaluator.drop(self.whole.scores.run_of(trial.opened.dense))
 
     def _drop(self, found: Found) -> float:
-        session, reached = found
-        return session.scores.accuracy(reached.candidate).drop
+        return found[0].scores.accuracy(found[1].candidate).drop
 
     def _reach_whole(self, goal: Goal, choice: TokenChoice | None = None) -> Found:
         return self._noted(choice), reach(self.whole, goal)

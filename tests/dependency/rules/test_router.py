@@ -58,6 +58,7 @@ def test_no_fewer_experts_than_each_token_takes() -> None:
         "v, i = TopK<axis = -1>(p, k) c = Cast<to = 1>(i) z = MatMul(v, w) o = Add(z, c)",
         "v, i = TopK<axis = -1>(p, k) m = ScatterElements<axis = -1>(zeros, i, v) o = MatMul(m, w4)",
         "v, i = TopK<axis = -1>(p, k) m = ScatterElements<axis = -1>(zeros, i, v) q = Mul(l, m) o = MatMul(q, w4)",
+        "v, i = TopK<axis = -1>(l, k) o = MatMul(v, w)",
         "v, i = TopK<axis = -1>(p, k) f = Flatten<axis = 2>(i) j = Squeeze(f) o = Gather(w4, j)",
     ],
 )
