@@ -24,8 +24,17 @@ NO_TARGET = "none"
 """As a prune without ``--target`` says."""
 STALE = ("model.engine",)
 """Files of the folder that have the old weights."""
-STALE_WARNINGS = "accuracy was not measured", "on the device the engine loses", "the rival "
+STALE_WARNINGS = (
+    "accuracy was not measured",
+    "on the device the engine loses",
+    "the rival ",
+    "agreement and speed-up are",
+)
 """What the warnings say that is about the old weights."""
+NOT_AS_IT_CAME = (
+    "agreement and speed-up are against dense.onnx, the teacher, from which {left} have left: not against the model as "
+    "it came"
+)
 
 
 def deliver(
@@ -51,6 +60,8 @@ def deliver(
     warnings += [f"{name} has the weights from before the training and was left out: build it anew" for name in stale]
     if (rival := folder.report.rival) is not None and latency is not None:
         warnings.append(rival.sentence(latency.result.median_ms, after))
+    if left := "tokens" if folder.plan.tokens else "channels of the residual stream" if folder.plan.embedding else "":
+        warnings.append(NOT_AS_IT_CAME.format(left=left))
     warnings.append("accuracy was not measured: agreement with the original on held-out data is reported instead")
     with output_folder(out, force=force) as fresh:
         for name in ("dense.onnx", "dense.onnx.data", "plan.json"):

@@ -177,6 +177,15 @@ def test_what_was_said_of_the_old_weights_is_left_out(folder: tuple[Path, Path],
     assert not any("on the device the engine loses" in text for text in found.warnings)
 
 
+def test_a_teacher_that_is_not_the_model_as_it_came_is_named(folder: tuple[Path, Path], tmp_path: Path) -> None:
+    given = shutil.copytree(folder[0], tmp_path / "given")
+    plan = json.loads((given / "plan.json").read_text())
+    (given / "plan.json").write_text(json.dumps(plan | {"embedding": {"channels": 64, "kept": 48}}))
+    report = distill_folder(given, folder[1], settings=replace(QUICK, steps=1), out=tmp_path / "out")
+    assert report is not None
+    assert any("the teacher, from which channels of the residual stream have left" in w for w in report.warnings)
+
+
 def test_a_loss_that_is_no_number_stops_with_its_step(folder: tuple[Path, Path], tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(
         "def loss(outputs, inputs, places):\n    return outputs['logits'].sum() * float('nan')\n"
