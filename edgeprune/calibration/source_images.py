@@ -72,6 +72,7 @@ class ImageSource:
     layout: str
     how: Preprocessing
     pictures: tuple[str, ...]
+    total: int
     notes: tuple[str, ...] = ()
     joins_items = True
 
@@ -92,12 +93,12 @@ class ImageSource:
 
     @property
     def found(self) -> int:
-        """Items, if every picture could be read."""
-        return len(self.pictures) // self._rows
+        """Items, if every picture was used and could be read."""
+        return self.total // self._rows
 
     @property
     def read_places(self) -> tuple[int, ...]:
-        """The places of the items among those that were found.
+        """The places of the items among those that were chosen to be read.
 
         Raises:
             CalibrationError: a picture of a whole batch could not be read, so all batches after it are others.
@@ -221,7 +222,7 @@ def open_images(
     notes = [*_notes(len(pictures), len(used), limit, pixels, channels, how, options)]
     if left := len(pixels.array) % shape[0]:
         notes.append(f"the model takes batches of {shape[0]} images: {plural(left, 'image')} at the end left out")
-    return ImageSource(path, pixels, spec, layout, how, tuple(map(str, used)), tuple(notes))
+    return ImageSource(path, pixels, spec, layout, how, tuple(map(str, used)), len(pictures), tuple(notes))
 
 
 def _notes(

@@ -82,6 +82,19 @@ def test_fewer_samples_and_random_numbers(folder: Path):
     assert [(left, right) for left, right, _ in seen(data)] == [(n, 100 + n) for n in range(5)]
 
 
+def test_pictures_are_counted_before_some_are_chosen(folder: Path):
+    """Two of five and two of four would be pairs of other pictures."""
+    two = ir.from_onnx_text(
+        '<ir_version: 8, opset_import: ["" : 17]> g (float[n, 3, 4, 6] left, float[n, 3, 4, 6] right) => '
+        "(float[n, 3, 4, 6] y) { y = Add(left, right) }"
+    )
+    given = {name: str(folder / name[0]) for name in ("left", "right")}
+    assert open_calibration(given, two, limit=2).samples == 2
+    (folder / "r" / "2.png").unlink()
+    with pytest.raises(CalibrationError, match="5 items for 'left' and 4 items for 'right'"):
+        open_calibration(given, two, limit=2)
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
