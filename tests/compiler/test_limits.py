@@ -38,6 +38,7 @@ def test_a_limit_on_memory_cuts_until_the_result_is_small_enough(files: Path, tm
     loose = compiled(files, tmp_path / "loose", max_memory_mb=5.0)
     assert loose.budget.met
     assert loose.outcome.variant.startswith("unpruned")
+    assert "pricing widths" not in loose.seconds  # nothing has to be cut, so no width needs a price
     found = compiled(files, tmp_path / "small", max_memory_mb=0.4)
     size = found.sizes.result
     assert size.activation_bytes is not None
