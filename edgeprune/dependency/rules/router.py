@@ -68,7 +68,8 @@ def _chooses_experts(node: ir.Node, axis: int) -> bool:
     value, numbers = node.inputs[0], node.outputs[1]
     if value is None or not _is_probability(value, axis) or numbers.is_graph_output():
         return False
-    return all(use.idx == 1 and _is_mask_of(use.node, value, axis) for use in numbers.uses())
+    uses = tuple(numbers.uses())  # without any, the largest values themselves are what is wanted
+    return bool(uses) and all(use.idx == 1 and _is_mask_of(use.node, value, axis) for use in uses)
 
 
 def _masks_experts(node: ir.Node, axis: int) -> bool:
