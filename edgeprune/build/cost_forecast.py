@@ -21,6 +21,7 @@ from edgeprune.calibration import (
     RANGE_ROWS,
     RANGE_TRIALS,
     RANGES,
+    TOKEN_TRIALS,
     WIDTH_TRIALS,
     Calibration,
     prices_of,
@@ -92,6 +93,7 @@ def expected_cost(
     measured: bool,
     sparse: int = 0,
     low_rank: Collection[str] = (),
+    streams: int = 0,
 ) -> ExpectedCost:
     """The expected cost of a compile.
 
@@ -107,6 +109,7 @@ def expected_cost(
         measured: whether candidates are measured on this processor.
         sparse: how many blocks have 2:4 weights priced.
         low_rank: nodes that may become two of low rank.
+        streams: how many narrower residual streams may be tried.
     """
     one, weights = sample_s, graph.weight_bytes(opened.dense)
     activations = _activation_bytes(opened)
@@ -137,6 +140,10 @@ def expected_cost(
         trials = min(2 * FORMAT_SPLITS.of(2 * probed * network.macs) + 1, 2 * len(low_rank))
         steps["pricing ranks"] = one * (items(COVARIANCES.of(network.macs)) + SUFFIX * trials * probed) + copy * trials
         steps["pricing ranks"] += _rank_macs([find_linears(opened.dense)[name] for name in low_rank]) / BLAS_MACS_PER_S
+    if streams:
+        tried = items(TOKEN_TRIALS.of(streams * network.macs))
+        runs = items(COVARIANCES.of(network.macs)) + (1 + streams * (1 + KEPT) / 2) * tried
+        steps["trying narrower residual streams"] = runs * one + BUILD_COPIES * streams * copy
     layers = _readers(opened) if cut else []
     if cut:
         groups = opened.analysis.groups

@@ -29,6 +29,7 @@ from edgeprune.calibration.sample_counts import (
     RANGE_ROWS,
     RANGE_TRIALS,
     RANGES,
+    TOKEN_TRIALS,
     WIDTH_TRIALS,
     prices_of,
 )

@@ -52,6 +52,8 @@ DENSE_PRICES = SampleCount(8e9, 2, 256)
 WIDTH_TRIALS = SampleCount(1e12, 1, 2)
 """Widths that are tried of each group, by the work of one trial in every group. With one, the loss of other widths
 follows the ranking, as steeply as it does in the groups of which more are tried."""
+TOKEN_TRIALS = SampleCount(1e12, 8, 128)
+"""Whole models with fewer tokens, or a narrower residual stream, by the work of one sample in all of them."""
 FORMAT_SPLITS = SampleCount(3e11, 8, 20)
 """Times that a range of blocks is halved to find those that INT8 harms, by the work of two trials."""
 

@@ -37,6 +37,7 @@ from edgeprune.passes.tensorrt import fuse_layer_norms
 from edgeprune.report import Cost
 from edgeprune.search import Goal
 from edgeprune.support import Progress, processor_s
+from edgeprune.tokens import streams_to_try
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +55,7 @@ class Opening:
         progress: shows the progress.
         sample_s: processor seconds of one sample through the original.
         notes: sentences for the report.
+        streams: how many narrower residual streams may be tried.
     """
 
     opened: OpenedModel
@@ -66,6 +68,7 @@ class Opening:
     progress: Progress
     sample_s: float
     notes: tuple[str, ...] = ()
+    streams: int = 0
 
     def announce_cost(
         self,
@@ -99,6 +102,7 @@ class Opening:
             measured=measured,
             sparse=sparse,
             low_rank=low_rank,
+            streams=self.streams if cut else 0,
         )
         self.progress.expect(found.steps)
         self.progress.note(f"this will take {found}")
@@ -213,7 +217,9 @@ def open_model_and_data(request: Request, may: Goal, progress: Progress) -> Open
         cache = ArrayCache(identity_of(opened, fit, f"{runtime.device}, {request.threads} threads"))
     conditions = Conditions(request.threads, request.seed, data.describe())
     original.release()
-    return Opening(opened, data, fit, evaluator, cache, cache, conditions, progress, meter.sample_s, tuple(notes))
+    streams = streams_to_try(opened, fit) if request.embedding == "auto" else 0
+    used = (conditions, progress, meter.sample_s, tuple(notes), streams)
+    return Opening(opened, data, fit, evaluator, cache, cache, *used)
 
 
 @dataclass

@@ -14,6 +14,7 @@ from functools import cached_property
 import onnx_ir as ir
 
 from edgeprune.build import latency_within
+from edgeprune.calibration import TOKEN_TRIALS
 from edgeprune.compiler.cpu_session import CpuSession
 from edgeprune.compiler.delivery import values_of
 from edgeprune.compiler.open_session import open_beside, open_session
@@ -47,9 +48,6 @@ from edgeprune.tokens import (
     units_of,
     why_all_stay,
 )
-
-TRIAL_MACS, TRIAL_ITEMS = 1e12, (8, 128)
-"""All schedules together are tried on samples for this many multiply-accumulates, within these bounds."""
 
 CLEARLY = 1.02
 """Tokens leave only if that makes the result this many times as fast as the one with all tokens."""
@@ -184,8 +182,7 @@ class Sessions:
 
     def _items(self, trials: int) -> int:
         """On how many samples each of so many models is tried."""
-        macs = max(self.whole.network.macs * trials, 1)
-        return int(min(max(TRIAL_MACS / macs, TRIAL_ITEMS[0]), TRIAL_ITEMS[1]))
+        return TOKEN_TRIALS.of(self.whole.network.macs * trials)
 
     @cached_property
     def schedules(self) -> tuple[list[TokenTrial], float]:
@@ -279,7 +276,8 @@ class Sessions:
         schedule = trial.schedule
         assert isinstance(schedule, TokenSchedule | Narrowing)
         if schedule not in self._opened:
-            opening = replace(self.opening, opened=trial.opened, cache=self.opening.cache.of(str(schedule)))
+            cache = self.opening.cache.of(str(schedule))
+            opening = replace(self.opening, opened=trial.opened, cache=cache, streams=0)
             if isinstance(schedule, Narrowing):
                 opening = replace(opening, notes=(*opening.notes, STREAM.format(narrowing=schedule, reason=reason)))
             if units_of(trial.opened) != units_of(self.opening.opened) or isinstance(schedule, Narrowing):

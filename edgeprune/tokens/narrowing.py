@@ -130,8 +130,8 @@ def stream_trials(
         cache: of earlier trials.
         progress: shows the step.
     """
-    embedding = None if opened.ranges or data.is_random else embedding_of(opened.dense)
-    if not isinstance(embedding, Embedding):
+    embedding = _embedding(opened, data)
+    if embedding is None:
         return []
     with progress.step("trying narrower residual streams") as step:
         count = items(len(narrowings(embedding.group.size)))
@@ -148,6 +148,18 @@ def stream_trials(
             step.fraction,
             lambda compute: cache.arrays("stream trials", settings, compute),
         )
+
+
+def streams_to_try(opened: OpenedModel, data: Calibration) -> int:
+    """How many narrower streams `stream_trials` tries."""
+    embedding = _embedding(opened, data)
+    return 0 if embedding is None else len(narrowings(embedding.group.size))
+
+
+def _embedding(opened: OpenedModel, data: Calibration) -> Embedding | None:
+    """The residual stream, if narrower ones are tried: with trained ranges or random samples none is."""
+    found = None if opened.ranges or data.is_random else embedding_of(opened.dense)
+    return found if isinstance(found, Embedding) and narrowings(found.group.size) else None
 
 
 def units_of(opened: OpenedModel) -> list[tuple[str, int]]:

@@ -24,7 +24,13 @@ def opened(tmp_path: Path) -> OpenedModel:
 
 
 def of(
-    opened: OpenedModel, *, quantized: bool = False, cut: bool = False, sample_s: float = 0.1, sparse: int = 0
+    opened: OpenedModel,
+    *,
+    quantized: bool = False,
+    cut: bool = False,
+    sample_s: float = 0.1,
+    sparse: int = 0,
+    streams: int = 0,
 ) -> ExpectedCost:
     net = network(opened.dense, opened.analysis, opened.fixed)
     fit, held_out = calibration(x=images(32)).split()
@@ -39,6 +45,7 @@ def of(
         cut=cut,
         measured=False,
         sparse=sparse,
+        streams=streams,
     )
 
 
@@ -51,6 +58,9 @@ def test_steps_that_will_not_run_cost_nothing(opened: OpenedModel) -> None:
     sparse = of(opened, sparse=2)
     assert set(sparse.steps) - set(plain.steps) == {"pricing 2:4 weights"}
     assert sparse.steps["pricing 2:4 weights"] > 2
+    narrower = of(opened, streams=5)
+    assert set(narrower.steps) - set(plain.steps) == {"trying narrower residual streams"}
+    assert narrower.steps["trying narrower residual streams"] > 5 * 0.6 * 8 * 0.1  # at least 8 samples by each
 
 
 def test_the_time_is_that_of_samples(opened: OpenedModel) -> None:

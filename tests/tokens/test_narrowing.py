@@ -13,7 +13,7 @@ from edgeprune.dependency import OpenedModel, open_model
 from edgeprune.passes.rank import Embedding, embedding_of
 from edgeprune.support import Progress
 from edgeprune.tokens import narrowing
-from edgeprune.tokens.narrowing import Narrowing, narrowings, try_narrowings
+from edgeprune.tokens.narrowing import Narrowing, narrowings, streams_to_try, try_narrowings
 from edgeprune.tokens.trials import TokenTrial
 from tests.passes.models import run
 from tests.passes.rank.test_narrow_embedding import FEEDS, transformer
@@ -38,6 +38,13 @@ def test_widths_are_multiples_of_a_register() -> None:
     assert [n.kept for n in narrowings(48)] == [32, 16]
     assert narrowings(16) == []
     assert str(Narrowing(384, 192)) == "192 of 384 channels of the residual stream"
+
+
+def test_it_is_known_before_how_many_are_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, _ = opened(tmp_path)
+    assert streams_to_try(model, calibration(**FEEDS)) == 0  # 16 channels: no less
+    monkeypatch.setattr(narrowing, "STEP", 4)
+    assert streams_to_try(model, calibration(**FEEDS)) == 2
 
 
 def test_only_streams_that_save_time_are_run_and_once(tmp_path: Path, small_steps: None) -> None:
