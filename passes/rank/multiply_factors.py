@@ -38,6 +38,7 @@ def multiply_factors(model: ir.Model, nodes: Collection[str]) -> ir.Model:
         two.replace_input_with(0, one.inputs[0])
         two.replace_input_with(1, whole)
         if first.op == "Conv":
+            two.attributes.pop("kernel_shape")
             two.attributes.update({a.name: a for a in one.attributes.values()})
     remove_dead(copy.graph)
     return copy
