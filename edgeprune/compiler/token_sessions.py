@@ -258,13 +258,16 @@ class Sessions:
         return (session, reached) if reached.returned == RESULT else None
 
     def _noted(self, choice: TokenChoice | None) -> CompileSession:
-        """The session of the model with all tokens, which says why they stay; it says nothing without attention."""
-        has_attention = any(n.op_type in ("Softmax", "Attention") for n in self.opening.opened.dense.graph)
-        if not has_attention:
-            return self.whole
+        """The session of the model with all tokens, which says why they stay."""
+        return replace(self.whole, tokens=self._all_stay(choice))
+
+    def _all_stay(self, choice: TokenChoice | None) -> Tokens | None:
+        """Why all tokens stay; None without attention."""
+        if not any(n.op_type in ("Softmax", "Attention") for n in self.opening.opened.dense.graph):
+            return None
         sites, pay = self.sites, bool(self.schedules[0])
         reason = why_all_stay(self.request.tokens, sites, choice, self._least, pruned=self.may.prune, pay=pay)
-        return replace(self.whole, tokens=Tokens("none", reason=reason, time_share=self._least))
+        return Tokens("none", reason=reason, time_share=self._least)
 
     @property
     def _least(self) -> float | None:
@@ -284,13 +287,14 @@ class Sessions:
                 opening = replace(opening, width_cache=opening.cache)
             self._opened[schedule] = open_beside(self.request, opening, self.may, self.whole)
         if isinstance(schedule, Narrowing):
-            return replace(self._opened[schedule], stream=(schedule.channels, schedule.kept))
-        counts, left = [], schedule.sites[0].tokens
+            stream, tokens = (schedule.channels, schedule.kept), self._all_stay(None)
+            return replace(self._opened[schedule], stream=stream, tokens=tokens)
+        counts, left = list[TokenLeave](), schedule.sites[0].tokens
         for site, leave in zip(schedule.sites, schedule.leave, strict=True):
             counts.append(TokenLeave(site.value, site.node, left, leave))
             left -= leave
-        tokens = Tokens(schedule.setting, tuple(counts), reason, trial.error, trial.share)
-        return replace(self._opened[schedule], tokens=tokens)
+        fewer = Tokens(schedule.setting, tuple(counts), reason, trial.error, trial.share)
+        return replace(self._opened[schedule], tokens=fewer)
 
 
 def open_sessions(request: Request, may: Goal, progress: Progress) -> Sessions:
