@@ -32,7 +32,8 @@ FAR, NEAR_POWER = 0.35, 2 / 3
 
 At the peak of the learning rate the weights stray, and the output error grows by a share of itself that is proportional
 to the rate over the root of the error. A ResNet-18 with an error of 0.0023 lost by a rate of 0.0014, and gained by
-0.0004; a YOLOv8n with an error of 0.35 gains most by 0.01.
+0.0004; a YOLOv8n with an error of 0.35 gains most by 0.01. Between them, at 0.11, a YOLOv8n gains as much by 0.01 as by
+the 0.0045 of this rule.
 """
 SCORING_SHARE = 0.1
 """Most time for scores, as a share of the training."""

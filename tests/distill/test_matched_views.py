@@ -69,6 +69,20 @@ def test_a_trainer_weakens_the_views_of_a_good_start(tmp_path: Path, monkeypatch
     assert plain.strength == 1.0
 
 
+@pytest.mark.parametrize(("error", "rate"), [(0.5, 0.01), (0.35, 0.01), (0.0023, 0.00035), (0.0, 1e-5)])
+def test_the_rate_falls_with_the_error_of_the_start(
+    error: float, rate: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Two starts gained by these rates; a perfect one has the least."""
+    folder, file = pruned_folder(tmp_path)
+    given = read_folder(folder)
+    data = open_calibration(str(file), given.dense)
+    trainer = open_trainer(given, data, Settings(steps=200, batch=8), Progress(), Workers())
+    monkeypatch.setattr(trainer, "_on_images", error)
+    monkeypatch.setattr(trainer, "_trial_loss", lambda: trainer.backward(0.0) * 0 + 1.0)  # nothing does harm
+    assert trainer.found_rate() == pytest.approx(rate, rel=0.05)
+
+
 def test_no_strength_is_tried_twice():
     """Where views are never flipped, as for labels of places, too."""
     plain, error, tried = Views(flip=0.0), error_of(99.0, 0.0), []
