@@ -36,8 +36,8 @@ def judge_again(
         progress: shows the progress.
 
     Raises:
-        UsageError: the folder has no model or no recipe, the original is gone or another one, or surgery changed the
-            outputs.
+        UsageError: the folder has no model or no recipe, the original is gone or another one, surgery changed the
+            outputs, or boards differ.
         BackendError: the device cannot be reached, or does not run the engine.
     """
     from edgeprune.backends import EngineDevice, open_device
@@ -54,6 +54,7 @@ def judge_again(
         raise UsageError(f"--device: {str(request.model)!r} is not the model that was compiled")
     board = open_device(device, request.runs_on.name, timing_cache=timing_cache)
     assert isinstance(board, EngineDevice)  # what `open_device` gives for TensorRT
+    board.facts()  # before all work: whether all boards can be reached, and are alike
     opening = open_model_and_data(request, Goal(prune=False, quantize=False), progress)
     model, fed = load(folder / MODEL), opening.evaluator.agreement
     if len(model.graph.outputs) != len(fed.outputs.names):
