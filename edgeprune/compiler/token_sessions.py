@@ -153,7 +153,7 @@ class Sessions:
         found = self._reach_with(choice, goal)
         if found is not None and found[1].speed >= CLEARLY * with_all[1].speed:
             return found
-        return self._noted(choice), with_all[1]
+        return self._noted(self.whole, choice), with_all[1]
 
     @cached_property
     def sites(self) -> Sequence[Site] | Refused:
@@ -244,7 +244,7 @@ class Sessions:
         return found[0].scores.accuracy(found[1].candidate).drop
 
     def _reach_whole(self, goal: Goal, choice: TokenChoice | None = None) -> Found:
-        return self._noted(choice), reach(self.whole, goal)
+        return self._noted(self.whole, choice), reach(self.whole, goal)
 
     def _reach_with(self, choice: TokenChoice, goal: Goal) -> Found | None:
         """The best network with fewer tokens, if there is one that is worth them."""
@@ -257,17 +257,13 @@ class Sessions:
             return None
         return (session, reached) if reached.returned == RESULT else None
 
-    def _noted(self, choice: TokenChoice | None) -> CompileSession:
-        """The session of the model with all tokens, which says why they stay."""
-        return replace(self.whole, tokens=self._all_stay(choice))
-
-    def _all_stay(self, choice: TokenChoice | None) -> Tokens | None:
-        """Why all tokens stay; None without attention."""
+    def _noted(self, session: CompileSession, choice: TokenChoice | None) -> CompileSession:
+        """A session of all tokens, which says why they stay; it says nothing without attention."""
         if not any(n.op_type in ("Softmax", "Attention") for n in self.opening.opened.dense.graph):
-            return None
-        sites, pay = self.sites, bool(self.schedules[0])
-        reason = why_all_stay(self.request.tokens, sites, choice, self._least, pruned=self.may.prune, pay=pay)
-        return Tokens("none", reason=reason, time_share=self._least)
+            return session
+        asked, least, pay = self.request.tokens, self._least, bool(self.schedules[0])
+        reason = why_all_stay(asked, self.sites, choice, least, pruned=self.may.prune, pay=pay)
+        return replace(session, tokens=Tokens("none", reason=reason, time_share=least))
 
     @property
     def _least(self) -> float | None:
@@ -287,14 +283,14 @@ class Sessions:
                 opening = replace(opening, width_cache=opening.cache)
             self._opened[schedule] = open_beside(self.request, opening, self.may, self.whole)
         if isinstance(schedule, Narrowing):
-            stream, tokens = (schedule.channels, schedule.kept), self._all_stay(None)
-            return replace(self._opened[schedule], stream=stream, tokens=tokens)
-        counts, left = list[TokenLeave](), schedule.sites[0].tokens
+            stream = schedule.channels, schedule.kept
+            return self._noted(replace(self._opened[schedule], stream=stream), None)
+        counts, left = [], schedule.sites[0].tokens
         for site, leave in zip(schedule.sites, schedule.leave, strict=True):
             counts.append(TokenLeave(site.value, site.node, left, leave))
             left -= leave
-        fewer = Tokens(schedule.setting, tuple(counts), reason, trial.error, trial.share)
-        return replace(self._opened[schedule], tokens=fewer)
+        tokens = Tokens(schedule.setting, tuple(counts), reason, trial.error, trial.share)
+        return replace(self._opened[schedule], tokens=tokens)
 
 
 def open_sessions(request: Request, may: Goal, progress: Progress) -> Sessions:
