@@ -24,7 +24,9 @@ NO_TARGET = "none"
 """As a prune without ``--target`` says."""
 STALE = ("model.engine",)
 """Files of the folder that have the old weights."""
+WORSE = "the held-out samples themselves agree less with the original than before the training"
 STALE_WARNINGS = (
+    WORSE,
     "accuracy was not measured",
     "on the device the engine loses",
     "the rival ",
@@ -62,6 +64,10 @@ def deliver(
         warnings.append(rival.sentence(latency.result.median_ms, after))
     if left := "tokens" if folder.plan.tokens else "channels of the residual stream" if folder.plan.embedding else "":
         warnings.append(NOT_AS_IT_CAME.format(left=left))
+    # Their views decide as well. A difference within the scatter of the samples says nothing.
+    if trainer.gained and after.drop_interval is not None and after.drop_interval[0] > before.drop:
+        lost = f"{before.drop:.2f} points were lost, and now {after.drop:.2f}"
+        warnings.append(f"{WORSE} ({lost}): keep {folder.path}, or try a --rate below {trainer.rate:.2g}")
     warnings.append("accuracy was not measured: agreement with the original on held-out data is reported instead")
     with output_folder(out, force=force) as fresh:
         for name in ("dense.onnx", "dense.onnx.data", "plan.json"):

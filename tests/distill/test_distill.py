@@ -28,7 +28,7 @@ from tests.small_models import build
 
 torch = pytest.importorskip("torch")
 
-from edgeprune.distill import Settings, distill_folder  # noqa: E402
+from edgeprune.distill import Settings, delivery, distill_folder  # noqa: E402
 from edgeprune.executor import convolution  # noqa: E402
 
 QUICK = Settings(steps=40, batch=8, rate=0.01, losses={"kd": 1.0, "feature": 0.5})
@@ -63,12 +63,31 @@ def changed(before: Path, after: Path) -> set[str]:
     return {n for n in first if not np.array_equal(first[n], second[n])}
 
 
+def test_a_training_that_gains_on_views_alone_is_called_so(
+    folder: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drops = iter((9.0, 14.0))
+
+    def compared(*_: object) -> Accuracy:
+        drop = next(drops)
+        return Accuracy(
+            "fidelity", "top-1 agreement", "%", 100.0, 100.0 - drop, drop, 640, drop_interval=(drop - 3, drop + 3)
+        )
+
+    monkeypatch.setattr(delivery, "compare_with_original", compared)
+    report = distill_folder(folder[0], folder[1], settings=QUICK, out=tmp_path / "out")
+    assert report is not None
+    (warning,) = (text for text in report.warnings if "agree less with the original" in text)
+    assert warning.endswith(f"(9.00 points were lost, and now 14.00): keep {folder[0]}, or try a --rate below 0.01")
+
+
 def test_training_gains_and_keeps_every_node(folder: tuple[Path, Path], tmp_path: Path) -> None:
     report = distill_folder(folder[0], folder[1], settings=QUICK, out=tmp_path / "out")
     assert report is not None
     assert report.training is not None
     assert report.training.gained
     assert report.training.steps == 40
+    assert not any("agree less with the original" in text for text in report.warnings)
     assert min(p.error for p in report.training.curve) < 0.5 * report.training.curve[0].error
     assert {"w0", "w1", "w2", "w3"} <= changed(folder[0], tmp_path / "out")
     assert Report.load(tmp_path / "out") == report
