@@ -57,7 +57,7 @@ class ComparedValue:
 
 
 class Student:
-    """A network whose gradients are computed by a graph, in onnxruntime.
+    """A network whose gradients are computed by a graph, in onnxruntime or where `statistics_on` says.
 
     Args:
         model: float32, with static shapes. It is not changed.
