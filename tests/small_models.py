@@ -14,6 +14,19 @@ from edgeprune.outputs.output_spec import CLASS_SCORES, TOP1, Outputs, OutputSpe
 
 HEADER = '<ir_version: 9, opset_import: ["" : 17]>'
 
+SMALL_CLASSIFIER = """net (float[n, 3, 16, 16] x) => (float[n, 5] y) {
+  a0 = Conv <pads = [1, 1, 1, 1], strides = [2, 2]> (x, w0, b0)
+  a = Relu (a0)
+  c0 = Conv <pads = [1, 1, 1, 1], strides = [2, 2]> (a, w1, b1)
+  c = Relu (c0)
+  p = GlobalAveragePool (c)
+  f = Flatten (p)
+  h0 = Gemm (f, w2, b2)
+  h = Relu (h0)
+  y = Gemm (h, w3, b3)
+}"""
+"""Two convolutions and two linear layers: weights w0 to w3, biases b0 to b3."""
+
 
 def build(text: str, *, integers: Mapping[str, list[int]] | None = None, **weights: np.ndarray) -> ir.Model:
     """A model from text without its header; ``weights`` become initializers, ``integers`` those of int64."""

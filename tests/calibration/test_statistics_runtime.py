@@ -27,25 +27,14 @@ from edgeprune.errors import BackendError, UsageError
 from edgeprune.graph import load, save, to_bytes
 from edgeprune.latency import SizeLimit
 from edgeprune.support import Progress
-from tests.small_models import build, normal
+from tests.small_models import SMALL_CLASSIFIER, build, normal
 
-NET = """net (float[n, 3, 16, 16] x) => (float[n, 5] y) {
-  a0 = Conv <pads = [1, 1, 1, 1], strides = [2, 2]> (x, w0, b0)
-  a = Relu (a0)
-  c0 = Conv <pads = [1, 1, 1, 1], strides = [2, 2]> (a, w1, b1)
-  c = Relu (c0)
-  p = GlobalAveragePool (c)
-  f = Flatten (p)
-  h0 = Gemm (f, w2, b2)
-  h = Relu (h0)
-  y = Gemm (h, w3, b3)
-}"""
 IMAGES = np.random.default_rng(0).standard_normal((24, 3, 16, 16)).astype(np.float32)
 
 
 def network() -> ir.Model:
     weights = {"w0": normal(16, 3, 3, 3), "w1": normal(32, 16, 3, 3), "w2": normal(32, 16), "w3": normal(16, 5)}
-    return build(NET, **weights, b0=normal(16), b1=np.zeros(32), b2=normal(16), b3=normal(5))
+    return build(SMALL_CLASSIFIER, **weights, b0=normal(16), b1=np.zeros(32), b2=normal(16), b3=normal(5))
 
 
 def unlike(a: Any, b: Any) -> float:

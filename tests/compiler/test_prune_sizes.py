@@ -12,19 +12,7 @@ from edgeprune.compiler import prune_model
 from edgeprune.errors import BudgetError, CalibrationError, UsageError
 from edgeprune.graph import save
 from edgeprune.latency import SizeLimit
-from tests.small_models import build, normal
-
-NET = """net (float[n, 3, 16, 16] x) => (float[n, 5] y) {
-  a0 = Conv <pads = [1, 1, 1, 1], strides = [2, 2]> (x, w0, b0)
-  a = Relu (a0)
-  c0 = Conv <pads = [1, 1, 1, 1], strides = [2, 2]> (a, w1, b1)
-  c = Relu (c0)
-  p = GlobalAveragePool (c)
-  f = Flatten (p)
-  h0 = Gemm (f, w2, b2)
-  h = Relu (h0)
-  y = Gemm (h, w3, b3)
-}"""
+from tests.small_models import SMALL_CLASSIFIER, build, normal
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +23,7 @@ def net(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     wide[:48] *= 1e-3
     weights = {"w0": normal(32, 3, 3, 3), "w1": wide, "w2": normal(64, 32), "w3": normal(32, 5)}
     weights |= {"b0": normal(32), "b1": np.zeros(64), "b2": normal(32), "b3": normal(5)}
-    save(build(NET, **weights), folder / "net.onnx")
+    save(build(SMALL_CLASSIFIER, **weights), folder / "net.onnx")
     images = np.random.default_rng(0).standard_normal((32, 3, 16, 16)).astype(np.float32)
     np.savez(folder / "images.npz", x=images)
     return folder / "net.onnx", folder / "images.npz"
