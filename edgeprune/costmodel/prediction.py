@@ -26,6 +26,7 @@ from edgeprune.devices import Device, Precision, Profile, load_profile
 from edgeprune.errors import UsageError
 from edgeprune.graph import warnings_of
 from edgeprune.passes.tensorrt import int8_eligible
+from edgeprune.support import plural
 
 Wanted = Literal["fp32", "fp16", "int8", "fp8", "best"]
 WANTED: tuple[Wanted, ...] = ("fp32", "fp16", "int8", "fp8", "best")
@@ -271,7 +272,7 @@ def _outside(
         if kind == "unknown":
             names = [r.name for r in rows if r.kind == "unknown"]
             shown = ", ".join(names[:_NAMES_SHOWN]) + (" ..." if len(names) > _NAMES_SHOWN else "")
-            sentences.append(f"{len(names)} nodes are not modelled and count as copies: {shown}")
+            sentences.append(f"{plural(len(names), 'node')} not modelled, counted as copies: {shown}")
         elif share > (most := fitted.kinds.get(kind, 0.0)) + _UNUSUAL_SHARE:
             sentences.append(f"{share:.0%} of the latency is in {kind} kernels; fitted models have at most {most:.0%}")
     return sentences

@@ -111,6 +111,18 @@ def test_a_tiny_model_is_outside(tmp_path: Path) -> None:
     assert any("multiply-adds" in s for s in predict(path, "orin").outside)
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_operators_without_a_model_are_counted(tmp_path: Path, count: int) -> None:
+    nodes = " ".join(f"y{i} = Det(x)" for i in range(count))
+    outputs = ", ".join(f"float[4] y{i}" for i in range(count))
+    header = '<ir_version: 8, opset_import: ["" : 17]>'
+    onnx.save(
+        onnx.parser.parse_model(f"{header} t (float[4,3,3] x) => ({outputs}) {{ {nodes} }}"), tmp_path / "det.onnx"
+    )
+    (said,) = [s for s in predict(tmp_path / "det.onnx", "orin").outside if "not modelled" in s]
+    assert said.startswith(("1 node not", "2 nodes not")[count - 1])
+
+
 def test_symbolic_batch_is_one_unless_fixed(tmp_path: Path, file: Path) -> None:
     path = tmp_path / "dynamic.onnx"
     onnx.save(network("N"), path)
